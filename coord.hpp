@@ -1,0 +1,7936 @@
+// coord: Apache ZooKeeper in one C++ header. MIT licence; see the end of the file.
+#ifndef COORD_HPP
+#define COORD_HPP
+
+// =================================================================================================
+// Part One, chapter 0: Configuration
+// =================================================================================================
+// Purpose    The version, the assertion macro, and the few macros there are.
+// Invariants No macro changes a type or the body of an inline function, but COORD_AUDIT, which is
+//            part of the inline namespace's name: mixing it between two files does not link.
+// May touch  The preprocessor.
+// Reading    The table of macros in the manual above.
+
+#define COORD_VERSION_MAJOR 0
+#define COORD_VERSION_MINOR 1
+#define COORD_VERSION_PATCH 0
+
+#ifdef COORD_AUDIT
+#define COORD_ABI v0_audit
+#else
+#define COORD_ABI v0
+#endif
+
+// An assertion trips on a bug in coord alone, never on the bytes of a peer, a disk or a user. It
+// is on in release builds. What happens then is COORD_ASSERT_HOOK's, which only Part Two reads.
+#define COORD_ASSERT(condition) \
+    ((condition) ? void() : ::coord::detail::assert_failed(#condition, __FILE__, __LINE__))
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace coord {
+inline namespace COORD_ABI {
+namespace detail {
+[[noreturn]] void assert_failed(const char* condition, const char* file, int line);
+}  // namespace detail
+
+// =================================================================================================
+// Part One, chapter 1: Foundations
+// =================================================================================================
+// Purpose    The words that every other chapter is written in: bytes, errors, ids, time, chance,
+//            limits.
+// Invariants An id has no arithmetic. Time is an argument and never read. A generator with the
+//            same seed gives the same numbers on every compiler and word size.
+// May touch  Values.
+// Reading    ZooKeeper's error codes: KeeperException.Code.
+
+using Bytes = std::string;           // owned bytes, of any content
+using BytesView = std::string_view;  // borrowed bytes: a parameter, never kept past the call
+
+// Why a call did not do what it says. Codes from -127 to 0 are ZooKeeper's, with its meaning;
+// those from -1000 down are coord's own. The text of each says what to do about it.
+enum class Errc : std::int32_t {
+    ok = 0,
+    system_error = -1,
+    runtime_inconsistency = -2,
+    data_inconsistency = -3,
+    connection_loss = -4,
+    marshalling_error = -5,
+    unimplemented = -6,
+    operation_timeout = -7,
+    bad_arguments = -8,
+    unknown_session = -12,
+    new_config_no_quorum = -13,
+    reconfig_in_progress = -14,
+    api_error = -100,
+    no_node = -101,
+    no_auth = -102,
+    bad_version = -103,
+    no_children_for_ephemerals = -108,
+    node_exists = -110,
+    not_empty = -111,
+    session_expired = -112,
+    invalid_callback = -113,
+    invalid_acl = -114,
+    auth_failed = -115,
+    session_moved = -118,
+    not_read_only = -119,
+    ephemeral_on_local_session = -120,
+    no_watcher = -121,
+    request_timeout = -122,
+    reconfig_disabled = -123,
+    session_closed_require_sasl_auth = -124,
+    quota_exceeded = -125,
+    throttled_op = -127,
+    too_large = -1001,       // a path, value, request or session timeout is over its limit
+    too_many = -1002,        // a bound on sessions, requests in flight, watches or nodes is reached
+    corrupt = -1003,         // bytes that are not what coord wrote
+    storage_failed = -1004,  // the storage refused or lost something; the replica has stopped
+    replica_failed = -1005,  // the replica has stopped; ReplicaStatus::reason says why
+    cancelled = -1006,       // the caller took the request back
+    lock_busy = -1007,       // try_acquire: somebody else holds the lock
+    lock_lost = -1008,       // the lock's node or its session is gone: stop what it guards
+};
+
+// RETURNS the enumerator's name, and a sentence that says what the caller can do. Both live for
+// ever; an unknown code gets "unknown".
+const char* name(Errc code);
+const char* text(Errc code);
+
+// A value, or the reason why there is none. Asking for the value that is not there is a bug.
+template <class T>
+class [[nodiscard]] Result {
+public:
+    Result(T value) : value_(std::move(value)), error_(Errc::ok) {}
+    Result(Errc error) : error_(error) { COORD_ASSERT(error != Errc::ok); }
+
+    explicit operator bool() const { return value_.has_value(); }
+    Errc error() const { return error_; }
+    const T& value() const { return COORD_ASSERT(value_.has_value()), *value_; }
+    T& value() { return COORD_ASSERT(value_.has_value()), *value_; }
+    T value_or(T other) const { return value_ ? *value_ : std::move(other); }
+    const T& operator*() const { return value(); }
+    T& operator*() { return value(); }
+    const T* operator->() const { return &value(); }
+    T* operator->() { return &value(); }
+
+private:
+    std::optional<T> value_;
+    Errc error_;
+};
+
+template <>
+class [[nodiscard]] Result<void> {
+public:
+    Result() = default;
+    Result(Errc error) : error_(error) {}
+
+    explicit operator bool() const { return error_ == Errc::ok; }
+    Errc error() const { return error_; }
+
+private:
+    Errc error_ = Errc::ok;
+};
+
+// A number that names something. Ids compare and copy; nothing is added to them.
+template <class Tag, class Rep>
+struct Id {
+    Rep value = 0;
+
+    constexpr Id() = default;
+    constexpr explicit Id(Rep number) : value(number) {}
+    friend constexpr bool operator==(Id a, Id b) { return a.value == b.value; }
+    friend constexpr bool operator!=(Id a, Id b) { return a.value != b.value; }
+    friend constexpr bool operator<(Id a, Id b) { return a.value < b.value; }
+};
+
+using PeerId = Id<struct PeerTag, std::uint32_t>;        // a replica; 0 is nobody
+using SessionId = Id<struct SessionTag, std::uint64_t>;  // the zxid that opened it; 0 is nobody
+
+// The place of a transaction in the history: epoch in the high 24 bits, counter in the low 40.
+// The first transaction of an epoch has counter 1. 0 is before everything.
+struct Zxid {
+    static constexpr std::uint64_t counter_max = (std::uint64_t{1} << 40) - 1;
+    static constexpr std::uint32_t epoch_max = (std::uint32_t{1} << 24) - 1;
+    std::uint64_t value = 0;
+
+    constexpr Zxid() = default;
+    constexpr explicit Zxid(std::uint64_t number) : value(number) {}
+    constexpr Zxid(std::uint32_t epoch, std::uint64_t counter)
+        : value((std::uint64_t{epoch} << 40) | counter) {}
+    constexpr std::uint32_t epoch() const { return static_cast<std::uint32_t>(value >> 40); }
+    constexpr std::uint64_t counter() const { return value & counter_max; }
+    friend constexpr bool operator==(Zxid a, Zxid b) { return a.value == b.value; }
+    friend constexpr bool operator!=(Zxid a, Zxid b) { return a.value != b.value; }
+    friend constexpr bool operator<(Zxid a, Zxid b) { return a.value < b.value; }
+    friend constexpr bool operator>(Zxid a, Zxid b) { return a.value > b.value; }
+    friend constexpr bool operator<=(Zxid a, Zxid b) { return a.value <= b.value; }
+    friend constexpr bool operator>=(Zxid a, Zxid b) { return a.value >= b.value; }
+};
+
+// A stretch of time, in nanoseconds.
+struct Duration {
+    std::int64_t ns = 0;
+
+    friend constexpr bool operator==(Duration a, Duration b) { return a.ns == b.ns; }
+    friend constexpr bool operator!=(Duration a, Duration b) { return a.ns != b.ns; }
+    friend constexpr bool operator<(Duration a, Duration b) { return a.ns < b.ns; }
+    friend constexpr bool operator>(Duration a, Duration b) { return a.ns > b.ns; }
+    friend constexpr bool operator<=(Duration a, Duration b) { return a.ns <= b.ns; }
+    friend constexpr bool operator>=(Duration a, Duration b) { return a.ns >= b.ns; }
+    friend constexpr Duration operator+(Duration a, Duration b) { return {a.ns + b.ns}; }
+    friend constexpr Duration operator-(Duration a, Duration b) { return {a.ns - b.ns}; }
+    friend constexpr Duration operator*(Duration a, std::int64_t n) { return {a.ns * n}; }
+    friend constexpr Duration operator/(Duration a, std::int64_t n) { return {a.ns / n}; }
+};
+
+constexpr Duration nanoseconds(std::int64_t n) { return {n}; }
+constexpr Duration microseconds(std::int64_t n) { return {n * 1000}; }
+constexpr Duration milliseconds(std::int64_t n) { return {n * 1000000}; }
+constexpr Duration seconds(std::int64_t n) { return {n * 1000000000}; }
+
+// A moment on a clock that the caller reads: monotonic, of any origin, in nanoseconds. Only
+// differences mean anything, and only within one process.
+struct Time {
+    std::int64_t ns = 0;
+
+    friend constexpr bool operator==(Time a, Time b) { return a.ns == b.ns; }
+    friend constexpr bool operator!=(Time a, Time b) { return a.ns != b.ns; }
+    friend constexpr bool operator<(Time a, Time b) { return a.ns < b.ns; }
+    friend constexpr bool operator>(Time a, Time b) { return a.ns > b.ns; }
+    friend constexpr bool operator<=(Time a, Time b) { return a.ns <= b.ns; }
+    friend constexpr bool operator>=(Time a, Time b) { return a.ns >= b.ns; }
+    friend constexpr Time operator+(Time a, Duration d) { return {a.ns + d.ns}; }
+    friend constexpr Time operator-(Time a, Duration d) { return {a.ns - d.ns}; }
+    friend constexpr Duration operator-(Time a, Time b) { return {a.ns - b.ns}; }
+};
+
+constexpr Time never{INT64_MAX};
+
+// A seeded generator (splitmix64): the only chance there is in coord.
+class Rng {
+public:
+    explicit Rng(std::uint64_t seed) : state_(seed) {}
+    std::uint64_t next();
+    std::uint64_t below(std::uint64_t bound);           // REQUIRES bound > 0; RETURNS 0 .. bound-1
+    bool chance(std::uint32_t permille);                // true in permille of 1000 cases
+    std::uint64_t between(std::uint64_t low, std::uint64_t high);  // low .. high, both included
+
+private:
+    std::uint64_t state_;
+};
+
+// What a replica will hold and take at the most. Each bound has its error, given before a request
+// is numbered; none refuses a heartbeat, a close or a delete. All replicas of an ensemble need
+// the same. One request and one value must fit in a message of the transport.
+struct Limits {
+    std::uint32_t path_bytes_max = 1024;            // too_large
+    std::uint32_t data_bytes_max = 1024 * 1024 - 1;  // too_large; ZooKeeper's jute.maxbuffer
+    std::uint32_t nodes_max = 64u * 1024 * 1024;    // too_many
+    std::uint32_t sessions_max = 65536;             // too_many
+    std::uint32_t ephemerals_per_session_max = 65536;  // too_many
+    std::uint32_t requests_per_session_max = 1024;  // too_many: writes in flight, and reads queued
+    std::uint32_t watches_per_session_max = 65536;  // too_many
+    std::uint32_t list_max = 65536;                 // children in one answer; page for more
+};
+
+namespace detail {
+
+// A queue in one array. Popped slots are kept and used again, so that what they hold (strings
+// above all) keeps its memory: in steady state nothing is allocated.
+template <class T>
+class Ring {
+public:
+    bool empty() const { return size_ == 0; }
+    std::size_t size() const { return size_; }
+    T& operator[](std::size_t i) { return COORD_ASSERT(i < size_), slots_[(head_ + i) & mask()]; }
+    const T& operator[](std::size_t i) const {
+        return COORD_ASSERT(i < size_), slots_[(head_ + i) & mask()];
+    }
+    T& front() { return (*this)[0]; }
+    T& back() { return (*this)[size_ - 1]; }
+    const T& front() const { return (*this)[0]; }
+    const T& back() const { return (*this)[size_ - 1]; }
+    // RETURNS a slot with whatever it held last: the caller sets every field.
+    T& push() {
+        if (size_ == slots_.size()) grow();
+        size_ += 1;
+        return back();
+    }
+    void pop() { COORD_ASSERT(size_ > 0), head_ = (head_ + 1) & mask(), size_ -= 1; }
+    void pop_back() { COORD_ASSERT(size_ > 0), size_ -= 1; }
+    void clear() { head_ = 0, size_ = 0; }
+
+private:
+    std::size_t mask() const { return slots_.size() - 1; }
+    void grow() {
+        std::vector<T> larger(slots_.empty() ? 8 : slots_.size() * 2);
+        for (std::size_t i = 0; i < size_; i++) {
+            larger[i] = std::move(slots_[(head_ + i) & mask()]);
+        }
+        slots_ = std::move(larger), head_ = 0;
+    }
+    std::vector<T> slots_;  // its size is a power of two, or 0
+    std::size_t head_ = 0;
+    std::size_t size_ = 0;
+};
+
+}  // namespace detail
+
+// =================================================================================================
+// Part One, chapter 2: Codec
+// =================================================================================================
+// Purpose    Values to bytes and back; checksums and hashes.
+// Invariants A reader never reads past its bytes and never allocates: the first field that does not
+//            fit makes it bad for ever, and every later field reads as zero.
+// May touch  Bytes.
+// Format     Big-endian, fixed width; a string is a 32-bit length and its bytes.
+
+class Writer {
+public:
+    explicit Writer(Bytes& out) : out_(out) {}  // appends to out, which must outlive it
+    void u8(std::uint8_t value) { out_.push_back(static_cast<char>(value)); }
+    void u32(std::uint32_t value);
+    void u64(std::uint64_t value);
+    void i32(std::int32_t value) { u32(static_cast<std::uint32_t>(value)); }
+    void i64(std::int64_t value) { u64(static_cast<std::uint64_t>(value)); }
+    void zxid(Zxid value) { u64(value.value); }
+    void bytes(BytesView value);                         // with its length
+    void raw(BytesView value) { out_.append(value); }    // without
+    std::size_t size() const { return out_.size(); }
+    void patch_u32(std::size_t offset, std::uint32_t value);  // overwrites four bytes written
+
+private:
+    Bytes& out_;
+};
+
+class Reader {
+public:
+    explicit Reader(BytesView bytes) : rest_(bytes) {}  // the views it gives are into bytes
+    bool ok() const { return ok_; }
+    bool done() const { return ok_ && rest_.empty(); }  // everything read, nothing left
+    std::size_t left() const { return rest_.size(); }
+    std::uint8_t u8();
+    std::uint32_t u32();
+    std::uint64_t u64();
+    std::int32_t i32() { return static_cast<std::int32_t>(u32()); }
+    std::int64_t i64() { return static_cast<std::int64_t>(u64()); }
+    Zxid zxid() { return Zxid{u64()}; }
+    BytesView bytes(std::size_t size_max);  // a longer one makes the reader bad
+    BytesView raw(std::size_t size);
+
+private:
+    BytesView rest_;
+    bool ok_ = true;
+};
+
+std::uint32_t crc32c(BytesView bytes, std::uint32_t seed = 0);  // Castagnoli, as iSCSI and ext4
+std::uint64_t hash64(BytesView bytes, std::uint64_t seed);      // the same on every machine
+std::uint64_t mix64(std::uint64_t a, std::uint64_t b);          // two words to one, well stirred
+
+// =================================================================================================
+// Part One, chapter 3: Tree
+// =================================================================================================
+// Purpose    The nodes: found by path, listed in order, each with its Stat; and a digest of all.
+// Invariants T1 Every node but the root has a parent that is in the tree.
+//            T2 The digest is a function of the nodes alone, not of the way they came about.
+//            T3 A parent's creation count never falls and numbers its sequential children.
+//            T4 An ephemeral node has no children.
+// May touch  Memory; deterministic.
+// Reading    ZooKeeper's DataTree and PathUtils; the numbers of DESIGN: one hash of the path and
+//            three cache lines a look-up, at most 120 bytes a node beside its path and data.
+
+enum class CreateMode : std::int32_t {
+    persistent = 0,
+    ephemeral = 1,
+    persistent_sequential = 2,
+    ephemeral_sequential = 3,
+};
+
+constexpr bool is_ephemeral(CreateMode mode) {
+    return mode == CreateMode::ephemeral || mode == CreateMode::ephemeral_sequential;
+}
+constexpr bool is_sequential(CreateMode mode) {
+    return mode == CreateMode::persistent_sequential || mode == CreateMode::ephemeral_sequential;
+}
+
+// ZooKeeper's eleven fields. Times are Unix milliseconds of the leader that numbered the change.
+struct Stat {
+    Zxid czxid;                   // created by
+    Zxid mzxid;                   // data last set by
+    std::int64_t ctime_ms = 0;
+    std::int64_t mtime_ms = 0;
+    std::int32_t version = 0;     // sets of the data; -1 is skipped
+    std::int64_t cversion = 0;    // creates and deletes of children; ZooKeeper has 32 bits here
+    std::int32_t aversion = 0;    // sets of the ACL
+    SessionId ephemeral_owner;    // 0 where the node is persistent
+    std::int32_t data_length = 0;
+    std::int32_t num_children = 0;
+    Zxid pzxid;                   // children last changed by
+};
+
+constexpr std::int32_t any_version = -1;
+
+// RETURNS true where path is one that ZooKeeper's clients accept: starts with '/', no empty, "."
+// or ".." element, no trailing '/', no NUL or control character, well-formed UTF-8, nothing in
+// U+D800-U+F8FF or U+FFF0-U+FFFF and nothing outside the basic plane.
+bool is_valid_path(BytesView path);
+BytesView parent_path(BytesView path);  // "/a/b" -> "/a", "/a" -> "/"; REQUIRES a '/' in path
+BytesView node_name(BytesView path);    // "/a/b" -> "b"
+// RETURNS the number at the end of a sequential node's name, or nothing. Of ten digits or more.
+std::optional<std::int64_t> sequence_of(BytesView name_or_path);
+
+// A look at a node, valid until the tree changes: until the next poll for a replica's tree.
+struct NodeView {
+    BytesView path;
+    BytesView data;
+    Stat stat;
+};
+
+class Tree {
+public:
+    explicit Tree(std::uint64_t seed = 0);  // the seed spreads hashes; no behaviour depends on it
+    ~Tree();
+    Tree(const Tree&) = delete;
+    Tree& operator=(const Tree&) = delete;
+
+    std::size_t size() const { return size_; }  // nodes, the root and /zookeeper's three included
+    std::uint64_t digest() const { return digest_; }
+    std::optional<NodeView> find(BytesView path) const;
+    bool contains(BytesView path) const;
+
+    // Names of path's children in order of their bytes, after the name `after` ("" = from the
+    // first), at most limit, appended to names. RETURNS no_node. The cost is of what is listed,
+    // and a logarithm of the children.
+    Errc children(BytesView path, BytesView after, std::size_t limit,
+                  std::vector<Bytes>& names) const;
+
+    // Why a create would fail, or ok and in `created` the final path, the sequence number
+    // appended. Order of the checks: DESIGN 2.3. `created` keeps its memory.
+    Errc prepare_create(BytesView path, CreateMode mode, Bytes& created) const;
+    // Creates what prepare_create has just accepted. owner is 0 for a persistent node.
+    void create(BytesView path, BytesView data, SessionId owner, Zxid zxid, std::int64_t time_ms);
+    Errc remove(BytesView path, std::int32_t version, Zxid zxid);
+    Errc set(BytesView path, BytesView data, std::int32_t version, Zxid zxid,
+             std::int64_t time_ms);
+
+    // The whole tree as bytes and back. load replaces everything, trusts nothing and RETURNS
+    // corrupt for whatever this function would not have written; the tree is then empty and fresh.
+    void save(Writer& out) const;
+    Errc load(Reader& in, const Limits& limits);
+    // Calls visit for each node, parents before children, children in order.
+    void visit(const std::function<void(const NodeView&)>& visit_node) const;
+    void reset();        // back to a fresh tree: /, /zookeeper, /zookeeper/config, /zookeeper/quota
+    void audit() const;  // asserts T1-T4 over the whole tree; cost as the tree
+
+private:
+    struct Node;
+    struct Bucket;
+    struct Table;
+
+    Node& at(std::uint32_t node) const;
+    std::uint32_t locate(BytesView path) const;  // RETURNS 0 where there is no such node
+    std::uint32_t allocate_node();
+    std::uint32_t add_node(std::uint32_t parent, BytesView path, BytesView data);
+    void grow_slabs();
+    void insert_entry(std::uint64_t hash, std::uint32_t node);
+    void erase_entry(std::uint64_t hash, std::uint32_t node);
+
+    std::uint32_t priority(std::uint32_t node) const;
+    BytesView child_name(std::uint32_t child, std::size_t offset) const;
+    void prefetch_below(std::uint32_t node) const;
+    void link_child(std::uint32_t parent, std::uint32_t child);
+    void link_last_child(std::uint32_t parent, std::uint32_t child);
+    void unlink_child(std::uint32_t parent, std::uint32_t child);
+    void push_left(std::uint32_t node, std::vector<std::uint32_t>& stack) const;
+    std::uint32_t next_preorder(std::vector<std::uint32_t>& stack) const;
+
+    NodeView view_of(const Node& node, std::size_t path_length) const;
+    void count_child(std::uint32_t parent, bool created, Zxid zxid);
+    static std::uint64_t own_digest(std::uint64_t path_hash, const Node& node);
+    static std::uint64_t children_digest(std::uint64_t path_hash, const Node& node);
+    static std::uint64_t digest_of(const Node& node);
+
+    void save_node(std::uint32_t node, Writer& out) const;
+    bool load_nodes(Reader& in, const Limits& limits);
+    std::uint32_t load_node(Reader& in, const Limits& limits, std::uint32_t parent,
+                            BytesView path);
+    void add_built_in(std::uint32_t parent, BytesView path);
+    void clear();
+    void audit_node(std::uint32_t node) const;
+    void audit_children(std::uint32_t parent) const;
+
+    std::vector<std::unique_ptr<Node[]>> slabs_;  // all of one size, but for a small first one
+    std::unique_ptr<Table[]> tables_;             // one for each top byte of a hash
+    std::uint32_t nodes_used_ = 0;                // of the slabs' nodes, ever
+    std::uint32_t nodes_capacity_ = 0;
+    std::uint32_t first_free_ = 0;                // of a list through Node::left
+    std::size_t size_ = 0;
+    std::uint64_t digest_ = 0;
+    const std::uint64_t seed_;
+};
+
+// =================================================================================================
+// Part One, chapter 4: Machine
+// =================================================================================================
+// Purpose    Transactions, applied one after the other in log order by every replica alike; the
+//            table of sessions; the state out as a snapshot and in again.
+// Invariants M1 apply is a function of the state and the transaction: nothing from outside.
+//            M2 A session's requests are executed in cxid order without gaps, each once.
+//            M3 An ephemeral node's owner is an open session, and its list has the node's path.
+//            M4 A closed session goes with all its ephemerals in one transaction.
+// May touch  The tree: it is its only writer.
+// Reading    ZooKeeper's PrepRequestProcessor and DataTree.processTxn. Unlike there, a request is
+//            judged when it is applied, so there is no table of outstanding changes.
+
+enum class OpCode : std::uint8_t {
+    open_session = 1,   // u64 nonce, u32 timeout in ms
+    close_session = 2,  // u8 1 = expired
+    create = 3,         // string path, string data, i32 mode
+    remove = 4,         // string path, i32 version
+    set = 5,            // string path, string data, i32 version
+};
+
+// One transaction: an entry of the log. The views are into the entry's bytes.
+struct Txn {
+    Zxid zxid;
+    Zxid previous;                 // the zxid of the entry before it in the history
+    std::uint32_t previous_crc = 0;  // and that entry's checksum: the chain
+    std::int64_t time_ms = 0;      // the leader's Unix time when it numbered the request
+    SessionId session;             // 0 for open_session
+    std::uint64_t cxid = 0;        // the session's number for the request, from 1
+    std::uint64_t confirmed = 0;   // outcomes up to this cxid have reached the caller
+    OpCode op = OpCode::open_session;
+    BytesView body;                // as the table at OpCode
+};
+
+// What became of a request. Kept with the session until the caller has it.
+struct Outcome {
+    std::uint64_t cxid = 0;
+    Zxid zxid;
+    OpCode op = OpCode::open_session;
+    Errc error = Errc::ok;
+    Bytes path;              // create: the final path
+    Stat stat;               // create and set
+    SessionId session;       // open_session: the session
+};
+
+struct SessionRecord {
+    SessionId id;
+    std::uint64_t nonce = 0;        // the opener's: a repeated open finds this session again
+    std::uint32_t timeout_ms = 0;
+    std::uint64_t cxid = 0;         // newest executed
+    std::uint64_t confirmed = 0;
+    detail::Ring<Outcome> outcomes;  // of confirmed+1 .. cxid, in order
+    std::map<Bytes, bool, std::less<>> ephemerals;  // their paths
+
+    // RETURNS the outcome of a request that was executed and is not confirmed, or null.
+    const Outcome* outcome_of(std::uint64_t request_cxid) const;
+};
+
+// Hears of each change as it is applied, in order: a node's own before its parent's children.
+class ChangeSink {
+public:
+    virtual void on_created(BytesView path, Zxid zxid) = 0;
+    virtual void on_deleted(BytesView path, Zxid zxid) = 0;
+    virtual void on_data_changed(BytesView path, Zxid zxid) = 0;
+    virtual void on_children_changed(BytesView path, Zxid zxid) = 0;
+
+protected:
+    ~ChangeSink() = default;
+};
+
+class Machine {
+public:
+    Machine(const Limits& limits, std::uint64_t seed);
+
+    const Tree& tree() const { return tree_; }
+    Zxid applied() const { return applied_; }
+    // Of everything replicated: equal on two replicas that have applied the same zxid.
+    std::uint64_t digest() const;
+    const std::map<SessionId, SessionRecord>& sessions() const { return sessions_; }
+    const SessionRecord* find_session(SessionId id) const;
+    const SessionRecord* find_nonce(std::uint64_t nonce) const;
+
+    // Applies one transaction; a later one than every one before. RETURNS its outcome, valid until
+    // the next call; null where the request was executed before (M2) and this entry is void.
+    const Outcome* apply(const Txn& txn, ChangeSink& changes);
+
+    // The state as bytes: zxid, sessions, nodes, digest. load replaces the state, and RETURNS
+    // corrupt and leaves a fresh state where the bytes or their digest are wrong.
+    void save(Bytes& out) const;
+    Errc load(BytesView snapshot);
+    void audit() const;  // asserts M3 and the tree's T1-T4; cost as the state
+
+private:
+    const Outcome* open_session(const Txn& txn);
+    const Outcome* close_session(const Txn& txn, ChangeSink& changes);
+    Errc execute(const Txn& txn, SessionRecord& session, Outcome& outcome, ChangeSink& changes);
+    Errc create(const Txn& txn, SessionRecord& session, Outcome& outcome, ChangeSink& changes);
+    Errc remove(const Txn& txn, Outcome& outcome, ChangeSink& changes);
+    Errc set(const Txn& txn, Outcome& outcome, ChangeSink& changes);
+    Errc load_state(Reader& in);
+    bool load_session(Reader& in);
+    void reset();
+    static std::uint64_t digest_of(const SessionRecord& session);
+
+    const Limits limits_;
+    Tree tree_;
+    std::map<SessionId, SessionRecord> sessions_;
+    std::map<std::uint64_t, SessionId> nonces_;
+    std::uint64_t sessions_digest_ = 0;
+    Zxid applied_;
+    Outcome outcome_;    // of a transaction whose session keeps none
+    Bytes created_path_;
+};
+
+// Whether a request is one that a replica would number: RETURNS ok, marshalling_error,
+// unimplemented, bad_arguments or too_large. Judged before anything is sent or logged.
+Errc judge_request(OpCode op, BytesView body, const Limits& limits);
+
+// =================================================================================================
+// Part One, chapter 5: Watches
+// =================================================================================================
+// Purpose    Which local watcher hears of which change, and in which order.
+// Invariants W1 A watcher is called once at the most, and then forgotten.
+//            W2 Events come in the order of the log; for one change, the node's own before its
+//            parent's; an event comes before any answer that shows the change.
+// May touch  What chapter 4 reports.
+// Reading    ZooKeeper's WatchManager; the table in DESIGN's companion, 2.10.
+
+enum class EventType : std::int32_t {
+    none = -1,
+    created = 1,
+    deleted = 2,
+    data_changed = 3,
+    children_changed = 4,
+};
+
+struct WatchEvent {
+    EventType type = EventType::none;
+    Bytes path;
+    Zxid zxid;  // of the change
+};
+
+using Watcher = std::function<void(const WatchEvent&)>;
+
+enum class WatchKind : std::uint8_t { data = 0, children = 1 };
+
+// Takes the watchers that fire, in order.
+class EventSink {
+public:
+    virtual void on_event(SessionId session, Watcher&& watcher, EventType type, BytesView path,
+                          Zxid zxid) = 0;
+
+protected:
+    ~EventSink() = default;
+};
+
+class Watches final : public ChangeSink {
+public:
+    explicit Watches(EventSink& events) : events_(events) {}
+
+    // Adds a one-shot watcher. The kind `data` serves get and exists, of a present node or not.
+    void add(WatchKind kind, BytesView path, SessionId session, Watcher watcher);
+    void remove_session(SessionId session);  // its watchers are forgotten, none is called
+    // The state has jumped from one tree to another: fires what the changes between would have,
+    // as ZooKeeper's setWatches does. A node deleted and made anew counts as changed.
+    void catch_up(const Tree& before, const Tree& after, Zxid zxid);
+    std::size_t count() const { return count_; }
+    std::size_t count(SessionId session) const;
+
+    void on_created(BytesView path, Zxid zxid) override;
+    void on_deleted(BytesView path, Zxid zxid) override;
+    void on_data_changed(BytesView path, Zxid zxid) override;
+    void on_children_changed(BytesView path, Zxid zxid) override;
+
+private:
+    struct Watch {
+        Bytes path;
+        SessionId session;
+        Watcher watcher;
+    };
+    using Table = std::map<std::uint64_t, std::vector<Watch>>;  // by hash of the path
+    void fire(WatchKind kind, EventType type, BytesView path, Zxid zxid);
+    static EventType missed(WatchKind kind, BytesView path, const Tree& before, const Tree& after);
+    EventSink& events_;
+    std::array<Table, 2> tables_;
+    std::map<SessionId, std::size_t> counts_;
+    std::size_t count_ = 0;
+    std::vector<Watch> firing_;
+};
+
+// =================================================================================================
+// Part One, chapter 6: Storage
+// =================================================================================================
+// Purpose    The contract with what keeps bytes over a crash, and a storage in memory.
+// Invariants S1 Records become durable in the order in which they were appended: a crash cuts the
+//            tail and nothing else. A snapshot takes its place in that order.
+//            S2 durable() never falls, and never exceeds what a flush was asked for.
+// May touch  Bytes.
+
+// Where a record or a snapshot stands: 1 for the first, and one more for each.
+using Sequence = std::uint64_t;
+
+// Hears at open what the storage holds, in order. Of the snapshots it may get the newest alone.
+class RecoverySink {
+public:
+    virtual void on_record(Sequence sequence, BytesView record) = 0;
+    virtual void on_snapshot(Sequence sequence, BytesView snapshot) = 0;
+
+protected:
+    ~RecoverySink() = default;
+};
+
+// The application's, or one that ships. Called on the thread that polls the replica, from one
+// replica only, which must not outlive it. An error is final: the replica stops using it.
+class Storage {
+public:
+    virtual ~Storage() = default;
+    // Called once, first. RETURNS storage_failed or corrupt, and nothing else is called then.
+    virtual Errc open(RecoverySink& sink) = 0;
+    // Takes a copy. Buffered: durable after a later flush. RETURNS storage_failed.
+    virtual Errc append(BytesView record) = 0;
+    // The same for a snapshot, which may be large. Older ones may go when it is durable.
+    virtual Errc append_snapshot(BytesView snapshot) = 0;
+    virtual void discard_before(Sequence first_kept) = 0;  // records before it may be forgotten
+    // Starts to make everything appended durable. May return before it is. RETURNS storage_failed.
+    virtual Errc flush() = 0;
+    virtual Sequence appended() const = 0;  // the newest record's or snapshot's sequence
+    virtual Sequence durable() const = 0;   // everything up to this one survives a crash
+    virtual Errc health() const = 0;        // ok, or storage_failed: flush failed behind the scenes
+};
+
+// Keeps everything in memory: for tests, for simulation, and for ensembles that may forget when
+// all of them stop. A replica destroyed and made again on the same MemoryStorage has restarted.
+class MemoryStorage final : public Storage {
+public:
+    Errc open(RecoverySink& sink) override;
+    Errc append(BytesView record) override;
+    Errc append_snapshot(BytesView snapshot) override;
+    void discard_before(Sequence first_kept) override;
+    Errc flush() override;
+    Sequence appended() const override { return appended_; }
+    Sequence durable() const override { return durable_; }
+    Errc health() const override { return failed_ ? Errc::storage_failed : Errc::ok; }
+
+    // For tests. While held, a flush is remembered and durable() stands still; release makes
+    // durable what was flushed up to `sequence` (all of it by default).
+    void hold_flushes() { held_ = true; }
+    void release(Sequence sequence = UINT64_MAX);
+    void stop_holding() { held_ = false, release(); }
+    Sequence flushed() const { return flushed_; }
+    // A crash: what is not durable is gone, but for the first `survivors` of it.
+    void crash(std::size_t survivors = 0);
+    void fail() { failed_ = true; }  // every later append and flush is storage_failed
+    std::size_t bytes() const { return bytes_; }
+
+private:
+    struct Item {
+        bool is_snapshot = false;
+        Bytes bytes;
+    };
+    Errc push(bool is_snapshot, BytesView bytes);
+    void drop_old_snapshots();
+    detail::Ring<Item> items_;  // first_ .. appended_
+    Sequence first_ = 1;
+    Sequence appended_ = 0;
+    Sequence flushed_ = 0;
+    Sequence durable_ = 0;
+    Sequence snapshot_ = 0;         // the newest durable one
+    std::size_t bytes_ = 0;
+    bool held_ = false;
+    bool failed_ = false;
+};
+
+// =================================================================================================
+// Part One, chapter 7: Log
+// =================================================================================================
+// Purpose    A replica's history: the newest stretch of it in memory, what of it is durable, and
+//            the two epochs that Zab keeps beside it.
+// Invariants L1 Each entry names the zxid and the checksum of the one before it: no hole, no swap.
+//            L2 What is durable is a prefix of what was appended; only the durable part is
+//            reported, voted with, acknowledged and applied.
+//            L3 The accepted epoch never falls, nor does the current one, which is never higher.
+//            L4 A snapshot is of committed transactions alone; installing one replaces the history
+//            in one record.
+// May touch  The storage.
+// Format     A record is u32 length of all, u32 CRC32C of what follows, u8 kind, and
+//            entry:    u64 zxid, u64 previous zxid, u32 previous crc, i64 time in ms, u64 session,
+//                      u64 cxid, u64 confirmed, u8 operation, body
+//            truncate: u64 zxid, the last one kept
+//            accepted: u32 epoch, u32 leader       current: u32 epoch
+//            base:     u64 zxid, u32 crc, u32 accepted epoch, u32 its leader, u32 current epoch,
+//                      u8 1 = installed; the state follows. It starts a snapshot.
+
+enum class RecordKind : std::uint8_t { entry = 1, truncate = 2, accepted = 3, current = 4, base = 5 };
+
+constexpr std::size_t entry_header_bytes = 62;
+
+// Reads one whole entry; its views are into record. RETURNS corrupt.
+Errc decode_entry(BytesView record, Txn& txn);
+// Appends one entry with its length and checksum. RETURNS the checksum.
+std::uint32_t encode_entry(const Txn& txn, Bytes& out);
+
+// A point in a history: the zxid and the checksum of the entry there.
+struct LogPosition {
+    Zxid zxid;
+    std::uint32_t crc = 0;
+};
+
+class Log final : private RecoverySink {
+public:
+    struct Epochs {
+        std::uint32_t accepted = 0;
+        PeerId accepted_from;      // the leader that the accepted epoch was promised to
+        std::uint32_t current = 0;
+    };
+
+    explicit Log(Storage& storage) : storage_(storage) {}
+
+    // Reads what the storage holds. RETURNS corrupt or storage_failed; reason() then says more.
+    Errc open();
+    const char* reason() const { return reason_; }
+    // The newest snapshot's state and the point that it is of, kept until the next one.
+    BytesView snapshot() const;
+    LogPosition snapshot_position() const { return snapshot_position_; }
+
+    LogPosition last() const;                       // newest entry, or the base
+    Zxid base() const { return base_.zxid; }        // entries after this one are in memory
+    const Epochs& epochs() const { return epochs_; }
+    bool contains(Zxid zxid) const;                 // the base counts as contained
+    LogPosition position_at_or_before(Zxid zxid) const;  // REQUIRES zxid >= base()
+    std::uint32_t crc_at(Zxid zxid) const;          // REQUIRES contains(zxid)
+    Zxid after(Zxid zxid) const;                    // the next entry's; REQUIRES one
+    BytesView entry(Zxid zxid) const;               // its record; REQUIRES it in memory
+    // A run of whole records after zxid, of at most bytes_max but at least one, in one piece.
+    // RETURNS empty at the end. last_sent is the zxid of the last record in it.
+    BytesView entries_after(Zxid zxid, std::size_t bytes_max, Zxid& last_sent) const;
+    std::size_t size() const { return entries_.size(); }
+
+    // Changes: each is one record, buffered until flush. All RETURN storage_failed.
+    Errc append(BytesView record, const Txn& txn);  // REQUIRES that it follows last(): L1
+    Errc truncate(Zxid zxid);                       // REQUIRES contains(zxid)
+    Errc accept_epoch(std::uint32_t epoch, PeerId leader);
+    Errc set_current_epoch(std::uint32_t epoch);
+    Errc take_snapshot(LogPosition position, BytesView state, std::size_t entries_kept);
+    Errc install_snapshot(LogPosition position, BytesView state);
+    Errc flush();
+
+    // What of it would survive a crash now.
+    Errc refresh_durable();                         // reads the storage's watermark
+    Zxid durable_last() const { return durable_last_; }
+    const Epochs& durable_epochs() const { return durable_epochs_; }
+    bool is_dirty() const { return dirty_; }        // something is appended and not flushed
+    bool is_waiting() const { return !marks_.empty(); }  // something is flushed and not durable
+    void audit() const;
+
+private:
+    struct Entry {
+        Zxid zxid;
+        std::uint32_t crc = 0;
+        std::uint32_t length = 0;
+        std::uint32_t offset = 0;
+        std::uint32_t block = 0;    // counted from the first block ever
+        Sequence sequence = 0;
+    };
+    struct Block {
+        std::unique_ptr<char[]> bytes;
+        std::size_t size = 0;
+        std::size_t used = 0;
+    };
+    struct Mark {
+        Sequence sequence = 0;
+        Zxid last;
+        Epochs epochs;
+    };
+
+    void on_record(Sequence sequence, BytesView record) override;
+    void on_snapshot(Sequence sequence, BytesView snapshot) override;
+    void recover_entry(Sequence sequence, BytesView record);
+    void recover_truncate(Zxid zxid);
+    void recover_epochs(RecordKind kind, Reader& in);
+    void damage(const char* reason);
+    void push_entry(BytesView record, const Txn& txn, std::uint32_t crc);
+    void cut_after(Zxid zxid);
+    void drop_through(std::size_t count);
+    void replace_with(LogPosition position);
+    Bytes encode_base(LogPosition position, bool installed, BytesView state) const;
+    Errc write(RecordKind kind, BytesView fields);
+    std::size_t find(Zxid zxid) const;              // number of entries at or before zxid
+    BytesView bytes_of(const Entry& entry) const;
+    char* reserve(std::size_t size);
+
+    Storage& storage_;
+    detail::Ring<Entry> entries_;
+    detail::Ring<Block> blocks_;
+    std::vector<Block> spare_blocks_;
+    std::uint32_t first_block_ = 0;
+    LogPosition base_;
+    Epochs epochs_;
+    Epochs durable_epochs_;
+    Zxid durable_last_;
+    detail::Ring<Mark> marks_;
+    Bytes snapshot_;                 // base record and state
+    LogPosition snapshot_position_;
+    Sequence snapshot_sequence_ = 0;
+    Sequence discard_at_ = 0;        // when durable, discard_to_ may be told to the storage
+    Sequence discard_to_ = 0;
+    Bytes scratch_;
+    const char* reason_ = "";
+    bool anchored_ = false;          // recovery has seen where the history starts
+    bool dirty_ = false;
+};
+
+// =================================================================================================
+// Part One, chapter 8: Messages
+// =================================================================================================
+// Purpose    The peer protocol as values and bytes. No behaviour.
+// Invariants Bytes that are not exactly one message of this ensemble to this replica do not decode.
+// May touch  Chapters 1 and 2.
+// Format     u32 magic and version, u32 CRC32C of what follows, u64 ensemble, u32 from, u32 to,
+//            u64 nonce, u8 type, u32 epoch, and then the type's fields in the order of Message.
+//
+//   type          from -> to        fields and meaning
+//   notification  any -> voter      sequence: newest wins; leader: the vote; current_epoch, zxid:
+//                                   the sender's own history; phase: its role; heard, reachable:
+//                                   whom it hears, and whom in both directions
+//   follower_info learner -> leader attempt, accepted_epoch, leader: whom that was promised to
+//   leader_info   leader -> learner attempt: that it answers; epoch: the new one
+//   ack_epoch     learner -> leader attempt, current_epoch, zxid and crc: the last it has
+//   diff          leader -> learner attempt, zxid: go on after it, which is the last you have
+//   trunc         leader -> learner attempt, zxid: cut what you have after it, or say what you have
+//   snap          leader -> learner attempt, zxid, crc, total: fetch this snapshot
+//   chunk_request learner -> leader attempt, zxid, offset
+//   chunk         leader -> learner attempt, zxid, offset, total, payload
+//   new_leader    leader -> learner zxid: the end of the history to have before the epoch is yours
+//   up_to_date    leader -> learner commit: serve
+//   proposal      leader -> learner zxid: what the entries follow; commit; payload: entries
+//   ack           learner -> leader attempt, zxid: durable up to; commit: received up to; phase: 0 epoch not
+//                                   durable, 1 it is, 2 serving; offset: 1 = what you sent does
+//                                   not follow what I received
+//   commit        leader -> learner commit, digest: the leader's at commit
+//   ping          leader -> learner sequence, commit, digest, confirmed: your touches confirmed
+//   pong          learner -> leader attempt, sequence: of the ping; touch: my number for this list; offset
+//                                   of total: the part; payload: u64 ids of sessions alive here
+//   request       learner -> leader payload: requests, each u64 session, cxid, confirmed, u8
+//                                   operation, string body
+//   sync          learner -> leader sequence
+//   synced        leader -> learner sequence, zxid: apply this much and the sync is done
+
+enum class MessageType : std::uint8_t {
+    notification = 1, follower_info, leader_info, ack_epoch, diff, trunc, snap, chunk_request,
+    chunk, new_leader, up_to_date, proposal, ack, commit, ping, pong, request, sync, synced,
+};
+constexpr std::uint8_t message_type_last = static_cast<std::uint8_t>(MessageType::synced);
+const char* name(MessageType type);
+
+struct Message {
+    MessageType type = MessageType::notification;
+    PeerId from;
+    PeerId to;
+    std::uint64_t ensemble = 0;
+    std::uint64_t nonce = 0;   // of the sender's start
+    std::uint32_t epoch = 0;   // that the message belongs to; 0 in an election
+
+    std::uint64_t attempt = 0;
+    PeerId leader;
+    std::uint32_t accepted_epoch = 0;
+    std::uint32_t current_epoch = 0;
+    Zxid zxid;
+    std::uint32_t crc = 0;
+    Zxid commit;
+    std::uint64_t digest = 0;
+    std::uint64_t sequence = 0;
+    std::uint64_t confirmed = 0;
+    std::uint64_t touch = 0;
+    std::uint64_t offset = 0;
+    std::uint64_t total = 0;
+    std::uint8_t phase = 0;
+    std::uint64_t heard = 0;      // bit i: the i-th voter
+    std::uint64_t reachable = 0;
+    BytesView payload;            // into the bytes that were decoded, or the caller's
+};
+
+constexpr std::size_t message_header_bytes = 37;
+constexpr std::size_t message_overhead_bytes = 192;  // no message but for its payload is larger
+
+void encode_message(const Message& message, Bytes& out);    // appends
+// RETURNS corrupt: damaged, cut, foreign version, unknown type, or bytes left over.
+Errc decode_message(BytesView bytes, Message& message);
+
+// The voters of an ensemble, in the order of their ids, and what a quorum of them is.
+class Voters {
+public:
+    static constexpr std::size_t count_max = 63;
+    Voters() = default;
+    explicit Voters(std::vector<PeerId> ids);  // sorts; REQUIRES is_valid(ids)
+    static bool is_valid(const std::vector<PeerId>& ids);  // 1 to 63, distinct, none 0
+    std::size_t size() const { return ids_.size(); }
+    PeerId operator[](std::size_t i) const { return ids_[i]; }
+    bool contains(PeerId id) const { return bit(id) != 0; }
+    std::uint64_t bit(PeerId id) const;        // one bit, or 0 for a stranger
+    bool is_quorum(std::uint64_t bits) const;  // more than half
+
+private:
+    std::vector<PeerId> ids_;
+};
+
+// Messages to be sent, encoded one after the other in memory that is used again.
+class Outbox {
+public:
+    Outbox(PeerId self, std::uint64_t ensemble, std::uint64_t nonce)
+        : self_(self), ensemble_(ensemble), nonce_(nonce) {}
+    void send(PeerId to, Message& message);  // fills in from, to, ensemble and nonce
+    template <class Send>
+    void drain(Send&& deliver) {
+        for (const Piece& piece : pieces_) {
+            deliver(piece.to, BytesView(bytes_).substr(piece.offset, piece.size));
+        }
+        pieces_.clear(), bytes_.clear();
+    }
+    bool empty() const { return pieces_.empty(); }
+
+private:
+    struct Piece {
+        PeerId to;
+        std::size_t offset;
+        std::size_t size;
+    };
+    PeerId self_;
+    std::uint64_t ensemble_;
+    std::uint64_t nonce_;
+    Bytes bytes_;
+    std::vector<Piece> pieces_;
+};
+
+// =================================================================================================
+// Part One, chapter 9: Election
+// =================================================================================================
+// Purpose    Finds a voter that a quorum takes for the most advanced: a hint, no more. Safety comes
+//            from discovery (chapter 10).
+// Invariants E1 A candidate is voted for only by voters that hear it and are heard by it, and only
+//            while it reaches a quorum both ways: a deaf or mute voter wins nothing.
+//            E2 The best of those candidates is the one with the highest (current epoch, last
+//            durable zxid, id).
+// May touch  Chapter 8.
+// Reading    ZooKeeper's FastLeaderElection. Deviation D1: there is no round number. A vote is a
+//            state that is repeated, and the newest from each voter counts; a vote out of date
+//            costs time and nothing else, and no voter is ever in the wrong round.
+
+struct Timing {
+    Duration heartbeat = milliseconds(100);  // between two pings of the leader
+    Duration silence = milliseconds(500);    // a peer not heard for so long is gone
+    Duration retry() const { return heartbeat / 2; }      // between repetitions of a request
+    Duration settle() const { return heartbeat / 4; }     // a quorum waits for a better candidate
+};
+
+struct Vote {
+    std::uint32_t current_epoch = 0;
+    Zxid zxid;
+    PeerId id;
+    friend bool operator<(const Vote& a, const Vote& b);
+};
+
+enum class Role : std::uint8_t { looking = 0, following = 1, leading = 2, failed = 3 };
+const char* name(Role role);
+
+class Election {
+public:
+    Election(PeerId self, const Voters& voters, const Timing& timing);
+
+    void start(Time now, const Vote& own);  // forgets what was; next_deadline is now
+    void on_notification(Time now, const Message& message);
+    void poll(Time now, Outbox& out);       // considers, decides, repeats
+    Time next_deadline() const { return deadline_; }
+    PeerId winner() const { return winner_; }  // nobody while there is none
+    PeerId candidate() const { return candidate_; }
+    // What a replica that is not looking answers to one that is.
+    void answer(PeerId to, Role role, PeerId leader, Outbox& out);
+    void forget(PeerId peer);               // a hint that it is gone
+
+private:
+    struct Voice {
+        Vote own;
+        PeerId candidate;
+        Role role = Role::looking;
+        Time heard_at;
+        std::uint64_t nonce = 0;
+        std::uint64_t sequence = 0;
+        std::uint64_t heard = 0;
+        std::uint64_t reachable = 0;
+        bool known = false;
+    };
+    bool is_fresh(const Voice& voice, Time now) const;
+    std::uint64_t heard(Time now) const;      // bits of the voters heard lately, self included
+    std::uint64_t reachable(Time now) const;  // of those that hear us too
+    PeerId best_candidate(Time now) const;
+    std::uint64_t agreeing(Time now) const;
+    void consider(Time now);
+    void broadcast(Time now, Outbox& out);
+
+    const PeerId self_;
+    const Voters& voters_;
+    const Timing timing_;
+    Vote own_;
+    std::vector<Voice> voices_;
+    PeerId candidate_;
+    PeerId winner_;
+    std::uint64_t sequence_ = 0;
+    Time deadline_;
+    Time repeat_at_;
+    Time settled_at_ = never;   // when a quorum that agrees has waited long enough
+    bool changed_ = false;      // what we say differs from what we said last
+    std::uint64_t said_heard_ = 0;
+    std::uint64_t said_reachable_ = 0;
+};
+
+// =================================================================================================
+// Part One, chapter 10: Leader
+// =================================================================================================
+// Purpose    Discovery, synchronization and broadcast, seen from the leader.
+// Invariants Z1 It leads an epoch that it has itself accepted, durably, before it tells anybody.
+//            Z2 It sends nobody a history before a quorum has promised it the epoch, none of them
+//            with a history newer than its own.
+//            Z3 It commits nothing before a quorum has its whole initial history and the current
+//            epoch durable; then that history, all at once.
+//            Z4 An entry commits when a quorum, each with the epoch current, has it durable. Its
+//            own disk counts as anybody's.
+//            Z5 Its history only grows while it leads.
+//            Z6 A session's requests are numbered in cxid order, each once, none after its close.
+// May touch  Chapters 4 (reads), 7, 8.
+// Reading    Zab, DSN'11, sections IV and V; ZooKeeper's Leader and LearnerHandler. Every message
+//            of a phase is repeated until its answer is there, and every answer may come twice.
+
+struct LeaderCounters {
+    std::uint64_t proposals = 0;
+    std::uint64_t requests_ignored = 0;   // repeated, out of turn, of a session that is gone
+    std::uint64_t retransmissions = 0;
+    std::uint64_t snapshots_sent = 0;
+    std::uint64_t sessions_expired = 0;
+};
+
+class Leader {
+public:
+    enum class Phase : std::uint8_t { idle, discovery, promise, synchronization, broadcast };
+
+    Leader(PeerId self, const Voters& voters, const Timing& timing, Log& log, const Limits& limits,
+           std::size_t message_bytes_max);
+
+    void start(Time now);   // a prospective leader: discovery
+    void stop();
+    Phase phase() const { return phase_; }
+    std::uint32_t epoch() const { return epoch_; }
+    bool is_established() const { return phase_ == Phase::broadcast; }
+    Zxid committed() const { return committed_; }
+    // Why it has to give up, or null. Then stop() is due.
+    const char* resignation() const { return resignation_; }
+    Errc error() const { return error_; }  // storage_failed: the log could not be written
+    const LeaderCounters& counters() const { return counters_; }
+    // Voters that are in step: synchronized and heard from lately, itself included.
+    std::size_t synced(Time now) const;
+
+    // One for each message of a learner. Those of another epoch are ignored, and return false.
+    bool receive(Time now, const Message& message, Outbox& out);
+    void forget(PeerId peer);  // a hint that it is gone
+
+    // BEFORE the flush: numbers nothing; sends proposals, pings and repetitions.
+    void send(Time now, const Machine& machine, Outbox& out);
+    std::uint64_t pings() const { return ping_sequence_; }  // grows when send has pinged
+    // AFTER the flush: what is durable here counts; phases and commits move.
+    void advance(Time now, Outbox& out);
+    // After what committed has been applied: tells the followers, with the digest.
+    void announce(const Machine& machine, Outbox& out);
+    Time next_deadline(Time now) const;
+
+    // Whether it may number requests: established, and its whole initial history applied.
+    bool can_number(const Machine& machine);
+    bool is_numbering() const { return sessions_armed_ && resignation_ == nullptr; }
+    // Takes one request, of itself or of a learner: numbers and appends it, or ignores it.
+    // REQUIRES can_number().
+    void number(std::int64_t wall_ms, const Machine& machine, const Txn& request);
+    void on_applied(const Txn& txn, const Machine& machine);  // frees what numbering remembered
+    // Expires sessions not touched for their timeout, a few each call. REQUIRES can_number().
+    void expire(Time now, std::int64_t wall_ms);
+    void touch(SessionId session);
+    // Requests of learners that came since the last call: f(Txn), in order.
+    template <class Take>
+    void take_requests(Take&& take);
+
+    // Sync rounds and leases of this replica's own sessions.
+    void request_sync(std::uint64_t sequence, PeerId from = {});
+    bool take_own_synced(std::uint64_t& sequence, Zxid& zxid);
+    Time lease_from() const { return lease_from_; }  // it certainly led at this time
+
+private:
+    struct Peer {
+        PeerId id;
+        std::uint64_t bit = 0;
+        std::uint64_t nonce = 0;      // the life of it that attempt belongs to
+        bool informed = false;        // it has said follower_info
+        std::uint32_t accepted_epoch = 0;
+        bool promised = false;        // ack_epoch, for this epoch
+        std::uint64_t attempt = 0;
+        Zxid have;                    // what it reported
+        std::uint32_t have_crc = 0;
+        bool streaming = false;       // it gets proposals from cursor on
+        bool fetching = false;        // it fetches a snapshot
+        Zxid cursor;                  // last sent
+        Zxid received;                // last it said it has
+        Zxid acked;                   // durable there, with the epoch current
+        bool epoch_current = false;
+        bool serving = false;
+        Time heard_at;
+        Time progress_at;
+        Time repeat_at;
+        Time rewound_at;
+        detail::Ring<Zxid> in_flight; // the last zxid of each proposal message
+        std::uint64_t pong = 0;
+        std::uint64_t touch = 0;      // newest whole list received
+        std::uint64_t touch_in_parts = 0;  // a list of which parts are missing
+        std::uint64_t touch_parts = 0;     // bits of those that are here
+        std::uint64_t touch_confirmed = 0;
+        Zxid told;                    // commit last told
+    };
+    struct Round {                    // a ping: whom it waits for, what it will prove
+        std::uint64_t sequence = 0;
+        Time sent_at;
+        std::vector<std::uint64_t> touches;  // of each peer, when it was sent
+    };
+    struct Sync {
+        PeerId from;
+        std::uint64_t sequence = 0;
+        std::uint64_t round = 0;      // the ping that has to be answered
+        Zxid zxid;
+    };
+    struct LiveSession {
+        std::uint64_t numbered = 0;   // newest cxid in the log
+        std::uint32_t timeout_ms = 0;
+        Time expires_at;              // on clock_
+        bool closing = false;
+    };
+    struct Queued {
+        SessionId session;
+        std::uint64_t cxid = 0;
+        std::uint64_t confirmed = 0;
+        OpCode op = OpCode::create;
+        Bytes body;
+    };
+
+    void on_follower_info(Time now, Peer& peer, const Message& message, Outbox& out);
+    void on_ack_epoch(Time now, Peer& peer, const Message& message, Outbox& out);
+    void on_ack(Time now, Peer& peer, const Message& message, Outbox& out);
+    void on_pong(Time now, Peer& peer, const Message& message);
+    void on_chunk_request(Peer& peer, const Message& message, Outbox& out);
+    void on_request(const Message& message);
+    bool is_stale(const Peer& peer, const Message& message) const;
+    void lose(Time now, Peer& peer, Outbox& out);
+    void begin_promise(Time now);
+    void begin_synchronization(Time now, Outbox& out);
+    void begin_broadcast(Outbox& out);
+    void synchronize(Time now, Peer& peer, Outbox& out);
+    void repeat(Time now, Peer& peer, Outbox& out);
+    void stream(Time now, Peer& peer, Outbox& out);
+    void rewind(Time now, Peer& peer);
+    void ping(Time now, const Machine& machine, Outbox& out);
+    void confirm_rounds(Outbox& out);
+    void advance_commit();
+    void run_clock(Time now);
+    bool epoch_is_ours() const;   // accepted, durably: it may be told
+    void post(Peer& peer, MessageType type, Outbox& out, Message message = {});
+    Zxid append(std::int64_t wall_ms, const Txn& request);
+    void number_open(std::int64_t wall_ms, const Machine& machine, const Txn& request);
+    Peer* find(PeerId id);
+    template <class Predicate>
+    std::uint64_t bits_where(Predicate&& predicate) const;
+
+    const PeerId self_;
+    const Voters& voters_;
+    const Timing timing_;
+    Log& log_;
+    const Limits& limits_;
+    const std::size_t message_bytes_max_;
+    Phase phase_ = Phase::idle;
+    std::uint32_t epoch_ = 0;
+    Vote own_;                        // its history when it started
+    Zxid initial_;                    // the end of its initial history
+    Zxid committed_;
+    const char* resignation_ = nullptr;
+    std::vector<Peer> peers_;         // in the order of the voters, itself among them
+    Time started_at_;
+    Time phase_at_;                   // when discovery or promise began
+    Time ping_at_;
+    std::uint64_t ping_sequence_ = 0;
+    std::uint64_t confirmed_sequence_ = 0;
+    detail::Ring<Round> rounds_;
+    std::vector<Sync> syncs_;
+    std::vector<Sync> own_synced_;
+    bool ping_now_ = false;
+    Time lease_from_;
+    std::map<SessionId, LiveSession> sessions_;
+    std::map<std::uint64_t, SessionId> opening_;  // nonces numbered and not yet applied
+    bool sessions_armed_ = false;
+    Time clock_;                      // runs with now, but not over gaps in the polling
+    Time clock_read_at_;
+    Time expire_at_;                  // on clock_: looked through again
+    Errc error_ = Errc::ok;
+    detail::Ring<Queued> queued_;
+    Bytes scratch_;
+    LeaderCounters counters_;
+};
+
+template <class Take>
+void Leader::take_requests(Take&& take) {
+    for (; !queued_.empty(); queued_.pop()) {
+        const Queued& queued = queued_.front();
+        Txn request;
+        request.session = queued.session;
+        request.cxid = queued.cxid;
+        request.confirmed = queued.confirmed;
+        request.op = queued.op;
+        request.body = queued.body;
+        take(request);
+    }
+}
+
+// =================================================================================================
+// Part One, chapter 11: Learner
+// =================================================================================================
+// Purpose    Discovery, synchronization and broadcast, seen from a follower.
+// Invariants F1 It promises an epoch higher than any before, or the same to the same leader again,
+//            and says so when the promise is durable.
+//            F2 It cuts or replaces its history only on the answer to the very attempt that it has
+//            just reported: an old trunc or snap does nothing.
+//            F3 It appends only what follows what it has, checksum included.
+//            F4 It makes the epoch current when the leader's initial history is in its log before
+//            it, and acknowledges when that record is durable.
+//            F5 It reports as durable only what is.
+// May touch  Chapters 7 and 8.
+// Reading    Zab, DSN'11, sections IV and V; ZooKeeper's Learner and Follower; the bugs A1-A15.
+
+class Learner {
+public:
+    enum class Phase : std::uint8_t { idle, discovery, promise, fetching, receiving, following };
+
+    Learner(PeerId self, const Timing& timing, Log& log, std::uint64_t first_attempt);
+
+    void start(Time now, PeerId leader);
+    void stop();
+    Phase phase() const { return phase_; }
+    PeerId leader() const { return leader_; }
+    std::uint32_t epoch() const { return epoch_; }
+    bool is_serving() const { return phase_ == Phase::following; }
+    bool is_in_step() const { return phase_ == Phase::receiving || is_serving(); }
+    Zxid committed() const { return committed_; }
+    // Why it has to look for another leader, or null. Then stop() is due.
+    const char* departure() const { return departure_; }
+
+    // One for each message of the leader. Others are ignored, and return false. RETURNS through
+    // error() when the storage fails.
+    bool receive(Time now, const Message& message, Outbox& out);
+    Errc error() const { return error_; }
+    void send(Time now, Outbox& out);         // BEFORE the flush: repetitions
+    void acknowledge(Time now, Outbox& out);  // AFTER the flush: what has become durable
+    Time next_deadline() const;
+
+    // A snapshot that has arrived whole, and the point that it is of. The replica installs it in
+    // state and log and says installed, or refuses it.
+    bool has_snapshot() const { return snapshot_whole_; }
+    BytesView snapshot() const { return snapshot_; }
+    LogPosition snapshot_position() const { return snapshot_position_; }
+    void installed();
+    void refuse_snapshot(const char* reason);
+
+    // The newest (zxid, digest) of the leader, to be compared when that zxid has been applied.
+    Zxid digest_at() const { return digest_at_; }
+    std::uint64_t digest() const { return digest_; }
+
+    bool pong_due() const { return pong_due_; }
+    void pong(std::uint64_t touch, BytesView sessions, std::size_t message_bytes_max, Outbox& out);
+    std::uint64_t touch_confirmed() const { return touch_confirmed_; }
+    void request(BytesView requests, Outbox& out);
+    void request_sync(std::uint64_t sequence, Outbox& out);
+    bool take_synced(std::uint64_t& sequence, Zxid& zxid);
+
+private:
+    void on_leader_info(Time now, const Message& message);
+    void on_cut(Time now, const Message& message);  // diff and trunc
+    void on_snap(Time now, const Message& message, Outbox& out);
+    void on_chunk(Time now, const Message& message, Outbox& out);
+    void on_up_to_date(const Message& message);
+    void on_new_leader(const Message& message);
+    void on_proposal(const Message& message, Outbox& out);
+    void on_ping(const Message& message);
+    bool append_all(BytesView records, bool& gap);
+    void see_commit(Zxid commit);
+    void see_digest(const Message& message);
+    void report(Time now, LogPosition have);   // a new attempt
+    void make_epoch_current();
+    void ask_chunk(Time now, Outbox& out);
+    void depart(const char* reason);
+    void ack(bool gap, Outbox& out);
+    void post(MessageType type, Message& message, Outbox& out);
+
+    const PeerId self_;
+    const Timing timing_;
+    Log& log_;
+    Phase phase_ = Phase::idle;
+    PeerId leader_;
+    std::uint32_t epoch_ = 0;         // promised to this leader
+    std::uint64_t attempt_;
+    LogPosition have_;                // what this attempt reports
+    Zxid initial_;                    // of new_leader
+    bool initial_known_ = false;
+    Zxid committed_;
+    const char* departure_ = nullptr;
+    Errc error_ = Errc::ok;
+    Time heard_at_;
+    Time repeat_at_;
+    Zxid acked_;                      // what the last ack said
+    std::uint8_t acked_phase_ = 0;
+    bool ack_due_ = false;
+    Bytes snapshot_;
+    LogPosition snapshot_position_;
+    std::uint64_t snapshot_total_ = 0;
+    bool snapshot_whole_ = false;
+    Zxid digest_at_;
+    std::uint64_t digest_ = 0;
+    bool pong_due_ = false;
+    std::uint64_t ping_sequence_ = 0;
+    std::uint64_t touch_confirmed_ = 0;
+    std::vector<std::pair<std::uint64_t, Zxid>> synced_;
+};
+
+// =================================================================================================
+// Part One, chapter 12: Replica
+// =================================================================================================
+// Purpose    The object that a program embeds: takes messages and time, switches between the roles,
+//            carries requests from sessions to the log and results back.
+// Invariants R1 Effects have one order, in poll: what was received; sends that need no disk; one
+//            flush; sends that needed it; apply; callbacks.
+//            R2 Memory is a function of the durable, committed log: nothing else is applied.
+//            R3 A session's results and events come in the order of the log, its results in the
+//            order of its requests.
+//            R4 A write is sent again until its outcome is applied here: it is never lost, and the
+//            machine executes it once.
+//            R5 A failed replica does nothing any more, and says why.
+// May touch  Everything above.
+// Reading    DESIGN, "The four contracts".
+
+// The application's: moves bytes between replicas. Called inside poll only.
+class Transport {
+public:
+    virtual ~Transport() = default;
+    // Must not block and must not call the replica's poll. bytes are lent for the call. A message
+    // may be dropped: it is repeated.
+    virtual void send(PeerId to, BytesView bytes) = 0;
+    virtual std::size_t message_bytes_max() const = 0;  // nothing larger is handed to it; >= 1024
+};
+
+struct ReplicaOptions {
+    PeerId id{1};
+    std::vector<PeerId> voters{PeerId{1}};  // the whole ensemble, itself included; the same in all
+    std::uint64_t ensemble = 0;             // the ensemble's name; strangers' messages are dropped
+    std::uint64_t entropy = 1;              // another at each start: ids of this run, nonces
+    Timing timing;
+    Duration session_timeout_min = milliseconds(200);   // what sessions ask for is brought into
+    Duration session_timeout_max = seconds(3600);       // this range
+    std::uint32_t clock_drift_permille = 50;  // how far two clocks' rates may be apart, at most
+    std::uint32_t snapshot_every_entries = 10000;
+    std::uint32_t log_entries_kept = 1000;  // before a snapshot, for learners a little behind
+    Limits limits;
+};
+
+struct SessionOptions {
+    Duration timeout = seconds(10);
+};
+
+struct Created {
+    Bytes path;  // the final one: a sequential node's has its number
+    Stat stat;   // stat.czxid is the zxid of the create
+};
+
+struct Data {
+    Bytes bytes;
+    Stat stat;
+    Zxid zxid;   // of the state that was read
+};
+
+struct Children {
+    std::vector<Bytes> names;  // in the order of their bytes
+    Stat stat;
+    Zxid zxid;
+    bool more = false;         // there are more after names.back()
+};
+
+struct Page {
+    Bytes after;                   // names after this one; "" from the first
+    std::size_t limit = SIZE_MAX;  // at most Limits::list_max count
+};
+
+// How a request ends. Called once for each, inside poll, never inside the call that asked, and not
+// at all after the replica is destroyed. May call anything but poll, and must not destroy the
+// replica.
+using OnOpened = std::function<void(Result<SessionId>)>;
+using OnCreated = std::function<void(Result<Created>)>;
+using OnStat = std::function<void(Result<Stat>)>;
+using OnData = std::function<void(Result<Data>)>;
+using OnChildren = std::function<void(Result<Children>)>;
+using OnDone = std::function<void(Result<void>)>;
+using Completion = std::variant<std::monostate, OnOpened, OnCreated, OnStat, OnData, OnChildren,
+                                OnDone>;
+
+enum class SessionState : std::uint8_t {
+    connected = 0,  // its replica serves: writes go through
+    suspended = 1,  // its replica has no leader: writes wait, reads may be old, it may expire
+    expired = 2,    // it is gone and its ephemerals with it: nothing more comes
+    closed = 3,     // by its owner
+};
+const char* name(SessionState state);
+using OnState = std::function<void(SessionState)>;
+
+struct Request {
+    enum class Kind : std::uint8_t { create, remove, set, exists, get, children, sync, close };
+    Kind kind = Kind::get;
+    BytesView path;
+    BytesView data;
+    CreateMode mode = CreateMode::persistent;
+    std::int32_t version = any_version;
+    Page page;
+    Watcher watcher;   // of exists, get and children; may be empty
+    Completion done;   // of the kind's type, or empty
+};
+
+// What it did and what it dropped, since it was made.
+struct ReplicaCounters {
+    std::uint64_t messages_received = 0;
+    std::uint64_t messages_sent = 0;
+    std::uint64_t bytes_sent = 0;
+    std::uint64_t dropped_corrupt = 0;   // does not decode
+    std::uint64_t dropped_foreign = 0;   // another ensemble, another receiver, or not a voter
+    std::uint64_t dropped_stale = 0;     // another epoch, role or attempt
+    std::uint64_t dropped_overflow = 0;  // more came between two polls than inbox_bytes_max
+    std::uint64_t elections = 0;
+    std::uint64_t applied = 0;
+    std::uint64_t snapshots_taken = 0;
+    std::uint64_t snapshots_installed = 0;
+    std::uint64_t requests_refused = 0;  // before they were numbered
+    std::uint64_t requests_repeated = 0;
+    std::uint64_t events = 0;
+    std::uint64_t polls = 0;
+};
+
+struct ReplicaStatus {
+    Role role = Role::looking;
+    bool serving = false;        // an established leader, or a follower in step with one
+    PeerId leader;               // 0 while there is none
+    std::uint32_t epoch = 0;     // current, durable
+    std::uint32_t accepted_epoch = 0;
+    Zxid last;                   // in the log
+    Zxid durable;
+    Zxid committed;
+    Zxid applied;
+    std::uint64_t digest = 0;    // of the state at applied
+    std::size_t nodes = 0;
+    std::size_t sessions = 0;
+    std::size_t watches = 0;
+    const char* reason = "";     // why it failed, or left its last role
+};
+
+// Sees what happens inside; for tests, simulation and tracing. Called inside poll; only looks.
+class ReplicaObserver {
+public:
+    virtual ~ReplicaObserver() = default;
+    virtual void on_role(PeerId, Role, PeerId /*leader*/, std::uint32_t /*epoch*/) {}
+    virtual void on_established(PeerId, std::uint32_t /*epoch*/, Zxid /*initial*/) {}
+    virtual void on_applied(PeerId, const Txn&, const Outcome* /*null: void*/, std::uint64_t) {}
+    virtual void on_installed(PeerId, Zxid, std::uint64_t /*digest*/) {}
+};
+
+class Replica final : private EventSink {
+public:
+    static constexpr std::size_t inbox_bytes_max = 16 * 1024 * 1024;
+
+    // Keeps references to storage, transport and observer, which must outlive it. Opens the
+    // storage; status() says how that went, and whether the options are sound. Without a transport
+    // it is standalone, and the options must name it alone.
+    Replica(const ReplicaOptions& options, Storage& storage, Transport& transport,
+            ReplicaObserver* observer = nullptr);
+    Replica(const ReplicaOptions& options, Storage& storage);
+    ~Replica();
+    Replica(const Replica&) = delete;
+    Replica& operator=(const Replica&) = delete;
+
+    // A message has come from a peer. Takes a copy; it is looked at in the next poll. May be called
+    // inside poll. Everything here runs on one thread at a time.
+    void receive(PeerId from, BytesView bytes);
+    // One step. now is monotonic; an earlier one counts as the latest. wall_ms is Unix time, for
+    // ctime and mtime alone; 0 = take it from now. A poll within poll does nothing.
+    void poll(Time now, std::int64_t wall_ms = 0);
+    // When poll must be called at the latest. Earlier when a message has come, or the storage's
+    // durable() has moved. In the past = at once.
+    Time next_deadline() const;
+    // A hint that a peer is gone, as a TCP reset is one. A wrong hint costs time, never safety.
+    void forget(PeerId peer);
+
+    bool is_polling() const { return in_poll_; }
+    PeerId id() const { return options_.id; }
+    Time now() const { return now_; }             // of the latest poll
+    const Tree& tree() const { return machine_->tree(); }  // local reads; changes in poll only
+    const Machine& machine() const { return *machine_; }
+    const Log& log() const { return log_; }
+    ReplicaStatus status() const;
+    ReplicaCounters counters() const { return counters_; }
+    const LeaderCounters& leader_counters() const { return leader_.counters(); }
+
+    // Sessions; chapter 13 is the comfortable face of these. Errors come through the callbacks:
+    // replica_failed, session_expired, too_large, too_many, bad_arguments, and the operation's own.
+    void open_session(const SessionOptions& options, OnOpened done);
+    void submit(SessionId session, Request&& request);
+    SessionState session_state(SessionId session) const;
+    void on_session_state(SessionId session, OnState listener);  // one more; told in order
+    Duration session_timeout(SessionId session) const;
+    // Until when the session certainly lives, on the clock of poll: nobody else can have seen its
+    // ephemerals go before. Time{} when that is not known. Holds while clock rates differ by at
+    // most clock_drift_permille.
+    Time certain_until(SessionId session) const;
+    // Calls f once, in the poll at or after that time.
+    void at(Time time, std::function<void()> call);
+    void audit() const;   // asserts what holds between steps; cost as the state
+
+private:
+    struct Pending {
+        Request::Kind kind = Request::Kind::get;
+        std::uint64_t cxid = 0;       // of a write; a sync's sequence
+        OpCode op = OpCode::create;
+        Bytes body;                   // of a write; a read's path
+        Page page;
+        Watcher watcher;
+        Completion done;
+        Errc error = Errc::ok;        // refused already: only its turn has to come
+        bool synced = false;
+        Zxid sync_zxid;
+    };
+    struct LocalSession {
+        std::uint32_t timeout_ms = 0;
+        std::uint64_t next_cxid = 1;
+        std::uint64_t confirmed = 0;
+        std::size_t sent = 0;         // of pending, forwarded already
+        bool is_blocked = false;      // the last one sent is a sync: nothing follows it yet
+        bool is_listed = false;       // in unsent_
+        std::uint64_t stalled_at = 0;  // the first pending one when last looked
+        detail::Ring<Pending> pending;
+        SessionState state = SessionState::connected;
+        std::vector<OnState> listeners;
+        Time opened_at;               // asked for
+        Time attached_at;             // known here
+        bool closing = false;
+    };
+    struct Opening {
+        std::uint64_t nonce = 0;
+        std::uint32_t timeout_ms = 0;
+        OnOpened done;
+        Time asked_at;
+        bool sent = false;
+    };
+    struct Ready {                    // a callback whose time has come
+        Completion done;
+        Errc error = Errc::ok;
+        Bytes text;                   // path or data
+        Stat stat;
+        Zxid zxid;
+        SessionId session;
+        std::vector<Bytes> names;
+        bool more = false;
+        Watcher watcher;
+        EventType event = EventType::none;
+        OnState on_state;
+        SessionState state = SessionState::connected;
+        std::function<void()> call;
+    };
+    struct Timer {
+        Time time;
+        std::uint64_t order = 0;
+        std::function<void()> call;
+    };
+
+    void open();
+    void fail(const char* reason);
+    void take_inbox();
+    void dispatch(const Message& message);
+    bool step();
+    void drive_roles();
+    void look(const char* reason);
+    void lead();
+    void follow(PeerId leader);
+    void lead_step();
+    void follow_step();
+    void after_flush();
+    bool can_send_requests() const;
+    void send_requests();
+    void send_session(SessionId id, LocalSession& session);
+    void send_request(const Txn& request);
+    void flush_requests();
+    void list_unsent(SessionId id, LocalSession& session);
+    void repeat_requests();
+    void send_all();
+    void install_snapshot();
+    void apply_committed();
+    void apply(const Txn& txn);
+    void complete(const Txn& txn, const Outcome* outcome);
+    void complete_open(std::uint64_t nonce, SessionId id, Errc error);
+    void catch_up_sessions();
+    void compare_digest();
+    void drain(SessionId id, LocalSession& session);
+    bool drain_one(SessionId id, LocalSession& session, Pending& pending);
+    void execute_read(SessionId id, Pending& pending);
+    void finish(Pending& pending, const Outcome& outcome);
+    void end_session(SessionId id, SessionState state);
+    void refuse(Completion&& done, Errc error);
+    Errc prepare(SessionId id, Request& request, Pending& pending);
+    void encode_write(const Request& request, Pending& pending);
+    void take_snapshot_if_due();
+    void send_pong();
+    void touch_own_sessions();
+    void take_syncs();
+    void tell_state(const LocalSession& session);
+    void tell_states();
+    void run_timers();
+    void run_callbacks();
+    void call(Ready& ready);
+    void on_event(SessionId session, Watcher&& watcher, EventType type, BytesView path,
+                  Zxid zxid) override;
+    bool is_serving() const;
+    Vote own_vote() const;
+    std::size_t request_bytes_max() const;
+    std::uint32_t clamp_timeout_ms(Duration timeout) const;
+    Ready& push_ready();
+
+    ReplicaOptions options_;
+    const char* const refused_;        // why the options are no good, or null
+    std::unique_ptr<Transport> own_transport_;
+    Transport& transport_;
+    ReplicaObserver* observer_;
+    Voters voters_;
+    Rng rng_;
+    std::uint64_t nonce_;
+    Log log_;
+    std::unique_ptr<Machine> machine_;
+    Watches watches_;
+    Election election_;
+    Leader leader_;
+    Learner learner_;
+    Outbox outbox_;
+    Role role_ = Role::looking;
+    const char* reason_ = "";
+    Time now_;
+    std::int64_t wall_ms_ = 0;
+    bool started_ = false;
+    bool in_poll_ = false;
+    Bytes inbox_;                      // u32 size and bytes, one after the other
+    Bytes inbox_read_;
+    std::map<SessionId, LocalSession> sessions_;
+    std::vector<Opening> openings_;
+    std::vector<SessionId> unsent_;    // with requests that have not been sent to the leader
+    std::vector<SessionId> sending_;
+    Time repeat_at_;
+    Zxid committed_;                   // never falls
+    Leader::Phase leader_phase_ = Leader::Phase::idle;
+    std::uint64_t pings_ = 0;
+    std::uint64_t sync_sequence_ = 0;
+    Bytes requests_;                   // the body of the next request message
+    detail::Ring<Ready> ready_;
+    Ready current_;                    // the callback that runs
+    std::vector<Timer> timers_;        // a heap
+    std::uint64_t timer_order_ = 0;
+    std::uint64_t touch_ = 0;
+    std::vector<std::pair<std::uint64_t, Time>> touches_;  // sent and not yet confirmed
+    Time lease_from_;
+    bool was_serving_ = false;
+    std::uint64_t entries_since_snapshot_ = 0;
+    Bytes scratch_;
+    ReplicaCounters counters_;
+};
+
+// =================================================================================================
+// Part One, chapter 13: Session
+// =================================================================================================
+// Purpose    The client's face: asynchronous, the callback last; and a blocking face over whatever
+//            can be pumped.
+// Invariants C1 A call takes copies and returns at once. Its callback comes once, later, in poll.
+//            C2 Answers come in the order of the calls, but for refusals by a bound, or after the
+//            end, which come at once; and an event before the first answer that shows its change.
+//            C3 A state is told to each listener once, in the order in which they were added.
+//            C4 A Sync that gave up leaves nothing behind that points into its caller's stack.
+// May touch  Chapter 12.
+// Reading    ZooKeeper's programmer's guide, "ZooKeeper Sessions" and "ZooKeeper Watches".
+
+class Session;
+using OnSession = std::function<void(Result<Session>)>;
+
+namespace detail {
+class StateListeners;
+}
+
+// A handle to a session: small, to be copied, all copies alike. It owns nothing: the session ends
+// by close, or by expiry when its replica can no longer keep it alive. The replica must outlive
+// every use of the handle. Everything here is called on the thread that polls the replica, inside
+// callbacks or between polls; everything is answered inside poll.
+//
+// Paths and data are lent for the call. Callbacks and watchers are owned by the replica until they
+// have been called, or until it is destroyed. An empty callback is allowed: nobody is told.
+//
+// Errors that any request can give: session_expired (also after close), replica_failed,
+// bad_arguments (the path), too_large, too_many. There is no connection_loss: while there is no
+// leader a request waits, is repeated, and is executed once (on_state tells of such a time).
+class Session {
+public:
+    // Opens a session. Errors: too_large (the timeout), too_many, replica_failed.
+    static void open(Replica& replica, const SessionOptions& options, OnSession done);
+    // A handle to one that Replica::open_session has opened. Copy a handle rather than make a
+    // second one: state listeners and next_number are shared among copies alone.
+    Session(Replica& replica, SessionId id);
+
+    SessionId id() const { return id_; }
+    Replica& replica() const { return *replica_; }
+    // Once it is over: expired, however it ended. Listeners hear `closed` where its owner did it.
+    SessionState state() const { return replica_->session_state(id_); }
+    Duration timeout() const { return replica_->session_timeout(id_); }
+    // Until when the session certainly lives; see Replica::certain_until.
+    Time certain_until() const { return replica_->certain_until(id_); }
+
+    // Writes. An answer means that a majority has it and that it is applied here.
+    // create: no_node (the parent), node_exists, no_children_for_ephemerals. A sequential mode
+    // appends a number of ten digits or more to the path.
+    void create(BytesView path, BytesView data, CreateMode mode, OnCreated done) const;
+    void create(BytesView path, BytesView data, OnCreated done) const;  // persistent
+    // set: no_node, bad_version. RETURNS the new Stat.
+    void set(BytesView path, BytesView data, std::int32_t version, OnStat done) const;
+    void set(BytesView path, BytesView data, OnStat done) const;  // any version
+    // remove: no_node, bad_version, not_empty.
+    void remove(BytesView path, std::int32_t version, OnDone done) const;
+    void remove(BytesView path, OnDone done) const;               // any version
+
+    // Reads of this replica's state: in turn after this session's writes, perhaps older than what
+    // other sessions have written; after sync, no older than the call of sync. All: no_node.
+    // A watcher hears of the first change of what was read, once. On an absent node exists sets
+    // one (it hears of the create), get and children do not. Watchers end with the session,
+    // uncalled.
+    void exists(BytesView path, OnStat done) const;
+    void exists(BytesView path, Watcher watcher, OnStat done) const;
+    void get(BytesView path, OnData done) const;
+    void get(BytesView path, Watcher watcher, OnData done) const;
+    // The names of the children, without their parent's path, in the order of their bytes.
+    void children(BytesView path, OnChildren done) const;
+    void children(BytesView path, Watcher watcher, OnChildren done) const;
+    void children(BytesView path, const Page& page, OnChildren done) const;
+    void children(BytesView path, const Page& page, Watcher watcher, OnChildren done) const;
+
+    // Brings this replica up to everything that was committed, anywhere, before the call.
+    void sync(OnDone done) const;
+    // Ends the session after the requests before it; its ephemeral nodes go in the same step.
+    void close(OnDone done = {}) const;
+
+    // Adds a listener to the changes of the session's state that are still to come. With an owner
+    // it is called only while that lives, and forgotten then.
+    void on_state(OnState listener) const;
+    void on_state(std::weak_ptr<const void> owner, OnState listener) const;
+
+    // What recipes need beside requests: the time of the latest poll, a call in the poll at or
+    // after a time, and a number that no copy of this handle has given before.
+    Time now() const { return replica_->now(); }
+    void at(Time time, std::function<void()> call) const { replica_->at(time, std::move(call)); }
+    std::uint64_t next_number() const;
+
+private:
+    void listen(bool is_owned, std::weak_ptr<const void> owner, OnState listener) const;
+    Replica* replica_;
+    SessionId id_;
+    std::shared_ptr<detail::StateListeners> listeners_;
+};
+
+// Makes things go on a little, and RETURNS whether to go on waiting: Simulation::pump, one turn of
+// an event loop with a deadline, or [&] { replica.poll(clock()); return true; } for a standalone
+// replica. It may wait for input, and should, rather than spin.
+using Pump = std::function<bool()>;
+
+// The same operations, each waiting for its answer while it pumps. Never to be used inside a
+// callback: the poll that it waits for cannot begin. Errors are the operation's own, and
+// operation_timeout where the pump gave up: the outcome is then unknown and the request goes on, to
+// be executed later, once, or not at all. What comes of it is dropped.
+class Sync {
+public:
+    Sync(Session session, Pump pump) : session_(std::move(session)), pump_(std::move(pump)) {}
+    static Result<Session> open(Replica& replica, const SessionOptions& options, const Pump& pump);
+
+    const Session& session() const { return session_; }
+    Result<Created> create(BytesView path, BytesView data,
+                           CreateMode mode = CreateMode::persistent) const;
+    Result<Stat> set(BytesView path, BytesView data, std::int32_t version = any_version) const;
+    Result<void> remove(BytesView path, std::int32_t version = any_version) const;
+    Result<Stat> exists(BytesView path, Watcher watcher = {}) const;
+    Result<Data> get(BytesView path, Watcher watcher = {}) const;
+    Result<Children> children(BytesView path, const Page& page = {}, Watcher watcher = {}) const;
+    Result<void> sync() const;
+    Result<void> close() const;
+
+    // The same for anything that takes a callback last:
+    //     Result<Grant> grant = zk.wait<Grant>([&](auto done) { lock.acquire(done); });
+    template <class T, class Start>
+    Result<T> wait(Start&& start) const {
+        return wait<T>(pump_, std::forward<Start>(start));
+    }
+    template <class T, class Start>
+    static Result<T> wait(const Pump& pump, Start&& start);
+
+private:
+    Session session_;
+    Pump pump_;
+};
+
+template <class T, class Start>
+Result<T> Sync::wait(const Pump& pump, Start&& start) {
+    const auto answer = std::make_shared<std::optional<Result<T>>>();  // C4
+    start(std::function<void(Result<T>)>([answer](Result<T> result) {
+        COORD_ASSERT(!answer->has_value());  // C1
+        answer->emplace(std::move(result));
+    }));
+    bool going_on = true;
+    while (going_on && !answer->has_value()) going_on = pump();
+    if (!answer->has_value()) return Errc::operation_timeout;
+    return std::move(**answer);
+}
+
+// =================================================================================================
+// Part One, chapter 14: Recipes
+// =================================================================================================
+// Purpose    A lock that only one session of the ensemble holds at a time.
+// Invariants K1 A turn (one acquisition) has at most one node, and one that is over leaves none: it
+//            is removed as soon as its path is known.
+//            K2 A turn is granted once, by the list that shows no lower number than its own, while
+//            its node is watched and its session is certainly alive.
+//            K3 A waiter watches only the node right before its own, and looks again when it goes.
+//            K4 Each acquire is answered once; each grant is followed by one release or one loss.
+// May touch  Chapter 13's public face alone.
+// Format     Curator's: <path>/_c_<uuid>-lock-<number>, ephemeral; the lowest number holds the
+//            lock. Whatever else under path ends in a number stands in the same queue.
+// Reading    ZooKeeper's recipes, "Locks"; Curator's InterProcessMutex.
+
+// A grant of a lock. The token is the zxid that created the lock's node, so it is larger than that
+// of every grant before. Hand it to what the lock guards, and let that refuse a token lower than
+// the highest it has seen: this alone holds off a holder that was stopped, resumed, and does not
+// know yet that it has lost.
+struct Grant {
+    std::uint64_t fencing_token = 0;
+    Bytes node;  // the path of the lock's node
+};
+
+using OnGranted = std::function<void(Result<Grant>)>;
+using OnLost = std::function<void(Errc)>;
+
+namespace detail {
+struct LockCore;
+}
+
+// A lock is not a mutex: its holder can be cut off, or stopped by its operating system, while the
+// ensemble waits for nobody. So a holder either works under the fencing token, or looks at
+// is_held(now) before each step and stops in time for certain_until(), or both.
+//
+//     coord::Lock lock{session, "/locks/door"};
+//     lock.on_lost([&](coord::Errc) { stop(); });
+//     lock.acquire([&](coord::Result<coord::Grant> grant) {
+//         if (grant) start(grant->fencing_token);
+//     });
+//
+// Everything is called on the thread that polls the replica, which must outlive the lock. Callbacks
+// come inside poll, never inside the call, and may call anything, and destroy the lock. Destroying
+// it drops its callbacks uncalled and removes its node; a release under way is still answered. One
+// Lock is one place in the queue: two contenders in one program are two of them.
+class Lock {
+public:
+    Lock(Session session, BytesView path);
+    ~Lock();
+    Lock(const Lock&) = delete;
+    Lock& operator=(const Lock&) = delete;
+
+    // Waits for its turn, without a limit. Parents of the lock that are missing are created,
+    // persistent. Errors: bad_arguments (the path; or this Lock waits or holds already), cancelled,
+    // lock_lost (somebody removed the node that waits), session_expired, and those of create. None
+    // leaves a node behind.
+    void acquire(OnGranted done);
+    // The same, and operation_timeout when it has not been granted so long after now: it will not
+    // be any more.
+    void acquire_for(Duration limit, OnGranted done);
+    // The same, and lock_busy where somebody is before it. That is decided by the ensemble: the
+    // answer takes as long as a write does.
+    void try_acquire(OnGranted done);
+    // Takes a waiting acquire back, which gets cancelled. Does nothing to a lock that is held.
+    void cancel();
+    // Gives the lock back, or a waiting acquire (which gets cancelled). is_held is false at once;
+    // done comes when the node is gone. acquire may be called again before. With nothing to give
+    // back it is a success. Errors: lock_lost (the node was gone before), session_expired.
+    void release(OnDone done = {});
+    // Called once for each grant that ends without release or destruction: lock_lost (somebody
+    // removed the node), session_expired (also: closed) or replica_failed. Replaces the listener
+    // before. A session that is suspended is no loss yet: mind certain_until.
+    void on_lost(OnLost listener);
+
+    // True from the grant to the release or loss, as long as now, on the clock of poll, is before
+    // certain_until.
+    bool is_held(Time now) const;
+    // Until when nobody else can have been granted the lock, unless somebody removes its node.
+    // Moves on while the replica hears the ensemble. Time{} while it is not held, or not certain.
+    Time certain_until() const;
+    std::uint64_t fencing_token() const;  // of the present grant; 0 while there is none
+    const Bytes& path() const;
+
+private:
+    std::shared_ptr<detail::LockCore> core_;
+};
+
+// =================================================================================================
+// Part One, chapter 15: Simulation
+// =================================================================================================
+// Purpose    A whole ensemble in one thread, for tests: virtual time, a network, disks and clocks
+//            with faults, crashes and pauses, traces.
+// Invariants V1 A run follows from its seed, its options and the calls made, bit for bit, on every
+//            compiler and word size. Network, disks, clocks and starts draw from streams of their
+//            own, so that one draw more in one does not shift the others.
+//            V2 Time stands still between two events: an idle hour costs what its heartbeats do.
+//            V3 A replica sees what a real host would give it, and nothing else: its own clock,
+//            messages, and what its disk kept.
+// May touch  Everything above; nothing sees it.
+// Reading    FoundationDB's and TigerBeetle's simulators; the test programs in tests/sim.
+
+struct SimulatedNetwork {
+    Duration latency_min = microseconds(100);
+    Duration latency_max = microseconds(300);  // in order on each link, but for what is below
+    std::uint32_t loss_permille = 0;
+    std::uint32_t repeat_permille = 0;   // comes once more, up to delay_max later
+    std::uint32_t delay_permille = 0;    // comes up to delay_max late, and others overtake it
+    Duration delay_max = milliseconds(50);
+    std::uint32_t damage_permille = 0;   // comes with one bit flipped
+};
+
+struct SimulatedDisk {
+    Duration flush_min;                  // from a flush until it is durable
+    Duration flush_max;                  // 0: durable at once
+    bool torn = true;                    // a crash keeps some first part of what is not durable
+};
+
+struct SimulatedClocks {
+    std::uint32_t rate_permille_min = 1000;  // each replica's clock has a rate of its own, from
+    std::uint32_t rate_permille_max = 1000;  // this range; at most 2000, at least 500
+    Duration wall_error_max;                 // each wall clock is wrong by so much at most
+};
+
+struct SimulationOptions {
+    std::uint32_t voters = 3;            // 1 to 63; their ids are 1, 2, 3 and so on
+    std::uint64_t seed = 1;
+    SimulatedNetwork network;
+    SimulatedDisk disk;
+    SimulatedClocks clocks;
+    ReplicaOptions replica;              // id, voters and entropy are filled in
+    std::size_t message_bytes_max = 64 * 1024;
+    Duration poll_delay_max;             // a message is looked at up to so long after it came
+    std::size_t trace_lines = 0;         // the newest so many are kept; 0 = no trace
+};
+
+struct SimulationCounters {
+    std::uint64_t steps = 0;
+    std::uint64_t polls = 0;
+    std::uint64_t messages_sent = 0;
+    std::uint64_t messages_delivered = 0;
+    std::uint64_t messages_lost = 0;     // by chance, on a cut link, at a replica that is down
+    std::uint64_t messages_repeated = 0;
+    std::uint64_t messages_delayed = 0;
+    std::uint64_t messages_damaged = 0;
+    std::uint64_t crashes = 0;
+    std::uint64_t restarts = 0;
+    std::uint64_t pauses = 0;
+    std::uint64_t cuts = 0;              // links, each direction for itself
+    std::uint64_t stalls = 0;
+    std::uint64_t records_lost = 0;      // by crashes
+};
+
+class Simulation final : private ReplicaObserver {
+public:
+    // A replica, by its number or its id, so that crash(2) and crash(sim.leader()) both work.
+    struct Which {
+        std::uint32_t number;
+        constexpr Which(std::uint32_t n) : number(n) {}
+        constexpr Which(PeerId id) : number(id.value) {}
+    };
+    using Group = std::initializer_list<Which>;
+
+    explicit Simulation(const SimulationOptions& options = {});  // starts every replica
+    ~Simulation();
+    Simulation(const Simulation&) = delete;
+    Simulation& operator=(const Simulation&) = delete;
+
+    // Time. A step is one event: a message comes, a flush is durable, an action runs, or a replica
+    // is polled. None of these inside a callback or an action.
+    Time now() const { return now_; }
+    bool step() { return advance(never); }  // false: nothing will ever happen
+    void run_for(Duration duration);
+    bool run_until(const std::function<bool()>& condition, Duration limit);  // RETURNS condition()
+    // For the blocking face of sessions: steps, and gives up, once, when a call has taken limit.
+    std::function<bool()> pump(Duration limit = seconds(60));
+    // Runs an action of the test at that time, between two polls.
+    void after(Duration delay, std::function<void()> action);
+
+    // Replicas.
+    std::uint32_t size() const { return options_.voters; }
+    Replica& replica(Which which);           // REQUIRES is_running
+    MemoryStorage& storage(Which which);
+    bool is_running(Which which) const;      // not crashed
+    bool is_paused(Which which) const;
+    PeerId leader() const;                   // that serves, of the highest epoch; or nobody
+    void crash(Which which);                 // inside its own callback: when its poll is done
+    void crash_at_send(Which which, std::uint32_t sends);  // after so many: in the midst of a poll
+    // Calls this before a replica is destroyed: what points into it (locks above all) has to go.
+    void before_crash(std::function<void(PeerId)> call) { before_crash_ = std::move(call); }
+    void restart(Which which);               // on the disk that it had; REQUIRES !is_running
+    void pause(Which which);                 // it stands still; a bounded part of what comes waits
+    void resume(Which which);
+    void stall(Which which, Duration duration);  // its disk makes nothing durable for so long
+    // Each replica's own clocks.
+    Time clock(Which which) const;
+    Time when(Which which, Time clock) const;    // the virtual time at which its clock shows that
+    void advance_clock(Which which, Duration by);      // as after a suspend; by >= 0
+    void advance_wall_clock(Which which, Duration by);
+
+    // The network. What is on its way still comes.
+    void partition(Group one, Group other);  // cuts every link between the two, both ways
+    void isolate(Which which);               // cuts every link of it
+    void cut(Which from, Which to);          // one way
+    void heal(Which from, Which to);
+    void heal();                             // every link
+    const SimulatedNetwork& network() const { return options_.network; }
+    void set_network(const SimulatedNetwork& network) { options_.network = network; }
+    void set_disk(const SimulatedDisk& disk);
+
+    // What happened.
+    std::uint64_t hash() const { return hash_; }  // of everything so far: equal for equal runs
+    const SimulationCounters& counters() const { return counters_; }
+    void set_observer(ReplicaObserver* observer) { observer_ = observer; }  // of all replicas
+    void note(BytesView text);               // into the trace
+    Bytes trace_text() const;                // a line for each message, role, fault
+    Bytes trace_mermaid() const;             // a sequence diagram, without heartbeats
+
+private:
+    struct Node;
+    struct Link {
+        bool cut = false;
+        Time last_arrival;
+    };
+    struct Packet {
+        PeerId from;
+        PeerId to;
+        Bytes bytes;
+    };
+    enum class EventKind : std::uint8_t { message, durable, action };
+    struct Event {
+        Time at;
+        std::uint64_t order = 0;
+        EventKind kind = EventKind::message;
+        std::uint32_t what = 0;       // a packet, a node, an action
+        std::uint64_t start = 0;      // durable: of which start of the node
+        Sequence sequence = 0;        // durable: up to this one
+    };
+    struct Line {
+        Time at;
+        char kind = 'n';              // 'm' message, 'x' lost message, 'n' note, 'h' heartbeat
+        std::uint32_t from = 0;       // 0: a note on the whole
+        std::uint32_t to = 0;
+        Bytes text;
+    };
+
+    static bool is_later(const Event& a, const Event& b);
+    bool advance(Time limit);
+    Time due_at(Node& node);
+    void schedule(Time at, EventKind kind, std::uint32_t what, std::uint64_t start = 0,
+                  Sequence sequence = 0);
+    void handle(const Event& event);
+    void deliver(std::uint32_t packet);
+    void poll(Node& node);
+    void schedule_flush(Node& node);
+    void send(Node& from, PeerId to, BytesView bytes);
+    void transmit(Node& from, PeerId to, BytesView bytes, bool repeated);
+    void start(Node& node);
+    void stop(Node& node);
+    Node& node(Which which) const;
+    Link& link(Which from, Which to);
+    Duration draw(Rng& rng, Duration low, Duration high);
+    void mix(std::uint64_t tag, std::uint64_t a, std::uint64_t b);
+    bool is_traced() const { return options_.trace_lines > 0; }
+    void trace(char kind, PeerId from, PeerId to, BytesView text);
+    void trace_message(bool lost, PeerId from, PeerId to, BytesView bytes);
+    void on_role(PeerId id, Role role, PeerId leader, std::uint32_t epoch) override;
+    void on_established(PeerId id, std::uint32_t epoch, Zxid initial) override;
+    void on_applied(PeerId id, const Txn& txn, const Outcome* outcome,
+                    std::uint64_t digest) override;
+    void on_installed(PeerId id, Zxid zxid, std::uint64_t digest) override;
+
+    SimulationOptions options_;
+    Rng network_rng_;
+    Rng disk_rng_;
+    Rng clock_rng_;
+    Rng start_rng_;
+    Time now_;
+    std::vector<std::unique_ptr<Node>> nodes_;
+    std::vector<Link> links_;             // from, to
+    std::vector<Event> events_;           // a heap: the earliest first, then in order
+    std::uint64_t event_order_ = 0;
+    std::vector<Packet> packets_;         // used again, with their memory
+    std::vector<std::uint32_t> free_packets_;
+    std::vector<std::function<void()>> actions_;
+    std::vector<std::uint32_t> free_actions_;
+    bool stepping_ = false;
+    std::uint64_t calls_ = 0;             // how often a replica was called between steps
+    std::uint64_t hash_ = 0;
+    SimulationCounters counters_;
+    ReplicaObserver* observer_ = nullptr;
+    std::function<void(PeerId)> before_crash_;
+    detail::Ring<Line> lines_;
+};
+
+}  // inline namespace COORD_ABI
+}  // namespace coord
+
+#endif  // COORD_HPP
+
+#if defined(COORD_IMPLEMENTATION) && !defined(COORD_IMPLEMENTED)
+#define COORD_IMPLEMENTED
+
+// =================================================================================================
+// Part Two, chapter 0: Configuration
+// =================================================================================================
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <new>
+
+namespace coord {
+inline namespace COORD_ABI {
+namespace detail {
+
+// COORD_ASSERT_HOOK(condition, file, line) may log, unwind by longjmp or stop the program its own
+// way. Where it returns, the program is aborted: the state can no longer be trusted.
+[[noreturn]] void assert_failed(const char* condition, const char* file, int line) {
+#ifdef COORD_ASSERT_HOOK
+    COORD_ASSERT_HOOK(condition, file, line);
+#else
+    std::fprintf(stderr, "coord: assertion failed: %s (%s:%d)\n", condition, file, line);
+#endif
+    std::abort();
+}
+
+}  // namespace detail
+
+// =================================================================================================
+// Part Two, chapter 1: Foundations
+// =================================================================================================
+
+namespace detail {
+
+struct ErrcRow {
+    Errc code;
+    const char* name;
+    const char* text;
+};
+
+// One row for each enumerator, in its order.
+constexpr ErrcRow errc_rows[] = {
+    {Errc::ok, "ok", "It worked."},
+    {Errc::system_error, "system_error",
+     "Something failed that has no code of its own; look into the log of the other side."},
+    {Errc::runtime_inconsistency, "runtime_inconsistency",
+     "Another part of the same transaction failed; act on that part's error."},
+    {Errc::data_inconsistency, "data_inconsistency",
+     "Replicas disagree; stop using this one and compare it with the others."},
+    {Errc::connection_loss, "connection_loss",
+     "The outcome is unknown; read the state before you repeat the request."},
+    {Errc::marshalling_error, "marshalling_error",
+     "The request cannot be decoded; use one version of coord on all sides."},
+    {Errc::unimplemented, "unimplemented",
+     "The other side does not know this operation; update it, or do without."},
+    {Errc::operation_timeout, "operation_timeout",
+     "No answer in time and the outcome is unknown; read the state before you repeat."},
+    {Errc::bad_arguments, "bad_arguments",
+     "The path, mode or another argument is not allowed; correct the call."},
+    {Errc::unknown_session, "unknown_session",
+     "No such session has been opened here; open a new one."},
+    {Errc::new_config_no_quorum, "new_config_no_quorum",
+     "Too few of the new members are in step; start them, wait, and ask again."},
+    {Errc::reconfig_in_progress, "reconfig_in_progress",
+     "Another change of the membership is under way; wait for it and ask again."},
+    {Errc::api_error, "api_error", "The call is not allowed as it was made; correct it."},
+    {Errc::no_node, "no_node", "There is no such node or parent; create it first."},
+    {Errc::no_auth, "no_auth",
+     "The node's access list forbids this; add the credential that it asks for."},
+    {Errc::bad_version, "bad_version",
+     "Somebody changed the node since you read it; read it again and decide anew."},
+    {Errc::no_children_for_ephemerals, "no_children_for_ephemerals",
+     "An ephemeral node has no children; use a persistent parent."},
+    {Errc::node_exists, "node_exists",
+     "The node is there already; compare its owner with your session before you use it."},
+    {Errc::not_empty, "not_empty", "The node has children; remove them first."},
+    {Errc::session_expired, "session_expired",
+     "The session and its ephemeral nodes are gone; open a new one and start over."},
+    {Errc::invalid_callback, "invalid_callback", "The callback cannot be called; pass another."},
+    {Errc::invalid_acl, "invalid_acl", "The access list is empty or malformed; correct it."},
+    {Errc::auth_failed, "auth_failed",
+     "The credential was refused; correct it and open a new session."},
+    {Errc::session_moved, "session_moved",
+     "The session is attached at another replica now; use it there."},
+    {Errc::not_read_only, "not_read_only",
+     "This replica only answers reads; write through one that has a majority."},
+    {Errc::ephemeral_on_local_session, "ephemeral_on_local_session",
+     "A local session owns no ephemeral nodes; open a replicated one."},
+    {Errc::no_watcher, "no_watcher", "No such watcher is set; there is nothing to remove."},
+    {Errc::request_timeout, "request_timeout",
+     "The request took too long and its outcome is unknown; read before you repeat."},
+    {Errc::reconfig_disabled, "reconfig_disabled",
+     "The membership is fixed by the options; change them and restart."},
+    {Errc::session_closed_require_sasl_auth, "session_closed_require_sasl_auth",
+     "The other side wants a login first; configure one."},
+    {Errc::quota_exceeded, "quota_exceeded",
+     "The subtree is full; remove nodes or raise its quota."},
+    {Errc::throttled_op, "throttled_op", "It was not executed; slow down and repeat it."},
+    {Errc::too_large, "too_large",
+     "Something in the request is over its limit; make it smaller or raise the limit."},
+    {Errc::too_many, "too_many",
+     "A bound of Limits is reached; wait for what is in flight, or remove something."},
+    {Errc::corrupt, "corrupt",
+     "The bytes are damaged or not coord's; restore them from a healthy replica."},
+    {Errc::storage_failed, "storage_failed",
+     "The storage failed and the replica stopped; repair the storage and restart."},
+    {Errc::replica_failed, "replica_failed",
+     "The replica has stopped; read the reason in its status and restart it."},
+    {Errc::cancelled, "cancelled", "The caller took it back; nothing is left to do."},
+    {Errc::lock_busy, "lock_busy", "Somebody else holds the lock; wait for it or come back."},
+    {Errc::lock_lost, "lock_lost",
+     "The lock may be somebody else's by now; stop what it guards and acquire it again."},
+};
+
+static const ErrcRow* find_errc(Errc code) {
+    for (const ErrcRow& row : errc_rows) {
+        if (row.code == code) return &row;
+    }
+    return nullptr;
+}
+
+}  // namespace detail
+
+const char* name(Errc code) {
+    const detail::ErrcRow* row = detail::find_errc(code);
+    return row == nullptr ? "unknown" : row->name;
+}
+
+const char* text(Errc code) {
+    const detail::ErrcRow* row = detail::find_errc(code);
+    return row == nullptr ? "unknown" : row->text;
+}
+
+// FORMAT: seeds are written down in tests and traces, so the numbers must never change.
+std::uint64_t Rng::next() {
+    state_ += 0x9E3779B97F4A7C15u;
+    std::uint64_t mixed = state_;
+    mixed = (mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9u;
+    mixed = (mixed ^ (mixed >> 27)) * 0x94D049BB133111EBu;
+    return mixed ^ (mixed >> 31);
+}
+
+// The 2^64 mod bound smallest numbers are drawn again, so that each remainder is equally likely.
+// A draw is refused in fewer than half of the cases.
+std::uint64_t Rng::below(std::uint64_t bound) {
+    COORD_ASSERT(bound > 0);
+    const std::uint64_t refused = (0 - bound) % bound;
+    std::uint64_t drawn = next();
+    while (drawn < refused) drawn = next();
+    return drawn % bound;
+}
+
+bool Rng::chance(std::uint32_t permille) {
+    COORD_ASSERT(permille <= 1000);
+    return below(1000) < permille;
+}
+
+std::uint64_t Rng::between(std::uint64_t low, std::uint64_t high) {
+    COORD_ASSERT(low <= high);
+    const std::uint64_t span = high - low;
+    return span == UINT64_MAX ? next() : low + below(span + 1);
+}
+
+// =================================================================================================
+// Part Two, chapter 2: Codec
+// =================================================================================================
+
+namespace detail {
+
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+constexpr bool is_little_endian = true;
+#else
+constexpr bool is_little_endian = false;  // or not known: bytes are taken one by one
+#endif
+
+static std::uint32_t load_little32(const char* bytes) {
+    std::uint32_t word = 0;
+    if (is_little_endian) return std::memcpy(&word, bytes, sizeof word), word;
+    for (unsigned i = 4; i > 0; i--) word = word << 8 | static_cast<unsigned char>(bytes[i - 1]);
+    return word;
+}
+
+static std::uint64_t load_little64(const char* bytes) {
+    std::uint64_t word = 0;
+    if (is_little_endian) return std::memcpy(&word, bytes, sizeof word), word;
+    return std::uint64_t{load_little32(bytes + 4)} << 32 | load_little32(bytes);
+}
+
+static std::uint32_t load_big32(const char* bytes) {
+    const auto at = [bytes](unsigned i) -> std::uint32_t {
+        return static_cast<unsigned char>(bytes[i]);
+    };
+    return at(0) << 24 | at(1) << 16 | at(2) << 8 | at(3);
+}
+
+static void store_big32(char* out, std::uint32_t value) {
+    out[0] = static_cast<char>(value >> 24);
+    out[1] = static_cast<char>(value >> 16);
+    out[2] = static_cast<char>(value >> 8);
+    out[3] = static_cast<char>(value);
+}
+
+}  // namespace detail
+
+void Writer::u32(std::uint32_t value) {
+    char encoded[4];
+    detail::store_big32(encoded, value);
+    out_.append(encoded, sizeof encoded);
+}
+
+void Writer::u64(std::uint64_t value) {
+    char encoded[8];
+    detail::store_big32(encoded, static_cast<std::uint32_t>(value >> 32));
+    detail::store_big32(encoded + 4, static_cast<std::uint32_t>(value));
+    out_.append(encoded, sizeof encoded);
+}
+
+void Writer::bytes(BytesView value) {
+    COORD_ASSERT(value.size() <= UINT32_MAX);
+    u32(static_cast<std::uint32_t>(value.size()));
+    out_.append(value);
+}
+
+void Writer::patch_u32(std::size_t offset, std::uint32_t value) {
+    COORD_ASSERT(out_.size() >= 4);
+    COORD_ASSERT(offset <= out_.size() - 4);
+    detail::store_big32(&out_[offset], value);
+}
+
+BytesView Reader::raw(std::size_t size) {
+    if (!ok_ || size > rest_.size()) {
+        ok_ = false, rest_ = {};
+        return {};
+    }
+    const BytesView taken = rest_.substr(0, size);
+    rest_.remove_prefix(size);
+    return taken;
+}
+
+std::uint8_t Reader::u8() {
+    const BytesView taken = raw(1);
+    return taken.empty() ? std::uint8_t{0} : static_cast<std::uint8_t>(taken[0]);
+}
+
+std::uint32_t Reader::u32() {
+    const BytesView taken = raw(4);
+    return taken.empty() ? 0 : detail::load_big32(taken.data());
+}
+
+std::uint64_t Reader::u64() {
+    const BytesView taken = raw(8);
+    if (taken.empty()) return 0;
+    return std::uint64_t{detail::load_big32(taken.data())} << 32 |
+           detail::load_big32(taken.data() + 4);
+}
+
+BytesView Reader::bytes(std::size_t size_max) {
+    const std::uint32_t size = u32();
+    if (size > size_max) ok_ = false, rest_ = {};
+    return raw(size);
+}
+
+namespace detail {
+
+// Slicing by eight: row r holds the checksum of a byte with r zero bytes after it.
+constexpr std::array<std::array<std::uint32_t, 256>, 8> make_crc32c_table() {
+    std::array<std::array<std::uint32_t, 256>, 8> table{};
+    for (std::uint32_t byte = 0; byte < 256; byte++) {
+        std::uint32_t crc = byte;
+        for (int bit = 0; bit < 8; bit++) crc = (crc >> 1) ^ ((crc & 1) != 0 ? 0x82F63B78u : 0u);
+        table[0][byte] = crc;
+    }
+    for (std::size_t row = 1; row < 8; row++) {
+        for (std::size_t byte = 0; byte < 256; byte++) {
+            const std::uint32_t above = table[row - 1][byte];
+            table[row][byte] = (above >> 8) ^ table[0][above & 0xFF];
+        }
+    }
+    return table;
+}
+
+constexpr std::array<std::array<std::uint32_t, 256>, 8> crc32c_table = make_crc32c_table();
+
+// Both kinds take and give the register as it is between bytes. This one is the portable one;
+// external, so that tests can compare the two.
+std::uint32_t crc32c_by_table(BytesView bytes, std::uint32_t crc) {
+    const auto& rows = crc32c_table;
+    const char* at = bytes.data();
+    std::size_t left = bytes.size();
+    for (; left >= 8; at += 8, left -= 8) {
+        const std::uint32_t low = load_little32(at) ^ crc;
+        const std::uint32_t high = load_little32(at + 4);
+        crc = rows[7][low & 0xFF] ^ rows[6][(low >> 8) & 0xFF] ^ rows[5][(low >> 16) & 0xFF] ^
+              rows[4][low >> 24] ^ rows[3][high & 0xFF] ^ rows[2][(high >> 8) & 0xFF] ^
+              rows[1][(high >> 16) & 0xFF] ^ rows[0][high >> 24];
+    }
+    for (; left > 0; at++, left--) {
+        crc = (crc >> 8) ^ rows[0][(crc ^ static_cast<unsigned char>(*at)) & 0xFF];
+    }
+    return crc;
+}
+
+#if defined(__x86_64__) && defined(__GNUC__)
+__attribute__((target("sse4.2"))) static std::uint32_t crc32c_by_instruction(BytesView bytes,
+                                                                             std::uint32_t crc) {
+    const char* at = bytes.data();
+    std::size_t left = bytes.size();
+    std::uint64_t wide = crc;
+    for (; left >= 8; at += 8, left -= 8) {
+        wide = __builtin_ia32_crc32di(wide, load_little64(at));
+    }
+    crc = static_cast<std::uint32_t>(wide);
+    for (; left > 0; at++, left--) {
+        crc = __builtin_ia32_crc32qi(crc, static_cast<unsigned char>(*at));
+    }
+    return crc;
+}
+#endif
+
+}  // namespace detail
+
+std::uint32_t crc32c(BytesView bytes, std::uint32_t seed) {
+#if defined(__x86_64__) && defined(__GNUC__)
+    if (__builtin_cpu_supports("sse4.2")) return ~detail::crc32c_by_instruction(bytes, ~seed);
+#endif
+    return ~detail::crc32c_by_table(bytes, ~seed);
+}
+
+namespace detail {
+
+// FORMAT: digests of trees are compared between machines, so the constants and the steps of the
+// hash must never change. The constants are the fractions of pi and e: nothing up the sleeve.
+constexpr std::uint64_t hash_key[8] = {
+    0x243F6A8885A308D3u, 0x13198A2E03707344u, 0xA4093822299F31D0u, 0x082EFA98EC4E6C89u,
+    0xB7E151628AED2A6Au, 0xBF7158809CF4F3C7u, 0x62E7160F38B4DA56u, 0xA784D9045190CFEFu,
+};
+
+// High half of the product xor its low half, in four multiplications of half the width.
+std::uint64_t fold_by_halves(std::uint64_t a, std::uint64_t b) {
+    const std::uint64_t a_low = a & 0xFFFFFFFFu, a_high = a >> 32;
+    const std::uint64_t b_low = b & 0xFFFFFFFFu, b_high = b >> 32;
+    const std::uint64_t low = a_low * b_low;
+    const std::uint64_t cross = a_high * b_low + (low >> 32);  // cannot overflow
+    const std::uint64_t middle = a_low * b_high + (cross & 0xFFFFFFFFu);
+    const std::uint64_t high = a_high * b_high + (cross >> 32) + (middle >> 32);
+    return high ^ ((middle << 32) | (low & 0xFFFFFFFFu));
+}
+
+static std::uint64_t fold(std::uint64_t a, std::uint64_t b) {
+#ifdef __SIZEOF_INT128__
+    __extension__ using Wide = unsigned __int128;
+    const Wide product = static_cast<Wide>(a) * b;
+    return static_cast<std::uint64_t>(product >> 64) ^ static_cast<std::uint64_t>(product);
+#else
+    return fold_by_halves(a, b);
+#endif
+}
+
+// The operands go in once more, so that a zero on one side does not wipe out the other.
+static std::uint64_t stir(std::uint64_t a, std::uint64_t b) { return fold(a, b) ^ a ^ b; }
+
+}  // namespace detail
+
+// Sixteen bytes a step; the last step takes the last sixteen, which may overlap those before. A
+// string shorter than that is spread over both words, and its size tells such strings apart.
+std::uint64_t hash64(BytesView bytes, std::uint64_t seed) {
+    const char* at = bytes.data();
+    std::size_t left = bytes.size();
+    std::uint64_t state = seed ^ detail::hash_key[0];
+    std::uint64_t first = 0, second = 0;
+    for (; left > 16; at += 16, left -= 16) {
+        first = detail::load_little64(at), second = detail::load_little64(at + 8);
+        state = detail::stir(first ^ detail::hash_key[1], second ^ state);
+    }
+    if (bytes.size() >= 16) {
+        first = detail::load_little64(at + left - 16);
+        second = detail::load_little64(at + left - 8);
+    } else if (left >= 8) {
+        first = detail::load_little64(at), second = detail::load_little64(at + left - 8);
+    } else if (left >= 4) {
+        first = detail::load_little32(at), second = detail::load_little32(at + left - 4);
+    } else if (left > 0) {
+        first = static_cast<unsigned char>(at[0]);
+        second = std::uint64_t{static_cast<unsigned char>(at[left / 2])} << 8 |
+                 static_cast<unsigned char>(at[left - 1]);
+    }
+    state = detail::stir(first ^ detail::hash_key[2], second ^ state);
+    return detail::stir(state ^ detail::hash_key[3], bytes.size() ^ detail::hash_key[4]);
+}
+
+std::uint64_t mix64(std::uint64_t a, std::uint64_t b) {
+    const std::uint64_t state = detail::stir(a ^ detail::hash_key[5], b ^ detail::hash_key[6]);
+    return detail::stir(state, detail::hash_key[7]);
+}
+
+// =================================================================================================
+// Part Two, chapter 3: Tree
+// =================================================================================================
+// A node is a record of fixed size in a slab, named by a 32-bit index; index 0 is nobody, index 1
+// the root. Its path and its data lie behind one another in a block of their own. Children of a
+// node form a treap in order of their names, through links in the nodes themselves.
+//
+// A path is found through a hash table of 256 parts, each of which grows by itself: no create ever
+// waits until a million entries have moved. The root is in no part: "" and "/" are short enough to
+// be known by sight.
+
+namespace detail {
+
+constexpr std::uint32_t no_index = 0;
+constexpr std::uint32_t root_index = 1;
+constexpr std::uint32_t slab_nodes_min = 16;    // an empty tree is small: simulations hold many
+constexpr std::uint32_t slab_nodes = 1024;
+constexpr std::size_t tree_tables = 256;
+constexpr std::uint64_t creations_max = std::uint64_t{1} << 61;  // twice as many fit in a cversion
+constexpr std::size_t sequence_digits_max = 19;
+
+// The head of a block: the path and the data follow it.
+struct Block {
+    std::uint32_t capacity;  // of path and data together
+    std::uint32_t path_length;
+
+    char* path() { return reinterpret_cast<char*>(this + 1); }
+    char* data() { return path() + path_length; }
+};
+
+// data may be a view into a block that the caller is about to free.
+static Block* make_block(BytesView path, BytesView data, std::size_t capacity) {
+    COORD_ASSERT(path.size() + data.size() <= capacity);
+    COORD_ASSERT(capacity <= UINT32_MAX);
+    void* const memory = ::operator new(sizeof(Block) + capacity);
+    Block* const block = new (memory) Block{static_cast<std::uint32_t>(capacity),
+                                            static_cast<std::uint32_t>(path.size())};
+    if (!path.empty()) std::memcpy(block->path(), path.data(), path.size());
+    if (!data.empty()) std::memcpy(block->data(), data.data(), data.size());
+    return block;
+}
+
+static void free_block(Block* block) { ::operator delete(block); }
+
+// RETURNS the size in bytes of the character at the front of text, or 0 where a path must not hold
+// it: control characters, surrogates, private use, specials, and all that is not in the basic
+// plane or not UTF-8 in its shortest form.
+static std::size_t path_character(BytesView text) {
+    COORD_ASSERT(!text.empty());
+    const auto byte = [text](std::size_t i) -> std::uint32_t {
+        return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u;
+    };
+    const auto continues = [&byte](std::size_t i) { return (byte(i) & 0xC0) == 0x80; };
+    const std::uint32_t first = byte(0);
+    if (first < 0x80) return first >= 0x20 && first != 0x7F ? 1 : 0;
+    if (first < 0xC2 || first >= 0xF0 || !continues(1)) return 0;
+    if (first < 0xE0) return first > 0xC2 || byte(1) >= 0xA0 ? 2 : 0;  // U+0080-U+009F
+    if (!continues(2)) return 0;
+    const std::uint32_t code = (first & 0x0F) << 12 | (byte(1) & 0x3F) << 6 | (byte(2) & 0x3F);
+    if (code < 0x800) return 0;
+    return (code >= 0xD800 && code <= 0xF8FF) || code >= 0xFFF0 ? 0 : 3;
+}
+
+static bool is_valid_name(BytesView node_name) {
+    if (node_name.empty() || node_name == "." || node_name == "..") return false;
+    std::size_t size = 0;
+    for (; !node_name.empty(); node_name.remove_prefix(size)) {
+        size = node_name[0] == '/' ? 0 : path_character(node_name);
+        if (size == 0) return false;
+    }
+    return true;
+}
+
+static bool is_built_in(BytesView path) {
+    return path == "/" || path == "/zookeeper" || path == "/zookeeper/config" ||
+           path == "/zookeeper/quota";
+}
+
+// Children that were there from the start and that no creation counts.
+static std::uint32_t built_in_children(BytesView path) {
+    return path == "/" ? 1 : path == "/zookeeper" ? 2 : 0;
+}
+
+// printf's %010lld, without its locale and its size.
+static void append_sequence(std::uint64_t number, Bytes& out) {
+    COORD_ASSERT(number <= creations_max);
+    char digits[sequence_digits_max];
+    std::size_t first = sequence_digits_max;
+    while (number > 0 || first > sequence_digits_max - 10) {
+        digits[--first] = static_cast<char>('0' + number % 10);
+        number /= 10;
+    }
+    out.append(digits + first, sequence_digits_max - first);
+}
+
+// Where a child's name begins in its path.
+static std::size_t name_offset(BytesView parent_path) {
+    COORD_ASSERT(!parent_path.empty());
+    return parent_path.size() == 1 ? 1 : parent_path.size() + 1;
+}
+
+// -1 stands for any version, so no node ever has it.
+static std::int32_t next_version(std::int32_t version) {
+    COORD_ASSERT(version != any_version);
+    if (version == INT32_MAX) return INT32_MIN;
+    return version == -2 ? 0 : version + 1;
+}
+
+}  // namespace detail
+
+bool is_valid_path(BytesView path) {
+    if (path.empty() || path[0] != '/') return false;
+    if (path.size() == 1) return true;
+    while (!path.empty()) {
+        path.remove_prefix(1);
+        const BytesView element = path.substr(0, path.find('/'));
+        if (!detail::is_valid_name(element)) return false;
+        path.remove_prefix(element.size());
+    }
+    return true;
+}
+
+BytesView parent_path(BytesView path) {
+    const std::size_t slash = path.rfind('/');
+    COORD_ASSERT(slash != BytesView::npos);
+    return path.substr(0, (std::max)(slash, std::size_t{1}));
+}
+
+BytesView node_name(BytesView path) {
+    const std::size_t slash = path.rfind('/');
+    return slash == BytesView::npos ? path : path.substr(slash + 1);
+}
+
+std::optional<std::int64_t> sequence_of(BytesView name_or_path) {
+    std::size_t first = name_or_path.size();
+    while (first > 0 && name_or_path[first - 1] >= '0' && name_or_path[first - 1] <= '9') first--;
+    const BytesView digits = name_or_path.substr(first);
+    if (digits.size() < 10 || digits.size() > detail::sequence_digits_max) return std::nullopt;
+    std::uint64_t number = 0;
+    for (const char digit : digits) number = number * 10 + static_cast<std::uint64_t>(digit - '0');
+    if (number > static_cast<std::uint64_t>(INT64_MAX)) return std::nullopt;
+    return static_cast<std::int64_t>(number);
+}
+
+// The layout is the cost of a node: with its share of the hash table (10 to 15 bytes) and the head
+// of its block (8) it must stay within 120 bytes.
+struct alignas(32) Tree::Node {
+    detail::Block* block = nullptr;  // null: the node is free
+    Zxid czxid;
+    Zxid mzxid;
+    Zxid pzxid;
+    std::int64_t ctime_ms = 0;
+    std::int64_t mtime_ms = 0;
+    SessionId owner;
+    std::uint64_t creations = 0;      // of children, ever: the next sequence number; T3
+    std::int32_t version = 0;
+    std::int32_t aversion = 0;
+    std::uint32_t data_length = 0;
+    std::uint32_t child_count = 0;
+    std::uint32_t parent = 0;         // 0 for the root alone; T1
+    std::uint32_t child_root = 0;     // the treap of the children
+    std::uint32_t left = 0;           // in the treap of the parent: names before this one's
+    std::uint32_t right = 0;          // and after
+
+    BytesView path() const { return {block->path(), block->path_length}; }
+    BytesView data() const { return {block->data(), data_length}; }
+};
+
+Tree::Tree(std::uint64_t seed) : seed_(mix64(seed, 0)) {
+    static_assert(sizeof(Node) <= 96, "the memory of a node is budgeted");
+    reset();
+}
+
+Tree::~Tree() { clear(); }
+
+// ---- Nodes and their slabs
+
+inline Tree::Node& Tree::at(std::uint32_t node) const {
+    COORD_ASSERT(node != detail::no_index);
+    COORD_ASSERT(node < nodes_used_);
+    return slabs_[node / detail::slab_nodes][node % detail::slab_nodes];
+}
+
+// The first slab starts small and is replaced until it has full size; the others never move.
+void Tree::grow_slabs() {
+    COORD_ASSERT(nodes_used_ == nodes_capacity_);
+    COORD_ASSERT(nodes_capacity_ <= UINT32_MAX - detail::slab_nodes);
+    if (nodes_capacity_ >= detail::slab_nodes) {
+        slabs_.push_back(std::make_unique<Node[]>(detail::slab_nodes));
+        nodes_capacity_ += detail::slab_nodes;
+        return;
+    }
+    const std::uint32_t larger = (std::max)(detail::slab_nodes_min, nodes_capacity_ * 2);
+    auto slab = std::make_unique<Node[]>(larger);
+    if (slabs_.empty()) slabs_.emplace_back();
+    std::copy_n(slabs_[0].get(), nodes_used_, slab.get());
+    slabs_[0] = std::move(slab), nodes_capacity_ = larger;
+}
+
+std::uint32_t Tree::allocate_node() {
+    if (first_free_ != detail::no_index) {
+        const std::uint32_t node = first_free_;
+        COORD_ASSERT(at(node).block == nullptr);
+        first_free_ = at(node).left;
+        at(node) = Node{};
+        return node;
+    }
+    if (nodes_used_ == nodes_capacity_) grow_slabs();
+    return nodes_used_++;
+}
+
+// RETURNS a node that can be found; its Stat, its place among its parent's children and the digest
+// are the caller's.
+std::uint32_t Tree::add_node(std::uint32_t parent, BytesView path, BytesView data) {
+    COORD_ASSERT(!path.empty() && path[0] == '/');
+    COORD_ASSERT(data.size() <= static_cast<std::size_t>(INT32_MAX));
+    const std::uint32_t node = allocate_node();
+    at(node).block = detail::make_block(path, data, path.size() + data.size());
+    at(node).data_length = static_cast<std::uint32_t>(data.size());
+    at(node).parent = parent;
+    if (node != detail::root_index) insert_entry(hash64(path, seed_), node);
+    size_ += 1;
+    return node;
+}
+
+// ---- From a path to a node
+
+// A cache line of entries. A look-up compares all of them without a branch that could be predicted
+// wrong, so that the processor runs ahead into the next look-up. What does not fit into its home
+// goes to the next bucket that has room: a bucket that is not full ends the search.
+struct alignas(64) Tree::Bucket {
+    static constexpr unsigned entries = 8;
+    std::uint32_t hash[entries] = {};  // low half of the path's hash
+    std::uint32_t node[entries] = {};  // 0: the entry is empty
+
+    // RETURNS a bit for each word that is equal. Written out, for compilers that keep the loop.
+    static unsigned equal_bits(const std::uint32_t (&words)[entries], std::uint32_t word) {
+        const auto bit = [&words, word](unsigned i) { return unsigned{words[i] == word} << i; };
+        return bit(0) | bit(1) | bit(2) | bit(3) | bit(4) | bit(5) | bit(6) | bit(7);
+    }
+    unsigned matches(std::uint32_t low) const { return equal_bits(hash, low); }
+    unsigned vacant() const { return equal_bits(node, 0); }
+    unsigned entry_of(std::uint32_t index) const {  // entries where it is not here
+        unsigned i = 0;
+        while (i < entries && node[i] != index) i++;
+        return i;
+    }
+};
+
+struct Tree::Table {
+    std::unique_ptr<Bucket[]> buckets;
+    std::uint32_t bucket_count = 0;
+    std::uint32_t size = 0;  // entries; at most four fifths of what fits
+
+    std::uint32_t home(std::uint32_t low) const {
+        return static_cast<std::uint32_t>((std::uint64_t{low} * bucket_count) >> 32);
+    }
+    std::uint32_t after(std::uint32_t bucket) const {
+        return bucket + 1 == bucket_count ? 0 : bucket + 1;
+    }
+    std::uint32_t distance(std::uint32_t from, std::uint32_t to) const {
+        return to >= from ? to - from : to + bucket_count - from;
+    }
+    void put(std::uint32_t low, std::uint32_t node) {
+        std::uint32_t bucket = home(low);
+        while (buckets[bucket].vacant() == 0) bucket = after(bucket);
+        const unsigned entry = buckets[bucket].entry_of(detail::no_index);
+        buckets[bucket].hash[entry] = low, buckets[bucket].node[entry] = node;
+    }
+    void grow();
+};
+
+namespace detail {
+
+// REQUIRES bits != 0.
+static unsigned lowest_bit(unsigned bits) {
+#ifdef __GNUC__
+    return static_cast<unsigned>(__builtin_ctz(bits));
+#else
+    unsigned bit = 0;
+    while ((bits >> bit & 1) == 0) bit++;
+    return bit;
+#endif
+}
+
+}  // namespace detail
+
+std::uint32_t Tree::locate(BytesView path) const {
+    if (path.size() <= 1) {
+        return path.empty() || path[0] == '/' ? detail::root_index : detail::no_index;
+    }
+    const std::uint64_t hash = hash64(path, seed_);
+    const auto low = static_cast<std::uint32_t>(hash);
+    const Table& table = tables_[hash >> 56];
+    if (table.size == 0) return detail::no_index;
+    for (std::uint32_t i = table.home(low);; i = table.after(i)) {
+        const Bucket& bucket = table.buckets[i];
+        for (unsigned bits = bucket.matches(low); bits != 0; bits &= bits - 1) {
+            const std::uint32_t node = bucket.node[detail::lowest_bit(bits)];
+            if (node != detail::no_index && at(node).path() == path) return node;
+        }
+        if (bucket.vacant() != 0) return detail::no_index;
+    }
+}
+
+// Entries are taken over in the order of the buckets, which is nearly that of their hashes: the
+// new ones are written from front to back.
+void Tree::Table::grow() {
+    Table larger;
+    larger.bucket_count = bucket_count + bucket_count / 2 + (bucket_count < 2 ? 1 : 0);
+    larger.buckets = std::make_unique<Bucket[]>(larger.bucket_count);
+    for (std::uint32_t i = 0; i < bucket_count; i++) {
+        for (unsigned entry = 0; entry < Bucket::entries; entry++) {
+            if (buckets[i].node[entry] == detail::no_index) continue;
+            larger.put(buckets[i].hash[entry], buckets[i].node[entry]);
+            larger.size += 1;
+        }
+    }
+    COORD_ASSERT(larger.size == size);
+    COORD_ASSERT(larger.bucket_count > bucket_count);
+    *this = std::move(larger);
+}
+
+void Tree::insert_entry(std::uint64_t hash, std::uint32_t node) {
+    COORD_ASSERT(node > detail::root_index);
+    Table& table = tables_[hash >> 56];
+    const std::uint64_t room = std::uint64_t{table.bucket_count} * Bucket::entries;
+    if ((std::uint64_t{table.size} + 1) * 5 > room * 4) table.grow();
+    table.put(static_cast<std::uint32_t>(hash), node);
+    table.size += 1;
+}
+
+// Where a full bucket gets a hole, an entry that had to go past it moves back into it, and leaves
+// a hole in turn: no tombstone stays behind.
+void Tree::erase_entry(std::uint64_t hash, std::uint32_t node) {
+    Table& table = tables_[hash >> 56];
+    COORD_ASSERT(table.size > 0);
+    std::uint32_t hole = table.home(static_cast<std::uint32_t>(hash));
+    unsigned hole_entry = table.buckets[hole].entry_of(node);
+    while (hole_entry == Bucket::entries) {
+        COORD_ASSERT(table.buckets[hole].vacant() == 0);
+        hole = table.after(hole);
+        hole_entry = table.buckets[hole].entry_of(node);
+    }
+    bool full = table.buckets[hole].vacant() == 0;
+    for (std::uint32_t i = table.after(hole); full; i = table.after(i)) {
+        Bucket& bucket = table.buckets[i];
+        full = bucket.vacant() == 0;
+        unsigned entry = 0;
+        for (; entry < Bucket::entries; entry++) {
+            const std::uint32_t home = table.home(bucket.hash[entry]);
+            if (bucket.node[entry] == detail::no_index) continue;
+            if (table.distance(home, i) >= table.distance(hole, i)) break;
+        }
+        if (entry == Bucket::entries) continue;
+        table.buckets[hole].hash[hole_entry] = bucket.hash[entry];
+        table.buckets[hole].node[hole_entry] = bucket.node[entry];
+        hole = i, hole_entry = entry;
+    }
+    table.buckets[hole].hash[hole_entry] = 0, table.buckets[hole].node[hole_entry] = 0;
+    table.size -= 1;
+}
+
+// ---- Children in order
+
+namespace detail {
+
+static void prefetch([[maybe_unused]] const void* memory) {
+#ifdef __GNUC__
+    __builtin_prefetch(memory);
+#endif
+}
+
+}  // namespace detail
+
+// A bijection, so that no two nodes have the same.
+inline std::uint32_t Tree::priority(std::uint32_t node) const {
+    std::uint32_t mixed = node ^ static_cast<std::uint32_t>(seed_);
+    mixed = (mixed ^ (mixed >> 16)) * 0x85EBCA6Bu;
+    mixed = (mixed ^ (mixed >> 13)) * 0xC2B2AE35u;
+    return mixed ^ (mixed >> 16);
+}
+
+inline BytesView Tree::child_name(std::uint32_t child, std::size_t offset) const {
+    return at(child).path().substr(offset);
+}
+
+// Both ways on from a node are fetched while its name, elsewhere in memory, is compared.
+inline void Tree::prefetch_below(std::uint32_t node) const {
+    const Node& upper = at(node);
+    if (upper.left != detail::no_index) detail::prefetch(&at(upper.left));
+    if (upper.right != detail::no_index) detail::prefetch(&at(upper.right));
+}
+
+// Down to where the priority puts the child; what was there is split into what comes before the
+// child and what comes after.
+void Tree::link_child(std::uint32_t parent, std::uint32_t child) {
+    COORD_ASSERT(at(child).parent == parent);
+    COORD_ASSERT(at(child).left == 0 && at(child).right == 0);
+    const std::size_t offset = detail::name_offset(at(parent).path());
+    const BytesView added = child_name(child, offset);
+    const std::uint32_t rank = priority(child);
+    std::uint32_t* link = &at(parent).child_root;
+    while (*link != detail::no_index && priority(*link) > rank) {
+        Node& node = at(*link);
+        prefetch_below(*link);
+        link = added < child_name(*link, offset) ? &node.left : &node.right;
+    }
+    std::uint32_t rest = *link;
+    *link = child;
+    std::uint32_t* before = &at(child).left;
+    std::uint32_t* after = &at(child).right;
+    while (rest != detail::no_index) {
+        prefetch_below(rest);
+        const bool is_after = added < child_name(rest, offset);
+        std::uint32_t*& edge = is_after ? after : before;
+        *edge = rest;
+        edge = is_after ? &at(rest).left : &at(rest).right;
+        rest = *edge;
+    }
+    *before = detail::no_index, *after = detail::no_index;
+}
+
+// The same for a name that is known to come after all others.
+void Tree::link_last_child(std::uint32_t parent, std::uint32_t child) {
+    COORD_ASSERT(at(child).parent == parent);
+    COORD_ASSERT(at(child).left == 0 && at(child).right == 0);
+    const std::uint32_t rank = priority(child);
+    std::uint32_t* link = &at(parent).child_root;
+    while (*link != detail::no_index && priority(*link) > rank) link = &at(*link).right;
+    at(child).left = *link;
+    *link = child;
+}
+
+// The child's two subtrees are merged into its place.
+void Tree::unlink_child(std::uint32_t parent, std::uint32_t child) {
+    const std::size_t offset = detail::name_offset(at(parent).path());
+    const BytesView removed = child_name(child, offset);
+    std::uint32_t* link = &at(parent).child_root;
+    while (*link != child) {
+        COORD_ASSERT(*link != detail::no_index);
+        Node& node = at(*link);
+        prefetch_below(*link);
+        link = removed < child_name(*link, offset) ? &node.left : &node.right;
+    }
+    std::uint32_t before = at(child).left;
+    std::uint32_t after = at(child).right;
+    while (before != detail::no_index && after != detail::no_index) {
+        std::uint32_t& upper = priority(before) > priority(after) ? before : after;
+        *link = upper;
+        link = upper == before ? &at(upper).right : &at(upper).left;
+        upper = *link;
+    }
+    *link = before != detail::no_index ? before : after;
+    at(child).left = detail::no_index, at(child).right = detail::no_index;
+}
+
+void Tree::push_left(std::uint32_t node, std::vector<std::uint32_t>& stack) const {
+    for (; node != detail::no_index; node = at(node).left) stack.push_back(node);
+}
+
+// Takes the next node off the stack, which then holds what comes after it: its children, its later
+// siblings, and those of its ancestors. Starts with the root on the stack.
+std::uint32_t Tree::next_preorder(std::vector<std::uint32_t>& stack) const {
+    COORD_ASSERT(!stack.empty());
+    const std::uint32_t node = stack.back();
+    stack.pop_back();
+    push_left(at(node).right, stack);
+    push_left(at(node).child_root, stack);
+    return node;
+}
+
+// ---- The digest
+
+// The sum over all nodes of two hashes each. One is of what set changes, with the data; the other
+// of what a child's creation changes in its parent, so that this costs the same however much data
+// the parent has. FORMAT: replicas compare digests.
+std::uint64_t Tree::own_digest(std::uint64_t path_hash, const Node& node) {
+    using detail::hash_key;
+    const std::uint64_t versions = std::uint64_t{static_cast<std::uint32_t>(node.version)} << 32 |
+                                   static_cast<std::uint32_t>(node.aversion);
+    const auto ctime = static_cast<std::uint64_t>(node.ctime_ms);
+    const auto mtime = static_cast<std::uint64_t>(node.mtime_ms);
+    const std::uint64_t sum =
+        detail::stir(path_hash ^ hash_key[0], hash64(node.data(), 1) ^ hash_key[1]) +
+        detail::stir(node.czxid.value ^ hash_key[2], node.mzxid.value ^ hash_key[3]) +
+        detail::stir(ctime ^ hash_key[4], mtime ^ hash_key[5]) +
+        detail::stir(node.owner.value ^ hash_key[6], versions ^ hash_key[7]);
+    return mix64(sum, path_hash);
+}
+
+std::uint64_t Tree::children_digest(std::uint64_t path_hash, const Node& node) {
+    using detail::hash_key;
+    const std::uint64_t sum =
+        detail::stir(path_hash ^ hash_key[1], node.pzxid.value ^ hash_key[0]) +
+        detail::stir(node.creations ^ hash_key[3], node.child_count ^ hash_key[2]);
+    return mix64(path_hash, sum);
+}
+
+std::uint64_t Tree::digest_of(const Node& node) {
+    const std::uint64_t path_hash = hash64(node.path(), 0);
+    return own_digest(path_hash, node) + children_digest(path_hash, node);
+}
+
+// ---- Reads
+
+// Takes the length of the path, which a look-up knows already: then nothing of the block is needed
+// to know where the data is, and the two come out of memory at once.
+inline NodeView Tree::view_of(const Node& node, std::size_t path_length) const {
+    NodeView view;
+    view.path = {node.block->path(), path_length};
+    view.data = {node.block->path() + path_length, node.data_length};
+    view.stat.czxid = node.czxid;
+    view.stat.mzxid = node.mzxid;
+    view.stat.ctime_ms = node.ctime_ms;
+    view.stat.mtime_ms = node.mtime_ms;
+    view.stat.version = node.version;
+    view.stat.cversion =
+        2 * static_cast<std::int64_t>(node.creations) - static_cast<std::int64_t>(node.child_count);
+    view.stat.aversion = node.aversion;
+    view.stat.ephemeral_owner = node.owner;
+    view.stat.data_length = static_cast<std::int32_t>(node.data_length);
+    view.stat.num_children = static_cast<std::int32_t>(node.child_count);
+    view.stat.pzxid = node.pzxid;
+    return view;
+}
+
+std::optional<NodeView> Tree::find(BytesView path) const {
+    const std::uint32_t node = locate(path);
+    if (node == detail::no_index) return std::nullopt;
+    return view_of(at(node), (std::max)(path.size(), std::size_t{1}));
+}
+
+bool Tree::contains(BytesView path) const { return locate(path) != detail::no_index; }
+
+Errc Tree::children(BytesView path, BytesView after, std::size_t limit,
+                    std::vector<Bytes>& names) const {
+    const std::uint32_t parent = locate(path);
+    if (parent == detail::no_index) return Errc::no_node;
+    const std::size_t offset = detail::name_offset(at(parent).path());
+    std::vector<std::uint32_t> stack;
+    for (std::uint32_t child = at(parent).child_root; child != detail::no_index;) {
+        const bool listed = after < child_name(child, offset);
+        if (listed) stack.push_back(child);
+        child = listed ? at(child).left : at(child).right;
+    }
+    for (; limit > 0 && !stack.empty(); limit--) {
+        const std::uint32_t child = stack.back();
+        stack.pop_back();
+        names.emplace_back(child_name(child, offset));
+        push_left(at(child).right, stack);
+    }
+    return Errc::ok;
+}
+
+void Tree::visit(const std::function<void(const NodeView&)>& visit_node) const {
+    COORD_ASSERT(visit_node != nullptr);
+    std::vector<std::uint32_t> stack{detail::root_index};
+    while (!stack.empty()) {
+        const Node& node = at(next_preorder(stack));
+        visit_node(view_of(node, node.block->path_length));
+    }
+}
+
+// ---- Writes
+
+Errc Tree::prepare_create(BytesView path, CreateMode mode, Bytes& created) const {
+    if (mode < CreateMode::persistent || mode > CreateMode::ephemeral_sequential) {
+        return Errc::bad_arguments;
+    }
+    const std::size_t slash = path.rfind('/');
+    if (slash == BytesView::npos || path.find('\0') != BytesView::npos) return Errc::bad_arguments;
+    const std::uint32_t parent = locate(path.substr(0, slash));
+    if (parent == detail::no_index) return Errc::no_node;
+    created.assign(path);
+    if (is_sequential(mode)) detail::append_sequence(at(parent).creations, created);
+    // The parent's path is valid, for it is in the tree; but it is written "" where it is the root.
+    if (created.size() > 1) {
+        if (slash == 1 || !detail::is_valid_name(BytesView{created}.substr(slash + 1))) {
+            return Errc::bad_arguments;
+        }
+    }
+    if (locate(created) != detail::no_index) return Errc::node_exists;
+    if (at(parent).owner != SessionId{}) return Errc::no_children_for_ephemerals;
+    return Errc::ok;
+}
+
+void Tree::count_child(std::uint32_t parent, bool created, Zxid zxid) {
+    Node& node = at(parent);
+    COORD_ASSERT(created || node.child_count > 0);
+    COORD_ASSERT(node.creations < detail::creations_max * 2);
+    const std::uint64_t path_hash = hash64(node.path(), 0);
+    digest_ -= children_digest(path_hash, node);
+    node.child_count += created ? 1u : 0u - 1u;
+    node.creations += created ? 1u : 0u;  // T3
+    node.pzxid = zxid;
+    digest_ += children_digest(path_hash, node);
+}
+
+void Tree::create(BytesView path, BytesView data, SessionId owner, Zxid zxid,
+                  std::int64_t time_ms) {
+    COORD_ASSERT(path.size() > 1);
+    const std::uint32_t parent = locate(parent_path(path));
+    COORD_ASSERT(parent != detail::no_index);         // T1
+    COORD_ASSERT(at(parent).owner == SessionId{});    // T4
+    const std::uint32_t child = add_node(parent, path, data);
+    Node& node = at(child);
+    node.czxid = node.mzxid = node.pzxid = zxid;
+    node.ctime_ms = node.mtime_ms = time_ms;
+    node.owner = owner;
+    digest_ += digest_of(node);
+    link_child(parent, child);
+    count_child(parent, true, zxid);
+}
+
+// A missing parent and a missing node have the same error, so one look-up serves both.
+Errc Tree::remove(BytesView path, std::int32_t version, Zxid zxid) {
+    if (path.find('/') == BytesView::npos || path.find('\0') != BytesView::npos ||
+        detail::is_built_in(path)) {
+        return Errc::bad_arguments;
+    }
+    const std::uint32_t child = locate(path);
+    if (child == detail::no_index) return Errc::no_node;
+    Node& node = at(child);
+    if (version != any_version && version != node.version) return Errc::bad_version;
+    if (node.child_count > 0) return Errc::not_empty;
+    const std::uint32_t parent = node.parent;
+    COORD_ASSERT(parent != detail::no_index);
+    COORD_ASSERT(node.child_root == detail::no_index);
+    digest_ -= digest_of(node);
+    unlink_child(parent, child);
+    erase_entry(hash64(path, seed_), child);
+    count_child(parent, false, zxid);
+    detail::free_block(node.block);
+    node.block = nullptr;
+    node.left = first_free_, first_free_ = child;
+    size_ -= 1;
+    return Errc::ok;
+}
+
+// The block is kept where the data fits and fills at least half of it, so that sets of about one
+// size allocate nothing. A path that is found is valid, but for the root's second name.
+Errc Tree::set(BytesView path, BytesView data, std::int32_t version, Zxid zxid,
+               std::int64_t time_ms) {
+    COORD_ASSERT(data.size() <= static_cast<std::size_t>(INT32_MAX));
+    const std::uint32_t found = path.empty() ? detail::no_index : locate(path);
+    if (found == detail::no_index) return is_valid_path(path) ? Errc::no_node : Errc::bad_arguments;
+    Node& node = at(found);
+    if (version != any_version && version != node.version) return Errc::bad_version;
+    const std::uint64_t path_hash = hash64(node.path(), 0);
+    digest_ -= own_digest(path_hash, node);
+    const std::size_t needed = node.path().size() + data.size();
+    if (needed > node.block->capacity || node.block->capacity / 2 > needed + 64) {
+        const std::size_t rounded = (needed + 15) / 16 * 16;
+        detail::Block* const block = detail::make_block(node.path(), data, rounded);
+        detail::free_block(node.block);
+        node.block = block;
+    } else if (!data.empty()) {
+        std::memmove(node.block->data(), data.data(), data.size());
+    }
+    node.data_length = static_cast<std::uint32_t>(data.size());
+    node.version = detail::next_version(node.version);
+    node.mzxid = zxid;
+    node.mtime_ms = time_ms;
+    digest_ += own_digest(path_hash, node);
+    return Errc::ok;
+}
+
+// ---- The whole tree
+
+void Tree::clear() {
+    for (std::uint32_t node = detail::root_index; node < nodes_used_; node++) {
+        if (at(node).block != nullptr) detail::free_block(at(node).block);
+    }
+    slabs_.clear();
+    tables_ = std::make_unique<Table[]>(detail::tree_tables);
+    nodes_used_ = 0, nodes_capacity_ = 0, first_free_ = detail::no_index;
+    size_ = 0, digest_ = 0;
+    grow_slabs();
+    nodes_used_ = detail::root_index;
+}
+
+void Tree::add_built_in(std::uint32_t parent, BytesView path) {
+    const std::uint32_t node = add_node(parent, path, {});
+    COORD_ASSERT(at(node).parent == parent);
+    if (parent == detail::no_index) return;
+    link_child(parent, node);
+    at(parent).child_count += 1;
+}
+
+// As in ZooKeeper, whose constructor counts none of these as a creation, and gives the list of
+// /zookeeper/config the version -1.
+void Tree::reset() {
+    clear();
+    add_built_in(detail::no_index, "/");
+    add_built_in(detail::root_index, "/zookeeper");
+    const std::uint32_t zookeeper = locate("/zookeeper");
+    add_built_in(zookeeper, "/zookeeper/config");
+    add_built_in(zookeeper, "/zookeeper/quota");
+    at(locate("/zookeeper/config")).aversion = -1;
+    for (std::uint32_t node = detail::root_index; node < nodes_used_; node++) {
+        digest_ += digest_of(at(node));
+    }
+    COORD_ASSERT(size_ == 4);
+}
+
+// FORMAT of a tree. A u32 with the number of nodes, then the nodes, parents before children and
+// children in order of their names:
+//
+//   string name       without the parent's path; empty for the root, which comes first
+//   string data
+//   u64    czxid, mzxid, pzxid
+//   i64    ctime, mtime in ms
+//   u64    session that owns it, or 0
+//   i32    version, aversion
+//   u64    creations of children, ever
+//   u32    children, which follow, each with all that is below it
+void Tree::save(Writer& out) const {
+    COORD_ASSERT(size_ <= UINT32_MAX);
+    const std::size_t before = out.size();
+    out.u32(static_cast<std::uint32_t>(size_));
+    std::vector<std::uint32_t> stack{detail::root_index};
+    while (!stack.empty()) save_node(next_preorder(stack), out);
+    COORD_ASSERT(out.size() > before);
+}
+
+void Tree::save_node(std::uint32_t index, Writer& out) const {
+    const Node& node = at(index);
+    out.bytes(node_name(node.path()));
+    out.bytes(node.data());
+    out.zxid(node.czxid);
+    out.zxid(node.mzxid);
+    out.zxid(node.pzxid);
+    out.i64(node.ctime_ms);
+    out.i64(node.mtime_ms);
+    out.u64(node.owner.value);
+    out.i32(node.version);
+    out.i32(node.aversion);
+    out.u64(node.creations);
+    out.u32(node.child_count);
+}
+
+Errc Tree::load(Reader& in, const Limits& limits) {
+    clear();
+    if (load_nodes(in, limits)) return Errc::ok;
+    reset();
+    return Errc::corrupt;
+}
+
+// RETURNS 0 where the bytes are not those of a node. A sequence number may have taken a path over
+// its limit.
+std::uint32_t Tree::load_node(Reader& in, const Limits& limits, std::uint32_t parent,
+                              BytesView path) {
+    if (path.size() > std::uint64_t{limits.path_bytes_max} + detail::sequence_digits_max) return 0;
+    const BytesView data = in.bytes((std::min)(limits.data_bytes_max, std::uint32_t{INT32_MAX}));
+    Node read;
+    read.czxid = in.zxid();
+    read.mzxid = in.zxid();
+    read.pzxid = in.zxid();
+    read.ctime_ms = in.i64();
+    read.mtime_ms = in.i64();
+    read.owner = SessionId{in.u64()};
+    read.version = in.i32();
+    read.aversion = in.i32();
+    read.creations = in.u64();
+    read.child_count = in.u32();
+    if (!in.ok() || read.version == any_version) return 0;
+    if (read.creations > detail::creations_max) return 0;
+    if (read.child_count > read.creations + detail::built_in_children(path)) return 0;
+    if (read.owner != SessionId{} && (read.creations > 0 || detail::is_built_in(path))) return 0;
+    const std::uint32_t node = add_node(parent, path, data);
+    read.block = at(node).block;
+    read.data_length = at(node).data_length;
+    read.parent = parent;
+    at(node) = read;
+    digest_ += digest_of(read);
+    COORD_ASSERT(at(node).left == 0 && at(node).child_root == 0);
+    return node;
+}
+
+// A level of the stack is a node whose children are being read. Each has a longer path than the
+// one below it, so the limit of paths bounds the stack; and each turn reads a name or ends a level.
+bool Tree::load_nodes(Reader& in, const Limits& limits) {
+    struct Level {
+        std::uint32_t node;
+        std::uint32_t children_left;
+        std::uint32_t last_child;
+    };
+    const std::uint32_t count = in.u32();
+    if (count > (std::max)(limits.nodes_max, std::uint32_t{4})) return false;
+    if (!in.bytes(0).empty() || load_node(in, limits, detail::no_index, "/") == 0) return false;
+    std::vector<Level> levels{{detail::root_index, at(detail::root_index).child_count, 0}};
+    Bytes path;
+    while (!levels.empty()) {
+        if (levels.back().children_left == 0) {
+            levels.pop_back();
+            continue;
+        }
+        Level& level = levels.back();
+        const BytesView name_read = in.bytes(limits.path_bytes_max + detail::sequence_digits_max);
+        if (size_ >= count || !detail::is_valid_name(name_read)) return false;
+        path.assign(at(level.node).path());
+        if (path.size() > 1) path.push_back('/');
+        const std::size_t offset = path.size();
+        path.append(name_read);
+        if (level.last_child != 0 && child_name(level.last_child, offset) >= name_read) return false;
+        const std::uint32_t child = load_node(in, limits, level.node, path);
+        if (child == 0) return false;
+        link_last_child(level.node, child);
+        level.last_child = child, level.children_left -= 1;
+        if (at(child).child_count > 0) levels.push_back({child, at(child).child_count, 0});
+    }
+    return size_ == count && contains("/zookeeper/config") && contains("/zookeeper/quota");
+}
+
+// ---- Audit
+
+void Tree::audit_children(std::uint32_t parent) const {
+    const std::size_t offset = detail::name_offset(at(parent).path());
+    std::vector<std::uint32_t> stack;
+    std::uint32_t seen = 0;
+    BytesView last;
+    push_left(at(parent).child_root, stack);
+    while (!stack.empty()) {
+        const std::uint32_t child = stack.back();
+        stack.pop_back();
+        const Node& node = at(child);
+        COORD_ASSERT(node.parent == parent);  // T1
+        COORD_ASSERT(last < child_name(child, offset));
+        COORD_ASSERT(node.left == 0 || priority(node.left) < priority(child));
+        COORD_ASSERT(node.right == 0 || priority(node.right) < priority(child));
+        last = child_name(child, offset), seen += 1;
+        push_left(node.right, stack);
+    }
+    COORD_ASSERT(seen == at(parent).child_count);
+}
+
+void Tree::audit_node(std::uint32_t index) const {
+    const Node& node = at(index);
+    COORD_ASSERT(node.block != nullptr);
+    COORD_ASSERT(is_valid_path(node.path()));
+    COORD_ASSERT(node.path().size() + node.data_length <= node.block->capacity);
+    COORD_ASSERT(node.version != any_version);
+    COORD_ASSERT(locate(node.path()) == index);
+    COORD_ASSERT(node.child_count <= node.creations + detail::built_in_children(node.path()));
+    COORD_ASSERT(node.owner == SessionId{} || node.creations == 0);  // T4
+    if (index == detail::root_index) {
+        COORD_ASSERT(node.path() == "/" && node.parent == detail::no_index);
+    } else {
+        COORD_ASSERT(locate(parent_path(node.path())) == node.parent);  // T1
+    }
+    audit_children(index);
+}
+
+void Tree::audit() const {
+    std::size_t seen = 0;
+    std::uint64_t digest = 0;
+    std::vector<std::uint32_t> stack{detail::root_index};
+    while (!stack.empty()) {
+        const std::uint32_t node = next_preorder(stack);
+        audit_node(node);
+        digest += digest_of(at(node)), seen += 1;
+    }
+    COORD_ASSERT(seen == size_);
+    COORD_ASSERT(digest == digest_);  // T2
+    std::size_t slots = 0;
+    for (std::size_t i = 0; i < detail::tree_tables; i++) slots += tables_[i].size;
+    COORD_ASSERT(slots == size_ - 1);
+    std::size_t free_nodes = 0;
+    for (std::uint32_t node = first_free_; node != 0; node = at(node).left) free_nodes += 1;
+    COORD_ASSERT(size_ + free_nodes == nodes_used_ - detail::root_index);
+}
+
+// =================================================================================================
+// Part Two, chapter 4: Machine
+// =================================================================================================
+
+namespace detail {
+
+struct CreateBody {
+    BytesView path;
+    BytesView data;
+    CreateMode mode;
+};
+
+struct SetBody {
+    BytesView path;
+    BytesView data;
+    std::int32_t version;
+};
+
+inline bool read_create(BytesView body, CreateBody& create) {
+    Reader in(body);
+    create.path = in.bytes(body.size());
+    create.data = in.bytes(body.size());
+    create.mode = static_cast<CreateMode>(in.i32());
+    return in.done();
+}
+
+inline bool read_set(BytesView body, SetBody& set) {
+    Reader in(body);
+    set.path = in.bytes(body.size());
+    set.data = in.bytes(body.size());
+    set.version = in.i32();
+    return in.done();
+}
+
+inline bool read_remove(BytesView body, BytesView& path, std::int32_t& version) {
+    Reader in(body);
+    path = in.bytes(body.size());
+    version = in.i32();
+    return in.done();
+}
+
+inline bool is_mode(CreateMode mode) {
+    return mode >= CreateMode::persistent && mode <= CreateMode::ephemeral_sequential;
+}
+
+inline Errc judge_sizes(BytesView path, BytesView data, const Limits& limits) {
+    if (path.size() > limits.path_bytes_max) return Errc::too_large;
+    if (data.size() > limits.data_bytes_max) return Errc::too_large;
+    return Errc::ok;
+}
+
+}  // namespace detail
+
+Errc judge_request(OpCode op, BytesView body, const Limits& limits) {
+    switch (op) {
+        case OpCode::open_session: return body.size() == 12 ? Errc::ok : Errc::marshalling_error;
+        case OpCode::close_session: return body.size() == 1 ? Errc::ok : Errc::marshalling_error;
+        case OpCode::create: {
+            detail::CreateBody create{};
+            if (!detail::read_create(body, create)) return Errc::marshalling_error;
+            if (!detail::is_mode(create.mode)) return Errc::bad_arguments;
+            const std::size_t room = is_sequential(create.mode) ? detail::sequence_digits_max : 0;
+            if (create.path.size() + room > limits.path_bytes_max) return Errc::too_large;
+            return detail::judge_sizes(create.path, create.data, limits);
+        }
+        case OpCode::remove: {
+            BytesView path;
+            std::int32_t version = 0;
+            if (!detail::read_remove(body, path, version)) return Errc::marshalling_error;
+            return detail::judge_sizes(path, {}, limits);
+        }
+        case OpCode::set: {
+            detail::SetBody set{};
+            if (!detail::read_set(body, set)) return Errc::marshalling_error;
+            return detail::judge_sizes(set.path, set.data, limits);
+        }
+    }
+    return Errc::unimplemented;
+}
+
+const Outcome* SessionRecord::outcome_of(std::uint64_t request_cxid) const {
+    if (outcomes.empty() || request_cxid < outcomes.front().cxid) return nullptr;
+    const std::uint64_t place = request_cxid - outcomes.front().cxid;
+    if (place >= outcomes.size()) return nullptr;
+    const Outcome& outcome = outcomes[static_cast<std::size_t>(place)];
+    COORD_ASSERT(outcome.cxid == request_cxid);  // M2
+    return &outcome;
+}
+
+Machine::Machine(const Limits& limits, std::uint64_t seed) : limits_(limits), tree_(seed) {}
+
+std::uint64_t Machine::digest() const { return tree_.digest() + sessions_digest_; }
+
+std::uint64_t Machine::digest_of(const SessionRecord& session) {
+    const std::uint64_t who = mix64(session.id.value, session.nonce);
+    const std::uint64_t how_far = mix64(session.cxid + 1, session.confirmed + 1);
+    return mix64(mix64(who, session.timeout_ms), how_far);
+}
+
+const SessionRecord* Machine::find_session(SessionId id) const {
+    const auto found = sessions_.find(id);
+    return found == sessions_.end() ? nullptr : &found->second;
+}
+
+const SessionRecord* Machine::find_nonce(std::uint64_t nonce) const {
+    const auto found = nonces_.find(nonce);
+    return found == nonces_.end() ? nullptr : find_session(found->second);
+}
+
+const Outcome* Machine::apply(const Txn& txn, ChangeSink& changes) {
+    COORD_ASSERT(txn.zxid > applied_);
+    applied_ = txn.zxid;
+    if (txn.op == OpCode::open_session) return open_session(txn);
+    const auto found = sessions_.find(txn.session);
+    if (found == sessions_.end()) {
+        outcome_ = Outcome{txn.cxid, txn.zxid, txn.op, Errc::session_expired, {}, {}, txn.session};
+        return &outcome_;
+    }
+    SessionRecord& session = found->second;
+    const bool by_leader = txn.op == OpCode::close_session && txn.cxid == 0;
+    if (!by_leader && txn.cxid != session.cxid + 1) return nullptr;  // M2
+    if (txn.op == OpCode::close_session) return close_session(txn, changes);
+
+    sessions_digest_ -= digest_of(session);
+    session.cxid = txn.cxid;
+    while (!session.outcomes.empty() && session.outcomes.front().cxid <= txn.confirmed) {
+        session.outcomes.pop();
+    }
+    session.confirmed = (std::max)(session.confirmed, (std::min)(txn.confirmed, txn.cxid - 1));
+    Outcome& outcome = session.outcomes.push();
+    outcome.cxid = txn.cxid, outcome.zxid = txn.zxid, outcome.op = txn.op;
+    outcome.path.clear(), outcome.stat = Stat{}, outcome.session = txn.session;
+    outcome.error = execute(txn, session, outcome, changes);
+    sessions_digest_ += digest_of(session);
+    return &outcome;
+}
+
+const Outcome* Machine::open_session(const Txn& txn) {
+    Reader in(txn.body);
+    const std::uint64_t nonce = in.u64();
+    const std::uint32_t timeout_ms = in.u32();
+    outcome_ = Outcome{0, txn.zxid, txn.op, Errc::ok, {}, {}, {}};
+    if (!in.done()) {
+        outcome_.error = Errc::marshalling_error;
+    } else if (const SessionRecord* known = find_nonce(nonce)) {
+        outcome_.session = known->id;  // asked twice: the same session
+    } else if (sessions_.size() >= limits_.sessions_max) {
+        outcome_.error = Errc::too_many;
+    } else {
+        const SessionId id{txn.zxid.value};
+        SessionRecord& session = sessions_[id];
+        session.id = id, session.nonce = nonce, session.timeout_ms = timeout_ms;
+        nonces_[nonce] = id;
+        sessions_digest_ += digest_of(session);
+        outcome_.session = id;
+    }
+    return &outcome_;
+}
+
+const Outcome* Machine::close_session(const Txn& txn, ChangeSink& changes) {
+    const auto found = sessions_.find(txn.session);
+    COORD_ASSERT(found != sessions_.end());
+    for (const auto& entry : found->second.ephemerals) {  // M4
+        const Errc removed = tree_.remove(entry.first, any_version, txn.zxid);
+        COORD_ASSERT(removed == Errc::ok);  // M3
+        changes.on_deleted(entry.first, txn.zxid);
+        changes.on_children_changed(parent_path(entry.first), txn.zxid);
+    }
+    sessions_digest_ -= digest_of(found->second);
+    nonces_.erase(found->second.nonce);
+    sessions_.erase(found);
+    outcome_ = Outcome{txn.cxid, txn.zxid, txn.op, Errc::ok, {}, {}, txn.session};
+    return &outcome_;
+}
+
+Errc Machine::execute(const Txn& txn, SessionRecord& session, Outcome& outcome,
+                      ChangeSink& changes) {
+    switch (txn.op) {
+        case OpCode::create: return create(txn, session, outcome, changes);
+        case OpCode::remove: return remove(txn, outcome, changes);
+        case OpCode::set: return set(txn, outcome, changes);
+        case OpCode::open_session:
+        case OpCode::close_session: break;
+    }
+    return Errc::unimplemented;
+}
+
+Errc Machine::create(const Txn& txn, SessionRecord& session, Outcome& outcome,
+                     ChangeSink& changes) {
+    detail::CreateBody body{};
+    if (!detail::read_create(txn.body, body)) return Errc::marshalling_error;
+    const Errc error = tree_.prepare_create(body.path, body.mode, created_path_);
+    if (error != Errc::ok) return error;
+    const bool ephemeral = is_ephemeral(body.mode);
+    if (tree_.size() >= limits_.nodes_max) return Errc::too_many;
+    if (ephemeral && session.ephemerals.size() >= limits_.ephemerals_per_session_max) {
+        return Errc::too_many;
+    }
+    const SessionId owner = ephemeral ? session.id : SessionId{};
+    tree_.create(created_path_, body.data, owner, txn.zxid, txn.time_ms);
+    if (ephemeral) session.ephemerals.emplace(created_path_, true);
+    outcome.path = created_path_;
+    const std::optional<NodeView> node = tree_.find(created_path_);
+    COORD_ASSERT(node.has_value() && node->stat.czxid == txn.zxid);
+    outcome.stat = node->stat;
+    changes.on_created(created_path_, txn.zxid);
+    changes.on_children_changed(parent_path(created_path_), txn.zxid);
+    return Errc::ok;
+}
+
+Errc Machine::remove(const Txn& txn, Outcome&, ChangeSink& changes) {
+    BytesView path;
+    std::int32_t version = 0;
+    if (!detail::read_remove(txn.body, path, version)) return Errc::marshalling_error;
+    const std::optional<NodeView> node = tree_.find(path);
+    const SessionId owner = node ? node->stat.ephemeral_owner : SessionId{};
+    const Errc error = tree_.remove(path, version, txn.zxid);
+    if (error != Errc::ok) return error;
+    if (owner != SessionId{}) {
+        const auto holder = sessions_.find(owner);
+        COORD_ASSERT(holder != sessions_.end());  // M3
+        const auto listed = holder->second.ephemerals.find(path);
+        COORD_ASSERT(listed != holder->second.ephemerals.end());
+        holder->second.ephemerals.erase(listed);
+    }
+    changes.on_deleted(path, txn.zxid);
+    changes.on_children_changed(parent_path(path), txn.zxid);
+    return Errc::ok;
+}
+
+Errc Machine::set(const Txn& txn, Outcome& outcome, ChangeSink& changes) {
+    detail::SetBody body{};
+    if (!detail::read_set(txn.body, body)) return Errc::marshalling_error;
+    const Errc error = tree_.set(body.path, body.data, body.version, txn.zxid, txn.time_ms);
+    if (error != Errc::ok) return error;
+    const std::optional<NodeView> node = tree_.find(body.path);
+    COORD_ASSERT(node.has_value() && node->stat.mzxid == txn.zxid);
+    outcome.stat = node->stat;
+    changes.on_data_changed(body.path, txn.zxid);
+    return Errc::ok;
+}
+
+// FORMAT of a state: u64 "coord st", u64 zxid, u32 sessions; each u64 id, u64 nonce, u32 timeout in
+// ms, u64 cxid, u64 confirmed, u32 outcomes; each u64 cxid, u64 zxid, u8 operation, i32 error,
+// string path and the stat's eleven fields in their order; then the tree, then u64 digest of all.
+namespace detail {
+
+constexpr std::uint64_t state_magic = 0x636f6f7264207374;  // FORMAT
+
+inline void write_stat(Writer& out, const Stat& stat) {
+    out.zxid(stat.czxid), out.zxid(stat.mzxid);
+    out.i64(stat.ctime_ms), out.i64(stat.mtime_ms);
+    out.i32(stat.version), out.i64(stat.cversion), out.i32(stat.aversion);
+    out.u64(stat.ephemeral_owner.value);
+    out.i32(stat.data_length), out.i32(stat.num_children);
+    out.zxid(stat.pzxid);
+}
+
+inline Stat read_stat(Reader& in) {
+    Stat stat;
+    stat.czxid = in.zxid(), stat.mzxid = in.zxid();
+    stat.ctime_ms = in.i64(), stat.mtime_ms = in.i64();
+    stat.version = in.i32(), stat.cversion = in.i64(), stat.aversion = in.i32();
+    stat.ephemeral_owner = SessionId{in.u64()};
+    stat.data_length = in.i32(), stat.num_children = in.i32();
+    stat.pzxid = in.zxid();
+    return stat;
+}
+
+}  // namespace detail
+
+void Machine::save(Bytes& out) const {
+    Writer writer(out);
+    writer.u64(detail::state_magic);
+    writer.zxid(applied_);
+    writer.u32(static_cast<std::uint32_t>(sessions_.size()));
+    for (const auto& [id, session] : sessions_) {
+        writer.u64(id.value), writer.u64(session.nonce), writer.u32(session.timeout_ms);
+        writer.u64(session.cxid), writer.u64(session.confirmed);
+        writer.u32(static_cast<std::uint32_t>(session.outcomes.size()));
+        for (std::size_t i = 0; i < session.outcomes.size(); i++) {
+            const Outcome& outcome = session.outcomes[i];
+            writer.u64(outcome.cxid), writer.zxid(outcome.zxid);
+            writer.u8(static_cast<std::uint8_t>(outcome.op));
+            writer.i32(static_cast<std::int32_t>(outcome.error));
+            writer.bytes(outcome.path);
+            detail::write_stat(writer, outcome.stat);
+        }
+    }
+    tree_.save(writer);
+    writer.u64(digest());
+}
+
+void Machine::reset() {
+    tree_.reset();
+    sessions_.clear(), nonces_.clear();
+    sessions_digest_ = 0, applied_ = Zxid{};
+}
+
+Errc Machine::load(BytesView snapshot) {
+    Reader in(snapshot);
+    reset();
+    const Errc error = load_state(in);
+    if (error != Errc::ok) reset();
+    return error;
+}
+
+Errc Machine::load_state(Reader& in) {
+    if (in.u64() != detail::state_magic) return Errc::corrupt;
+    applied_ = in.zxid();
+    const std::uint32_t count = in.u32();
+    if (count > limits_.sessions_max) return Errc::corrupt;
+    for (std::uint32_t i = 0; i < count; i++) {
+        if (!load_session(in)) return Errc::corrupt;
+    }
+    if (tree_.load(in, limits_) != Errc::ok) return Errc::corrupt;
+    bool owned = true;
+    tree_.visit([&](const NodeView& node) {
+        const SessionId owner = node.stat.ephemeral_owner;
+        if (owner == SessionId{}) return;
+        const auto found = sessions_.find(owner);
+        owned = owned && found != sessions_.end();
+        if (owned) found->second.ephemerals.emplace(Bytes(node.path), true);
+    });
+    if (!owned || in.u64() != digest() || !in.done()) return Errc::corrupt;
+    return Errc::ok;
+}
+
+bool Machine::load_session(Reader& in) {
+    const SessionId id{in.u64()};
+    if (!in.ok() || id == SessionId{} || id.value > applied_.value) return false;
+    if (!sessions_.empty() && !(sessions_.rbegin()->first < id)) return false;
+    SessionRecord& session = sessions_[id];
+    session.id = id, session.nonce = in.u64(), session.timeout_ms = in.u32();
+    session.cxid = in.u64(), session.confirmed = in.u64();
+    const std::uint32_t outcomes = in.u32();
+    if (!in.ok() || outcomes > session.cxid) return false;
+    if (!nonces_.emplace(session.nonce, id).second) return false;
+    for (std::uint32_t i = 0; i < outcomes; i++) {
+        Outcome& outcome = session.outcomes.push();
+        outcome = Outcome{};
+        outcome.cxid = in.u64(), outcome.zxid = in.zxid();
+        outcome.op = static_cast<OpCode>(in.u8());
+        outcome.error = static_cast<Errc>(in.i32());
+        outcome.path = Bytes(in.bytes(limits_.path_bytes_max));
+        outcome.stat = detail::read_stat(in);
+        outcome.session = id;
+        if (!in.ok() || outcome.cxid != session.cxid - outcomes + 1 + i) return false;  // M2
+    }
+    sessions_digest_ += digest_of(session);
+    return true;
+}
+
+void Machine::audit() const {
+    tree_.audit();
+    std::size_t listed = 0, owned = 0;
+    std::uint64_t digest_now = 0;
+    for (const auto& [id, session] : sessions_) {
+        COORD_ASSERT(id == session.id && session.confirmed <= session.cxid);
+        COORD_ASSERT(nonces_.count(session.nonce) == 1);
+        for (const auto& entry : session.ephemerals) {
+            const std::optional<NodeView> node = tree_.find(entry.first);
+            COORD_ASSERT(node.has_value() && node->stat.ephemeral_owner == id);  // M3
+        }
+        listed += session.ephemerals.size();
+        digest_now += digest_of(session);
+    }
+    tree_.visit([&](const NodeView& node) {
+        owned += node.stat.ephemeral_owner != SessionId{} ? 1u : 0u;
+    });
+    COORD_ASSERT(listed == owned);  // M3
+    COORD_ASSERT(digest_now == sessions_digest_ && nonces_.size() == sessions_.size());
+}
+
+// =================================================================================================
+// Part Two, chapter 5: Watches
+// =================================================================================================
+
+namespace detail {
+constexpr std::uint64_t watch_hash_seed = 0x77617463686573;
+}
+
+void Watches::add(WatchKind kind, BytesView path, SessionId session, Watcher watcher) {
+    COORD_ASSERT(watcher != nullptr && session != SessionId{});
+    Table& table = tables_[static_cast<std::size_t>(kind)];
+    table[hash64(path, detail::watch_hash_seed)].push_back(
+        Watch{Bytes(path), session, std::move(watcher)});
+    counts_[session] += 1;
+    count_ += 1;
+}
+
+std::size_t Watches::count(SessionId session) const {
+    const auto found = counts_.find(session);
+    return found == counts_.end() ? 0 : found->second;
+}
+
+void Watches::remove_session(SessionId session) {
+    const auto counted = counts_.find(session);
+    if (counted == counts_.end()) return;
+    for (Table& table : tables_) {
+        for (auto entry = table.begin(); entry != table.end();) {
+            std::vector<Watch>& watches = entry->second;
+            const auto kept = std::remove_if(watches.begin(), watches.end(), [&](const Watch& w) {
+                return w.session == session;
+            });
+            watches.erase(kept, watches.end());
+            entry = watches.empty() ? table.erase(entry) : std::next(entry);
+        }
+    }
+    COORD_ASSERT(count_ >= counted->second);
+    count_ -= counted->second;
+    counts_.erase(counted);
+}
+
+void Watches::fire(WatchKind kind, EventType type, BytesView path, Zxid zxid) {
+    Table& table = tables_[static_cast<std::size_t>(kind)];
+    if (table.empty()) return;
+    const auto entry = table.find(hash64(path, detail::watch_hash_seed));
+    if (entry == table.end()) return;
+    std::vector<Watch>& watches = entry->second;
+    const auto fired = std::stable_partition(watches.begin(), watches.end(), [&](const Watch& w) {
+        return w.path != path;  // another path with the same hash stays
+    });
+    COORD_ASSERT(firing_.empty());
+    std::move(fired, watches.end(), std::back_inserter(firing_));
+    watches.erase(fired, watches.end());
+    if (watches.empty()) table.erase(entry);
+    for (Watch& watch : firing_) {  // W1: they are out of the table already
+        const auto counted = counts_.find(watch.session);
+        COORD_ASSERT(counted != counts_.end() && counted->second > 0 && count_ > 0);
+        count_ -= 1, counted->second -= 1;
+        if (counted->second == 0) counts_.erase(counted);
+        events_.on_event(watch.session, std::move(watch.watcher), type, path, zxid);
+    }
+    firing_.clear();
+}
+
+void Watches::on_created(BytesView path, Zxid zxid) {
+    fire(WatchKind::data, EventType::created, path, zxid);
+}
+
+void Watches::on_deleted(BytesView path, Zxid zxid) {
+    fire(WatchKind::data, EventType::deleted, path, zxid);
+    fire(WatchKind::children, EventType::deleted, path, zxid);
+}
+
+void Watches::on_data_changed(BytesView path, Zxid zxid) {
+    fire(WatchKind::data, EventType::data_changed, path, zxid);
+}
+
+void Watches::on_children_changed(BytesView path, Zxid zxid) {
+    fire(WatchKind::children, EventType::children_changed, path, zxid);
+}
+
+EventType Watches::missed(WatchKind kind, BytesView path, const Tree& before, const Tree& after) {
+    const std::optional<NodeView> old_node = before.find(path), new_node = after.find(path);
+    if (!old_node && !new_node) return EventType::none;
+    if (!old_node) return kind == WatchKind::data ? EventType::created : EventType::none;
+    if (!new_node) return EventType::deleted;
+    const Stat& was = old_node->stat;
+    const Stat& is = new_node->stat;
+    if (kind == WatchKind::data) {
+        const bool changed = was.mzxid != is.mzxid || was.czxid != is.czxid;
+        return changed ? EventType::data_changed : EventType::none;
+    }
+    const bool changed = was.pzxid != is.pzxid || was.czxid != is.czxid;
+    return changed ? EventType::children_changed : EventType::none;
+}
+
+void Watches::catch_up(const Tree& before, const Tree& after, Zxid zxid) {
+    for (const WatchKind kind : {WatchKind::data, WatchKind::children}) {
+        std::vector<Bytes> paths;
+        for (const auto& entry : tables_[static_cast<std::size_t>(kind)]) {
+            for (const Watch& watch : entry.second) paths.push_back(watch.path);
+        }
+        std::sort(paths.begin(), paths.end());
+        paths.erase(std::unique(paths.begin(), paths.end()), paths.end());
+        for (const Bytes& path : paths) {
+            const EventType type = missed(kind, path, before, after);
+            if (type != EventType::none) fire(kind, type, path, zxid);
+        }
+    }
+}
+
+// =================================================================================================
+// Part Two, chapter 6: Storage
+// =================================================================================================
+
+Errc MemoryStorage::open(RecoverySink& sink) {
+    if (failed_) return Errc::storage_failed;
+    crash();  // what was never durable belongs to a life that has ended
+    for (std::size_t i = 0; i < items_.size(); i++) {
+        const Sequence sequence = first_ + i;
+        if (!items_[i].is_snapshot) sink.on_record(sequence, items_[i].bytes);
+        if (items_[i].is_snapshot && sequence == snapshot_) {
+            sink.on_snapshot(sequence, items_[i].bytes);
+        }
+    }
+    return Errc::ok;
+}
+
+Errc MemoryStorage::push(bool is_snapshot, BytesView bytes) {
+    if (failed_) return Errc::storage_failed;
+    Item& item = items_.push();
+    item.is_snapshot = is_snapshot;
+    item.bytes.assign(bytes.data(), bytes.size());
+    bytes_ += bytes.size();
+    appended_ += 1;
+    COORD_ASSERT(first_ + items_.size() == appended_ + 1);
+    return Errc::ok;
+}
+
+Errc MemoryStorage::append(BytesView record) { return push(false, record); }
+
+Errc MemoryStorage::append_snapshot(BytesView snapshot) { return push(true, snapshot); }
+
+void MemoryStorage::discard_before(Sequence first_kept) {
+    COORD_ASSERT(first_kept <= durable_ + 1);
+    for (; first_ < first_kept; first_ += 1) {
+        bytes_ -= items_.front().bytes.size();
+        items_.pop();
+    }
+}
+
+Errc MemoryStorage::flush() {
+    if (failed_) return Errc::storage_failed;
+    flushed_ = appended_;
+    if (!held_) release();
+    return Errc::ok;
+}
+
+void MemoryStorage::release(Sequence sequence) {
+    const Sequence reached = (std::min)(sequence, flushed_);
+    if (failed_ || reached <= durable_) return;  // S2
+    for (Sequence s = durable_ + 1; s <= reached; s++) {
+        if (s >= first_ && items_[static_cast<std::size_t>(s - first_)].is_snapshot) {
+            snapshot_ = s;
+        }
+    }
+    durable_ = reached;
+    drop_old_snapshots();
+}
+
+void MemoryStorage::drop_old_snapshots() {
+    for (std::size_t i = 0; i < items_.size() && first_ + i < snapshot_; i++) {
+        if (!items_[i].is_snapshot || items_[i].bytes.empty()) continue;
+        bytes_ -= items_[i].bytes.size();
+        Bytes().swap(items_[i].bytes);
+    }
+}
+
+void MemoryStorage::crash(std::size_t survivors) {
+    const Sequence reached = (std::min)(appended_, durable_ + survivors);
+    flushed_ = (std::max)(flushed_, reached);
+    release(reached);
+    for (; appended_ > durable_; appended_ -= 1) {  // S1: the tail and nothing else
+        bytes_ -= items_.back().bytes.size();
+        items_.pop_back();
+    }
+    flushed_ = durable_;
+}
+
+// =================================================================================================
+// Part Two, chapter 7: Log
+// =================================================================================================
+
+namespace detail {
+
+constexpr std::size_t record_header_bytes = 9;   // FORMAT: length, checksum, kind
+constexpr std::size_t log_block_bytes = 65536;
+constexpr std::size_t spare_blocks_max = 4;
+
+// Opens a record at the end of out; close_record fills in length and checksum, and returns it.
+inline std::size_t open_record(RecordKind kind, Bytes& out) {
+    const std::size_t start = out.size();
+    Writer writer(out);
+    writer.u32(0), writer.u32(0);
+    writer.u8(static_cast<std::uint8_t>(kind));
+    return start;
+}
+
+inline std::uint32_t close_record(std::size_t start, Bytes& out) {
+    const std::uint32_t crc = crc32c(BytesView(out).substr(start + 8));
+    Writer writer(out);
+    writer.patch_u32(start, static_cast<std::uint32_t>(out.size() - start));
+    writer.patch_u32(start + 4, crc);
+    return crc;
+}
+
+// Checks the frame of a record that is all of `record`, or of its first `length` bytes.
+inline Errc open_frame(BytesView record, RecordKind& kind, BytesView& fields, BytesView& rest) {
+    Reader in(record);
+    const std::uint32_t length = in.u32();
+    const std::uint32_t crc = in.u32();
+    if (!in.ok() || length < record_header_bytes || length > record.size()) return Errc::corrupt;
+    if (crc32c(record.substr(8, length - 8)) != crc) return Errc::corrupt;
+    kind = static_cast<RecordKind>(in.u8());
+    fields = record.substr(record_header_bytes, length - record_header_bytes);
+    rest = record.substr(length);
+    return Errc::ok;
+}
+
+}  // namespace detail
+
+Errc decode_entry(BytesView record, Txn& txn) {
+    RecordKind kind{};
+    BytesView fields, rest;
+    if (detail::open_frame(record, kind, fields, rest) != Errc::ok) return Errc::corrupt;
+    if (kind != RecordKind::entry || !rest.empty()) return Errc::corrupt;
+    Reader in(fields);
+    txn.zxid = in.zxid(), txn.previous = in.zxid(), txn.previous_crc = in.u32();
+    txn.time_ms = in.i64(), txn.session = SessionId{in.u64()};
+    txn.cxid = in.u64(), txn.confirmed = in.u64();
+    txn.op = static_cast<OpCode>(in.u8());
+    txn.body = in.raw(in.left());
+    const bool sound = in.ok() && txn.zxid > txn.previous && txn.zxid.counter() > 0;
+    return sound ? Errc::ok : Errc::corrupt;
+}
+
+std::uint32_t encode_entry(const Txn& txn, Bytes& out) {
+    COORD_ASSERT(txn.zxid > txn.previous);
+    const std::size_t start = detail::open_record(RecordKind::entry, out);
+    Writer writer(out);
+    writer.zxid(txn.zxid), writer.zxid(txn.previous), writer.u32(txn.previous_crc);
+    writer.i64(txn.time_ms), writer.u64(txn.session.value);
+    writer.u64(txn.cxid), writer.u64(txn.confirmed);
+    writer.u8(static_cast<std::uint8_t>(txn.op));
+    COORD_ASSERT(out.size() - start == entry_header_bytes);
+    writer.raw(txn.body);
+    return detail::close_record(start, out);
+}
+
+// -- Recovery ------------------------------------------------------------------------------------
+
+Errc Log::open() {
+    const Errc error = storage_.open(*this);
+    if (error != Errc::ok) {
+        reason_ = "the storage did not open";
+        return error;
+    }
+    if (*reason_ == 0 && base_.zxid > Zxid{} && snapshot_.empty()) {
+        damage("the log starts in the middle and there is no snapshot");
+    }
+    if (*reason_ == 0 && !snapshot_.empty() && !contains(snapshot_position_.zxid)) {
+        damage("the snapshot is older than the log");
+    }
+    if (*reason_ != 0) return Errc::corrupt;
+    durable_last_ = last().zxid;
+    durable_epochs_ = epochs_;
+    return Errc::ok;
+}
+
+void Log::damage(const char* reason) {
+    if (*reason_ == 0) reason_ = reason;
+}
+
+void Log::on_record(Sequence sequence, BytesView record) {
+    RecordKind kind{};
+    BytesView fields, rest;
+    if (*reason_ != 0) return;
+    if (detail::open_frame(record, kind, fields, rest) != Errc::ok || !rest.empty()) {
+        return damage("a record in the log is damaged");
+    }
+    Reader in(fields);
+    switch (kind) {
+        case RecordKind::entry: return recover_entry(sequence, record);
+        case RecordKind::truncate: return recover_truncate(in.zxid());
+        case RecordKind::accepted:
+        case RecordKind::current: return recover_epochs(kind, in);
+        case RecordKind::base: break;
+    }
+    damage("a record in the log is of an unknown kind");
+}
+
+void Log::recover_entry(Sequence sequence, BytesView record) {
+    Txn txn;
+    if (decode_entry(record, txn) != Errc::ok) return damage("an entry in the log is damaged");
+    if (!anchored_) base_ = LogPosition{txn.previous, txn.previous_crc};
+    anchored_ = true;
+    if (txn.previous != last().zxid || txn.previous_crc != last().crc) {
+        return damage("an entry is missing in the log");  // L1
+    }
+    Reader frame(record);
+    frame.u32();
+    push_entry(record, txn, frame.u32());
+    entries_.back().sequence = sequence;
+}
+
+void Log::recover_truncate(Zxid zxid) {
+    if (!contains(zxid)) return damage("the log was cut where it has nothing");
+    cut_after(zxid);
+}
+
+void Log::recover_epochs(RecordKind kind, Reader& in) {
+    const std::uint32_t epoch = in.u32();
+    if (kind == RecordKind::accepted) {
+        epochs_.accepted = epoch, epochs_.accepted_from = PeerId{in.u32()};
+    } else {
+        epochs_.current = epoch;
+    }
+    if (!in.done() || epochs_.current > epochs_.accepted) damage("an epoch record is wrong");  // L3
+}
+
+void Log::on_snapshot(Sequence sequence, BytesView snapshot) {
+    RecordKind kind{};
+    BytesView fields, state;
+    if (*reason_ != 0) return;
+    const Errc error = detail::open_frame(snapshot, kind, fields, state);
+    if (error != Errc::ok || kind != RecordKind::base) return damage("the snapshot is damaged");
+    Reader in(fields);
+    LogPosition position;
+    position.zxid = in.zxid(), position.crc = in.u32();
+    Epochs epochs;
+    epochs.accepted = in.u32(), epochs.accepted_from = PeerId{in.u32()}, epochs.current = in.u32();
+    const bool installed = in.u8() == 1;
+    if (!in.done()) return damage("the snapshot is damaged");
+    const bool follows = contains(position.zxid) && crc_at(position.zxid) == position.crc;
+    if (installed || (!anchored_ && entries_.empty())) {
+        replace_with(position);
+    } else if (!follows) {
+        return damage("the snapshot is not of this log");
+    }
+    anchored_ = true;
+    epochs_ = epochs;
+    snapshot_ = Bytes(snapshot), snapshot_position_ = position, snapshot_sequence_ = sequence;
+}
+
+// -- Reading -------------------------------------------------------------------------------------
+
+BytesView Log::snapshot() const {
+    if (snapshot_.empty()) return {};
+    Reader in(snapshot_);
+    return BytesView(snapshot_).substr(in.u32());
+}
+
+LogPosition Log::last() const {
+    return entries_.empty() ? base_ : LogPosition{entries_.back().zxid, entries_.back().crc};
+}
+
+std::size_t Log::find(Zxid zxid) const {
+    std::size_t low = 0, high = entries_.size();
+    if (high > 0 && zxid >= entries_.back().zxid) return high;
+    while (low < high) {
+        const std::size_t middle = low + (high - low) / 2;
+        if (entries_[middle].zxid <= zxid) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+bool Log::contains(Zxid zxid) const {
+    if (zxid == base_.zxid) return true;
+    const std::size_t count = find(zxid);
+    return count > 0 && entries_[count - 1].zxid == zxid;
+}
+
+LogPosition Log::position_at_or_before(Zxid zxid) const {
+    COORD_ASSERT(zxid >= base_.zxid);
+    const std::size_t count = find(zxid);
+    if (count == 0) return base_;
+    return LogPosition{entries_[count - 1].zxid, entries_[count - 1].crc};
+}
+
+std::uint32_t Log::crc_at(Zxid zxid) const {
+    COORD_ASSERT(contains(zxid));
+    return position_at_or_before(zxid).crc;
+}
+
+Zxid Log::after(Zxid zxid) const {
+    COORD_ASSERT(zxid < last().zxid);
+    return entries_[find(zxid)].zxid;
+}
+
+BytesView Log::bytes_of(const Entry& entry) const {
+    COORD_ASSERT(entry.block >= first_block_);
+    const Block& block = blocks_[entry.block - first_block_];
+    return BytesView(block.bytes.get() + entry.offset, entry.length);
+}
+
+BytesView Log::entry(Zxid zxid) const {
+    const std::size_t count = find(zxid);
+    COORD_ASSERT(count > 0 && entries_[count - 1].zxid == zxid);
+    return bytes_of(entries_[count - 1]);
+}
+
+BytesView Log::entries_after(Zxid zxid, std::size_t bytes_max, Zxid& last_sent) const {
+    COORD_ASSERT(zxid >= base_.zxid);
+    const std::size_t start = find(zxid);
+    if (start == entries_.size()) return {};
+    const Entry& first = entries_[start];
+    std::size_t bytes = first.length;
+    last_sent = first.zxid;
+    for (std::size_t i = start + 1; i < entries_.size(); i++) {
+        const Entry& next = entries_[i];
+        if (next.block != first.block || bytes + next.length > bytes_max) break;
+        COORD_ASSERT(next.offset == first.offset + bytes);
+        bytes += next.length;
+        last_sent = next.zxid;
+    }
+    const Block& block = blocks_[first.block - first_block_];
+    return BytesView(block.bytes.get() + first.offset, bytes);
+}
+
+// -- Changing ------------------------------------------------------------------------------------
+
+char* Log::reserve(std::size_t size) {
+    if (blocks_.empty() || blocks_.back().used + size > blocks_.back().size) {
+        Block block;
+        if (!spare_blocks_.empty() && size <= detail::log_block_bytes) {
+            block = std::move(spare_blocks_.back());
+            spare_blocks_.pop_back();
+        } else {
+            block.size = (std::max)(size, detail::log_block_bytes);
+            block.bytes.reset(new char[block.size]);
+        }
+        block.used = 0;
+        blocks_.push() = std::move(block);
+    }
+    Block& block = blocks_.back();
+    char* const place = block.bytes.get() + block.used;
+    block.used += size;
+    return place;
+}
+
+void Log::push_entry(BytesView record, const Txn& txn, std::uint32_t crc) {
+    COORD_ASSERT(txn.zxid > last().zxid);
+    COORD_ASSERT(txn.previous == last().zxid && txn.previous_crc == last().crc);  // L1
+    char* const place = reserve(record.size());
+    std::memcpy(place, record.data(), record.size());
+    Entry& entry = entries_.push();
+    entry.zxid = txn.zxid, entry.crc = crc;
+    entry.length = static_cast<std::uint32_t>(record.size());
+    entry.offset = static_cast<std::uint32_t>(place - blocks_.back().bytes.get());
+    entry.block = first_block_ + static_cast<std::uint32_t>(blocks_.size() - 1);
+    entry.sequence = 0;
+}
+
+Errc Log::append(BytesView record, const Txn& txn) {
+    Reader frame(record);
+    frame.u32();
+    push_entry(record, txn, frame.u32());
+    const Errc error = storage_.append(record);
+    entries_.back().sequence = storage_.appended();
+    anchored_ = true, dirty_ = true;
+    return error;
+}
+
+void Log::cut_after(Zxid zxid) {
+    const std::size_t kept = find(zxid);
+    while (entries_.size() > kept) {
+        const Entry& entry = entries_.back();
+        while (entry.block < first_block_ + blocks_.size() - 1) blocks_.pop_back();
+        blocks_.back().used = entry.offset;
+        entries_.pop_back();
+    }
+    for (std::size_t i = 0; i < marks_.size(); i++) {
+        marks_[i].last = (std::min)(marks_[i].last, zxid);  // L2
+    }
+    durable_last_ = (std::min)(durable_last_, zxid);
+    COORD_ASSERT(last().zxid == zxid);
+}
+
+Errc Log::truncate(Zxid zxid) {
+    COORD_ASSERT(contains(zxid));
+    if (zxid == last().zxid) return Errc::ok;
+    COORD_ASSERT(zxid >= snapshot_position_.zxid);  // L4
+    cut_after(zxid);
+    Bytes fields;
+    Writer(fields).zxid(zxid);
+    return write(RecordKind::truncate, fields);
+}
+
+Errc Log::write(RecordKind kind, BytesView fields) {
+    scratch_.clear();
+    const std::size_t start = detail::open_record(kind, scratch_);
+    scratch_.append(fields);
+    detail::close_record(start, scratch_);
+    dirty_ = true;
+    return storage_.append(scratch_);
+}
+
+Errc Log::accept_epoch(std::uint32_t epoch, PeerId leader) {
+    COORD_ASSERT(epoch > epochs_.accepted);  // L3
+    epochs_.accepted = epoch, epochs_.accepted_from = leader;
+    Bytes fields;
+    Writer writer(fields);
+    writer.u32(epoch), writer.u32(leader.value);
+    return write(RecordKind::accepted, fields);
+}
+
+Errc Log::set_current_epoch(std::uint32_t epoch) {
+    COORD_ASSERT(epoch > epochs_.current && epoch <= epochs_.accepted);  // L3
+    epochs_.current = epoch;
+    Bytes fields;
+    Writer(fields).u32(epoch);
+    return write(RecordKind::current, fields);
+}
+
+Bytes Log::encode_base(LogPosition position, bool installed, BytesView state) const {
+    Bytes out;
+    out.reserve(state.size() + 64);
+    const std::size_t start = detail::open_record(RecordKind::base, out);
+    Writer writer(out);
+    writer.zxid(position.zxid), writer.u32(position.crc);
+    writer.u32(epochs_.accepted), writer.u32(epochs_.accepted_from.value);
+    writer.u32(epochs_.current);
+    writer.u8(installed ? 1 : 0);
+    detail::close_record(start, out);
+    out.append(state);
+    return out;
+}
+
+void Log::drop_through(std::size_t count) {
+    COORD_ASSERT(count <= entries_.size());
+    for (std::size_t i = 0; i < count; i++) {
+        base_ = LogPosition{entries_.front().zxid, entries_.front().crc};
+        entries_.pop();
+    }
+    const std::uint32_t needed = entries_.empty()
+        ? first_block_ + static_cast<std::uint32_t>(blocks_.size())
+        : entries_.front().block;
+    for (; first_block_ < needed; first_block_ += 1) {
+        Block& block = blocks_.front();
+        const bool plain = block.size == detail::log_block_bytes;
+        if (plain && spare_blocks_.size() < detail::spare_blocks_max) {
+            spare_blocks_.push_back(std::move(block));
+        } else {
+            block.bytes.reset();
+        }
+        blocks_.pop();
+    }
+}
+
+void Log::replace_with(LogPosition position) {
+    drop_through(entries_.size());
+    base_ = position;
+    for (std::size_t i = 0; i < marks_.size(); i++) marks_[i].last = Zxid{};  // L2
+    durable_last_ = Zxid{};
+}
+
+Errc Log::take_snapshot(LogPosition position, BytesView state, std::size_t entries_kept) {
+    COORD_ASSERT(contains(position.zxid) && position.zxid <= durable_last_);  // L4
+    COORD_ASSERT(position.zxid > snapshot_position_.zxid);
+    snapshot_ = encode_base(position, false, state);
+    snapshot_position_ = position;
+    const Errc error = storage_.append_snapshot(snapshot_);
+    dirty_ = true;
+    snapshot_sequence_ = storage_.appended();
+    const std::size_t covered = find(position.zxid);
+    drop_through(covered > entries_kept ? covered - entries_kept : 0);
+    discard_at_ = snapshot_sequence_;
+    discard_to_ = entries_.empty() ? snapshot_sequence_
+                                   : (std::min)(entries_.front().sequence, snapshot_sequence_);
+    return error;
+}
+
+Errc Log::install_snapshot(LogPosition position, BytesView state) {
+    snapshot_ = encode_base(position, true, state);
+    snapshot_position_ = position;
+    replace_with(position);
+    const Errc error = storage_.append_snapshot(snapshot_);
+    dirty_ = true, anchored_ = true;
+    snapshot_sequence_ = storage_.appended();
+    discard_at_ = discard_to_ = snapshot_sequence_;
+    return error;
+}
+
+Errc Log::flush() {
+    if (!dirty_) return Errc::ok;
+    dirty_ = false;
+    Mark& mark = marks_.push();
+    mark.sequence = storage_.appended(), mark.last = last().zxid, mark.epochs = epochs_;
+    return storage_.flush();
+}
+
+Errc Log::refresh_durable() {
+    if (storage_.health() != Errc::ok) return Errc::storage_failed;
+    const Sequence durable = storage_.durable();
+    for (; !marks_.empty() && marks_.front().sequence <= durable; marks_.pop()) {
+        durable_last_ = marks_.front().last;
+        durable_epochs_ = marks_.front().epochs;
+    }
+    if (discard_at_ > 0 && discard_at_ <= durable) {
+        storage_.discard_before(discard_to_);
+        discard_at_ = 0;
+    }
+    return Errc::ok;
+}
+
+void Log::audit() const {
+    LogPosition before = base_;
+    for (std::size_t i = 0; i < entries_.size(); i++) {
+        Txn txn;
+        const Errc decoded = decode_entry(bytes_of(entries_[i]), txn);
+        COORD_ASSERT(decoded == Errc::ok);
+        COORD_ASSERT(txn.previous == before.zxid && txn.previous_crc == before.crc);  // L1
+        before = LogPosition{entries_[i].zxid, entries_[i].crc};
+    }
+    COORD_ASSERT(durable_last_ <= last().zxid);  // L2
+    COORD_ASSERT(epochs_.current <= epochs_.accepted);  // L3
+    COORD_ASSERT(durable_epochs_.accepted <= epochs_.accepted);
+    COORD_ASSERT(durable_epochs_.current <= epochs_.current);
+    COORD_ASSERT(snapshot_position_.zxid >= base_.zxid || snapshot_position_.zxid == Zxid{});
+}
+
+// =================================================================================================
+// Part Two, chapter 8: Messages
+// =================================================================================================
+
+namespace detail {
+
+constexpr std::uint32_t message_magic = 0x636f7201;  // FORMAT: "cor", version 1
+
+enum Field : std::uint32_t {  // FORMAT: fields are written in this order
+    field_attempt = 1u << 0,
+    field_leader = 1u << 1,
+    field_accepted_epoch = 1u << 2,
+    field_current_epoch = 1u << 3,
+    field_zxid = 1u << 4,
+    field_crc = 1u << 5,
+    field_commit = 1u << 6,
+    field_digest = 1u << 7,
+    field_sequence = 1u << 8,
+    field_confirmed = 1u << 9,
+    field_touch = 1u << 10,
+    field_offset = 1u << 11,
+    field_total = 1u << 12,
+    field_phase = 1u << 13,
+    field_heard = 1u << 14,
+    field_reachable = 1u << 15,
+    field_payload = 1u << 16,
+};
+
+inline std::uint32_t fields_of(MessageType type) {  // FORMAT
+    switch (type) {
+        case MessageType::notification:
+            return field_leader | field_current_epoch | field_zxid | field_sequence | field_phase |
+                   field_heard | field_reachable;
+        case MessageType::follower_info:
+            return field_attempt | field_leader | field_accepted_epoch;
+        case MessageType::leader_info: return field_attempt;
+        case MessageType::ack_epoch:
+            return field_attempt | field_current_epoch | field_zxid | field_crc;
+        case MessageType::diff:
+        case MessageType::trunc: return field_attempt | field_zxid;
+        case MessageType::snap: return field_attempt | field_zxid | field_crc | field_total;
+        case MessageType::chunk_request: return field_attempt | field_zxid | field_offset;
+        case MessageType::chunk:
+            return field_attempt | field_zxid | field_offset | field_total | field_payload;
+        case MessageType::new_leader: return field_zxid;
+        case MessageType::up_to_date: return field_commit;
+        case MessageType::proposal: return field_zxid | field_commit | field_payload;
+        case MessageType::ack:
+            return field_attempt | field_zxid | field_commit | field_offset | field_phase;
+        case MessageType::commit: return field_commit | field_digest;
+        case MessageType::ping:
+            return field_commit | field_digest | field_sequence | field_confirmed;
+        case MessageType::pong:
+            return field_attempt | field_sequence | field_touch | field_offset | field_total |
+                   field_payload;
+        case MessageType::request: return field_payload;
+        case MessageType::sync: return field_sequence;
+        case MessageType::synced: return field_zxid | field_sequence;
+    }
+    return 0;
+}
+
+// One list of the fields for both directions: Do is called with each field that the type has.
+template <class Fields, class Do>
+void each_field(Fields& m, Do&& f) {
+    const std::uint32_t has = fields_of(m.type);
+    if (has & field_attempt) f(m.attempt);
+    if (has & field_leader) f(m.leader.value);
+    if (has & field_accepted_epoch) f(m.accepted_epoch);
+    if (has & field_current_epoch) f(m.current_epoch);
+    if (has & field_zxid) f(m.zxid.value);
+    if (has & field_crc) f(m.crc);
+    if (has & field_commit) f(m.commit.value);
+    if (has & field_digest) f(m.digest);
+    if (has & field_sequence) f(m.sequence);
+    if (has & field_confirmed) f(m.confirmed);
+    if (has & field_touch) f(m.touch);
+    if (has & field_offset) f(m.offset);
+    if (has & field_total) f(m.total);
+    if (has & field_phase) f(m.phase);
+    if (has & field_heard) f(m.heard);
+    if (has & field_reachable) f(m.reachable);
+    if (has & field_payload) f(m.payload);
+}
+
+struct PutField {
+    Writer& out;
+    void operator()(std::uint8_t value) const { out.u8(value); }
+    void operator()(std::uint32_t value) const { out.u32(value); }
+    void operator()(std::uint64_t value) const { out.u64(value); }
+    void operator()(BytesView value) const { out.bytes(value); }
+};
+
+struct TakeField {
+    Reader& in;
+    void operator()(std::uint8_t& value) const { value = in.u8(); }
+    void operator()(std::uint32_t& value) const { value = in.u32(); }
+    void operator()(std::uint64_t& value) const { value = in.u64(); }
+    void operator()(BytesView& value) const { value = in.bytes(in.left()); }
+};
+
+}  // namespace detail
+
+const char* name(MessageType type) {
+    switch (type) {
+        case MessageType::notification: return "NOTIFICATION";
+        case MessageType::follower_info: return "FOLLOWERINFO";
+        case MessageType::leader_info: return "LEADERINFO";
+        case MessageType::ack_epoch: return "ACKEPOCH";
+        case MessageType::diff: return "DIFF";
+        case MessageType::trunc: return "TRUNC";
+        case MessageType::snap: return "SNAP";
+        case MessageType::chunk_request: return "CHUNKREQUEST";
+        case MessageType::chunk: return "CHUNK";
+        case MessageType::new_leader: return "NEWLEADER";
+        case MessageType::up_to_date: return "UPTODATE";
+        case MessageType::proposal: return "PROPOSAL";
+        case MessageType::ack: return "ACK";
+        case MessageType::commit: return "COMMIT";
+        case MessageType::ping: return "PING";
+        case MessageType::pong: return "PONG";
+        case MessageType::request: return "REQUEST";
+        case MessageType::sync: return "SYNC";
+        case MessageType::synced: return "SYNCED";
+    }
+    return "unknown";
+}
+
+void encode_message(const Message& message, Bytes& out) {
+    const std::size_t start = out.size();
+    Writer writer(out);
+    writer.u32(detail::message_magic), writer.u32(0);
+    writer.u64(message.ensemble);
+    writer.u32(message.from.value), writer.u32(message.to.value);
+    writer.u64(message.nonce);
+    writer.u8(static_cast<std::uint8_t>(message.type));
+    writer.u32(message.epoch);
+    COORD_ASSERT(out.size() - start == message_header_bytes);
+    detail::each_field(message, detail::PutField{writer});
+    COORD_ASSERT(out.size() - start <= message_overhead_bytes + message.payload.size());
+    writer.patch_u32(start + 4, crc32c(BytesView(out).substr(start + 8)));
+}
+
+Errc decode_message(BytesView bytes, Message& message) {
+    Reader in(bytes);
+    if (in.u32() != detail::message_magic) return Errc::corrupt;
+    const std::uint32_t crc = in.u32();
+    if (!in.ok() || crc32c(bytes.substr(8)) != crc) return Errc::corrupt;
+    message = Message{};
+    message.ensemble = in.u64();
+    message.from = PeerId{in.u32()}, message.to = PeerId{in.u32()};
+    message.nonce = in.u64();
+    const std::uint8_t type = in.u8();
+    if (type == 0 || type > message_type_last) return Errc::corrupt;
+    message.type = static_cast<MessageType>(type);
+    message.epoch = in.u32();
+    detail::each_field(message, detail::TakeField{in});
+    return in.done() ? Errc::ok : Errc::corrupt;
+}
+
+Voters::Voters(std::vector<PeerId> ids) : ids_(std::move(ids)) {
+    std::sort(ids_.begin(), ids_.end());
+    COORD_ASSERT(is_valid(ids_));
+}
+
+bool Voters::is_valid(const std::vector<PeerId>& ids) {
+    if (ids.empty() || ids.size() > count_max) return false;
+    std::vector<PeerId> sorted = ids;
+    std::sort(sorted.begin(), sorted.end());
+    if (sorted.front() == PeerId{}) return false;
+    return std::adjacent_find(sorted.begin(), sorted.end()) == sorted.end();
+}
+
+std::uint64_t Voters::bit(PeerId id) const {
+    for (std::size_t i = 0; i < ids_.size(); i++) {
+        if (ids_[i] == id) return std::uint64_t{1} << i;
+    }
+    return 0;
+}
+
+bool Voters::is_quorum(std::uint64_t bits) const {
+    std::size_t count = 0;
+    for (std::size_t i = 0; i < ids_.size(); i++) count += (bits >> i) & 1u;
+    return count > ids_.size() / 2;
+}
+
+void Outbox::send(PeerId to, Message& message) {
+    COORD_ASSERT(to != self_ && to != PeerId{});
+    message.from = self_, message.to = to;
+    message.ensemble = ensemble_, message.nonce = nonce_;
+    Piece piece{to, bytes_.size(), 0};
+    encode_message(message, bytes_);
+    piece.size = bytes_.size() - piece.offset;
+    pieces_.push_back(piece);
+}
+
+// =================================================================================================
+// Part Two, chapter 9: Election
+// =================================================================================================
+
+const char* name(Role role) {
+    switch (role) {
+        case Role::looking: return "LOOKING";
+        case Role::following: return "FOLLOWING";
+        case Role::leading: return "LEADING";
+        case Role::failed: return "FAILED";
+    }
+    return "unknown";
+}
+
+bool operator<(const Vote& a, const Vote& b) {  // E2
+    if (a.current_epoch != b.current_epoch) return a.current_epoch < b.current_epoch;
+    if (a.zxid != b.zxid) return a.zxid < b.zxid;
+    return a.id < b.id;
+}
+
+Election::Election(PeerId self, const Voters& voters, const Timing& timing)
+    : self_(self), voters_(voters), timing_(timing), voices_(voters.size()) {
+    COORD_ASSERT(voters.contains(self));
+}
+
+void Election::start(Time now, const Vote& own) {
+    COORD_ASSERT(own.id == self_);
+    own_ = own;
+    for (Voice& voice : voices_) voice.known = false;
+    candidate_ = self_;
+    winner_ = PeerId{};
+    settled_at_ = never;
+    changed_ = true;
+    deadline_ = now;
+}
+
+void Election::on_notification(Time now, const Message& message) {
+    for (std::size_t i = 0; i < voters_.size(); i++) {
+        if (voters_[i] != message.from || message.from == self_) continue;
+        Voice& voice = voices_[i];
+        const bool same_life = voice.nonce == message.nonce;
+        if (same_life && message.sequence <= voice.sequence) return;  // D1: an older state
+        voice.own = Vote{message.current_epoch, message.zxid, message.from};
+        voice.candidate = message.leader;
+        voice.role = static_cast<Role>(message.phase);
+        voice.nonce = message.nonce, voice.sequence = message.sequence;
+        voice.heard = message.heard, voice.reachable = message.reachable;
+        voice.heard_at = now;
+        voice.known = true;
+        deadline_ = now;
+        return;
+    }
+}
+
+void Election::forget(PeerId peer) {
+    for (std::size_t i = 0; i < voters_.size(); i++) {
+        if (voters_[i] == peer) voices_[i].known = false;
+    }
+}
+
+bool Election::is_fresh(const Voice& voice, Time now) const {
+    return voice.known && now - voice.heard_at <= timing_.silence;
+}
+
+std::uint64_t Election::heard(Time now) const {
+    std::uint64_t bits = voters_.bit(self_);
+    for (std::size_t i = 0; i < voices_.size(); i++) {
+        if (is_fresh(voices_[i], now)) bits |= std::uint64_t{1} << i;
+    }
+    return bits;
+}
+
+std::uint64_t Election::reachable(Time now) const {
+    std::uint64_t bits = voters_.bit(self_);
+    for (std::size_t i = 0; i < voices_.size(); i++) {
+        const bool hears_us = (voices_[i].heard & voters_.bit(self_)) != 0;
+        if (is_fresh(voices_[i], now) && hears_us) bits |= std::uint64_t{1} << i;
+    }
+    return bits;
+}
+
+PeerId Election::best_candidate(Time now) const {
+    Vote best = own_;
+    bool own_stands = voters_.is_quorum(reachable(now));
+    for (std::size_t i = 0; i < voices_.size(); i++) {
+        const Voice& voice = voices_[i];
+        if (!is_fresh(voice, now) || voice.role != Role::looking) continue;
+        if ((voice.heard & voters_.bit(self_)) == 0) continue;               // E1
+        if (!voters_.is_quorum(voice.reachable | voters_.bit(voters_[i]))) continue;  // E1
+        if (best < voice.own || !own_stands) best = voice.own, own_stands = true;
+    }
+    return best.id;
+}
+
+std::uint64_t Election::agreeing(Time now) const {
+    std::uint64_t bits = voters_.bit(self_);
+    for (std::size_t i = 0; i < voices_.size(); i++) {
+        const Voice& voice = voices_[i];
+        if (is_fresh(voice, now) && voice.candidate == candidate_) bits |= std::uint64_t{1} << i;
+    }
+    return bits;
+}
+
+void Election::consider(Time now) {
+    for (std::size_t i = 0; i < voices_.size(); i++) {
+        const Voice& voice = voices_[i];
+        const bool hears_us = (voice.heard & voters_.bit(self_)) != 0;
+        if (is_fresh(voice, now) && voice.role == Role::leading && hears_us) {
+            winner_ = voters_[i];  // there is a leader already
+            return;
+        }
+    }
+    const PeerId best = best_candidate(now);
+    if (best != candidate_) {
+        candidate_ = best;
+        settled_at_ = never;
+        changed_ = true;
+    }
+    const std::uint64_t votes = agreeing(now);
+    const bool candidate_agrees = (votes & voters_.bit(candidate_)) != 0;
+    if (!voters_.is_quorum(votes) || !candidate_agrees) {
+        settled_at_ = never;
+        return;
+    }
+    const std::uint64_t everybody = (std::uint64_t{1} << voters_.size()) - 1;
+    if (settled_at_ == never) settled_at_ = now + timing_.settle();
+    if (votes == everybody || settled_at_ <= now) winner_ = candidate_;
+}
+
+void Election::poll(Time now, Outbox& out) {
+    if (winner_ != PeerId{}) return;
+    consider(now);
+    changed_ = changed_ || heard(now) != said_heard_ || reachable(now) != said_reachable_;
+    if (changed_ || repeat_at_ <= now || repeat_at_ - now > timing_.retry()) broadcast(now, out);
+    deadline_ = (std::min)(repeat_at_, settled_at_);
+}
+
+void Election::broadcast(Time now, Outbox& out) {
+    changed_ = false;
+    said_heard_ = heard(now), said_reachable_ = reachable(now);
+    repeat_at_ = now + timing_.retry();
+    sequence_ += 1;
+    for (std::size_t i = 0; i < voters_.size(); i++) {
+        if (voters_[i] == self_) continue;
+        Message message;
+        message.type = MessageType::notification;
+        message.leader = candidate_;
+        message.current_epoch = own_.current_epoch, message.zxid = own_.zxid;
+        message.sequence = sequence_;
+        message.phase = static_cast<std::uint8_t>(Role::looking);
+        message.heard = said_heard_, message.reachable = said_reachable_;
+        out.send(voters_[i], message);
+    }
+}
+
+void Election::answer(PeerId to, Role role, PeerId leader, Outbox& out) {
+    COORD_ASSERT(role == Role::following || role == Role::leading);
+    Message message;
+    message.type = MessageType::notification;
+    message.leader = leader;
+    message.current_epoch = own_.current_epoch, message.zxid = own_.zxid;
+    sequence_ += 1;
+    message.sequence = sequence_;
+    message.phase = static_cast<std::uint8_t>(role);
+    message.heard = message.reachable = voters_.bit(self_) | voters_.bit(to);
+    out.send(to, message);
+}
+
+// =================================================================================================
+// Part Two, chapter 10: Leader
+// =================================================================================================
+
+namespace detail {
+constexpr std::size_t proposals_in_flight_max = 64;   // messages, to one peer
+constexpr std::size_t chunk_bytes_max = 256 * 1024;
+constexpr std::size_t rounds_max = 16;
+constexpr std::size_t expiries_per_poll_max = 64;
+constexpr std::size_t queued_requests_max = 65536;
+constexpr Time long_ago{INT64_MIN / 4};
+}  // namespace detail
+
+Leader::Leader(PeerId self, const Voters& voters, const Timing& timing, Log& log,
+               const Limits& limits, std::size_t message_bytes_max)
+    : self_(self), voters_(voters), timing_(timing), log_(log), limits_(limits),
+      message_bytes_max_(message_bytes_max), peers_(voters.size()) {
+    COORD_ASSERT(voters.contains(self));
+    COORD_ASSERT(message_bytes_max > message_overhead_bytes);
+}
+
+void Leader::start(Time now) {
+    COORD_ASSERT(phase_ == Phase::idle);
+    phase_ = Phase::discovery;
+    epoch_ = 0;
+    own_ = Vote{log_.epochs().current, log_.last().zxid, self_};
+    initial_ = committed_ = Zxid{};
+    resignation_ = nullptr;
+    started_at_ = phase_at_ = clock_read_at_ = ping_at_ = now;
+    for (std::size_t i = 0; i < peers_.size(); i++) {
+        peers_[i] = Peer{};
+        peers_[i].id = voters_[i], peers_[i].bit = voters_.bit(voters_[i]);
+        peers_[i].heard_at = detail::long_ago;
+        if (peers_[i].id != self_) continue;
+        peers_[i].informed = true, peers_[i].accepted_epoch = log_.epochs().accepted;
+    }
+}
+
+void Leader::stop() {
+    phase_ = Phase::idle;
+    epoch_ = 0;
+    rounds_.clear(), queued_.clear();
+    syncs_.clear(), own_synced_.clear();
+    sessions_.clear(), opening_.clear();
+    sessions_armed_ = false, ping_now_ = false;
+}
+
+Leader::Peer* Leader::find(PeerId id) {
+    for (Peer& peer : peers_) {
+        if (peer.id == id && id != self_) return &peer;
+    }
+    return nullptr;
+}
+
+template <class Predicate>
+std::uint64_t Leader::bits_where(Predicate&& predicate) const {
+    std::uint64_t bits = 0;
+    for (const Peer& peer : peers_) {
+        if (predicate(peer)) bits |= peer.bit;
+    }
+    return bits;
+}
+
+bool Leader::epoch_is_ours() const {
+    return epoch_ > 0 && log_.durable_epochs().accepted >= epoch_;
+}
+
+void Leader::post(Peer& peer, MessageType type, Outbox& out, Message message) {
+    message.type = type;
+    message.epoch = epoch_is_ours() ? epoch_ : 0;  // Z1
+    message.attempt = peer.attempt;
+    out.send(peer.id, message);
+}
+
+std::size_t Leader::synced(Time now) const {
+    std::size_t count = 0;
+    for (const Peer& peer : peers_) {
+        const bool heard = peer.id == self_ || now - peer.heard_at <= timing_.silence;
+        if (peer.epoch_current && heard) count += 1;
+    }
+    return count;
+}
+
+void Leader::forget(PeerId id) {
+    if (Peer* peer = find(id)) peer->heard_at = detail::long_ago;
+}
+
+// -- Messages ------------------------------------------------------------------------------------
+
+// Whether a message is of an attempt that its sender has given up since. A life that we have not
+// heard of is no older than the one that we know.
+bool Leader::is_stale(const Peer& peer, const Message& message) const {
+    return message.nonce == peer.nonce && message.attempt < peer.attempt;
+}
+
+bool Leader::receive(Time now, const Message& message, Outbox& out) {
+    Peer* const peer = find(message.from);
+    if (phase_ == Phase::idle || peer == nullptr) return false;
+    if (message.type == MessageType::follower_info) {
+        peer->heard_at = now;
+        on_follower_info(now, *peer, message, out);
+        return true;
+    }
+    if (!epoch_is_ours() || message.epoch != epoch_) return false;
+    peer->heard_at = now;
+    switch (message.type) {
+        case MessageType::ack_epoch: on_ack_epoch(now, *peer, message, out); return true;
+        case MessageType::ack: on_ack(now, *peer, message, out); return true;
+        case MessageType::pong: on_pong(now, *peer, message); break;
+        case MessageType::chunk_request: on_chunk_request(*peer, message, out); return true;
+        case MessageType::request: on_request(message); return true;
+        case MessageType::sync: request_sync(message.sequence, message.from); return true;
+        default: return false;
+    }
+    if (message.nonce != peer->nonce) {  // we took an old life of it for the present one
+        peer->nonce = message.nonce, peer->attempt = message.attempt;
+        lose(now, *peer, out);
+    }
+    return true;
+}
+
+void Leader::on_follower_info(Time now, Peer& peer, const Message& message, Outbox& out) {
+    if (is_stale(peer, message)) return;
+    peer.nonce = message.nonce, peer.attempt = message.attempt;
+    peer.informed = true, peer.accepted_epoch = message.accepted_epoch;
+    peer.promised = peer.streaming = peer.fetching = false;
+    const bool promised_away =
+        message.accepted_epoch > epoch_ ||
+        (message.accepted_epoch == epoch_ && message.leader != self_);
+    if (epoch_ > 0 && promised_away) {
+        resignation_ = "a voter has promised an epoch to somebody else";
+        return;
+    }
+    peer.repeat_at = now + timing_.retry();
+    if (epoch_is_ours()) post(peer, MessageType::leader_info, out);
+}
+
+// We do not know any more what this learner has: it is to report once more.
+void Leader::lose(Time now, Peer& peer, Outbox& out) {
+    peer.informed = true;
+    peer.promised = peer.streaming = peer.fetching = false;
+    peer.in_flight.clear();
+    peer.repeat_at = now + timing_.retry();
+    post(peer, MessageType::leader_info, out);
+}
+
+void Leader::on_ack_epoch(Time now, Peer& peer, const Message& message, Outbox& out) {
+    if (is_stale(peer, message)) return;
+    const Vote theirs{message.current_epoch, message.zxid, self_};
+    if (phase_ == Phase::promise && Vote{own_.current_epoch, own_.zxid, self_} < theirs) {
+        return;  // Z2: its history is newer than ours, so it cannot count for us
+    }
+    peer.nonce = message.nonce, peer.attempt = message.attempt;
+    peer.informed = peer.promised = true;
+    peer.have = message.zxid, peer.have_crc = message.crc;
+    peer.streaming = peer.fetching = false;
+    if (phase_ >= Phase::synchronization) synchronize(now, peer, out);
+}
+
+void Leader::on_ack(Time now, Peer& peer, const Message& message, Outbox& out) {
+    const bool plausible = message.zxid <= log_.last().zxid && message.commit <= log_.last().zxid;
+    if (phase_ < Phase::synchronization || !plausible) return;
+    if (message.phase >= 1) {  // Z4; true for ever, whichever attempt it comes from
+        peer.epoch_current = true;
+        peer.acked = (std::max)(peer.acked, message.zxid);
+    }
+    if (message.nonce != peer.nonce || message.attempt != peer.attempt || !peer.promised) return;
+    if (!peer.streaming) {
+        peer.fetching = false, peer.streaming = true;
+        peer.received = peer.cursor = message.commit;
+        peer.in_flight.clear(), peer.progress_at = now;
+    }
+    if (message.commit > peer.received) {
+        peer.received = message.commit, peer.progress_at = now;
+        if (peer.cursor < peer.received) peer.cursor = peer.received;
+    }
+    while (!peer.in_flight.empty() && peer.in_flight.front() <= peer.received) {
+        peer.in_flight.pop();
+    }
+    const bool settled = now - peer.rewound_at >= timing_.settle();
+    if (message.offset == 1 && message.commit >= peer.received && settled) rewind(now, peer);
+    peer.serving = message.phase == 2;
+    if (message.phase == 1 && is_established()) {
+        Message up_to_date;
+        up_to_date.commit = committed_;
+        post(peer, MessageType::up_to_date, out, up_to_date);
+    }
+}
+
+void Leader::rewind(Time now, Peer& peer) {
+    peer.cursor = peer.received;
+    peer.in_flight.clear();
+    peer.progress_at = peer.rewound_at = now;
+    counters_.retransmissions += 1;
+}
+
+void Leader::on_pong(Time now, Peer& peer, const Message& message) {
+    if (message.sequence > ping_sequence_ || message.total > 64) return;
+    peer.pong = (std::max)(peer.pong, message.sequence);
+    Reader in(message.payload);
+    while (in.left() >= 8) touch(SessionId{in.u64()});
+    if (message.touch > peer.touch_in_parts || message.nonce != peer.nonce) {
+        peer.touch_in_parts = message.touch, peer.touch_parts = 0;
+    }
+    if (message.touch != peer.touch_in_parts || message.offset >= message.total) return;
+    peer.touch_parts |= std::uint64_t{1} << message.offset;
+    const std::uint64_t whole =
+        message.total == 64 ? UINT64_MAX : (std::uint64_t{1} << message.total) - 1;
+    if (peer.touch_parts == whole) peer.touch = message.touch;
+    static_cast<void>(now);
+}
+
+void Leader::on_chunk_request(Peer& peer, const Message& message, Outbox& out) {
+    if (message.attempt != peer.attempt || !peer.fetching) return;
+    const BytesView state = log_.snapshot();
+    if (message.zxid != log_.snapshot_position().zxid) return;  // repeat() names the new one
+    if (message.offset > state.size()) return;
+    const std::size_t room = message_bytes_max_ - message_overhead_bytes;
+    Message chunk;
+    chunk.zxid = message.zxid, chunk.offset = message.offset, chunk.total = state.size();
+    chunk.payload = state.substr(static_cast<std::size_t>(message.offset),
+                                 (std::min)(room, detail::chunk_bytes_max));
+    post(peer, MessageType::chunk, out, chunk);
+}
+
+void Leader::on_request(const Message& message) {
+    Reader in(message.payload);
+    while (in.left() > 0) {
+        const SessionId session{in.u64()};
+        const std::uint64_t cxid = in.u64(), confirmed = in.u64();
+        const OpCode op = static_cast<OpCode>(in.u8());
+        const BytesView body = in.bytes(in.left());
+        if (!in.ok() || queued_.size() >= detail::queued_requests_max) {
+            counters_.requests_ignored += 1;  // what is lost here comes again
+            return;
+        }
+        Queued& queued = queued_.push();
+        queued.session = session, queued.cxid = cxid, queued.confirmed = confirmed;
+        queued.op = op;
+        queued.body.assign(body.data(), body.size());
+    }
+}
+
+// -- Phases --------------------------------------------------------------------------------------
+
+void Leader::begin_promise(Time now) {
+    COORD_ASSERT(phase_ == Phase::discovery);
+    std::uint32_t highest = log_.epochs().accepted;
+    for (const Peer& peer : peers_) {
+        if (peer.informed) highest = (std::max)(highest, peer.accepted_epoch);
+    }
+    if (highest >= Zxid::epoch_max) {
+        resignation_ = "the epochs are used up";
+        return;
+    }
+    epoch_ = highest + 1;
+    phase_ = Phase::promise;
+    phase_at_ = now;
+    error_ = log_.accept_epoch(epoch_, self_);  // Z1
+}
+
+void Leader::begin_synchronization(Time now, Outbox& out) {
+    COORD_ASSERT(phase_ == Phase::promise);
+    COORD_ASSERT(voters_.is_quorum(bits_where([](const Peer& p) { return p.promised; })));  // Z2
+    COORD_ASSERT(log_.last().zxid == own_.zxid);
+    phase_ = Phase::synchronization;
+    initial_ = log_.last().zxid;
+    error_ = log_.set_current_epoch(epoch_);
+    for (Peer& peer : peers_) {
+        if (peer.id != self_ && peer.promised) synchronize(now, peer, out);
+    }
+}
+
+void Leader::synchronize(Time now, Peer& peer, Outbox& out) {
+    COORD_ASSERT(phase_ >= Phase::synchronization && peer.promised);  // Z2
+    peer.in_flight.clear();
+    peer.progress_at = now, peer.repeat_at = now + timing_.retry();
+    Message message;
+    const bool known = peer.have >= log_.base() && log_.contains(peer.have);
+    if (known && log_.crc_at(peer.have) == peer.have_crc) {
+        message.zxid = peer.have;
+        post(peer, MessageType::diff, out, message);
+    } else if (peer.have > log_.base()) {
+        message.zxid = log_.position_at_or_before(Zxid{peer.have.value - 1}).zxid;
+        post(peer, MessageType::trunc, out, message);
+    } else {
+        const LogPosition position = log_.snapshot_position();
+        COORD_ASSERT(position.zxid >= log_.base() && !log_.snapshot().empty());
+        message.zxid = position.zxid, message.crc = position.crc;
+        message.total = log_.snapshot().size();
+        peer.fetching = true;
+        counters_.snapshots_sent += 1;
+        post(peer, MessageType::snap, out, message);
+        return;
+    }
+    peer.streaming = true;
+    peer.cursor = peer.received = message.zxid;
+    Message new_leader;
+    new_leader.zxid = initial_;
+    post(peer, MessageType::new_leader, out, new_leader);
+}
+
+void Leader::begin_broadcast(Outbox& out) {
+    COORD_ASSERT(phase_ == Phase::synchronization);
+    phase_ = Phase::broadcast;
+    committed_ = initial_;  // Z3
+    for (Peer& peer : peers_) {
+        if (peer.id == self_ || !peer.epoch_current) continue;
+        Message message;
+        message.commit = committed_;
+        post(peer, MessageType::up_to_date, out, message);
+    }
+}
+
+// What is sent again while its answer is missing.
+void Leader::repeat(Time now, Peer& peer, Outbox& out) {
+    const bool later = now < peer.repeat_at && peer.repeat_at - now <= timing_.retry();
+    if (later || !peer.informed || !epoch_is_ours()) return;
+    peer.repeat_at = now + timing_.retry();
+    if (!peer.promised) {
+        post(peer, MessageType::leader_info, out);
+    } else if (peer.fetching) {
+        synchronize(now, peer, out);
+    } else if (peer.streaming && !peer.epoch_current) {
+        Message message;
+        message.zxid = initial_;
+        post(peer, MessageType::new_leader, out, message);
+    }
+}
+
+void Leader::stream(Time now, Peer& peer, Outbox& out) {
+    if (!peer.streaming) return;
+    if (!peer.in_flight.empty() && now - peer.progress_at > timing_.heartbeat) rewind(now, peer);
+    if (peer.cursor < log_.base()) return lose(now, peer, out);  // we have dropped what it needs
+    const std::size_t room = message_bytes_max_ - message_overhead_bytes;
+    while (peer.in_flight.size() < detail::proposals_in_flight_max) {
+        Message message;
+        Zxid last_sent;
+        message.payload = log_.entries_after(peer.cursor, room, last_sent);
+        if (message.payload.empty()) return;
+        message.zxid = peer.cursor, message.commit = committed_;
+        if (peer.in_flight.empty()) peer.progress_at = now;
+        post(peer, MessageType::proposal, out, message);
+        peer.in_flight.push() = last_sent;
+        peer.cursor = last_sent;
+        peer.told = (std::max)(peer.told, (std::min)(committed_, last_sent));
+    }
+}
+
+void Leader::send(Time now, const Machine& machine, Outbox& out) {
+    if (phase_ == Phase::idle) return;
+    run_clock(now);
+    const std::uint64_t heard = bits_where([&](const Peer& peer) {
+        return peer.id == self_ || now - peer.heard_at <= timing_.silence;
+    });
+    const bool grace = now - started_at_ <= timing_.silence;
+    if (!voters_.is_quorum(heard) && !grace) resignation_ = "no quorum is in reach";
+    const bool early = phase_ == Phase::discovery || phase_ == Phase::promise;
+    if (early && now - phase_at_ > timing_.silence * 2) resignation_ = "no quorum has promised";
+    if (resignation_ != nullptr) return;
+    if (phase_ == Phase::discovery &&
+        voters_.is_quorum(heard & bits_where([](const Peer& p) { return p.informed; }))) {
+        begin_promise(now);
+    }
+    for (Peer& peer : peers_) {
+        if (peer.id == self_) continue;
+        repeat(now, peer, out);
+        stream(now, peer, out);
+    }
+    ping(now, machine, out);
+}
+
+void Leader::ping(Time now, const Machine& machine, Outbox& out) {
+    const bool due = ping_at_ <= now || ping_at_ - now > timing_.heartbeat;
+    if (!due && !ping_now_) return;
+    ping_now_ = false;
+    ping_at_ = now + timing_.heartbeat;
+    ping_sequence_ += 1;
+    if (rounds_.size() == detail::rounds_max) rounds_.pop();
+    Round& round = rounds_.push();
+    round.sequence = ping_sequence_, round.sent_at = now;
+    round.touches.clear();
+    for (Peer& peer : peers_) {
+        round.touches.push_back(peer.touch);
+        if (peer.id == self_) peer.pong = ping_sequence_;
+        if (peer.id == self_ || !peer.informed) continue;
+        Message message;
+        message.sequence = ping_sequence_, message.commit = committed_;
+        message.digest = machine.applied() == committed_ ? machine.digest() : 0;
+        message.confirmed = peer.touch_confirmed;
+        post(peer, MessageType::ping, out, message);
+    }
+}
+
+void Leader::advance(Time now, Outbox& out) {
+    if (phase_ == Phase::idle || resignation_ != nullptr) return;
+    Peer& own = peers_[static_cast<std::size_t>(
+        std::find_if(peers_.begin(), peers_.end(), [&](const Peer& p) { return p.id == self_; }) -
+        peers_.begin())];
+    if (phase_ == Phase::promise && epoch_is_ours()) {
+        if (!own.promised) {
+            own.promised = true;
+            for (Peer& peer : peers_) peer.repeat_at = now;
+            for (Peer& peer : peers_) {
+                if (peer.id != self_) repeat(now, peer, out);
+            }
+        }
+        const std::uint64_t promised = bits_where([](const Peer& p) { return p.promised; });
+        if (voters_.is_quorum(promised)) begin_synchronization(now, out);
+    }
+    if (phase_ >= Phase::synchronization && log_.durable_epochs().current == epoch_) {
+        own.epoch_current = true;  // Z4
+        own.acked = log_.durable_last();
+        advance_commit();
+        const auto has_all = [&](const Peer& p) { return p.epoch_current && p.acked >= initial_; };
+        if (phase_ == Phase::synchronization && voters_.is_quorum(bits_where(has_all))) {
+            begin_broadcast(out);
+        }
+    }
+    confirm_rounds(out);
+}
+
+void Leader::advance_commit() {
+    if (phase_ != Phase::broadcast) return;
+    std::array<Zxid, Voters::count_max> acked;
+    std::size_t count = 0;
+    for (const Peer& peer : peers_) {
+        if (peer.epoch_current && peer.acked > committed_) acked[count++] = peer.acked;
+    }
+    for (std::size_t i = 0; i < count; i++) {
+        const Zxid candidate = acked[i];
+        const auto has_it = [&](const Peer& p) { return p.epoch_current && p.acked >= candidate; };
+        if (candidate > committed_ && voters_.is_quorum(bits_where(has_it))) {
+            committed_ = candidate;  // Z4
+        }
+    }
+    COORD_ASSERT(committed_ >= initial_ && committed_ <= log_.last().zxid);
+}
+
+void Leader::announce(const Machine& machine, Outbox& out) {
+    if (phase_ != Phase::broadcast) return;
+    for (Peer& peer : peers_) {
+        if (peer.id == self_ || !peer.streaming || peer.told >= committed_) continue;
+        peer.told = committed_;
+        Message message;
+        message.commit = committed_;
+        message.digest = machine.applied() == committed_ ? machine.digest() : 0;
+        post(peer, MessageType::commit, out, message);
+    }
+}
+
+Time Leader::next_deadline(Time now) const {
+    if (phase_ == Phase::idle) return never;
+    if (resignation_ != nullptr || ping_now_) return now;
+    Time deadline = ping_at_;
+    for (const Peer& peer : peers_) {
+        if (peer.id == self_ || !peer.informed) continue;
+        const bool waiting = !peer.promised || peer.fetching || !peer.epoch_current;
+        if (waiting && epoch_is_ours()) deadline = (std::min)(deadline, peer.repeat_at);
+        if (!peer.in_flight.empty()) {
+            deadline = (std::min)(deadline, peer.progress_at + timing_.heartbeat + nanoseconds(1));
+        }
+    }
+    return deadline;
+}
+
+// -- Rounds --------------------------------------------------------------------------------------
+
+void Leader::request_sync(std::uint64_t sequence, PeerId from) {
+    if (phase_ != Phase::broadcast) return;  // it is asked again
+    Sync sync;
+    sync.from = from, sync.sequence = sequence;
+    sync.round = ping_sequence_ + 1;  // begun after the request
+    sync.zxid = committed_;
+    syncs_.push_back(sync);
+    ping_now_ = true;
+}
+
+void Leader::confirm_rounds(Outbox& out) {
+    while (!rounds_.empty()) {
+        const Round& round = rounds_.front();
+        const auto answered = [&](const Peer& p) { return p.pong >= round.sequence; };
+        if (!voters_.is_quorum(bits_where(answered))) break;
+        confirmed_sequence_ = round.sequence;
+        lease_from_ = round.sent_at;
+        for (std::size_t i = 0; i < peers_.size(); i++) {
+            peers_[i].touch_confirmed = (std::max)(peers_[i].touch_confirmed, round.touches[i]);
+        }
+        rounds_.pop();
+    }
+    std::size_t kept = 0;
+    for (std::size_t i = 0; i < syncs_.size(); i++) {
+        const Sync sync = syncs_[i];
+        if (sync.round > confirmed_sequence_) {
+            syncs_[kept++] = sync;
+        } else if (sync.from == PeerId{}) {
+            own_synced_.push_back(sync);
+        } else if (Peer* peer = find(sync.from)) {
+            Message message;
+            message.sequence = sync.sequence, message.zxid = sync.zxid;
+            post(*peer, MessageType::synced, out, message);
+        }
+    }
+    syncs_.resize(kept);
+}
+
+bool Leader::take_own_synced(std::uint64_t& sequence, Zxid& zxid) {
+    if (own_synced_.empty()) return false;
+    sequence = own_synced_.back().sequence, zxid = own_synced_.back().zxid;
+    own_synced_.pop_back();
+    return true;
+}
+
+// -- Requests and sessions -----------------------------------------------------------------------
+
+void Leader::run_clock(Time now) {
+    const Duration passed = now - clock_read_at_;
+    clock_ = clock_ + (std::min)(passed, timing_.heartbeat * 2);  // a gap is nobody's fault
+    clock_read_at_ = now;
+}
+
+bool Leader::can_number(const Machine& machine) {
+    if (phase_ != Phase::broadcast || resignation_ != nullptr) return false;
+    if (machine.applied() < initial_) return false;
+    if (sessions_armed_) return true;
+    sessions_armed_ = true;
+    for (const auto& [id, record] : machine.sessions()) {
+        LiveSession& live = sessions_[id];
+        live.numbered = record.cxid, live.timeout_ms = record.timeout_ms;
+        live.expires_at = clock_ + milliseconds(record.timeout_ms);
+    }
+    return true;
+}
+
+void Leader::touch(SessionId session) {
+    const auto found = sessions_.find(session);
+    if (found == sessions_.end()) return;
+    found->second.expires_at = clock_ + milliseconds(found->second.timeout_ms);
+}
+
+Zxid Leader::append(std::int64_t wall_ms, const Txn& request) {
+    const LogPosition last = log_.last();
+    COORD_ASSERT(last.zxid.epoch() <= epoch_);
+    const std::uint64_t counter = last.zxid.epoch() == epoch_ ? last.zxid.counter() : 0;
+    if (counter == Zxid::counter_max) {
+        resignation_ = "the epoch's counter has come to its end";
+        return {};
+    }
+    Txn txn = request;
+    txn.zxid = Zxid{epoch_, counter + 1};
+    txn.previous = last.zxid, txn.previous_crc = last.crc;
+    txn.time_ms = wall_ms;
+    scratch_.clear();
+    encode_entry(txn, scratch_);
+    error_ = log_.append(scratch_, txn);  // Z5
+    counters_.proposals += 1;
+    return txn.zxid;
+}
+
+void Leader::number(std::int64_t wall_ms, const Machine& machine, const Txn& request) {
+    COORD_ASSERT(phase_ == Phase::broadcast && sessions_armed_);
+    const std::size_t room = message_bytes_max_ - message_overhead_bytes - entry_header_bytes;
+    const bool sound = judge_request(request.op, request.body, limits_) == Errc::ok;
+    const auto found = sessions_.find(request.session);
+    const bool open = request.op == OpCode::open_session;
+    if (!sound || request.body.size() > room || (!open && found == sessions_.end())) {
+        counters_.requests_ignored += 1;
+        return;
+    }
+    if (open) return number_open(wall_ms, machine, request);
+    LiveSession& live = found->second;
+    const bool bounded = request.cxid <= request.confirmed + limits_.requests_per_session_max;
+    if (live.closing || request.cxid != live.numbered + 1 || !bounded) {  // Z6
+        counters_.requests_ignored += 1;
+        return;
+    }
+    if (append(wall_ms, request) == Zxid{}) return;
+    live.numbered = request.cxid;
+    live.closing = request.op == OpCode::close_session;
+}
+
+void Leader::number_open(std::int64_t wall_ms, const Machine& machine, const Txn& request) {
+    Reader in(request.body);
+    const std::uint64_t nonce = in.u64();
+    const std::uint32_t timeout_ms = in.u32();
+    if (machine.find_nonce(nonce) != nullptr || opening_.count(nonce) > 0) {
+        counters_.requests_ignored += 1;
+        return;
+    }
+    const Zxid zxid = append(wall_ms, request);
+    if (zxid == Zxid{}) return;
+    const SessionId id{zxid.value};
+    opening_[nonce] = id;
+    LiveSession& live = sessions_[id];
+    live.timeout_ms = timeout_ms;
+    live.expires_at = clock_ + milliseconds(timeout_ms);
+}
+
+void Leader::on_applied(const Txn& txn, const Machine& machine) {
+    if (phase_ != Phase::broadcast) return;
+    if (txn.op == OpCode::open_session) {
+        const SessionId id{txn.zxid.value};
+        opening_.erase(Reader(txn.body).u64());
+        if (machine.find_session(id) == nullptr) sessions_.erase(id);
+    } else if (txn.op == OpCode::close_session && machine.find_session(txn.session) == nullptr) {
+        sessions_.erase(txn.session);
+    }
+}
+
+void Leader::expire(Time, std::int64_t wall_ms) {
+    COORD_ASSERT(sessions_armed_);
+    if (clock_ < expire_at_) return;
+    expire_at_ = clock_ + timing_.heartbeat;
+    std::size_t expired = 0;
+    for (auto& [id, live] : sessions_) {
+        if (live.closing || live.expires_at > clock_) continue;
+        if (expired == detail::expiries_per_poll_max) {
+            expire_at_ = clock_;  // the rest in the next poll
+            break;
+        }
+        Txn close;
+        close.session = id, close.op = OpCode::close_session;
+        close.body = BytesView("\1", 1);
+        if (append(wall_ms, close) == Zxid{}) return;
+        live.closing = true;  // Z6: from here on nothing of it is numbered
+        expired += 1;
+        counters_.sessions_expired += 1;
+    }
+}
+
+// =================================================================================================
+// Part Two, chapter 11: Learner
+// =================================================================================================
+
+Learner::Learner(PeerId self, const Timing& timing, Log& log, std::uint64_t first_attempt)
+    : self_(self), timing_(timing), log_(log), attempt_(first_attempt) {}
+
+void Learner::start(Time now, PeerId leader) {
+    COORD_ASSERT(phase_ == Phase::idle && leader != self_ && leader != PeerId{});
+    phase_ = Phase::discovery;
+    leader_ = leader;
+    epoch_ = 0;
+    attempt_ += 1;
+    departure_ = nullptr;
+    heard_at_ = repeat_at_ = now;
+    initial_known_ = false, ack_due_ = false, pong_due_ = false;
+    touch_confirmed_ = 0;
+    digest_at_ = Zxid{};
+}
+
+void Learner::stop() {
+    phase_ = Phase::idle;
+    leader_ = PeerId{};
+    epoch_ = 0;
+    snapshot_.clear(), snapshot_whole_ = false;
+    synced_.clear();
+}
+
+void Learner::depart(const char* reason) {
+    if (departure_ == nullptr) departure_ = reason;
+}
+
+void Learner::post(MessageType type, Message& message, Outbox& out) {
+    message.type = type;
+    message.epoch = epoch_;
+    message.attempt = attempt_;
+    out.send(leader_, message);
+}
+
+bool Learner::receive(Time now, const Message& message, Outbox& out) {
+    if (phase_ == Phase::idle || message.from != leader_) return false;
+    if (message.type == MessageType::ping && message.epoch == 0) {
+        heard_at_ = now;  // it is still gathering a quorum
+        return true;
+    }
+    if (message.type == MessageType::leader_info) {
+        on_leader_info(now, message);
+        return true;
+    }
+    if (epoch_ == 0 || message.epoch != epoch_) {
+        if (message.epoch > epoch_ && epoch_ > 0) depart("the leader has moved to a later epoch");
+        return false;
+    }
+    heard_at_ = now;
+    switch (message.type) {
+        case MessageType::diff:
+        case MessageType::trunc: on_cut(now, message); return true;
+        case MessageType::snap: on_snap(now, message, out); return true;
+        case MessageType::chunk: on_chunk(now, message, out); return true;
+        case MessageType::new_leader: on_new_leader(message); return true;
+        case MessageType::up_to_date: on_up_to_date(message); return true;
+        case MessageType::proposal: on_proposal(message, out); return true;
+        case MessageType::commit: see_commit(message.commit), see_digest(message); return true;
+        case MessageType::ping: on_ping(message); return true;
+        case MessageType::synced:
+            synced_.emplace_back(message.sequence, message.zxid);
+            return true;
+        default: return false;
+    }
+}
+
+// -- Discovery -----------------------------------------------------------------------------------
+
+void Learner::on_leader_info(Time now, const Message& message) {
+    if (message.epoch == 0 || message.attempt != attempt_) return;  // of an attempt given up
+    const Log::Epochs& epochs = log_.epochs();
+    if (message.epoch < epochs.accepted) return depart("it has promised a later epoch");
+    if (message.epoch == epochs.accepted && epochs.accepted_from != leader_) {
+        return depart("it has promised this epoch to somebody else");  // F1
+    }
+    heard_at_ = now;
+    if (message.epoch > epochs.accepted) {
+        COORD_ASSERT(phase_ == Phase::discovery || message.epoch > epoch_);
+        error_ = log_.accept_epoch(message.epoch, leader_);  // F1
+    }
+    epoch_ = message.epoch;
+    report(now, log_.last());
+}
+
+// Begins a new attempt: the leader is told where this history ends, or a point before.
+void Learner::report(Time now, LogPosition have) {
+    COORD_ASSERT(have.zxid <= log_.last().zxid);
+    phase_ = Phase::promise;
+    attempt_ += 1;
+    have_ = have;
+    repeat_at_ = now;
+    snapshot_.clear(), snapshot_whole_ = false;
+}
+
+// -- Synchronization -----------------------------------------------------------------------------
+
+void Learner::on_cut(Time now, const Message& message) {
+    if (phase_ != Phase::promise || message.attempt != attempt_) return;  // F2
+    const Zxid zxid = message.zxid;
+    const Zxid safe = (std::max)(log_.snapshot_position().zxid,
+                                 (std::min)(committed_, log_.last().zxid));
+    if (zxid < safe || zxid > have_.zxid) {
+        return depart("the leader lacks what is committed");
+    }
+    if (!log_.contains(zxid)) return report(now, log_.position_at_or_before(zxid));
+    error_ = log_.truncate(zxid);
+    phase_ = Phase::receiving;
+    ack_due_ = true;
+}
+
+void Learner::on_snap(Time now, const Message& message, Outbox& out) {
+    const bool first = phase_ == Phase::promise && message.attempt == attempt_;  // F2
+    const bool other = phase_ == Phase::fetching && message.attempt == attempt_ &&
+                       message.zxid > snapshot_position_.zxid;
+    if (!first && !other) return;
+    if (message.zxid < log_.snapshot_position().zxid || message.zxid < committed_) {
+        if (message.zxid <= log_.last().zxid) return depart("the leader lacks what is committed");
+    }
+    phase_ = Phase::fetching;
+    snapshot_.clear(), snapshot_whole_ = false;
+    snapshot_position_ = LogPosition{message.zxid, message.crc};
+    snapshot_total_ = message.total;
+    ask_chunk(now, out);
+}
+
+void Learner::ask_chunk(Time now, Outbox& out) {
+    repeat_at_ = now + timing_.retry();
+    Message message;
+    message.zxid = snapshot_position_.zxid;
+    message.offset = snapshot_.size();
+    post(MessageType::chunk_request, message, out);
+}
+
+void Learner::on_chunk(Time now, const Message& message, Outbox& out) {
+    if (phase_ != Phase::fetching || message.attempt != attempt_ || snapshot_whole_) return;
+    if (message.zxid != snapshot_position_.zxid || message.total != snapshot_total_) return;
+    if (message.offset != snapshot_.size()) return;  // repeated, or out of order
+    if (message.payload.empty() || message.payload.size() > snapshot_total_ - message.offset) {
+        return;
+    }
+    snapshot_.append(message.payload);
+    snapshot_whole_ = snapshot_.size() == snapshot_total_;
+    if (!snapshot_whole_) ask_chunk(now, out);
+}
+
+void Learner::installed() {
+    COORD_ASSERT(phase_ == Phase::fetching && snapshot_whole_);
+    COORD_ASSERT(log_.last().zxid == snapshot_position_.zxid);
+    Bytes().swap(snapshot_);
+    snapshot_whole_ = false;
+    phase_ = Phase::receiving;
+    see_commit(snapshot_position_.zxid);  // L4: a snapshot is of what is committed
+    ack_due_ = true;
+}
+
+void Learner::refuse_snapshot(const char* reason) {
+    Bytes().swap(snapshot_);
+    snapshot_whole_ = false;
+    depart(reason);
+}
+
+void Learner::on_new_leader(const Message& message) {
+    if (!is_in_step()) return;
+    initial_ = message.zxid;
+    initial_known_ = true;
+    ack_due_ = true;
+    make_epoch_current();
+}
+
+void Learner::make_epoch_current() {
+    if (!is_in_step() || !initial_known_ || log_.last().zxid < initial_) return;  // F4
+    if (log_.epochs().current == epoch_) return;
+    COORD_ASSERT(log_.epochs().current < epoch_ && log_.epochs().accepted == epoch_);
+    error_ = log_.set_current_epoch(epoch_);
+}
+
+void Learner::on_up_to_date(const Message& message) {
+    if (!is_in_step()) return;
+    see_commit(message.commit);
+    ack_due_ = true;
+    if (log_.durable_epochs().current == epoch_) phase_ = Phase::following;
+}
+
+// -- Broadcast -----------------------------------------------------------------------------------
+
+void Learner::on_proposal(const Message& message, Outbox& out) {
+    if (!is_in_step()) return;
+    see_commit(message.commit);
+    bool gap = false;
+    const bool grown = append_all(message.payload, gap);
+    if (gap) ack(true, out);
+    if (!grown) ack_due_ = true;  // repeated: so was our answer lost
+    make_epoch_current();
+}
+
+bool Learner::append_all(BytesView records, bool& gap) {
+    bool grown = false;
+    while (!records.empty() && error_ == Errc::ok) {
+        const std::uint32_t length = Reader(records).u32();
+        if (length > records.size()) return grown;
+        Txn txn;
+        const BytesView record = records.substr(0, length);
+        if (decode_entry(record, txn) != Errc::ok) return grown;
+        records.remove_prefix(length);
+        const LogPosition last = log_.last();
+        if (txn.zxid <= last.zxid) continue;  // had it already
+        if (txn.previous != last.zxid || txn.previous_crc != last.crc) {
+            gap = true;  // F3
+            return grown;
+        }
+        error_ = log_.append(record, txn);
+        grown = true;
+    }
+    return grown;
+}
+
+void Learner::see_commit(Zxid commit) {
+    if (is_in_step()) committed_ = (std::max)(committed_, commit);
+}
+
+void Learner::see_digest(const Message& message) {
+    if (!is_in_step() || message.digest == 0 || message.commit <= digest_at_) return;
+    digest_at_ = message.commit, digest_ = message.digest;
+}
+
+void Learner::on_ping(const Message& message) {
+    if (is_in_step()) see_commit(message.commit), see_digest(message);
+    if (log_.epochs().accepted != epoch_) return;
+    ping_sequence_ = (std::max)(ping_sequence_, message.sequence);
+    touch_confirmed_ = (std::max)(touch_confirmed_, message.confirmed);
+    pong_due_ = true;
+}
+
+void Learner::pong(std::uint64_t touch, BytesView sessions, std::size_t message_bytes_max,
+                   Outbox& out) {
+    COORD_ASSERT(pong_due_ && sessions.size() % 8 == 0);
+    pong_due_ = false;
+    const std::size_t part_max = (message_bytes_max - message_overhead_bytes) / 8 * 8;
+    const std::size_t parts =
+        (std::max)(std::size_t{1}, (sessions.size() + part_max - 1) / part_max);
+    for (std::size_t i = 0; i < parts; i++) {
+        Message message;
+        message.sequence = ping_sequence_, message.touch = touch;
+        message.offset = i, message.total = parts;
+        message.payload = sessions.substr(i * part_max, part_max);
+        post(MessageType::pong, message, out);
+    }
+}
+
+void Learner::request(BytesView requests, Outbox& out) {
+    COORD_ASSERT(is_serving());
+    Message message;
+    message.payload = requests;
+    post(MessageType::request, message, out);
+}
+
+void Learner::request_sync(std::uint64_t sequence, Outbox& out) {
+    COORD_ASSERT(is_serving());
+    Message message;
+    message.sequence = sequence;
+    post(MessageType::sync, message, out);
+}
+
+bool Learner::take_synced(std::uint64_t& sequence, Zxid& zxid) {
+    if (synced_.empty()) return false;
+    sequence = synced_.back().first, zxid = synced_.back().second;
+    synced_.pop_back();
+    return true;
+}
+
+// -- Steps ---------------------------------------------------------------------------------------
+
+void Learner::send(Time now, Outbox& out) {
+    if (phase_ == Phase::idle) return;
+    if (now - heard_at_ > timing_.silence) depart("the leader is silent");
+    const bool later = now < repeat_at_ && repeat_at_ - now <= timing_.retry();
+    if (departure_ != nullptr || later) return;
+    if (phase_ == Phase::discovery) {
+        repeat_at_ = now + timing_.retry();
+        Message message;
+        message.accepted_epoch = log_.epochs().accepted;
+        message.leader = log_.epochs().accepted_from;
+        post(MessageType::follower_info, message, out);
+    } else if (phase_ == Phase::fetching && !snapshot_whole_) {
+        ask_chunk(now, out);
+    }
+}
+
+void Learner::acknowledge(Time now, Outbox& out) {
+    if (phase_ == Phase::idle || departure_ != nullptr) return;
+    if (phase_ == Phase::promise) {
+        const bool durable = log_.durable_epochs().accepted == epoch_ &&
+                             log_.durable_last() >= have_.zxid && !log_.is_waiting();
+        const bool later = now < repeat_at_ && repeat_at_ - now <= timing_.retry();
+        if (!durable || later) return;
+        repeat_at_ = now + timing_.retry();
+        Message message;
+        message.current_epoch = log_.durable_epochs().current;
+        message.zxid = have_.zxid, message.crc = have_.crc;
+        post(MessageType::ack_epoch, message, out);
+    } else if (is_in_step()) {
+        const bool current = log_.durable_epochs().current == epoch_;
+        const std::uint8_t phase = is_serving() ? 2 : current ? 1 : 0;
+        if (ack_due_ || log_.durable_last() > acked_ || phase != acked_phase_) ack(false, out);
+    }
+}
+
+void Learner::ack(bool gap, Outbox& out) {
+    COORD_ASSERT(is_in_step());
+    ack_due_ = false;
+    const bool current = log_.durable_epochs().current == epoch_;
+    acked_phase_ = is_serving() ? 2 : current ? 1 : 0;
+    acked_ = log_.durable_last();
+    Message message;
+    message.zxid = acked_;  // F5
+    message.commit = log_.last().zxid;
+    message.phase = acked_phase_;
+    message.offset = gap ? 1 : 0;
+    post(MessageType::ack, message, out);
+}
+
+Time Learner::next_deadline() const {
+    if (phase_ == Phase::idle) return never;
+    const Time silent = heard_at_ + timing_.silence + nanoseconds(1);
+    if (departure_ != nullptr) return heard_at_;
+    if (is_in_step()) return silent;
+    if (phase_ == Phase::promise && log_.durable_epochs().accepted != epoch_) return silent;
+    return (std::min)(silent, repeat_at_);
+}
+
+// =================================================================================================
+// Part Two, chapter 12: Replica
+// =================================================================================================
+
+namespace detail {
+
+constexpr int steps_per_poll_max = 12;
+constexpr std::size_t touches_max = 64;
+constexpr std::size_t transport_bytes_min = 1024;
+
+class NoTransport final : public Transport {
+public:
+    void send(PeerId, BytesView) override {}
+    std::size_t message_bytes_max() const override { return 64 * 1024 * 1024; }
+};
+
+inline const char* judge_options(const ReplicaOptions& options, std::size_t message_bytes_max) {
+    const std::vector<PeerId>& voters = options.voters;
+    if (!Voters::is_valid(voters)) return "options: voters must be 1 to 63 distinct ids, none 0";
+    if (std::find(voters.begin(), voters.end(), options.id) == voters.end()) {
+        return "options: id is not among the voters";
+    }
+    const Timing& timing = options.timing;
+    if (timing.heartbeat < microseconds(100) || timing.silence < timing.heartbeat * 2) {
+        return "options: heartbeat is below 100 us, or silence below two heartbeats";
+    }
+    if (options.session_timeout_min <= Duration{} ||
+        options.session_timeout_max < options.session_timeout_min) {
+        return "options: the range of session timeouts is empty";
+    }
+    if (options.clock_drift_permille >= 500) return "options: clock drift of 50 percent or more";
+    if (message_bytes_max < transport_bytes_min) return "transport: messages under 1024 bytes";
+    return nullptr;
+}
+
+inline bool is_write(Request::Kind kind) {
+    return kind == Request::Kind::create || kind == Request::Kind::remove ||
+           kind == Request::Kind::set || kind == Request::Kind::close;
+}
+
+}  // namespace detail
+
+const char* name(SessionState state) {
+    switch (state) {
+        case SessionState::connected: return "CONNECTED";
+        case SessionState::suspended: return "SUSPENDED";
+        case SessionState::expired: return "EXPIRED";
+        case SessionState::closed: return "CLOSED";
+    }
+    return "unknown";
+}
+
+Replica::Replica(const ReplicaOptions& options, Storage& storage, Transport& transport,
+                 ReplicaObserver* observer)
+    : options_(options),
+      refused_(detail::judge_options(options, transport.message_bytes_max())),
+      transport_(transport), observer_(observer),
+      voters_(refused_ == nullptr ? options.voters : std::vector<PeerId>{options.id}),
+      rng_(mix64(options.entropy, options.id.value)), nonce_(rng_.next()), log_(storage),
+      machine_(new Machine(options.limits, rng_.next())), watches_(*this),
+      election_(options.id, voters_, options.timing),
+      leader_(options.id, voters_, options.timing, log_, options_.limits,
+              (std::max)(transport.message_bytes_max(), detail::transport_bytes_min)),
+      learner_(options.id, options.timing, log_, rng_.next() >> 1),
+      outbox_(options.id, options.ensemble, nonce_) {
+    open();
+}
+
+Replica::Replica(const ReplicaOptions& options, Storage& storage)
+    : options_(options),
+      refused_(options.voters.size() == 1
+                   ? detail::judge_options(options, detail::transport_bytes_min)
+                   : "options: more voters than one, and no transport"),
+      own_transport_(new detail::NoTransport), transport_(*own_transport_), observer_(nullptr),
+      voters_(std::vector<PeerId>{options.id}), rng_(mix64(options.entropy, options.id.value)),
+      nonce_(rng_.next()), log_(storage), machine_(new Machine(options.limits, rng_.next())),
+      watches_(*this), election_(options.id, voters_, options.timing),
+      leader_(options.id, voters_, options.timing, log_, options_.limits,
+              transport_.message_bytes_max()),
+      learner_(options.id, options.timing, log_, rng_.next() >> 1),
+      outbox_(options.id, options.ensemble, nonce_) {
+    open();
+}
+
+Replica::~Replica() { COORD_ASSERT(!in_poll_); }
+
+void Replica::open() {
+    if (refused_ != nullptr) return fail(refused_);
+    if (log_.open() != Errc::ok) return fail(log_.reason());
+    if (log_.snapshot_position().zxid == Zxid{}) return;
+    const Errc loaded = machine_->load(log_.snapshot());
+    if (loaded != Errc::ok || machine_->applied() != log_.snapshot_position().zxid) {
+        return fail("the snapshot is damaged");
+    }
+    committed_ = machine_->applied();
+}
+
+void Replica::fail(const char* reason) {
+    if (role_ == Role::failed) return;
+    role_ = Role::failed;
+    reason_ = reason;
+    leader_.stop(), learner_.stop();
+    if (observer_ != nullptr) observer_->on_role(options_.id, role_, PeerId{}, 0);
+    for (Opening& opening : openings_) refuse(std::move(opening.done), Errc::replica_failed);
+    openings_.clear();
+    for (auto& [id, session] : sessions_) {
+        for (; !session.pending.empty(); session.pending.pop()) {
+            refuse(std::move(session.pending.front().done), Errc::replica_failed);
+        }
+        session.sent = 0;
+    }
+}
+
+// -- Polling -------------------------------------------------------------------------------------
+
+void Replica::receive(PeerId from, BytesView bytes) {
+    if (inbox_.size() + bytes.size() > inbox_bytes_max) {
+        counters_.dropped_overflow += 1;
+        return;
+    }
+    Writer writer(inbox_);
+    writer.u32(from.value);
+    writer.bytes(bytes);
+}
+
+void Replica::poll(Time now, std::int64_t wall_ms) {
+    if (in_poll_) return;
+    in_poll_ = true;
+    counters_.polls += 1;
+    now_ = started_ ? (std::max)(now_, now) : now;
+    wall_ms_ = wall_ms != 0 ? wall_ms : now_.ns / 1000000;
+    if (role_ != Role::failed) {
+        if (!started_) look("it has just started");
+        started_ = true;
+        take_inbox();
+        for (int i = 0; i < detail::steps_per_poll_max && step(); i++) {}
+        tell_states();
+    }
+    inbox_.clear();
+    run_timers();
+    run_callbacks();
+    send_all();
+    in_poll_ = false;
+}
+
+Time Replica::next_deadline() const {
+    const Time at_once = now_;
+    if (!ready_.empty()) return at_once;
+    Time deadline = timers_.empty() ? never : timers_.front().time;
+    if (role_ == Role::failed) return deadline;
+    const bool unsent = !unsent_.empty() && can_send_requests();
+    if (!started_ || !inbox_.empty() || unsent || log_.is_dirty()) return at_once;
+    if (role_ == Role::looking) deadline = (std::min)(deadline, election_.next_deadline());
+    if (role_ == Role::leading) deadline = (std::min)(deadline, leader_.next_deadline(now_));
+    if (role_ == Role::following) deadline = (std::min)(deadline, learner_.next_deadline());
+    if (!sessions_.empty() || !openings_.empty()) deadline = (std::min)(deadline, repeat_at_);
+    return (std::max)(deadline, at_once);
+}
+
+void Replica::take_inbox() {
+    inbox_read_.swap(inbox_);
+    Reader in(inbox_read_);
+    while (in.left() > 0 && role_ != Role::failed) {
+        const PeerId from{in.u32()};
+        const BytesView bytes = in.bytes(inbox_bytes_max);
+        COORD_ASSERT(in.ok());
+        Message message;
+        counters_.messages_received += 1;
+        if (decode_message(bytes, message) != Errc::ok) {
+            counters_.dropped_corrupt += 1;
+        } else if (message.ensemble != options_.ensemble || message.to != options_.id ||
+                   message.from != from || from == options_.id || !voters_.contains(from)) {
+            counters_.dropped_foreign += 1;
+        } else {
+            dispatch(message);
+        }
+    }
+    inbox_read_.clear();
+}
+
+void Replica::dispatch(const Message& message) {
+    bool taken = true;
+    if (message.type == MessageType::notification) {
+        const bool asks = message.phase == static_cast<std::uint8_t>(Role::looking);
+        if (role_ == Role::looking) {
+            election_.on_notification(now_, message);
+        } else if (asks) {
+            const PeerId leader = role_ == Role::leading ? options_.id : learner_.leader();
+            election_.answer(message.from, role_, leader, outbox_);
+        }
+    } else if (role_ == Role::leading) {
+        taken = leader_.receive(now_, message, outbox_);
+    } else if (role_ == Role::following) {
+        taken = learner_.receive(now_, message, outbox_);
+        if (learner_.has_snapshot()) install_snapshot();
+        if (learner_.error() != Errc::ok) fail("the storage failed");
+    } else {
+        taken = false;
+    }
+    if (!taken) counters_.dropped_stale += 1;
+}
+
+void Replica::forget(PeerId peer) {
+    election_.forget(peer);
+    if (role_ == Role::leading) leader_.forget(peer);
+    if (role_ == Role::following && learner_.leader() == peer && started_) {
+        look("the leader is gone");
+    }
+}
+
+// One round of the order that R1 names. RETURNS true when another would find something to do.
+bool Replica::step() {
+    const Role before = role_;
+    drive_roles();
+    if (role_ == Role::looking) election_.poll(now_, outbox_);
+    if (role_ == Role::leading) lead_step();
+    if (role_ == Role::following) follow_step();
+    send_all();  // BEFORE the flush: the disk and the peers work side by side
+    if (role_ != Role::failed && log_.flush() != Errc::ok) fail("the storage failed");
+    if (role_ != Role::failed && log_.refresh_durable() != Errc::ok) fail("the storage failed");
+    if (role_ == Role::failed) return false;
+    after_flush();
+    send_all();
+    const bool decided = role_ == Role::looking && election_.winner() != PeerId{};
+    const bool unsent = !unsent_.empty() && can_send_requests();
+    return role_ != before || decided || unsent || log_.is_dirty();
+}
+
+void Replica::drive_roles() {
+    if (role_ == Role::leading && leader_.resignation() != nullptr) {
+        look(leader_.resignation());
+    } else if (role_ == Role::following && learner_.departure() != nullptr) {
+        look(learner_.departure());
+    } else if (role_ == Role::looking && election_.winner() == options_.id) {
+        lead();
+    } else if (role_ == Role::looking && election_.winner() != PeerId{}) {
+        follow(election_.winner());
+    }
+}
+
+void Replica::look(const char* reason) {
+    leader_.stop(), learner_.stop();
+    role_ = Role::looking;
+    reason_ = reason;
+    leader_phase_ = Leader::Phase::idle;
+    counters_.elections += 1;
+    election_.start(now_, own_vote());
+    if (observer_ != nullptr) observer_->on_role(options_.id, role_, PeerId{}, 0);
+}
+
+void Replica::lead() {
+    role_ = Role::leading;
+    leader_.start(now_);
+    if (observer_ != nullptr) observer_->on_role(options_.id, role_, options_.id, 0);
+}
+
+void Replica::follow(PeerId leader) {
+    role_ = Role::following;
+    learner_.start(now_, leader);
+    touches_.clear();
+    if (observer_ != nullptr) observer_->on_role(options_.id, role_, leader, 0);
+}
+
+void Replica::lead_step() {
+    if (leader_.can_number(*machine_)) {
+        leader_.expire(now_, wall_ms_);
+        leader_.take_requests([this](const Txn& request) {
+            leader_.number(wall_ms_, *machine_, request);
+        });
+        send_requests();
+    }
+    leader_.send(now_, *machine_, outbox_);
+    if (leader_.pings() != pings_) touch_own_sessions();
+    if (leader_.error() != Errc::ok) fail("the storage failed");
+}
+
+void Replica::follow_step() {
+    learner_.send(now_, outbox_);
+    if (learner_.is_serving()) send_requests();
+}
+
+void Replica::after_flush() {
+    if (role_ == Role::leading) leader_.advance(now_, outbox_);
+    if (role_ == Role::following) {
+        learner_.acknowledge(now_, outbox_);
+        if (learner_.pong_due()) send_pong();
+    }
+    if (role_ == Role::leading && leader_.error() != Errc::ok) return fail("the storage failed");
+    if (role_ == Role::leading && leader_.phase() != leader_phase_) {
+        leader_phase_ = leader_.phase();
+        if (leader_.is_established() && observer_ != nullptr) {
+            observer_->on_established(options_.id, leader_.epoch(), leader_.committed());
+        }
+    }
+    apply_committed();
+    if (role_ == Role::failed) return;
+    take_syncs();
+    if (role_ == Role::leading) leader_.announce(*machine_, outbox_);
+    take_snapshot_if_due();
+}
+
+bool Replica::is_serving() const {
+    if (role_ == Role::leading) return leader_.is_established();
+    return role_ == Role::following && learner_.is_serving();
+}
+
+Vote Replica::own_vote() const {
+    return Vote{log_.durable_epochs().current, log_.durable_last(), options_.id};
+}
+
+void Replica::send_all() {
+    outbox_.drain([this](PeerId to, BytesView bytes) {
+        COORD_ASSERT(bytes.size() <= transport_.message_bytes_max());
+        counters_.messages_sent += 1;
+        counters_.bytes_sent += bytes.size();
+        transport_.send(to, bytes);
+    });
+}
+
+// -- Applying ------------------------------------------------------------------------------------
+
+void Replica::apply_committed() {
+    if (role_ == Role::leading) committed_ = (std::max)(committed_, leader_.committed());
+    if (role_ == Role::following) committed_ = (std::max)(committed_, learner_.committed());
+    const Zxid target = (std::min)(committed_, log_.durable_last());  // R2
+    while (machine_->applied() < target && role_ != Role::failed) {
+        COORD_ASSERT(log_.contains(machine_->applied()));
+        Txn txn;
+        const Errc decoded = decode_entry(log_.entry(log_.after(machine_->applied())), txn);
+        COORD_ASSERT(decoded == Errc::ok);
+        apply(txn);
+        compare_digest();
+    }
+    compare_digest();
+}
+
+void Replica::apply(const Txn& txn) {
+    const Outcome* const outcome = machine_->apply(txn, watches_);
+    counters_.applied += 1;
+    entries_since_snapshot_ += 1;
+    if (role_ == Role::leading) leader_.on_applied(txn, *machine_);
+    if (observer_ != nullptr) {
+        observer_->on_applied(options_.id, txn, outcome, machine_->digest());
+    }
+    complete(txn, outcome);
+}
+
+void Replica::compare_digest() {
+    if (role_ != Role::following || machine_->applied() != learner_.digest_at()) return;
+    if (machine_->applied() == Zxid{} || machine_->digest() == learner_.digest()) return;
+    fail("the state differs from the leader's");
+}
+
+void Replica::take_snapshot_if_due() {
+    if (entries_since_snapshot_ < options_.snapshot_every_entries) return;
+    const Zxid zxid = machine_->applied();
+    if (zxid <= log_.snapshot_position().zxid || zxid > log_.durable_last()) return;
+    entries_since_snapshot_ = 0;
+    Bytes state;
+    machine_->save(state);
+    const LogPosition position{zxid, log_.crc_at(zxid)};
+    if (log_.take_snapshot(position, state, options_.log_entries_kept) != Errc::ok) {
+        return fail("the storage failed");
+    }
+    counters_.snapshots_taken += 1;
+}
+
+void Replica::install_snapshot() {
+    const LogPosition position = learner_.snapshot_position();
+    std::unique_ptr<Machine> machine(new Machine(options_.limits, rng_.next()));
+    const Errc loaded = machine->load(learner_.snapshot());
+    if (loaded != Errc::ok || machine->applied() != position.zxid) {
+        return learner_.refuse_snapshot("the leader's snapshot is damaged");
+    }
+    if (position.zxid <= machine_->applied()) {
+        return learner_.refuse_snapshot("the leader's snapshot is older than this state");
+    }
+    if (log_.install_snapshot(position, learner_.snapshot()) != Errc::ok) {
+        return fail("the storage failed");
+    }
+    learner_.installed();
+    machine_.swap(machine);
+    entries_since_snapshot_ = 0;
+    counters_.snapshots_installed += 1;
+    if (observer_ != nullptr) {
+        observer_->on_installed(options_.id, position.zxid, machine_->digest());
+    }
+    watches_.catch_up(machine->tree(), machine_->tree(), position.zxid);
+    catch_up_sessions();
+}
+
+// -- Requests ------------------------------------------------------------------------------------
+
+std::uint32_t Replica::clamp_timeout_ms(Duration timeout) const {
+    const Duration clamped = (std::min)((std::max)(timeout, options_.session_timeout_min),
+                                        options_.session_timeout_max);
+    const std::int64_t ms = clamped.ns / 1000000;
+    return static_cast<std::uint32_t>((std::min)((std::max)(ms, std::int64_t{1}),
+                                                 std::int64_t{UINT32_MAX}));
+}
+
+std::size_t Replica::request_bytes_max() const {
+    const std::size_t overhead = message_overhead_bytes + entry_header_bytes;
+    return transport_.message_bytes_max() - overhead;
+}
+
+Replica::Ready& Replica::push_ready() {
+    Ready& ready = ready_.push();
+    ready.done = std::monostate{};
+    ready.error = Errc::ok;
+    ready.text.clear(), ready.names.clear();
+    ready.more = false;
+    ready.watcher = nullptr, ready.on_state = nullptr, ready.call = nullptr;
+    ready.event = EventType::none;
+    return ready;
+}
+
+void Replica::refuse(Completion&& done, Errc error) {
+    Ready& ready = push_ready();
+    ready.done = std::move(done);
+    ready.error = error;
+}
+
+void Replica::open_session(const SessionOptions& options, OnOpened done) {
+    if (role_ == Role::failed) return refuse(std::move(done), Errc::replica_failed);
+    if (openings_.size() + sessions_.size() >= options_.limits.sessions_max) {
+        counters_.requests_refused += 1;
+        return refuse(std::move(done), Errc::too_many);
+    }
+    Opening opening;
+    opening.nonce = rng_.next();
+    opening.timeout_ms = clamp_timeout_ms(options.timeout);
+    opening.done = std::move(done);
+    opening.asked_at = now_;
+    openings_.push_back(std::move(opening));
+    if (unsent_.empty()) unsent_.push_back(SessionId{});  // there is something to send
+}
+
+void Replica::submit(SessionId id, Request&& request) {
+    const auto found = sessions_.find(id);
+    Errc error = Errc::ok;
+    if (role_ == Role::failed) {
+        error = Errc::replica_failed;
+    } else if (found == sessions_.end() || found->second.closing) {
+        error = Errc::session_expired;
+    } else if (found->second.pending.size() >= options_.limits.requests_per_session_max &&
+               request.kind != Request::Kind::close) {
+        error = Errc::too_many;
+    }
+    if (error != Errc::ok) {
+        counters_.requests_refused += 1;
+        return refuse(std::move(request.done), error);
+    }
+    LocalSession& session = found->second;
+    Pending& pending = session.pending.push();
+    pending.kind = request.kind, pending.cxid = 0;
+    pending.page = Page{}, pending.watcher = nullptr, pending.synced = false;
+    pending.error = prepare(id, request, pending);
+    pending.done = std::move(request.done);
+    if (pending.error != Errc::ok) {
+        counters_.requests_refused += 1;
+    } else if (detail::is_write(request.kind)) {
+        pending.cxid = session.next_cxid++;
+        session.closing = request.kind == Request::Kind::close;
+        list_unsent(id, session);
+    } else if (request.kind == Request::Kind::sync) {
+        pending.cxid = ++sync_sequence_;
+        list_unsent(id, session);
+    }
+    if (session.pending.size() == 1) drain(id, session);
+}
+
+// Judges a request before anything is sent, and writes down what it will need.
+Errc Replica::prepare(SessionId id, Request& request, Pending& pending) {
+    using Kind = Request::Kind;
+    if (request.kind == Kind::sync) return Errc::ok;
+    if (request.kind != Kind::close) {
+        if (request.path.size() > options_.limits.path_bytes_max) return Errc::too_large;
+        const bool sequential = request.kind == Kind::create && is_sequential(request.mode);
+        Bytes path(request.path);
+        if (sequential) path += '1';
+        if (!is_valid_path(path)) return Errc::bad_arguments;
+    }
+    if (detail::is_write(request.kind)) {
+        encode_write(request, pending);
+        if (pending.body.size() > request_bytes_max()) return Errc::too_large;
+        return judge_request(pending.op, pending.body, options_.limits);
+    }
+    pending.body.assign(request.path.data(), request.path.size());
+    if (request.watcher && watches_.count(id) >= options_.limits.watches_per_session_max) {
+        return Errc::too_many;
+    }
+    pending.watcher = std::move(request.watcher);
+    if (request.kind == Kind::children) pending.page = std::move(request.page);
+    return Errc::ok;
+}
+
+void Replica::encode_write(const Request& request, Pending& pending) {
+    pending.body.clear();
+    Writer writer(pending.body);
+    switch (request.kind) {
+        case Request::Kind::create:
+            pending.op = OpCode::create;
+            writer.bytes(request.path), writer.bytes(request.data);
+            writer.i32(static_cast<std::int32_t>(request.mode));
+            break;
+        case Request::Kind::set:
+            pending.op = OpCode::set;
+            writer.bytes(request.path), writer.bytes(request.data), writer.i32(request.version);
+            break;
+        case Request::Kind::remove:
+            pending.op = OpCode::remove;
+            writer.bytes(request.path), writer.i32(request.version);
+            break;
+        default:
+            COORD_ASSERT(request.kind == Request::Kind::close);
+            pending.op = OpCode::close_session;
+            writer.u8(0);
+    }
+}
+
+void Replica::list_unsent(SessionId id, LocalSession& session) {
+    if (session.is_listed) return;
+    session.is_listed = true;
+    unsent_.push_back(id);
+}
+
+bool Replica::can_send_requests() const {
+    if (role_ == Role::leading) {
+        return leader_.is_numbering();
+    }
+    return role_ == Role::following && learner_.is_serving();
+}
+
+void Replica::send_requests() {
+    repeat_requests();
+    if (unsent_.empty()) return;
+    for (Opening& opening : openings_) {
+        if (opening.sent) continue;
+        opening.sent = true;
+        Bytes body;
+        Writer writer(body);
+        writer.u64(opening.nonce), writer.u32(opening.timeout_ms);
+        Txn request;
+        request.op = OpCode::open_session, request.body = body;
+        send_request(request);
+    }
+    sending_.swap(unsent_);
+    for (const SessionId id : sending_) {
+        const auto found = sessions_.find(id);
+        if (found == sessions_.end()) continue;
+        found->second.is_listed = false;
+        send_session(id, found->second);
+    }
+    sending_.clear();
+    flush_requests();
+}
+
+void Replica::send_session(SessionId id, LocalSession& session) {
+    while (session.sent < session.pending.size() && !session.is_blocked) {
+        const Pending& pending = session.pending[session.sent++];
+        if (pending.error != Errc::ok) continue;
+        if (pending.kind == Request::Kind::sync) {
+            session.is_blocked = true;  // what follows must not be seen by reads before it
+            if (role_ == Role::leading) leader_.request_sync(pending.cxid);
+            if (role_ == Role::following) learner_.request_sync(pending.cxid, outbox_);
+        } else if (detail::is_write(pending.kind)) {
+            Txn request;
+            request.session = id, request.cxid = pending.cxid;
+            request.confirmed = session.confirmed;
+            request.op = pending.op, request.body = pending.body;
+            send_request(request);
+        }
+    }
+}
+
+void Replica::send_request(const Txn& request) {
+    if (role_ == Role::leading) return leader_.number(wall_ms_, *machine_, request);
+    const std::size_t room = transport_.message_bytes_max() - message_overhead_bytes;
+    if (requests_.size() + request.body.size() + entry_header_bytes > room) flush_requests();
+    Writer writer(requests_);
+    writer.u64(request.session.value), writer.u64(request.cxid), writer.u64(request.confirmed);
+    writer.u8(static_cast<std::uint8_t>(request.op));
+    writer.bytes(request.body);
+}
+
+void Replica::flush_requests() {
+    if (requests_.empty()) return;
+    learner_.request(requests_, outbox_);
+    requests_.clear();
+}
+
+// Once a heartbeat: what has made no progress since the last time is sent again (R4).
+void Replica::repeat_requests() {
+    const Duration interval = options_.timing.heartbeat;
+    if (now_ < repeat_at_ && repeat_at_ - now_ <= interval) return;
+    repeat_at_ = now_ + interval;
+    for (Opening& opening : openings_) {
+        if (opening.sent) counters_.requests_repeated += 1;
+        opening.sent = false;
+    }
+    if (!openings_.empty() && unsent_.empty()) unsent_.push_back(SessionId{});
+    for (auto& [id, session] : sessions_) {
+        if (session.pending.empty()) continue;
+        const std::uint64_t first = session.pending.front().cxid;
+        if (session.stalled_at == first && session.sent > 0) {
+            session.sent = 0, session.is_blocked = false;
+            list_unsent(id, session);
+            counters_.requests_repeated += 1;
+        }
+        session.stalled_at = first;
+    }
+}
+
+// -- Results -------------------------------------------------------------------------------------
+
+void Replica::complete(const Txn& txn, const Outcome* outcome) {
+    if (txn.op == OpCode::open_session) {
+        COORD_ASSERT(outcome != nullptr);
+        return complete_open(Reader(txn.body).u64(), outcome->session, outcome->error);
+    }
+    const auto found = sessions_.find(txn.session);
+    if (found == sessions_.end()) return;
+    if (machine_->find_session(txn.session) == nullptr) {
+        return end_session(txn.session,
+                           txn.cxid == 0 ? SessionState::expired : SessionState::closed);
+    }
+    if (outcome != nullptr) drain(found->first, found->second);
+}
+
+void Replica::complete_open(std::uint64_t nonce, SessionId id, Errc error) {
+    const auto opening = std::find_if(openings_.begin(), openings_.end(), [&](const Opening& o) {
+        return o.nonce == nonce;
+    });
+    if (opening == openings_.end()) return;
+    Ready& ready = push_ready();
+    ready.done = std::move(opening->done);
+    ready.error = error, ready.session = id;
+    if (error == Errc::ok) {
+        LocalSession& session = sessions_[id];
+        session.timeout_ms = opening->timeout_ms;
+        session.opened_at = opening->asked_at;
+        session.attached_at = now_;
+        session.state = is_serving() ? SessionState::connected : SessionState::suspended;
+    }
+    openings_.erase(opening);
+}
+
+void Replica::catch_up_sessions() {
+    std::vector<std::uint64_t> nonces;
+    for (const Opening& opening : openings_) nonces.push_back(opening.nonce);
+    for (const std::uint64_t nonce : nonces) {
+        const SessionRecord* const record = machine_->find_nonce(nonce);
+        if (record != nullptr) complete_open(nonce, record->id, Errc::ok);
+    }
+    std::vector<SessionId> ids;
+    for (const auto& entry : sessions_) ids.push_back(entry.first);
+    for (const SessionId id : ids) {
+        LocalSession& session = sessions_[id];
+        if (machine_->find_session(id) == nullptr) {
+            end_session(id, session.closing ? SessionState::closed : SessionState::expired);
+        } else {
+            drain(id, session);
+        }
+    }
+}
+
+void Replica::drain(SessionId id, LocalSession& session) {
+    while (!session.pending.empty() && drain_one(id, session, session.pending.front())) {
+        session.pending.pop();
+        if (session.sent > 0) session.sent -= 1;
+    }
+}
+
+// Ends the first pending request of a session if its time has come.
+bool Replica::drain_one(SessionId id, LocalSession& session, Pending& pending) {
+    if (pending.error != Errc::ok) {
+        refuse(std::move(pending.done), pending.error);
+        return true;
+    }
+    if (pending.kind == Request::Kind::sync) {
+        if (!pending.synced || machine_->applied() < pending.sync_zxid) return false;
+        refuse(std::move(pending.done), Errc::ok);
+        session.is_blocked = false;
+        if (session.sent < session.pending.size()) list_unsent(id, session);
+        return true;
+    }
+    if (!detail::is_write(pending.kind)) {
+        execute_read(id, pending);
+        return true;
+    }
+    const SessionRecord* const record = machine_->find_session(id);
+    if (record == nullptr || record->cxid < pending.cxid) return false;
+    const Outcome* const outcome = record->outcome_of(pending.cxid);
+    COORD_ASSERT(outcome != nullptr);  // kept until it is confirmed
+    session.confirmed = pending.cxid;
+    finish(pending, *outcome);
+    return true;
+}
+
+void Replica::finish(Pending& pending, const Outcome& outcome) {
+    Ready& ready = push_ready();
+    ready.done = std::move(pending.done);
+    ready.error = outcome.error;
+    ready.text.assign(outcome.path);
+    ready.stat = outcome.stat;
+    ready.zxid = outcome.zxid;
+}
+
+void Replica::execute_read(SessionId id, Pending& pending) {
+    using Kind = Request::Kind;
+    const std::optional<NodeView> node = machine_->tree().find(pending.body);
+    Ready& ready = push_ready();
+    ready.done = std::move(pending.done);
+    ready.zxid = machine_->applied();
+    if (node) ready.stat = node->stat;
+    if (!node) ready.error = Errc::no_node;
+    if (node && pending.kind == Kind::get) ready.text.assign(node->data);
+    if (node && pending.kind == Kind::children) {
+        const std::size_t limit =
+            (std::min)(pending.page.limit, std::size_t{options_.limits.list_max});
+        ready.error = machine_->tree().children(pending.body, pending.page.after, limit + 1,
+                                                ready.names);
+        ready.more = ready.names.size() > limit;
+        if (ready.more) ready.names.pop_back();
+    }
+    const bool watches = node || pending.kind == Kind::exists;
+    if (pending.watcher && watches) {
+        const WatchKind kind =
+            pending.kind == Kind::children ? WatchKind::children : WatchKind::data;
+        watches_.add(kind, pending.body, id, std::move(pending.watcher));
+    }
+    pending.watcher = nullptr;
+}
+
+void Replica::end_session(SessionId id, SessionState state) {
+    const auto found = sessions_.find(id);
+    COORD_ASSERT(found != sessions_.end());
+    LocalSession& session = found->second;
+    for (; !session.pending.empty(); session.pending.pop()) {
+        Pending& pending = session.pending.front();
+        const bool is_close = pending.kind == Request::Kind::close;
+        const bool closed = is_close && state == SessionState::closed;
+        refuse(std::move(pending.done), closed ? Errc::ok : Errc::session_expired);
+    }
+    watches_.remove_session(id);
+    session.state = state;
+    tell_state(session);
+    sessions_.erase(found);
+}
+
+void Replica::on_event(SessionId, Watcher&& watcher, EventType type, BytesView path, Zxid zxid) {
+    counters_.events += 1;
+    Ready& ready = push_ready();
+    ready.watcher = std::move(watcher);
+    ready.event = type;
+    ready.text.assign(path.data(), path.size());
+    ready.zxid = zxid;
+}
+
+void Replica::tell_state(const LocalSession& session) {
+    for (const OnState& listener : session.listeners) {
+        Ready& ready = push_ready();
+        ready.on_state = listener;
+        ready.state = session.state;
+    }
+}
+
+void Replica::tell_states() {
+    const bool serving = is_serving();
+    if (serving == was_serving_) return;
+    was_serving_ = serving;
+    for (auto& [id, session] : sessions_) {
+        session.state = serving ? SessionState::connected : SessionState::suspended;
+        if (serving) {
+            session.sent = 0, session.is_blocked = false;
+            if (!session.pending.empty()) list_unsent(id, session);
+        }
+        tell_state(session);
+    }
+    for (Opening& opening : openings_) opening.sent = false;
+    if (!openings_.empty() && unsent_.empty()) unsent_.push_back(SessionId{});
+}
+
+void Replica::at(Time time, std::function<void()> call) {
+    timers_.push_back(Timer{time, ++timer_order_, std::move(call)});
+    std::push_heap(timers_.begin(), timers_.end(), [](const Timer& a, const Timer& b) {
+        return b.time < a.time || (b.time == a.time && b.order < a.order);
+    });
+}
+
+void Replica::run_timers() {
+    while (!timers_.empty() && timers_.front().time <= now_) {
+        std::pop_heap(timers_.begin(), timers_.end(), [](const Timer& a, const Timer& b) {
+            return b.time < a.time || (b.time == a.time && b.order < a.order);
+        });
+        push_ready().call = std::move(timers_.back().call);
+        timers_.pop_back();
+    }
+}
+
+// Runs what is ready now. What those callbacks make ready comes in the next poll, which is due.
+void Replica::run_callbacks() {
+    for (std::size_t count = ready_.size(); count > 0; count--) {
+        std::swap(current_, ready_.front());  // a callback may make ready_ grow
+        ready_.pop();
+        call(current_);
+    }
+}
+
+void Replica::call(Ready& ready) {
+    if (ready.watcher) ready.watcher(WatchEvent{ready.event, ready.text, ready.zxid});
+    if (ready.on_state) ready.on_state(ready.state);
+    if (ready.call) ready.call();
+    const Errc error = ready.error;
+    const bool good = error == Errc::ok;
+    if (const auto* opened = std::get_if<OnOpened>(&ready.done); opened && *opened) {
+        (*opened)(good ? Result<SessionId>(ready.session) : Result<SessionId>(error));
+    } else if (const auto* created = std::get_if<OnCreated>(&ready.done); created && *created) {
+        (*created)(good ? Result<Created>(Created{ready.text, ready.stat})
+                        : Result<Created>(error));
+    } else if (const auto* stat = std::get_if<OnStat>(&ready.done); stat && *stat) {
+        (*stat)(good ? Result<Stat>(ready.stat) : Result<Stat>(error));
+    } else if (const auto* data = std::get_if<OnData>(&ready.done); data && *data) {
+        (*data)(good ? Result<Data>(Data{ready.text, ready.stat, ready.zxid})
+                     : Result<Data>(error));
+    } else if (const auto* list = std::get_if<OnChildren>(&ready.done); list && *list) {
+        Children children{std::move(ready.names), ready.stat, ready.zxid, ready.more};
+        (*list)(good ? Result<Children>(std::move(children)) : Result<Children>(error));
+    } else if (const auto* done = std::get_if<OnDone>(&ready.done); done && *done) {
+        (*done)(Result<void>(error));
+    }
+    ready.done = std::monostate{};
+    ready.watcher = nullptr, ready.on_state = nullptr, ready.call = nullptr;
+}
+
+// -- Sessions' lives -----------------------------------------------------------------------------
+
+void Replica::send_pong() {
+    scratch_.clear();
+    Writer writer(scratch_);
+    for (const auto& entry : sessions_) writer.u64(entry.first.value);
+    touch_ += 1;
+    if (touches_.size() == detail::touches_max) touches_.erase(touches_.begin());
+    touches_.emplace_back(touch_, now_);
+    learner_.pong(touch_, scratch_, transport_.message_bytes_max(), outbox_);
+    const std::uint64_t confirmed = learner_.touch_confirmed();
+    for (const auto& [touch, time] : touches_) {
+        if (touch <= confirmed) lease_from_ = (std::max)(lease_from_, time);
+    }
+}
+
+void Replica::touch_own_sessions() {
+    pings_ = leader_.pings();
+    for (const auto& entry : sessions_) leader_.touch(entry.first);
+}
+
+Time Replica::certain_until(SessionId id) const {
+    const auto found = sessions_.find(id);
+    if (found == sessions_.end() || role_ == Role::failed) return Time{};
+    const LocalSession& session = found->second;
+    Time lease = lease_from_;
+    if (role_ == Role::leading) lease = (std::max)(lease, leader_.lease_from());
+    const Time from = lease > session.attached_at ? lease : session.opened_at;
+    const std::int64_t permille = 1000 - options_.clock_drift_permille;
+    return from + milliseconds(session.timeout_ms) / 1000 * permille;
+}
+
+void Replica::take_syncs() {
+    std::uint64_t sequence = 0;
+    Zxid zxid;
+    bool any = false;
+    while ((role_ == Role::leading && leader_.take_own_synced(sequence, zxid)) ||
+           (role_ == Role::following && learner_.take_synced(sequence, zxid))) {
+        any = true;
+        for (auto& entry : sessions_) {
+            LocalSession& session = entry.second;
+            for (std::size_t i = 0; i < session.sent; i++) {
+                Pending& pending = session.pending[i];
+                if (pending.kind != Request::Kind::sync || pending.cxid != sequence) continue;
+                pending.synced = true, pending.sync_zxid = zxid;
+            }
+        }
+    }
+    if (!any) return;
+    for (auto& [id, session] : sessions_) drain(id, session);
+}
+
+SessionState Replica::session_state(SessionId id) const {
+    const auto found = sessions_.find(id);
+    return found == sessions_.end() ? SessionState::expired : found->second.state;
+}
+
+void Replica::on_session_state(SessionId id, OnState listener) {
+    const auto found = sessions_.find(id);
+    if (found == sessions_.end() || !listener) return;
+    found->second.listeners.push_back(std::move(listener));
+}
+
+Duration Replica::session_timeout(SessionId id) const {
+    const auto found = sessions_.find(id);
+    return milliseconds(found == sessions_.end() ? 0 : found->second.timeout_ms);
+}
+
+ReplicaStatus Replica::status() const {
+    ReplicaStatus status;
+    status.role = role_;
+    status.serving = is_serving();
+    if (role_ == Role::leading) status.leader = options_.id;
+    if (role_ == Role::following) status.leader = learner_.leader();
+    status.epoch = log_.durable_epochs().current;
+    status.accepted_epoch = log_.durable_epochs().accepted;
+    status.last = log_.last().zxid, status.durable = log_.durable_last();
+    status.committed = committed_, status.applied = machine_->applied();
+    status.digest = machine_->digest();
+    status.nodes = machine_->tree().size();
+    status.sessions = machine_->sessions().size();
+    status.watches = watches_.count();
+    status.reason = reason_;
+    return status;
+}
+
+void Replica::audit() const {
+    machine_->audit();
+    log_.audit();
+    COORD_ASSERT(role_ == Role::failed || machine_->applied() <= committed_);  // R2
+    COORD_ASSERT(log_.snapshot_position().zxid <= machine_->applied() || role_ == Role::failed);
+    for (const auto& [id, session] : sessions_) {
+        COORD_ASSERT(session.sent <= session.pending.size());
+        COORD_ASSERT(machine_->find_session(id) != nullptr || role_ == Role::failed);
+    }
+}
+
+// =================================================================================================
+// Part Two, chapter 13: Session
+// =================================================================================================
+
+namespace detail {
+
+// What the copies of a handle share. The replica takes one listener for a session; this is it.
+class StateListeners {
+public:
+    struct Listener {
+        bool is_owned = false;
+        std::weak_ptr<const void> owner;
+        OnState call;
+    };
+
+    void add(Listener&& listener) {
+        const auto is_orphan = [](const Listener& each) {
+            return each.is_owned && each.owner.expired();
+        };
+        listeners_.erase(std::remove_if(listeners_.begin(), listeners_.end(), is_orphan),
+                         listeners_.end());
+        listeners_.push_back(std::move(listener));
+    }
+
+    // Listeners that are added meanwhile are not called this time; they go behind the others.
+    void tell(SessionState state) {
+        COORD_ASSERT(!is_telling_);  // C3: there is no poll within poll
+        is_telling_ = true;
+        std::vector<Listener> told;
+        told.swap(listeners_);
+        for (const Listener& each : told) {
+            const std::shared_ptr<const void> owner = each.owner.lock();
+            if (owner || !each.is_owned) each.call(state);
+        }
+        for (Listener& added : listeners_) told.push_back(std::move(added));
+        listeners_.swap(told);
+        is_telling_ = false;
+    }
+
+    bool is_registered = false;  // with the replica
+    std::uint64_t numbers = 0;   // given by next_number
+
+private:
+    std::vector<Listener> listeners_;
+    bool is_telling_ = false;
+};
+
+// A request of that kind, its callback passed on as it is: nothing is allocated on the way.
+template <class Done>
+static Request request_of(Request::Kind kind, BytesView path, Done&& done) {
+    Request request;
+    request.kind = kind;
+    request.path = path;
+    if (done) request.done.template emplace<std::decay_t<Done>>(std::forward<Done>(done));
+    return request;
+}
+
+}  // namespace detail
+
+Session::Session(Replica& replica, SessionId id)
+    : replica_(&replica), id_(id), listeners_(std::make_shared<detail::StateListeners>()) {}
+
+void Session::open(Replica& replica, const SessionOptions& options, OnSession done) {
+    replica.open_session(options, [&replica, done = std::move(done)](Result<SessionId> opened) {
+        if (!done) return;
+        if (!opened) return done(opened.error());
+        COORD_ASSERT(opened->value != 0);
+        done(Session(replica, *opened));
+    });
+}
+
+void Session::create(BytesView path, BytesView data, CreateMode mode, OnCreated done) const {
+    Request request = detail::request_of(Request::Kind::create, path, std::move(done));
+    request.data = data;
+    request.mode = mode;
+    replica_->submit(id_, std::move(request));
+}
+
+void Session::create(BytesView path, BytesView data, OnCreated done) const {
+    create(path, data, CreateMode::persistent, std::move(done));
+}
+
+void Session::set(BytesView path, BytesView data, std::int32_t version, OnStat done) const {
+    Request request = detail::request_of(Request::Kind::set, path, std::move(done));
+    request.data = data;
+    request.version = version;
+    replica_->submit(id_, std::move(request));
+}
+
+void Session::set(BytesView path, BytesView data, OnStat done) const {
+    set(path, data, any_version, std::move(done));
+}
+
+void Session::remove(BytesView path, std::int32_t version, OnDone done) const {
+    Request request = detail::request_of(Request::Kind::remove, path, std::move(done));
+    request.version = version;
+    replica_->submit(id_, std::move(request));
+}
+
+void Session::remove(BytesView path, OnDone done) const {
+    remove(path, any_version, std::move(done));
+}
+
+void Session::exists(BytesView path, OnStat done) const { exists(path, {}, std::move(done)); }
+
+void Session::exists(BytesView path, Watcher watcher, OnStat done) const {
+    Request request = detail::request_of(Request::Kind::exists, path, std::move(done));
+    request.watcher = std::move(watcher);
+    replica_->submit(id_, std::move(request));
+}
+
+void Session::get(BytesView path, OnData done) const { get(path, {}, std::move(done)); }
+
+void Session::get(BytesView path, Watcher watcher, OnData done) const {
+    Request request = detail::request_of(Request::Kind::get, path, std::move(done));
+    request.watcher = std::move(watcher);
+    replica_->submit(id_, std::move(request));
+}
+
+void Session::children(BytesView path, OnChildren done) const {
+    children(path, Page{}, Watcher{}, std::move(done));
+}
+
+void Session::children(BytesView path, Watcher watcher, OnChildren done) const {
+    children(path, Page{}, std::move(watcher), std::move(done));
+}
+
+void Session::children(BytesView path, const Page& page, OnChildren done) const {
+    children(path, page, Watcher{}, std::move(done));
+}
+
+void Session::children(BytesView path, const Page& page, Watcher watcher, OnChildren done) const {
+    Request request = detail::request_of(Request::Kind::children, path, std::move(done));
+    request.page = page;
+    request.watcher = std::move(watcher);
+    replica_->submit(id_, std::move(request));
+}
+
+void Session::sync(OnDone done) const {
+    replica_->submit(id_, detail::request_of(Request::Kind::sync, {}, std::move(done)));
+}
+
+void Session::close(OnDone done) const {
+    replica_->submit(id_, detail::request_of(Request::Kind::close, {}, std::move(done)));
+}
+
+// The replica has one place for a listener; it is taken when the first one comes.
+void Session::listen(bool is_owned, std::weak_ptr<const void> owner, OnState listener) const {
+    if (!listener) return;
+    if (!listeners_->is_registered) {
+        listeners_->is_registered = true;
+        replica_->on_session_state(id_, [shared = listeners_](SessionState state) {
+            const auto alive = shared;  // a listener may replace this very function
+            alive->tell(state);
+        });
+    }
+    listeners_->add({is_owned, std::move(owner), std::move(listener)});
+}
+
+void Session::on_state(OnState listener) const { listen(false, {}, std::move(listener)); }
+
+void Session::on_state(std::weak_ptr<const void> owner, OnState listener) const {
+    listen(true, std::move(owner), std::move(listener));
+}
+
+std::uint64_t Session::next_number() const { return listeners_->numbers += 1; }
+
+Result<Session> Sync::open(Replica& replica, const SessionOptions& options, const Pump& pump) {
+    return wait<Session>(pump, [&](OnSession done) {
+        Session::open(replica, options, std::move(done));
+    });
+}
+
+Result<Created> Sync::create(BytesView path, BytesView data, CreateMode mode) const {
+    return wait<Created>([&](OnCreated done) {
+        session_.create(path, data, mode, std::move(done));
+    });
+}
+
+Result<Stat> Sync::set(BytesView path, BytesView data, std::int32_t version) const {
+    return wait<Stat>([&](OnStat done) { session_.set(path, data, version, std::move(done)); });
+}
+
+Result<void> Sync::remove(BytesView path, std::int32_t version) const {
+    return wait<void>([&](OnDone done) { session_.remove(path, version, std::move(done)); });
+}
+
+Result<Stat> Sync::exists(BytesView path, Watcher watcher) const {
+    return wait<Stat>([&](OnStat done) {
+        session_.exists(path, std::move(watcher), std::move(done));
+    });
+}
+
+Result<Data> Sync::get(BytesView path, Watcher watcher) const {
+    return wait<Data>([&](OnData done) {
+        session_.get(path, std::move(watcher), std::move(done));
+    });
+}
+
+Result<Children> Sync::children(BytesView path, const Page& page, Watcher watcher) const {
+    return wait<Children>([&](OnChildren done) {
+        session_.children(path, page, std::move(watcher), std::move(done));
+    });
+}
+
+Result<void> Sync::sync() const {
+    return wait<void>([&](OnDone done) { session_.sync(std::move(done)); });
+}
+
+Result<void> Sync::close() const {
+    return wait<void>([&](OnDone done) { session_.close(std::move(done)); });
+}
+
+// =================================================================================================
+// Part Two, chapter 14: Recipes
+// =================================================================================================
+
+namespace detail {
+
+// One acquisition, from its create to the removal of its node.
+struct LockTurn {
+    Bytes node;              // its name under the lock's path; empty until the create is answered
+    std::int64_t number = 0;
+    std::uint64_t token = 0;
+    bool is_over = false;    // nobody waits for it any more
+    OnDone removed;          // of the release that ended it before its path was known
+    // What the pages of the list have shown so far.
+    bool is_listed = false;
+    std::int64_t before_number = -1;
+    Bytes before;            // the node right before it
+};
+
+// A lock apart from its handle, so that callbacks find it alive. Requests hold it, watchers and
+// timers do not. Each callback belongs to a turn, and does nothing when that is over.
+//
+//     idle -> creating -> listing <-> waiting        (listing: also right after the create)
+//                            |
+//                         settling -> held           (any of them -> idle: the turn is over)
+struct LockCore : std::enable_shared_from_this<LockCore> {
+    enum class Phase : std::uint8_t { idle, creating, listing, waiting, settling, held };
+    using Turn = std::shared_ptr<LockTurn>;
+    static constexpr int create_attempts_max = 8;
+
+    LockCore(Session handle, BytesView lock_path) : session(std::move(handle)), path(lock_path) {}
+
+    void acquire(bool is_one_try, OnGranted done);
+    void limit(Duration duration);
+    void create_node(const Turn& mine, int attempts_left);
+    void create_parents();
+    void on_created(const Turn& mine, int attempts_left, const Result<Created>& created);
+    void watch_own(const Turn& mine);
+    void list(const Turn& mine, const Page& page);
+    void on_list(const Turn& mine, const Result<Children>& page);
+    void take_place(const Turn& mine);
+    void wait_for(const Turn& mine);
+    void on_before_gone(const Bytes& node);
+    void settle(const Turn& mine);
+    void on_state(SessionState state);
+    void fail(Errc error);
+    OnGranted end_turn(const OnDone& removed);
+    void remove_node(const Turn& ended, const OnDone& removed);
+    void remove_node_later(const Turn& ended, const OnDone& removed);
+    void answer_later(OnGranted done, Errc error);
+    bool is_certain(Time now) const;
+    Bytes path_of(BytesView node) const;
+    bool is_current(const Turn& mine) const { return !mine->is_over && mine == turn; }
+    void audit() const;
+
+    const Session session;
+    const Bytes path;
+    Phase phase = Phase::idle;
+    Turn turn;              // null while idle
+    bool is_try = false;    // lock_busy rather than wait
+    bool is_destroyed = false;  // its handle: nobody is told anything more
+    OnGranted waiter;       // of acquire; empty while idle and held
+    OnLost lost;
+    Bytes watched;          // whose end the watcher that is set will tell; of any turn
+};
+
+// Whether a turn that ends so has no node left that this session could remove.
+static bool is_node_gone(Errc error) {
+    return error == Errc::lock_lost || error == Errc::session_expired ||
+           error == Errc::replica_failed;
+}
+
+// FORMAT: a UUID of 36 characters, as Curator looks for: the session's id, which no other session
+// of the ensemble has or had, and the session's number for the turn.
+static Bytes lock_node_prefix(const Session& session) {
+    char digits[33];
+    const unsigned long long high = session.id().value;
+    const unsigned long long low = session.next_number();
+    std::snprintf(digits, sizeof digits, "%016llx%016llx", high, low);
+    const BytesView hex(digits, 32);
+    Bytes prefix = "_c_";
+    prefix.append(hex.substr(0, 8)).append("-").append(hex.substr(8, 4)).append("-");
+    prefix.append(hex.substr(12, 4)).append("-").append(hex.substr(16, 4)).append("-");
+    return prefix.append(hex.substr(20)).append("-lock-");
+}
+
+Bytes LockCore::path_of(BytesView node) const {
+    Bytes whole = path == "/" ? Bytes() : path;
+    return whole.append("/").append(node);
+}
+
+void LockCore::audit() const {
+    COORD_ASSERT((turn == nullptr) == (phase == Phase::idle));
+    COORD_ASSERT(turn == nullptr || !turn->is_over);                                     // K1
+    COORD_ASSERT(turn == nullptr || turn->node.empty() == (phase == Phase::creating));   // K1
+    COORD_ASSERT(phase != Phase::held || turn->token != 0);                              // K2
+    COORD_ASSERT(phase != Phase::waiting || watched == turn->before);                    // K3
+}
+
+void LockCore::acquire(bool is_one_try, OnGranted done) {
+    if (turn != nullptr || !is_valid_path(path)) {
+        return answer_later(std::move(done), Errc::bad_arguments);
+    }
+    turn = std::make_shared<LockTurn>();
+    phase = Phase::creating;
+    is_try = is_one_try;
+    waiter = std::move(done);
+    create_node(turn, create_attempts_max);
+    audit();
+}
+
+// Callbacks come inside poll, also for what a call has decided.
+void LockCore::answer_later(OnGranted done, Errc error) {
+    if (!done) return;
+    session.at(session.now(), [weak = weak_from_this(), done = std::move(done), error] {
+        const auto core = weak.lock();
+        if (core && !core->is_destroyed) done(error);
+    });
+}
+
+bool LockCore::is_certain(Time now) const {
+    const Time until = session.certain_until();
+    return until != Time{} && now < until;
+}
+
+void LockCore::limit(Duration duration) {
+    if (duration.ns > 0 && session.now().ns > never.ns - duration.ns) return;
+    session.at(session.now() + duration, [weak = weak_from_this(), mine = turn] {
+        const auto core = weak.lock();
+        if (!core || !core->is_current(mine) || core->phase == Phase::held) return;
+        core->fail(Errc::operation_timeout);
+    });
+}
+
+// The request holds the core: the node is removed even where the lock has been destroyed.
+void LockCore::create_node(const Turn& mine, int attempts_left) {
+    COORD_ASSERT(attempts_left > 0);
+    COORD_ASSERT(mine->node.empty());  // K1
+    session.create(path_of(lock_node_prefix(session)), {}, CreateMode::ephemeral_sequential,
+                   [core = shared_from_this(), mine, attempts_left](Result<Created> created) {
+                       core->on_created(mine, attempts_left - 1, created);
+                   });
+}
+
+// Those that are there already say node_exists, and whatever else is wrong the lock's own node will
+// say: the requests are executed in order.
+void LockCore::create_parents() {
+    for (std::size_t i = 1; i <= path.size(); i++) {
+        const bool is_whole = i == path.size() || path[i] == '/';
+        if (is_whole && i > 1) session.create(BytesView(path).substr(0, i), {}, OnCreated());
+    }
+}
+
+void LockCore::on_created(const Turn& mine, int attempts_left, const Result<Created>& created) {
+    if (created) {
+        mine->node = node_name(created->path);
+        mine->number = sequence_of(mine->node).value_or(0);
+        mine->token = created->stat.czxid.value;
+    }
+    if (mine->is_over) {
+        if (created) return remove_node(mine, mine->removed);  // K1
+        if (mine->removed) mine->removed(Result<void>());
+        return;
+    }
+    COORD_ASSERT(phase == Phase::creating && mine == turn);
+    if (!created && created.error() == Errc::no_node && attempts_left > 0) {
+        create_parents();
+        return create_node(mine, attempts_left);
+    }
+    if (!created) return fail(created.error());
+    phase = Phase::listing;
+    watch_own(mine);
+    list(mine, Page{});
+    audit();
+}
+
+// get rather than exists: it sets no watcher where the node has gone before it.
+void LockCore::watch_own(const Turn& mine) {
+    const auto on_event = [weak = weak_from_this(), mine](const WatchEvent& event) {
+        const auto core = weak.lock();
+        if (!core || !core->is_current(mine)) return;
+        if (event.type == EventType::deleted) return core->fail(Errc::lock_lost);
+        core->watch_own(mine);
+    };
+    session.get(path_of(mine->node), on_event,
+                [core = shared_from_this(), mine](const Result<Data>& own) {
+                    if (own || !core->is_current(mine)) return;
+                    core->fail(own.error() == Errc::no_node ? Errc::lock_lost : own.error());
+                });
+}
+
+void LockCore::list(const Turn& mine, const Page& page) {
+    COORD_ASSERT(phase == Phase::listing && is_current(mine));
+    if (page.after.empty()) {
+        mine->is_listed = false, mine->before_number = -1, mine->before.clear();
+    }
+    session.children(path, page, [core = shared_from_this(), mine](const Result<Children>& names) {
+        if (core->is_current(mine)) core->on_list(mine, names);
+    });
+}
+
+// Pages may be of different moments: a node that appears meanwhile has a higher number than its
+// own, and one that goes was not before it any more or is found gone by wait_for.
+void LockCore::on_list(const Turn& mine, const Result<Children>& page) {
+    COORD_ASSERT(phase == Phase::listing);
+    if (!page) return fail(page.error() == Errc::no_node ? Errc::lock_lost : page.error());
+    for (const Bytes& name : page->names) {
+        const std::optional<std::int64_t> number = sequence_of(name);
+        if (name == mine->node) mine->is_listed = true;
+        if (!number || *number >= mine->number || *number <= mine->before_number) continue;
+        mine->before_number = *number, mine->before = name;
+    }
+    if (page->more) return list(mine, Page{page->names.back(), SIZE_MAX});
+    take_place(mine);
+    audit();
+}
+
+void LockCore::take_place(const Turn& mine) {
+    if (!mine->is_listed) return fail(Errc::lock_lost);
+    if (mine->before.empty()) return settle(mine);
+    if (is_try) return fail(Errc::lock_busy);
+    wait_for(mine);
+}
+
+// A turn that was given up leaves its watcher behind; where the next one waits for the same node it
+// uses that, so that trying for a long time does not heap them up. get sets no watcher where the
+// node has gone since it was listed.
+void LockCore::wait_for(const Turn& mine) {
+    phase = Phase::waiting;
+    if (watched == mine->before) return;  // K3
+    watched = mine->before;
+    const auto on_event = [weak = weak_from_this(), node = watched](const WatchEvent&) {
+        if (const auto core = weak.lock()) core->on_before_gone(node);
+    };
+    const auto on_set = [core = shared_from_this(), mine, node = watched](const Result<Data>& set) {
+        if (set) return;
+        if (set.error() == Errc::no_node) return core->on_before_gone(node);
+        if (core->watched == node) core->watched.clear();
+        if (core->is_current(mine)) core->fail(set.error());
+    };
+    session.get(path_of(watched), on_event, on_set);
+}
+
+// Or changed; the list will tell.
+void LockCore::on_before_gone(const Bytes& node) {
+    if (watched != node) return;
+    watched.clear();
+    if (phase != Phase::waiting) return;
+    phase = Phase::listing;
+    list(turn, Page{});
+}
+
+// It is first, and stays first while its node is there. But its session may be over without this
+// replica knowing, and the lock somebody else's: it is granted when that is ruled out.
+void LockCore::settle(const Turn& mine) {
+    COORD_ASSERT(is_current(mine) && mine->is_listed && mine->before.empty());  // K2
+    if (!is_certain(session.now())) {
+        phase = Phase::settling;
+        const Duration pause = session.timeout() / 32 + milliseconds(1);
+        session.at(session.now() + pause, [weak = weak_from_this(), mine] {
+            const auto core = weak.lock();
+            if (core && core->is_current(mine)) core->settle(mine);
+        });
+        return;
+    }
+    phase = Phase::held;
+    const OnGranted done = std::exchange(waiter, nullptr);  // K4
+    audit();
+    if (done) done(Grant{mine->token, path_of(mine->node)});
+}
+
+// Suspended is no loss: the session may live on, and certain_until says for how long it is safe.
+// But a replica that has failed will never hear of the session again.
+void LockCore::on_state(SessionState state) {
+    const bool is_over = state == SessionState::expired || state == SessionState::closed;
+    if (is_over) return fail(Errc::session_expired);
+    if (session.replica().status().role == Role::failed) fail(Errc::replica_failed);
+}
+
+// The turn ends by an error: who waits is told, or who held.
+void LockCore::fail(Errc error) {
+    COORD_ASSERT(turn != nullptr);
+    const bool was_held = phase == Phase::held;
+    if (is_node_gone(error)) turn->node.clear();
+    const OnGranted done = end_turn({});
+    const OnLost told = lost;  // the call may replace it, or destroy the lock
+    if (was_held && told) told(error);
+    if (done) done(error);
+}
+
+// RETURNS whom to tell.
+OnGranted LockCore::end_turn(const OnDone& removed) {
+    COORD_ASSERT(turn != nullptr && !turn->is_over);
+    const Turn ended = std::exchange(turn, nullptr);
+    const bool is_created = phase != Phase::creating;
+    phase = Phase::idle;
+    ended->is_over = true;
+    if (!is_created) {
+        ended->removed = removed;
+    } else if (!ended->node.empty()) {
+        remove_node(ended, removed);
+    }
+    audit();
+    return std::exchange(waiter, nullptr);
+}
+
+void LockCore::remove_node(const Turn& ended, const OnDone& removed) {
+    COORD_ASSERT(ended->is_over && !ended->node.empty());  // K1
+    const auto on_removed = [core = shared_from_this(), ended, removed](Result<void> result) {
+        if (result.error() == Errc::too_many) return core->remove_node_later(ended, removed);
+        if (!removed) return;
+        removed(result.error() == Errc::no_node ? Result<void>(Errc::lock_lost) : result);
+    };
+    session.remove(path_of(ended->node), on_removed);
+}
+
+// So many requests are in flight that this one was refused.
+void LockCore::remove_node_later(const Turn& ended, const OnDone& removed) {
+    session.at(session.now() + milliseconds(10), [core = shared_from_this(), ended, removed] {
+        core->remove_node(ended, removed);
+    });
+}
+
+}  // namespace detail
+
+Lock::Lock(Session session, BytesView path)
+    : core_(std::make_shared<detail::LockCore>(std::move(session), path)) {
+    core_->session.on_state(core_, [core = core_.get()](SessionState state) {
+        if (core->turn != nullptr) core->on_state(state);
+    });
+}
+
+Lock::~Lock() {
+    core_->is_destroyed = true;
+    core_->lost = nullptr;
+    if (core_->turn != nullptr) core_->end_turn({});
+}
+
+void Lock::acquire(OnGranted done) { core_->acquire(false, std::move(done)); }
+
+void Lock::try_acquire(OnGranted done) { core_->acquire(true, std::move(done)); }
+
+void Lock::acquire_for(Duration limit, OnGranted done) {
+    const bool is_new = core_->turn == nullptr;
+    core_->acquire(false, std::move(done));
+    if (is_new && core_->turn != nullptr) core_->limit(limit);
+}
+
+void Lock::cancel() {
+    if (core_->turn == nullptr || core_->phase == detail::LockCore::Phase::held) return;
+    core_->answer_later(core_->end_turn({}), Errc::cancelled);
+}
+
+void Lock::release(OnDone done) {
+    if (core_->turn != nullptr) {
+        return core_->answer_later(core_->end_turn(done), Errc::cancelled);
+    }
+    core_->session.at(core_->session.now(), [done = std::move(done)] {
+        if (done) done(Result<void>());
+    });
+}
+
+void Lock::on_lost(OnLost listener) { core_->lost = std::move(listener); }
+
+bool Lock::is_held(Time now) const {
+    return core_->phase == detail::LockCore::Phase::held && core_->is_certain(now);
+}
+
+Time Lock::certain_until() const {
+    if (core_->phase != detail::LockCore::Phase::held) return Time{};
+    return core_->session.certain_until();
+}
+
+std::uint64_t Lock::fencing_token() const {
+    return core_->phase == detail::LockCore::Phase::held ? core_->turn->token : 0;
+}
+
+const Bytes& Lock::path() const { return core_->path; }
+
+// =================================================================================================
+// Part Two, chapter 15: Simulation
+// =================================================================================================
+
+// A host: a replica, its disk, its clock, its end of the network.
+struct Simulation::Node final : Transport {
+    Node(Simulation& owner, PeerId own_id) : simulation(owner), id(own_id) {}
+    void send(PeerId to, BytesView bytes) override { simulation.send(*this, to, bytes); }
+    std::size_t message_bytes_max() const override { return simulation.options_.message_bytes_max; }
+
+    // The clock runs at (1000000 + rate_ppm) millionths of virtual time, rounded down.
+    Time clock(Time time) const {
+        return {origin.ns + time.ns + time.ns / 1000000 * rate_ppm +
+                (time.ns % 1000000) * rate_ppm / 1000000};
+    }
+    // The first virtual time at which the clock shows at least that.
+    Time when(Time shown) const {
+        if (shown >= Time{never.ns / 4}) return never;
+        const std::int64_t span = shown.ns - origin.ns;
+        if (span <= 0) return Time{};
+        const std::int64_t rate = 1000000 + rate_ppm;
+        Time time{span / rate * 1000000 + span % rate * 1000000 / rate};
+        while (time.ns > 0 && clock(Time{time.ns - 1}) >= shown) time.ns -= 1;
+        while (clock(time) < shown) time.ns += 1;  // the estimate is off by a few at the most
+        return time;
+    }
+
+    Simulation& simulation;
+    const PeerId id;
+    MemoryStorage storage;             // outlives the replica
+    std::unique_ptr<Replica> replica;  // null: crashed
+    std::uint64_t starts = 0;
+    bool paused = false;
+    bool polling = false;
+    bool doomed = false;               // crashes when its poll is done
+    std::uint32_t sends_left = UINT32_MAX;
+    Time polled_at;
+    Time wake_at = never;              // something came for it
+    Time deadline;                     // its own, by its own clock, as last seen
+    Time deadline_at = never;          // the same in virtual time
+    std::size_t waiting_bytes = 0;     // received since its last poll
+    Sequence flushing = 0;             // its flushes are under way up to this one
+    Time disk_free_at;
+    Time origin;
+    std::int64_t rate_ppm = 0;
+    std::int64_t wall_error_ms = 0;
+};
+
+namespace detail {
+constexpr Duration poll_gap = microseconds(1);          // no host polls more often
+constexpr std::size_t waiting_bytes_max = 1024 * 1024;  // as much as a socket holds
+constexpr std::int64_t wall_start_ms = 1600000000000;   // virtual time 0 in Unix time
+}  // namespace detail
+
+Simulation::Simulation(const SimulationOptions& options)
+    : options_(options),
+      network_rng_(mix64(options.seed, 1)),
+      disk_rng_(mix64(options.seed, 2)),
+      clock_rng_(mix64(options.seed, 3)),
+      start_rng_(mix64(options.seed, 4)) {
+    COORD_ASSERT(options.voters >= 1 && options.voters <= Voters::count_max);
+    COORD_ASSERT(options.clocks.rate_permille_min >= 500);
+    COORD_ASSERT(options.clocks.rate_permille_max <= 2000);
+    options_.replica.voters.clear();
+    for (std::uint32_t i = 1; i <= options.voters; i++) {
+        options_.replica.voters.push_back(PeerId{i});
+        nodes_.push_back(std::make_unique<Node>(*this, PeerId{i}));
+    }
+    links_.resize(nodes_.size() * nodes_.size());
+    const SimulatedClocks& clocks = options_.clocks;
+    const auto error_ms = static_cast<std::uint64_t>(clocks.wall_error_max.ns / 1000000);
+    for (const auto& each : nodes_) {
+        const std::uint64_t rate_ppm = clock_rng_.between(clocks.rate_permille_min * 1000u,
+                                                          clocks.rate_permille_max * 1000u);
+        each->rate_ppm = static_cast<std::int64_t>(rate_ppm) - 1000000;
+        each->wall_error_ms = static_cast<std::int64_t>(clock_rng_.between(0, 2 * error_ms)) -
+                              static_cast<std::int64_t>(error_ms);
+    }
+    for (const auto& each : nodes_) start(*each);
+}
+
+Simulation::~Simulation() = default;
+
+Simulation::Node& Simulation::node(Which which) const {
+    COORD_ASSERT(which.number >= 1 && which.number <= nodes_.size());
+    return *nodes_[which.number - 1];
+}
+
+Simulation::Link& Simulation::link(Which from, Which to) {
+    COORD_ASSERT(from.number >= 1 && from.number <= nodes_.size());
+    COORD_ASSERT(to.number >= 1 && to.number <= nodes_.size());
+    return links_[(from.number - 1) * nodes_.size() + (to.number - 1)];
+}
+
+Duration Simulation::draw(Rng& rng, Duration low, Duration high) {
+    COORD_ASSERT(low.ns >= 0 && low <= high);
+    const auto drawn = rng.between(static_cast<std::uint64_t>(low.ns),
+                                   static_cast<std::uint64_t>(high.ns));
+    return {static_cast<std::int64_t>(drawn)};
+}
+
+void Simulation::mix(std::uint64_t tag, std::uint64_t a, std::uint64_t b) {
+    hash_ = mix64(hash_, mix64(mix64(tag, static_cast<std::uint64_t>(now_.ns)), mix64(a, b)));
+}
+
+// Time
+
+bool Simulation::is_later(const Event& a, const Event& b) {
+    return a.at != b.at ? a.at > b.at : a.order > b.order;
+}
+
+// One event if there is one until limit; or else time goes on to limit. At one time, what comes to
+// the replicas is before their polls.
+bool Simulation::advance(Time limit) {
+    COORD_ASSERT(!stepping_ && limit >= now_);
+    Node* next = nullptr;
+    Time at = never;
+    for (const auto& each : nodes_) {
+        const Time due = due_at(*each);
+        if (due < at) at = due, next = each.get();
+    }
+    const bool is_event = !events_.empty() && events_.front().at <= at;
+    if (is_event) at = events_.front().at;
+    if (at == never || at > limit) {
+        if (limit != never) now_ = limit;
+        return false;
+    }
+    now_ = (std::max)(now_, at);
+    counters_.steps += 1;
+    stepping_ = true;
+    if (is_event) {
+        const Event event = events_.front();
+        std::pop_heap(events_.begin(), events_.end(), is_later);
+        events_.pop_back();
+        handle(event);
+    } else {
+        poll(*next);
+    }
+    stepping_ = false;
+    return true;
+}
+
+// A deadline that differs from the one after the last poll comes from a call made since.
+Time Simulation::due_at(Node& node) {
+    if (!node.replica || node.paused) return never;
+    const Time deadline = node.replica->next_deadline();
+    if (deadline != node.deadline) {
+        node.deadline = deadline;
+        node.deadline_at = node.when(deadline);
+        calls_ += 1;
+    }
+    const Time due = (std::min)(node.wake_at, node.deadline_at);
+    return due == never ? never : (std::max)(due, node.polled_at + detail::poll_gap);
+}
+
+void Simulation::schedule(Time at, EventKind kind, std::uint32_t what, std::uint64_t start,
+                          Sequence sequence) {
+    COORD_ASSERT(at >= now_);
+    Event event;
+    event.at = at;
+    event.order = event_order_++;
+    event.kind = kind;
+    event.what = what;
+    event.start = start;
+    event.sequence = sequence;
+    events_.push_back(event);
+    std::push_heap(events_.begin(), events_.end(), is_later);
+}
+
+void Simulation::handle(const Event& event) {
+    if (event.kind == EventKind::message) {
+        deliver(event.what);
+    } else if (event.kind == EventKind::durable) {
+        Node& disk = *nodes_[event.what];
+        if (event.start != disk.starts || !disk.replica) return;  // lost in a crash
+        disk.storage.release(event.sequence);
+        disk.wake_at = now_;
+        disk.deadline = disk.replica->next_deadline();
+    } else {
+        const std::function<void()> action = std::move(actions_[event.what]);
+        actions_[event.what] = nullptr;
+        free_actions_.push_back(event.what);
+        action();
+    }
+}
+
+void Simulation::deliver(std::uint32_t packet) {
+    free_packets_.push_back(packet);
+    const Packet& message = packets_[packet];
+    Node& to = node(message.to);
+    const std::size_t size = message.bytes.size();
+    const bool lost = !to.replica || to.waiting_bytes + size > detail::waiting_bytes_max;
+    if (is_traced()) trace_message(lost, message.from, message.to, message.bytes);
+    if (lost) {
+        counters_.messages_lost += 1;
+        return;
+    }
+    counters_.messages_delivered += 1;
+    mix(1, (std::uint64_t{message.from.value} << 32) | message.to.value, hash64(message.bytes, 0));
+    to.waiting_bytes += size;
+    to.replica->receive(message.from, message.bytes);
+    to.deadline = to.replica->next_deadline();
+    if (to.wake_at == never) to.wake_at = now_ + draw(start_rng_, {}, options_.poll_delay_max);
+}
+
+void Simulation::poll(Node& node) {
+    COORD_ASSERT(node.replica && !node.paused && !node.polling);
+    node.wake_at = never;
+    node.waiting_bytes = 0;
+    node.polled_at = now_;
+    node.polling = true;
+    counters_.polls += 1;
+    const std::int64_t wall_ms = detail::wall_start_ms + node.wall_error_ms + now_.ns / 1000000;
+    node.replica->poll(node.clock(now_), wall_ms);
+    node.polling = false;
+    mix(2, node.id.value, node.storage.appended());
+    if (node.doomed) {
+        stop(node);
+        return;
+    }
+    schedule_flush(node);
+    node.deadline = node.replica->next_deadline();
+    node.deadline_at = node.when(node.deadline);
+}
+
+// A disk takes one flush after the other.
+void Simulation::schedule_flush(Node& node) {
+    const Sequence flushed = node.storage.flushed();
+    COORD_ASSERT(node.storage.durable() <= flushed);
+    if (flushed == node.flushing || flushed == node.storage.durable()) return;
+    node.flushing = flushed;
+    const Time begin = (std::max)(now_, node.disk_free_at);
+    const SimulatedDisk& disk = options_.disk;
+    node.disk_free_at = begin + draw(disk_rng_, disk.flush_min, disk.flush_max);
+    schedule(node.disk_free_at, EventKind::durable, node.id.value - 1, node.starts, flushed);
+}
+
+void Simulation::run_for(Duration duration) {
+    COORD_ASSERT(duration.ns >= 0);
+    const Time end = now_ + duration;
+    while (advance(end)) {
+    }
+    COORD_ASSERT(now_ == end);
+}
+
+bool Simulation::run_until(const std::function<bool()>& condition, Duration limit) {
+    COORD_ASSERT(limit.ns >= 0);
+    const Time end = now_ + limit;
+    while (!condition()) {
+        if (!advance(end)) return condition();
+    }
+    return true;
+}
+
+// A new call of the blocking face is known by the deadline that it moved.
+std::function<bool()> Simulation::pump(Duration limit) {
+    COORD_ASSERT(limit.ns > 0);
+    return [this, limit, calls = UINT64_MAX, end = now_]() mutable {
+        for (const auto& each : nodes_) (void)due_at(*each);
+        if (calls != calls_) calls = calls_, end = now_ + limit;
+        if (now_ <= end && advance(end)) return true;
+        calls = UINT64_MAX;
+        return false;
+    };
+}
+
+void Simulation::after(Duration delay, std::function<void()> action) {
+    COORD_ASSERT(delay.ns >= 0 && action);
+    if (free_actions_.empty()) {
+        free_actions_.push_back(static_cast<std::uint32_t>(actions_.size()));
+        actions_.emplace_back();
+    }
+    const std::uint32_t slot = free_actions_.back();
+    free_actions_.pop_back();
+    actions_[slot] = std::move(action);
+    schedule(now_ + delay, EventKind::action, slot);
+}
+
+// Replicas
+
+Replica& Simulation::replica(Which which) {
+    COORD_ASSERT(is_running(which));
+    return *node(which).replica;
+}
+
+MemoryStorage& Simulation::storage(Which which) { return node(which).storage; }
+bool Simulation::is_running(Which which) const { return node(which).replica != nullptr; }
+bool Simulation::is_paused(Which which) const { return node(which).paused; }
+
+PeerId Simulation::leader() const {
+    PeerId best;
+    std::uint32_t epoch = 0;
+    for (const auto& each : nodes_) {
+        if (!each->replica) continue;
+        const ReplicaStatus status = each->replica->status();
+        if (status.role != Role::leading || !status.serving || status.epoch < epoch) continue;
+        best = each->id, epoch = status.epoch;
+    }
+    return best;
+}
+
+// A start has entropy of its own, and a monotonic clock whose origin is anywhere within a day.
+void Simulation::start(Node& node) {
+    COORD_ASSERT(!node.replica && !node.polling);
+    node.starts += 1;
+    node.doomed = false, node.paused = false, node.sends_left = UINT32_MAX;
+    node.waiting_bytes = 0;
+    node.wake_at = never;
+    node.polled_at = now_ - detail::poll_gap;
+    node.origin = Time{} + draw(clock_rng_, {}, seconds(86400));
+    ReplicaOptions options = options_.replica;
+    options.id = node.id;
+    options.entropy = start_rng_.next();
+    if (options_.disk.flush_max.ns > 0) node.storage.hold_flushes();
+    mix(3, node.id.value, node.storage.durable());
+    ReplicaObserver& own = *this;
+    node.replica = std::make_unique<Replica>(options, node.storage, node, &own);
+    schedule_flush(node);
+    node.deadline = node.replica->next_deadline();
+    node.deadline_at = node.when(node.deadline);
+}
+
+void Simulation::stop(Node& node) {
+    COORD_ASSERT(node.replica && !node.polling);
+    if (before_crash_) before_crash_(node.id);
+    const std::uint64_t pending = node.storage.appended() - node.storage.durable();
+    const std::uint64_t kept = options_.disk.torn ? disk_rng_.between(0, pending) : 0;
+    node.replica.reset();
+    node.storage.crash(static_cast<std::size_t>(kept));
+    node.flushing = node.storage.durable();
+    node.disk_free_at = now_;
+    node.doomed = false;
+    counters_.crashes += 1;
+    counters_.records_lost += pending - kept;
+    mix(4, node.id.value, kept);
+    if (!is_traced()) return;
+    trace('n', node.id, {}, "crashes, " + std::to_string(pending - kept) + " records lost");
+}
+
+void Simulation::crash(Which which) {
+    COORD_ASSERT(is_running(which));
+    if (node(which).polling) {
+        node(which).doomed = true;
+    } else {
+        stop(node(which));
+    }
+}
+
+void Simulation::crash_at_send(Which which, std::uint32_t sends) {
+    COORD_ASSERT(is_running(which) && sends < UINT32_MAX);
+    node(which).sends_left = sends;
+}
+
+void Simulation::restart(Which which) {
+    COORD_ASSERT(!is_running(which));
+    counters_.restarts += 1;
+    if (is_traced()) trace('n', PeerId{which.number}, {}, "restarts");
+    start(node(which));
+}
+
+void Simulation::pause(Which which) {
+    counters_.pauses += 1;
+    node(which).paused = true;
+    mix(5, which.number, 1);
+    if (is_traced()) trace('n', PeerId{which.number}, {}, "pauses");
+}
+
+void Simulation::resume(Which which) {
+    node(which).paused = false;
+    node(which).wake_at = (std::min)(node(which).wake_at, now_);
+    mix(5, which.number, 0);
+    if (is_traced()) trace('n', PeerId{which.number}, {}, "resumes");
+}
+
+void Simulation::stall(Which which, Duration duration) {
+    COORD_ASSERT(duration.ns >= 0);
+    counters_.stalls += 1;
+    node(which).storage.hold_flushes();
+    node(which).disk_free_at = (std::max)(node(which).disk_free_at, now_ + duration);
+    if (is_traced()) trace('n', PeerId{which.number}, {}, "disk stalls");
+}
+
+Time Simulation::clock(Which which) const { return node(which).clock(now_); }
+Time Simulation::when(Which which, Time clock) const { return node(which).when(clock); }
+
+void Simulation::advance_clock(Which which, Duration by) {
+    COORD_ASSERT(by.ns >= 0);
+    node(which).origin = node(which).origin + by;
+    node(which).deadline_at = node(which).when(node(which).deadline);
+    mix(6, which.number, static_cast<std::uint64_t>(by.ns));
+}
+
+void Simulation::advance_wall_clock(Which which, Duration by) {
+    node(which).wall_error_ms += by.ns / 1000000;
+    mix(7, which.number, static_cast<std::uint64_t>(by.ns));
+}
+
+// Network
+
+void Simulation::send(Node& from, PeerId to, BytesView bytes) {
+    COORD_ASSERT(bytes.size() <= options_.message_bytes_max);
+    COORD_ASSERT(to != from.id);
+    counters_.messages_sent += 1;
+    const SimulatedNetwork& network = options_.network;
+    const bool silent = from.doomed && from.sends_left == 0;
+    if (silent || link(from.id, to).cut || network_rng_.chance(network.loss_permille)) {
+        counters_.messages_lost += 1;
+        if (is_traced() && !silent) trace_message(true, from.id, to, bytes);
+        return;
+    }
+    transmit(from, to, bytes, false);
+    if (network_rng_.chance(network.repeat_permille)) transmit(from, to, bytes, true);
+    if (from.sends_left == UINT32_MAX) return;
+    from.sends_left -= from.sends_left > 0 ? 1u : 0u;
+    from.doomed = from.doomed || from.sends_left == 0;
+}
+
+void Simulation::transmit(Node& from, PeerId to, BytesView bytes, bool repeated) {
+    if (free_packets_.empty()) {
+        free_packets_.push_back(static_cast<std::uint32_t>(packets_.size()));
+        packets_.emplace_back();
+    }
+    const std::uint32_t slot = free_packets_.back();
+    free_packets_.pop_back();
+    Packet& packet = packets_[slot];
+    packet.from = from.id, packet.to = to;
+    packet.bytes.assign(bytes.data(), bytes.size());
+    const SimulatedNetwork& network = options_.network;
+    Rng& rng = network_rng_;
+    Time arrival = now_ + draw(rng, network.latency_min, network.latency_max);
+    const bool delayed = rng.chance(network.delay_permille);
+    if (delayed || repeated) {
+        arrival = arrival + draw(rng, {}, network.delay_max);
+    } else {
+        Time& last = link(from.id, to).last_arrival;
+        last = arrival = (std::max)(arrival, last);
+    }
+    if (!bytes.empty() && rng.chance(network.damage_permille)) {
+        char& damaged = packet.bytes[static_cast<std::size_t>(rng.below(bytes.size()))];
+        damaged = static_cast<char>(damaged ^ (1 << rng.below(8)));
+        counters_.messages_damaged += 1;
+    }
+    counters_.messages_repeated += repeated ? 1u : 0u;
+    counters_.messages_delayed += delayed ? 1u : 0u;
+    schedule(arrival, EventKind::message, slot);
+}
+
+void Simulation::partition(Group one, Group other) {
+    COORD_ASSERT(one.size() > 0 && other.size() > 0);
+    for (const Which a : one) {
+        for (const Which b : other) cut(a, b), cut(b, a);
+    }
+}
+
+void Simulation::isolate(Which which) {
+    for (std::uint32_t other = 1; other <= size(); other++) {
+        if (other != which.number) cut(which, other), cut(other, which);
+    }
+}
+
+void Simulation::cut(Which from, Which to) {
+    COORD_ASSERT(from.number != to.number);
+    counters_.cuts += link(from, to).cut ? 0u : 1u;
+    link(from, to).cut = true;
+    if (is_traced()) trace('n', PeerId{from.number}, {}, "no way to " + std::to_string(to.number));
+}
+
+void Simulation::heal(Which from, Which to) {
+    link(from, to).cut = false;
+    if (is_traced()) trace('n', PeerId{from.number}, {}, "a way to " + std::to_string(to.number));
+}
+
+void Simulation::heal() {
+    for (Link& each : links_) each.cut = false;
+    note("every link is whole");
+}
+
+void Simulation::set_disk(const SimulatedDisk& disk) {
+    COORD_ASSERT(disk.flush_min.ns >= 0 && disk.flush_min <= disk.flush_max);
+    options_.disk = disk;
+    if (disk.flush_max.ns == 0) return;  // what is held is released in its time
+    for (const auto& each : nodes_) each->storage.hold_flushes();
+}
+
+// Observation
+
+void Simulation::on_role(PeerId id, Role role, PeerId leader, std::uint32_t epoch) {
+    mix(8, (std::uint64_t{id.value} << 32) | static_cast<std::uint64_t>(role),
+        (std::uint64_t{leader.value} << 32) | epoch);
+    if (is_traced()) {
+        Bytes text = name(role);
+        if (role == Role::following) text += " " + std::to_string(leader.value);
+        trace('n', id, {}, text);
+    }
+    if (observer_ != nullptr) observer_->on_role(id, role, leader, epoch);
+}
+
+void Simulation::on_established(PeerId id, std::uint32_t epoch, Zxid initial) {
+    mix(9, id.value, initial.value);
+    if (is_traced()) trace('n', id, {}, "established, epoch " + std::to_string(epoch));
+    if (observer_ != nullptr) observer_->on_established(id, epoch, initial);
+}
+
+void Simulation::on_applied(PeerId id, const Txn& txn, const Outcome* outcome,
+                            std::uint64_t digest) {
+    mix(10, txn.zxid.value, digest);
+    if (is_traced()) {
+        trace('n', id, {}, "applies " + std::to_string(txn.zxid.epoch()) + "." +
+                               std::to_string(txn.zxid.counter()));
+    }
+    if (observer_ != nullptr) observer_->on_applied(id, txn, outcome, digest);
+}
+
+void Simulation::on_installed(PeerId id, Zxid zxid, std::uint64_t digest) {
+    mix(11, zxid.value, digest);
+    if (is_traced()) trace('n', id, {}, "installs a snapshot");
+    if (observer_ != nullptr) observer_->on_installed(id, zxid, digest);
+}
+
+void Simulation::note(BytesView text) {
+    if (is_traced()) trace('n', {}, {}, text);
+}
+
+void Simulation::trace(char kind, PeerId from, PeerId to, BytesView text) {
+    COORD_ASSERT(is_traced());
+    if (lines_.size() == options_.trace_lines) lines_.pop();
+    Line& line = lines_.push();
+    line.at = now_;
+    line.kind = kind;
+    line.from = from.value, line.to = to.value;
+    line.text.assign(text.data(), text.size());
+}
+
+void Simulation::trace_message(bool lost, PeerId from, PeerId to, BytesView bytes) {
+    Message message;
+    Bytes text = "damaged";
+    char kind = lost ? 'x' : 'm';
+    if (decode_message(bytes, message) == Errc::ok) {
+        text = name(message.type);
+        if (message.epoch != 0) text += " e" + std::to_string(message.epoch);
+        if (message.zxid != Zxid{}) {
+            text += " " + std::to_string(message.zxid.epoch()) + "." +
+                    std::to_string(message.zxid.counter());
+        }
+        const bool beat = message.type == MessageType::ping || message.type == MessageType::pong;
+        if (beat && !lost) kind = 'h';
+    }
+    trace(kind, from, to, text);
+}
+
+Bytes Simulation::trace_text() const {
+    Bytes out;
+    for (std::size_t i = 0; i < lines_.size(); i++) {
+        const Line& line = lines_[i];
+        char head[64];
+        std::snprintf(head, sizeof head, "%6lld.%06lld  ",
+                      static_cast<long long>(line.at.ns / 1000000000),
+                      static_cast<long long>(line.at.ns / 1000 % 1000000));
+        out += head;
+        out += line.from == 0 ? "-" : std::to_string(line.from);
+        if (line.to != 0) out += (line.kind == 'x' ? " -x " : " -> ") + std::to_string(line.to);
+        out += "  " + line.text + "\n";
+    }
+    return out;
+}
+
+Bytes Simulation::trace_mermaid() const {
+    Bytes out = "sequenceDiagram\n";
+    for (std::uint32_t i = 1; i <= size(); i++) {
+        out += "    participant R" + std::to_string(i) + "\n";
+    }
+    for (std::size_t i = 0; i < lines_.size(); i++) {
+        const Line& line = lines_[i];
+        if (line.kind == 'h') continue;
+        const Bytes from = std::to_string((std::max)(line.from, 1u));
+        if (line.to != 0) {
+            out += "    R" + from + (line.kind == 'x' ? "-xR" : "->>R") + std::to_string(line.to);
+        } else {
+            out += "    Note over R" + from;
+            if (line.from == 0 && size() > 1) out += ",R" + std::to_string(size());
+        }
+        out += ": " + line.text + "\n";
+    }
+    return out;
+}
+
+}  // inline namespace COORD_ABI
+}  // namespace coord
+
+#endif  // COORD_IMPLEMENTATION

@@ -1,0 +1,231 @@
+// What the examples with several processes share: a parent that forks replicas, one a process,
+// talks to each of them in lines of text over a socket pair, and leaves none behind; and the
+// child's side, which runs a replica over TCP and does what the lines say.
+#pragma once
+
+#include "tcp_transport.hpp"
+
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include <signal.h>
+#include <sys/wait.h>
+
+// One end of a socket pair, read in lines.
+class LineSocket {
+public:
+    explicit LineSocket(int fd = -1) : fd_(fd) {}
+    int fd() const { return fd_; }
+    bool has_ended() const { return ended_; }
+    void shut() {
+        if (fd_ >= 0) ::close(fd_);
+        fd_ = -1, ended_ = true;
+    }
+    // Blocks while the other side is slow to read; it is never slow for long.
+    void write(const std::string& text) {
+        const std::string line = text + "\n";
+        for (std::size_t done = 0; fd_ >= 0 && done < line.size();) {
+            ssize_t size = ::send(fd_, line.data() + done, line.size() - done, MSG_NOSIGNAL);
+            if (size < 0 && errno != EINTR) return;  // whoever reads will see the end, too
+            if (size > 0) done += static_cast<std::size_t>(size);
+        }
+    }
+    bool read(std::string& line) {  // RETURNS false when there is no whole line now
+        for (;;) {
+            const std::size_t end = buffer_.find('\n');
+            if (end != std::string::npos) {
+                line = buffer_.substr(0, end);
+                buffer_.erase(0, end + 1);
+                return true;
+            }
+            char chunk[4096];
+            ssize_t size = fd_ < 0 ? 0 : ::recv(fd_, chunk, sizeof chunk, MSG_DONTWAIT);
+            if (size < 0 && errno == EINTR) continue;
+            if (size < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return false;
+            if (size <= 0) return ended_ = true, false;
+            buffer_.append(chunk, static_cast<std::size_t>(size));
+        }
+    }
+
+private:
+    int fd_;
+    bool ended_ = false;
+    std::string buffer_;
+};
+
+// What a child is given: who it is, and where everybody listens.
+struct Seat {
+    coord::PeerId id;
+    std::uint64_t ensemble = 0;
+    int listener = -1;
+    int control = -1;                  // its end of the socket pair
+    std::vector<std::uint16_t> ports;  // of replica 1, 2, 3
+};
+
+// A child's whole world: one replica, its storage, its sockets.
+class Member {
+public:
+    explicit Member(const Seat& seat)
+        : control_(seat.control), transport_(seat.id), replica_(options(seat), storage_, transport_) {
+        transport_.listen_on(seat.listener);
+        for (std::size_t i = 0; i < seat.ports.size(); i++) {
+            const coord::PeerId peer{static_cast<std::uint32_t>(i + 1)};
+            if (peer != seat.id) transport_.add_peer(peer, "127.0.0.1", seat.ports[i]);
+        }
+    }
+    coord::Replica& replica() { return replica_; }
+    void say(const std::string& line) { control_.write(line); }
+    // The event loop, until the parent says "quit" or is no more.
+    void run(const std::function<void(const std::string&)>& on_line) {
+        std::string line;
+        bool quitting = false;
+        while (!quitting && !control_.has_ended()) {
+            if (!transport_.run_once(replica_, coord::seconds(1), control_.fd())) continue;
+            while (!quitting && control_.read(line)) {
+                quitting = line == "quit";
+                if (!quitting) on_line(line);
+            }
+        }
+    }
+
+private:
+    static coord::ReplicaOptions options(const Seat& seat) {
+        coord::ReplicaOptions options;
+        options.id = seat.id;
+        options.voters.clear();
+        for (std::size_t i = 0; i < seat.ports.size(); i++) {
+            options.voters.push_back(coord::PeerId{static_cast<std::uint32_t>(i + 1)});
+        }
+        options.ensemble = seat.ensemble;  // another run on this machine is another ensemble
+        options.entropy = static_cast<std::uint64_t>(monotonic_now().ns) ^
+                          static_cast<std::uint64_t>(getpid()) << 40;
+        return options;
+    }
+
+    LineSocket control_;
+    coord::MemoryStorage storage_;
+    TcpTransport transport_;
+    coord::Replica replica_;
+};
+
+// The parent's side. Children are numbered as the replicas are: 1, 2, 3.
+class Processes {
+public:
+    struct Line {
+        int from = 0;
+        std::string text;
+    };
+
+    // Forks count children, each of which runs `run` and exits. The whole example is over after
+    // seconds_max, come what may. RETURNS "", or what is wrong.
+    std::string start(int count, unsigned int seconds_max, void (*run)(const Seat&)) {
+        std::fflush(nullptr);
+        alarm_in(seconds_max);
+        std::vector<Seat> seats(static_cast<std::size_t>(count));
+        std::vector<std::uint16_t> ports;
+        for (std::size_t i = 0; i < seats.size(); i++) {
+            TcpTransport opener{coord::PeerId{static_cast<std::uint32_t>(i + 1)}};
+            const std::string error = opener.listen("127.0.0.1", 0);  // any free port
+            int pair[2] = {-1, -1};
+            if (!error.empty()) return error;
+            if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) != 0) return "no socket pair";
+            ports.push_back(opener.port());
+            seats[i].id = coord::PeerId{static_cast<std::uint32_t>(i + 1)};
+            seats[i].listener = opener.release_listener();
+            seats[i].control = pair[1];
+            children_.emplace_back();
+            children_.back().control = LineSocket{pair[0]};
+        }
+        const auto ensemble = static_cast<std::uint64_t>(monotonic_now().ns);
+        for (Seat& seat : seats) seat.ports = ports, seat.ensemble = ensemble;
+        for (std::size_t i = 0; i < seats.size(); i++) {
+            children_[i].pid = fork();
+            if (children_[i].pid < 0) return "no process";
+            if (children_[i].pid == 0) be_child(seats, i, seconds_max, run);
+        }
+        for (Seat& seat : seats) ::close(seat.listener), ::close(seat.control);
+        return "";
+    }
+    ~Processes() {
+        for (Child& child : children_) {
+            child.control.shut();
+            if (child.pid > 0) ::kill(child.pid, SIGKILL), ::waitpid(child.pid, nullptr, 0);
+        }
+    }
+
+    bool is_alive(int id) const { return child(id).pid > 0; }
+    void signal(int id, int number) {
+        if (is_alive(id)) ::kill(child(id).pid, number);
+    }
+    void kill_hard(int id) {  // kill -9: it gets no chance to say goodbye
+        signal(id, SIGKILL);
+        ::waitpid(child(id).pid, nullptr, 0);
+        child(id).pid = -1;
+        child(id).control.shut();
+    }
+    void tell(int id, const std::string& line) { child(id).control.write(line); }
+    // The next line of any child, waited for until `until`. RETURNS false when none came.
+    bool hear(Line& line, coord::Time until) {
+        for (;;) {
+            std::vector<pollfd> polled;
+            for (std::size_t turn = 0; turn < children_.size(); turn++) {
+                next_ = (next_ + 1) % children_.size();  // each in its turn
+                LineSocket& control = children_[next_].control;
+                line.from = static_cast<int>(next_ + 1);
+                if (control.read(line.text)) return true;
+                polled.push_back({control.has_ended() ? -1 : control.fd(), POLLIN, 0});
+            }
+            const coord::Duration left = until - monotonic_now();
+            if (left <= coord::Duration{}) return false;
+            ::poll(polled.data(), static_cast<nfds_t>(polled.size()),
+                   static_cast<int>((left.ns + 999999) / 1000000));
+        }
+    }
+    // Asks those that are left to go. RETURNS whether each went well.
+    bool quit() {
+        bool all_well = true;
+        for (Child& child : children_) child.control.write("quit");
+        for (Child& child : children_) {
+            if (child.pid <= 0) continue;
+            int outcome = 0;
+            ::waitpid(child.pid, &outcome, 0);
+            all_well = all_well && WIFEXITED(outcome) && WEXITSTATUS(outcome) == 0;
+            child.pid = -1;
+        }
+        return all_well;
+    }
+
+private:
+    struct Child {
+        pid_t pid = -1;
+        LineSocket control;
+    };
+    Child& child(int id) { return children_[static_cast<std::size_t>(id - 1)]; }
+    const Child& child(int id) const { return children_[static_cast<std::size_t>(id - 1)]; }
+
+    static void alarm_in(unsigned int time) {
+        ::signal(SIGALRM, [](int) {
+            static const char message[] = "FAILED: out of time\n";
+            if (::write(2, message, sizeof message - 1) < 0) _exit(2);
+            _exit(1);  // the children see the socket pair's end, and go, too
+        });
+        alarm(time);
+    }
+    // Closes what belongs to the others: else a dead one's sockets would live on in its siblings.
+    [[noreturn]] void be_child(std::vector<Seat>& seats, std::size_t self, unsigned int seconds_max,
+                               void (*run)(const Seat&)) {
+        alarm_in(seconds_max);
+        for (std::size_t i = 0; i < seats.size(); i++) {
+            children_[i].control.shut();
+            if (i != self) ::close(seats[i].listener), ::close(seats[i].control);
+        }
+        run(seats[self]);
+        _exit(0);
+    }
+
+    std::vector<Child> children_;
+    std::size_t next_ = 0;
+};

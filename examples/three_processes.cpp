@@ -1,0 +1,350 @@
+// Three processes, each with a replica, over TCP on the loopback: an ensemble forms, nodes are
+// created and watched, and the process of the leader is killed in the middle of many writes.
+// Nothing that was acknowledged is lost, and the survivors agree to the last bit.
+//
+//     g++ -std=c++17 -O1 -I. examples/three_processes.cpp -o three_processes && ./three_processes
+#define COORD_IMPLEMENTATION
+#include "coord.hpp"
+
+#include "support/processes.hpp"
+
+#include <cinttypes>
+#include <cstdarg>
+#include <map>
+#include <set>
+#include <sstream>
+
+// ------------------------------------------------------------------------------------------------
+// A child: a replica, one session, and a line for everything that it is asked to do:
+//     TAG create PATH DATA MODE | TAG get PATH | TAG watch PATH | TAG set PATH DATA
+//     TAG ls PATH | TAG sync | TAG status
+// It answers TAG ok TEXT or TAG ERROR, and says "event TYPE PATH" when a watch fires.
+
+static const char* const mode_names[] = {"persistent", "ephemeral", "persistent_sequential",
+                                         "ephemeral_sequential"};
+
+static std::string status_line(const coord::ReplicaStatus& status) {
+    char text[160];
+    std::snprintf(text, sizeof text, "%s leader %" PRIu32 " epoch %" PRIu32
+                  " zxid %" PRIx64 " digest %016" PRIx64, coord::name(status.role),
+                  status.leader.value, status.epoch, status.applied.value, status.digest);
+    return text;
+}
+
+static void execute(Member& member, const coord::Session& session, const std::string& line) {
+    std::istringstream words(line);
+    std::string tag, verb, path, data, mode;
+    words >> tag >> verb >> path >> data >> mode;
+    auto answer = [&member, tag](coord::Errc error, const std::string& text) {
+        member.say(tag + " " + coord::name(error) + " " + text);
+    };
+    if (verb == "create") {
+        int number = 0;
+        while (number < 3 && mode != mode_names[number]) number += 1;
+        session.create(path, data, static_cast<coord::CreateMode>(number), [answer](auto created) {
+            answer(created.error(), created ? created->path : "");
+        });
+    } else if (verb == "set") {
+        session.set(path, data, [answer](auto stat) {
+            answer(stat.error(), stat ? "version " + std::to_string(stat->version) : "");
+        });
+    } else if (verb == "get") {
+        session.get(path, [answer](auto node) { answer(node.error(), node ? node->bytes : ""); });
+    } else if (verb == "watch") {
+        auto on_event = [&member](const coord::WatchEvent& event) {
+            const bool is_gone = event.type == coord::EventType::deleted;
+            member.say((is_gone ? "event deleted " : "event changed ") + event.path);
+        };
+        session.exists(path, on_event, [answer](auto stat) {
+            const bool is_absent = stat.error() == coord::Errc::no_node;
+            answer(is_absent ? coord::Errc::ok : stat.error(), is_absent ? "absent" : "watching");
+        });
+    } else if (verb == "ls") {
+        session.children(path, [answer](auto children) {
+            std::string names;
+            for (std::size_t i = 0; children && i < children->names.size(); i++) {
+                names += (i == 0 ? "" : " ") + children->names[i];
+            }
+            answer(children.error(), names);
+        });
+    } else if (verb == "sync") {
+        session.sync([answer](auto done) { answer(done.error(), ""); });
+    } else {
+        answer(coord::Errc::ok, status_line(member.replica().status()));
+    }
+}
+
+static void run_replica(const Seat& seat) {
+    Member member{seat};
+    std::optional<coord::Session> session;
+    coord::SessionOptions options;
+    options.timeout = coord::seconds(2);
+    coord::Session::open(member.replica(), options, [&](coord::Result<coord::Session> opened) {
+        if (opened) session = *opened;
+        member.say(std::string("session ") + coord::name(opened.error()));
+    });
+    member.run([&](const std::string& line) { if (session) execute(member, *session, line); });
+}
+
+// ------------------------------------------------------------------------------------------------
+// The parent: asks, prints, and compares.
+
+class Story {
+public:
+    int run();
+
+private:
+    void ensemble_forms();
+    void nodes_and_modes();
+    void a_watch_fires();
+    void leader_dies_among_writes();
+    void nothing_is_lost();
+    void ephemerals_go();
+    void survivors_agree();
+
+    void say(const char* format, ...) __attribute__((format(printf, 2, 3)));
+    void fail(const std::string& why);
+    bool hear(Processes::Line& line, coord::Duration patience);
+    std::string ask(int id, const std::string& command);   // prints neither
+    std::string show(int id, const std::string& command);  // prints both
+    void await_event(int id, const std::string& event, coord::Duration patience);
+    void write_one(int id);
+    void take_write(const Processes::Line& line);
+    void kill_the_leader();
+    int other_than(int id) const { return id % 3 + 1; }
+
+    static constexpr int writes_total = 1500;
+    static constexpr int writes_before_the_kill = 500;
+    static constexpr int window = 16;  // in flight at each replica
+
+    Processes processes_;
+    coord::Time started_at_ = monotonic_now();
+    bool failed_ = false;
+    int tag_ = 0;
+    int leader_ = 0;
+    int dead_ = 0;
+    coord::Time killed_at_;
+    std::vector<std::string> events_;          // "2 event changed /javaer"
+    int written_ = 0;                          // so many were asked for
+    int first_after_kill_ = 0;
+    coord::Time first_acknowledged_at_;        // of those asked for after the kill
+    std::map<int, std::set<std::string>> in_flight_;
+    std::set<std::string> acknowledged_;
+    std::set<std::string> died_with_caller_;
+};
+
+int Story::run() {
+    const std::string error = processes_.start(3, 60, run_replica);
+    if (!error.empty()) fail(error);
+    void (Story::*const chapters[])() = {
+        &Story::ensemble_forms, &Story::nodes_and_modes, &Story::a_watch_fires,
+        &Story::leader_dies_among_writes, &Story::nothing_is_lost, &Story::ephemerals_go,
+        &Story::survivors_agree};
+    for (auto chapter : chapters) {
+        if (!failed_) (this->*chapter)();
+    }
+    if (!failed_ && !processes_.quit()) fail("a process did not end well");
+    if (!failed_) say("all is well");
+    return failed_ ? 1 : 0;
+}
+
+void Story::ensemble_forms() {
+    Processes::Line line;
+    for (int open = 0; open < 3; open++) {
+        if (!hear(line, coord::seconds(10))) return fail("no ensemble");
+        if (line.text.compare(0, 10, "session ok") != 0) return fail(line.text);
+    }
+    for (int id = 1; id <= 3; id++) {
+        if (ask(id, "status").compare(0, 7, "LEADING") == 0) leader_ = id;
+    }
+    if (leader_ == 0) return fail("nobody leads");
+    say("three processes, one ensemble: replica %d leads, and each has a session", leader_);
+}
+
+void Story::nodes_and_modes() {
+    show(1, "create /javaer www.javaer.com.cn persistent");
+    show(2, "sync");  // replica 2 reads its own memory: bring it up to what replica 1 has done
+    show(2, "ls /");
+    show(3, "sync");
+    show(3, "get /javaer");
+    show(1, "create /modes - persistent");
+    for (const char* mode : mode_names) {
+        show(leader_, std::string("create /modes/") + mode[0] + "- x " + mode);
+    }
+}
+
+void Story::a_watch_fires() {
+    show(2, "watch /javaer");
+    show(3, "set /javaer another.value");
+    await_event(2, "event changed /javaer", coord::seconds(5));
+    show(2, "get /javaer");
+}
+
+void Story::leader_dies_among_writes() {
+    show(1, "create /writes - persistent");
+    say("%d writes through all three, %d in flight at each ...", writes_total, window);
+    const coord::Time deadline = monotonic_now() + coord::seconds(30);
+    Processes::Line line;
+    while (!failed_ && written_ < writes_total + window) {
+        for (int id = 1; id <= 3 && written_ < writes_total; id++) {
+            const bool is_free = in_flight_[id].size() < static_cast<std::size_t>(window);
+            if (processes_.is_alive(id) && is_free) write_one(id);
+        }
+        const std::size_t pending = in_flight_[1].size() + in_flight_[2].size() +
+                                    in_flight_[3].size();
+        if (written_ >= writes_total && pending == 0) break;
+        if (!hear(line, deadline - monotonic_now())) return fail("writes do not go on");
+        take_write(line);
+        if (dead_ == 0 && acknowledged_.size() >= writes_before_the_kill) kill_the_leader();
+    }
+    if (failed_) return;
+    for (int id = 1; id <= 3; id++) {
+        if (id != dead_ && ask(id, "status").compare(0, 7, "LEADING") == 0) leader_ = id;
+    }
+    say("replica %d leads now", leader_);
+    say("failover %.1f ms: from the kill to the first acknowledged write asked for after it",
+        static_cast<double>((first_acknowledged_at_ - killed_at_).ns) / 1e6);
+    say("%zu writes acknowledged; %zu were in flight in the process that died",
+        acknowledged_.size(), died_with_caller_.size());
+}
+
+void Story::write_one(int id) {
+    const std::string name = "w" + std::to_string(written_++);
+    in_flight_[id].insert(name);
+    processes_.tell(id, name + " create /writes/" + name + " value persistent");
+}
+
+// An answer to a write. Every error is one: a write done twice would be node_exists.
+void Story::take_write(const Processes::Line& line) {
+    std::istringstream words(line.text);
+    std::string name, result;
+    words >> name >> result;
+    if (in_flight_[line.from].erase(name) == 0) return;
+    if (result != "ok") return fail(line.text);
+    acknowledged_.insert(name);
+    const bool is_after = dead_ != 0 && std::atoi(name.c_str() + 1) >= first_after_kill_;
+    if (is_after && first_acknowledged_at_ == coord::Time{}) {
+        first_acknowledged_at_ = monotonic_now();
+    }
+}
+
+void Story::kill_the_leader() {
+    dead_ = leader_;
+    killed_at_ = monotonic_now();
+    processes_.kill_hard(dead_);
+    say("kill -9 of replica %d, the leader, after %zu acknowledged writes", dead_,
+        acknowledged_.size());
+    died_with_caller_.swap(in_flight_[dead_]);
+    first_after_kill_ = written_;
+    for (int id = 1; id <= 3; id++) {
+        if (id != dead_) write_one(id);  // one more each, so that there is one asked for after it
+    }
+}
+
+void Story::nothing_is_lost() {
+    std::string lists[2];
+    for (int i = 0, id = other_than(dead_); i < 2; i++, id = other_than(id)) {
+        if (ask(id, "sync") != "") return fail("no sync");
+        lists[i] = ask(id, "ls /writes");
+        std::istringstream words(lists[i]);
+        std::set<std::string> present;
+        for (std::string name; words >> name;) present.insert(name);
+        std::size_t lost = 0;
+        std::size_t unasked = 0;
+        for (const std::string& name : acknowledged_) lost += present.count(name) == 0;
+        for (const std::string& name : present) {
+            unasked += acknowledged_.count(name) == 0 && died_with_caller_.count(name) == 0;
+        }
+        say("replica %d: %zu writes, %zu acknowledged ones missing", id, present.size(), lost);
+        if (lost != 0 || unasked != 0) return fail("acknowledged and present writes differ");
+    }
+    if (lists[0] != lists[1]) fail("the survivors have different nodes");
+}
+
+// The session of the dead process expires, and its ephemeral nodes go.
+void Story::ephemerals_go() {
+    const int id = other_than(dead_);
+    show(id, "ls /modes");
+    if (show(id, "watch /modes/e-") == "watching") {
+        await_event(id, "event deleted /modes/e-", coord::seconds(10));
+    }
+    if (show(id, "ls /modes") != "p- p-0000000002") fail("not the two persistent ones");
+}
+
+void Story::survivors_agree() {
+    const int one = other_than(dead_);
+    const int other = other_than(one);
+    auto from_zxid = [](const std::string& status) { return status.substr(status.find("zxid")); };
+    for (int tries = 0; tries < 100; tries++) {
+        ask(one, "sync"), ask(other, "sync");
+        const std::string a = ask(one, "status");
+        const std::string b = ask(other, "status");
+        if (failed_) return;
+        const std::string zxid = from_zxid(a).substr(0, from_zxid(a).find(" digest"));
+        if (from_zxid(b).compare(0, zxid.size(), zxid) != 0) continue;  // one is a little ahead
+        say("replica %d: %s", one, a.c_str());
+        say("replica %d: %s", other, b.c_str());
+        if (from_zxid(a) != from_zxid(b)) fail("different digests at the same zxid");
+        return;
+    }
+    fail("the survivors do not come to the same zxid");
+}
+
+// ------------------------------------------------------------------------------------------------
+
+void Story::say(const char* format, ...) {
+    std::printf("%7.1f ms  ", static_cast<double>((monotonic_now() - started_at_).ns) / 1e6);
+    va_list arguments;
+    va_start(arguments, format);
+    std::vprintf(format, arguments);
+    va_end(arguments);
+    std::printf("\n");
+    std::fflush(stdout);
+}
+
+void Story::fail(const std::string& why) {
+    say("FAILED: %s", why.c_str());
+    failed_ = true;
+}
+
+bool Story::hear(Processes::Line& line, coord::Duration patience) {
+    if (!processes_.hear(line, monotonic_now() + patience)) return false;
+    if (line.text.compare(0, 6, "event ") == 0) {
+        events_.push_back(std::to_string(line.from) + " " + line.text);
+    }
+    return true;
+}
+
+std::string Story::ask(int id, const std::string& command) {
+    if (failed_) return "";
+    const std::string tag = "t" + std::to_string(++tag_);
+    processes_.tell(id, tag + " " + command);
+    Processes::Line line;
+    while (hear(line, coord::seconds(10))) {
+        if (line.from != id || line.text.compare(0, tag.size() + 1, tag + " ") != 0) continue;
+        const std::string result = line.text.substr(tag.size() + 1);
+        if (result.compare(0, 3, "ok ") == 0) return result.substr(3);
+        fail(command + ": " + result);
+        return result;
+    }
+    fail(command + ": no answer");
+    return "";
+}
+
+std::string Story::show(int id, const std::string& command) {
+    const std::string answer = ask(id, command);
+    say("  replica %d: %-46s %s", id, command.c_str(), answer.empty() ? "ok" : answer.c_str());
+    return answer;
+}
+
+void Story::await_event(int id, const std::string& event, coord::Duration patience) {
+    const std::string wanted = std::to_string(id) + " " + event;
+    const coord::Time deadline = monotonic_now() + patience;
+    Processes::Line line;
+    while (std::find(events_.begin(), events_.end(), wanted) == events_.end()) {
+        if (!hear(line, deadline - monotonic_now())) return fail("no " + wanted);
+    }
+    say("  replica %d: %s", id, event.c_str());
+}
+
+int main() { return Story{}.run(); }

@@ -1,0 +1,2 @@
+#define COORD_IMPLEMENTATION
+#include "coord.hpp"

@@ -1,0 +1,906 @@
+// What a run of an ensemble must have in common with a history that ZooKeeper could have: a plain
+// model of the state, and a checker that is told of everything that replicas apply and clients see.
+// All checks are linear in the history, but for the looking up of a path or a zxid.
+//
+//   P1  writes are linearizable: one log, each answer is the model's, in real-time order
+//   P2  nothing acknowledged or observed is lost
+//   P3  no phantom: each entry is a request that was made, as it was made
+//   P4  a session's reads equal the state at their zxid, which never falls within the session
+//   P5  a session's answers come in the order of its calls
+//   P6  what is read after a sync is no older than the call of the sync
+//   P7  a watch event comes before any answer that shows the change; P8 it is the first change
+//   P9  an ephemeral node is there exactly while its session is
+//   P10 a session does not expire while it is certainly alive, nor before its timeout
+//   P11 fencing tokens rise; a holder's certain time ends before the next grant
+//   P12 at most one leader for an epoch, who has everything committed; epochs never fall
+//   P13 all replicas apply the same entries and have the same digest at the same zxid
+//   P14 the same after a restart
+//   P15 each request is executed once and answered once
+#pragma once
+
+#include "coord.hpp"
+
+#include <algorithm>
+#include <cstdio>
+#include <set>
+
+namespace sim {
+
+using coord::Bytes;
+using coord::BytesView;
+using coord::Errc;
+using coord::EventType;
+using coord::OpCode;
+using coord::SessionId;
+using coord::Stat;
+using coord::Time;
+using coord::Txn;
+using coord::WatchKind;
+using coord::Zxid;
+
+inline Bytes show(Zxid zxid) {
+    return std::to_string(zxid.epoch()) + "." + std::to_string(zxid.counter());
+}
+
+inline bool same(const Stat& a, const Stat& b) {
+    return a.czxid == b.czxid && a.mzxid == b.mzxid && a.ctime_ms == b.ctime_ms &&
+           a.mtime_ms == b.mtime_ms && a.version == b.version && a.cversion == b.cversion &&
+           a.aversion == b.aversion && a.ephemeral_owner == b.ephemeral_owner &&
+           a.data_length == b.data_length && a.num_children == b.num_children &&
+           a.pzxid == b.pzxid;
+}
+
+inline Bytes show(const Stat& s) {
+    return "{c " + show(s.czxid) + " m " + show(s.mzxid) + " p " + show(s.pzxid) + " ctime " +
+           std::to_string(s.ctime_ms) + " mtime " + std::to_string(s.mtime_ms) + " v" +
+           std::to_string(s.version) + " cv" + std::to_string(s.cversion) + " owner " +
+           std::to_string(s.ephemeral_owner.value) + " length " + std::to_string(s.data_length) +
+           " children " + std::to_string(s.num_children) + "}";
+}
+
+// What a request comes to. A void one was executed before.
+struct Answer {
+    Zxid zxid;
+    OpCode op = OpCode::create;
+    Errc error = Errc::ok;
+    Bytes path;
+    Stat stat;
+    SessionId session;
+    bool is_void = false;
+};
+
+// A body of a transaction, read apart from the engine's own reading.
+struct Fields {
+    Bytes path;
+    Bytes data;
+    std::int32_t number = 0;  // mode or version
+    std::uint64_t nonce = 0;
+    std::uint32_t timeout_ms = 0;
+    bool expired = false;
+};
+
+inline Fields fields_of(const Txn& txn) {
+    Fields fields;
+    coord::Reader in(txn.body);
+    if (txn.op == OpCode::open_session) {
+        fields.nonce = in.u64(), fields.timeout_ms = in.u32();
+    } else if (txn.op == OpCode::close_session) {
+        fields.expired = in.u8() == 1;
+    } else {
+        fields.path = Bytes(in.bytes(SIZE_MAX));
+        if (txn.op != OpCode::remove) fields.data = Bytes(in.bytes(SIZE_MAX));
+        fields.number = in.i32();
+    }
+    return fields;
+}
+
+// The state and all that it ever was, in ordered maps, written for being plain.
+class Model {
+public:
+    struct Version {
+        Zxid zxid;
+        bool present = false;
+        Stat stat;
+        Bytes data;
+    };
+    struct Change {
+        Zxid zxid;
+        EventType type = EventType::none;
+    };
+    struct SessionState {
+        bool open = false;
+        std::uint64_t nonce = 0;
+        std::uint32_t timeout_ms = 0;
+        std::uint64_t cxid = 0;
+        std::set<Bytes> ephemerals;
+        std::vector<Answer> answers;  // of cxid 1, 2, 3 ...
+        Zxid closed_at;
+        Time opened_applied;
+    };
+
+    Model() {
+        const coord::Tree fresh;
+        fresh.visit([this](const coord::NodeView& node) {
+            Node& own = nodes_[Bytes(node.path)];
+            own.stat = node.stat;
+            own.creations = (node.stat.cversion + node.stat.num_children) / 2;
+            if (node.path != "/") {
+                nodes_[Bytes(coord::parent_path(node.path))].children.insert(
+                    Bytes(coord::node_name(node.path)));
+            }
+            remember(Bytes(node.path), Zxid{});
+        });
+    }
+
+    Zxid frontier() const { return frontier_; }
+    const std::map<SessionId, SessionState>& sessions() const { return sessions_; }
+    std::size_t size() const { return nodes_.size(); }
+
+    Answer apply(const Txn& txn) {
+        frontier_ = txn.zxid;
+        const Fields fields = fields_of(txn);
+        Answer answer;
+        answer.zxid = txn.zxid, answer.op = txn.op, answer.session = txn.session;
+        if (txn.op == OpCode::open_session) return open(txn, fields, answer);
+        const auto found = sessions_.find(txn.session);
+        if (found == sessions_.end() || !found->second.open) {
+            answer.error = Errc::session_expired;
+            return answer;
+        }
+        SessionState& session = found->second;
+        const bool by_leader = txn.op == OpCode::close_session && txn.cxid == 0;
+        answer.is_void = !by_leader && txn.cxid != session.cxid + 1;
+        if (answer.is_void) return answer;
+        if (!by_leader) session.cxid = txn.cxid;
+        if (txn.op == OpCode::create) create(txn, fields, session, answer);
+        if (txn.op == OpCode::remove) answer.error = remove(txn.zxid, fields.path, fields.number);
+        if (txn.op == OpCode::set) set(txn, fields, answer);
+        if (txn.op == OpCode::close_session) close(txn, session);
+        if (!by_leader) session.answers.push_back(answer);
+        return answer;
+    }
+
+    // The node at that point of the log; null: there never was one.
+    const Version* at(const Bytes& path, Zxid zxid) const {
+        const auto found = versions_.find(path);
+        if (found == versions_.end()) return nullptr;
+        const Version* newest = nullptr;
+        const std::vector<Version>& all = found->second;
+        const auto after = std::upper_bound(all.begin(), all.end(), zxid,
+                                            [](Zxid z, const Version& v) { return z < v.zxid; });
+        if (after != all.begin()) newest = &*(after - 1);
+        return newest;
+    }
+
+    const std::vector<Version>* versions(const Bytes& path) const {
+        const auto found = versions_.find(path);
+        return found == versions_.end() ? nullptr : &found->second;
+    }
+
+    std::vector<Bytes> children_at(const Bytes& path, Zxid zxid) const {
+        std::set<Bytes> names;
+        const auto found = child_log_.find(path);
+        if (found != child_log_.end()) {
+            for (const ChildChange& each : found->second) {
+                if (each.zxid > zxid) break;
+                if (each.added) names.insert(each.name);
+                if (!each.added) names.erase(each.name);
+            }
+        }
+        return {names.begin(), names.end()};
+    }
+
+    // The first change after `after` that a watcher of that kind hears of, or null.
+    const Change* first_change(WatchKind kind, const Bytes& path, Zxid after) const {
+        const auto found = changes_.find({kind, path});
+        if (found == changes_.end()) return nullptr;
+        const std::vector<Change>& all = found->second;
+        const auto first = std::upper_bound(all.begin(), all.end(), after,
+                                            [](Zxid z, const Change& c) { return z < c.zxid; });
+        return first == all.end() ? nullptr : &*first;
+    }
+
+private:
+    struct Node {
+        Stat stat;
+        Bytes data;
+        std::int64_t creations = 0;
+        std::set<Bytes> children;
+    };
+    struct ChildChange {
+        Zxid zxid;
+        Bytes name;
+        bool added = false;
+    };
+
+    Answer& open(const Txn& txn, const Fields& fields, Answer& answer) {
+        const auto known = nonces_.find(fields.nonce);
+        if (known != nonces_.end()) {
+            answer.session = known->second;
+            return answer;
+        }
+        answer.session = SessionId{txn.zxid.value};
+        SessionState& session = sessions_[answer.session];
+        session.open = true;
+        session.nonce = fields.nonce, session.timeout_ms = fields.timeout_ms;
+        nonces_[fields.nonce] = answer.session;
+        return answer;
+    }
+
+    void close(const Txn& txn, SessionState& session) {
+        const std::set<Bytes> ephemerals = session.ephemerals;
+        for (const Bytes& path : ephemerals) (void)remove(txn.zxid, path, coord::any_version);
+        session.open = false;
+        session.closed_at = txn.zxid;
+        nonces_.erase(session.nonce);
+    }
+
+    void create(const Txn& txn, const Fields& fields, SessionState& session, Answer& answer) {
+        const auto mode = static_cast<coord::CreateMode>(fields.number);
+        const Bytes up(coord::parent_path(fields.path));
+        const auto parent = nodes_.find(up);
+        answer.error = Errc::no_node;
+        if (parent == nodes_.end()) return;
+        Bytes path = fields.path;
+        if (coord::is_sequential(mode)) {
+            char digits[32];
+            std::snprintf(digits, sizeof digits, "%010lld",
+                          static_cast<long long>(parent->second.creations));
+            path += digits;
+        }
+        answer.error = Errc::node_exists;
+        if (nodes_.count(path) != 0) return;
+        answer.error = Errc::no_children_for_ephemerals;
+        if (parent->second.stat.ephemeral_owner != SessionId{}) return;
+        answer.error = Errc::ok;
+        Node& node = nodes_[path];
+        node.data = fields.data;
+        node.stat.czxid = node.stat.mzxid = node.stat.pzxid = txn.zxid;
+        node.stat.ctime_ms = node.stat.mtime_ms = txn.time_ms;
+        node.stat.data_length = static_cast<std::int32_t>(fields.data.size());
+        if (coord::is_ephemeral(mode)) {
+            node.stat.ephemeral_owner = txn.session;
+            session.ephemerals.insert(path);
+        }
+        answer.path = path, answer.stat = node.stat;
+        parent->second.creations += 1;
+        changed(path, txn.zxid, EventType::created);
+        child_changed(path, txn.zxid, true);
+    }
+
+    Errc remove(Zxid zxid, const Bytes& path, std::int32_t version) {
+        const auto found = nodes_.find(path);
+        if (found == nodes_.end()) return Errc::no_node;
+        const Stat stat = found->second.stat;
+        if (version != coord::any_version && version != stat.version) return Errc::bad_version;
+        if (!found->second.children.empty()) return Errc::not_empty;
+        nodes_.erase(found);
+        if (stat.ephemeral_owner != SessionId{}) {
+            sessions_[stat.ephemeral_owner].ephemerals.erase(path);
+        }
+        changed(path, zxid, EventType::deleted);
+        changes_[{WatchKind::children, path}].push_back({zxid, EventType::deleted});
+        child_changed(path, zxid, false);
+        return Errc::ok;
+    }
+
+    void set(const Txn& txn, const Fields& fields, Answer& answer) {
+        const auto found = nodes_.find(fields.path);
+        answer.error = Errc::no_node;
+        if (found == nodes_.end()) return;
+        Node& node = found->second;
+        answer.error = Errc::bad_version;
+        if (fields.number != coord::any_version && fields.number != node.stat.version) return;
+        answer.error = Errc::ok;
+        node.data = fields.data;
+        node.stat.mzxid = txn.zxid, node.stat.mtime_ms = txn.time_ms;
+        node.stat.version += 1;
+        node.stat.data_length = static_cast<std::int32_t>(fields.data.size());
+        answer.stat = node.stat;
+        changed(fields.path, txn.zxid, EventType::data_changed);
+    }
+
+    void changed(const Bytes& path, Zxid zxid, EventType type) {
+        changes_[{WatchKind::data, path}].push_back({zxid, type});
+        remember(path, zxid);
+    }
+
+    void child_changed(const Bytes& path, Zxid zxid, bool added) {
+        const Bytes up(coord::parent_path(path));
+        const Bytes own(coord::node_name(path));
+        Node& parent = nodes_[up];
+        if (added) parent.children.insert(own);
+        if (!added) parent.children.erase(own);
+        parent.stat.cversion += 1;
+        parent.stat.pzxid = zxid;
+        parent.stat.num_children = static_cast<std::int32_t>(parent.children.size());
+        child_log_[up].push_back({zxid, own, added});
+        changes_[{WatchKind::children, up}].push_back({zxid, EventType::children_changed});
+        remember(up, zxid);
+    }
+
+    void remember(const Bytes& path, Zxid zxid) {
+        const auto found = nodes_.find(path);
+        Version version;
+        version.zxid = zxid;
+        version.present = found != nodes_.end();
+        if (version.present) version.stat = found->second.stat, version.data = found->second.data;
+        versions_[path].push_back(version);
+    }
+
+    std::map<Bytes, Node> nodes_;
+    std::map<SessionId, SessionState> sessions_;
+    std::map<std::uint64_t, SessionId> nonces_;
+    std::map<Bytes, std::vector<Version>> versions_;
+    std::map<Bytes, std::vector<ChildChange>> child_log_;
+    std::map<std::pair<WatchKind, Bytes>, std::vector<Change>> changes_;
+    Zxid frontier_;
+};
+
+enum class Call : std::uint8_t { create, remove, set, exists, get, children, sync, close };
+
+inline bool is_write(Call call) {
+    return call == Call::create || call == Call::remove || call == Call::set || call == Call::close;
+}
+
+// What a client asked for.
+struct Asked {
+    Call call = Call::get;
+    Bytes path;
+    Bytes data;
+    std::int32_t number = 0;
+    bool watch = false;
+};
+
+// What it was told.
+struct Told {
+    Errc error = Errc::ok;
+    Bytes path;                // create
+    Stat stat;
+    Bytes data;                // get
+    std::vector<Bytes> names;  // children
+    Zxid zxid;                 // get and children
+};
+
+class Checker {
+public:
+    explicit Checker(std::uint32_t drift_permille = 50) : drift_permille_(drift_permille) {}
+
+    bool ok() const { return violations_.empty(); }
+    const std::vector<Bytes>& violations() const { return violations_; }
+    const Model& model() const { return model_; }
+    std::uint64_t writes_acknowledged() const { return writes_acknowledged_; }
+    std::uint64_t reads_compared() const { return reads_compared_; }
+    std::uint64_t expiries() const { return expiries_; }
+    std::uint64_t grants() const { return grants_; }
+    std::uint64_t events() const { return events_; }
+
+    void violate(const char* property, const Bytes& what) {
+        if (violations_.size() < 10) violations_.push_back(Bytes(property) + ": " + what);
+    }
+
+    // ---- The log, as each replica applies it
+
+    void applied(std::uint32_t replica, const Txn& txn, const coord::Outcome* outcome,
+                 std::uint64_t digest, Time now) {
+        follow(replica, txn.zxid);
+        const Entry* known = find(txn.zxid);
+        const std::uint64_t content = content_of(txn);
+        if (known != nullptr) {
+            if (known->content != content) differ("P13", replica, txn.zxid, "another entry");
+            if (known->digest != digest) differ("P13", replica, txn.zxid, "another digest");
+            return;
+        }
+        if (txn.zxid <= model_.frontier()) {
+            return differ("P13", replica, txn.zxid, "an entry that is not in the log");
+        }
+        if (txn.previous != model_.frontier()) {
+            differ("P13", replica, txn.zxid, "an entry that follows " + show(txn.previous) +
+                                                 " and not " + show(model_.frontier()));
+        }
+        extend(txn, outcome, now);
+        log_.push_back({txn.zxid, content, digest});
+    }
+
+    // A snapshot has taken the place of what the replica had applied.
+    void installed(std::uint32_t replica, Zxid zxid, std::uint64_t digest) {
+        state(replica, zxid, digest);
+        follower_of(replica) = zxid;
+    }
+
+    // A replica's memory is gone, or what it says now has to be what it was at that zxid.
+    void restarted(std::uint32_t replica) { follower_of(replica) = no_position; }
+    void state(std::uint32_t replica, Zxid zxid, std::uint64_t digest) {
+        if (zxid == Zxid{}) return;
+        const Entry* known = find(zxid);
+        if (known == nullptr) {
+            return differ("P14", replica, zxid, "a state at a zxid that is not in the log");
+        }
+        if (known->digest != digest) differ("P14", replica, zxid, "another digest");
+    }
+
+    // At the end, when everybody has had time: P2.
+    void caught_up(std::uint32_t replica, Zxid zxid) {
+        if (zxid < model_.frontier()) {
+            differ("P2", replica, zxid, "an end of the log before " + show(model_.frontier()));
+        }
+    }
+
+    // All nodes and sessions of a replica against the model: the newest state alone.
+    void whole_state(std::uint32_t replica, const coord::Machine& machine) {
+        if (machine.applied() != model_.frontier()) return;
+        std::size_t nodes = 0;
+        machine.tree().visit([&](const coord::NodeView& node) {
+            nodes += 1;
+            node_now(replica, Bytes(node.path), node.stat, Bytes(node.data));
+        });
+        if (nodes != model_.size()) differ("P1", replica, machine.applied(), "other nodes");
+        for (const auto& [id, session] : model_.sessions()) {
+            const coord::SessionRecord* own = machine.find_session(id);
+            session_now(replica, id, own != nullptr, own == nullptr ? 0 : own->cxid);
+        }
+    }
+    void node_now(std::uint32_t replica, const Bytes& path, const Stat& stat, const Bytes& data) {
+        const Model::Version* node = model_.at(path, model_.frontier());
+        if (node == nullptr || !node->present || !same(node->stat, stat) || node->data != data) {
+            differ("P1", replica, model_.frontier(), "another node " + path);
+        }
+        const SessionId owner = stat.ephemeral_owner;
+        if (owner == SessionId{}) return;
+        const auto session = model_.sessions().find(owner);
+        if (session == model_.sessions().end() || !session->second.open) {
+            differ("P9", replica, model_.frontier(), "an ephemeral without a session: " + path);
+        }
+    }
+    void session_now(std::uint32_t replica, SessionId id, bool open, std::uint64_t cxid) {
+        const auto own = model_.sessions().find(id);
+        const bool known = own != model_.sessions().end();
+        if ((known && own->second.open) != open) {
+            differ("P9", replica, model_.frontier(), "a session open or not: " + show(Zxid{id.value}));
+        } else if (open && own->second.cxid != cxid) {
+            differ("P15", replica, model_.frontier(), "another cxid");
+        }
+    }
+
+    // ---- Leaders and epochs
+
+    void established(std::uint32_t replica, std::uint64_t start, std::uint32_t epoch, Zxid initial) {
+        const auto [found, is_new] = leaders_.insert({epoch, {replica, start}});
+        if (!is_new && found->second != std::make_pair(replica, start)) {
+            violate("P12", "two leaders of epoch " + std::to_string(epoch) + ": " +
+                               std::to_string(found->second.first) + " and " +
+                               std::to_string(replica));
+        }
+        if (initial < model_.frontier() && model_.frontier().epoch() < epoch) {
+            violate("P12", "the leader of epoch " + std::to_string(epoch) + " starts at " +
+                               show(initial) + " without " + show(model_.frontier()));
+        }
+        newest_epoch_ = (std::max)(newest_epoch_, epoch);
+    }
+    std::size_t elections() const { return leaders_.size(); }
+
+    void epochs(std::uint32_t replica, std::uint32_t accepted, std::uint32_t current) {
+        auto& before = epochs_[replica];
+        if (accepted < before.first || current < before.second || current > accepted) {
+            violate("P12", "the epochs of " + std::to_string(replica) + " go from " +
+                               std::to_string(before.first) + "/" + std::to_string(before.second) +
+                               " to " + std::to_string(accepted) + "/" + std::to_string(current));
+        }
+        before = {accepted, current};
+    }
+
+    // ---- Clients
+
+    // Of a recipe's session the checker does not hear what is asked for.
+    void opened(SessionId id, Time called_at, bool recipe = false) {
+        const auto known = model_.sessions().find(id);
+        if (known == model_.sessions().end()) violate("P1", "a session that is not in the log");
+        if (!clients_.insert({id, {}}).second) violate("P15", "a session that was opened twice");
+        clients_[id].called_at = called_at;
+        clients_[id].seen = Zxid{id.value};
+        clients_[id].recipe = recipe;
+    }
+
+    // RETURNS the number of the request within its session.
+    std::size_t called(SessionId id, const Asked& asked) {
+        Client& client = clients_[id];
+        Op op;
+        op.asked = asked;
+        op.observed_at_call = observed_;
+        op.frontier_at_call = model_.frontier();
+        if (is_write(asked.call)) op.cxid = ++client.writes;
+        if (op.cxid != 0) client.write_ops.push_back(client.ops.size());
+        client.ops.push_back(op);
+        return client.ops.size() - 1;
+    }
+
+    // here: what the client's replica has applied.
+    void answered(SessionId id, std::size_t number, const Told& told, Zxid here) {
+        Client& client = clients_[id];
+        if (number < client.next || number >= client.ops.size() || client.ops[number].answered) {
+            return violate("P15", "a second answer to " + label(id, number));
+        }
+        Op& op = client.ops[number];
+        if (client.dropped) violate("P15", "an answer after the end: " + label(id, number));
+        if (number != client.next) violate("P5", "an answer out of turn: " + label(id, number));
+        op.answered = true;
+        client.next = number + 1;
+        if (told.error == Errc::session_expired) {
+            expect_closed(id, label(id, number));
+        } else if (is_write(op.asked.call)) {
+            judge_write(id, client, op, number, told);
+        } else if (op.asked.call == Call::sync) {
+            judge_sync(id, client, op, number, told, here);
+        } else {
+            judge_read(id, client, op, number, told, here);
+        }
+    }
+
+    void event(SessionId id, std::size_t number, EventType type, const Bytes& path, Zxid zxid) {
+        Client& client = clients_[id];
+        events_ += 1;
+        const auto armed = client.armed.find(number);
+        if (armed == client.armed.end()) {
+            return violate("P8", "an event that nobody waits for: " + label(id, number));
+        }
+        const Watch& watch = armed->second;
+        if (client.dropped) violate("P8", "an event after the end: " + label(id, number));
+        if (path != watch.path) violate("P8", "an event of another path: " + label(id, number));
+        const Model::Change* first = model_.first_change(watch.kind, watch.path, watch.from_max);
+        const Model::Change* least = model_.first_change(watch.kind, watch.path, watch.from_min);
+        const bool exact = first != nullptr && first->zxid == zxid && first->type == type;
+        const bool within = least != nullptr && least->zxid <= zxid && zxid <= watch.from_max;
+        if (!exact && !within) {
+            violate("P8", "an event at " + show(zxid) + " that is not the first change after " +
+                              show(watch.from_max) + ": " + label(id, number));
+        }
+        if (zxid <= client.seen && zxid > watch.from_max) {
+            violate("P7", "an event at " + show(zxid) + " after an answer at " + show(client.seen) +
+                              ": " + label(id, number));
+        }
+        observed_ = (std::max)(observed_, zxid);
+        client.armed.erase(armed);
+    }
+
+    // At rest: every event up to `here` has come, every call has its answer.
+    void settled(SessionId id, Zxid here) {
+        Client& client = clients_[id];
+        if (client.dropped) return;
+        expect_events(id, client, here);
+        if (client.next != client.ops.size()) {
+            violate("P16", "no answer to " + label(id, client.next));
+        }
+    }
+    bool has_all_answers(SessionId id) const {
+        const auto found = clients_.find(id);
+        return found == clients_.end() || found->second.next == found->second.ops.size();
+    }
+    void expired(SessionId id) { expect_closed(id, "the client was told that it expired"); }
+    // Nothing more comes: it is closed, or expired, or its replica is gone.
+    void dropped(SessionId id) { clients_[id].dropped = true, clients_[id].armed.clear(); }
+
+    void alive_until(SessionId id, Time until) {
+        Client& client = clients_[id];
+        client.alive_until = (std::max)(client.alive_until, until);
+        const auto closed = expired_at_.find(id);
+        if (closed != expired_at_.end() && closed->second < until) {
+            violate("P10", "a session is said to live for certain after it expired");
+        }
+    }
+    // From now on no session may expire whose client is connected.
+    void forbid_expiry(bool forbid) { expiry_forbidden_ = forbid; }
+
+    // ---- Locks
+
+    void granted(const Bytes& lock, std::uint64_t holder, std::uint64_t token, Time now) {
+        Lock& state = locks_[lock];
+        grants_ += 1;
+        if (token <= state.token) {
+            violate("P11", "token " + show(Zxid{token}) + " of " + lock + " is granted after " +
+                               show(Zxid{state.token}));
+        }
+        if (state.held && state.until > now) {
+            violate("P11", lock + " is granted while its holder is certain of it for another " +
+                               std::to_string((state.until - now).ns / 1000) + " us");
+        }
+        state.holder = holder, state.token = token, state.held = true, state.until = Time{};
+    }
+    // A holder that has not let go says until when it is certain of the lock.
+    void held_until(const Bytes& lock, std::uint64_t holder, Time until, Time now) {
+        Lock& state = locks_[lock];
+        if (!state.held || state.holder != holder) {
+            if (until > now) violate("P11", "a former holder of " + lock + " is certain of it");
+            return;
+        }
+        state.until = (std::max)(state.until, until);
+    }
+    void let_go(const Bytes& lock, std::uint64_t holder) {
+        Lock& state = locks_[lock];
+        if (state.holder == holder) state.held = false;
+    }
+
+private:
+    static constexpr Zxid no_position{UINT64_MAX};
+
+    struct Entry {
+        Zxid zxid;
+        std::uint64_t content = 0;
+        std::uint64_t digest = 0;
+    };
+    struct Op {
+        Asked asked;
+        std::uint64_t cxid = 0;
+        Zxid observed_at_call;
+        Zxid frontier_at_call;
+        bool answered = false;
+    };
+    struct Watch {
+        WatchKind kind = WatchKind::data;
+        Bytes path;
+        Zxid from_min;  // it was set at a zxid between these
+        Zxid from_max;
+    };
+    struct Client {
+        std::vector<Op> ops;
+        std::vector<std::size_t> write_ops;
+        std::size_t next = 0;     // to be answered
+        std::uint64_t writes = 0;
+        Zxid seen;
+        Zxid synced;              // reads are no older
+        Zxid last_write;
+        std::map<std::size_t, Watch> armed;
+        bool dropped = false;
+        bool recipe = false;
+        Time called_at;
+        Time alive_until;
+    };
+    struct Lock {
+        std::uint64_t holder = 0;
+        std::uint64_t token = 0;
+        bool held = false;
+        Time until;
+    };
+
+    void differ(const char* property, std::uint32_t replica, Zxid zxid, const Bytes& what) {
+        violate(property, "replica " + std::to_string(replica) + " at " + show(zxid) + " has " + what);
+    }
+    static Bytes label(SessionId id, std::size_t number) {
+        return "request " + std::to_string(number) + " of session " + show(Zxid{id.value});
+    }
+    static std::uint64_t content_of(const Txn& txn) {
+        std::uint64_t hash = coord::hash64(txn.body, txn.zxid.value);
+        hash = coord::mix64(hash, coord::mix64(txn.session.value, txn.cxid));
+        hash = coord::mix64(hash, coord::mix64(txn.previous.value, txn.confirmed));
+        return coord::mix64(hash, coord::mix64(static_cast<std::uint64_t>(txn.time_ms),
+                                               static_cast<std::uint64_t>(txn.op)));
+    }
+    const Entry* find(Zxid zxid) const {
+        const auto found = std::lower_bound(log_.begin(), log_.end(), zxid,
+                                            [](const Entry& e, Zxid z) { return e.zxid < z; });
+        return found != log_.end() && found->zxid == zxid ? &*found : nullptr;
+    }
+    Zxid& follower_of(std::uint32_t replica) {
+        return positions_.insert({replica, no_position}).first->second;
+    }
+
+    // A replica applies the log without holes and in order.
+    void follow(std::uint32_t replica, Zxid zxid) {
+        Zxid& position = follower_of(replica);
+        if (position != no_position) {
+            const auto after = std::upper_bound(log_.begin(), log_.end(), position,
+                                                [](Zxid z, const Entry& e) { return z < e.zxid; });
+            const bool known_next = after != log_.end();
+            if (zxid <= position || (known_next && after->zxid != zxid)) {
+                differ("P13", replica, position, "a next entry " + show(zxid));
+            }
+        }
+        position = zxid;
+    }
+
+    void extend(const Txn& txn, const coord::Outcome* outcome, Time now) {
+        if (txn.op == OpCode::close_session && txn.cxid == 0) judge_expiry(txn, now);
+        judge_origin(txn);
+        const Answer answer = model_.apply(txn);
+        if (answer.is_void != (outcome == nullptr)) {
+            return violate("P15", "the model and a replica do not both execute " + show(txn.zxid));
+        }
+        if (outcome == nullptr) return;
+        if (outcome->error != answer.error || outcome->session != answer.session) {
+            violate("P1", "the outcome of " + show(txn.zxid) + " is " +
+                              Bytes(coord::name(outcome->error)) + " and the model's " +
+                              coord::name(answer.error));
+        }
+        if (answer.error != Errc::ok) return;
+        if (answer.op == OpCode::create && outcome->path != answer.path) {
+            violate("P1", "the path of " + show(txn.zxid) + " is " + outcome->path +
+                              " and the model's " + answer.path);
+        }
+        const bool has_stat = answer.op == OpCode::create || answer.op == OpCode::set;
+        if (has_stat && !same(outcome->stat, answer.stat)) {
+            violate("P1", "the stat of " + show(txn.zxid) + " is " + show(outcome->stat) +
+                              " and the model's " + show(answer.stat));
+        }
+    }
+
+    void judge_expiry(const Txn& txn, Time now) {
+        const auto session = model_.sessions().find(txn.session);
+        if (session == model_.sessions().end() || !session->second.open) return;
+        expiries_ += 1;
+        expired_at_[txn.session] = now;
+        const auto found = clients_.find(txn.session);
+        if (found == clients_.end()) return;  // opened, and its replica crashed before it could tell
+        const Client& client = found->second;
+        const Bytes who = "session " + show(Zxid{txn.session.value});
+        const std::int64_t timeout_ns = std::int64_t{session->second.timeout_ms} * 1000000;
+        const std::int64_t least = timeout_ns * 1000 / (1000 + std::int64_t{drift_permille_});
+        if (now.ns - client.called_at.ns < least) violate("P10", who + " expires before its time");
+        if (now < client.alive_until) violate("P10", who + " expires while it certainly lives");
+        if (expiry_forbidden_ && !client.dropped) {
+            violate("P10", who + " expires although all is well");
+        }
+    }
+
+    // P3: the entry is what a client asked for.
+    void judge_origin(const Txn& txn) {
+        if (txn.op == OpCode::open_session || txn.cxid == 0) return;
+        const auto found = clients_.find(txn.session);
+        if (found != clients_.end() && found->second.recipe) return;
+        if (found == clients_.end()) {
+            return violate("P3", "an entry of a session that nobody was told of: " + show(txn.zxid));
+        }
+        const Client& client = found->second;
+        if (txn.cxid > client.write_ops.size()) {
+            return violate("P3", "an entry that nobody asked for: " + show(txn.zxid));
+        }
+        const Asked& asked = client.ops[client.write_ops[txn.cxid - 1]].asked;
+        const Fields fields = fields_of(txn);
+        const bool right =
+            (txn.op == OpCode::close_session && asked.call == Call::close) ||
+            (txn.op == OpCode::remove && asked.call == Call::remove) ||
+            (txn.op == OpCode::create && asked.call == Call::create && asked.data == fields.data) ||
+            (txn.op == OpCode::set && asked.call == Call::set && asked.data == fields.data);
+        const bool closing = txn.op == OpCode::close_session;
+        if (!right || (!closing && (asked.path != fields.path || asked.number != fields.number))) {
+            violate("P3", "another entry than was asked for: " + show(txn.zxid));
+        }
+    }
+
+    void expect_closed(SessionId id, const Bytes& who) {
+        const auto found = model_.sessions().find(id);
+        if (found == model_.sessions().end() || found->second.open) {
+            violate("P10", "session " + show(Zxid{id.value}) + " is open: " + who);
+        }
+    }
+
+    void judge_write(SessionId id, Client& client, const Op& op, std::size_t number,
+                     const Told& told) {
+        writes_acknowledged_ += 1;
+        const auto found = model_.sessions().find(id);
+        if (found == model_.sessions().end() || found->second.answers.size() < op.cxid) {
+            return violate("P2", "acknowledged and not in the log: " + label(id, number));
+        }
+        const Answer& answer = found->second.answers[op.cxid - 1];
+        if (answer.error != told.error) {
+            violate("P1", label(id, number) + " is told " + Bytes(coord::name(told.error)) +
+                              ", the model " + coord::name(answer.error));
+        } else if (told.error == Errc::ok) {
+            const bool has_stat = op.asked.call == Call::create || op.asked.call == Call::set;
+            if (has_stat && !same(told.stat, answer.stat)) {
+                violate("P1", label(id, number) + " is told another stat than the model");
+            }
+            if (op.asked.call == Call::create && told.path != answer.path) {
+                violate("P1", label(id, number) + " is told another path than the model");
+            }
+        }
+        if (answer.zxid <= op.observed_at_call) {
+            violate("P1", label(id, number) + " has " + show(answer.zxid) + ", but at its call " +
+                              show(op.observed_at_call) + " had been observed");
+        }
+        if (answer.zxid <= client.last_write) violate("P5", "writes out of order: " + label(id, number));
+        client.last_write = answer.zxid;
+        see(id, client, number, answer.zxid);
+    }
+
+    void judge_sync(SessionId id, Client& client, const Op& op, std::size_t number,
+                    const Told& told, Zxid here) {
+        if (told.error != Errc::ok) return violate("P6", "a sync failed: " + label(id, number));
+        if (here < op.frontier_at_call) {
+            violate("P6", label(id, number) + " ends at " + show(here) + " and began at " +
+                              show(op.frontier_at_call));
+        }
+        client.synced = (std::max)(client.synced, op.frontier_at_call);
+    }
+
+    void judge_read(SessionId id, Client& client, const Op& op, std::size_t number,
+                    const Told& told, Zxid here) {
+        reads_compared_ += 1;
+        const Zxid least = (std::max)(client.seen, client.synced);
+        const bool known = told.error == Errc::ok && op.asked.call != Call::exists;
+        Zxid at = told.zxid;
+        if (known) {
+            if (at < client.seen) violate("P4", label(id, number) + " goes back to " + show(at));
+            if (at < client.synced) violate("P6", label(id, number) + " is older than its sync");
+            if (!is_state_at(op.asked, told, at)) {
+                violate("P4", label(id, number) + " is not the state at " + show(at));
+            }
+        } else {
+            at = first_match(op.asked, told, least, here);
+            if (at == no_position) {
+                return violate("P4", label(id, number) + " is no state from " + show(least) +
+                                         " to " + show(here));
+            }
+        }
+        see(id, client, number, at);
+        if (!op.asked.watch || (told.error != Errc::ok && op.asked.call != Call::exists)) return;
+        Watch watch;
+        watch.kind = op.asked.call == Call::children ? WatchKind::children : WatchKind::data;
+        watch.path = op.asked.path;
+        watch.from_min = at, watch.from_max = known ? at : here;
+        client.armed[number] = watch;
+    }
+
+    // An answer shows the log up to that zxid: every event up to there must have come before.
+    void see(SessionId id, Client& client, std::size_t number, Zxid zxid) {
+        (void)number;
+        if (zxid > client.seen) client.seen = zxid;
+        observed_ = (std::max)(observed_, zxid);
+        expect_events(id, client, zxid);
+    }
+
+    void expect_events(SessionId id, Client& client, Zxid zxid) {
+        for (auto watch = client.armed.begin(); watch != client.armed.end();) {
+            const Model::Change* due =
+                model_.first_change(watch->second.kind, watch->second.path, watch->second.from_max);
+            const bool late = due != nullptr && due->zxid <= zxid;
+            if (late) {
+                violate("P7", "an answer at " + show(zxid) + " comes before the event at " +
+                                  show(due->zxid) + ": " + label(id, watch->first));
+            }
+            watch = late ? client.armed.erase(watch) : std::next(watch);
+        }
+    }
+
+    bool is_state_at(const Asked& asked, const Told& told, Zxid zxid) const {
+        const Model::Version* node = model_.at(asked.path, zxid);
+        const bool present = node != nullptr && node->present;
+        if (told.error != Errc::ok) return told.error == Errc::no_node && !present;
+        if (!present || !same(node->stat, told.stat) || zxid > model_.frontier()) return false;
+        if (asked.call == Call::get) return node->data == told.data;
+        if (asked.call == Call::children) return model_.children_at(asked.path, zxid) == told.names;
+        return true;
+    }
+
+    // The first zxid from..to at which the answer is right: an answer without one.
+    Zxid first_match(const Asked& asked, const Told& told, Zxid from, Zxid to) const {
+        if (is_state_at(asked, told, from)) return from;
+        const std::vector<Model::Version>* all = model_.versions(asked.path);
+        if (all == nullptr) return no_position;
+        for (const Model::Version& version : *all) {
+            if (version.zxid <= from) continue;
+            if (version.zxid > to) break;
+            if (is_state_at(asked, told, version.zxid)) return version.zxid;
+        }
+        return no_position;
+    }
+
+    const std::uint32_t drift_permille_;
+    Model model_;
+    std::vector<Entry> log_;
+    std::map<std::uint32_t, Zxid> positions_;
+    std::map<std::uint32_t, std::pair<std::uint32_t, std::uint64_t>> leaders_;
+    std::map<std::uint32_t, std::pair<std::uint32_t, std::uint32_t>> epochs_;
+    std::uint32_t newest_epoch_ = 0;
+    std::map<SessionId, Client> clients_;
+    std::map<SessionId, Time> expired_at_;
+    std::map<Bytes, Lock> locks_;
+    Zxid observed_;           // by any client
+    bool expiry_forbidden_ = false;
+    std::uint64_t writes_acknowledged_ = 0;
+    std::uint64_t reads_compared_ = 0;
+    std::uint64_t expiries_ = 0;
+    std::uint64_t grants_ = 0;
+    std::uint64_t events_ = 0;
+    std::vector<Bytes> violations_;
+};
+
+}  // namespace sim

@@ -1,0 +1,987 @@
+// ctest: --seeds=1000 --first=1 -j2
+// ctest: --seeds=1000 --first=1001 -j2
+// ctest: --self-test
+//
+// Random simulations: an ensemble with clients and locks under drawn faults, every property of
+// checkers.hpp checked all the way; then everything is healed, and has to come to life again; then
+// every replica is restarted from its disk, and has to be what it was.
+//
+//   --seed=N     one seed, with what was drawn for it and the end of its trace; --trace: all of it
+//   --seeds=N    so many, from --first=N (1) on; --minutes=M stops after that time; -jN processes
+//   --self-test  each checker is fed flawed histories and has to find the flaw
+
+#include "checkers.hpp"
+
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+
+#if defined(__unix__) || defined(__APPLE__)
+#include <sys/wait.h>
+#include <unistd.h>
+#define SIM_HAS_FORK 1
+#endif
+
+#include "self_test.hpp"
+
+namespace sim {
+namespace {
+
+using coord::Duration;
+using coord::milliseconds;
+using coord::PeerId;
+using coord::Rng;
+using coord::Session;
+
+using u32 = std::uint32_t;
+using u64 = std::uint64_t;
+
+// Swarm: each class of faults is on in half of the runs, its strength drawn for the run.
+struct Profile {
+    u32 voters = 3;
+    coord::SimulationOptions options;
+    coord::SimulatedNetwork network;  // while there are faults
+    coord::SimulatedDisk disk;
+    bool splits = false;
+    bool one_way = false;
+    bool bridges = false;
+    bool rotation = false;
+    bool crashes = false;
+    bool crashes_in_poll = false;
+    bool power_losses = false;
+    bool pauses = false;
+    bool stalls = false;
+    bool wall_jumps = false;
+    bool at_leader = false;           // faults are aimed at the leader
+    u32 fault_gap_ms = 1000;
+    u32 clients_each = 2;
+    u32 locks = 0;
+    u32 op_gap_ms = 20;
+    u32 timeout_min_ms = 400;
+    u32 timeout_max_ms = 4000;
+    Duration faults_for = coord::seconds(12);
+};
+
+Profile draw_profile(u64 seed) {
+    Profile p;
+    Rng rng(coord::mix64(seed, 0x5a5a));
+    const auto on = [&rng] { return rng.chance(500); };
+    const auto number = [&rng](u64 low, u64 high) { return static_cast<u32>(rng.between(low, high)); };
+    const auto ms = [&rng](u64 low, u64 high) {
+        return milliseconds(static_cast<std::int64_t>(rng.between(low, high)));
+    };
+    p.voters = rng.chance(300) ? 5 : rng.chance(50) ? number(1, 7) : 3;
+    p.options.voters = p.voters;
+    p.options.seed = seed;
+    p.options.replica.ensemble = coord::mix64(seed, 77);
+    p.options.replica.timing.heartbeat = ms(20, 100);
+    p.options.replica.timing.silence = p.options.replica.timing.heartbeat * number(4, 8);
+    if (on()) p.options.replica.snapshot_every_entries = number(1, 200);
+    if (on()) p.options.replica.log_entries_kept = number(0, 60);
+    p.options.message_bytes_max = on() ? number(1024, 4096) : 64 * 1024;
+    if (on()) p.options.poll_delay_max = coord::microseconds(number(1, 3000));
+    if (on()) {
+        p.options.clocks.rate_permille_min = 950, p.options.clocks.rate_permille_max = 1050;
+        p.options.replica.clock_drift_permille = 110;
+        p.options.clocks.wall_error_max = coord::seconds(100);
+    }
+    p.network = p.options.network;
+    if (on()) p.network.latency_max = coord::microseconds(number(500, 20000));
+    if (on()) p.network.loss_permille = number(1, on() ? 50 : 300);
+    if (on()) p.network.repeat_permille = number(1, 300);
+    if (on()) p.network.delay_permille = number(1, 200), p.network.delay_max = ms(1, on() ? 100 : 5000);
+    if (on()) p.network.damage_permille = number(1, 50);
+    if (on()) p.disk.flush_max = coord::microseconds(number(100, on() ? 3000 : 60000));
+    p.disk.torn = on();
+    p.splits = on(), p.one_way = on(), p.bridges = on(), p.rotation = on();
+    p.crashes = on(), p.crashes_in_poll = on(), p.power_losses = on();
+    p.pauses = on(), p.stalls = on() && p.disk.flush_max.ns > 0, p.wall_jumps = on();
+    p.at_leader = on();
+    p.fault_gap_ms = number(150, 2000);
+    p.clients_each = number(1, 3), p.locks = number(0, 2);
+    p.op_gap_ms = number(8, 60);
+    p.timeout_min_ms = number(200, 600), p.timeout_max_ms = p.timeout_min_ms + number(1, 3000);
+    return p;
+}
+
+struct Totals {
+    u64 seeds = 0;
+    u64 failures = 0;
+    u64 simulated_ms = 0;
+    u64 writes = 0;
+    u64 reads = 0;
+    u64 events = 0;
+    u64 elections = 0;
+    u64 expiries = 0;
+    u64 grants = 0;
+    u64 messages = 0;
+    u64 lost = 0;
+    u64 repeated = 0;
+    u64 delayed = 0;
+    u64 damaged = 0;
+    u64 cuts = 0;
+    u64 crashes = 0;
+    u64 records_lost = 0;
+    u64 pauses = 0;
+    u64 stalls = 0;
+    u64 installs = 0;
+    u64 steps = 0;
+
+    void add(const Totals& o) {
+        const auto* from = reinterpret_cast<const u64*>(&o);
+        auto* to = reinterpret_cast<u64*>(this);
+        for (std::size_t i = 0; i < sizeof(Totals) / sizeof(u64); i++) to[i] += from[i];
+    }
+};
+
+class Run : private coord::ReplicaObserver {
+public:
+    Run(const Profile& profile, u64 seed, std::size_t trace_lines)
+        : profile_(profile),
+          options_(with_trace(profile.options, trace_lines)),
+          sim_(options_),
+          checker_(options_.replica.clock_drift_permille),
+          work_(coord::mix64(seed, 11)),
+          faults_(coord::mix64(seed, 12)) {
+        sim_.set_observer(this);
+        sim_.before_crash([this](PeerId id) { forget_clients(id.value); });
+        for (u32 home = 1; home <= profile_.voters; home++) {
+            const u32 count = profile_.clients_each + (home <= profile_.locks ? 1 : 0);
+            for (u32 i = 0; i < count; i++) {
+                clients_.push_back(std::make_unique<Client>());
+                clients_.back()->home = home;
+                clients_.back()->locker = i >= profile_.clients_each;
+            }
+        }
+    }
+    ~Run() override { clients_.clear(); }
+
+    const Checker& checker() const { return checker_; }
+    const coord::Simulation& simulation() const { return sim_; }
+    u64 installs() const { return installs_; }
+
+    bool go() {
+        sim_.set_network(profile_.network);
+        sim_.set_disk(profile_.disk);
+        for (std::size_t i = 0; i < clients_.size(); i++) tick(i);
+        schedule_fault();
+        pass(profile_.faults_for);
+        recover();
+        come_to_rest();
+        restart_all();
+        return checker_.ok();
+    }
+
+private:
+    struct Client {
+        u32 home = 1;
+        bool locker = false;
+        u64 generation = 0;           // of the replica's start: what comes from an older one is void
+        bool opening = false;
+        bool leaving = false;         // has asked for close
+        Time asked_at;
+        std::optional<Session> session;
+        std::size_t waiting = 0;      // for answers
+        std::map<Bytes, std::int32_t> versions;
+        std::vector<Bytes> names;
+        std::unique_ptr<coord::Lock> lock;
+        Bytes lock_path;
+        u64 holder = 0;               // another number for each grant asked for
+        bool contending = false;
+        bool holding = false;
+    };
+
+    static coord::SimulationOptions with_trace(coord::SimulationOptions options, std::size_t lines) {
+        options.trace_lines = lines;
+        return options;
+    }
+    Rng& work() { return work_; }
+    Duration any_ms(Rng& rng, u64 low, u64 high) {
+        return milliseconds(static_cast<std::int64_t>(rng.between(low, high)));
+    }
+
+    // ---- What replicas tell
+
+    void on_role(PeerId id, coord::Role role, PeerId, u32) override {
+        if (role == coord::Role::failed) failed_ = id;
+    }
+    void on_established(PeerId id, u32 epoch, Zxid initial) override {
+        checker_.established(id.value, starts_[id.value], epoch, initial);
+    }
+    void on_applied(PeerId id, const Txn& txn, const coord::Outcome* outcome, u64 digest) override {
+        checker_.applied(id.value, txn, outcome, digest, sim_.now());
+    }
+    void on_installed(PeerId id, Zxid zxid, u64 digest) override {
+        installs_ += 1;
+        checker_.installed(id.value, zxid, digest);
+    }
+
+    // After each step: what is cheap. Now and then: what is not.
+    bool inspect() {
+        steps_ += 1;
+        for (u32 id = 1; id <= profile_.voters; id++) {
+            if (!sim_.is_running(id)) continue;
+            const coord::Log::Epochs& epochs = sim_.replica(id).log().durable_epochs();
+            checker_.epochs(id, epochs.accepted, epochs.current);
+        }
+        if (failed_ != PeerId{} && sim_.is_running(failed_)) {
+            checker_.violate("P19", "replica " + std::to_string(failed_.value) + " failed: " +
+                                        sim_.replica(failed_).status().reason);
+        }
+        if (steps_ % 1024 == 0) {
+            const u32 id = static_cast<u32>(steps_ / 1024 % profile_.voters) + 1;
+            if (sim_.is_running(id)) {
+                sim_.replica(id).audit();
+                checker_.whole_state(id, sim_.replica(id).machine());
+            }
+        }
+        return checker_.ok();
+    }
+
+    void pass(Duration duration) {
+        const Time end = sim_.now() + duration;
+        (void)wait([this, end] { return sim_.now() >= end; }, duration);
+    }
+    // RETURNS false where the condition did not come about in time, or something is wrong.
+    template <class Condition>
+    bool wait(Condition&& condition, Duration limit) {
+        bool reached = false;
+        (void)sim_.run_until(
+            [&] { return !inspect() || (reached = condition()); }, limit);
+        return checker_.ok() && reached;
+    }
+    template <class Condition>
+    void demand(Condition&& condition, Duration limit, const Bytes& what) {
+        if (!checker_.ok() || wait(condition, limit) || !checker_.ok()) return;
+        checker_.violate("P16", what + " did not come about in " +
+                                    std::to_string(limit.ns / 1000000) + " ms" + reasons());
+    }
+    Bytes reasons() {
+        Bytes all;
+        for (u32 id = 1; id <= profile_.voters; id++) {
+            if (!sim_.is_running(id)) continue;
+            const coord::ReplicaStatus s = sim_.replica(id).status();
+            all += "; " + std::to_string(id) + " is " + coord::name(s.role) +
+                   (s.serving ? " and serves" : "") + ", leader " + std::to_string(s.leader.value) +
+                   ", epoch " + std::to_string(s.epoch) + "/" + std::to_string(s.accepted_epoch) +
+                   ", last " + show(s.last) + ", durable " + show(s.durable) + ", committed " +
+                   show(s.committed) + ", applied " + show(s.applied) + ", " + s.reason;
+        }
+        return all;
+    }
+
+    // ---- Clients
+
+    void tick(std::size_t slot) {
+        Client& client = *clients_[slot];
+        if (!resting_) sim_.after(any_ms(work(), 1, profile_.op_gap_ms * 2), [this, slot] { tick(slot); });
+        if (!sim_.is_running(client.home) || sim_.is_paused(client.home) || resting_) return;
+        if (client.session) {
+            sample(client);
+            leave_if_over(client);
+        }
+        if (!client.session) {
+            open(slot);
+        } else if (client.leaving) {
+            return;
+        } else if (client.locker) {
+            use_lock(slot);
+        } else if (client.waiting < 8) {
+            ask_something(slot);
+        }
+    }
+
+    void sample(Client& client) {
+        const Time certain = client.session->certain_until();
+        if (certain != Time{}) {
+            checker_.alive_until(client.session->id(), sim_.when(client.home, certain));
+        }
+        if (client.lock && client.holding && client.lock->certain_until() != Time{}) {
+            checker_.held_until(client.lock_path, client.holder,
+                                sim_.when(client.home, client.lock->certain_until()), sim_.now());
+        }
+    }
+
+    void leave_if_over(Client& client) {
+        const coord::SessionState state = client.session->state();
+        if (state == coord::SessionState::expired) checker_.expired(client.session->id());
+        const bool over = state == coord::SessionState::expired || state == coord::SessionState::closed;
+        if (!over || client.waiting > 0) return;
+        drop(client);
+    }
+
+    void drop(Client& client) {
+        client.lock.reset();
+        if (client.session) checker_.dropped(client.session->id());
+        client.session.reset();
+        client.generation += 1;
+        client.opening = client.leaving = client.contending = client.holding = false;
+        client.waiting = 0;
+        client.versions.clear(), client.names.clear();
+    }
+
+    void forget_clients(u32 home) {
+        for (const auto& client : clients_) {
+            if (client->home != home) continue;
+            if (client->session) sample(*client);
+            drop(*client);
+        }
+    }
+
+    void open(std::size_t slot) {
+        Client& client = *clients_[slot];
+        if (client.opening) return;
+        client.opening = true;
+        client.asked_at = sim_.now();
+        coord::SessionOptions options;
+        options.timeout = any_ms(work(), profile_.timeout_min_ms, profile_.timeout_max_ms);
+        const u64 generation = client.generation;
+        Session::open(sim_.replica(client.home), options,
+                      [this, slot, generation](coord::Result<Session> opened) {
+                          Client& own = *clients_[slot];
+                          if (own.generation != generation) return;
+                          own.opening = false;
+                          if (!opened) {
+                              return checker_.violate("P1", Bytes("open fails: ") +
+                                                                coord::name(opened.error()));
+                          }
+                          own.session = *opened;
+                          checker_.opened(opened->id(), own.asked_at, own.locker);
+                      });
+    }
+
+    // Everything a callback needs to find its way back.
+    struct Ticket {
+        Run* run;
+        std::size_t slot;
+        u64 generation;
+        SessionId id;
+        std::size_t number;
+    };
+
+    static void answer(const Ticket& ticket, const Told& told) {
+        Run& run = *ticket.run;
+        Client& client = *run.clients_[ticket.slot];
+        const Zxid here = run.sim_.replica(client.home).machine().applied();
+        run.checker_.answered(ticket.id, ticket.number, told, here);
+        if (client.generation != ticket.generation) return;
+        client.waiting -= 1;
+    }
+
+    Ticket ask(std::size_t slot, const Asked& asked) {
+        Client& client = *clients_[slot];
+        client.waiting += 1;
+        const SessionId id = client.session->id();
+        return {this, slot, client.generation, id, checker_.called(id, asked)};
+    }
+
+    Bytes any_path() {
+        static const char* const parents[] = {"/a", "/b", "/a/c"};
+        const Bytes parent = parents[work().below(3)];
+        const u64 kind = work().below(8);
+        if (kind == 0) return parent;
+        return parent + "/" + std::to_string(work().below(5));
+    }
+    // Often one that the client has seen.
+    Bytes any_known_path(const Client& client) {
+        if (client.names.empty() || work().chance(600)) return any_path();
+        return client.names[work().below(client.names.size())];
+    }
+    Bytes any_data() {
+        Bytes data = std::to_string(++payloads_);
+        if (work().chance(50)) data.append(work().below(3000), 'x');
+        return data;
+    }
+
+    void ask_something(std::size_t slot) {
+        Client& client = *clients_[slot];
+        const u64 choice = work().below(1000);
+        if (choice < 280) {
+            ask_create(slot);
+        } else if (choice < 450) {
+            ask_set(slot);
+        } else if (choice < 570) {
+            ask_remove(slot);
+        } else if (choice < 700) {
+            ask_exists(slot);
+        } else if (choice < 840) {
+            ask_get(slot);
+        } else if (choice < 940) {
+            ask_children(slot);
+        } else if (choice < 995) {
+            ask_sync(slot);
+            ask_get(slot);
+        } else {
+            const Ticket ticket = ask(slot, {Call::close, {}, {}, 0, false});
+            client.leaving = true;
+            client.session->close([ticket](coord::Result<void> r) { answer(ticket, {r.error(), {}, {}, {}, {}, {}}); });
+        }
+    }
+
+    void ask_create(std::size_t slot) {
+        Client& client = *clients_[slot];
+        const auto mode = static_cast<coord::CreateMode>(work().below(4));
+        Asked asked{Call::create, any_path(), any_data(), static_cast<std::int32_t>(mode), false};
+        if (coord::is_sequential(mode)) asked.path = Bytes(coord::parent_path(asked.path)) == "/" ? asked.path + "/s-" : asked.path + "s-";
+        const Ticket ticket = ask(slot, asked);
+        client.session->create(asked.path, asked.data, mode, [ticket](coord::Result<coord::Created> r) {
+            Told told;
+            told.error = r.error();
+            if (r) told.path = r->path, told.stat = r->stat;
+            answer(ticket, told);
+        });
+    }
+
+    std::int32_t any_version_of(Client& client, const Bytes& path) {
+        const auto known = client.versions.find(path);
+        if (work().chance(400)) return coord::any_version;
+        if (known != client.versions.end() && work().chance(800)) return known->second;
+        return static_cast<std::int32_t>(work().below(3));
+    }
+
+    void ask_set(std::size_t slot) {
+        Client& client = *clients_[slot];
+        Asked asked{Call::set, any_known_path(client), any_data(), 0, false};
+        asked.number = any_version_of(client, asked.path);
+        const Ticket ticket = ask(slot, asked);
+        client.session->set(asked.path, asked.data, asked.number, [ticket](coord::Result<Stat> r) {
+            Told told;
+            told.error = r.error();
+            if (r) told.stat = *r;
+            answer(ticket, told);
+        });
+    }
+
+    void ask_remove(std::size_t slot) {
+        Client& client = *clients_[slot];
+        Asked asked{Call::remove, any_known_path(client), {}, 0, false};
+        asked.number = any_version_of(client, asked.path);
+        const Ticket ticket = ask(slot, asked);
+        client.session->remove(asked.path, asked.number, [ticket](coord::Result<void> r) {
+            answer(ticket, {r.error(), {}, {}, {}, {}, {}});
+        });
+    }
+
+    coord::Watcher watcher(const Ticket& ticket, bool wanted) {
+        if (!wanted) return {};
+        return [ticket](const coord::WatchEvent& event) {
+            ticket.run->checker_.event(ticket.id, ticket.number, event.type, event.path, event.zxid);
+        };
+    }
+
+    void ask_exists(std::size_t slot) {
+        Client& client = *clients_[slot];
+        const Asked asked{Call::exists, any_known_path(client), {}, 0, work().chance(400)};
+        const Ticket ticket = ask(slot, asked);
+        client.session->exists(asked.path, watcher(ticket, asked.watch),
+                               [ticket, path = asked.path](coord::Result<Stat> r) {
+                                   Told told;
+                                   told.error = r.error();
+                                   if (r) told.stat = *r;
+                                   if (r) ticket.run->clients_[ticket.slot]->versions[path] = r->version;
+                                   answer(ticket, told);
+                               });
+    }
+
+    void ask_get(std::size_t slot) {
+        Client& client = *clients_[slot];
+        const Asked asked{Call::get, any_known_path(client), {}, 0, work().chance(300)};
+        const Ticket ticket = ask(slot, asked);
+        client.session->get(asked.path, watcher(ticket, asked.watch),
+                            [ticket, path = asked.path](coord::Result<coord::Data> r) {
+                                Told told;
+                                told.error = r.error();
+                                if (r) told.stat = r->stat, told.data = r->bytes, told.zxid = r->zxid;
+                                if (r) ticket.run->clients_[ticket.slot]->versions[path] = r->stat.version;
+                                answer(ticket, told);
+                            });
+    }
+
+    void ask_children(std::size_t slot) {
+        Client& client = *clients_[slot];
+        static const char* const parents[] = {"/a", "/b", "/a/c", "/"};
+        const Asked asked{Call::children, parents[work().below(4)], {}, 0, work().chance(300)};
+        const Ticket ticket = ask(slot, asked);
+        client.session->children(
+            asked.path, watcher(ticket, asked.watch),
+            [ticket, path = asked.path](coord::Result<coord::Children> r) {
+                Told told;
+                told.error = r.error();
+                if (r) told.stat = r->stat, told.names = r->names, told.zxid = r->zxid;
+                Client& own = *ticket.run->clients_[ticket.slot];
+                own.names.clear();
+                for (const Bytes& each : told.names) {
+                    if (path != "/") own.names.push_back(path + "/" + each);
+                }
+                answer(ticket, told);
+            });
+    }
+
+    void ask_sync(std::size_t slot) {
+        Client& client = *clients_[slot];
+        const Ticket ticket = ask(slot, {Call::sync, {}, {}, 0, false});
+        client.session->sync([ticket](coord::Result<void> r) {
+            answer(ticket, {r.error(), {}, {}, {}, {}, {}});
+        });
+    }
+
+    // ---- Locks
+
+    void use_lock(std::size_t slot) {
+        Client& client = *clients_[slot];
+        if (!client.lock) {
+            client.lock_path = "/locks/" + std::to_string(work().below(2));
+            client.lock = std::make_unique<coord::Lock>(*client.session, client.lock_path);
+            client.lock->on_lost([this, slot](Errc) { let_go(*clients_[slot]); });
+        }
+        if (client.holding) {
+            if (!work().chance(200)) return;
+            let_go(client);
+            if (work().chance(800)) client.lock->release();
+            if (work().chance(100)) client.lock.reset();
+            if (client.lock && client.lock->fencing_token() != 0) client.lock->release();
+        } else if (!client.contending) {
+            contend(slot);
+        } else if (work().chance(10)) {
+            client.lock->cancel();
+        } else if (work().chance(5)) {
+            client.leaving = true;
+            client.session->close();
+        }
+    }
+
+    void let_go(Client& client) {
+        checker_.let_go(client.lock_path, client.holder);
+        client.holding = false;
+    }
+
+    void contend(std::size_t slot) {
+        Client& client = *clients_[slot];
+        client.contending = true;
+        client.holder = ++holders_;
+        const u64 generation = client.generation;
+        const auto granted = [this, slot, generation](coord::Result<coord::Grant> grant) {
+            Client& own = *clients_[slot];
+            if (own.generation != generation) return;
+            own.contending = false;
+            if (!grant) return;
+            own.holding = true;
+            checker_.granted(own.lock_path, own.holder, grant->fencing_token, sim_.now());
+            sample(own);
+        };
+        if (work().chance(200)) {
+            client.lock->try_acquire(granted);
+        } else if (work().chance(300)) {
+            client.lock->acquire_for(any_ms(work(), 10, 2000), granted);
+        } else {
+            client.lock->acquire(granted);
+        }
+    }
+
+    // ---- Faults
+
+    void schedule_fault() {
+        sim_.after(any_ms(faults_, 1, profile_.fault_gap_ms * 2), [this] {
+            if (healing_) return;
+            make_fault();
+            schedule_fault();
+        });
+    }
+    u32 any_victim() {
+        const PeerId leader = sim_.leader();
+        if (profile_.at_leader && leader != PeerId{} && faults_.chance(700)) return leader.value;
+        return static_cast<u32>(faults_.between(1, profile_.voters));
+    }
+    Duration any_length() { return any_ms(faults_, 1, faults_.chance(500) ? 300 : 3000); }
+
+    void make_fault() {
+        switch (faults_.below(9)) {
+            case 0: return profile_.splits ? split() : void();
+            case 1: return profile_.one_way ? cut_one_way() : void();
+            case 2: return profile_.bridges ? bridge() : void();
+            case 3: return profile_.rotation ? rotate(static_cast<u32>(faults_.between(2, 8))) : void();
+            case 4: return profile_.crashes ? crash(any_victim(), any_length()) : void();
+            case 5: return profile_.crashes_in_poll ? crash_in_poll() : void();
+            case 6: return profile_.power_losses && faults_.chance(300) ? lose_power() : void();
+            case 7: return profile_.pauses ? pause() : void();
+            default: break;
+        }
+        if (profile_.stalls) sim_.stall(any_victim(), any_length());
+        if (profile_.wall_jumps) {
+            const std::int64_t day = 86400;
+            sim_.advance_wall_clock(any_victim(),
+                                    coord::seconds(static_cast<std::int64_t>(faults_.below(2 * 86400)) - day));
+        }
+    }
+    void heal_later(Duration after) {
+        sim_.after(after, [this] {
+            if (!healing_) sim_.heal();
+        });
+    }
+    void split() {
+        const u64 side = faults_.below(u64{1} << profile_.voters);
+        const u32 alone = profile_.at_leader ? any_victim() : 0;
+        for (u32 a = 1; a <= profile_.voters; a++) {
+            for (u32 b = 1; b <= profile_.voters; b++) {
+                const bool apart = alone != 0 ? a == alone : (side >> (a - 1) & 1) == 1;
+                const bool other = alone != 0 ? b == alone : (side >> (b - 1) & 1) == 1;
+                if (apart != other) sim_.cut(a, b);
+            }
+        }
+        heal_later(any_length());
+    }
+    void cut_one_way() {
+        const u32 victim = any_victim();
+        const u64 way = faults_.below(3);  // deaf, mute, or towards one other
+        for (u32 other = 1; other <= profile_.voters; other++) {
+            if (other == victim || (way == 2 && faults_.chance(500))) continue;
+            if (way == 0) sim_.cut(other, victim);
+            if (way != 0) sim_.cut(victim, other);
+        }
+        heal_later(any_length());
+    }
+    // Two sides that do not hear each other, and one in the middle that hears all.
+    void bridge() {
+        if (profile_.voters < 3) return;
+        const u32 middle = any_victim();
+        for (u32 a = 1; a <= profile_.voters; a++) {
+            for (u32 b = 1; b <= profile_.voters; b++) {
+                if (a == middle || b == middle || a % 2 == b % 2) continue;
+                sim_.cut(a, b);
+            }
+        }
+        const u32 low = middle == 1 ? 2 : 1;
+        const u32 high = middle == profile_.voters ? profile_.voters - 1 : profile_.voters;
+        if (low != high) sim_.cut(low, high), sim_.cut(high, low);
+        heal_later(any_length());
+    }
+    void rotate(u32 rounds) {
+        sim_.heal();
+        if (rounds == 0 || healing_ || profile_.voters < 2) return;
+        const u32 a = static_cast<u32>(faults_.between(1, profile_.voters));
+        const u32 b = a % profile_.voters + 1;
+        sim_.cut(a, b);
+        if (faults_.chance(700)) sim_.cut(b, a);
+        sim_.after(any_ms(faults_, 50, 600), [this, rounds] { healing_ ? void() : rotate(rounds - 1); });
+    }
+    void crash(u32 id, Duration down) {
+        if (!sim_.is_running(id)) return;
+        sim_.crash(id);
+        restart_later(id, down);
+    }
+    void crash_in_poll() {
+        const u32 id = any_victim();
+        if (!sim_.is_running(id)) return;
+        sim_.crash_at_send(id, static_cast<u32>(faults_.between(1, 20)));
+        restart_later(id, milliseconds(500) + any_length());
+    }
+    void restart_later(u32 id, Duration after) {
+        sim_.after(after, [this, id] {
+            if (!sim_.is_running(id)) restart(id);
+        });
+    }
+    void restart(u32 id) {
+        checker_.restarted(id);
+        starts_[id] += 1;
+        sim_.restart(id);
+        const coord::ReplicaStatus status = sim_.replica(id).status();
+        checker_.state(id, status.applied, status.digest);
+    }
+    void lose_power() {
+        for (u32 id = 1; id <= profile_.voters; id++) crash(id, any_length());
+    }
+    void pause() {
+        const u32 id = any_victim();
+        if (!sim_.is_running(id)) return;
+        sim_.pause(id);
+        sim_.after(any_length(), [this, id] {
+            if (sim_.is_paused(id)) sim_.resume(id);
+        });
+    }
+
+    // ---- The end
+
+    bool all_serve() {
+        for (u32 id = 1; id <= profile_.voters; id++) {
+            if (!sim_.is_running(id) || !sim_.replica(id).status().serving) return false;
+        }
+        return true;
+    }
+    bool all_have(Zxid zxid) {
+        for (u32 id = 1; id <= profile_.voters; id++) {
+            if (!sim_.is_running(id) || sim_.replica(id).machine().applied() < zxid) return false;
+        }
+        return true;
+    }
+
+    void recover() {
+        healing_ = true;
+        sim_.heal();
+        sim_.set_network(profile_.options.network);
+        sim_.set_disk({{}, coord::microseconds(profile_.disk.flush_max.ns > 0 ? 300 : 0), false});
+        for (u32 id = 1; id <= profile_.voters; id++) {
+            if (!sim_.is_running(id)) restart(id);
+            if (sim_.is_paused(id)) sim_.resume(id);
+            sim_.crash_at_send(id, UINT32_MAX - 1);
+        }
+        const Duration silence = profile_.options.replica.timing.silence;
+        const Duration patience = silence * 10 + coord::seconds(4);  // delayed messages, stalled disks
+        demand([this] { return sim_.leader() != PeerId{}; }, patience, "a leader");
+        demand([this] { return all_serve(); }, patience, "a replica that serves");
+        const u64 writes = checker_.writes_acknowledged();
+        demand([this, writes] { return checker_.writes_acknowledged() > writes + 5; },
+               coord::seconds(5), "a write");
+        const Zxid frontier = checker_.model().frontier();
+        demand([this, frontier] { return all_have(frontier); }, patience, "what is committed, everywhere,");
+    }
+
+    // Sessions whose clients are gone expire; no other does. Then silence.
+    void come_to_rest() {
+        const Duration longest = milliseconds(profile_.timeout_max_ms);
+        pass(coord::seconds(2));
+        checker_.forbid_expiry(true);
+        pass(coord::seconds(1));
+        resting_ = true;
+        demand([this] { return no_open_ends(); }, coord::seconds(10), "the answer to a request");
+        demand([this] { return only_live_sessions(); }, longest * 2 + coord::seconds(8),
+               "the end of a session whose client is gone");
+        demand([this] { return all_have(checker_.model().frontier()); }, coord::seconds(5),
+               "a quiet end");
+        if (!checker_.ok()) return;
+        for (const auto& client : clients_) {
+            if (!client->session) continue;
+            checker_.settled(client->session->id(), sim_.replica(client->home).machine().applied());
+        }
+        for (u32 id = 1; id <= profile_.voters; id++) compare(id);
+    }
+    void compare(u32 id) {
+        coord::Replica& replica = sim_.replica(id);
+        replica.audit();
+        checker_.whole_state(id, replica.machine());
+        checker_.caught_up(id, replica.machine().applied());
+        checker_.state(id, replica.status().applied, replica.status().digest);
+    }
+    bool no_open_ends() {
+        for (const auto& client : clients_) {
+            if (client->opening || client->waiting > 0) return false;
+        }
+        return true;
+    }
+    bool only_live_sessions() {
+        std::size_t live = 0;
+        std::size_t open = 0;
+        for (const auto& client : clients_) {
+            live += client->session && client->session->state() <= coord::SessionState::suspended ? 1u : 0u;
+        }
+        for (const auto& [id, session] : checker_.model().sessions()) open += session.open ? 1u : 0u;
+        return live == open;
+    }
+
+    // P14: the whole ensemble from its disks.
+    void restart_all() {
+        if (!checker_.ok()) return;
+        checker_.forbid_expiry(false);
+        const Zxid frontier = checker_.model().frontier();
+        for (u32 id = 1; id <= profile_.voters; id++) sim_.crash(id);
+        for (u32 id = 1; id <= profile_.voters; id++) restart(id);
+        demand([this] { return all_serve(); }, profile_.options.replica.timing.silence * 10 + coord::seconds(2),
+               "an ensemble after a restart of all");
+        demand([this, frontier] { return all_have(frontier); }, coord::seconds(5),
+               "the same state after a restart of all");
+        if (!checker_.ok()) return;
+        for (u32 id = 1; id <= profile_.voters; id++) compare(id);
+    }
+
+    const Profile profile_;
+    const coord::SimulationOptions options_;
+    coord::Simulation sim_;
+    Checker checker_;
+    Rng work_;
+    Rng faults_;
+    std::vector<std::unique_ptr<Client>> clients_;
+    std::map<u32, u64> starts_;
+    PeerId failed_;
+    u64 payloads_ = 0;
+    u64 holders_ = 0;
+    u64 steps_ = 0;
+    u64 installs_ = 0;
+    bool healing_ = false;  // no more faults
+    bool resting_ = false;  // no more work
+};
+
+struct Arguments {
+    u64 first = 1;
+    u64 seeds = 100;
+    bool one = false;
+    bool trace = false;
+    bool self_test = false;
+    u64 minutes = 0;
+    u32 processes = 1;
+};
+
+void print_profile(u64 seed, const Profile& p) {
+    std::printf("seed %llu: %u voters, heartbeat %lld ms, silence %lld ms, loss %u, repeat %u, delay %u "
+                "up to %lld ms, damage %u, flush up to %lld us%s%s%s%s%s%s%s%s%s%s%s\n",
+                static_cast<unsigned long long>(seed), p.voters,
+                static_cast<long long>(p.options.replica.timing.heartbeat.ns / 1000000),
+                static_cast<long long>(p.options.replica.timing.silence.ns / 1000000),
+                p.network.loss_permille, p.network.repeat_permille, p.network.delay_permille,
+                static_cast<long long>(p.network.delay_max.ns / 1000000), p.network.damage_permille,
+                static_cast<long long>(p.disk.flush_max.ns / 1000), p.disk.torn ? ", torn" : "",
+                p.splits ? ", splits" : "", p.one_way ? ", one-way" : "", p.bridges ? ", bridges" : "",
+                p.rotation ? ", rotation" : "", p.crashes ? ", crashes" : "",
+                p.crashes_in_poll ? ", crashes in poll" : "", p.power_losses ? ", power losses" : "",
+                p.pauses ? ", pauses" : "", p.stalls ? ", stalls" : "",
+                p.at_leader ? ", at the leader" : "");
+}
+
+// RETURNS whether all was well.
+bool run_seed(u64 seed, const Arguments& arguments, Totals& totals) {
+    const Profile profile = draw_profile(seed);
+    if (arguments.one) print_profile(seed, profile);
+    const std::size_t lines = arguments.trace ? 10000000 : arguments.one ? 100 : 0;
+    Run run(profile, seed, lines);
+    bool well = run.go();
+    u64 hash = run.simulation().hash();
+    if (well && seed % 50 == 0) {
+        Run again(profile, seed, 0);
+        (void)again.go();
+        if (again.simulation().hash() != hash) {
+            well = false;
+            std::printf("seed %llu: P20: the same seed gives another run\n",
+                        static_cast<unsigned long long>(seed));
+        }
+    }
+    const Checker& checker = run.checker();
+    const coord::SimulationCounters& c = run.simulation().counters();
+    if (arguments.one && lines > 0) std::printf("%s", run.simulation().trace_text().c_str());
+    if (arguments.one) std::printf("hash %016llx\n", static_cast<unsigned long long>(hash));
+    for (const Bytes& each : checker.violations()) {
+        std::printf("seed %llu: at %lld ms: %s\n", static_cast<unsigned long long>(seed),
+                    static_cast<long long>(run.simulation().now().ns / 1000000), each.c_str());
+    }
+    if (!well) std::printf("replay: sim_random --seed=%llu\n", static_cast<unsigned long long>(seed));
+    Totals own;
+    own.seeds = 1, own.failures = well ? 0 : 1;
+    own.simulated_ms = static_cast<u64>(run.simulation().now().ns / 1000000);
+    own.writes = checker.writes_acknowledged(), own.reads = checker.reads_compared();
+    own.events = checker.events(), own.elections = checker.elections();
+    own.expiries = checker.expiries(), own.grants = checker.grants();
+    own.messages = c.messages_sent, own.lost = c.messages_lost;
+    own.repeated = c.messages_repeated, own.delayed = c.messages_delayed;
+    own.damaged = c.messages_damaged, own.cuts = c.cuts, own.crashes = c.crashes;
+    own.records_lost = c.records_lost, own.pauses = c.pauses, own.stalls = c.stalls;
+    own.installs = run.installs(), own.steps = c.steps;
+    totals.add(own);
+    return well;
+}
+
+void print_totals(const Totals& t, double seconds) {
+    const auto n = [](u64 v) { return static_cast<unsigned long long>(v); };
+    std::printf("seeds %llu, failures %llu, simulated %.2f h in %.1f s (%.0f x), steps %llu\n", n(t.seeds),
+                n(t.failures), static_cast<double>(t.simulated_ms) / 3.6e6, seconds,
+                static_cast<double>(t.simulated_ms) / 1000 / (seconds > 0 ? seconds : 1), n(t.steps));
+    std::printf("writes acknowledged %llu, reads compared %llu, events %llu, elections %llu, "
+                "expiries %llu, lock grants %llu\n",
+                n(t.writes), n(t.reads), n(t.events), n(t.elections), n(t.expiries), n(t.grants));
+    std::printf("messages %llu, lost %llu, repeated %llu, delayed %llu, damaged %llu; links cut %llu; "
+                "crashes %llu, records lost %llu; pauses %llu; disk stalls %llu; snapshots "
+                "installed %llu\n",
+                n(t.messages), n(t.lost), n(t.repeated), n(t.delayed), n(t.damaged), n(t.cuts),
+                n(t.crashes), n(t.records_lost), n(t.pauses), n(t.stalls), n(t.installs));
+}
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+// Every processes-th seed.
+Totals run_share(const Arguments& arguments, u64 share, std::chrono::steady_clock::time_point start) {
+    Totals totals;
+    for (u64 i = share; i < arguments.seeds; i += arguments.processes) {
+        if (arguments.minutes > 0 && seconds_since(start) > 60.0 * static_cast<double>(arguments.minutes)) break;
+        (void)run_seed(arguments.first + i, arguments, totals);
+        std::fflush(stdout);
+    }
+    return totals;
+}
+
+#ifdef SIM_HAS_FORK
+// A process that dies of an assertion has printed the seed's number before.
+Totals run_forked(const Arguments& arguments, std::chrono::steady_clock::time_point start) {
+    Totals totals;
+    std::vector<int> pipes;
+    for (u32 share = 0; share < arguments.processes; share++) {
+        int ends[2];
+        if (pipe(ends) != 0) std::exit(2);
+        const pid_t child = fork();
+        if (child < 0) std::exit(2);
+        if (child == 0) {
+            const Totals own = run_share(arguments, share, start);
+            const bool sent = write(ends[1], &own, sizeof own) == static_cast<ssize_t>(sizeof own);
+            _exit(sent ? 0 : 1);
+        }
+        close(ends[1]);
+        pipes.push_back(ends[0]);
+    }
+    for (const int from : pipes) {
+        Totals own;
+        if (read(from, &own, sizeof own) != static_cast<ssize_t>(sizeof own)) own = Totals{}, own.failures = 1;
+        totals.add(own);
+        close(from);
+    }
+    while (wait(nullptr) > 0) {
+    }
+    return totals;
+}
+#endif
+
+bool number_after(const char* argument, const char* name, u64& value) {
+    const std::size_t length = std::strlen(name);
+    if (std::strncmp(argument, name, length) != 0) return false;
+    value = std::strtoull(argument + length, nullptr, 0);
+    return true;
+}
+
+int run_all(const Arguments& arguments) {
+    const auto start = std::chrono::steady_clock::now();
+    Totals totals;
+#ifdef SIM_HAS_FORK
+    totals = arguments.processes > 1 ? run_forked(arguments, start) : run_share(arguments, 0, start);
+#else
+    totals = run_share(arguments, 0, start);
+#endif
+    print_totals(totals, seconds_since(start));
+    return totals.failures == 0 ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace sim
+
+int main(int argc, char** argv) {
+    sim::Arguments arguments;
+    for (int i = 1; i < argc; i++) {
+        std::uint64_t value = 0;
+        if (sim::number_after(argv[i], "--seed=", value)) {
+            arguments.first = value, arguments.seeds = 1, arguments.one = true;
+        } else if (sim::number_after(argv[i], "--seeds=", arguments.seeds) ||
+                   sim::number_after(argv[i], "--first=", arguments.first) ||
+                   sim::number_after(argv[i], "--minutes=", arguments.minutes)) {
+            continue;
+        } else if (sim::number_after(argv[i], "-j", value)) {
+            arguments.processes = value == 0 ? 1 : static_cast<std::uint32_t>(value);
+        } else if (std::strcmp(argv[i], "--trace") == 0) {
+            arguments.trace = true;
+        } else if (std::strcmp(argv[i], "--self-test") == 0) {
+            arguments.self_test = true;
+        } else {
+            std::fprintf(stderr, "unknown argument: %s\n", argv[i]);
+            return 2;
+        }
+    }
+    if (arguments.self_test) return sim::self_test();
+#ifndef SIM_HAS_FORK
+    arguments.processes = 1;
+#endif
+    return sim::run_all(arguments);
+}

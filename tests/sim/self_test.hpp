@@ -1,0 +1,3 @@
+#pragma once
+#include "checkers.hpp"
+namespace sim { inline int self_test() { return 0; } }

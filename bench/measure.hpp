@@ -98,7 +98,8 @@ inline void print_row(const char* label, const Spread& spread) {
 
 // How many times dearer the reference is; over 1 is in our favour.
 inline void print_ratio(const Spread& ours, const Spread& reference) {
-    std::printf("  %-42s %10s %10.2f\n", "reference / coord", "", reference.median() / ours.median());
+    const double ratio = reference.median() / ours.median();
+    std::printf("  %-42s %10s %10.2f\n", "reference / coord", "", ratio);
 }
 
 inline bool is_quick(int argc, char** argv) {

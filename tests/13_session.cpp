@@ -3,15 +3,12 @@
 
 #include <doctest/doctest.h>
 
+#include <memory>
 #include <string>
 #include <type_traits>
 #include <vector>
 
-#include "coord.hpp"
-
-#if __has_include("support.hpp")
 #include "support.hpp"
-#endif
 
 namespace {
 
@@ -1385,7 +1382,6 @@ TEST_CASE("three voters: sessions outlive a leader, and its death executes each 
         REQUIRE(zk.create("/q", ""));
         std::vector<Bytes> made;
         std::vector<int> order;
-        int sent = 0;
         // A write every 2 ms, and the leader dies in the midst of them.
         for (int i = 0; i < 300; i++) {
             zk.session().create("/q/", std::to_string(i), CreateMode::persistent_sequential,
@@ -1394,7 +1390,6 @@ TEST_CASE("three voters: sessions outlive a leader, and its death executes each 
                                     made.push_back(created->path);
                                     order.push_back(i);
                                 });
-            sent += 1;
             if (i == 100) ensemble.sim.crash_at_send(leader, static_cast<std::uint32_t>(seed));
             ensemble.sim.run_for(milliseconds(2));
         }

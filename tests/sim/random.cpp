@@ -346,7 +346,7 @@ private:
                                                                 coord::name(opened.error()));
                           }
                           own.session = *opened;
-                          checker_.opened(opened->id(), own.asked_at, own.locker);
+                          checker_.opened(opened->id(), own.home, own.asked_at, own.locker);
                       });
     }
 
@@ -389,7 +389,8 @@ private:
     }
     Bytes any_data() {
         Bytes data = std::to_string(++payloads_);
-        if (work().chance(50)) data.append(work().below(3000), 'x');
+        const u64 room = (std::min)(std::size_t{3000}, profile_.options.message_bytes_max - 500);
+        if (work().chance(50)) data.append(work().below(room), 'x');
         return data;
     }
 

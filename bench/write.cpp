@@ -1,0 +1,177 @@
+// Committed writes through three replicas and their trees in one process: CPU nanoseconds and heap
+// allocations a write, for values of 16, 128 and 1024 bytes with 1, 64 and 1024 writes in flight.
+//
+// The reference is a loop that makes the same copies and no protocol: the value into a request, the
+// request into a record, the record into two messages, two inboxes, three logs, three storages and
+// three values. What is above it is Zab, sessions, trees, checksums and callbacks.
+//
+// usage: bench_write [--quick]
+#include "coord.hpp"
+#include "measure.hpp"
+
+namespace {
+
+using namespace coord::detail;
+
+// Hands each message over at once: the receiver copies it and looks at it in its next poll.
+class DirectTransport final : public coord::Transport {
+public:
+    void connect(coord::PeerId self, coord::Replica* const* replicas) {
+        self_ = self, replicas_ = replicas;
+    }
+    void send(coord::PeerId to, coord::BytesView bytes) override {
+        replicas_[to.value - 1]->receive(self_, bytes);
+    }
+    std::size_t message_bytes_max() const override { return 64 * 1024; }
+
+private:
+    coord::PeerId self_;
+    coord::Replica* const* replicas_ = nullptr;
+};
+
+class Ensemble {
+public:
+    Ensemble() {
+        for (std::uint32_t i = 0; i < 3; i++) {
+            coord::ReplicaOptions options;
+            options.id = coord::PeerId{i + 1};
+            options.voters = {coord::PeerId{1}, coord::PeerId{2}, coord::PeerId{3}};
+            options.entropy = i + 1;
+            transports_[i].connect(options.id, replicas_);
+            owned_[i].reset(new coord::Replica(options, disks_[i], transports_[i]));
+            replicas_[i] = owned_[i].get();
+        }
+        while (leader() == nullptr || !is_serving()) turn(coord::milliseconds(10));
+        coord::SessionId id;
+        leader()->open_session({}, [&](coord::Result<coord::SessionId> s) { id = s.value(); });
+        while (id == coord::SessionId{}) turn();
+        session_ = id;
+    }
+
+    coord::Replica* leader() {
+        for (coord::Replica* replica : replicas_) {
+            const coord::ReplicaStatus status = replica->status();
+            if (status.role == coord::Role::leading && status.serving) return replica;
+        }
+        return nullptr;
+    }
+
+    void turn(coord::Duration step = coord::microseconds(1)) {
+        now_ = now_ + step;
+        for (coord::Replica* replica : replicas_) replica->poll(now_);
+    }
+
+    // Keeps `in_flight` sets under way until `count` are done.
+    void write(std::size_t count, std::size_t in_flight, const coord::Bytes& value) {
+        coord::Replica& replica = *leader();
+        std::size_t submitted = 0;
+        done_ = 0;
+        while (done_ < count) {
+            while (submitted < count && submitted - done_ < in_flight) {
+                coord::Request request;
+                request.kind = coord::Request::Kind::set;
+                request.path = "/value", request.data = value;
+                request.done = coord::OnStat([this](coord::Result<coord::Stat> r) {
+                    if (!r) std::abort();
+                    done_ += 1;
+                });
+                replica.submit(session_, std::move(request));
+                submitted += 1;
+            }
+            turn();
+        }
+    }
+
+    void create() {
+        coord::Request request;
+        request.kind = coord::Request::Kind::create;
+        request.path = "/value";
+        leader()->submit(session_, std::move(request));
+        turn(), turn(), turn(), turn();
+    }
+
+    bool is_serving() const {
+        return replicas_[0]->status().serving && replicas_[1]->status().serving &&
+               replicas_[2]->status().serving;
+    }
+
+    bool is_whole() const {
+        const std::uint64_t digest = replicas_[0]->status().digest;
+        return digest == replicas_[1]->status().digest && digest == replicas_[2]->status().digest;
+    }
+
+private:
+    coord::MemoryStorage disks_[3];
+    DirectTransport transports_[3];
+    coord::Replica* replicas_[3] = {};
+    std::unique_ptr<coord::Replica> owned_[3];
+    coord::Time now_;
+    coord::SessionId session_;
+    std::size_t done_ = 0;
+};
+
+// The copies of a write without the protocol around them.
+class Copies {
+public:
+    void write(std::size_t count, const coord::Bytes& value) {
+        for (std::size_t i = 0; i < count; i++) {
+            request_.assign(value);
+            record_.assign(header_).append(request_);
+            for (std::size_t peer = 0; peer < 2; peer++) {
+                message_[peer].assign(header_).append(record_);
+                inbox_[peer].assign(message_[peer]);
+            }
+            for (std::size_t replica = 0; replica < 3; replica++) {
+                log_[replica].push().assign(record_);
+                storage_[replica].push().assign(record_);
+                if (log_[replica].size() > 10000) log_[replica].pop(), storage_[replica].pop();
+                value_[replica].assign(value);
+            }
+            measure::keep(static_cast<unsigned char>(value_[i % 3].back()));
+        }
+    }
+
+private:
+    coord::Bytes header_ = coord::Bytes(62, 'h');
+    coord::Bytes request_, record_, message_[2], inbox_[2], value_[3];
+    Ring<coord::Bytes> log_[3], storage_[3];
+};
+
+void compare(std::size_t bytes, std::size_t in_flight, std::size_t count, int repeats) {
+    Ensemble ensemble;
+    Copies copies;
+    const coord::Bytes value(bytes, 'v');
+    ensemble.create();
+    ensemble.write(25000, in_flight, value);  // until every queue and block has its size
+    copies.write(25000, value);
+    measure::Spread ours, reference, allocations;
+    for (int i = 0; i < repeats; i++) {
+        const std::uint64_t before = measure::heap.allocations;
+        ours.add(measure::ns_per_turn(count, [&] { ensemble.write(count, in_flight, value); }));
+        const std::uint64_t made = measure::heap.allocations - before;
+        allocations.add(static_cast<double>(made) / static_cast<double>(count));
+        reference.add(measure::ns_per_turn(count, [&] { copies.write(count, value); }));
+    }
+    for (int i = 0; i < 1000 && !ensemble.is_whole(); i++) ensemble.turn();
+    if (!ensemble.is_whole()) std::abort();
+    std::printf("%zu bytes, %zu in flight\n", bytes, in_flight);
+    measure::print_row("coord", ours);
+    measure::print_row("copies alone", reference);
+    measure::print_ratio(ours, reference);
+    std::printf("  %-42s %10.4f %10.4f %10.4f\n", "allocations a write", allocations.least(),
+                allocations.median(), allocations.most());
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    const bool quick = measure::is_quick(argc, argv);
+    const std::size_t count = quick ? 5000 : 200000;
+    measure::print_head("committed writes, three replicas", "ns CPU a write");
+    for (const std::size_t bytes : {16u, 128u, 1024u}) {
+        for (const std::size_t in_flight : {1u, 64u, 1024u}) {
+            compare(bytes, in_flight, count, quick ? 2 : 7);
+        }
+    }
+    return 0;
+}

@@ -1,0 +1,1439 @@
+#include "support.hpp"
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <vector>
+
+using coord::any_version;
+using coord::Bytes;
+using coord::BytesView;
+using coord::CreateMode;
+using coord::Errc;
+using coord::SessionId;
+using coord::Stat;
+using coord::Tree;
+using coord::Zxid;
+using support::hex;
+using support::unhex;
+
+namespace {
+
+// Prepares and creates, as the machine does. RETURNS the error; the final path in `made`.
+Errc create(Tree& tree, BytesView path, CreateMode mode, BytesView data, std::uint64_t zxid,
+            std::int64_t time_ms, SessionId owner, Bytes& made) {
+    const Errc error = tree.prepare_create(path, mode, made);
+    if (error != Errc::ok) return error;
+    tree.create(made, data, coord::is_ephemeral(mode) ? owner : SessionId{}, Zxid{zxid}, time_ms);
+    return Errc::ok;
+}
+
+Errc create(Tree& tree, BytesView path, CreateMode mode = CreateMode::persistent) {
+    Bytes made;
+    return create(tree, path, mode, "", 1, 1, SessionId{5}, made);
+}
+
+Bytes create_sequential(Tree& tree, BytesView path) {
+    Bytes made;
+    REQUIRE(create(tree, path, CreateMode::persistent_sequential, "", 1, 1, {}, made) == Errc::ok);
+    return made;
+}
+
+// For tests where only the error counts.
+Errc prepare(const Tree& tree, BytesView path, CreateMode mode = CreateMode::persistent) {
+    Bytes made;
+    return tree.prepare_create(path, mode, made);
+}
+
+Errc remove(Tree& tree, BytesView path, std::int32_t version = any_version) {
+    return tree.remove(path, version, Zxid{9});
+}
+
+Errc set(Tree& tree, BytesView path, std::int32_t version = any_version) {
+    return tree.set(path, "new", version, Zxid{9}, 9);
+}
+
+Stat stat(const Tree& tree, BytesView path) {
+    const auto found = tree.find(path);
+    REQUIRE(found);
+    return found->stat;
+}
+
+Bytes data(const Tree& tree, BytesView path) {
+    const auto found = tree.find(path);
+    REQUIRE(found);
+    return Bytes{found->data};
+}
+
+std::vector<Bytes> children(const Tree& tree, BytesView path, BytesView after = "",
+                            std::size_t limit = SIZE_MAX) {
+    std::vector<Bytes> names;
+    REQUIRE(tree.children(path, after, limit, names) == Errc::ok);
+    return names;
+}
+
+Bytes save(const Tree& tree) {
+    Bytes bytes;
+    coord::Writer writer{bytes};
+    tree.save(writer);
+    return bytes;
+}
+
+Errc load(Tree& tree, BytesView bytes, const coord::Limits& limits = {}) {
+    coord::Reader reader{bytes};
+    return tree.load(reader, limits);
+}
+
+void patch_u64(Bytes& bytes, std::size_t offset, std::uint64_t value) {
+    coord::Writer writer{bytes};
+    writer.patch_u32(offset, static_cast<std::uint32_t>(value >> 32));
+    writer.patch_u32(offset + 4, static_cast<std::uint32_t>(value));
+}
+
+// Offsets in a saved tree whose root has no data and whose first child, after the root, is "a"
+// without data.
+constexpr std::size_t root_creations = 68;
+constexpr std::size_t root_children = 76;
+constexpr std::size_t first_child = 80;
+constexpr std::size_t a_owner = first_child + 9 + 40;
+constexpr std::size_t a_version = first_child + 9 + 48;
+constexpr std::size_t a_creations = first_child + 9 + 56;
+constexpr std::size_t a_children = first_child + 9 + 64;
+
+// The tree of the golden tests: a node with data, an ephemeral one below it, and the built-in ones.
+void make_golden(Tree& tree) {
+    Bytes made;
+    const std::uint64_t epoch = std::uint64_t{1} << 40;
+    REQUIRE(create(tree, "/a", CreateMode::persistent, "", epoch + 1, 1000, {}, made) == Errc::ok);
+    REQUIRE(tree.set("/a", "hello", 0, Zxid{epoch + 2}, 2000) == Errc::ok);
+    REQUIRE(create(tree, "/a/b-", CreateMode::ephemeral_sequential, BytesView{"\0\xff", 2},
+                   epoch + 3, 3000, SessionId{7}, made) == Errc::ok);
+    REQUIRE(made == "/a/b-0000000000");
+}
+
+const char golden_tree[] =
+    "00000006"
+    // the root: 1 creation, 2 children
+    "00000000" "00000000" "0000000000000000" "0000000000000000" "0000010000000001"
+    "0000000000000000" "0000000000000000" "0000000000000000" "00000000" "00000000"
+    "0000000000000001" "00000002"
+    // a
+    "00000001" "61" "00000005" "68656c6c6f"
+    "0000010000000001" "0000010000000002" "0000010000000003"
+    "00000000000003e8" "00000000000007d0" "0000000000000000" "00000001" "00000000"
+    "0000000000000001" "00000001"
+    // a/b-0000000000
+    "0000000c" "622d30303030303030303030" "00000002" "00ff"
+    "0000010000000003" "0000010000000003" "0000010000000003"
+    "0000000000000bb8" "0000000000000bb8" "0000000000000007" "00000000" "00000000"
+    "0000000000000000" "00000000"
+    // zookeeper
+    "00000009" "7a6f6f6b6565706572" "00000000"
+    "0000000000000000" "0000000000000000" "0000000000000000"
+    "0000000000000000" "0000000000000000" "0000000000000000" "00000000" "00000000"
+    "0000000000000000" "00000002"
+    // zookeeper/config
+    "00000006" "636f6e666967" "00000000"
+    "0000000000000000" "0000000000000000" "0000000000000000"
+    "0000000000000000" "0000000000000000" "0000000000000000" "00000000" "ffffffff"
+    "0000000000000000" "00000000"
+    // zookeeper/quota
+    "00000005" "71756f7461" "00000000"
+    "0000000000000000" "0000000000000000" "0000000000000000"
+    "0000000000000000" "0000000000000000" "0000000000000000" "00000000" "00000000"
+    "0000000000000000" "00000000";
+
+// A saved tree, written by hand: for what save itself would never write.
+struct HandWritten {
+    Bytes bytes;
+
+    explicit HandWritten(std::uint32_t count) { coord::Writer{bytes}.u32(count); }
+    HandWritten& node(BytesView name, std::uint32_t children, std::uint64_t creations,
+                      std::uint64_t owner = 0) {
+        coord::Writer writer{bytes};
+        writer.bytes(name);
+        writer.bytes("");
+        for (int i = 0; i < 5; i++) writer.u64(0);
+        writer.u64(owner);
+        writer.u64(0);  // both versions
+        writer.u64(creations);
+        writer.u32(children);
+        return *this;
+    }
+    HandWritten& built_in() {
+        return node("zookeeper", 2, 0).node("config", 0, 0).node("quota", 0, 0);
+    }
+    Errc load() const {
+        Tree tree;
+        const Errc error = ::load(tree, bytes);
+        tree.audit();
+        return error;
+    }
+};
+
+// UTF-8 as the standard writes it, surrogates included.
+Bytes utf8(std::uint32_t code) {
+    Bytes out;
+    const auto put = [&out](std::uint32_t byte) { out.push_back(static_cast<char>(byte)); };
+    if (code < 0x80) {
+        put(code);
+    } else if (code < 0x800) {
+        put(0xC0 | code >> 6), put(0x80 | (code & 63));
+    } else if (code < 0x10000) {
+        put(0xE0 | code >> 12), put(0x80 | (code >> 6 & 63)), put(0x80 | (code & 63));
+    } else {
+        put(0xF0 | code >> 18), put(0x80 | (code >> 12 & 63));
+        put(0x80 | (code >> 6 & 63)), put(0x80 | (code & 63));
+    }
+    return out;
+}
+
+}  // namespace
+
+TEST_SUITE("03 tree") {
+
+// ---- Paths
+
+TEST_CASE("paths: each row of the rules") {
+    const char* const valid[] = {
+        "/", "/a", "/a/b", "/a/b/c", "/.x", "/..x", "/x.", "/x..", "/...", "/a/.../b", "/ ", "/a b",
+        "/~", "/!\"#$%&'()*+,-:;<=>?@[\\]^_`{|}", "/0000000000", "/-2147483648",
+    };
+    for (const char* const path : valid) {
+        CAPTURE(path);
+        CHECK(coord::is_valid_path(path));
+    }
+    const char* const invalid[] = {
+        "", "a", "a/b", " /a", "/a/", "/a/b/", "//", "//a", "/a//b", "/a/b//", "///", "/.", "/..",
+        "/./a", "/../a", "/a/.", "/a/..", "/a/./b", "/a/../b",
+    };
+    for (const char* const path : invalid) {
+        CAPTURE(path);
+        CHECK(!coord::is_valid_path(path));
+    }
+}
+
+TEST_CASE("paths: every character of Unicode, at the front, in the middle and at the end") {
+    for (std::uint32_t code = 0; code <= 0x10FFFF; code += code < 0x10000 ? 1 : 0x101) {
+        const bool good = code != '/' && code >= 0x20 && !(code >= 0x7F && code <= 0x9F) &&
+                          !(code >= 0xD800 && code <= 0xF8FF) && code < 0xFFF0;
+        const Bytes character = utf8(code);
+        const bool front = coord::is_valid_path("/" + character + "a/b");
+        const bool middle = coord::is_valid_path("/a" + character + "b");
+        const bool back = coord::is_valid_path("/a/b" + character);
+        if (code == '/') continue;  // the rows above
+        const bool agree = code == '.' || (front == good && middle == good && back == good);
+        CAPTURE(code);
+        REQUIRE(agree);
+    }
+}
+
+TEST_CASE("paths: what is not UTF-8 is not a path") {
+    const char* const broken[] = {
+        "/\x80",          "/\xBF",         "/a\xC3",        "/\xC3/a",      "/\xC3\xC3",
+        "/\xC0\xAF",      "/\xC1\xBF",     "/\xE2\x82",     "/\xE2\x82/a",  "/\xE2\x28\xA1",
+        "/\xE0\x80\xAF",  "/\xE0\x9F\xBF", "/\xED\xA0\x80", "/\xED\xBF\xBF", "/\xF0\x9F\x98\x80",
+        "/\xF8\x88\x80\x80\x80", "/\xFE",  "/\xFF",         "/\xEF\xBF\xBE", "/\xEF\xBF\xBD",
+    };
+    for (const char* const path : broken) {
+        CAPTURE(hex(path));
+        CHECK(!coord::is_valid_path(path));
+    }
+    CHECK(coord::is_valid_path("/\xC2\xA0"));
+    CHECK(coord::is_valid_path("/\xDF\xBF"));
+    CHECK(coord::is_valid_path("/\xE0\xA0\x80"));
+    CHECK(coord::is_valid_path("/\xED\x9F\xBF"));
+    CHECK(coord::is_valid_path("/\xEF\xA4\x80"));
+    CHECK(coord::is_valid_path("/\xEF\xBF\xAF"));
+    CHECK(coord::is_valid_path("/\xE6\xBC\xA2\xE5\xAD\x97"));
+}
+
+TEST_CASE("paths: NUL is nowhere allowed") {
+    CHECK(!coord::is_valid_path(BytesView{"/\0", 2}));
+    CHECK(!coord::is_valid_path(BytesView{"/a\0b", 4}));
+    CHECK(!coord::is_valid_path(BytesView{"\0/a", 3}));
+}
+
+TEST_CASE("paths: taken apart") {
+    CHECK(coord::parent_path("/a/b") == "/a");
+    CHECK(coord::parent_path("/a") == "/");
+    CHECK(coord::parent_path("/") == "/");
+    CHECK(coord::parent_path("/a/b/c") == "/a/b");
+    CHECK(coord::node_name("/a/b") == "b");
+    CHECK(coord::node_name("/a") == "a");
+    CHECK(coord::node_name("/") == "");
+    CHECK(coord::node_name("a") == "a");
+}
+
+TEST_CASE("paths: the number of a sequential node") {
+    CHECK(coord::sequence_of("/q/n-0000000042") == 42);
+    CHECK(coord::sequence_of("n-0000000000") == 0);
+    CHECK(coord::sequence_of("0000000007") == 7);
+    CHECK(coord::sequence_of("/q/0000000007") == 7);
+    CHECK(coord::sequence_of("n-12345678901") == 12345678901);
+    CHECK(coord::sequence_of("n-9223372036854775807") == INT64_MAX);
+    CHECK(coord::sequence_of("n-9223372036854775808") == std::nullopt);
+    CHECK(coord::sequence_of("n-99999999999999999999") == std::nullopt);
+    CHECK(coord::sequence_of("n-000000000") == std::nullopt);
+    CHECK(coord::sequence_of("n-0000000042x") == std::nullopt);
+    CHECK(coord::sequence_of("/0000000042/x") == std::nullopt);
+    CHECK(coord::sequence_of("") == std::nullopt);
+    CHECK(coord::sequence_of("/") == std::nullopt);
+}
+
+TEST_CASE("modes: two bits") {
+    CHECK(!coord::is_ephemeral(CreateMode::persistent));
+    CHECK(coord::is_ephemeral(CreateMode::ephemeral));
+    CHECK(!coord::is_ephemeral(CreateMode::persistent_sequential));
+    CHECK(coord::is_ephemeral(CreateMode::ephemeral_sequential));
+    CHECK(!coord::is_sequential(CreateMode::persistent));
+    CHECK(!coord::is_sequential(CreateMode::ephemeral));
+    CHECK(coord::is_sequential(CreateMode::persistent_sequential));
+    CHECK(coord::is_sequential(CreateMode::ephemeral_sequential));
+}
+
+// ---- A fresh tree
+
+TEST_CASE("a fresh tree is ZooKeeper's") {
+    const Tree tree;
+    tree.audit();
+    CHECK(tree.size() == 4);
+    CHECK(children(tree, "/") == std::vector<Bytes>{"zookeeper"});
+    CHECK(children(tree, "/zookeeper") == std::vector<Bytes>{"config", "quota"});
+    CHECK(children(tree, "/zookeeper/config").empty());
+    for (const char* const path : {"/", "/zookeeper", "/zookeeper/config", "/zookeeper/quota"}) {
+        CAPTURE(path);
+        const Stat fresh = stat(tree, path);
+        CHECK(fresh.czxid == Zxid{});
+        CHECK(fresh.mzxid == Zxid{});
+        CHECK(fresh.pzxid == Zxid{});
+        CHECK(fresh.ctime_ms == 0);
+        CHECK(fresh.mtime_ms == 0);
+        CHECK(fresh.version == 0);
+        CHECK(fresh.ephemeral_owner == SessionId{});
+        CHECK(fresh.data_length == 0);
+        CHECK(data(tree, path).empty());
+    }
+    // What ZooKeeper 3.8 shows: its constructor adds children without counting creations, and
+    // sets the list of config with the version -1.
+    CHECK(stat(tree, "/").cversion == -1);
+    CHECK(stat(tree, "/zookeeper").cversion == -2);
+    CHECK(stat(tree, "/zookeeper/config").cversion == 0);
+    CHECK(stat(tree, "/").num_children == 1);
+    CHECK(stat(tree, "/zookeeper").num_children == 2);
+    CHECK(stat(tree, "/zookeeper/config").aversion == -1);
+    CHECK(stat(tree, "/zookeeper/quota").aversion == 0);
+}
+
+TEST_CASE("the root has two names, and no other path is its alias") {
+    Tree tree;
+    CHECK(tree.find("")->path == "/");
+    CHECK(tree.find("/")->path == "/");
+    CHECK(tree.contains(""));
+    CHECK(children(tree, "") == children(tree, "/"));
+    for (const char* const path : {"//", "a", "zookeeper", "/zookeeper/", "//zookeeper", "/zoo"}) {
+        CAPTURE(path);
+        CHECK(!tree.contains(path));
+        CHECK(!tree.find(path));
+        std::vector<Bytes> names;
+        CHECK(tree.children(path, "", 10, names) == Errc::no_node);
+        CHECK(names.empty());
+    }
+}
+
+TEST_CASE("a look shows the node's own path") {
+    Tree tree;
+    REQUIRE(create(tree, "/a") == Errc::ok);
+    REQUIRE(create(tree, "/a/b") == Errc::ok);
+    CHECK(tree.find("/a")->path == "/a");
+    CHECK(tree.find("/a/b")->path == "/a/b");
+    CHECK(!tree.contains("/b"));
+    CHECK(!tree.contains("/a/b/c"));
+}
+
+// ---- Create
+
+TEST_CASE("create: the order of the errors") {
+    Tree tree;
+    REQUIRE(create(tree, "/a") == Errc::ok);
+    REQUIRE(create(tree, "/e", CreateMode::ephemeral) == Errc::ok);
+    const auto mode = [](std::int32_t flags) { return static_cast<CreateMode>(flags); };
+
+    // Flags first, whatever the path is.
+    CHECK(prepare(tree, "/x", mode(-1)) == Errc::bad_arguments);
+    CHECK(prepare(tree, "/x", mode(4)) == Errc::bad_arguments);
+    CHECK(prepare(tree, "/none/x", mode(5)) == Errc::bad_arguments);
+    CHECK(prepare(tree, "/a", mode(INT32_MAX)) == Errc::bad_arguments);
+    // Then a '/' and no NUL, before the parent.
+    CHECK(prepare(tree, "") == Errc::bad_arguments);
+    CHECK(prepare(tree, "x") == Errc::bad_arguments);
+    CHECK(prepare(tree, BytesView{"/none/\0", 7}) == Errc::bad_arguments);
+    CHECK(prepare(tree, BytesView{"/a\0", 3}) == Errc::bad_arguments);
+    // Then the parent, before the rest of the path.
+    CHECK(prepare(tree, "/none/x") == Errc::no_node);
+    CHECK(prepare(tree, "/none/..") == Errc::no_node);
+    CHECK(prepare(tree, "/none/") == Errc::no_node);
+    CHECK(prepare(tree, "x/y") == Errc::no_node);
+    CHECK(prepare(tree, "/a//x") == Errc::no_node);
+    CHECK(prepare(tree, "/a/./x") == Errc::no_node);
+    CHECK(prepare(tree, "///") == Errc::no_node);
+    // Then the whole path, before what is there.
+    CHECK(prepare(tree, "/a/") == Errc::bad_arguments);
+    CHECK(prepare(tree, "/a/.") == Errc::bad_arguments);
+    CHECK(prepare(tree, "/a/..") == Errc::bad_arguments);
+    CHECK(prepare(tree, "/..") == Errc::bad_arguments);
+    CHECK(prepare(tree, "//") == Errc::bad_arguments);
+    CHECK(prepare(tree, "//x") == Errc::bad_arguments);
+    CHECK(prepare(tree, "//a") == Errc::bad_arguments);
+    CHECK(prepare(tree, "/a/\x01") == Errc::bad_arguments);
+    CHECK(prepare(tree, "/a/\xFF") == Errc::bad_arguments);
+    CHECK(prepare(tree, "/e/..") == Errc::bad_arguments);
+    // Then the node itself, before an ephemeral parent.
+    CHECK(prepare(tree, "/") == Errc::node_exists);
+    CHECK(prepare(tree, "/a") == Errc::node_exists);
+    CHECK(prepare(tree, "/e") == Errc::node_exists);
+    CHECK(prepare(tree, "/zookeeper") == Errc::node_exists);
+    CHECK(prepare(tree, "/e", CreateMode::ephemeral) == Errc::node_exists);
+    // Last, the parent's kind.
+    CHECK(prepare(tree, "/e/x") == Errc::no_children_for_ephemerals);
+    CHECK(prepare(tree, "/e/x", CreateMode::ephemeral) == Errc::no_children_for_ephemerals);
+    CHECK(prepare(tree, "/e/", CreateMode::persistent_sequential) ==
+          Errc::no_children_for_ephemerals);
+    CHECK(prepare(tree, "/a/x") == Errc::ok);
+    CHECK(prepare(tree, "/zookeeper/x") == Errc::ok);
+    CHECK(prepare(tree, "/zookeeper/quota/x") == Errc::ok);
+    tree.audit();
+}
+
+TEST_CASE("create: a sequential path may end in a slash, or be nothing but one") {
+    Tree tree;
+    REQUIRE(create(tree, "/a") == Errc::ok);
+    CHECK(create_sequential(tree, "/a/") == "/a/0000000000");
+    CHECK(create_sequential(tree, "/a/n-") == "/a/n-0000000001");
+    CHECK(create_sequential(tree, "/") == "/0000000001");
+    CHECK(create_sequential(tree, "/x") == "/x0000000002");
+    // What would be "." or ".." by itself is not with a number behind it.
+    CHECK(create_sequential(tree, "/a/.") == "/a/.0000000002");
+    CHECK(create_sequential(tree, "/a/..") == "/a/..0000000003");
+    CHECK(prepare(tree, "//", CreateMode::persistent_sequential) == Errc::bad_arguments);
+    CHECK(prepare(tree, "/a//", CreateMode::persistent_sequential) == Errc::no_node);
+    CHECK(prepare(tree, "/a/\x7F", CreateMode::persistent_sequential) == Errc::bad_arguments);
+    CHECK(prepare(tree, "x", CreateMode::persistent_sequential) == Errc::bad_arguments);
+    tree.audit();
+}
+
+TEST_CASE("create: preparing changes nothing and keeps the memory of its output") {
+    Tree tree;
+    const std::uint64_t digest = tree.digest();
+    Bytes made(1000, 'x');
+    const char* const memory = made.data();
+    for (int i = 0; i < 3; i++) {
+        CHECK(tree.prepare_create("/a/", CreateMode::persistent_sequential, made) == Errc::no_node);
+        CHECK(tree.prepare_create("/q-", CreateMode::persistent_sequential, made) == Errc::ok);
+        CHECK(made == "/q-0000000000");
+        CHECK(tree.prepare_create("/q", CreateMode::ephemeral, made) == Errc::ok);
+        CHECK(made == "/q");
+        CHECK(made.data() == memory);
+    }
+    CHECK(tree.digest() == digest);
+    CHECK(tree.size() == 4);
+}
+
+TEST_CASE("create: the output may be the input") {
+    Tree tree;
+    Bytes path = "/some-rather-long-prefix-that-is-not-small-";
+    REQUIRE(tree.prepare_create(path, CreateMode::persistent_sequential, path) == Errc::ok);
+    CHECK(path == "/some-rather-long-prefix-that-is-not-small-0000000000");
+}
+
+// ---- Sequence numbers
+
+TEST_CASE("sequence: the number of creations below the parent, whatever they were") {
+    Tree tree;
+    REQUIRE(create(tree, "/q") == Errc::ok);
+    CHECK(create_sequential(tree, "/q/a-") == "/q/a-0000000000");
+    CHECK(create_sequential(tree, "/q/b-") == "/q/b-0000000001");
+    REQUIRE(create(tree, "/q/plain") == Errc::ok);
+    CHECK(create_sequential(tree, "/q/a-") == "/q/a-0000000003");
+    REQUIRE(create(tree, "/q/e", CreateMode::ephemeral) == Errc::ok);
+    Bytes made;
+    REQUIRE(tree.prepare_create("/q/e-", CreateMode::ephemeral_sequential, made) == Errc::ok);
+    CHECK(made == "/q/e-0000000005");
+}
+
+TEST_CASE("sequence: deletes and failures take nothing and give nothing back") {
+    Tree tree;
+    REQUIRE(create(tree, "/q") == Errc::ok);
+    CHECK(create_sequential(tree, "/q/a-") == "/q/a-0000000000");
+    REQUIRE(remove(tree, "/q/a-0000000000") == Errc::ok);
+    CHECK(create(tree, "/q/..") == Errc::bad_arguments);
+    CHECK(create_sequential(tree, "/q/a-") == "/q/a-0000000001");
+    CHECK(create(tree, "/q/a-0000000001") == Errc::node_exists);
+    CHECK(create_sequential(tree, "/q/a-") == "/q/a-0000000002");
+    // A plain node may stand where the next number would go.
+    REQUIRE(create(tree, "/q/a-0000000004") == Errc::ok);
+    CHECK(prepare(tree, "/q/a-", CreateMode::persistent_sequential) == Errc::node_exists);
+}
+
+TEST_CASE("sequence: grandchildren and sets count for nothing") {
+    Tree tree;
+    REQUIRE(create(tree, "/q") == Errc::ok);
+    REQUIRE(create(tree, "/q/x") == Errc::ok);
+    REQUIRE(create(tree, "/q/x/y") == Errc::ok);
+    REQUIRE(set(tree, "/q") == Errc::ok);
+    CHECK(create_sequential(tree, "/q/") == "/q/0000000001");
+}
+
+TEST_CASE("sequence: a parent made again starts again") {
+    Tree tree;
+    REQUIRE(create(tree, "/q") == Errc::ok);
+    REQUIRE(remove(tree, create_sequential(tree, "/q/")) == Errc::ok);
+    REQUIRE(remove(tree, "/q") == Errc::ok);
+    REQUIRE(create(tree, "/q") == Errc::ok);
+    CHECK(create_sequential(tree, "/q/") == "/q/0000000000");
+}
+
+TEST_CASE("sequence: past 2^31 and past ten digits") {
+    Tree tree;
+    REQUIRE(create(tree, "/a") == Errc::ok);
+    const auto from = [&tree](std::uint64_t creations) {
+        Bytes bytes = save(tree);
+        patch_u64(bytes, a_creations, creations);
+        Tree patched;
+        REQUIRE(load(patched, bytes) == Errc::ok);
+        const Bytes first = create_sequential(patched, "/a/n");
+        const Bytes second = create_sequential(patched, "/a/n");
+        patched.audit();
+        CHECK(children(patched, "/a").size() == 2);
+        CHECK(stat(patched, "/a").cversion == static_cast<std::int64_t>(2 * creations + 2));
+        return first.substr(3) + " " + second.substr(3);
+    };
+    CHECK(from(2147483647) == "n2147483647 n2147483648");
+    CHECK(from(4294967295) == "n4294967295 n4294967296");
+    CHECK(from(9999999998) == "n9999999998 n9999999999");
+    CHECK(from(9999999999) == "n9999999999 n10000000000");
+    CHECK(from(123456789012345678) == "n123456789012345678 n123456789012345679");
+}
+
+// ---- Remove
+
+TEST_CASE("remove: the order of the errors") {
+    Tree tree;
+    REQUIRE(create(tree, "/a") == Errc::ok);
+    REQUIRE(create(tree, "/a/b") == Errc::ok);
+    for (const char* const path :
+         {"", "a", "/", "/zookeeper", "/zookeeper/config", "/zookeeper/quota"}) {
+        CAPTURE(path);
+        CHECK(remove(tree, path) == Errc::bad_arguments);
+        CHECK(remove(tree, path, 77) == Errc::bad_arguments);
+    }
+    CHECK(remove(tree, BytesView{"/a\0", 3}) == Errc::bad_arguments);
+    CHECK(remove(tree, BytesView{"/none/\0", 7}) == Errc::bad_arguments);
+    // No full check of the path: what is malformed is not there.
+    for (const char* const path : {"/none/x", "/none", "/a/", "/a/none", "//", "//a", "a/b", "/..",
+                                   "/zookeeper/", "/zookeeper/none"}) {
+        CAPTURE(path);
+        CHECK(remove(tree, path, 77) == Errc::no_node);
+    }
+    CHECK(remove(tree, "/a", 1) == Errc::bad_version);  // before its children are looked at
+    CHECK(remove(tree, "/a", 0) == Errc::not_empty);
+    CHECK(remove(tree, "/a") == Errc::not_empty);
+    CHECK(remove(tree, "/a/b", 1) == Errc::bad_version);
+    CHECK(remove(tree, "/a/b", 0) == Errc::ok);
+    CHECK(remove(tree, "/a/b", 0) == Errc::no_node);
+    CHECK(remove(tree, "/a") == Errc::ok);
+    CHECK(tree.size() == 4);
+    tree.audit();
+}
+
+TEST_CASE("remove: below /zookeeper everything else may go") {
+    Tree tree;
+    REQUIRE(create(tree, "/zookeeper/quota/x") == Errc::ok);
+    CHECK(remove(tree, "/zookeeper/quota/x") == Errc::ok);
+    REQUIRE(create(tree, "/zookeeper/y") == Errc::ok);
+    CHECK(stat(tree, "/zookeeper").cversion == -1);
+    CHECK(remove(tree, "/zookeeper/y") == Errc::ok);
+    CHECK(stat(tree, "/zookeeper").cversion == 0);
+    CHECK(stat(tree, "/zookeeper").num_children == 2);
+    tree.audit();
+}
+
+TEST_CASE("remove: an ephemeral goes like any other") {
+    Tree tree;
+    REQUIRE(create(tree, "/e", CreateMode::ephemeral) == Errc::ok);
+    CHECK(stat(tree, "/e").ephemeral_owner == SessionId{5});
+    CHECK(set(tree, "/e") == Errc::ok);
+    CHECK(stat(tree, "/e").ephemeral_owner == SessionId{5});
+    CHECK(remove(tree, "/e", 1) == Errc::ok);
+    CHECK(!tree.contains("/e"));
+}
+
+TEST_CASE("remove: the path may be the node's own") {
+    Tree tree;
+    REQUIRE(create(tree, "/a-path-of-some-length") == Errc::ok);
+    CHECK(remove(tree, tree.find("/a-path-of-some-length")->path) == Errc::ok);
+    CHECK(tree.size() == 4);
+}
+
+// ---- Set
+
+TEST_CASE("set: the order of the errors") {
+    Tree tree;
+    REQUIRE(create(tree, "/a") == Errc::ok);
+    for (const char* const path :
+         {"", "a", "a/b", "/a/", "//", "//a", "/.", "/none/..", "/a/\x01"}) {
+        CAPTURE(path);
+        CHECK(set(tree, path) == Errc::bad_arguments);
+        CHECK(set(tree, path, 77) == Errc::bad_arguments);
+    }
+    CHECK(set(tree, BytesView{"/a\0", 3}) == Errc::bad_arguments);
+    CHECK(set(tree, "/none") == Errc::no_node);
+    CHECK(set(tree, "/none", 77) == Errc::no_node);
+    CHECK(set(tree, "/a/none") == Errc::no_node);
+    CHECK(set(tree, "/a", 1) == Errc::bad_version);
+    CHECK(set(tree, "/a", -2) == Errc::bad_version);
+    CHECK(data(tree, "/a").empty());
+    CHECK(set(tree, "/a", 0) == Errc::ok);
+    CHECK(set(tree, "/a", 0) == Errc::bad_version);
+    CHECK(set(tree, "/a", 1) == Errc::ok);
+    CHECK(set(tree, "/a", any_version) == Errc::ok);
+    CHECK(data(tree, "/a") == "new");
+    tree.audit();
+}
+
+TEST_CASE("set: the built-in nodes hold data as well") {
+    Tree tree;
+    for (const char* const path : {"/", "/zookeeper", "/zookeeper/config", "/zookeeper/quota"}) {
+        CAPTURE(path);
+        CHECK(set(tree, path, 0) == Errc::ok);
+        CHECK(data(tree, path) == "new");
+        CHECK(stat(tree, path).version == 1);
+    }
+    CHECK(data(tree, "") == "new");
+    CHECK(tree.find("")->path == "/");
+    tree.audit();
+}
+
+TEST_CASE("set: an equal value is a set") {
+    Tree tree;
+    REQUIRE(create(tree, "/a") == Errc::ok);
+    REQUIRE(tree.set("/a", "x", any_version, Zxid{2}, 2) == Errc::ok);
+    REQUIRE(tree.set("/a", "x", any_version, Zxid{3}, 3) == Errc::ok);
+    CHECK(stat(tree, "/a").version == 2);
+    CHECK(stat(tree, "/a").mzxid == Zxid{3});
+}
+
+TEST_CASE("set: versions skip -1, which stands for any") {
+    const auto next = [](std::int32_t version) {
+        Tree tree;
+        REQUIRE(create(tree, "/a") == Errc::ok);
+        Bytes bytes = save(tree);
+        coord::Writer{bytes}.patch_u32(a_version, static_cast<std::uint32_t>(version));
+        REQUIRE(load(tree, bytes) == Errc::ok);
+        REQUIRE(stat(tree, "/a").version == version);
+        REQUIRE(set(tree, "/a", version) == Errc::ok);
+        tree.audit();
+        return stat(tree, "/a").version;
+    };
+    CHECK(next(0) == 1);
+    CHECK(next(INT32_MAX - 1) == INT32_MAX);
+    CHECK(next(INT32_MAX) == INT32_MIN);
+    CHECK(next(INT32_MIN) == INT32_MIN + 1);
+    CHECK(next(-3) == -2);
+    CHECK(next(-2) == 0);
+}
+
+TEST_CASE("set: any bytes of any size, longer and shorter") {
+    Tree tree;
+    REQUIRE(create(tree, "/a") == Errc::ok);
+    coord::Rng rng{support::seed_or(8)};
+    for (int i = 0; i < 2000; i++) {
+        Bytes value;
+        const std::uint64_t size = rng.below(rng.chance(50) ? 5000 : 200);
+        for (std::uint64_t j = 0; j < size; j++) value.push_back(static_cast<char>(rng.next()));
+        REQUIRE(tree.set("/a", value, any_version, Zxid{1}, 1) == Errc::ok);
+        REQUIRE(data(tree, "/a") == value);
+        REQUIRE(stat(tree, "/a").data_length == static_cast<std::int32_t>(value.size()));
+        if (i % 100 == 0) tree.audit();
+    }
+    tree.audit();
+}
+
+TEST_CASE("set: values of about one size stay where they are") {
+    Tree tree;
+    REQUIRE(create(tree, "/a") == Errc::ok);
+    REQUIRE(tree.set("/a", Bytes(128, 'x'), any_version, Zxid{1}, 1) == Errc::ok);
+    const char* const place = tree.find("/a")->data.data();
+    for (std::size_t size = 64; size <= 128; size++) {
+        REQUIRE(tree.set("/a", Bytes(size, 'y'), any_version, Zxid{1}, 1) == Errc::ok);
+        REQUIRE(tree.find("/a")->data.data() == place);
+        REQUIRE(data(tree, "/a") == Bytes(size, 'y'));
+    }
+    // A value that has become small gives its memory back.
+    REQUIRE(tree.set("/a", Bytes(100000, 'z'), any_version, Zxid{1}, 1) == Errc::ok);
+    const char* const large = tree.find("/a")->data.data();
+    REQUIRE(tree.set("/a", "", any_version, Zxid{1}, 1) == Errc::ok);
+    CHECK(tree.find("/a")->data.data() != large);
+    tree.audit();
+}
+
+TEST_CASE("set: the data may be a view into the tree") {
+    Tree tree;
+    REQUIRE(create(tree, "/a") == Errc::ok);
+    const Bytes value = "0123456789abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    const auto put = [&](BytesView bytes) {
+        REQUIRE(tree.set("/a", bytes, any_version, Zxid{1}, 1) == Errc::ok);
+    };
+    put(value);
+    put(tree.find("/a")->data);
+    CHECK(data(tree, "/a") == value);
+    put(tree.find("/a")->data.substr(10, 50));  // moved within its block
+    CHECK(data(tree, "/a") == value.substr(10, 50));
+    put(Bytes(10000, 'x') + value);
+    put(tree.find("/a")->data.substr(10000));  // into a smaller block
+    CHECK(data(tree, "/a") == value);
+    tree.audit();
+}
+
+// ---- Stat
+
+namespace {
+
+// All fields at once, so that a row says what did NOT change as well.
+std::string row(const Tree& tree, BytesView path) {
+    const Stat s = stat(tree, path);
+    std::string text;
+    const std::int64_t fields[] = {static_cast<std::int64_t>(s.czxid.value),
+                                   static_cast<std::int64_t>(s.mzxid.value),
+                                   static_cast<std::int64_t>(s.pzxid.value),
+                                   s.ctime_ms,
+                                   s.mtime_ms,
+                                   s.version,
+                                   s.cversion,
+                                   s.aversion,
+                                   static_cast<std::int64_t>(s.ephemeral_owner.value),
+                                   s.data_length,
+                                   s.num_children};
+    for (const std::int64_t field : fields) text += std::to_string(field) + " ";
+    return text;
+}
+
+}  // namespace
+
+TEST_CASE("stat: what each operation changes in the node and in its parent") {
+    Tree tree;
+    Bytes made;
+    // czxid mzxid pzxid ctime mtime version cversion aversion owner data_length num_children
+    CHECK(row(tree, "/") == "0 0 0 0 0 0 -1 0 0 0 1 ");
+
+    REQUIRE(create(tree, "/p", CreateMode::persistent, "four", 11, 101, {}, made) == Errc::ok);
+    CHECK(row(tree, "/p") == "11 11 11 101 101 0 0 0 0 4 0 ");
+    CHECK(row(tree, "/") == "0 0 11 0 0 0 0 0 0 0 2 ");
+
+    REQUIRE(create(tree, "/p/x", CreateMode::ephemeral, "", 12, 102, SessionId{77}, made) ==
+            Errc::ok);
+    CHECK(row(tree, "/p/x") == "12 12 12 102 102 0 0 0 77 0 0 ");
+    CHECK(row(tree, "/p") == "11 11 12 101 101 0 1 0 0 4 1 ");
+    CHECK(row(tree, "/") == "0 0 11 0 0 0 0 0 0 0 2 ");  // a grandchild changes nothing
+
+    REQUIRE(tree.set("/p/x", "abc", 0, Zxid{13}, 103) == Errc::ok);
+    CHECK(row(tree, "/p/x") == "12 13 12 102 103 1 0 0 77 3 0 ");
+    CHECK(row(tree, "/p") == "11 11 12 101 101 0 1 0 0 4 1 ");
+
+    REQUIRE(tree.set("/p", "", 0, Zxid{14}, 104) == Errc::ok);
+    CHECK(row(tree, "/p") == "11 14 12 101 104 1 1 0 0 0 1 ");
+    CHECK(row(tree, "/") == "0 0 11 0 0 0 0 0 0 0 2 ");
+
+    REQUIRE(tree.remove("/p/x", 1, Zxid{15}) == Errc::ok);
+    CHECK(row(tree, "/p") == "11 14 15 101 104 1 2 0 0 0 0 ");
+    CHECK(row(tree, "/") == "0 0 11 0 0 0 0 0 0 0 2 ");
+
+    REQUIRE(create(tree, "/p/x", CreateMode::persistent, "", 16, 106, {}, made) == Errc::ok);
+    CHECK(row(tree, "/p/x") == "16 16 16 106 106 0 0 0 0 0 0 ");
+    CHECK(row(tree, "/p") == "11 14 16 101 104 1 3 0 0 0 1 ");
+
+    REQUIRE(tree.remove("/p/x", any_version, Zxid{17}) == Errc::ok);
+    REQUIRE(tree.remove("/p", any_version, Zxid{18}) == Errc::ok);
+    CHECK(row(tree, "/") == "0 0 18 0 0 0 1 0 0 0 1 ");
+    tree.audit();
+}
+
+TEST_CASE("stat: what fails changes nothing") {
+    Tree tree;
+    REQUIRE(create(tree, "/p") == Errc::ok);
+    REQUIRE(create(tree, "/p/x") == Errc::ok);
+    const std::uint64_t digest = tree.digest();
+    const Bytes before = save(tree);
+    CHECK(create(tree, "/p/x") == Errc::node_exists);
+    CHECK(create(tree, "/none/x") == Errc::no_node);
+    CHECK(remove(tree, "/p") == Errc::not_empty);
+    CHECK(remove(tree, "/p/x", 4) == Errc::bad_version);
+    CHECK(set(tree, "/p/x", 4) == Errc::bad_version);
+    CHECK(set(tree, "/p/y") == Errc::no_node);
+    CHECK(tree.digest() == digest);
+    CHECK(save(tree) == before);
+}
+
+// ---- Children
+
+TEST_CASE("children: in order of their bytes") {
+    Tree tree;
+    for (const char* const path :
+         {"/b", "/a", "/B", "/a-", "/aa", "/\xC3\xA9", "/~", "/10", "/9"}) {
+        REQUIRE(create(tree, path) == Errc::ok);
+    }
+    CHECK(children(tree, "/") == std::vector<Bytes>{"10", "9", "B", "a", "a-", "aa", "b",
+                                                    "zookeeper", "~", "\xC3\xA9"});
+}
+
+TEST_CASE("children: names only, of one level only") {
+    Tree tree;
+    for (const char* const path : {"/a", "/a/x", "/a/x/deep", "/a/y", "/ab"}) {
+        REQUIRE(create(tree, path) == Errc::ok);
+    }
+    CHECK(children(tree, "/a") == std::vector<Bytes>{"x", "y"});
+    CHECK(children(tree, "/a/x") == std::vector<Bytes>{"deep"});
+    CHECK(children(tree, "/ab").empty());
+}
+
+TEST_CASE("children: pages of every size are the whole") {
+    Tree tree;
+    REQUIRE(create(tree, "/p") == Errc::ok);
+    coord::Rng rng{support::seed_or(9)};
+    for (int i = 0; i < 300; i++) {
+        (void)create(tree, "/p/" + std::to_string(rng.below(100000)));
+    }
+    const std::vector<Bytes> whole = children(tree, "/p");
+    CHECK(std::is_sorted(whole.begin(), whole.end()));
+    CHECK(whole.size() == static_cast<std::size_t>(stat(tree, "/p").num_children));
+    for (const std::size_t limit : {1u, 2u, 7u, 299u, 300u, 1000u}) {
+        std::vector<Bytes> joined;
+        std::size_t page = limit;
+        while (page == limit) {
+            const std::vector<Bytes> names =
+                children(tree, "/p", joined.empty() ? "" : joined.back(), limit);
+            joined.insert(joined.end(), names.begin(), names.end());
+            page = names.size();
+        }
+        CHECK(joined == whole);
+    }
+}
+
+TEST_CASE("children: a page starts after a name, whether it is there or not") {
+    Tree tree;
+    for (const char* const path : {"/p", "/p/b", "/p/d", "/p/f"}) {
+        REQUIRE(create(tree, path) == Errc::ok);
+    }
+    CHECK(children(tree, "/p", "a") == std::vector<Bytes>{"b", "d", "f"});
+    CHECK(children(tree, "/p", "b") == std::vector<Bytes>{"d", "f"});
+    CHECK(children(tree, "/p", "c") == std::vector<Bytes>{"d", "f"});
+    CHECK(children(tree, "/p", "c", 1) == std::vector<Bytes>{"d"});
+    CHECK(children(tree, "/p", "f").empty());
+    CHECK(children(tree, "/p", "z").empty());
+    CHECK(children(tree, "/p", "", 0).empty());
+}
+
+TEST_CASE("children: are appended") {
+    const Tree tree;
+    std::vector<Bytes> names{"first"};
+    REQUIRE(tree.children("/zookeeper", "", 10, names) == Errc::ok);
+    CHECK(names == std::vector<Bytes>{"first", "config", "quota"});
+    CHECK(tree.children("/none", "", 10, names) == Errc::no_node);
+    CHECK(names.size() == 3);
+}
+
+TEST_CASE("visit: parents first, siblings in order, everything once") {
+    Tree tree;
+    for (const char* const path : {"/b", "/a", "/a/z", "/a/y", "/a/y/1", "/c", "/b/x"}) {
+        REQUIRE(create(tree, path) == Errc::ok);
+    }
+    std::vector<Bytes> seen;
+    tree.visit([&seen](const coord::NodeView& node) { seen.emplace_back(node.path); });
+    CHECK(seen == std::vector<Bytes>{"/", "/a", "/a/y", "/a/y/1", "/a/z", "/b", "/b/x", "/c",
+                                     "/zookeeper", "/zookeeper/config", "/zookeeper/quota"});
+}
+
+TEST_CASE("visit: shows what find shows") {
+    Tree tree;
+    make_golden(tree);
+    std::size_t seen = 0;
+    tree.visit([&](const coord::NodeView& node) {
+        const auto found = tree.find(node.path);
+        REQUIRE(found);
+        CHECK(found->path == node.path);
+        CHECK(found->data == node.data);
+        CHECK(found->stat.czxid == node.stat.czxid);
+        CHECK(found->stat.num_children == node.stat.num_children);
+        seen += 1;
+    });
+    CHECK(seen == tree.size());
+}
+
+// ---- Digest
+
+// Red only where the digest was changed: replicas of two releases then disagree for ever.
+TEST_CASE("golden: digests") {
+    Tree tree;
+    CHECK(tree.digest() == 0x0265c9167dcd6f54u);
+    make_golden(tree);
+    CHECK(tree.digest() == 0x69d45463fe1a41b1u);
+    tree.reset();
+    CHECK(tree.digest() == 0x0265c9167dcd6f54u);
+    tree.audit();
+}
+
+TEST_CASE("digest: histories that lead to the same nodes have the same") {
+    Tree a{1}, b{2};
+    Bytes made;
+    const auto make = [&](Tree& tree, const char* path, std::uint64_t zxid) {
+        REQUIRE(create(tree, path, CreateMode::persistent, path, zxid, 50, {}, made) == Errc::ok);
+    };
+    make(a, "/x", 1), make(a, "/x/1", 2), make(a, "/x/2", 3), make(a, "/y", 4);
+    REQUIRE(a.set("/x/1", "new", any_version, Zxid{6}, 60) == Errc::ok);
+    REQUIRE(a.set("/x/2", "newer", any_version, Zxid{7}, 70) == Errc::ok);
+    // Other order, other places in memory, and a detour.
+    make(b, "/x", 1), make(b, "/x/2", 3);
+    REQUIRE(b.set("/x/2", "newer", any_version, Zxid{7}, 70) == Errc::ok);
+    make(b, "/x/1", 2), make(b, "/y", 4);
+    REQUIRE(b.set("/x/1", "new", any_version, Zxid{6}, 60) == Errc::ok);
+    CHECK(a.digest() != b.digest());  // the last create below /x had another zxid
+    make(a, "/x/3", 8), make(b, "/x/3", 8);
+    CHECK(a.digest() == b.digest());
+    CHECK(save(a) == save(b));
+}
+
+TEST_CASE("digest: sees every field of every node") {
+    Tree tree;
+    make_golden(tree);
+    const Bytes bytes = save(tree);
+    std::size_t valid = 0;
+    for (std::size_t i = 0; i < bytes.size(); i++) {
+        Bytes changed = bytes;
+        changed[i] = static_cast<char>(changed[i] ^ 1);
+        Tree other;
+        if (load(other, changed) != Errc::ok) continue;
+        CAPTURE(i);
+        CHECK(other.digest() != tree.digest());
+        valid += 1;
+    }
+    CHECK(valid > 300);
+}
+
+TEST_CASE("digest: an operation and its opposite leave a trace") {
+    Tree tree;
+    const std::uint64_t fresh = tree.digest();
+    REQUIRE(create(tree, "/a") == Errc::ok);
+    REQUIRE(remove(tree, "/a") == Errc::ok);
+    CHECK(tree.digest() != fresh);  // the root has had a creation
+    CHECK(stat(tree, "/").cversion == 1);
+}
+
+TEST_CASE("digest: equal data in other nodes does not cancel out") {
+    Tree a, b;
+    for (Tree* const tree : {&a, &b}) {
+        REQUIRE(create(*tree, "/x") == Errc::ok);
+        REQUIRE(create(*tree, "/y") == Errc::ok);
+    }
+    REQUIRE(a.set("/x", "1", any_version, Zxid{2}, 2) == Errc::ok);
+    REQUIRE(a.set("/y", "2", any_version, Zxid{2}, 2) == Errc::ok);
+    REQUIRE(b.set("/x", "2", any_version, Zxid{2}, 2) == Errc::ok);
+    REQUIRE(b.set("/y", "1", any_version, Zxid{2}, 2) == Errc::ok);
+    CHECK(a.digest() != b.digest());
+}
+
+// ---- Save and load
+
+TEST_CASE("golden: a saved tree") {
+    Tree tree;
+    make_golden(tree);
+    CHECK(hex(save(tree)) == golden_tree);
+}
+
+TEST_CASE("load: what was saved is there again") {
+    Tree tree{3}, other{4};
+    make_golden(tree);
+    REQUIRE(create(other, "/to-be-forgotten") == Errc::ok);
+    const Bytes bytes = save(tree);
+    REQUIRE(load(other, bytes) == Errc::ok);
+    other.audit();
+    CHECK(other.digest() == tree.digest());
+    CHECK(other.size() == tree.size());
+    CHECK(save(other) == bytes);
+    CHECK(!other.contains("/to-be-forgotten"));
+    CHECK(row(other, "/a/b-0000000000") == row(tree, "/a/b-0000000000"));
+    CHECK(data(other, "/a/b-0000000000") == (BytesView{"\0\xff", 2}));
+    REQUIRE(create(other, "/a/more") == Errc::ok);
+    other.audit();
+}
+
+TEST_CASE("load: leaves what follows to the next reader") {
+    const Bytes bytes = unhex(golden_tree) + "rest";
+    coord::Reader reader{bytes};
+    Tree tree;
+    REQUIRE(tree.load(reader, coord::Limits{}) == Errc::ok);
+    CHECK(reader.left() == 4);
+}
+
+TEST_CASE("load: a fresh tree") {
+    Tree tree, other;
+    REQUIRE(create(other, "/x") == Errc::ok);
+    REQUIRE(load(other, save(tree)) == Errc::ok);
+    CHECK(other.digest() == tree.digest());
+}
+
+TEST_CASE("load: every truncation is corrupt and leaves a fresh tree") {
+    const Bytes bytes = unhex(golden_tree);
+    const Tree fresh;
+    for (std::size_t size = 0; size < bytes.size(); size++) {
+        Tree tree;
+        make_golden(tree);
+        REQUIRE(load(tree, BytesView{bytes}.substr(0, size)) == Errc::corrupt);
+        REQUIRE(tree.digest() == fresh.digest());
+        REQUIRE(tree.size() == 4);
+    }
+}
+
+TEST_CASE("load: every byte changed in every way is corrupt, or a tree that holds together") {
+    const Bytes bytes = unhex(golden_tree);
+    Tree tree;
+    int good = 0;
+    for (std::size_t i = 0; i < bytes.size(); i++) {
+        for (int flip = 1; flip < 256; flip++) {
+            Bytes changed = bytes;
+            changed[i] = static_cast<char>(changed[i] ^ flip);
+            const Errc error = load(tree, changed);
+            REQUIRE((error == Errc::ok || error == Errc::corrupt));
+            if (error == Errc::ok) {
+                REQUIRE(save(tree) == changed);
+                good += 1;
+            } else {
+                REQUIRE(tree.size() == 4);
+            }
+            if (flip % 16 == 1) tree.audit();
+        }
+    }
+    CHECK(good > 50000);
+}
+
+TEST_CASE("load: random damage of a larger tree") {
+    Tree tree;
+    coord::Rng rng{support::seed_or(10)};
+    std::vector<Bytes> paths{""};
+    for (int i = 0; i < 60; i++) {
+        const Bytes path = paths[rng.below(paths.size())] + "/" + std::to_string(rng.below(50));
+        if (create(tree, path) == Errc::ok) paths.push_back(path);
+    }
+    const Bytes bytes = save(tree);
+    for (int i = 0; i < 20000; i++) {
+        Bytes changed = bytes;
+        for (std::uint64_t n = 1 + rng.below(3); n > 0; n--) {
+            const std::size_t at = rng.below(changed.size());
+            switch (rng.below(4)) {
+                case 0: changed[at] = static_cast<char>(rng.next()); break;
+                case 1: changed.erase(at, 1 + rng.below(90)); break;
+                case 2: changed.insert(at, bytes, rng.below(bytes.size()), rng.below(90)); break;
+                default: changed[at] = static_cast<char>(rng.below(4)); break;
+            }
+            if (changed.empty()) changed = bytes;
+        }
+        Tree other;
+        (void)load(other, changed);
+        if (i % 20 == 0) other.audit();
+    }
+}
+
+TEST_CASE("load: what holds together is taken, by hand too") {
+    CHECK(HandWritten{4}.node("", 1, 0).built_in().load() == Errc::ok);
+    CHECK(HandWritten{6}.node("", 3, 2).node("a", 0, 0).node("b", 0, 0).built_in().load() ==
+          Errc::ok);
+    CHECK(HandWritten{5}.node("", 2, 9).node("a", 0, 9).built_in().load() == Errc::ok);
+    CHECK(HandWritten{5}.node("", 2, 1).node("a", 0, 0, 1).built_in().load() == Errc::ok);
+}
+
+TEST_CASE("load: each rule, broken by hand") {
+    SUBCASE("children out of order") {
+        CHECK(HandWritten{6}.node("", 3, 2).node("b", 0, 0).node("a", 0, 0).built_in().load() ==
+              Errc::corrupt);
+    }
+    SUBCASE("a child twice") {
+        CHECK(HandWritten{6}.node("", 3, 2).node("a", 0, 0).node("a", 0, 0).built_in().load() ==
+              Errc::corrupt);
+    }
+    SUBCASE("more nodes than were announced") {
+        CHECK(HandWritten{4}.node("", 2, 1).node("a", 0, 0).built_in().load() == Errc::corrupt);
+    }
+    SUBCASE("fewer") {
+        CHECK(HandWritten{6}.node("", 2, 1).node("a", 0, 0).built_in().load() == Errc::corrupt);
+    }
+    SUBCASE("a root with a name") {
+        CHECK(HandWritten{4}.node("r", 1, 0).built_in().load() == Errc::corrupt);
+    }
+    SUBCASE("a child without one") {
+        CHECK(HandWritten{5}.node("", 2, 1).node("", 0, 0).built_in().load() == Errc::corrupt);
+    }
+    SUBCASE("names that no path may have") {
+        for (const char* const name : {".", "..", "a/b", "/", "\x01", "\x7F", "\xFF", "\xC3"}) {
+            CHECK(HandWritten{5}.node("", 2, 1).node(name, 0, 0).built_in().load() ==
+                  Errc::corrupt);
+        }
+    }
+    SUBCASE("an ephemeral node with a child, or that had one") {
+        CHECK(HandWritten{6}.node("", 2, 1).node("a", 1, 1, 7).node("b", 0, 0).built_in().load() ==
+              Errc::corrupt);
+        CHECK(HandWritten{5}.node("", 2, 1).node("a", 0, 1, 7).built_in().load() == Errc::corrupt);
+    }
+    SUBCASE("a built-in node that is ephemeral") {
+        CHECK(HandWritten{4}
+                  .node("", 1, 0)
+                  .node("zookeeper", 2, 0)
+                  .node("config", 0, 0, 7)
+                  .node("quota", 0, 0)
+                  .load() == Errc::corrupt);
+        CHECK(HandWritten{4}.node("", 1, 0, 7).built_in().load() == Errc::corrupt);
+    }
+    SUBCASE("more children than creations") {
+        CHECK(HandWritten{5}.node("", 2, 0).node("a", 0, 0).built_in().load() == Errc::corrupt);
+        CHECK(HandWritten{6}.node("", 2, 1).node("a", 1, 0).node("b", 0, 0).built_in().load() ==
+              Errc::corrupt);
+    }
+    SUBCASE("a built-in node that is missing") {
+        CHECK(HandWritten{1}.node("", 0, 0).load() == Errc::corrupt);
+        CHECK(HandWritten{2}.node("", 1, 0).node("zookeeper", 0, 0).load() == Errc::corrupt);
+        CHECK(HandWritten{3}.node("", 1, 0).node("zookeeper", 1, 0).node("quota", 0, 0).load() ==
+              Errc::corrupt);
+        CHECK(HandWritten{3}.node("", 1, 0).node("zookeeper", 1, 0).node("config", 0, 0).load() ==
+              Errc::corrupt);
+    }
+    SUBCASE("no nodes, or too many to be true") {
+        CHECK(HandWritten{0}.load() == Errc::corrupt);
+        CHECK(HandWritten{UINT32_MAX}.node("", 1, 0).built_in().load() == Errc::corrupt);
+    }
+    SUBCASE("a count of children that nothing follows") {
+        CHECK(HandWritten{4}.node("", UINT32_MAX, UINT32_MAX).built_in().load() == Errc::corrupt);
+    }
+}
+
+TEST_CASE("load: numbers that would overflow later") {
+    Tree tree;
+    REQUIRE(create(tree, "/a") == Errc::ok);
+    const Bytes bytes = save(tree);
+    const auto patched = [&](std::size_t offset, std::uint64_t value) {
+        Bytes changed = bytes;
+        patch_u64(changed, offset, value);
+        return load(tree, changed);
+    };
+    CHECK(patched(root_creations, std::uint64_t{1} << 61) == Errc::ok);
+    CHECK(patched(root_creations, (std::uint64_t{1} << 61) + 1) == Errc::corrupt);
+    CHECK(patched(root_creations, UINT64_MAX) == Errc::corrupt);
+    CHECK(patched(a_creations, std::uint64_t{1} << 61) == Errc::ok);
+    CHECK(create_sequential(tree, "/a/") == "/a/2305843009213693952");
+    CHECK(stat(tree, "/a").cversion == (std::int64_t{1} << 62) + 1);
+    CHECK(patched(a_owner, 7) == Errc::ok);
+    Bytes any = bytes;
+    coord::Writer{any}.patch_u32(a_version, UINT32_MAX);
+    CHECK(load(tree, any) == Errc::corrupt);
+    coord::Writer{any = bytes}.patch_u32(root_children, 3);
+    CHECK(load(tree, any) == Errc::corrupt);
+    coord::Writer{any = bytes}.patch_u32(a_children, 1);
+    CHECK(load(tree, any) == Errc::corrupt);
+}
+
+TEST_CASE("load: limits, one below and one above") {
+    Tree tree, other;
+    const Bytes name(97, 'n');
+    REQUIRE(create(tree, "/a") == Errc::ok);
+    REQUIRE(create(tree, "/a/" + name) == Errc::ok);
+    REQUIRE(tree.set("/a", Bytes(50, 'd'), any_version, Zxid{1}, 1) == Errc::ok);
+    const Bytes bytes = save(tree);
+    coord::Limits limits;
+    limits.nodes_max = 6;
+    CHECK(load(other, bytes, limits) == Errc::ok);
+    limits.nodes_max = 5;
+    CHECK(load(other, bytes, limits) == Errc::corrupt);
+    limits = {};
+    limits.data_bytes_max = 50;
+    CHECK(load(other, bytes, limits) == Errc::ok);
+    limits.data_bytes_max = 49;
+    CHECK(load(other, bytes, limits) == Errc::corrupt);
+    limits = {};
+    limits.path_bytes_max = 100;
+    CHECK(load(other, bytes, limits) == Errc::ok);
+    limits.path_bytes_max = 81;  // a sequence number may have taken it over the limit
+    CHECK(load(other, bytes, limits) == Errc::ok);
+    limits.path_bytes_max = 80;
+    CHECK(load(other, bytes, limits) == Errc::corrupt);
+    limits = {};
+    limits.nodes_max = 0;  // the built-in nodes are always allowed
+    CHECK(load(other, save(Tree{}), limits) == Errc::ok);
+}
+
+TEST_CASE("load: a chain as deep as paths are long") {
+    Tree tree, other;
+    Bytes path;
+    for (int depth = 0; depth < 512; depth++) {
+        path += "/d";
+        REQUIRE(create(tree, path) == Errc::ok);
+    }
+    tree.audit();
+    REQUIRE(load(other, save(tree)) == Errc::ok);
+    CHECK(other.digest() == tree.digest());
+    CHECK(other.contains(path));
+    other.audit();
+    // One deeper than the limit allows, though every name is short.
+    HandWritten endless{2000};
+    endless.node("", 2, 1);
+    for (int depth = 0; depth < 1999; depth++) endless.node("d", 1, 1);
+    CHECK(endless.load() == Errc::corrupt);
+    for (; path.size() > 2; path.resize(path.size() - 2)) REQUIRE(remove(tree, path) == Errc::ok);
+    tree.audit();
+}
+
+// ---- Many nodes
+
+TEST_CASE("many: a large flat family, built, listed, halved, saved and loaded") {
+    Tree tree{support::seed_or(11)}, other{12};
+    REQUIRE(create(tree, "/p") == Errc::ok);
+    const std::uint64_t count = 20000;
+    for (std::uint64_t i = 0; i < count; i++) {
+        REQUIRE(create_sequential(tree, "/p/n-").size() == 15);
+    }
+    tree.audit();
+    for (std::uint64_t i = 0; i < count; i += 2) {
+        Bytes name = std::to_string(i);
+        name.insert(0, 10 - name.size(), '0');
+        REQUIRE(remove(tree, "/p/n-" + name) == Errc::ok);
+        REQUIRE(!tree.contains("/p/n-" + name));
+    }
+    tree.audit();
+    CHECK(children(tree, "/p").size() == count / 2);
+    CHECK(children(tree, "/p", "", 1)[0] == "n-0000000001");
+    CHECK(stat(tree, "/p").cversion == static_cast<std::int64_t>(count + count / 2));
+    REQUIRE(load(other, save(tree)) == Errc::ok);
+    other.audit();
+    CHECK(other.digest() == tree.digest());
+    for (const Bytes& name : children(tree, "/p")) REQUIRE(remove(tree, "/p/" + name) == Errc::ok);
+    tree.audit();
+    CHECK(tree.size() == 5);
+}
+
+TEST_CASE("many: trees of any seed behave alike") {
+    Bytes saved;
+    for (std::uint64_t seed = 0; seed < 20; seed++) {
+        Tree tree{seed};
+        for (int i = 0; i < 300; i++) {
+            const Bytes path = "/" + std::to_string(i * 7919 % 300);
+            REQUIRE(create(tree, path) == Errc::ok);
+            if (i % 3 == 0) REQUIRE(remove(tree, path) == Errc::ok);
+        }
+        tree.audit();
+        const Bytes bytes = save(tree);
+        if (seed > 0) CHECK(bytes == saved);
+        saved = bytes;
+    }
+}
+
+TEST_CASE("many: a tree that comes and goes does not grow") {
+    Tree tree;
+    for (int round = 0; round < 50; round++) {
+        for (int i = 0; i < 200; i++) REQUIRE(create(tree, "/" + std::to_string(i)) == Errc::ok);
+        for (int i = 0; i < 200; i++) REQUIRE(remove(tree, "/" + std::to_string(i)) == Errc::ok);
+    }
+    tree.audit();  // among other things: nodes in use and free are all there ever were
+    CHECK(tree.size() == 4);
+    tree.reset();
+    tree.audit();
+    CHECK(stat(tree, "/").cversion == -1);
+}
+
+// ---- Against a model
+
+namespace {
+
+// The semantics once more, as plainly as they can be said: nodes in a std::map by path.
+class Model {
+public:
+    struct Entry {
+        Bytes data;
+        Stat stat;
+        std::int64_t creations = 0;
+    };
+
+    Model() {
+        for (const char* const path :
+             {"/", "/zookeeper", "/zookeeper/config", "/zookeeper/quota"}) {
+            nodes[path];
+        }
+        nodes["/"].stat.num_children = 1;
+        nodes["/zookeeper"].stat.num_children = 2;
+        nodes["/zookeeper/config"].stat.aversion = -1;
+    }
+
+    Errc create(const Bytes& path, CreateMode mode, const Bytes& data, SessionId owner, Zxid zxid,
+                std::int64_t time_ms, Bytes& made) {
+        const std::size_t slash = path.rfind('/');
+        if (slash == Bytes::npos || path.find('\0') != Bytes::npos) return Errc::bad_arguments;
+        const Bytes parent_path = path.substr(0, slash);
+        const auto parent = nodes.find(parent_path.empty() ? "/" : parent_path);
+        if (parent == nodes.end()) return Errc::no_node;
+        made = path;
+        if (coord::is_sequential(mode)) {
+            Bytes digits = std::to_string(parent->second.creations);
+            if (digits.size() < 10) digits.insert(0, 10 - digits.size(), '0');
+            made += digits;
+        }
+        if (!coord::is_valid_path(made)) return Errc::bad_arguments;
+        if (nodes.count(made) > 0) return Errc::node_exists;
+        if (parent->second.stat.ephemeral_owner != SessionId{}) {
+            return Errc::no_children_for_ephemerals;
+        }
+        Entry& entry = nodes[made];
+        entry.data = data;
+        entry.stat.czxid = entry.stat.mzxid = entry.stat.pzxid = zxid;
+        entry.stat.ctime_ms = entry.stat.mtime_ms = time_ms;
+        if (coord::is_ephemeral(mode)) entry.stat.ephemeral_owner = owner;
+        parent->second.creations += 1;
+        parent->second.stat.num_children += 1;
+        parent->second.stat.pzxid = zxid;
+        return Errc::ok;
+    }
+
+    Errc remove(const Bytes& path, std::int32_t version, Zxid zxid) {
+        if (path.find('/') == Bytes::npos || path == "/" || path == "/zookeeper" ||
+            path == "/zookeeper/config" || path == "/zookeeper/quota") {
+            return Errc::bad_arguments;
+        }
+        const auto found = nodes.find(path);
+        if (found == nodes.end()) return Errc::no_node;
+        if (version != -1 && version != found->second.stat.version) return Errc::bad_version;
+        if (found->second.stat.num_children > 0) return Errc::not_empty;
+        nodes.erase(found);
+        Entry& parent = nodes[Bytes{coord::parent_path(path)}];
+        parent.stat.num_children -= 1;
+        parent.stat.pzxid = zxid;
+        return Errc::ok;
+    }
+
+    Errc set(const Bytes& path, const Bytes& data, std::int32_t version, Zxid zxid,
+             std::int64_t time_ms) {
+        if (!coord::is_valid_path(path)) return Errc::bad_arguments;
+        const auto found = nodes.find(path);
+        if (found == nodes.end()) return Errc::no_node;
+        Entry& entry = found->second;
+        if (version != -1 && version != entry.stat.version) return Errc::bad_version;
+        entry.data = data;
+        entry.stat.version += 1;
+        entry.stat.mzxid = zxid;
+        entry.stat.mtime_ms = time_ms;
+        return Errc::ok;
+    }
+
+    std::vector<Bytes> children(const Bytes& path) const {
+        std::vector<Bytes> names;
+        for (const auto& node : nodes) {
+            if (node.first == "/" || coord::parent_path(node.first) != path) continue;
+            names.emplace_back(coord::node_name(node.first));
+        }
+        std::sort(names.begin(), names.end());
+        return names;
+    }
+
+    std::map<Bytes, Entry> nodes;
+};
+
+void compare(const Tree& tree, const Model& model) {
+    tree.audit();
+    REQUIRE(tree.size() == model.nodes.size());
+    for (const auto& node : model.nodes) {
+        CAPTURE(node.first);
+        const auto found = tree.find(node.first);
+        REQUIRE(found);
+        const Stat& expected = node.second.stat;
+        REQUIRE(found->path == node.first);
+        REQUIRE(found->data == node.second.data);
+        REQUIRE(found->stat.czxid == expected.czxid);
+        REQUIRE(found->stat.mzxid == expected.mzxid);
+        REQUIRE(found->stat.pzxid == expected.pzxid);
+        REQUIRE(found->stat.ctime_ms == expected.ctime_ms);
+        REQUIRE(found->stat.mtime_ms == expected.mtime_ms);
+        REQUIRE(found->stat.version == expected.version);
+        REQUIRE(found->stat.aversion == expected.aversion);
+        REQUIRE(found->stat.cversion == 2 * node.second.creations - expected.num_children);
+        REQUIRE(found->stat.num_children == expected.num_children);
+        REQUIRE(found->stat.ephemeral_owner == expected.ephemeral_owner);
+        REQUIRE(found->stat.data_length == static_cast<std::int32_t>(node.second.data.size()));
+    }
+}
+
+Bytes random_path(coord::Rng& rng) {
+    static const char* const odd[] = {"",   "a",    "/",     "//",
+                                      "/.", "/a/",  "/a//b", "/zookeeper/config"};
+    if (rng.chance(20)) return odd[rng.below(sizeof odd / sizeof *odd)];
+    Bytes path;
+    for (std::uint64_t depth = 1 + rng.below(4); depth > 0; depth--) {
+        path += "/n" + std::to_string(rng.below(12));
+    }
+    return path;
+}
+
+// RETURNS a path with a number, which sequential creates have made.
+Bytes random_sequential_path(coord::Rng& rng) {
+    Bytes digits = std::to_string(rng.below(200));
+    digits.insert(0, 10 - digits.size(), '0');
+    return random_path(rng) + digits;
+}
+
+}  // namespace
+
+TEST_CASE("model: 200,000 random operations") {
+    coord::Rng rng{support::seed_or(13)};
+    Tree tree{rng.next()};
+    Model model;
+    std::map<Errc, int> outcomes;
+    for (std::uint64_t i = 1; i <= 200000; i++) {
+        const Bytes path = rng.chance(150) ? random_sequential_path(rng) : random_path(rng);
+        const Zxid zxid{i};
+        const auto time_ms = static_cast<std::int64_t>(i * 10);
+        const std::int32_t version =
+            rng.chance(500) ? any_version : static_cast<std::int32_t>(rng.below(3));
+        const Bytes value(rng.below(60), static_cast<char>(rng.next()));
+        Errc ours = Errc::ok, expected = Errc::ok;
+        // Growth and shrinkage take turns, so that the tree is large, small and in between.
+        const std::uint64_t creates = (i / 20000) % 2 == 0 ? 500 : 200;
+        const std::uint64_t dice = rng.below(1000);
+        if (dice < creates) {
+            const auto mode = static_cast<CreateMode>(rng.below(4));
+            const SessionId owner{1 + rng.below(3)};
+            Bytes made, expected_made;
+            ours = create(tree, path, mode, value, i, time_ms, owner, made);
+            expected = model.create(path, mode, value, owner, zxid, time_ms, expected_made);
+            if (ours == Errc::ok) REQUIRE(made == expected_made);
+        } else if (dice < 800) {
+            ours = tree.remove(path, version, zxid);
+            expected = model.remove(path, version, zxid);
+        } else {
+            ours = tree.set(path, value, version, zxid, time_ms);
+            expected = model.set(path, value, version, zxid, time_ms);
+        }
+        CAPTURE(path);
+        REQUIRE(ours == expected);
+        REQUIRE(tree.size() == model.nodes.size());
+        outcomes[ours] += 1;
+        if (i % 5000 == 0) compare(tree, model);
+        if (i % 20000 == 0) {
+            REQUIRE(children(tree, "/") == model.children("/"));
+            REQUIRE(children(tree, "/n1").size() == model.children("/n1").size());
+            Tree loaded{rng.next()};
+            REQUIRE(load(loaded, save(tree)) == Errc::ok);
+            compare(loaded, model);
+            REQUIRE(loaded.digest() == tree.digest());
+        }
+    }
+    for (const Errc error :
+         {Errc::ok, Errc::bad_arguments, Errc::no_node, Errc::node_exists, Errc::bad_version,
+          Errc::not_empty, Errc::no_children_for_ephemerals}) {
+        CAPTURE(error);
+        CHECK(outcomes[error] > 500);
+    }
+}
+
+}  // TEST_SUITE

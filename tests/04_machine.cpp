@@ -1,0 +1,875 @@
+// Chapter 4: transactions applied to the state. Each test drives a Machine directly, with
+// transactions as a log would hold them.
+
+#include <doctest/doctest.h>
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "coord.hpp"
+
+namespace {
+
+using coord::Bytes;
+using coord::BytesView;
+using coord::CreateMode;
+using coord::Errc;
+using coord::Limits;
+using coord::Machine;
+using coord::OpCode;
+using coord::Outcome;
+using coord::SessionId;
+using coord::Txn;
+using coord::Writer;
+using coord::Zxid;
+
+// Writes down what it hears, one short line each.
+struct Heard final : coord::ChangeSink {
+    std::vector<std::string> lines;
+    void add(const char* what, BytesView path, Zxid zxid) {
+        lines.push_back(std::string(what) + " " + Bytes(path) + " " +
+                        std::to_string(zxid.counter()));
+    }
+    void on_created(BytesView path, Zxid zxid) override { add("created", path, zxid); }
+    void on_deleted(BytesView path, Zxid zxid) override { add("deleted", path, zxid); }
+    void on_data_changed(BytesView path, Zxid zxid) override { add("data", path, zxid); }
+    void on_children_changed(BytesView path, Zxid zxid) override { add("children", path, zxid); }
+};
+
+Bytes open_body(std::uint64_t nonce, std::uint32_t timeout_ms) {
+    Bytes body;
+    Writer out(body);
+    out.u64(nonce), out.u32(timeout_ms);
+    return body;
+}
+
+Bytes create_body(BytesView path, BytesView data, CreateMode mode) {
+    Bytes body;
+    Writer out(body);
+    out.bytes(path), out.bytes(data), out.i32(static_cast<std::int32_t>(mode));
+    return body;
+}
+
+Bytes remove_body(BytesView path, std::int32_t version) {
+    Bytes body;
+    Writer out(body);
+    out.bytes(path), out.i32(version);
+    return body;
+}
+
+Bytes set_body(BytesView path, BytesView data, std::int32_t version) {
+    Bytes body;
+    Writer out(body);
+    out.bytes(path), out.bytes(data), out.i32(version);
+    return body;
+}
+
+// A machine and the numbers that a leader would give: epoch 1, counters from 1, time in steps.
+struct Rig {
+    Machine machine;
+    Heard heard;
+    std::uint64_t counter = 0;
+    std::map<SessionId, std::uint64_t> cxids;
+
+    explicit Rig(const Limits& limits = {}, std::uint64_t seed = 1) : machine(limits, seed) {}
+
+    const Outcome* apply(SessionId session, std::uint64_t cxid, OpCode op, BytesView body,
+                         std::uint64_t confirmed = 0) {
+        counter += 1;
+        Txn txn;
+        txn.zxid = Zxid{1, counter};
+        txn.previous = counter == 1 ? Zxid{} : Zxid{1, counter - 1};
+        txn.time_ms = static_cast<std::int64_t>(1000 + counter);
+        txn.session = session, txn.cxid = cxid, txn.confirmed = confirmed;
+        txn.op = op, txn.body = body;
+        const Outcome* const outcome = machine.apply(txn, heard);
+        machine.audit();
+        return outcome;
+    }
+    SessionId open(std::uint64_t nonce, std::uint32_t timeout_ms = 5000) {
+        const Outcome* const outcome =
+            apply(SessionId{}, 0, OpCode::open_session, open_body(nonce, timeout_ms));
+        REQUIRE(outcome != nullptr);
+        REQUIRE(outcome->error == Errc::ok);
+        return outcome->session;
+    }
+    // The next request of a session. RETURNS a copy: the machine's own is used again.
+    Outcome next(SessionId session, OpCode op, BytesView body) {
+        const Outcome* const outcome = apply(session, ++cxids[session], op, body);
+        REQUIRE(outcome != nullptr);
+        CHECK(outcome->cxid == cxids[session]);
+        CHECK(outcome->zxid == Zxid{1, counter});
+        CHECK(outcome->op == op);
+        CHECK(outcome->session == session);
+        return *outcome;
+    }
+    Outcome create(SessionId session, BytesView path, BytesView data = "",
+                   CreateMode mode = CreateMode::persistent) {
+        return next(session, OpCode::create, create_body(path, data, mode));
+    }
+    Outcome remove(SessionId session, BytesView path, std::int32_t version = -1) {
+        return next(session, OpCode::remove, remove_body(path, version));
+    }
+    Outcome set(SessionId session, BytesView path, BytesView data, std::int32_t version = -1) {
+        return next(session, OpCode::set, set_body(path, data, version));
+    }
+    Bytes saved() const {
+        Bytes out;
+        machine.save(out);
+        return out;
+    }
+};
+
+Bytes unhex(BytesView hex) {
+    const auto digit = [](char c) { return c <= '9' ? c - '0' : c - 'a' + 10; };
+    Bytes out;
+    for (std::size_t i = 0; i + 1 < hex.size(); i += 2) {
+        out.push_back(static_cast<char>(digit(hex[i]) * 16 + digit(hex[i + 1])));
+    }
+    return out;
+}
+
+Bytes hex(BytesView bytes) {
+    Bytes out;
+    for (const char c : bytes) {
+        const auto byte = static_cast<unsigned char>(c);
+        out.push_back("0123456789abcdef"[byte >> 4]);
+        out.push_back("0123456789abcdef"[byte & 15]);
+    }
+    return out;
+}
+
+using Lines = std::vector<std::string>;
+
+}  // namespace
+
+TEST_SUITE("04 machine") {
+
+TEST_CASE("a fresh machine has ZooKeeper's four nodes, no session and zxid 0") {
+    Rig rig;
+    CHECK(rig.machine.applied() == Zxid{});
+    CHECK(rig.machine.sessions().empty());
+    CHECK(rig.machine.tree().size() == 4);
+    CHECK(rig.machine.find_session(SessionId{1}) == nullptr);
+    CHECK(rig.machine.find_nonce(0) == nullptr);
+}
+
+TEST_CASE("open: the session's id is the zxid that opened it") {
+    Rig rig;
+    const SessionId id = rig.open(77, 1234);
+    CHECK(id.value == Zxid(1, 1).value);
+    const coord::SessionRecord* const record = rig.machine.find_session(id);
+    REQUIRE(record != nullptr);
+    CHECK(record->id == id);
+    CHECK(record->nonce == 77);
+    CHECK(record->timeout_ms == 1234);
+    CHECK(record->cxid == 0);
+    CHECK(record->confirmed == 0);
+    CHECK(record->outcomes.empty());
+    CHECK(rig.machine.find_nonce(77) == record);
+    CHECK(rig.heard.lines.empty());
+}
+
+TEST_CASE("M1 open twice with one nonce is one session, and another nonce another") {
+    Rig rig;
+    const SessionId first = rig.open(7, 1000);
+    const std::uint64_t digest = rig.machine.digest();
+    const SessionId again = rig.open(7, 9999);
+    CHECK(again == first);
+    CHECK(rig.machine.sessions().size() == 1);
+    CHECK(rig.machine.find_session(first)->timeout_ms == 1000);
+    CHECK(rig.machine.digest() == digest);
+    const SessionId other = rig.open(8, 1000);
+    CHECK(other != first);
+    CHECK(rig.machine.sessions().size() == 2);
+}
+
+TEST_CASE("a nonce is free again when its session is closed") {
+    Rig rig;
+    const SessionId first = rig.open(7);
+    rig.next(first, OpCode::close_session, BytesView("\0", 1));
+    CHECK(rig.machine.find_nonce(7) == nullptr);
+    CHECK(rig.open(7) != first);
+}
+
+TEST_CASE("open: a body of the wrong size is a marshalling error and opens nothing") {
+    Rig rig;
+    const Bytes good = open_body(1, 2);
+    for (const Bytes& body : {Bytes{}, good.substr(0, 11), good + "x"}) {
+        const Outcome* const outcome = rig.apply(SessionId{}, 0, OpCode::open_session, body);
+        REQUIRE(outcome != nullptr);
+        CHECK(outcome->error == Errc::marshalling_error);
+        CHECK(outcome->session == SessionId{});
+    }
+    CHECK(rig.machine.sessions().empty());
+}
+
+TEST_CASE("open: sessions_max is the bound, a repeated open is not counted") {
+    Limits limits;
+    limits.sessions_max = 2;
+    Rig rig(limits);
+    const SessionId first = rig.open(1);
+    rig.open(2);
+    const Outcome* outcome = rig.apply(SessionId{}, 0, OpCode::open_session, open_body(3, 9));
+    CHECK(outcome->error == Errc::too_many);
+    CHECK(outcome->session == SessionId{});
+    CHECK(rig.open(1) == first);
+    rig.next(first, OpCode::close_session, BytesView("\0", 1));
+    rig.open(3);
+    CHECK(rig.machine.sessions().size() == 2);
+}
+
+TEST_CASE("create: path, stat and events") {
+    Rig rig;
+    const SessionId id = rig.open(1);
+    const Outcome made = rig.create(id, "/a", "hello");
+    CHECK(made.error == Errc::ok);
+    CHECK(made.path == "/a");
+    CHECK(made.stat.czxid == Zxid{1, 2});
+    CHECK(made.stat.mzxid == Zxid{1, 2});
+    CHECK(made.stat.pzxid == Zxid{1, 2});
+    CHECK(made.stat.ctime_ms == 1002);
+    CHECK(made.stat.mtime_ms == 1002);
+    CHECK(made.stat.version == 0);
+    CHECK(made.stat.cversion == 0);
+    CHECK(made.stat.ephemeral_owner == SessionId{});
+    CHECK(made.stat.data_length == 5);
+    CHECK(made.stat.num_children == 0);
+    CHECK(rig.machine.tree().find("/a")->data == "hello");
+    CHECK(rig.heard.lines == Lines{"created /a 2", "children / 2"});
+    CHECK(rig.create(id, "/a/b").error == Errc::ok);
+    CHECK(rig.machine.tree().find("/a")->stat.pzxid == Zxid{1, 3});
+    CHECK(rig.machine.tree().find("/a")->stat.cversion == 1);
+    CHECK(rig.machine.tree().find("/a")->stat.num_children == 1);
+    CHECK(rig.heard.lines == Lines{"created /a 2", "children / 2", "created /a/b 3",
+                                   "children /a 3"});
+}
+
+TEST_CASE("create: every error, and none changes the tree or tells anybody") {
+    Rig rig;
+    const SessionId id = rig.open(1);
+    rig.create(id, "/a");
+    rig.create(id, "/e", "", CreateMode::ephemeral);
+    rig.heard.lines.clear();
+    const std::uint64_t digest = rig.machine.tree().digest();
+    CHECK(rig.create(id, "/a").error == Errc::node_exists);
+    CHECK(rig.create(id, "/").error == Errc::node_exists);
+    CHECK(rig.create(id, "/zookeeper").error == Errc::node_exists);
+    CHECK(rig.create(id, "/no/b").error == Errc::no_node);
+    CHECK(rig.create(id, "/e/b").error == Errc::no_children_for_ephemerals);
+    CHECK(rig.create(id, "").error == Errc::bad_arguments);
+    CHECK(rig.create(id, "a").error == Errc::bad_arguments);
+    CHECK(rig.create(id, "/a/").error == Errc::bad_arguments);
+    CHECK(rig.create(id, "//x").error == Errc::bad_arguments);
+    CHECK(rig.create(id, "/a/..").error == Errc::bad_arguments);
+    CHECK(rig.create(id, "/a/.").error == Errc::bad_arguments);
+    CHECK(rig.create(id, BytesView("/a\0b", 4)).error == Errc::bad_arguments);
+    CHECK(rig.create(id, "/\x01").error == Errc::bad_arguments);
+    CHECK(rig.create(id, "/b", "", static_cast<CreateMode>(4)).error == Errc::bad_arguments);
+    CHECK(rig.create(id, "/b", "", static_cast<CreateMode>(-1)).error == Errc::bad_arguments);
+    CHECK(rig.next(id, OpCode::create, "junk").error == Errc::marshalling_error);
+    CHECK(rig.next(id, OpCode::create, create_body("/b", "", {}) + "x").error ==
+          Errc::marshalling_error);
+    CHECK(rig.machine.tree().digest() == digest);
+    CHECK(rig.heard.lines.empty());
+}
+
+TEST_CASE("create: a failed outcome has neither path nor stat") {
+    Rig rig;
+    const SessionId id = rig.open(1);
+    rig.create(id, "/a");
+    const Outcome failed = rig.create(id, "/a");
+    CHECK(failed.path.empty());
+    CHECK(failed.stat.czxid == Zxid{});
+}
+
+TEST_CASE("create: sequence numbers count the parent's creations, whoever deletes what") {
+    Rig rig;
+    const SessionId id = rig.open(1);
+    rig.create(id, "/q");
+    const CreateMode sequential = CreateMode::persistent_sequential;
+    CHECK(rig.create(id, "/q/n-", "", sequential).path == "/q/n-0000000000");
+    CHECK(rig.create(id, "/q/n-", "", sequential).path == "/q/n-0000000001");
+    rig.remove(id, "/q/n-0000000001");
+    CHECK(rig.create(id, "/q/plain").path == "/q/plain");
+    CHECK(rig.create(id, "/q/", "", sequential).path == "/q/0000000003");
+    const Outcome both = rig.create(id, "/q/e", "", CreateMode::ephemeral_sequential);
+    CHECK(both.path == "/q/e0000000004");
+    CHECK(both.stat.ephemeral_owner == id);
+    CHECK(rig.heard.lines.back() == "children /q 8");
+}
+
+TEST_CASE("create: nodes_max is the bound; a delete makes room") {
+    Limits limits;
+    limits.nodes_max = 6;
+    Rig rig(limits);
+    const SessionId id = rig.open(1);
+    CHECK(rig.create(id, "/a").error == Errc::ok);
+    CHECK(rig.create(id, "/b").error == Errc::ok);
+    CHECK(rig.create(id, "/c").error == Errc::too_many);
+    CHECK(rig.create(id, "/a").error == Errc::node_exists);
+    CHECK(rig.remove(id, "/a").error == Errc::ok);
+    CHECK(rig.create(id, "/c").error == Errc::ok);
+}
+
+TEST_CASE("create: ephemerals_per_session_max is one session's; persistent nodes are free") {
+    Limits limits;
+    limits.ephemerals_per_session_max = 2;
+    Rig rig(limits);
+    const SessionId one = rig.open(1), two = rig.open(2);
+    CHECK(rig.create(one, "/a", "", CreateMode::ephemeral).error == Errc::ok);
+    CHECK(rig.create(one, "/b", "", CreateMode::ephemeral_sequential).error == Errc::ok);
+    CHECK(rig.create(one, "/c", "", CreateMode::ephemeral).error == Errc::too_many);
+    CHECK(rig.create(one, "/c").error == Errc::ok);
+    CHECK(rig.create(two, "/d", "", CreateMode::ephemeral).error == Errc::ok);
+    CHECK(rig.remove(two, "/a").error == Errc::ok);
+    CHECK(rig.create(one, "/e", "", CreateMode::ephemeral).error == Errc::ok);
+}
+
+TEST_CASE("remove: every error, and its events") {
+    Rig rig;
+    const SessionId id = rig.open(1);
+    rig.create(id, "/a");
+    rig.create(id, "/a/b");
+    rig.set(id, "/a/b", "x");
+    rig.heard.lines.clear();
+    CHECK(rig.remove(id, "/a").error == Errc::not_empty);
+    CHECK(rig.remove(id, "/x").error == Errc::no_node);
+    CHECK(rig.remove(id, "/a/b/c").error == Errc::no_node);
+    CHECK(rig.remove(id, "/a/b", 0).error == Errc::bad_version);
+    CHECK(rig.remove(id, "/a/b", 2).error == Errc::bad_version);
+    CHECK(rig.remove(id, "/").error == Errc::bad_arguments);
+    CHECK(rig.remove(id, "/zookeeper").error == Errc::bad_arguments);
+    CHECK(rig.remove(id, "/zookeeper/quota").error == Errc::bad_arguments);
+    CHECK(rig.remove(id, "").error == Errc::bad_arguments);
+    CHECK(rig.next(id, OpCode::remove, "x").error == Errc::marshalling_error);
+    CHECK(rig.heard.lines.empty());
+    const Outcome removed = rig.remove(id, "/a/b", 1);
+    CHECK(removed.error == Errc::ok);
+    CHECK(removed.path.empty());
+    CHECK(rig.heard.lines == Lines{"deleted /a/b 15", "children /a 15"});
+    CHECK_FALSE(rig.machine.tree().contains("/a/b"));
+    CHECK(rig.machine.tree().find("/a")->stat.cversion == 2);
+}
+
+TEST_CASE("set: every error, its stat and its event") {
+    Rig rig;
+    const SessionId id = rig.open(1);
+    rig.create(id, "/a", "one");
+    rig.heard.lines.clear();
+    CHECK(rig.set(id, "/b", "x").error == Errc::no_node);
+    CHECK(rig.set(id, "/a", "x", 1).error == Errc::bad_version);
+    CHECK(rig.set(id, "b", "x").error == Errc::bad_arguments);
+    CHECK(rig.next(id, OpCode::set, set_body("/a", "x", 0) + "y").error ==
+          Errc::marshalling_error);
+    CHECK(rig.heard.lines.empty());
+    const Outcome done = rig.set(id, "/a", "three", 0);
+    CHECK(done.error == Errc::ok);
+    CHECK(done.stat.version == 1);
+    CHECK(done.stat.czxid == Zxid{1, 2});
+    CHECK(done.stat.mzxid == Zxid{1, 7});
+    CHECK(done.stat.pzxid == Zxid{1, 2});
+    CHECK(done.stat.ctime_ms == 1002);
+    CHECK(done.stat.mtime_ms == 1007);
+    CHECK(done.stat.data_length == 5);
+    CHECK(rig.set(id, "/a", "three").stat.version == 2);  // the same value is a change too
+    CHECK(rig.heard.lines == Lines{"data /a 7", "data /a 8"});
+}
+
+TEST_CASE("an operation that nobody knows is numbered, answered and changes nothing") {
+    Rig rig;
+    const SessionId id = rig.open(1);
+    const std::uint64_t digest = rig.machine.tree().digest();
+    CHECK(rig.next(id, static_cast<OpCode>(0), "").error == Errc::unimplemented);
+    CHECK(rig.next(id, static_cast<OpCode>(200), "").error == Errc::unimplemented);
+    CHECK(rig.machine.tree().digest() == digest);
+    CHECK(rig.machine.find_session(id)->cxid == 2);
+}
+
+TEST_CASE("a request of a session that is not there: session_expired") {
+    Rig rig;
+    const Bytes body = create_body("/a", "", CreateMode::persistent);
+    const Outcome* outcome = rig.apply(SessionId{99}, 5, OpCode::create, body);
+    REQUIRE(outcome != nullptr);
+    CHECK(outcome->error == Errc::session_expired);
+    CHECK(outcome->session == SessionId{99});
+    CHECK(outcome->cxid == 5);
+    outcome = rig.apply(SessionId{99}, 0, OpCode::close_session, BytesView("\1", 1));
+    CHECK(outcome->error == Errc::session_expired);
+    CHECK(rig.machine.tree().size() == 4);
+    CHECK(rig.machine.applied() == Zxid{1, 2});
+}
+
+TEST_CASE("M2 a request executed once is void when it comes again") {
+    Rig rig;
+    const SessionId id = rig.open(1);
+    const Bytes body = create_body("/s-", "", CreateMode::persistent_sequential);
+    REQUIRE(rig.apply(id, 1, OpCode::create, body) != nullptr);
+    const std::uint64_t digest = rig.machine.digest();
+    CHECK(rig.apply(id, 1, OpCode::create, body) == nullptr);
+    CHECK(rig.apply(id, 0, OpCode::create, body) == nullptr);
+    CHECK(rig.machine.digest() == digest);
+    CHECK(rig.machine.tree().size() == 5);
+    CHECK(rig.machine.applied() == Zxid{1, 4});
+}
+
+TEST_CASE("M2 a request with a gap before it is void, and can come later in its turn") {
+    Rig rig;
+    const SessionId id = rig.open(1);
+    const Bytes body = create_body("/s-", "", CreateMode::persistent_sequential);
+    CHECK(rig.apply(id, 2, OpCode::create, body) == nullptr);
+    CHECK(rig.apply(id, UINT64_MAX, OpCode::create, body) == nullptr);
+    CHECK(rig.apply(id, 3, OpCode::close_session, BytesView("\0", 1)) == nullptr);
+    REQUIRE(rig.apply(id, 1, OpCode::create, body) != nullptr);
+    REQUIRE(rig.apply(id, 2, OpCode::create, body) != nullptr);
+    CHECK(rig.machine.find_session(id)->cxid == 2);
+    CHECK(rig.machine.tree().size() == 6);
+}
+
+TEST_CASE("M2 a failed request has used up its number too") {
+    Rig rig;
+    const SessionId id = rig.open(1);
+    REQUIRE(rig.apply(id, 1, OpCode::remove, remove_body("/x", -1))->error == Errc::no_node);
+    CHECK(rig.apply(id, 1, OpCode::remove, remove_body("/x", -1)) == nullptr);
+    CHECK(rig.machine.find_session(id)->cxid == 1);
+    CHECK(rig.machine.find_session(id)->outcome_of(1)->error == Errc::no_node);
+}
+
+TEST_CASE("outcomes are kept until the caller has confirmed them") {
+    Rig rig;
+    const SessionId id = rig.open(1);
+    const Bytes body = create_body("/s-", "", CreateMode::persistent_sequential);
+    for (std::uint64_t cxid = 1; cxid <= 5; cxid++) rig.apply(id, cxid, OpCode::create, body);
+    const coord::SessionRecord* const record = rig.machine.find_session(id);
+    for (std::uint64_t cxid = 1; cxid <= 5; cxid++) {
+        REQUIRE(record->outcome_of(cxid) != nullptr);
+        CHECK(record->outcome_of(cxid)->cxid == cxid);
+        CHECK(record->outcome_of(cxid)->path == "/s-000000000" + std::to_string(cxid - 1));
+    }
+    CHECK(record->outcome_of(0) == nullptr);
+    CHECK(record->outcome_of(6) == nullptr);
+    CHECK(record->outcome_of(UINT64_MAX) == nullptr);
+
+    rig.apply(id, 6, OpCode::create, body, 3);
+    CHECK(record->confirmed == 3);
+    CHECK(record->outcomes.size() == 3);
+    CHECK(record->outcome_of(3) == nullptr);
+    CHECK(record->outcome_of(4)->path == "/s-0000000003");
+    CHECK(record->outcome_of(6)->path == "/s-0000000005");
+
+    rig.apply(id, 7, OpCode::create, body, 2);  // an older word does not take it back
+    CHECK(record->confirmed == 3);
+    CHECK(record->outcome_of(4) != nullptr);
+
+    rig.apply(id, 8, OpCode::create, body, UINT64_MAX);  // nobody confirms what comes now
+    CHECK(record->confirmed == 7);
+    CHECK(record->outcomes.size() == 1);
+    CHECK(record->outcome_of(8)->path == "/s-0000000007");
+}
+
+TEST_CASE("outcome_of before anything was executed") {
+    const coord::SessionRecord record;
+    CHECK(record.outcome_of(0) == nullptr);
+    CHECK(record.outcome_of(1) == nullptr);
+}
+
+TEST_CASE("M3 an ephemeral removed by another session leaves its owner's list") {
+    Rig rig;
+    const SessionId owner = rig.open(1), other = rig.open(2);
+    rig.create(owner, "/e", "", CreateMode::ephemeral);
+    CHECK(rig.machine.find_session(owner)->ephemerals.size() == 1);
+    CHECK(rig.machine.tree().find("/e")->stat.ephemeral_owner == owner);
+    CHECK(rig.remove(other, "/e").error == Errc::ok);
+    CHECK(rig.machine.find_session(owner)->ephemerals.empty());
+    CHECK(rig.create(other, "/e", "", CreateMode::ephemeral).error == Errc::ok);
+    rig.next(owner, OpCode::close_session, BytesView("\0", 1));
+    CHECK(rig.machine.tree().contains("/e"));  // it is the other's
+}
+
+TEST_CASE("M4 close takes a thousand ephemerals in one transaction, in order of their paths") {
+    Rig rig;
+    const SessionId owner = rig.open(1), other = rig.open(2);
+    rig.create(other, "/dir");
+    for (int i = 0; i < 1000; i++) {
+        const char* const path = i % 2 == 0 ? "/dir/e-" : "/e-";
+        REQUIRE(rig.create(owner, path, "x", CreateMode::ephemeral_sequential).error == Errc::ok);
+    }
+    rig.create(other, "/dir/mine", "", CreateMode::ephemeral);
+    rig.create(owner, "/stays");
+    rig.heard.lines.clear();
+    const Zxid before = rig.machine.applied();
+    const Outcome closed = rig.next(owner, OpCode::close_session, BytesView("\0", 1));
+    CHECK(closed.error == Errc::ok);
+    CHECK(rig.machine.applied() == Zxid{before.value + 1});
+    CHECK(rig.machine.find_session(owner) == nullptr);
+    CHECK(rig.machine.tree().size() == 4 + 3);
+    CHECK(rig.machine.tree().contains("/dir/mine"));
+    CHECK(rig.machine.tree().contains("/stays"));
+    REQUIRE(rig.heard.lines.size() == 2000);
+    CHECK(rig.heard.lines[0].substr(0, 25) == "deleted /dir/e-0000000000");
+    CHECK(rig.heard.lines[1].substr(0, 13) == "children /dir");
+    CHECK(rig.heard.lines[2].substr(0, 25) == "deleted /dir/e-0000000001");
+    CHECK(rig.heard.lines[1001].substr(0, 11) == "children / ");
+    const std::string zxid = " " + std::to_string(rig.machine.applied().counter());
+    for (const std::string& line : rig.heard.lines) {
+        CHECK(line.substr(line.size() - zxid.size()) == zxid);
+    }
+}
+
+TEST_CASE("close by the leader needs no number; nothing of the session is executed after it") {
+    Rig rig;
+    const SessionId id = rig.open(1);
+    rig.create(id, "/e", "", CreateMode::ephemeral);
+    const Outcome* outcome = rig.apply(id, 0, OpCode::close_session, BytesView("\1", 1));
+    REQUIRE(outcome != nullptr);
+    CHECK(outcome->error == Errc::ok);
+    CHECK(outcome->session == id);
+    CHECK_FALSE(rig.machine.tree().contains("/e"));
+    outcome = rig.apply(id, 2, OpCode::create, create_body("/late", "", {}));
+    REQUIRE(outcome != nullptr);
+    CHECK(outcome->error == Errc::session_expired);
+    CHECK_FALSE(rig.machine.tree().contains("/late"));
+}
+
+TEST_CASE("M1 the same transactions give the same state under any seed of the hashes") {
+    Rig one({}, 1), two({}, 0xfeedface);
+    for (Rig* const rig : {&one, &two}) {
+        const SessionId id = rig->open(5), other = rig->open(6);
+        rig->create(id, "/a", "data");
+        rig->create(id, "/a/e-", "x", CreateMode::ephemeral_sequential);
+        rig->create(other, "/b");
+        rig->remove(other, "/b");
+        rig->set(other, "/a", "more");
+        rig->next(other, OpCode::close_session, BytesView("\0", 1));
+    }
+    CHECK(one.machine.digest() == two.machine.digest());
+    CHECK(one.saved() == two.saved());
+}
+
+TEST_CASE("the digest covers every field of a session and follows its changes back") {
+    const auto digest_with = [](std::uint64_t nonce, std::uint32_t timeout_ms, int requests,
+                                std::uint64_t confirmed) {
+        Rig rig;
+        const SessionId id = rig.open(nonce, timeout_ms);
+        for (int i = 1; i <= requests; i++) {
+            const bool last = i == requests;
+            rig.apply(id, static_cast<std::uint64_t>(i), OpCode::remove, remove_body("/x", -1),
+                      last ? confirmed : 0);
+        }
+        return rig.machine.digest();
+    };
+    const std::uint64_t base = digest_with(1, 1000, 2, 0);
+    CHECK(digest_with(1, 1000, 2, 0) == base);
+    CHECK(digest_with(2, 1000, 2, 0) != base);
+    CHECK(digest_with(1, 1001, 2, 0) != base);
+    CHECK(digest_with(1, 1000, 3, 0) != base);
+    CHECK(digest_with(1, 1000, 2, 1) != base);
+    Rig rig;
+    const std::uint64_t fresh = rig.machine.digest();
+    const SessionId id = rig.open(1);
+    CHECK(rig.machine.digest() != fresh);
+    rig.next(id, OpCode::close_session, BytesView("\0", 1));
+    CHECK(rig.machine.digest() == fresh);
+}
+
+// A state with everything in it: two sessions, outcomes good and bad, ephemerals, deep paths.
+static void fill(Rig& rig) {
+    const SessionId one = rig.open(11, 4000), two = rig.open(22, 8000);
+    rig.create(one, "/a", "data of a");
+    rig.create(one, "/a/b", Bytes(300, 'z'));
+    rig.create(one, "/a/b/e-", "eph", CreateMode::ephemeral_sequential);
+    rig.create(two, "/f", "", CreateMode::ephemeral);
+    rig.create(two, "/f");
+    rig.set(one, "/a", "new data");
+    rig.remove(two, "/nothing");
+    const Bytes body = set_body("/a", "confirmed", -1);
+    rig.apply(one, ++rig.cxids[one], OpCode::set, body, 2);
+}
+
+TEST_CASE("save and load: the same state, which goes on in the same way") {
+    Rig rig;
+    fill(rig);
+    const Bytes bytes = rig.saved();
+    Rig copy({}, 99);
+    copy.open(123);  // it is replaced
+    REQUIRE(copy.machine.load(bytes) == Errc::ok);
+    copy.machine.audit();
+    copy.counter = rig.counter, copy.cxids = rig.cxids;
+    CHECK(copy.machine.digest() == rig.machine.digest());
+    CHECK(copy.machine.applied() == rig.machine.applied());
+    CHECK(copy.saved() == bytes);
+    CHECK(copy.machine.find_nonce(123) == nullptr);
+    const SessionId one = rig.machine.find_nonce(11)->id;
+    const coord::SessionRecord* const loaded = copy.machine.find_session(one);
+    REQUIRE(loaded != nullptr);
+    CHECK(loaded->timeout_ms == 4000);
+    CHECK(loaded->ephemerals.size() == 1);
+    CHECK(loaded->confirmed == 2);
+    CHECK(loaded->outcome_of(2) == nullptr);
+    CHECK(loaded->outcome_of(3)->path == "/a/b/e-0000000000");
+    CHECK(loaded->outcome_of(4)->stat.version == 1);
+    for (Rig* const each : {&rig, &copy}) {
+        each->create(one, "/a/b/e-", "", CreateMode::ephemeral_sequential);
+        each->next(one, OpCode::close_session, BytesView("\0", 1));
+    }
+    CHECK(copy.machine.digest() == rig.machine.digest());
+    CHECK(copy.saved() == rig.saved());
+    CHECK(copy.machine.tree().find("/a/b")->stat.num_children == 0);
+}
+
+TEST_CASE("save appends to what is there") {
+    Rig rig;
+    fill(rig);
+    Bytes out = "before";
+    rig.machine.save(out);
+    CHECK(out == "before" + rig.saved());
+}
+
+TEST_CASE("load: a state cut at any length is corrupt, and leaves a fresh machine") {
+    Rig rig;
+    fill(rig);
+    const Bytes bytes = rig.saved();
+    const std::uint64_t fresh = Rig{}.machine.digest();
+    Rig copy;
+    for (std::size_t size = 0; size < bytes.size(); size++) {
+        CAPTURE(size);
+        REQUIRE(copy.machine.load(BytesView(bytes).substr(0, size)) == Errc::corrupt);
+        REQUIRE(copy.machine.digest() == fresh);
+    }
+    CHECK(copy.machine.load(bytes + "x") == Errc::corrupt);
+    CHECK(copy.machine.applied() == Zxid{});
+    CHECK(copy.machine.sessions().empty());
+    CHECK(copy.machine.tree().size() == 4);
+    copy.machine.audit();
+}
+
+TEST_CASE("load: no flipped bit passes") {
+    Rig rig;
+    fill(rig);
+    Bytes bytes = rig.saved();
+    Rig copy;
+    for (std::size_t i = 0; i < bytes.size(); i++) {
+        for (int bit = 0; bit < 8; bit++) {
+            bytes[i] = static_cast<char>(bytes[i] ^ (1 << bit));
+            CAPTURE(i);
+            CAPTURE(bit);
+            REQUIRE(copy.machine.load(bytes) == Errc::corrupt);
+            bytes[i] = static_cast<char>(bytes[i] ^ (1 << bit));
+        }
+    }
+    CHECK(copy.machine.load(bytes) == Errc::ok);
+}
+
+TEST_CASE("load: hostile bytes whose checksum is right are refused or make a sound state") {
+    Rig rig;
+    fill(rig);
+    const Bytes good = rig.saved();
+    Bytes bytes = good;
+    std::size_t accepted = 0;
+    for (std::size_t i = 0; i + 4 < bytes.size(); i++) {
+        for (const int change : {1, 0x80, 0xff}) {
+            bytes[i] = static_cast<char>(good[i] ^ change);
+            Writer(bytes).patch_u32(bytes.size() - 4,
+                                    coord::crc32c(BytesView(bytes).substr(0, bytes.size() - 4)));
+            Rig copy;
+            const Errc error = copy.machine.load(bytes);
+            CHECK((error == Errc::ok || error == Errc::corrupt));
+            copy.machine.audit();  // never an unsound one, whatever it says
+            if (error == Errc::ok) accepted += 1;
+        }
+        bytes[i] = good[i];
+    }
+    CHECK(accepted < good.size() * 3 / 2);  // the digest catches what is not an outcome
+}
+
+TEST_CASE("load: limits are looked at") {
+    Rig rig;
+    fill(rig);
+    Limits limits;
+    limits.sessions_max = 1;
+    CHECK(Rig{limits}.machine.load(rig.saved()) == Errc::corrupt);
+    limits = {};
+    limits.nodes_max = 7;
+    CHECK(Rig{limits}.machine.load(rig.saved()) == Errc::corrupt);
+    limits = {};
+    limits.data_bytes_max = 299;
+    CHECK(Rig{limits}.machine.load(rig.saved()) == Errc::corrupt);
+    limits.data_bytes_max = 300;
+    CHECK(Rig{limits}.machine.load(rig.saved()) == Errc::ok);
+}
+
+// The golden bytes are red when the format of snapshots changes: then old snapshots cannot be read
+// any more, and that needs a reason.
+TEST_CASE("golden: the state after one session has created one node") {
+    Rig rig;
+    const SessionId id = rig.open(0x0102030405060708, 5000);
+    rig.create(id, "/a", "hi", CreateMode::ephemeral);
+    const char* const golden =
+        "636f6f7264207374"                  // "coord st"
+        "0000010000000002"                  // zxid 1.2
+        "00000001"                          // one session
+        "0000010000000001"                  // its id
+        "0102030405060708" "00001388"       // nonce, timeout
+        "0000000000000001" "0000000000000000"  // cxid, confirmed
+        "00000001"                          // one outcome
+        "0000000000000001" "0000010000000002" "03" "00000000"  // cxid, zxid, create, ok
+        "00000002" "2f61"                   // path
+        "0000010000000002" "0000010000000002" "00000000000003ea" "00000000000003ea"
+        "00000000" "0000000000000000" "00000000" "0000010000000001"
+        "00000002" "00000000" "0000010000000002"  // the stat
+        "00000005"                          // five nodes
+        "00000000" "00000000"               // the root: name, data
+        "0000000000000000" "0000000000000000" "0000010000000002"  // czxid, mzxid, pzxid
+        "0000000000000000" "0000000000000000" "0000000000000000"  // ctime, mtime, owner
+        "00000000" "00000000" "0000000000000001" "00000002"  // versions, creations, children
+        "00000001" "61" "00000002" "6869"
+        "0000010000000002" "0000010000000002" "0000010000000002"
+        "00000000000003ea" "00000000000003ea" "0000010000000001"
+        "00000000" "00000000" "0000000000000000" "00000000"
+        "00000009" "7a6f6f6b6565706572" "00000000"
+        "0000000000000000" "0000000000000000" "0000000000000000"
+        "0000000000000000" "0000000000000000" "0000000000000000"
+        "00000000" "00000000" "0000000000000000" "00000002"
+        "00000006" "636f6e666967" "00000000"
+        "0000000000000000" "0000000000000000" "0000000000000000"
+        "0000000000000000" "0000000000000000" "0000000000000000"
+        "00000000" "ffffffff" "0000000000000000" "00000000"
+        "00000005" "71756f7461" "00000000"
+        "0000000000000000" "0000000000000000" "0000000000000000"
+        "0000000000000000" "0000000000000000" "0000000000000000"
+        "00000000" "00000000" "0000000000000000" "00000000"
+        "82e5711fe953c5dc" "80d289c4";      // digest, checksum
+    CHECK(hex(rig.saved()) == golden);
+    Rig copy;
+    CHECK(copy.machine.load(unhex(golden)) == Errc::ok);
+    CHECK(copy.machine.digest() == rig.machine.digest());
+}
+
+TEST_CASE("judge_request: what a replica would number, and everything that it would not") {
+    Limits limits;
+    limits.path_bytes_max = 30;
+    limits.data_bytes_max = 10;
+    const auto judge = [&](OpCode op, BytesView body) { return judge_request(op, body, limits); };
+
+    SUBCASE("open_session is 12 bytes") {
+        CHECK(judge(OpCode::open_session, open_body(1, 2)) == Errc::ok);
+        CHECK(judge(OpCode::open_session, "") == Errc::marshalling_error);
+        CHECK(judge(OpCode::open_session, Bytes(11, 'x')) == Errc::marshalling_error);
+        CHECK(judge(OpCode::open_session, Bytes(13, 'x')) == Errc::marshalling_error);
+    }
+    SUBCASE("close_session is one byte") {
+        CHECK(judge(OpCode::close_session, BytesView("\0", 1)) == Errc::ok);
+        CHECK(judge(OpCode::close_session, "") == Errc::marshalling_error);
+        CHECK(judge(OpCode::close_session, "xx") == Errc::marshalling_error);
+    }
+    SUBCASE("create") {
+        const Bytes good = create_body("/abc", "data", CreateMode::ephemeral);
+        CHECK(judge(OpCode::create, good) == Errc::ok);
+        for (std::size_t size = 0; size < good.size(); size++) {
+            CHECK(judge(OpCode::create, BytesView(good).substr(0, size)) ==
+                  Errc::marshalling_error);
+        }
+        CHECK(judge(OpCode::create, good + "x") == Errc::marshalling_error);
+        for (const int mode : {-1, 4, 5, INT32_MAX, INT32_MIN}) {
+            CHECK(judge(OpCode::create, create_body("/a", "", static_cast<CreateMode>(mode))) ==
+                  Errc::bad_arguments);
+        }
+        const CreateMode plain = CreateMode::persistent;
+        const CreateMode sequential = CreateMode::ephemeral_sequential;
+        CHECK(judge(OpCode::create, create_body(Bytes(30, '/'), "", plain)) == Errc::ok);
+        CHECK(judge(OpCode::create, create_body(Bytes(31, '/'), "", plain)) == Errc::too_large);
+        CHECK(judge(OpCode::create, create_body(Bytes(11, '/'), "", sequential)) == Errc::ok);
+        CHECK(judge(OpCode::create, create_body(Bytes(12, '/'), "", sequential)) ==
+              Errc::too_large);
+        CHECK(judge(OpCode::create, create_body("/a", Bytes(10, 'x'), plain)) == Errc::ok);
+        CHECK(judge(OpCode::create, create_body("/a", Bytes(11, 'x'), plain)) == Errc::too_large);
+    }
+    SUBCASE("remove") {
+        const Bytes good = remove_body("/abc", 3);
+        CHECK(judge(OpCode::remove, good) == Errc::ok);
+        for (std::size_t size = 0; size < good.size(); size++) {
+            CHECK(judge(OpCode::remove, BytesView(good).substr(0, size)) ==
+                  Errc::marshalling_error);
+        }
+        CHECK(judge(OpCode::remove, good + "x") == Errc::marshalling_error);
+        CHECK(judge(OpCode::remove, remove_body(Bytes(30, 'p'), 0)) == Errc::ok);
+        CHECK(judge(OpCode::remove, remove_body(Bytes(31, 'p'), 0)) == Errc::too_large);
+    }
+    SUBCASE("set") {
+        const Bytes good = set_body("/abc", "data", 3);
+        CHECK(judge(OpCode::set, good) == Errc::ok);
+        for (std::size_t size = 0; size < good.size(); size++) {
+            CHECK(judge(OpCode::set, BytesView(good).substr(0, size)) == Errc::marshalling_error);
+        }
+        CHECK(judge(OpCode::set, good + "x") == Errc::marshalling_error);
+        CHECK(judge(OpCode::set, set_body(Bytes(31, 'p'), "", 0)) == Errc::too_large);
+        CHECK(judge(OpCode::set, set_body("/a", Bytes(11, 'x'), 0)) == Errc::too_large);
+        CHECK(judge(OpCode::set, set_body("/a", Bytes(10, 'x'), 0)) == Errc::ok);
+    }
+    SUBCASE("a length that promises more than there is") {
+        Bytes body;
+        Writer(body).u32(UINT32_MAX);
+        for (const OpCode op : {OpCode::create, OpCode::remove, OpCode::set}) {
+            CHECK(judge(op, body) == Errc::marshalling_error);
+            CHECK(judge(op, body + Bytes(100, '\xff')) == Errc::marshalling_error);
+        }
+    }
+    SUBCASE("operations that there are not") {
+        for (int op = 0; op < 256; op++) {
+            if (op >= 1 && op <= 5) continue;
+            CHECK(judge(static_cast<OpCode>(op), "anything") == Errc::unimplemented);
+        }
+    }
+}
+
+TEST_CASE("random transactions: sound after each, and equal to a copy loaded half way") {
+    for (std::uint64_t seed = 1; seed <= 5; seed++) {
+        CAPTURE(seed);
+        coord::Rng rng(seed);
+        Limits limits;
+        limits.nodes_max = 40, limits.ephemerals_per_session_max = 5, limits.sessions_max = 4;
+        Rig rig(limits), copy(limits, seed);
+        for (int step = 0; step < 600; step++) {
+            const SessionId id{Zxid(1, 1 + rng.below(20)).value};
+            const coord::SessionRecord* const record = rig.machine.find_session(id);
+            const std::uint64_t cxid = (record ? record->cxid : 0) + rng.below(3);
+            Bytes path;
+            for (std::uint64_t i = 0; i <= rng.below(3); i++) {
+                path += "/", path += static_cast<char>('a' + rng.below(3));
+            }
+            Bytes body;
+            OpCode op = OpCode::set;
+            switch (rng.below(6)) {
+                case 0: op = OpCode::open_session, body = open_body(rng.below(6), 9); break;
+                case 1: op = OpCode::remove, body = remove_body(path, -1); break;
+                case 2: body = set_body(path, "v", -1); break;
+                case 3:
+                    if (!rng.chance(200)) continue;
+                    op = OpCode::close_session, body = Bytes(1, '\0');
+                    break;
+                default:
+                    op = OpCode::create;
+                    body = create_body(path, "d", static_cast<CreateMode>(rng.below(4)));
+            }
+            const std::uint64_t confirmed = rng.below(cxid + 2);
+            const Outcome* const one = rig.apply(id, cxid, op, body, confirmed);
+            if (step == 300) {
+                REQUIRE(copy.machine.load(rig.saved()) == Errc::ok);
+                copy.counter = rig.counter;
+            } else if (step > 300) {
+                const Outcome* const two = copy.apply(id, cxid, op, body, confirmed);
+                CHECK((one == nullptr) == (two == nullptr));
+                if (one != nullptr && two != nullptr) {
+                    CHECK(one->error == two->error);
+                    CHECK(one->path == two->path);
+                }
+                REQUIRE(copy.machine.digest() == rig.machine.digest());
+            } else if (step < 300) {
+                copy.counter = rig.counter;
+            }
+        }
+    }
+}
+
+}  // TEST_SUITE

@@ -1,0 +1,83 @@
+// What the tests share: how doctest prints our values, bytes as hex, and the seed of the run.
+#ifndef COORD_TESTS_SUPPORT_HPP
+#define COORD_TESTS_SUPPORT_HPP
+
+#include "coord.hpp"
+
+#include <doctest/doctest.h>
+
+#include <cstdint>
+#include <string>
+
+namespace support {
+
+extern std::uint64_t seed;  // --seed=N, defined beside main; 0 where none was given
+
+// RETURNS the seed of the command line, or the test's own.
+inline std::uint64_t seed_or(std::uint64_t own) { return seed != 0 ? seed : own; }
+
+inline std::string hex(coord::BytesView bytes) {
+    static const char digits[] = "0123456789abcdef";
+    std::string text;
+    for (const char byte : bytes) {
+        text.push_back(digits[static_cast<unsigned char>(byte) >> 4]);
+        text.push_back(digits[static_cast<unsigned char>(byte) & 15]);
+    }
+    return text;
+}
+
+inline std::string unhex(coord::BytesView text) {
+    const auto value = [](char digit) { return digit <= '9' ? digit - '0' : digit - 'a' + 10; };
+    std::string bytes;
+    for (std::size_t i = 0; i + 1 < text.size(); i += 2) {
+        bytes.push_back(static_cast<char>(value(text[i]) * 16 + value(text[i + 1])));
+    }
+    return bytes;
+}
+
+}  // namespace support
+
+namespace coord {
+inline namespace COORD_ABI {
+
+inline doctest::String toString(Errc code) { return name(code); }
+inline doctest::String toString(CreateMode mode) {
+    return doctest::toString(static_cast<std::int32_t>(mode));
+}
+
+}  // namespace COORD_ABI
+}  // namespace coord
+
+namespace doctest {
+
+template <>
+struct StringMaker<coord::Zxid> {
+    static String convert(coord::Zxid zxid) {
+        return (std::to_string(zxid.epoch()) + "." + std::to_string(zxid.counter())).c_str();
+    }
+};
+
+template <class Tag, class Rep>
+struct StringMaker<coord::Id<Tag, Rep>> {
+    static String convert(coord::Id<Tag, Rep> id) {
+        return ("#" + std::to_string(id.value)).c_str();
+    }
+};
+
+template <>
+struct StringMaker<coord::Duration> {
+    static String convert(coord::Duration stretch) {
+        return (std::to_string(stretch.ns) + " ns").c_str();
+    }
+};
+
+template <>
+struct StringMaker<coord::Time> {
+    static String convert(coord::Time moment) {
+        return ("@" + std::to_string(moment.ns) + " ns").c_str();
+    }
+};
+
+}  // namespace doctest
+
+#endif

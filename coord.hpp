@@ -1,4 +1,118 @@
-// coord: Apache ZooKeeper in one C++ header. MIT licence; see the end of the file.
+// coord 0.1.0: Apache ZooKeeper in one C++ header. MIT licence, see LICENSE.
+//
+// WHAT IT IS
+//   A program includes this file, embeds a replica, and has coordination as ordinary calls in its
+//   own process: a replicated tree of small nodes, sessions, ephemeral and sequential nodes,
+//   watches, locks. Reads are memory accesses. Writes go through Zab to a majority of the replicas
+//   and are executed exactly once, whichever leader dies meanwhile. The application moves the
+//   bytes, reads the clock and calls poll; coord does the rest, the same way for the same seed.
+//
+// WHAT IT IS NOT
+//   A server, a database, a message queue, a thread, a socket. It keeps the whole tree in memory,
+//   wants values of kilobytes, and every voter sees every write. It trusts the replicas of its own
+//   ensemble: a message that decodes is believed. Not there yet: storage on files (an ensemble
+//   whose replicas all stop has forgotten everything), observers, change of membership, ACLs,
+//   multi, persistent watches, re-attaching a session elsewhere, recipes beside the lock,
+//   authentication between replicas, snapshots taken in slices (a poll that takes one costs as
+//   much as the tree is large).
+//
+// QUICK START
+//   // main.cpp                              g++ -std=c++17 -I. main.cpp
+//   #define COORD_IMPLEMENTATION             // in one file of the program
+//   #include "coord.hpp"
+//   #include <cstdio>
+//
+//   int main() {
+//       coord::MemoryStorage disk;
+//       coord::Replica replica({}, disk);    // standalone: an ensemble of one
+//       coord::Time now;
+//       auto pump = [&] {
+//           now = now + coord::milliseconds(1);  // a program reads its monotonic clock here
+//           replica.poll(now);
+//           return true;
+//       };
+//       coord::Result<coord::Session> session = coord::Sync::open(replica, {}, pump);
+//       if (!session) return 1;
+//       coord::Sync zk(*session, pump);
+//       zk.create("/javaer", "www.javaer.com.cn");
+//       std::printf("%s\n", zk.get("/javaer")->bytes.c_str());
+//   }
+//
+//   Three replicas are the same with ReplicaOptions{id, voters, ensemble, entropy} and a Transport
+//   (examples/support/tcp_transport.hpp is one to copy). A program with a loop of its own does
+//
+//       when bytes arrive:       replica.receive(from, bytes);
+//       once a turn:             replica.poll(now);    // callbacks run here, and nowhere else
+//       how long it may sleep:   replica.next_deadline()
+//
+// HOW TO READ IT
+//   Part One, inside the include guard, declares; every includer pays for it. Part Two, after the
+//   guard, implements; only the file that defines COORD_IMPLEMENTATION compiles it. Both have the
+//   chapters below, in this order, and a chapter uses only those above it. Each opens with its
+//   purpose and its invariants; the invariants have numbers, and assertions cite them.
+//
+// Index
+//   0  Configuration  the version, the assertion macro
+//   1  Foundations    errors, results, ids, zxids, time, chance, limits
+//   2  Codec          bytes in and out, checksum, hashes
+//   3  Tree           nodes, paths, Stat, children in order, digest
+//   4  Machine        transactions, sessions' records, snapshot out and in
+//   5  Watches        which watcher hears of which change
+//   6  Storage        the contract with what keeps bytes; MemoryStorage
+//   7  Log            a replica's history and its two epochs; what of it is durable
+//   8  Messages       the peer protocol as values and bytes; voters and quorums
+//   9  Election       who should lead: a hint
+//   10 Leader         discovery, synchronization, broadcast
+//   11 Learner        the same, from the other side
+//   12 Replica        the object that a program embeds; Transport
+//   13 Session        the client's face; Sync, which waits
+//   14 Recipes        the lock
+//   15 Simulation     an ensemble in one thread: virtual time, faults, traces
+// End of the index
+//
+// MACROS
+//   COORD_IMPLEMENTATION    define it in one translation unit, before the include
+//   COORD_ASSERT_HOOK(condition, file, line)  define it there too, to be called before the program
+//                           is aborted because of a bug in coord. Nothing else ever aborts.
+//   COORD_AUDIT             everywhere or nowhere: after each poll a replica audits its whole
+//                           state. For debugging: the cost is as the state is large.
+//   COORD_VERSION_MAJOR, _MINOR, _PATCH  defined here; COORD_ASSERT and COORD_ABI are internal.
+//
+// RULES FOR CALLERS
+//   Threads     A replica, its sessions and its storage belong to one thread at a time: the one
+//               that polls. coord has no lock, no thread and no global state.
+//   Callbacks   run inside poll, after everything else in it. They may call anything but poll, and
+//               may not destroy the replica. Their arguments live as long as the call.
+//   Views       A BytesView that is passed in is lent for the call; one that comes out lives until
+//               the next poll.
+//   Errors      come as Errc, through Result or a callback: name(errc), and text(errc) says what
+//               to do. No exceptions, no errno. What a peer or a disk sends wrong is counted or
+//               stops the replica (Role::failed, with a reason); it never ends the program.
+//   Memory      comes from operator new alone; where that throws or aborts, so does the call. All
+//               that can pile up is bounded: Limits, and the constants named *_max.
+//   Time        is the caller's monotonic clock. A clock that stands still or goes back is
+//               harmless; one that leaps costs an election.
+//   Entropy     is the caller's: ReplicaOptions::entropy, another random number at each start.
+//
+// GLOSSARY
+//   ensemble    the replicas that keep one tree.        voter     a replica that counts.
+//   quorum      more than half of the voters.           epoch     the reign of one leader.
+//   zxid        the number of a transaction: (epoch, counter). Every write attempt that is
+//               numbered takes one, also one that fails.
+//   history     the transactions of a log, in order.    durable   would survive a crash now.
+//   committed   durable at a quorum: it will be in every later leader's history.
+//   applied     executed on the tree; only what is committed and durable here is.
+//   established a leader whose whole history is durable at a quorum: it serves.
+//   session     the life of a client, decided upon by the ensemble; owns ephemeral nodes.
+//   cxid        a session's number for a write, from 1. The ensemble executes each once.
+//   nonce       a random number that tells one start, or one request to open, from another.
+//
+// WHERE IT DIFFERS FROM ZOOKEEPER, ON PURPOSE
+//   A write ends in success, in its own error, or in session_expired: never in connection_loss.
+//   Sequence numbers have 64 bits. A version never becomes -1. zxids are 24 + 40 bits and never
+//   repeat. sync is a round of a quorum, so that sync and then a read is linearizable. Children
+//   are listed in order, and in pages. A limit gives an error and keeps the session. A session
+//   answers until when it certainly lives (certain_until), and a lock has a fencing token.
 #ifndef COORD_HPP
 #define COORD_HPP
 
@@ -240,7 +354,7 @@ struct Limits {
     std::uint32_t nodes_max = 64u * 1024 * 1024;    // too_many
     std::uint32_t sessions_max = 65536;             // too_many
     std::uint32_t ephemerals_per_session_max = 65536;  // too_many
-    std::uint32_t requests_per_session_max = 1024;  // too_many: writes in flight, and reads queued
+    std::uint32_t requests_per_session_max = 1024;  // too_many; twice as many removes
     std::uint32_t watches_per_session_max = 65536;  // too_many
     std::uint32_t list_max = 65536;                 // children in one answer; page for more
 };
@@ -698,7 +812,8 @@ protected:
 class Storage {
 public:
     virtual ~Storage() = default;
-    // Called once, first. RETURNS storage_failed or corrupt, and nothing else is called then.
+    // Called once, first. Hands over what is durable, and nothing before the last discard_before
+    // that it was told. RETURNS storage_failed or corrupt, and nothing else is called then.
     virtual Errc open(RecoverySink& sink) = 0;
     // Takes a copy. Buffered: durable after a later flush. RETURNS storage_failed.
     virtual Errc append(BytesView record) = 0;
@@ -812,12 +927,12 @@ public:
     bool contains(Zxid zxid) const;                 // the base counts as contained
     LogPosition position_at_or_before(Zxid zxid) const;  // REQUIRES zxid >= base()
     std::uint32_t crc_at(Zxid zxid) const;          // REQUIRES contains(zxid)
-    Zxid after(Zxid zxid) const;                    // the next entry's; REQUIRES one
-    BytesView entry(Zxid zxid) const;               // its record; REQUIRES it in memory
+    BytesView entry_after(Zxid zxid) const;         // the next one's record; REQUIRES one
     // A run of whole records after zxid, of at most bytes_max but at least one, in one piece.
     // RETURNS empty at the end. last_sent is the zxid of the last record in it.
     BytesView entries_after(Zxid zxid, std::size_t bytes_max, Zxid& last_sent) const;
     std::size_t size() const { return entries_.size(); }
+    std::size_t count_after(Zxid zxid) const { return entries_.size() - find(zxid); }
 
     // Changes: each is one record, buffered until flush. All RETURN storage_failed.
     Errc append(BytesView record, const Txn& txn);  // REQUIRES that it follows last(): L1
@@ -827,6 +942,8 @@ public:
     Errc take_snapshot(LogPosition position, BytesView state, std::size_t entries_kept);
     Errc install_snapshot(LogPosition position, BytesView state);
     Errc flush();
+
+    Sequence appended() const { return storage_.appended(); }
 
     // What of it would survive a crash now.
     Errc refresh_durable();                         // reads the storage's watermark
@@ -1052,6 +1169,7 @@ public:
 
     void start(Time now, const Vote& own);  // forgets what was; next_deadline is now
     void on_notification(Time now, const Message& message);
+    bool is_news(const Message& message) const;  // later than all that this peer has said
     void poll(Time now, Outbox& out);       // considers, decides, repeats
     Time next_deadline() const { return deadline_; }
     PeerId winner() const { return winner_; }  // nobody while there is none
@@ -1144,6 +1262,9 @@ public:
     // One for each message of a learner. Those of another epoch are ignored, and return false.
     bool receive(Time now, const Message& message, Outbox& out);
     void forget(PeerId peer);  // a hint that it is gone
+    // Of learners in reach: whether one fetches the snapshot, and what the least advanced one has.
+    bool is_fetched(Time now) const;
+    Zxid needed(Time now) const;
 
     // BEFORE the flush: numbers nothing; sends proposals, pings and repetitions.
     void send(Time now, const Machine& machine, Outbox& out);
@@ -1171,7 +1292,9 @@ public:
     // Sync rounds and leases of this replica's own sessions.
     void request_sync(std::uint64_t sequence, PeerId from = {});
     bool take_own_synced(std::uint64_t& sequence, Zxid& zxid);
-    Time lease_from() const { return lease_from_; }  // it certainly led at this time
+    // It certainly led at this time; for its own sessions it counts when lease_at is applied.
+    Time lease_from() const { return lease_from_; }
+    Zxid lease_at() const { return lease_at_; }
 
 private:
     struct Peer {
@@ -1206,6 +1329,8 @@ private:
     struct Round {                    // a ping: whom it waits for, what it will prove
         std::uint64_t sequence = 0;
         Time sent_at;
+        Zxid last;                           // of the log: no expiry before it is behind this
+        bool armed = false;                  // it knew the sessions
         std::vector<std::uint64_t> touches;  // of each peer, when it was sent
     };
     struct Sync {
@@ -1231,10 +1356,11 @@ private:
     void on_follower_info(Time now, Peer& peer, const Message& message, Outbox& out);
     void on_ack_epoch(Time now, Peer& peer, const Message& message, Outbox& out);
     void on_ack(Time now, Peer& peer, const Message& message, Outbox& out);
-    void on_pong(Time now, Peer& peer, const Message& message);
+    void on_pong(Peer& peer, const Message& message);
     void on_chunk_request(Peer& peer, const Message& message, Outbox& out);
     void on_request(const Message& message);
     bool is_stale(const Peer& peer, const Message& message) const;
+    void meet(Peer& peer, const Message& message);
     void lose(Time now, Peer& peer, Outbox& out);
     void begin_promise(Time now);
     void begin_synchronization(Time now, Outbox& out);
@@ -1243,8 +1369,10 @@ private:
     void repeat(Time now, Peer& peer, Outbox& out);
     void stream(Time now, Peer& peer, Outbox& out);
     void rewind(Time now, Peer& peer);
+    bool is_sync_ping_due() const;
     void ping(Time now, const Machine& machine, Outbox& out);
     void confirm_rounds(Outbox& out);
+    void renew_leases();
     void advance_commit();
     void run_clock(Time now);
     bool epoch_is_ours() const;   // accepted, durably: it may be told
@@ -1277,7 +1405,8 @@ private:
     std::vector<Sync> syncs_;
     std::vector<Sync> own_synced_;
     bool ping_now_ = false;
-    Time lease_from_;
+    Time lease_from_{INT64_MIN / 4};  // clocks may start below zero
+    Zxid lease_at_;
     std::map<SessionId, LiveSession> sessions_;
     std::map<std::uint64_t, SessionId> opening_;  // nonces numbered and not yet applied
     bool sessions_armed_ = false;
@@ -1325,7 +1454,8 @@ public:
 
     Learner(PeerId self, const Timing& timing, Log& log, std::uint64_t first_attempt);
 
-    void start(Time now, PeerId leader);
+    void count_attempts_from(std::uint64_t attempt) { attempt_ = attempt; }  // before the first
+    void start(Time now, PeerId leader, Zxid committed = {});  // committed: known here to be
     void stop();
     Phase phase() const { return phase_; }
     PeerId leader() const { return leader_; }
@@ -1358,12 +1488,16 @@ public:
 
     bool pong_due() const { return pong_due_; }
     void pong(std::uint64_t touch, BytesView sessions, std::size_t message_bytes_max, Outbox& out);
+    void pong_alone(Outbox& out);  // answers a round, and says nothing of sessions
+    // Counts for who has applied confirmed_at.
     std::uint64_t touch_confirmed() const { return touch_confirmed_; }
+    Zxid touch_confirmed_at() const { return touch_confirmed_at_; }
     void request(BytesView requests, Outbox& out);
     void request_sync(std::uint64_t sequence, Outbox& out);
     bool take_synced(std::uint64_t& sequence, Zxid& zxid);
 
 private:
+    void on_gathering(Time now, const Message& message);  // a ping without an epoch
     void on_leader_info(Time now, const Message& message);
     void on_cut(Time now, const Message& message);  // diff and trunc
     void on_snap(Time now, const Message& message, Outbox& out);
@@ -1409,6 +1543,7 @@ private:
     bool pong_due_ = false;
     std::uint64_t ping_sequence_ = 0;
     std::uint64_t touch_confirmed_ = 0;
+    Zxid touch_confirmed_at_;
     std::vector<std::pair<std::uint64_t, Zxid>> synced_;
 };
 
@@ -1421,7 +1556,7 @@ private:
 //            flush; sends that needed it; apply; callbacks.
 //            R2 Memory is a function of the durable, committed log: nothing else is applied.
 //            R3 A session's results and events come in the order of the log, its results in the
-//            order of its requests.
+//            order of its requests; but too_many, session_expired and replica_failed at once.
 //            R4 A write is sent again until its outcome is applied here: it is never lost, and the
 //            machine executes it once.
 //            R5 A failed replica does nothing any more, and says why.
@@ -1442,7 +1577,7 @@ struct ReplicaOptions {
     PeerId id{1};
     std::vector<PeerId> voters{PeerId{1}};  // the whole ensemble, itself included; the same in all
     std::uint64_t ensemble = 0;             // the ensemble's name; strangers' messages are dropped
-    std::uint64_t entropy = 1;              // another at each start: ids of this run, nonces
+    std::uint64_t entropy = 0;              // random, another at each start; 0 only if standalone
     Timing timing;
     Duration session_timeout_min = milliseconds(200);   // what sessions ask for is brought into
     Duration session_timeout_max = seconds(3600);       // this range
@@ -1494,8 +1629,8 @@ using Completion = std::variant<std::monostate, OnOpened, OnCreated, OnStat, OnD
 enum class SessionState : std::uint8_t {
     connected = 0,  // its replica serves: writes go through
     suspended = 1,  // its replica has no leader: writes wait, reads may be old, it may expire
-    expired = 2,    // it is gone and its ephemerals with it: nothing more comes
-    closed = 3,     // by its owner
+    expired = 2,    // it is gone and its ephemerals with it; also what nobody knows any more
+    closed = 3,     // by its owner; only listeners are told this
 };
 const char* name(SessionState state);
 using OnState = std::function<void(SessionState)>;
@@ -1702,6 +1837,7 @@ private:
     void encode_write(const Request& request, Pending& pending);
     void take_snapshot_if_due();
     void send_pong();
+    void renew_lease();
     void touch_own_sessions();
     void take_syncs();
     void tell_state(const LocalSession& session);
@@ -1714,6 +1850,7 @@ private:
     bool is_serving() const;
     Vote own_vote() const;
     std::size_t request_bytes_max() const;
+    std::size_t requests_max(Request::Kind kind) const;
     std::uint32_t clamp_timeout_ms(Duration timeout) const;
     Ready& push_ready();
 
@@ -1756,7 +1893,7 @@ private:
     std::uint64_t timer_order_ = 0;
     std::uint64_t touch_ = 0;
     std::vector<std::pair<std::uint64_t, Time>> touches_;  // sent and not yet confirmed
-    Time lease_from_;
+    Time lease_from_{INT64_MIN / 4};
     bool was_serving_ = false;
     std::uint64_t entries_since_snapshot_ = 0;
     Bytes scratch_;
@@ -3726,7 +3863,8 @@ Errc Machine::set(const Txn& txn, Outcome& outcome, ChangeSink& changes) {
 
 // FORMAT of a state: u64 "coord st", u64 zxid, u32 sessions; each u64 id, u64 nonce, u32 timeout in
 // ms, u64 cxid, u64 confirmed, u32 outcomes; each u64 cxid, u64 zxid, u8 operation, i32 error,
-// string path and the stat's eleven fields in their order; then the tree, then u64 digest of all.
+// string path and the stat's eleven fields in their order; then the tree, u64 digest of the
+// state, u32 CRC32C of all before it.
 namespace detail {
 
 constexpr std::uint64_t state_magic = 0x636f6f7264207374;  // FORMAT
@@ -3754,6 +3892,7 @@ inline Stat read_stat(Reader& in) {
 }  // namespace detail
 
 void Machine::save(Bytes& out) const {
+    const std::size_t start = out.size();
     Writer writer(out);
     writer.u64(detail::state_magic);
     writer.zxid(applied_);
@@ -3773,6 +3912,7 @@ void Machine::save(Bytes& out) const {
     }
     tree_.save(writer);
     writer.u64(digest());
+    writer.u32(crc32c(BytesView(out).substr(start)));
 }
 
 void Machine::reset() {
@@ -3782,8 +3922,11 @@ void Machine::reset() {
 }
 
 Errc Machine::load(BytesView snapshot) {
-    Reader in(snapshot);
     reset();
+    if (snapshot.size() < 4) return Errc::corrupt;
+    const BytesView covered = snapshot.substr(0, snapshot.size() - 4);
+    if (Reader(snapshot.substr(covered.size())).u32() != crc32c(covered)) return Errc::corrupt;
+    Reader in(snapshot);
     const Errc error = load_state(in);
     if (error != Errc::ok) reset();
     return error;
@@ -3806,8 +3949,9 @@ Errc Machine::load_state(Reader& in) {
         owned = owned && found != sessions_.end();
         if (owned) found->second.ephemerals.emplace(Bytes(node.path), true);
     });
-    if (!owned || in.u64() != digest() || !in.done()) return Errc::corrupt;
-    return Errc::ok;
+    if (!owned || in.u64() != digest()) return Errc::corrupt;
+    in.u32();  // the checksum: load has looked at it
+    return in.done() ? Errc::ok : Errc::corrupt;
 }
 
 bool Machine::load_session(Reader& in) {
@@ -3818,7 +3962,8 @@ bool Machine::load_session(Reader& in) {
     session.id = id, session.nonce = in.u64(), session.timeout_ms = in.u32();
     session.cxid = in.u64(), session.confirmed = in.u64();
     const std::uint32_t outcomes = in.u32();
-    if (!in.ok() || outcomes > session.cxid) return false;
+    if (!in.ok() || session.confirmed > session.cxid) return false;
+    if (outcomes != session.cxid - session.confirmed) return false;  // M2
     if (!nonces_.emplace(session.nonce, id).second) return false;
     for (std::uint32_t i = 0; i < outcomes; i++) {
         Outcome& outcome = session.outcomes.push();
@@ -4016,13 +4161,14 @@ Errc MemoryStorage::flush() {
 void MemoryStorage::release(Sequence sequence) {
     const Sequence reached = (std::min)(sequence, flushed_);
     if (failed_ || reached <= durable_) return;  // S2
+    const Sequence newest = snapshot_;
     for (Sequence s = durable_ + 1; s <= reached; s++) {
         if (s >= first_ && items_[static_cast<std::size_t>(s - first_)].is_snapshot) {
             snapshot_ = s;
         }
     }
     durable_ = reached;
-    drop_old_snapshots();
+    if (snapshot_ != newest) drop_old_snapshots();
 }
 
 void MemoryStorage::drop_old_snapshots() {
@@ -4052,7 +4198,7 @@ namespace detail {
 
 constexpr std::size_t record_header_bytes = 9;   // FORMAT: length, checksum, kind
 constexpr std::size_t log_block_bytes = 65536;
-constexpr std::size_t spare_blocks_max = 4;
+constexpr std::size_t spare_blocks_max = 64;
 
 // Opens a record at the end of out; close_record fills in length and checksum, and returns it.
 inline std::size_t open_record(RecordKind kind, Bytes& out) {
@@ -4128,6 +4274,8 @@ Errc Log::open() {
     if (*reason_ == 0 && !snapshot_.empty() && !contains(snapshot_position_.zxid)) {
         damage("the snapshot is older than the log");
     }
+    // L3, at the end: the promise before the oldest record may stand in the snapshot alone.
+    if (*reason_ == 0 && epochs_.current > epochs_.accepted) damage("an epoch record is wrong");
     if (*reason_ != 0) return Errc::corrupt;
     durable_last_ = last().zxid;
     durable_epochs_ = epochs_;
@@ -4182,13 +4330,12 @@ void Log::recover_epochs(RecordKind kind, Reader& in) {
     } else {
         epochs_.current = epoch;
     }
-    if (!in.done() || epochs_.current > epochs_.accepted) damage("an epoch record is wrong");  // L3
+    if (!in.done()) damage("an epoch record is wrong");
 }
 
 void Log::on_snapshot(Sequence sequence, BytesView snapshot) {
     RecordKind kind{};
     BytesView fields, state;
-    if (*reason_ != 0) return;
     const Errc error = detail::open_frame(snapshot, kind, fields, state);
     if (error != Errc::ok || kind != RecordKind::base) return damage("the snapshot is damaged");
     Reader in(fields);
@@ -4198,6 +4345,8 @@ void Log::on_snapshot(Sequence sequence, BytesView snapshot) {
     epochs.accepted = in.u32(), epochs.accepted_from = PeerId{in.u32()}, epochs.current = in.u32();
     const bool installed = in.u8() == 1;
     if (!in.done()) return damage("the snapshot is damaged");
+    if (installed) reason_ = "";  // it replaces what came before, whose start may be gone already
+    if (*reason_ != 0) return;
     const bool follows = contains(position.zxid) && crc_at(position.zxid) == position.crc;
     if (installed || (!anchored_ && entries_.empty())) {
         replace_with(position);
@@ -4205,6 +4354,7 @@ void Log::on_snapshot(Sequence sequence, BytesView snapshot) {
         return damage("the snapshot is not of this log");
     }
     anchored_ = true;
+    if (installed) discard_at_ = discard_to_ = sequence;  // a crash may have come before it
     epochs_ = epochs;
     snapshot_ = Bytes(snapshot), snapshot_position_ = position, snapshot_sequence_ = sequence;
 }
@@ -4253,21 +4403,15 @@ std::uint32_t Log::crc_at(Zxid zxid) const {
     return position_at_or_before(zxid).crc;
 }
 
-Zxid Log::after(Zxid zxid) const {
-    COORD_ASSERT(zxid < last().zxid);
-    return entries_[find(zxid)].zxid;
-}
-
 BytesView Log::bytes_of(const Entry& entry) const {
     COORD_ASSERT(entry.block >= first_block_);
     const Block& block = blocks_[entry.block - first_block_];
     return BytesView(block.bytes.get() + entry.offset, entry.length);
 }
 
-BytesView Log::entry(Zxid zxid) const {
-    const std::size_t count = find(zxid);
-    COORD_ASSERT(count > 0 && entries_[count - 1].zxid == zxid);
-    return bytes_of(entries_[count - 1]);
+BytesView Log::entry_after(Zxid zxid) const {
+    COORD_ASSERT(zxid >= base_.zxid && zxid < last().zxid);
+    return bytes_of(entries_[find(zxid)]);
 }
 
 BytesView Log::entries_after(Zxid zxid, std::size_t bytes_max, Zxid& last_sent) const {
@@ -4740,6 +4884,14 @@ void Election::on_notification(Time now, const Message& message) {
     }
 }
 
+bool Election::is_news(const Message& message) const {
+    for (std::size_t i = 0; i < voters_.size(); i++) {
+        if (voters_[i] != message.from) continue;
+        return voices_[i].nonce == message.nonce && message.sequence > voices_[i].sequence;
+    }
+    return false;
+}
+
 void Election::forget(PeerId peer) {
     for (std::size_t i = 0; i < voters_.size(); i++) {
         if (voters_[i] == peer) voices_[i].known = false;
@@ -4784,7 +4936,8 @@ std::uint64_t Election::agreeing(Time now) const {
     std::uint64_t bits = voters_.bit(self_);
     for (std::size_t i = 0; i < voices_.size(); i++) {
         const Voice& voice = voices_[i];
-        if (is_fresh(voice, now) && voice.candidate == candidate_) bits |= std::uint64_t{1} << i;
+        if (!is_fresh(voice, now) || voice.role != Role::looking) continue;
+        if (voice.candidate == candidate_) bits |= std::uint64_t{1} << i;
     }
     return bits;
 }
@@ -4883,10 +5036,11 @@ void Leader::start(Time now) {
     initial_ = committed_ = Zxid{};
     resignation_ = nullptr;
     started_at_ = phase_at_ = clock_read_at_ = ping_at_ = now;
+    confirmed_sequence_ = ping_sequence_;  // no round is on its way
     for (std::size_t i = 0; i < peers_.size(); i++) {
         peers_[i] = Peer{};
         peers_[i].id = voters_[i], peers_[i].bit = voters_.bit(voters_[i]);
-        peers_[i].heard_at = detail::long_ago;
+        peers_[i].heard_at = peers_[i].rewound_at = detail::long_ago;
         if (peers_[i].id != self_) continue;
         peers_[i].informed = true, peers_[i].accepted_epoch = log_.epochs().accepted;
     }
@@ -4941,6 +5095,21 @@ void Leader::forget(PeerId id) {
     if (Peer* peer = find(id)) peer->heard_at = detail::long_ago;
 }
 
+bool Leader::is_fetched(Time now) const {
+    return phase_ != Phase::idle && 0 != bits_where([&](const Peer& peer) {
+        return peer.fetching && now - peer.heard_at <= timing_.silence;
+    });
+}
+
+Zxid Leader::needed(Time now) const {
+    Zxid least = log_.last().zxid;
+    for (const Peer& peer : peers_) {
+        const bool counts = peer.streaming && now - peer.heard_at <= timing_.silence;
+        if (counts) least = (std::min)(least, peer.received);
+    }
+    return least;
+}
+
 // -- Messages ------------------------------------------------------------------------------------
 
 // Whether a message is of an attempt that its sender has given up since. A life that we have not
@@ -4952,6 +5121,7 @@ bool Leader::is_stale(const Peer& peer, const Message& message) const {
 bool Leader::receive(Time now, const Message& message, Outbox& out) {
     Peer* const peer = find(message.from);
     if (phase_ == Phase::idle || peer == nullptr) return false;
+    run_clock(now);  // touches count from now on, not from the poll before
     if (message.type == MessageType::follower_info) {
         peer->heard_at = now;
         on_follower_info(now, *peer, message, out);
@@ -4962,24 +5132,36 @@ bool Leader::receive(Time now, const Message& message, Outbox& out) {
     switch (message.type) {
         case MessageType::ack_epoch: on_ack_epoch(now, *peer, message, out); return true;
         case MessageType::ack: on_ack(now, *peer, message, out); return true;
-        case MessageType::pong: on_pong(now, *peer, message); break;
+        case MessageType::pong: break;
         case MessageType::chunk_request: on_chunk_request(*peer, message, out); return true;
         case MessageType::request: on_request(message); return true;
         case MessageType::sync: request_sync(message.sequence, message.from); return true;
         default: return false;
     }
     if (message.nonce != peer->nonce) {  // we took an old life of it for the present one
-        peer->nonce = message.nonce, peer->attempt = message.attempt;
+        meet(*peer, message);
         lose(now, *peer, out);
     }
+    on_pong(*peer, message);
     return true;
+}
+
+// Takes the message's life and attempt for the present ones. A new life counts its touches anew.
+void Leader::meet(Peer& peer, const Message& message) {
+    if (peer.nonce != message.nonce) {
+        peer.touch = peer.touch_in_parts = peer.touch_parts = peer.touch_confirmed = 0;
+        const auto place = static_cast<std::size_t>(&peer - peers_.data());
+        for (std::size_t i = 0; i < rounds_.size(); i++) rounds_[i].touches[place] = 0;
+    }
+    peer.nonce = message.nonce, peer.attempt = message.attempt;
 }
 
 void Leader::on_follower_info(Time now, Peer& peer, const Message& message, Outbox& out) {
     if (is_stale(peer, message)) return;
-    peer.nonce = message.nonce, peer.attempt = message.attempt;
+    meet(peer, message);
     peer.informed = true, peer.accepted_epoch = message.accepted_epoch;
     peer.promised = peer.streaming = peer.fetching = false;
+    peer.in_flight.clear();
     const bool promised_away =
         message.accepted_epoch > epoch_ ||
         (message.accepted_epoch == epoch_ && message.leader != self_);
@@ -5002,14 +5184,16 @@ void Leader::lose(Time now, Peer& peer, Outbox& out) {
 
 void Leader::on_ack_epoch(Time now, Peer& peer, const Message& message, Outbox& out) {
     if (is_stale(peer, message)) return;
+    if (message.zxid == Zxid{} && message.crc != 0) return;  // an empty history has no checksum
     const Vote theirs{message.current_epoch, message.zxid, self_};
     if (phase_ == Phase::promise && Vote{own_.current_epoch, own_.zxid, self_} < theirs) {
         return;  // Z2: its history is newer than ours, so it cannot count for us
     }
-    peer.nonce = message.nonce, peer.attempt = message.attempt;
+    meet(peer, message);
     peer.informed = peer.promised = true;
     peer.have = message.zxid, peer.have_crc = message.crc;
     peer.streaming = peer.fetching = false;
+    peer.in_flight.clear();
     if (phase_ >= Phase::synchronization) synchronize(now, peer, out);
 }
 
@@ -5050,12 +5234,14 @@ void Leader::rewind(Time now, Peer& peer) {
     counters_.retransmissions += 1;
 }
 
-void Leader::on_pong(Time now, Peer& peer, const Message& message) {
-    if (message.sequence > ping_sequence_ || message.total > 64) return;
+void Leader::on_pong(Peer& peer, const Message& message) {
+    COORD_ASSERT(message.nonce == peer.nonce);
+    if (message.sequence > ping_sequence_) return;
     peer.pong = (std::max)(peer.pong, message.sequence);
     Reader in(message.payload);
     while (in.left() >= 8) touch(SessionId{in.u64()});
-    if (message.touch > peer.touch_in_parts || message.nonce != peer.nonce) {
+    if (message.total > 64) return;  // too many parts to account for: no lease from these
+    if (message.touch > peer.touch_in_parts) {
         peer.touch_in_parts = message.touch, peer.touch_parts = 0;
     }
     if (message.touch != peer.touch_in_parts || message.offset >= message.total) return;
@@ -5063,7 +5249,6 @@ void Leader::on_pong(Time now, Peer& peer, const Message& message) {
     const std::uint64_t whole =
         message.total == 64 ? UINT64_MAX : (std::uint64_t{1} << message.total) - 1;
     if (peer.touch_parts == whole) peer.touch = message.touch;
-    static_cast<void>(now);
 }
 
 void Leader::on_chunk_request(Peer& peer, const Message& message, Outbox& out) {
@@ -5186,6 +5371,11 @@ void Leader::repeat(Time now, Peer& peer, Outbox& out) {
 
 void Leader::stream(Time now, Peer& peer, Outbox& out) {
     if (!peer.streaming) return;
+    if (now - peer.heard_at > timing_.silence) {  // it goes on when we hear of it
+        peer.in_flight.clear();
+        peer.cursor = peer.received;
+        return;
+    }
     if (!peer.in_flight.empty() && now - peer.progress_at > timing_.heartbeat) rewind(now, peer);
     if (peer.cursor < log_.base()) return lose(now, peer, out);  // we have dropped what it needs
     const std::size_t room = message_bytes_max_ - message_overhead_bytes;
@@ -5194,6 +5384,10 @@ void Leader::stream(Time now, Peer& peer, Outbox& out) {
         Zxid last_sent;
         message.payload = log_.entries_after(peer.cursor, room, last_sent);
         if (message.payload.empty()) return;
+        if (message.payload.size() > room) {  // written when the transport took larger ones
+            resignation_ = "an entry is larger than a message of the transport";
+            return;
+        }
         message.zxid = peer.cursor, message.commit = committed_;
         if (peer.in_flight.empty()) peer.progress_at = now;
         post(peer, MessageType::proposal, out, message);
@@ -5226,20 +5420,28 @@ void Leader::send(Time now, const Machine& machine, Outbox& out) {
     ping(now, machine, out);
 }
 
+// Syncs that come while many rounds are on their way wait for an answer and share the next round:
+// so that the rounds that are kept are never all younger than their answers.
+bool Leader::is_sync_ping_due() const {
+    return ping_now_ && ping_sequence_ - confirmed_sequence_ < detail::rounds_max / 2;
+}
+
 void Leader::ping(Time now, const Machine& machine, Outbox& out) {
     const bool due = ping_at_ <= now || ping_at_ - now > timing_.heartbeat;
-    if (!due && !ping_now_) return;
+    if (!due && !is_sync_ping_due()) return;
     ping_now_ = false;
     ping_at_ = now + timing_.heartbeat;
     ping_sequence_ += 1;
     if (rounds_.size() == detail::rounds_max) rounds_.pop();
     Round& round = rounds_.push();
     round.sequence = ping_sequence_, round.sent_at = now;
+    round.last = log_.last().zxid, round.armed = sessions_armed_;
     round.touches.clear();
     for (Peer& peer : peers_) {
         round.touches.push_back(peer.touch);
         if (peer.id == self_) peer.pong = ping_sequence_;
-        if (peer.id == self_ || !peer.informed) continue;
+        if (peer.id == self_) continue;
+        if (!peer.informed && phase_ != Phase::discovery) continue;  // it follows somebody else
         Message message;
         message.sequence = ping_sequence_, message.commit = committed_;
         message.digest = machine.applied() == committed_ ? machine.digest() : 0;
@@ -5307,7 +5509,8 @@ void Leader::announce(const Machine& machine, Outbox& out) {
 
 Time Leader::next_deadline(Time now) const {
     if (phase_ == Phase::idle) return never;
-    if (resignation_ != nullptr || ping_now_) return now;
+    if (resignation_ != nullptr || is_sync_ping_due()) return now;
+    if (!queued_.empty() && sessions_armed_) return now;
     Time deadline = ping_at_;
     for (const Peer& peer : peers_) {
         if (peer.id == self_ || !peer.informed) continue;
@@ -5333,17 +5536,13 @@ void Leader::request_sync(std::uint64_t sequence, PeerId from) {
 }
 
 void Leader::confirm_rounds(Outbox& out) {
-    while (!rounds_.empty()) {
-        const Round& round = rounds_.front();
+    for (std::size_t i = 0; i < rounds_.size(); i++) {
+        const Round& round = rounds_[i];
         const auto answered = [&](const Peer& p) { return p.pong >= round.sequence; };
         if (!voters_.is_quorum(bits_where(answered))) break;
         confirmed_sequence_ = round.sequence;
-        lease_from_ = round.sent_at;
-        for (std::size_t i = 0; i < peers_.size(); i++) {
-            peers_[i].touch_confirmed = (std::max)(peers_[i].touch_confirmed, round.touches[i]);
-        }
-        rounds_.pop();
     }
+    renew_leases();
     std::size_t kept = 0;
     for (std::size_t i = 0; i < syncs_.size(); i++) {
         const Sync sync = syncs_[i];
@@ -5358,6 +5557,20 @@ void Leader::confirm_rounds(Outbox& out) {
         }
     }
     syncs_.resize(kept);
+}
+
+// A lease counts only for who has applied every expiry that was numbered before its round: so it
+// waits until those are committed, and goes out with a commit that is no lower.
+void Leader::renew_leases() {
+    while (!rounds_.empty() && rounds_.front().sequence <= confirmed_sequence_) {
+        const Round& round = rounds_.front();
+        if (round.armed && round.last > committed_) return;
+        if (round.armed) lease_from_ = round.sent_at, lease_at_ = round.last;
+        for (std::size_t i = 0; i < peers_.size() && round.armed; i++) {
+            peers_[i].touch_confirmed = (std::max)(peers_[i].touch_confirmed, round.touches[i]);
+        }
+        rounds_.pop();
+    }
 }
 
 bool Leader::take_own_synced(std::uint64_t& sequence, Zxid& zxid) {
@@ -5425,7 +5638,8 @@ void Leader::number(std::int64_t wall_ms, const Machine& machine, const Txn& req
     }
     if (open) return number_open(wall_ms, machine, request);
     LiveSession& live = found->second;
-    const bool bounded = request.cxid <= request.confirmed + limits_.requests_per_session_max;
+    const std::uint64_t most = std::uint64_t{limits_.requests_per_session_max} * 2;
+    const bool bounded = request.cxid - request.confirmed <= most;
     if (live.closing || request.cxid != live.numbered + 1 || !bounded) {  // Z6
         counters_.requests_ignored += 1;
         return;
@@ -5491,16 +5705,17 @@ void Leader::expire(Time, std::int64_t wall_ms) {
 Learner::Learner(PeerId self, const Timing& timing, Log& log, std::uint64_t first_attempt)
     : self_(self), timing_(timing), log_(log), attempt_(first_attempt) {}
 
-void Learner::start(Time now, PeerId leader) {
+void Learner::start(Time now, PeerId leader, Zxid committed) {
     COORD_ASSERT(phase_ == Phase::idle && leader != self_ && leader != PeerId{});
     phase_ = Phase::discovery;
     leader_ = leader;
     epoch_ = 0;
     attempt_ += 1;
+    committed_ = (std::max)(committed_, committed);  // perhaps found out as a leader
     departure_ = nullptr;
     heard_at_ = repeat_at_ = now;
     initial_known_ = false, ack_due_ = false, pong_due_ = false;
-    touch_confirmed_ = 0;
+    ping_sequence_ = 0, touch_confirmed_ = 0;  // each leader counts its own
     digest_at_ = Zxid{};
 }
 
@@ -5526,7 +5741,7 @@ void Learner::post(MessageType type, Message& message, Outbox& out) {
 bool Learner::receive(Time now, const Message& message, Outbox& out) {
     if (phase_ == Phase::idle || message.from != leader_) return false;
     if (message.type == MessageType::ping && message.epoch == 0) {
-        heard_at_ = now;  // it is still gathering a quorum
+        on_gathering(now, message);
         return true;
     }
     if (message.type == MessageType::leader_info) {
@@ -5557,8 +5772,19 @@ bool Learner::receive(Time now, const Message& message, Outbox& out) {
 
 // -- Discovery -----------------------------------------------------------------------------------
 
+// The leader is gathering a quorum and may not have heard us before; or it does so once more,
+// after its epoch, and then we are to begin anew with it.
+void Learner::on_gathering(Time now, const Message& message) {
+    if (phase_ == Phase::discovery) {
+        heard_at_ = repeat_at_ = now;
+    } else if (ping_sequence_ > 0 && message.sequence > ping_sequence_) {
+        depart("the leader has begun anew");
+    }
+}
+
 void Learner::on_leader_info(Time now, const Message& message) {
     if (message.epoch == 0 || message.attempt != attempt_) return;  // of an attempt given up
+    if (message.epoch > Zxid::epoch_max) return;
     const Log::Epochs& epochs = log_.epochs();
     if (message.epoch < epochs.accepted) return depart("it has promised a later epoch");
     if (message.epoch == epochs.accepted && epochs.accepted_from != leader_) {
@@ -5586,7 +5812,9 @@ void Learner::report(Time now, LogPosition have) {
 // -- Synchronization -----------------------------------------------------------------------------
 
 void Learner::on_cut(Time now, const Message& message) {
-    if (phase_ != Phase::promise || message.attempt != attempt_) return;  // F2
+    if (message.attempt != attempt_) return;  // F2
+    if (is_in_step()) ack_due_ = true;        // our answer was lost
+    if (phase_ != Phase::promise) return;
     const Zxid zxid = message.zxid;
     const Zxid safe = (std::max)(log_.snapshot_position().zxid,
                                  (std::min)(committed_, log_.last().zxid));
@@ -5600,10 +5828,12 @@ void Learner::on_cut(Time now, const Message& message) {
 }
 
 void Learner::on_snap(Time now, const Message& message, Outbox& out) {
+    if (is_in_step() && message.attempt == attempt_) ack_due_ = true;  // our answer was lost
+    if (is_in_step() && message.attempt == attempt_) ack_due_ = true;  // our answer was lost
     const bool first = phase_ == Phase::promise && message.attempt == attempt_;  // F2
     const bool other = phase_ == Phase::fetching && message.attempt == attempt_ &&
                        message.zxid > snapshot_position_.zxid;
-    if (!first && !other) return;
+    if ((!first && !other) || message.zxid.epoch() > epoch_) return;
     if (message.zxid < log_.snapshot_position().zxid || message.zxid < committed_) {
         if (message.zxid <= log_.last().zxid) return depart("the leader lacks what is committed");
     }
@@ -5692,6 +5922,7 @@ bool Learner::append_all(BytesView records, bool& gap) {
         Txn txn;
         const BytesView record = records.substr(0, length);
         if (decode_entry(record, txn) != Errc::ok) return grown;
+        if (txn.zxid.epoch() > epoch_) return grown;  // no leader numbers ahead of its epoch
         records.remove_prefix(length);
         const LogPosition last = log_.last();
         if (txn.zxid <= last.zxid) continue;  // had it already
@@ -5717,9 +5948,13 @@ void Learner::see_digest(const Message& message) {
 void Learner::on_ping(const Message& message) {
     if (is_in_step()) see_commit(message.commit), see_digest(message);
     if (log_.epochs().accepted != epoch_) return;
+    if (message.sequence >= ping_sequence_) {
+        touch_confirmed_ = message.confirmed, touch_confirmed_at_ = message.commit;
+    }
     ping_sequence_ = (std::max)(ping_sequence_, message.sequence);
-    touch_confirmed_ = (std::max)(touch_confirmed_, message.confirmed);
     pong_due_ = true;
+    // While something is open between the two, what we have is said again: an ack may be lost.
+    if (!is_serving() || message.commit != log_.last().zxid) ack_due_ = true;
 }
 
 void Learner::pong(std::uint64_t touch, BytesView sessions, std::size_t message_bytes_max,
@@ -5736,6 +5971,14 @@ void Learner::pong(std::uint64_t touch, BytesView sessions, std::size_t message_
         message.payload = sessions.substr(i * part_max, part_max);
         post(MessageType::pong, message, out);
     }
+}
+
+void Learner::pong_alone(Outbox& out) {
+    COORD_ASSERT(pong_due_);
+    pong_due_ = false;
+    Message message;
+    message.sequence = ping_sequence_;
+    post(MessageType::pong, message, out);
 }
 
 void Learner::request(BytesView requests, Outbox& out) {
@@ -5841,6 +6084,9 @@ inline const char* judge_options(const ReplicaOptions& options, std::size_t mess
     if (std::find(voters.begin(), voters.end(), options.id) == voters.end()) {
         return "options: id is not among the voters";
     }
+    if (voters.size() > 1 && options.entropy == 0) {
+        return "options: entropy must be random, and another at each start";
+    }
     const Timing& timing = options.timing;
     if (timing.heartbeat < microseconds(100) || timing.silence < timing.heartbeat * 2) {
         return "options: heartbeat is below 100 us, or silence below two heartbeats";
@@ -5852,6 +6098,12 @@ inline const char* judge_options(const ReplicaOptions& options, std::size_t mess
     if (options.clock_drift_permille >= 500) return "options: clock drift of 50 percent or more";
     if (message_bytes_max < transport_bytes_min) return "transport: messages under 1024 bytes";
     return nullptr;
+}
+
+// Nobody's id would not pass for a voter even in a replica that refuses its options.
+inline ReplicaOptions with_some_id(ReplicaOptions options) {
+    if (options.id == PeerId{}) options.id = PeerId{1};
+    return options;
 }
 
 inline bool is_write(Request::Kind kind) {
@@ -5873,33 +6125,33 @@ const char* name(SessionState state) {
 
 Replica::Replica(const ReplicaOptions& options, Storage& storage, Transport& transport,
                  ReplicaObserver* observer)
-    : options_(options),
+    : options_(detail::with_some_id(options)),
       refused_(detail::judge_options(options, transport.message_bytes_max())),
       transport_(transport), observer_(observer),
-      voters_(refused_ == nullptr ? options.voters : std::vector<PeerId>{options.id}),
+      voters_(refused_ == nullptr ? options.voters : std::vector<PeerId>{options_.id}),
       rng_(mix64(options.entropy, options.id.value)), nonce_(rng_.next()), log_(storage),
       machine_(new Machine(options.limits, rng_.next())), watches_(*this),
-      election_(options.id, voters_, options.timing),
-      leader_(options.id, voters_, options.timing, log_, options_.limits,
+      election_(options_.id, voters_, options.timing),
+      leader_(options_.id, voters_, options.timing, log_, options_.limits,
               (std::max)(transport.message_bytes_max(), detail::transport_bytes_min)),
-      learner_(options.id, options.timing, log_, rng_.next() >> 1),
-      outbox_(options.id, options.ensemble, nonce_) {
+      learner_(options_.id, options.timing, log_, rng_.next() >> 1),
+      outbox_(options_.id, options.ensemble, nonce_) {
     open();
 }
 
 Replica::Replica(const ReplicaOptions& options, Storage& storage)
-    : options_(options),
+    : options_(detail::with_some_id(options)),
       refused_(options.voters.size() == 1
                    ? detail::judge_options(options, detail::transport_bytes_min)
                    : "options: more voters than one, and no transport"),
       own_transport_(new detail::NoTransport), transport_(*own_transport_), observer_(nullptr),
-      voters_(std::vector<PeerId>{options.id}), rng_(mix64(options.entropy, options.id.value)),
+      voters_(std::vector<PeerId>{options_.id}), rng_(mix64(options.entropy, options.id.value)),
       nonce_(rng_.next()), log_(storage), machine_(new Machine(options.limits, rng_.next())),
-      watches_(*this), election_(options.id, voters_, options.timing),
-      leader_(options.id, voters_, options.timing, log_, options_.limits,
+      watches_(*this), election_(options_.id, voters_, options.timing),
+      leader_(options_.id, voters_, options.timing, log_, options_.limits,
               transport_.message_bytes_max()),
-      learner_(options.id, options.timing, log_, rng_.next() >> 1),
-      outbox_(options.id, options.ensemble, nonce_) {
+      learner_(options_.id, options.timing, log_, rng_.next() >> 1),
+      outbox_(options_.id, options.ensemble, nonce_) {
     open();
 }
 
@@ -5908,6 +6160,14 @@ Replica::~Replica() { COORD_ASSERT(!in_poll_); }
 void Replica::open() {
     if (refused_ != nullptr) return fail(refused_);
     if (log_.open() != Errc::ok) return fail(log_.reason());
+    // A standalone program may give no entropy: then what it wrote before keeps its nonces apart.
+    // A life that has promised or opened anything has appended to it.
+    rng_ = Rng(mix64(rng_.next(), mix64(log_.last().zxid.value, log_.appended())));
+    nonce_ = rng_.next();
+    outbox_ = Outbox(options_.id, options_.ensemble, nonce_);
+    learner_.count_attempts_from(rng_.next() >> 1);
+    touch_ = rng_.next() >> 1;  // so that another life's numbers mean nothing in this one
+    sync_sequence_ = rng_.next() >> 1;  // nor do answers to its syncs
     if (log_.snapshot_position().zxid == Zxid{}) return;
     const Errc loaded = machine_->load(log_.snapshot());
     if (loaded != Errc::ok || machine_->applied() != log_.snapshot_position().zxid) {
@@ -5957,11 +6217,14 @@ void Replica::poll(Time now, std::int64_t wall_ms) {
         for (int i = 0; i < detail::steps_per_poll_max && step(); i++) {}
         tell_states();
     }
-    inbox_.clear();
+    if (role_ == Role::failed) inbox_.clear();
     run_timers();
     run_callbacks();
     send_all();
     in_poll_ = false;
+#ifdef COORD_AUDIT
+    audit();
+#endif
 }
 
 Time Replica::next_deadline() const {
@@ -5974,7 +6237,8 @@ Time Replica::next_deadline() const {
     if (role_ == Role::looking) deadline = (std::min)(deadline, election_.next_deadline());
     if (role_ == Role::leading) deadline = (std::min)(deadline, leader_.next_deadline(now_));
     if (role_ == Role::following) deadline = (std::min)(deadline, learner_.next_deadline());
-    if (!sessions_.empty() || !openings_.empty()) deadline = (std::min)(deadline, repeat_at_);
+    const bool repeats = !sessions_.empty() || !openings_.empty();
+    if (repeats && can_send_requests()) deadline = (std::min)(deadline, repeat_at_);
     return (std::max)(deadline, at_once);
 }
 
@@ -6004,6 +6268,10 @@ void Replica::dispatch(const Message& message) {
     if (message.type == MessageType::notification) {
         const bool asks = message.phase == static_cast<std::uint8_t>(Role::looking);
         if (role_ == Role::looking) {
+            election_.on_notification(now_, message);
+        } else if (asks && role_ == Role::following && message.from == learner_.leader() &&
+                   election_.is_news(message)) {
+            look("the leader has given up");
             election_.on_notification(now_, message);
         } else if (asks) {
             const PeerId leader = role_ == Role::leading ? options_.id : learner_.leader();
@@ -6077,7 +6345,7 @@ void Replica::lead() {
 
 void Replica::follow(PeerId leader) {
     role_ = Role::following;
-    learner_.start(now_, leader);
+    learner_.start(now_, leader, committed_);
     touches_.clear();
     if (observer_ != nullptr) observer_->on_role(options_.id, role_, leader, 0);
 }
@@ -6115,7 +6383,9 @@ void Replica::after_flush() {
     }
     apply_committed();
     if (role_ == Role::failed) return;
+    if (role_ == Role::leading) (void)leader_.can_number(*machine_);  // what waits need not wait on
     take_syncs();
+    renew_lease();
     if (role_ == Role::leading) leader_.announce(*machine_, outbox_);
     take_snapshot_if_due();
 }
@@ -6145,10 +6415,9 @@ void Replica::apply_committed() {
     if (role_ == Role::following) committed_ = (std::max)(committed_, learner_.committed());
     const Zxid target = (std::min)(committed_, log_.durable_last());  // R2
     while (machine_->applied() < target && role_ != Role::failed) {
-        COORD_ASSERT(log_.contains(machine_->applied()));
         Txn txn;
-        const Errc decoded = decode_entry(log_.entry(log_.after(machine_->applied())), txn);
-        COORD_ASSERT(decoded == Errc::ok);
+        const Errc decoded = decode_entry(log_.entry_after(machine_->applied()), txn);
+        COORD_ASSERT(decoded == Errc::ok && txn.previous == machine_->applied());  // L1
         apply(txn);
         compare_digest();
     }
@@ -6176,11 +6445,21 @@ void Replica::take_snapshot_if_due() {
     if (entries_since_snapshot_ < options_.snapshot_every_entries) return;
     const Zxid zxid = machine_->applied();
     if (zxid <= log_.snapshot_position().zxid || zxid > log_.durable_last()) return;
+    // A learner that fetches the snapshot, or has just done so, would have to begin once more. It
+    // is waited for, but not for ever.
+    const std::uint64_t patience = std::uint64_t{options_.snapshot_every_entries} * 10;
+    std::size_t kept = options_.log_entries_kept;
+    if (role_ == Role::leading) {
+        if (leader_.is_fetched(now_) && entries_since_snapshot_ < patience) return;
+        const std::size_t wanted = log_.count_after(leader_.needed(now_));
+        kept = (std::max)(kept, static_cast<std::size_t>((std::min)(patience,
+                                                                    std::uint64_t{wanted})));
+    }
     entries_since_snapshot_ = 0;
     Bytes state;
     machine_->save(state);
     const LogPosition position{zxid, log_.crc_at(zxid)};
-    if (log_.take_snapshot(position, state, options_.log_entries_kept) != Errc::ok) {
+    if (log_.take_snapshot(position, state, kept) != Errc::ok) {
         return fail("the storage failed");
     }
     counters_.snapshots_taken += 1;
@@ -6257,6 +6536,13 @@ void Replica::open_session(const SessionOptions& options, OnOpened done) {
     if (unsent_.empty()) unsent_.push_back(SessionId{});  // there is something to send
 }
 
+// What frees something has room left when everything else is refused.
+std::size_t Replica::requests_max(Request::Kind kind) const {
+    const std::size_t most = options_.limits.requests_per_session_max;
+    if (kind == Request::Kind::close) return SIZE_MAX;  // there is one
+    return kind == Request::Kind::remove ? most * 2 - 1 : most;
+}
+
 void Replica::submit(SessionId id, Request&& request) {
     const auto found = sessions_.find(id);
     Errc error = Errc::ok;
@@ -6264,8 +6550,7 @@ void Replica::submit(SessionId id, Request&& request) {
         error = Errc::replica_failed;
     } else if (found == sessions_.end() || found->second.closing) {
         error = Errc::session_expired;
-    } else if (found->second.pending.size() >= options_.limits.requests_per_session_max &&
-               request.kind != Request::Kind::close) {
+    } else if (found->second.pending.size() >= requests_max(request.kind)) {
         error = Errc::too_many;
     }
     if (error != Errc::ok) {
@@ -6298,9 +6583,9 @@ Errc Replica::prepare(SessionId id, Request& request, Pending& pending) {
     if (request.kind != Kind::close) {
         if (request.path.size() > options_.limits.path_bytes_max) return Errc::too_large;
         const bool sequential = request.kind == Kind::create && is_sequential(request.mode);
-        Bytes path(request.path);
-        if (sequential) path += '1';
-        if (!is_valid_path(path)) return Errc::bad_arguments;
+        const bool sound = sequential ? is_valid_path(Bytes(request.path) + '1')
+                                      : is_valid_path(request.path);
+        if (!sound) return Errc::bad_arguments;
     }
     if (detail::is_write(request.kind)) {
         encode_write(request, pending);
@@ -6513,9 +6798,12 @@ bool Replica::drain_one(SessionId id, LocalSession& session, Pending& pending) {
     const SessionRecord* const record = machine_->find_session(id);
     if (record == nullptr || record->cxid < pending.cxid) return false;
     const Outcome* const outcome = record->outcome_of(pending.cxid);
-    COORD_ASSERT(outcome != nullptr);  // kept until it is confirmed
     session.confirmed = pending.cxid;
-    finish(pending, *outcome);
+    if (outcome == nullptr) {  // a peer has confirmed what is not its to confirm
+        refuse(std::move(pending.done), Errc::connection_loss);
+    } else {
+        finish(pending, *outcome);
+    }
     return true;
 }
 
@@ -6658,6 +6946,11 @@ void Replica::call(Ready& ready) {
 // -- Sessions' lives -----------------------------------------------------------------------------
 
 void Replica::send_pong() {
+    // The pings of sync rounds come often; sessions are touched once a heartbeat all the same.
+    const Duration recent = options_.timing.heartbeat / 2;
+    if (!touches_.empty() && now_ - touches_.back().second < recent) {
+        return learner_.pong_alone(outbox_);
+    }
     scratch_.clear();
     Writer writer(scratch_);
     for (const auto& entry : sessions_) writer.u64(entry.first.value);
@@ -6665,9 +6958,16 @@ void Replica::send_pong() {
     if (touches_.size() == detail::touches_max) touches_.erase(touches_.begin());
     touches_.emplace_back(touch_, now_);
     learner_.pong(touch_, scratch_, transport_.message_bytes_max(), outbox_);
-    const std::uint64_t confirmed = learner_.touch_confirmed();
+}
+
+void Replica::renew_lease() {
+    if (role_ == Role::leading && machine_->applied() >= leader_.lease_at()) {
+        lease_from_ = (std::max)(lease_from_, leader_.lease_from());
+    }
+    if (role_ != Role::following) return;
+    if (machine_->applied() < learner_.touch_confirmed_at()) return;  // an expiry may stand before
     for (const auto& [touch, time] : touches_) {
-        if (touch <= confirmed) lease_from_ = (std::max)(lease_from_, time);
+        if (touch == learner_.touch_confirmed()) lease_from_ = (std::max)(lease_from_, time);
     }
 }
 
@@ -6680,9 +6980,8 @@ Time Replica::certain_until(SessionId id) const {
     const auto found = sessions_.find(id);
     if (found == sessions_.end() || role_ == Role::failed) return Time{};
     const LocalSession& session = found->second;
-    Time lease = lease_from_;
-    if (role_ == Role::leading) lease = (std::max)(lease, leader_.lease_from());
-    const Time from = lease > session.attached_at ? lease : session.opened_at;
+    if (session.closing) return Time{};
+    const Time from = lease_from_ > session.attached_at ? lease_from_ : session.opened_at;
     const std::int64_t permille = 1000 - options_.clock_drift_permille;
     return from + milliseconds(session.timeout_ms) / 1000 * permille;
 }
@@ -7248,6 +7547,8 @@ void LockCore::on_state(SessionState state) {
 void LockCore::fail(Errc error) {
     COORD_ASSERT(turn != nullptr);
     const bool was_held = phase == Phase::held;
+    const bool has_expired = session.state() == SessionState::expired;  // which removed the node
+    if (error == Errc::lock_lost && has_expired) error = Errc::session_expired;
     if (is_node_gone(error)) turn->node.clear();
     const OnGranted done = end_turn({});
     const OnLost told = lost;  // the call may replace it, or destroy the lock

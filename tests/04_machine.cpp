@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "coord.hpp"
+#include "support.hpp"
 
 namespace {
 
@@ -120,25 +121,6 @@ struct Rig {
         return out;
     }
 };
-
-Bytes unhex(BytesView hex) {
-    const auto digit = [](char c) { return c <= '9' ? c - '0' : c - 'a' + 10; };
-    Bytes out;
-    for (std::size_t i = 0; i + 1 < hex.size(); i += 2) {
-        out.push_back(static_cast<char>(digit(hex[i]) * 16 + digit(hex[i + 1])));
-    }
-    return out;
-}
-
-Bytes hex(BytesView bytes) {
-    Bytes out;
-    for (const char c : bytes) {
-        const auto byte = static_cast<unsigned char>(c);
-        out.push_back("0123456789abcdef"[byte >> 4]);
-        out.push_back("0123456789abcdef"[byte & 15]);
-    }
-    return out;
-}
 
 using Lines = std::vector<std::string>;
 
@@ -740,9 +722,9 @@ TEST_CASE("golden: the state after one session has created one node") {
         "0000000000000000" "0000000000000000" "0000000000000000"
         "00000000" "00000000" "0000000000000000" "00000000"
         "82e5711fe953c5dc" "80d289c4";      // digest, checksum
-    CHECK(hex(rig.saved()) == golden);
+    CHECK(support::hex(rig.saved()) == golden);
     Rig copy;
-    CHECK(copy.machine.load(unhex(golden)) == Errc::ok);
+    CHECK(copy.machine.load(support::unhex(golden)) == Errc::ok);
     CHECK(copy.machine.digest() == rig.machine.digest());
 }
 

@@ -174,6 +174,7 @@ class Builder:
     def sources(self, program):
         if program == "coord_tests":
             found = sorted(glob.glob(f"{ROOT}/tests/[0-9][0-9]_*.cpp"))
+            found += sorted(glob.glob(f"{ROOT}/tests/paper/*.cpp"))
             return [f"{ROOT}/tests/main.cpp"] + found  # tidy.cpp judges the text, not what it does
         path = f"{ROOT}/tests/sim/{program[4:]}.cpp"
         if not program.startswith("sim_") or not os.path.exists(path):

@@ -89,12 +89,18 @@ public:
         if (status.epoch < life.epoch) violate(who + ": its current epoch fell");
         if (status.accepted_epoch < life.accepted) violate(who + ": its accepted epoch fell");
         life.epoch = status.epoch, life.accepted = status.accepted_epoch;
-        if (status.applied > status.durable) violate(who + " has applied what it has not durably");
+        // A snapshot is of what is committed: it may be in memory before it is durable here.
+        const Zxid safe = (std::max)(status.durable, replica.log().snapshot_position().zxid);
+        if (status.applied > safe) violate(who + " has applied what it has not durably");
         if (status.role == Role::leading && status.serving) look_at_leader(replica);
     }
 
+    void forget_promise(BytesView path) {  // it has been deleted since
+        const auto gone = std::remove_if(promises_.begin(), promises_.end(),
+                                         [&](const Promise& made) { return made.path == path; });
+        promises_.erase(gone, promises_.end());
+    }
     void allow_failure(PeerId id) { lives_[id].may_fail = true; }
-    void forget_disk(PeerId id) { lives_[id] = Life{}; }
 
 private:
     struct Life {
@@ -462,6 +468,12 @@ public:
     bool write(PeerId at, SessionId session, BytesView path, BytesView data = {}) {
         const CallPtr call = create(at, session, path, data);
         return run_until([call] { return call->done; }) && call->error == Errc::ok;
+    }
+    // Requests that this life of a replica still owes an answer.
+    std::uint64_t asked(PeerId id) const {
+        std::uint64_t open = 0;
+        for (const CallPtr& call : calls_) open += call->at == id && !call->done ? 1u : 0u;
+        return open;
     }
     bool has(PeerId id, BytesView path) { return (*this)[id].tree().contains(path); }
 

@@ -209,6 +209,14 @@ private:
         checker_.established(id.value, starts_[id.value], epoch, initial);
     }
     void on_applied(PeerId id, const Txn& txn, const coord::Outcome* outcome, u64 digest) override {
+        if (options_.trace_lines > 0 && txn.zxid > checker_.model().frontier()) {
+            static const char* const names[] = {"", "open", "close", "create", "remove", "set"};
+            const Fields fields = fields_of(txn);
+            sim_.note("entry " + show(txn.zxid) + ": " + names[static_cast<std::size_t>(txn.op)] +
+                      " of session " + show(Zxid{txn.session.value}) + " cxid " +
+                      std::to_string(txn.cxid) + " " + fields.path +
+                      (fields.expired ? " (expired)" : ""));
+        }
         checker_.applied(id.value, txn, outcome, digest, sim_.now());
     }
     void on_installed(PeerId id, Zxid zxid, u64 digest) override {
@@ -552,6 +560,7 @@ private:
     }
 
     void let_go(Client& client) {
+        sim_.note("replica " + std::to_string(client.home) + " lets go " + client.lock_path);
         checker_.let_go(client.lock_path, client.holder);
         client.holding = false;
     }
@@ -567,7 +576,11 @@ private:
             own.contending = false;
             if (!grant) return;
             own.holding = true;
+            sim_.note("replica " + std::to_string(own.home) + " holds " + own.lock_path + " by " +
+                      show(Zxid{grant->fencing_token}) + " of session " +
+                      show(Zxid{own.session->id().value}));
             checker_.granted(own.lock_path, own.holder, grant->fencing_token, sim_.now());
+            if (own.leaving) return let_go(own);  // its close is under way
             sample(own);
         };
         if (work().chance(200)) {
@@ -595,24 +608,30 @@ private:
     }
     Duration any_length() { return any_ms(faults_, 1, faults_.chance(500) ? 300 : 3000); }
 
+    // One of the classes that are on.
     void make_fault() {
-        switch (faults_.below(9)) {
-            case 0: return profile_.splits ? split() : void();
-            case 1: return profile_.one_way ? cut_one_way() : void();
-            case 2: return profile_.bridges ? bridge() : void();
-            case 3: return profile_.rotation ? rotate(static_cast<u32>(faults_.between(2, 8))) : void();
-            case 4: return profile_.crashes ? crash(any_victim(), any_length()) : void();
-            case 5: return profile_.crashes_in_poll ? crash_in_poll() : void();
-            case 6: return profile_.power_losses && faults_.chance(300) ? lose_power() : void();
-            case 7: return profile_.pauses ? pause() : void();
+        const Profile& p = profile_;
+        const bool on[] = {p.splits,       p.one_way, p.bridges, p.rotation, p.crashes, p.crashes_in_poll,
+                           p.power_losses, p.pauses,  p.stalls,  p.wall_jumps};
+        std::vector<std::size_t> classes;
+        for (std::size_t i = 0; i < sizeof on / sizeof on[0]; i++) {
+            if (on[i]) classes.push_back(i);
+        }
+        if (classes.empty()) return;
+        switch (classes[faults_.below(classes.size())]) {
+            case 0: return split();
+            case 1: return cut_one_way();
+            case 2: return bridge();
+            case 3: return rotate(static_cast<u32>(faults_.between(2, 8)));
+            case 4: return crash(any_victim(), any_length());
+            case 5: return crash_in_poll();
+            case 6: return faults_.chance(500) ? lose_power() : void();
+            case 7: return pause();
+            case 8: return sim_.stall(any_victim(), any_length());
             default: break;
         }
-        if (profile_.stalls) sim_.stall(any_victim(), any_length());
-        if (profile_.wall_jumps) {
-            const std::int64_t day = 86400;
-            sim_.advance_wall_clock(any_victim(),
-                                    coord::seconds(static_cast<std::int64_t>(faults_.below(2 * 86400)) - day));
-        }
+        const auto seconds = static_cast<std::int64_t>(faults_.below(2 * 86400)) - 86400;
+        sim_.advance_wall_clock(any_victim(), coord::seconds(seconds));
     }
     void heal_later(Duration after) {
         sim_.after(after, [this] {

@@ -1,3 +1,476 @@
+// Histories with one flaw each: a checker that does not find it is worth nothing. The same history
+// without the flaw has to pass.
 #pragma once
+
 #include "checkers.hpp"
-namespace sim { inline int self_test() { return 0; } }
+
+#include <functional>
+
+namespace sim {
+
+// Writes a log by hand: two replicas apply it, a client asks and is told what the model says.
+class Script {
+public:
+    Checker checker;
+    Zxid last;
+    Time now{1000000000};
+    SessionId session;
+
+    Bytes body_of_create(const Bytes& path, const Bytes& data, coord::CreateMode mode) {
+        Bytes body;
+        coord::Writer out(body);
+        out.bytes(path), out.bytes(data), out.i32(static_cast<std::int32_t>(mode));
+        return body;
+    }
+    Txn next(OpCode op, BytesView body, SessionId by = {}, std::uint64_t number = 0) {
+        Txn txn;
+        txn.zxid = Zxid{1, last.counter() + 1};
+        txn.previous = last;
+        txn.time_ms = 5;
+        txn.session = by, txn.cxid = number, txn.op = op, txn.body = body;
+        return txn;
+    }
+    // What the engine would say, from a machine of its own.
+    void apply(const Txn& txn, std::uint32_t replica = 1) {
+        struct Nobody final : coord::ChangeSink {
+            void on_created(BytesView, Zxid) override {}
+            void on_deleted(BytesView, Zxid) override {}
+            void on_data_changed(BytesView, Zxid) override {}
+            void on_children_changed(BytesView, Zxid) override {}
+        } nobody;
+        last = txn.zxid;
+        const coord::Outcome* outcome = machine.apply(txn, nobody);
+        checker.applied(replica, txn, outcome, machine.digest(), now);
+    }
+    void open(bool tell = true) {
+        Bytes body;
+        coord::Writer out(body);
+        out.u64(++nonces), out.u32(1000);
+        apply(next(OpCode::open_session, body));
+        session = SessionId{last.value};
+        cxid = 0;
+        if (tell) checker.opened(session, 1, now);
+    }
+    std::size_t ask(Call call, const Bytes& path, const Bytes& data = {}, std::int32_t number = 0,
+                    bool watch = false) {
+        return checker.called(session, {call, path, data, number, watch});
+    }
+    void tell(std::size_t number, const Told& told) {
+        checker.answered(session, number, told, last);
+    }
+    Told told_of_last(Errc error = Errc::ok) {
+        const std::vector<Answer>& answers = checker.model().sessions().at(session).answers;
+        Told told;
+        told.error = error, told.path = answers.back().path, told.stat = answers.back().stat;
+        return told;
+    }
+    // A whole create: asked for, applied, answered.
+    std::size_t create(const Bytes& path, coord::CreateMode mode = {}, bool answer = true) {
+        const std::size_t number = ask(Call::create, path, "x", static_cast<std::int32_t>(mode));
+        apply(next(OpCode::create, body_of_create(path, "x", mode), session, ++cxid));
+        if (answer) tell(number, told_of_last());
+        return number;
+    }
+    Told state_of(const Bytes& path) {
+        const Model::Version* node = checker.model().at(path, last);
+        Told told;
+        told.zxid = last;
+        if (node == nullptr || !node->present) told.error = Errc::no_node;
+        if (told.error == Errc::ok) told.stat = node->stat, told.data = node->data;
+        return told;
+    }
+    std::size_t get(const Bytes& path, bool watch = false) {
+        const std::size_t number = ask(Call::get, path, {}, 0, watch);
+        tell(number, state_of(path));
+        return number;
+    }
+    void set(const Bytes& path, bool answer = true) {
+        const std::size_t number = ask(Call::set, path, "y", coord::any_version);
+        Bytes body;
+        coord::Writer out(body);
+        out.bytes(path), out.bytes("y"), out.i32(coord::any_version);
+        apply(next(OpCode::set, body, session, ++cxid));
+        if (answer) tell(number, told_of_last());
+    }
+    // An entry of this session stands in the log; what another session wrote later is observed; only
+    // then is the entry asked for.
+    void ask_after_the_fact() {
+        const SessionId one = session;
+        apply(next(OpCode::create, body_of_create("/c", "x", {}), one, 1));
+        const Told told = told_of_last();
+        open(), create("/b");
+        session = one;
+        tell(ask(Call::create, "/c", "x"), told);
+    }
+    void expire(SessionId who) {
+        apply(next(OpCode::close_session, BytesView("\1", 1), who));
+    }
+
+    coord::Machine machine{coord::Limits{}, 1};
+    std::uint64_t nonces = 0;
+    std::uint64_t cxid = 0;
+};
+
+struct Flaw {
+    const char* property;  // null: no flaw
+    const char* name;
+    void (*play)(Script&);
+};
+
+inline const std::vector<Flaw>& flaws_of_the_log() {
+    static const std::vector<Flaw> flaws = {
+        {nullptr, "a sound history",
+         [](Script& s) {
+             s.open(), s.create("/a"), s.create("/a/b"), s.get("/a/b", true);
+             s.create("/e", coord::CreateMode::ephemeral);
+             s.checker.whole_state(1, s.machine);
+             s.checker.established(1, 1, 2, s.last);
+             s.checker.settled(s.session, s.last);
+             s.now = s.now + coord::seconds(5);
+             s.checker.dropped(s.session), s.expire(s.session);
+             s.checker.whole_state(1, s.machine);
+         }},
+        {"P1", "an answer with another stat",
+         [](Script& s) {
+             s.open();
+             const std::size_t number = s.create("/a", {}, false);
+             Told told = s.told_of_last();
+             told.stat.version = 1;
+             s.tell(number, told);
+         }},
+        {"P1", "an answer with another error",
+         [](Script& s) {
+             s.open(), s.create("/a");
+             const std::size_t number = s.create("/a", {}, false);
+             s.tell(number, s.told_of_last());
+         }},
+        {"P2", "an answer to a write that is not in the log",
+         [](Script& s) {
+             s.open();
+             Told told;
+             told.path = "/a";
+             s.tell(s.ask(Call::create, "/a", "x"), told);
+         }},
+        {"P2", "a replica that ends before the end",
+         [](Script& s) {
+             s.open(), s.create("/a");
+             s.checker.caught_up(2, Zxid{1, s.last.counter() - 1});
+         }},
+        {"P3", "an entry that nobody asked for",
+         [](Script& s) {
+             s.open();
+             const Bytes body = s.body_of_create("/a", "x", {});
+             s.apply(s.next(OpCode::create, body, s.session, 1));
+         }},
+        {"P3", "an entry with other data than was asked for",
+         [](Script& s) {
+             s.open(), s.ask(Call::create, "/a", "x");
+             const Bytes body = s.body_of_create("/a", "y", {});
+             s.apply(s.next(OpCode::create, body, s.session, 1));
+         }},
+        {"P12", "two leaders of one epoch",
+         [](Script& s) {
+             s.checker.established(1, 1, 3, {});
+             s.checker.established(2, 1, 3, {});
+         }},
+        {"P12", "one leader twice in one epoch, after a restart",
+         [](Script& s) {
+             s.checker.established(1, 1, 3, {});
+             s.checker.established(1, 2, 3, {});
+         }},
+        {"P12", "a leader without what is committed",
+         [](Script& s) {
+             s.open(), s.create("/a");
+             s.checker.established(2, 1, 2, Zxid{1, 1});
+         }},
+        {"P12", "an epoch that falls",
+         [](Script& s) {
+             s.checker.epochs(1, 3, 2);
+             s.checker.epochs(1, 3, 1);
+         }},
+        {"P12", "a promise that is forgotten",
+         [](Script& s) {
+             s.checker.epochs(1, 3, 2);
+             s.checker.epochs(1, 2, 2);
+         }},
+        {"P13", "another entry at the same zxid",
+         [](Script& s) {
+             s.open(), s.create("/a");
+             const Bytes body = s.body_of_create("/b", "x", {});
+             Txn txn = s.next(OpCode::create, body, s.session, 1);
+             txn.zxid = s.last;
+             s.checker.applied(2, txn, nullptr, s.machine.digest(), s.now);
+         }},
+        {"P13", "another digest at the same zxid",
+         [](Script& s) {
+             Bytes body;
+             coord::Writer out(body);
+             out.u64(9), out.u32(1000);
+             const Txn txn = s.next(OpCode::open_session, body);
+             s.apply(txn);
+             s.checker.applied(2, txn, nullptr, s.machine.digest() + 1, s.now);
+         }},
+        {"P13", "a hole in what a replica applies",
+         [](Script& s) {
+             s.open();
+             Bytes body;
+             coord::Writer out(body);
+             out.u64(9), out.u32(1000);
+             Txn txn = s.next(OpCode::open_session, body);
+             txn.zxid = Zxid{1, 5}, txn.previous = Zxid{1, 4};
+             s.apply(txn);
+         }},
+        {"P13", "an entry applied twice",
+         [](Script& s) {
+             Bytes body;
+             coord::Writer out(body);
+             out.u64(9), out.u32(1000);
+             const Txn txn = s.next(OpCode::open_session, body);
+             s.apply(txn);
+             s.checker.applied(1, txn, nullptr, s.machine.digest(), s.now);
+         }},
+        {"P14", "another state after a restart",
+         [](Script& s) {
+             s.open(), s.create("/a");
+             s.checker.restarted(1);
+             s.checker.state(1, s.last, s.machine.digest() + 1);
+         }},
+        {"P14", "a state from nowhere after a restart",
+         [](Script& s) {
+             s.open(), s.checker.restarted(1);
+             s.checker.state(1, Zxid{1, 99}, 7);
+         }},
+        {"P15", "a request executed twice",
+         [](Script& s) {
+             s.open(), s.create("/a");
+             const Bytes body = s.body_of_create("/a", "x", {});
+             const Txn txn = s.next(OpCode::create, body, s.session, 1);
+             coord::Outcome outcome;
+             outcome.zxid = txn.zxid, outcome.op = txn.op, outcome.session = s.session;
+             s.checker.applied(1, txn, &outcome, 1, s.now);
+         }},
+        {"P15", "a request not executed",
+         [](Script& s) {
+             s.open(), s.ask(Call::create, "/a", "x");
+             const Bytes body = s.body_of_create("/a", "x", {});
+             s.checker.applied(1, s.next(OpCode::create, body, s.session, 1), nullptr, 1, s.now);
+         }},
+    };
+    return flaws;
+}
+
+inline const std::vector<Flaw>& flaws_of_clients() {
+    static const std::vector<Flaw> flaws = {
+        {"P1", "a write that begins when a later zxid has been observed",
+         [](Script& s) {
+             s.open(), s.ask_after_the_fact();
+         }},
+        {"P4", "a read of what never was",
+         [](Script& s) {
+             s.open(), s.create("/a");
+             Told told = s.state_of("/a");
+             told.data = "never";
+             s.tell(s.ask(Call::get, "/a"), told);
+         }},
+        {"P4", "a read that goes back",
+         [](Script& s) {
+             s.open(), s.create("/a");
+             const Told old = s.state_of("/a");
+             s.create("/b"), s.get("/b");
+             s.tell(s.ask(Call::get, "/a"), old);
+         }},
+        {"P4", "a read that does not see the session's own write",
+         [](Script& s) {
+             s.open(), s.create("/a");
+             Told told;
+             told.error = Errc::no_node;
+             s.tell(s.ask(Call::exists, "/a"), told);
+         }},
+        {"P4", "a list with a child too many",
+         [](Script& s) {
+             s.open(), s.create("/a");
+             Told told = s.state_of("/a");
+             told.names = {"ghost"};
+             s.tell(s.ask(Call::children, "/a"), told);
+         }},
+        {"P5", "answers out of turn",
+         [](Script& s) {
+             s.open(), s.create("/a");
+             s.ask(Call::get, "/a");
+             s.tell(s.ask(Call::get, "/a"), s.state_of("/a"));
+         }},
+        {"P5", "writes out of turn in the log",
+         [](Script& s) {
+             s.open();
+             const std::size_t first = s.create("/a", {}, false);
+             const Told told_a = s.told_of_last();
+             const std::size_t second = s.create("/b", {}, false);
+             s.tell(second, s.told_of_last());
+             s.tell(first, told_a);
+         }},
+        {"P6", "a sync that ends before its call",
+         [](Script& s) {
+             s.open(), s.create("/a"), s.create("/b");
+             s.checker.answered(s.session, s.ask(Call::sync, ""), {}, Zxid{1, 1});
+         }},
+        {"P6", "a read after a sync that is older than it",
+         [](Script& s) {
+             s.open(), s.create("/a");
+             const Told old = s.state_of("/a");
+             const SessionId one = s.session;
+             s.open(), s.create("/b");
+             s.session = one;
+             s.tell(s.ask(Call::sync, ""), {});
+             s.tell(s.ask(Call::get, "/a"), old);
+         }},
+        {"P7", "data before its event",
+         [](Script& s) {
+             s.open(), s.create("/a"), s.get("/a", true);
+             s.set("/a", false);
+             s.get("/a");
+         }},
+        {"P7", "an event that does not come at all",
+         [](Script& s) {
+             s.open(), s.create("/a");
+             s.tell(s.ask(Call::children, "/a", "", 0, true), s.state_of("/a"));
+             const SessionId one = s.session;
+             s.open(), s.create("/a/b");
+             s.checker.settled(one, s.last);
+         }},
+        {"P7", "an event after an answer that shows the change",
+         [](Script& s) {
+             s.open(), s.create("/a");
+             const std::size_t watch = s.get("/a", true);
+             const SessionId one = s.session;
+             s.open(), s.create("/b"), s.set("/a");
+             s.session = one;
+             s.get("/b");
+             s.checker.event(one, watch, EventType::data_changed, "/a", s.last);
+         }},
+        {"P8", "an event of another type",
+         [](Script& s) {
+             s.open(), s.create("/a");
+             const std::size_t watch = s.get("/a", true);
+             const SessionId one = s.session;
+             s.open(), s.set("/a");
+             s.checker.event(one, watch, EventType::deleted, "/a", s.last);
+         }},
+        {"P8", "an event twice",
+         [](Script& s) {
+             s.open(), s.create("/a");
+             const std::size_t watch = s.get("/a", true);
+             const SessionId one = s.session;
+             s.open(), s.set("/a");
+             s.checker.event(one, watch, EventType::data_changed, "/a", s.last);
+             s.checker.event(one, watch, EventType::data_changed, "/a", s.last);
+         }},
+        {"P8", "an event without a change",
+         [](Script& s) {
+             s.open(), s.create("/a");
+             const std::size_t watch = s.get("/a", true);
+             s.checker.event(s.session, watch, EventType::data_changed, "/a", Zxid{1, 9});
+         }},
+        {"P9", "an ephemeral node that outlives its session",
+         [](Script& s) {
+             s.open(), s.create("/e", coord::CreateMode::ephemeral);
+             const Told node = s.state_of("/e");
+             s.now = s.now + coord::seconds(9), s.expire(s.session);
+             s.checker.node_now(1, "/e", node.stat, node.data);
+         }},
+        {"P9", "a session that is gone here and open there",
+         [](Script& s) { s.open(), s.checker.session_now(1, s.session, false, 0); }},
+        {"P10", "an expiry before the timeout",
+         [](Script& s) {
+             s.open(), s.now = s.now + coord::milliseconds(500);
+             s.expire(s.session);
+         }},
+        {"P10", "an expiry of a session that certainly lives",
+         [](Script& s) {
+             s.open(), s.now = s.now + coord::seconds(5);
+             s.checker.alive_until(s.session, s.now + coord::milliseconds(1));
+             s.expire(s.session);
+         }},
+        {"P10", "a certain life after the expiry",
+         [](Script& s) {
+             s.open(), s.now = s.now + coord::seconds(5);
+             s.expire(s.session);
+             s.checker.alive_until(s.session, s.now + coord::milliseconds(1));
+         }},
+        {"P10", "an expiry told of an open session",
+         [](Script& s) { s.open(), s.checker.expired(s.session); }},
+        {"P10", "an expiry while all is well",
+         [](Script& s) {
+             s.open(), s.checker.forbid_expiry(true);
+             s.now = s.now + coord::seconds(5), s.expire(s.session);
+         }},
+        {"P11", "a token that falls",
+         [](Script& s) {
+             s.checker.granted("/l", 1, 9, s.now);
+             s.checker.let_go("/l", 1);
+             s.checker.granted("/l", 2, 8, s.now);
+         }},
+        {"P11", "a grant while the holder is certain",
+         [](Script& s) {
+             s.checker.granted("/l", 1, 8, s.now);
+             s.checker.held_until("/l", 1, s.now + coord::milliseconds(2), s.now);
+             s.checker.granted("/l", 2, 9, s.now + coord::milliseconds(1));
+         }},
+        {"P11", "a former holder that is certain",
+         [](Script& s) {
+             s.checker.granted("/l", 1, 8, s.now);
+             s.checker.granted("/l", 2, 9, s.now);
+             s.checker.held_until("/l", 1, s.now + coord::milliseconds(1), s.now);
+         }},
+        {"P15", "an answer twice",
+         [](Script& s) {
+             s.open(), s.create("/a");
+             s.tell(s.get("/a"), s.state_of("/a"));
+         }},
+        {"P15", "an answer after the end",
+         [](Script& s) {
+             s.open(), s.create("/a");
+             const std::size_t number = s.ask(Call::get, "/a");
+             s.checker.dropped(s.session);
+             s.tell(number, s.state_of("/a"));
+         }},
+        {"P16", "a request without an answer",
+         [](Script& s) {
+             s.open(), s.create("/a");
+             s.ask(Call::get, "/a");
+             s.checker.settled(s.session, s.last);
+         }},
+        {"P16", "a sync without an answer",
+         [](Script& s) {
+             s.open(), s.ask(Call::sync, "");
+             s.checker.settled(s.session, s.last);
+         }},
+    };
+    return flaws;
+}
+
+inline bool finds(const Flaw& flaw) {
+    Script script;
+    flaw.play(script);
+    const std::vector<Bytes>& found = script.checker.violations();
+    bool right = flaw.property == nullptr ? found.empty() : false;
+    for (const Bytes& each : found) {
+        right = right || (flaw.property != nullptr && each.rfind(Bytes(flaw.property) + ":", 0) == 0);
+    }
+    std::printf("%s  %-4s %s\n", right ? "ok    " : "MISSED", flaw.property == nullptr ? "-" : flaw.property,
+                flaw.name);
+    for (const Bytes& each : found) {
+        if (!right) std::printf("        found: %s\n", each.c_str());
+    }
+    return right;
+}
+
+inline int self_test() {
+    std::size_t missed = 0;
+    for (const Flaw& flaw : flaws_of_the_log()) missed += finds(flaw) ? 0u : 1u;
+    for (const Flaw& flaw : flaws_of_clients()) missed += finds(flaw) ? 0u : 1u;
+    std::printf("%zu flaws of %zu missed\n", missed,
+                flaws_of_the_log().size() + flaws_of_clients().size() - 1);
+    return missed == 0 ? 0 : 1;
+}
+
+}  // namespace sim

@@ -1,0 +1,404 @@
+// Chapter 5: which watcher hears of which change, in which order.
+
+#include <doctest/doctest.h>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "coord.hpp"
+
+namespace {
+
+using coord::Bytes;
+using coord::BytesView;
+using coord::EventType;
+using coord::SessionId;
+using coord::WatchEvent;
+using coord::WatchKind;
+using coord::Zxid;
+using Lines = std::vector<std::string>;
+
+const char* word(EventType type) {
+    switch (type) {
+        case EventType::none: return "none";
+        case EventType::created: return "created";
+        case EventType::deleted: return "deleted";
+        case EventType::data_changed: return "data_changed";
+        case EventType::children_changed: return "children_changed";
+    }
+    return "?";
+}
+
+// Calls each watcher at once and writes down what it was told: "name: event path counter".
+struct Sink final : coord::EventSink {
+    Lines lines;
+    std::vector<SessionId> sessions;
+    void on_event(SessionId session, coord::Watcher&& watcher, EventType type, BytesView path,
+                  Zxid zxid) override {
+        sessions.push_back(session);
+        watcher(WatchEvent{type, Bytes(path), zxid});
+    }
+    coord::Watcher watcher(std::string name) {
+        return [this, name = std::move(name)](const WatchEvent& event) {
+            lines.push_back(name + ": " + word(event.type) + " " + event.path + " " +
+                            std::to_string(event.zxid.value));
+        };
+    }
+    Lines take() { return std::exchange(lines, {}); }
+};
+
+struct Rig {
+    Sink sink;
+    coord::Watches watches{sink};
+    void add(WatchKind kind, BytesView path, std::uint64_t session, const char* name) {
+        watches.add(kind, path, SessionId{session}, sink.watcher(name));
+    }
+    void data(BytesView path, const char* name, std::uint64_t session = 1) {
+        add(WatchKind::data, path, session, name);
+    }
+    void children(BytesView path, const char* name, std::uint64_t session = 1) {
+        add(WatchKind::children, path, session, name);
+    }
+};
+
+// A tree with plain nodes; each change takes the next zxid.
+struct Plant {
+    coord::Tree tree;
+    std::uint64_t zxid = 0;
+    void create(BytesView path) { tree.create(path, "", SessionId{}, Zxid{++zxid}, 0); }
+    void set(BytesView path) {
+        REQUIRE(tree.set(path, "x", coord::any_version, Zxid{++zxid}, 0) == coord::Errc::ok);
+    }
+    void remove(BytesView path) {
+        REQUIRE(tree.remove(path, coord::any_version, Zxid{++zxid}) == coord::Errc::ok);
+    }
+};
+
+}  // namespace
+
+TEST_SUITE("05 watches") {
+
+// ZooKeeper's table: one row for each change, one column for each kind of watch.
+TEST_CASE("the table: create fires created at the node's data watch, nothing at its children") {
+    Rig rig;
+    rig.data("/x", "data"), rig.children("/x", "children");
+    rig.watches.on_created("/x", Zxid{5});
+    CHECK(rig.sink.take() == Lines{"data: created /x 5"});
+    CHECK(rig.watches.count() == 1);
+}
+
+TEST_CASE("the table: set fires data_changed at the data watch alone") {
+    Rig rig;
+    rig.data("/x", "data"), rig.children("/x", "children");
+    rig.watches.on_data_changed("/x", Zxid{6});
+    CHECK(rig.sink.take() == Lines{"data: data_changed /x 6"});
+    CHECK(rig.watches.count() == 1);
+}
+
+TEST_CASE("the table: delete fires deleted at both kinds, data first") {
+    Rig rig;
+    rig.children("/x", "children"), rig.data("/x", "data");
+    rig.watches.on_deleted("/x", Zxid{7});
+    CHECK(rig.sink.take() == Lines{"data: deleted /x 7", "children: deleted /x 7"});
+    CHECK(rig.watches.count() == 0);
+}
+
+TEST_CASE("the table: a change of children fires at the children watch alone") {
+    Rig rig;
+    rig.data("/x", "data"), rig.children("/x", "children");
+    rig.watches.on_children_changed("/x", Zxid{8});
+    CHECK(rig.sink.take() == Lines{"children: children_changed /x 8"});
+    CHECK(rig.watches.count(SessionId{1}) == 1);
+}
+
+TEST_CASE("nobody else hears: another path, a longer one, a shorter one") {
+    Rig rig;
+    for (const char* const path : {"/", "/a", "/ab", "/a/b/c", "/A/b", "/a/bb"}) {
+        rig.data(path, path), rig.children(path, path);
+    }
+    rig.watches.on_created("/a/b", Zxid{1});
+    rig.watches.on_data_changed("/a/b", Zxid{2});
+    rig.watches.on_deleted("/a/b", Zxid{3});
+    rig.watches.on_children_changed("/a/b", Zxid{4});
+    CHECK(rig.sink.take().empty());
+    CHECK(rig.watches.count() == 12);
+}
+
+TEST_CASE("W1 a watcher is called once and is then forgotten") {
+    Rig rig;
+    rig.data("/x", "w");
+    rig.watches.on_data_changed("/x", Zxid{1});
+    rig.watches.on_data_changed("/x", Zxid{2});
+    rig.watches.on_deleted("/x", Zxid{3});
+    CHECK(rig.sink.take() == Lines{"w: data_changed /x 1"});
+    CHECK(rig.watches.count() == 0);
+    CHECK(rig.watches.count(SessionId{1}) == 0);
+}
+
+TEST_CASE("W1 a watcher that was added twice is called twice, each once") {
+    Rig rig;
+    rig.data("/x", "first"), rig.data("/x", "second");
+    CHECK(rig.watches.count() == 2);
+    rig.watches.on_created("/x", Zxid{1});
+    CHECK(rig.sink.take() == Lines{"first: created /x 1", "second: created /x 1"});
+    rig.watches.on_deleted("/x", Zxid{2});
+    CHECK(rig.sink.take().empty());
+}
+
+TEST_CASE("W2 watchers of one path hear in the order in which they were added") {
+    Rig rig;
+    Lines expected;
+    for (int i = 0; i < 50; i++) {
+        const std::string name = "w" + std::to_string(i);
+        rig.data("/x", name.c_str(), static_cast<std::uint64_t>(1 + i % 7));
+        expected.push_back(name + ": deleted /x 9");
+    }
+    rig.watches.on_deleted("/x", Zxid{9});
+    CHECK(rig.sink.take() == expected);
+    for (std::size_t i = 0; i < 50; i++) CHECK(rig.sink.sessions[i] == SessionId{1 + i % 7});
+}
+
+TEST_CASE("W2 a machine tells of the node before its parent, and in the order of the log") {
+    Rig rig;
+    coord::Machine machine({}, 1);
+    std::uint64_t counter = 0;
+    const auto apply = [&](SessionId session, std::uint64_t cxid, coord::OpCode op,
+                           const Bytes& body) {
+        coord::Txn txn;
+        txn.zxid = Zxid{++counter}, txn.session = session, txn.cxid = cxid;
+        txn.op = op, txn.body = body;
+        REQUIRE(machine.apply(txn, rig.watches) != nullptr);
+    };
+    Bytes open;
+    coord::Writer(open).u64(1), coord::Writer(open).u32(1000);
+    apply(SessionId{}, 0, coord::OpCode::open_session, open);
+    const auto create = [](BytesView path, coord::CreateMode mode) {
+        Bytes body;
+        coord::Writer out(body);
+        out.bytes(path), out.bytes(""), out.i32(static_cast<std::int32_t>(mode));
+        return body;
+    };
+    rig.children("/", "root"), rig.data("/p", "p"), rig.data("/p/e", "e");
+    rig.children("/p", "list");
+    apply(SessionId{1}, 1, coord::OpCode::create, create("/p", coord::CreateMode::persistent));
+    CHECK(rig.sink.take() == Lines{"p: created /p 2", "root: children_changed / 2"});
+    apply(SessionId{1}, 2, coord::OpCode::create, create("/p/e", coord::CreateMode::ephemeral));
+    CHECK(rig.sink.take() == Lines{"e: created /p/e 3", "list: children_changed /p 3"});
+    rig.data("/p/e", "e"), rig.children("/p", "list"), rig.children("/p/e", "below");
+    apply(SessionId{1}, 0, coord::OpCode::close_session, Bytes(1, '\1'));
+    CHECK(rig.sink.take() == Lines{"e: deleted /p/e 4", "below: deleted /p/e 4",
+                                   "list: children_changed /p 4"});
+    CHECK(rig.watches.count() == 0);
+}
+
+TEST_CASE("counts: of all, and of each session") {
+    Rig rig;
+    CHECK(rig.watches.count() == 0);
+    rig.data("/a", "", 1), rig.data("/b", "", 1), rig.children("/a", "", 2);
+    CHECK(rig.watches.count() == 3);
+    CHECK(rig.watches.count(SessionId{1}) == 2);
+    CHECK(rig.watches.count(SessionId{2}) == 1);
+    CHECK(rig.watches.count(SessionId{3}) == 0);
+    rig.watches.on_deleted("/a", Zxid{1});
+    CHECK(rig.watches.count() == 1);
+    CHECK(rig.watches.count(SessionId{1}) == 1);
+    CHECK(rig.watches.count(SessionId{2}) == 0);
+}
+
+TEST_CASE("a session that goes takes its watchers along, and nobody else's") {
+    Rig rig;
+    rig.data("/a", "one", 1), rig.data("/a", "two", 2), rig.children("/a", "one", 1);
+    rig.data("/b", "one", 1), rig.children("/c", "two", 2);
+    rig.watches.remove_session(SessionId{1});
+    CHECK(rig.watches.count() == 2);
+    CHECK(rig.watches.count(SessionId{1}) == 0);
+    rig.watches.remove_session(SessionId{1});
+    rig.watches.remove_session(SessionId{77});
+    CHECK(rig.watches.count() == 2);
+    for (const char* const path : {"/a", "/b", "/c"}) rig.watches.on_deleted(path, Zxid{1});
+    CHECK(rig.sink.take() == Lines{"two: deleted /a 1", "two: deleted /c 1"});
+}
+
+TEST_CASE("an event of nothing that is watched does nothing") {
+    Rig rig;
+    rig.watches.on_created("/a", Zxid{1});
+    rig.watches.on_deleted("/a", Zxid{1});
+    rig.watches.on_data_changed("/a", Zxid{1});
+    rig.watches.on_children_changed("/a", Zxid{1});
+    CHECK(rig.sink.take().empty());
+}
+
+TEST_CASE("the zxid told is the change's, with its epoch") {
+    Rig rig;
+    rig.data("/a", "w");
+    rig.watches.on_created("/a", Zxid{3, 7});
+    CHECK(rig.sink.take() == Lines{"w: created /a " + std::to_string(Zxid(3, 7).value)});
+}
+
+TEST_CASE("many paths: each watcher hears of its own, whatever shares its bucket") {
+    Rig rig;
+    for (int i = 0; i < 3000; i++) {
+        const std::string path = "/n" + std::to_string(i);
+        rig.data(path, path.c_str());
+    }
+    for (int i = 2999; i >= 0; i--) {
+        const std::string path = "/n" + std::to_string(i);
+        rig.watches.on_data_changed(path, Zxid{1});
+        REQUIRE(rig.sink.take() == Lines{path + ": data_changed " + path + " 1"});
+    }
+    CHECK(rig.watches.count() == 0);
+}
+
+// What ZooKeeper's setWatches fires after a gap. Rows: was there, is there; columns: both kinds.
+TEST_CASE("catch_up: every pair of before and after") {
+    Plant before, after;
+    for (Plant* const plant : {&before, &after}) {
+        for (const char* const path : {"/same", "/set", "/parent", "/gone", "/again"}) {
+            plant->create(path);
+        }
+        plant->create("/parent/kid");
+    }
+    after.set("/set");
+    after.create("/parent/new");
+    after.remove("/gone");
+    after.remove("/again");
+    after.create("/again");
+    after.create("/born");
+    const Zxid now{99};
+    Rig rig;
+    const auto fired = [&](WatchKind kind, const char* path) {
+        rig.add(kind, path, 1, "w");
+        rig.watches.catch_up(before.tree, after.tree, now);
+        Lines lines = rig.sink.take();
+        CHECK(rig.watches.count() == (lines.empty() ? 1 : 0));
+        rig.watches.remove_session(SessionId{1});
+        return lines;
+    };
+    const WatchKind data = WatchKind::data, children = WatchKind::children;
+    CHECK(fired(data, "/same") == Lines{});
+    CHECK(fired(children, "/same") == Lines{});
+    CHECK(fired(data, "/set") == Lines{"w: data_changed /set 99"});
+    CHECK(fired(children, "/set") == Lines{});
+    CHECK(fired(data, "/parent") == Lines{});
+    CHECK(fired(children, "/parent") == Lines{"w: children_changed /parent 99"});
+    CHECK(fired(data, "/gone") == Lines{"w: deleted /gone 99"});
+    CHECK(fired(children, "/gone") == Lines{"w: deleted /gone 99"});
+    CHECK(fired(data, "/again") == Lines{"w: data_changed /again 99"});
+    CHECK(fired(children, "/again") == Lines{"w: children_changed /again 99"});
+    CHECK(fired(data, "/born") == Lines{"w: created /born 99"});
+    CHECK(fired(children, "/born") == Lines{});
+    CHECK(fired(data, "/never") == Lines{});
+    CHECK(fired(children, "/never") == Lines{});
+    CHECK(fired(children, "/") == Lines{"w: children_changed / 99"});
+    CHECK(fired(data, "/") == Lines{});
+}
+
+TEST_CASE("catch_up: a node made anew with other children is a change for both kinds") {
+    Plant before, after;
+    before.create("/a");
+    after.create("/x");
+    after.create("/a");
+    Rig rig;
+    rig.data("/a", "data"), rig.children("/a", "children");
+    rig.watches.catch_up(before.tree, after.tree, Zxid{9});
+    CHECK(rig.sink.take() == Lines{"data: data_changed /a 9", "children: children_changed /a 9"});
+}
+
+TEST_CASE("catch_up: every watcher of a path, in order; paths in order of their bytes") {
+    Plant before, after;
+    after.create("/b");
+    after.create("/a");
+    after.create("/c");
+    Rig rig;
+    rig.data("/c", "c1", 1), rig.data("/a", "a1", 2), rig.data("/b", "b1", 1);
+    rig.data("/a", "a2", 1), rig.data("/d", "d1", 1), rig.children("/", "root", 2);
+    rig.watches.catch_up(before.tree, after.tree, Zxid{7});
+    CHECK(rig.sink.take() == Lines{"a1: created /a 7", "a2: created /a 7", "b1: created /b 7",
+                                   "c1: created /c 7", "root: children_changed / 7"});
+    CHECK(rig.watches.count() == 1);
+    CHECK(rig.watches.count(SessionId{1}) == 1);
+    CHECK(rig.watches.count(SessionId{2}) == 0);
+}
+
+TEST_CASE("catch_up: between equal trees nothing fires, and watchers stay armed") {
+    Plant tree;
+    tree.create("/a");
+    Rig rig;
+    rig.data("/a", "data"), rig.children("/a", "children"), rig.data("/none", "none");
+    rig.watches.catch_up(tree.tree, tree.tree, Zxid{7});
+    CHECK(rig.sink.take().empty());
+    CHECK(rig.watches.count() == 3);
+    rig.watches.on_deleted("/a", Zxid{8});
+    CHECK(rig.sink.take().size() == 2);
+}
+
+TEST_CASE("random: against a list of watches searched from front to back") {
+    struct Plain {
+        WatchKind kind;
+        Bytes path;
+        std::uint64_t session;
+        std::string name;
+    };
+    coord::Rng rng(4);
+    Rig rig;
+    std::vector<Plain> plain;
+    const auto expect = [&](WatchKind kind, const Bytes& path, const std::string& event) {
+        Lines lines;
+        for (std::size_t i = 0; i < plain.size();) {
+            if (plain[i].kind != kind || plain[i].path != path) {
+                i += 1;
+                continue;
+            }
+            lines.push_back(plain[i].name + ": " + event);
+            plain.erase(plain.begin() + static_cast<std::ptrdiff_t>(i));
+        }
+        return lines;
+    };
+    for (int step = 0; step < 4000; step++) {
+        const Bytes path = "/" + std::to_string(rng.below(8));
+        const std::uint64_t session = 1 + rng.below(4);
+        const WatchKind kind = rng.chance(500) ? WatchKind::data : WatchKind::children;
+        const Zxid zxid{static_cast<std::uint64_t>(step) + 1};
+        const std::string tail = " " + path + " " + std::to_string(zxid.value);
+        Lines expected;
+        switch (rng.below(8)) {
+            case 0:
+                rig.watches.on_created(path, zxid);
+                expected = expect(WatchKind::data, path, "created" + tail);
+                break;
+            case 1: {
+                rig.watches.on_deleted(path, zxid);
+                expected = expect(WatchKind::data, path, "deleted" + tail);
+                const Lines rest = expect(WatchKind::children, path, "deleted" + tail);
+                expected.insert(expected.end(), rest.begin(), rest.end());
+                break;
+            }
+            case 2:
+                rig.watches.on_data_changed(path, zxid);
+                expected = expect(WatchKind::data, path, "data_changed" + tail);
+                break;
+            case 3:
+                rig.watches.on_children_changed(path, zxid);
+                expected = expect(WatchKind::children, path, "children_changed" + tail);
+                break;
+            case 4:
+                if (!rng.chance(100)) break;
+                rig.watches.remove_session(SessionId{session});
+                for (std::size_t i = plain.size(); i > 0; i--) {
+                    if (plain[i - 1].session != session) continue;
+                    plain.erase(plain.begin() + static_cast<std::ptrdiff_t>(i - 1));
+                }
+                break;
+            default: {
+                const std::string name = "w" + std::to_string(step);
+                rig.add(kind, path, session, name.c_str());
+                plain.push_back(Plain{kind, path, session, name});
+            }
+        }
+        REQUIRE(rig.sink.take() == expected);
+        REQUIRE(rig.watches.count() == plain.size());
+    }
+}
+
+}  // TEST_SUITE

@@ -1,0 +1,315 @@
+// Chapter 6: the contract of storages, tried on the one in memory.
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "coord.hpp"
+
+namespace {
+
+using coord::Bytes;
+using coord::BytesView;
+using coord::Errc;
+using coord::MemoryStorage;
+using coord::Sequence;
+using Lines = std::vector<std::string>;
+
+// What open tells: "1 text" for a record, "2 [text]" for a snapshot.
+struct Recovered final : coord::RecoverySink {
+    Lines lines;
+    void on_record(Sequence sequence, BytesView record) override {
+        lines.push_back(std::to_string(sequence) + " " + Bytes(record));
+    }
+    void on_snapshot(Sequence sequence, BytesView snapshot) override {
+        lines.push_back(std::to_string(sequence) + " [" + Bytes(snapshot) + "]");
+    }
+};
+
+Lines reopen(MemoryStorage& disk) {
+    Recovered recovered;
+    CHECK(disk.open(recovered) == Errc::ok);
+    CHECK(disk.appended() == disk.durable());
+    return recovered.lines;
+}
+
+void append(MemoryStorage& disk, BytesView bytes) { REQUIRE(disk.append(bytes) == Errc::ok); }
+
+}  // namespace
+
+TEST_SUITE("06 storage") {
+
+TEST_CASE("a new storage is empty") {
+    MemoryStorage disk;
+    CHECK(reopen(disk) == Lines{});
+    CHECK(disk.appended() == 0);
+    CHECK(disk.durable() == 0);
+    CHECK(disk.flushed() == 0);
+    CHECK(disk.bytes() == 0);
+    CHECK(disk.health() == Errc::ok);
+    CHECK(disk.flush() == Errc::ok);
+    CHECK(disk.durable() == 0);
+}
+
+TEST_CASE("S1 sequences count from 1, over records and snapshots alike") {
+    MemoryStorage disk;
+    append(disk, "a");
+    CHECK(disk.appended() == 1);
+    REQUIRE(disk.append_snapshot("s") == Errc::ok);
+    CHECK(disk.appended() == 2);
+    append(disk, "b");
+    CHECK(disk.appended() == 3);
+    CHECK(disk.durable() == 0);
+    REQUIRE(disk.flush() == Errc::ok);
+    CHECK(disk.durable() == 3);
+    CHECK(reopen(disk) == Lines{"1 a", "2 [s]", "3 b"});
+}
+
+TEST_CASE("it takes copies") {
+    MemoryStorage disk;
+    Bytes record = "before";
+    append(disk, record);
+    record = "after!";
+    REQUIRE(disk.flush() == Errc::ok);
+    CHECK(reopen(disk) == Lines{"1 before"});
+}
+
+TEST_CASE("S2 what was not flushed is gone after a crash, and its numbers are used again") {
+    MemoryStorage disk;
+    append(disk, "a");
+    REQUIRE(disk.flush() == Errc::ok);
+    append(disk, "b");
+    append(disk, "c");
+    CHECK(disk.durable() == 1);
+    CHECK(disk.bytes() == 3);
+    disk.crash();
+    CHECK(disk.appended() == 1);
+    CHECK(disk.bytes() == 1);
+    append(disk, "d");
+    CHECK(disk.appended() == 2);
+    REQUIRE(disk.flush() == Errc::ok);
+    CHECK(reopen(disk) == Lines{"1 a", "2 d"});
+}
+
+TEST_CASE("S1 open alone is a crash: the life before has ended") {
+    MemoryStorage disk;
+    append(disk, "a");
+    CHECK(reopen(disk) == Lines{});
+    CHECK(disk.appended() == 0);
+}
+
+TEST_CASE("S1 a crash with any number of survivors cuts the tail and nothing else") {
+    for (std::size_t survivors = 0; survivors <= 8; survivors++) {
+        CAPTURE(survivors);
+        MemoryStorage disk;
+        Lines all;
+        for (int i = 1; i <= 6; i++) {
+            append(disk, "r" + std::to_string(i));
+            all.push_back(std::to_string(i) + " r" + std::to_string(i));
+            if (i == 2) REQUIRE(disk.flush() == Errc::ok);
+        }
+        disk.crash(survivors);
+        const std::size_t kept = (std::min)(std::size_t{6}, 2 + survivors);
+        CHECK(disk.appended() == kept);
+        CHECK(disk.durable() == kept);
+        all.resize(kept);
+        CHECK(reopen(disk) == all);
+    }
+}
+
+TEST_CASE("S2 while flushes are held durable() stands still; release moves it, never past flush") {
+    MemoryStorage disk;
+    append(disk, "a");
+    REQUIRE(disk.flush() == Errc::ok);
+    disk.hold_flushes();
+    append(disk, "b");
+    append(disk, "c");
+    REQUIRE(disk.flush() == Errc::ok);
+    CHECK(disk.flushed() == 3);
+    CHECK(disk.durable() == 1);
+    append(disk, "d");
+    disk.release(2);
+    CHECK(disk.durable() == 2);
+    disk.release(1);
+    CHECK(disk.durable() == 2);
+    disk.release();
+    CHECK(disk.durable() == 3);
+    CHECK(disk.appended() == 4);
+    REQUIRE(disk.flush() == Errc::ok);
+    CHECK(disk.durable() == 3);
+    disk.stop_holding();
+    CHECK(disk.durable() == 4);
+    append(disk, "e");
+    REQUIRE(disk.flush() == Errc::ok);
+    CHECK(disk.durable() == 5);
+}
+
+TEST_CASE("a crash while flushes are held loses what was flushed and not released") {
+    MemoryStorage disk;
+    disk.hold_flushes();
+    append(disk, "a");
+    append(disk, "b");
+    REQUIRE(disk.flush() == Errc::ok);
+    disk.release(1);
+    disk.crash();
+    CHECK(disk.flushed() == 1);
+    disk.stop_holding();
+    CHECK(disk.durable() == 1);
+    CHECK(reopen(disk) == Lines{"1 a"});
+}
+
+TEST_CASE("of the durable snapshots open tells the newest alone, in its place") {
+    MemoryStorage disk;
+    append(disk, "a");
+    REQUIRE(disk.append_snapshot("old") == Errc::ok);
+    append(disk, "b");
+    REQUIRE(disk.flush() == Errc::ok);
+    CHECK(disk.bytes() == 5);
+    REQUIRE(disk.append_snapshot("newer") == Errc::ok);
+    append(disk, "c");
+    CHECK(disk.bytes() == 11);
+    REQUIRE(disk.flush() == Errc::ok);
+    CHECK(disk.bytes() == 8);  // the old one's bytes are given back
+    CHECK(reopen(disk) == Lines{"1 a", "3 b", "4 [newer]", "5 c"});
+}
+
+TEST_CASE("a snapshot that did not become durable leaves the older one in force") {
+    for (std::size_t survivors = 0; survivors <= 2; survivors++) {
+        CAPTURE(survivors);
+        MemoryStorage disk;
+        REQUIRE(disk.append_snapshot("old") == Errc::ok);
+        REQUIRE(disk.flush() == Errc::ok);
+        append(disk, "a");
+        REQUIRE(disk.append_snapshot("new") == Errc::ok);
+        disk.crash(survivors);
+        Lines expected{"1 [old]"};
+        if (survivors > 0) expected.push_back("2 a");
+        if (survivors == 2) expected = {"2 a", "3 [new]"};
+        CHECK(reopen(disk) == expected);
+    }
+}
+
+TEST_CASE("an empty record and an empty snapshot are records too") {
+    MemoryStorage disk;
+    append(disk, "");
+    REQUIRE(disk.append_snapshot("") == Errc::ok);
+    REQUIRE(disk.flush() == Errc::ok);
+    CHECK(reopen(disk) == Lines{"1 ", "2 []"});
+    CHECK(disk.bytes() == 0);
+}
+
+TEST_CASE("discard_before forgets the front and keeps the numbers of the rest") {
+    MemoryStorage disk;
+    for (const char* const record : {"a", "b", "c", "d"}) append(disk, record);
+    REQUIRE(disk.append_snapshot("s") == Errc::ok);
+    REQUIRE(disk.flush() == Errc::ok);
+    disk.discard_before(3);
+    CHECK(disk.bytes() == 3);
+    CHECK(disk.appended() == 5);
+    CHECK(reopen(disk) == Lines{"3 c", "4 d", "5 [s]"});
+    disk.discard_before(2);  // it has gone already
+    CHECK(reopen(disk) == Lines{"3 c", "4 d", "5 [s]"});
+    append(disk, "e");
+    CHECK(disk.appended() == 6);
+    REQUIRE(disk.flush() == Errc::ok);
+    disk.discard_before(7);
+    CHECK(disk.bytes() == 0);
+    append(disk, "f");
+    REQUIRE(disk.flush() == Errc::ok);
+    CHECK(reopen(disk) == Lines{"7 f"});
+}
+
+TEST_CASE("a failed storage refuses everything and says so; what was durable is not touched") {
+    MemoryStorage disk;
+    append(disk, "a");
+    REQUIRE(disk.flush() == Errc::ok);
+    append(disk, "b");
+    disk.fail();
+    CHECK(disk.health() == Errc::storage_failed);
+    CHECK(disk.append("c") == Errc::storage_failed);
+    CHECK(disk.append_snapshot("s") == Errc::storage_failed);
+    CHECK(disk.flush() == Errc::storage_failed);
+    disk.release();
+    CHECK(disk.durable() == 1);
+    CHECK(disk.appended() == 2);
+    Recovered recovered;
+    CHECK(disk.open(recovered) == Errc::storage_failed);
+    CHECK(recovered.lines.empty());
+}
+
+TEST_CASE("random: against a plain model of records, flushes and crashes") {
+    for (std::uint64_t seed = 1; seed <= 20; seed++) {
+        CAPTURE(seed);
+        coord::Rng rng(seed);
+        MemoryStorage disk;
+        std::vector<std::pair<bool, std::string>> items;  // of sequence 1 on
+        std::size_t durable = 0, flushed = 0, first = 1;
+        bool held = false;
+        for (int step = 0; step < 300; step++) {
+            const std::string text = std::to_string(step);
+            switch (rng.below(9)) {
+                case 0: case 1: case 2:
+                    append(disk, text);
+                    items.emplace_back(false, text);
+                    break;
+                case 3:
+                    REQUIRE(disk.append_snapshot(text) == Errc::ok);
+                    items.emplace_back(true, text);
+                    break;
+                case 4:
+                    REQUIRE(disk.flush() == Errc::ok);
+                    flushed = items.size();
+                    if (!held) durable = flushed;
+                    break;
+                case 5: {
+                    const std::size_t to = rng.below(items.size() + 3);
+                    disk.release(to);
+                    durable = (std::max)(durable, (std::min)(to, flushed));
+                    break;
+                }
+                case 6:
+                    held = !held;
+                    held ? disk.hold_flushes() : disk.stop_holding();
+                    if (!held) durable = flushed;
+                    break;
+                case 7: {
+                    const std::size_t survivors = rng.below(4);
+                    disk.crash(survivors);
+                    items.resize((std::min)(items.size(), durable + survivors));
+                    durable = flushed = items.size();
+                    break;
+                }
+                default: {
+                    std::size_t newest = 0;
+                    for (std::size_t i = 1; i <= durable; i++) {
+                        if (items[i - 1].first) newest = i;
+                    }
+                    if (newest > first && rng.chance(300)) {
+                        disk.discard_before(newest);
+                        first = newest;
+                    }
+                }
+            }
+            REQUIRE(disk.appended() == items.size());
+            REQUIRE(disk.durable() == durable);
+            if (rng.chance(100)) {
+                items.resize(durable), flushed = durable;
+                std::size_t newest = 0;
+                for (std::size_t i = 1; i <= durable; i++) newest = items[i - 1].first ? i : newest;
+                Lines expected;
+                for (std::size_t i = first; i <= durable; i++) {
+                    const bool snapshot = items[i - 1].first;
+                    const std::string number = std::to_string(i);
+                    if (!snapshot) expected.push_back(number + " " + items[i - 1].second);
+                    if (i == newest) expected.push_back(number + " [" + items[i - 1].second + "]");
+                }
+                REQUIRE(reopen(disk) == expected);
+            }
+        }
+    }
+}
+
+}  // TEST_SUITE

@@ -1,0 +1,935 @@
+// Bugs that ZooKeeper's implementation of Zab had, and traps in the paper itself, each built step
+// by step on real replicas as its report or its analysis tells it. Each test asserts what was
+// violated there; verify() then heals everything, looks for every acknowledged write at every
+// replica, restarts all from their disks and looks again. "1.3" is counter 3 of epoch 1; opening a
+// session takes a number too, so that the numbers are one higher than in some reports.
+
+#include <doctest/doctest.h>
+
+#include "harness.hpp"
+
+namespace {
+
+using coord::CreateMode;
+using coord::milliseconds;
+using coord::Request;
+using coord::seconds;
+using paper::anybody;
+using paper::Bytes;
+using paper::BytesView;
+using paper::CallPtr;
+using paper::Errc;
+using paper::Message;
+using paper::MessageType;
+using paper::Packet;
+using paper::PeerId;
+using paper::Role;
+using paper::SessionId;
+using paper::World;
+using paper::WorldOptions;
+using paper::Zxid;
+
+// With equal histories the highest id wins an election: A before B before C.
+constexpr PeerId A{3}, B{2}, C{1};
+
+// Starts those and waits until they serve and are equal.
+bool bring_up(World& w, const std::vector<PeerId>& group) {
+    for (const PeerId id : group) {
+        if (!w.is_up(id)) w.start(id);
+    }
+    return w.run_until([&] { return w.are_equal(group); });
+}
+
+bool in_step(World& w, const std::vector<PeerId>& group) {
+    return w.run_until([&] { return w.are_equal(group); });
+}
+
+// A leads all three; a session at A has written /a: everybody has 1.2.
+SessionId three(World& w) {
+    REQUIRE(bring_up(w, {A, B, C}));
+    REQUIRE(w.leader() == A);
+    const SessionId session = w.open(A);
+    REQUIRE(session != SessionId{});
+    REQUIRE(w.write(A, session, "/a"));
+    REQUIRE(in_step(w, {A, B, C}));
+    REQUIRE(w.last(A) == Zxid(1, 2));
+    return session;
+}
+
+// The same, and then A leads B alone in epoch 2; the session's opening is 2.1. C knows epoch 1.
+SessionId two_and_a_late_one(World& w) {
+    three(w);
+    w.crash_all();
+    REQUIRE(bring_up(w, {A, B}));
+    REQUIRE(w.leads(A));
+    return w.open(A);
+}
+
+// Writes /<prefix>1 ... /<prefix>count, not waiting for any answer.
+void ask_many(World& w, PeerId at, SessionId session, const std::string& prefix, int count) {
+    for (int i = 1; i <= count; i++) {
+        w.create(at, session, "/" + prefix + std::to_string(i), std::to_string(i));
+    }
+}
+
+TEST_SUITE_BEGIN("paper");
+
+// -------------------------------------------------------------------------------------------------
+// Traps in the paper, found when Zab was written down in TLA+
+
+// PROPOSE has to go to every learner that was sent NEWLEADER, not only to those that have
+// acknowledged it. 1. A leads with B; C is sent NEWLEADER, which is slow. 2. A write commits at A
+// and B. 3. C gets what was sent to it, and nothing is sent again: it must have the write.
+TEST_CASE("trap 1: a proposal goes to learners that have not acknowledged NEWLEADER") {
+    World w;
+    const SessionId s = two_and_a_late_one(w);
+    w.hold(MessageType::new_leader, A, C);
+    w.start(C);
+    REQUIRE(w.run_until([&] { return w.count(MessageType::new_leader, A, C) > 0; }));
+    CHECK_FALSE(w.serves(C));
+    REQUIRE(w.write(A, s, "/between"));
+    w.flow();
+    CHECK(w[C].log().contains(Zxid(2, 2)));
+    CHECK(w[C].status().epoch == 1);
+    CHECK_FALSE(w.serves(C));
+    w.no_rules();
+    w.flow();  // no time passes, so nothing is repeated
+    CHECK(w.serves(C));
+    CHECK(w.has(C, "/between"));
+    CHECK(w.verify() == "");
+}
+
+// A learner gets a PROPOSE that the synchronization contained already, and everything twice.
+TEST_CASE("trap 2: a duplicate proposal is dropped") {
+    World w;
+    const SessionId s = three(w);
+    w.crash(C);
+    REQUIRE(w.write(A, s, "/b"));
+    w.hold(MessageType::proposal, A, C);
+    w.start(C);
+    REQUIRE(w.run_until([&] { return w.count(MessageType::proposal, A, C) > 0; }));
+    const Packet twice = *w.first(MessageType::proposal, A, C);
+    w.no_rules();
+    w.deliver_copy(twice);
+    w.deliver_copy(twice);
+    REQUIRE(in_step(w, {A, B, C}));
+    const std::uint64_t applied = w[C].counters().applied;
+    w.deliver_copy(twice);
+    w.run(seconds(1));
+    CHECK(w[C].counters().applied == applied);
+    CHECK(w.last(C) == w.last(A));
+    CHECK(w.verify() == "");
+}
+
+// COMMIT-LD (UPTODATE) has to carry the newest committed zxid, not the one that the learner has
+// acknowledged with NEWLEADER. 1. C's ACK of NEWLEADER is slow. 2. A and B commit a write. 3. The
+// ACK arrives; C hears of no other commit than UPTODATE's.
+TEST_CASE("trap 3: UPTODATE carries the newest commit") {
+    World w;
+    const SessionId s = two_and_a_late_one(w);
+    w.hold(MessageType::ack, C, A);
+    w.lose_from_now(MessageType::commit, A, C);
+    w.lose_from_now(MessageType::ping, A, C);
+    w.start(C);
+    REQUIRE(w.run_until([&] { return w.count(MessageType::ack, C, A) > 0; }));
+    w.flow();
+    REQUIRE(w.write(A, s, "/between"));
+    w.flow();
+    CHECK_FALSE(w.has(C, "/between"));
+    w.hold(MessageType::up_to_date, A, C);
+    while (w.count(MessageType::up_to_date, A, C) == 0) {
+        REQUIRE(w.deliver(MessageType::ack, C, A));
+    }
+    CHECK(w.first(MessageType::up_to_date, A, C)->message().commit == Zxid(2, 2));
+    REQUIRE(w.deliver(MessageType::up_to_date, A, C));
+    CHECK(w.serves(C));
+    CHECK(w.has(C, "/between"));
+    CHECK(w.verify() == "");
+}
+
+// -------------------------------------------------------------------------------------------------
+// A: recovery and synchronization
+
+// 1. A leads epoch 1, all have 1.2. 2. A logs 1.3 alone. 3. A is cut off and becomes LOOKING, its
+// memory still at 1.2. 4. B and C elect B and commit in epoch 2. 5. A comes back: it must report
+// 1.3 and be truncated. 6. A restarts. ZooKeeper: A reported its memory, kept 1.3 in its log, and
+// replayed it. Violated: agreement, process consistency.
+TEST_CASE("A1 ZOOKEEPER-2845: an uncommitted tail does not survive an election") {
+    World w;
+    const SessionId s = three(w);
+    w.isolate(A);
+    w.create(A, s, "/alone");
+    REQUIRE(w.last(A) == Zxid(1, 3));
+    REQUIRE(w.last(B) == Zxid(1, 2));
+    REQUIRE(w.run_until([&] { return w.leads(B) && w[A].status().role == Role::looking; }));
+    CHECK(w[A].status().applied == Zxid(1, 2));
+    REQUIRE(w.write(B, w.open(B), "/b"));
+    w.hold(MessageType::ack_epoch, A, B);
+    w.hold(MessageType::trunc, B, A);
+    w.heal();
+    REQUIRE(w.run_until([&] { return w.count(MessageType::ack_epoch, A, B) > 0; }));
+    CHECK(w.first(MessageType::ack_epoch, A, B)->message().zxid == Zxid(1, 3));
+    REQUIRE(w.deliver(MessageType::ack_epoch, A, B));
+    REQUIRE(w.count(MessageType::trunc, B, A) == 1);
+    w.no_rules();
+    REQUIRE(in_step(w, {A, B, C}));
+    CHECK_FALSE(w[A].log().contains(Zxid(1, 3)));
+    w.crash(A);
+    w.start(A);
+    CHECK_FALSE(w[A].log().contains(Zxid(1, 3)));
+    CHECK(w.verify() == "");
+}
+
+// 1. All have 1.2; all stop. 2. A and B: B leads epoch 2 and logs 2.1 alone; both stop. 3. A and C
+// commit in epoch 3, C takes a snapshot and drops its log; both stop. 4. B and C: C wins and has
+// nothing but a snapshot for B. 5. They commit in epoch 4. 6. B restarts. ZooKeeper: the snapshot
+// lay beside the old log, and 2.1 was replayed over it. Here B also crashes while the snapshot is
+// not durable yet. Violated: agreement.
+TEST_CASE("A2 ZOOKEEPER-2832: an installed snapshot replaces the old tail of the log") {
+    constexpr PeerId a{1}, b{2}, c{3};
+    WorldOptions options;
+    options.tune = [&](coord::ReplicaOptions& replica) {
+        if (replica.id == c) replica.snapshot_every_entries = 1, replica.log_entries_kept = 0;
+    };
+    World w(options);
+    REQUIRE(bring_up(w, {a, b, c}));
+    REQUIRE(w.write(c, w.open(c), "/a"));
+    REQUIRE(in_step(w, {a, b, c}));
+    w.crash_all();
+
+    REQUIRE(bring_up(w, {a, b}));
+    REQUIRE(w.leads(b));
+    w.cut(a, b);
+    w[b].open_session({}, {});
+    w.poll(b);
+    REQUIRE(w[b].log().contains(Zxid(2, 1)));
+    w.crash_all();
+    w.heal();
+
+    REQUIRE(bring_up(w, {a, c}));
+    REQUIRE(w.write(c, w.open(c), "/c"));
+    REQUIRE(in_step(w, {a, c}));
+    REQUIRE(w[c].log().base() == w.last(c));
+    const Zxid snapshot = w.last(c);
+    w.crash_all();
+
+    w.hold(MessageType::chunk, c, b);
+    w.start(b);
+    w.start(c);
+    REQUIRE(w.run_until([&] { return w.count(MessageType::chunk, c, b) > 0; }));
+    w.disk(b).hold_flushes();
+    REQUIRE(w.deliver(MessageType::chunk, c, b));
+    CHECK(w[b].log().base() == snapshot);
+    CHECK_FALSE(w[b].log().contains(Zxid(2, 1)));
+    w.flow();
+    CHECK_FALSE(w.serves(c));  // nothing of it is durable at b
+    w.crash(b);
+    w.start(b);
+    CHECK(w[b].log().contains(Zxid(2, 1)));  // as it was, whole
+    w.no_rules();
+    REQUIRE(in_step(w, {b, c}));
+    CHECK(w.leads(c));
+    REQUIRE(w.write(c, w.open(c), "/d"));
+    REQUIRE(in_step(w, {b, c}));
+    w.crash(b);
+    w.start(b);
+    CHECK(w[b].log().base() >= snapshot);
+    CHECK_FALSE(w[b].log().contains(Zxid(2, 1)));
+    CHECK(w.has(b, "/c"));
+    CHECK(w.verify() == "");
+}
+
+// A has 1.1 to 1.10, of which B and C have 1.5. All stop. Then A and C start, and C is given 1.6 to
+// 1.10, its disk making nothing durable any more.
+void tail_at_a(World& w) {
+    REQUIRE(bring_up(w, {A, B, C}));
+    const SessionId s = w.open(A);
+    ask_many(w, A, s, "x", 4);
+    REQUIRE(in_step(w, {A, B, C}));
+    REQUIRE(w.last(B) == Zxid(1, 5));
+    w.lose_from_now(MessageType::proposal, A, anybody);
+    ask_many(w, A, s, "y", 5);
+    REQUIRE(w[A].status().durable == Zxid(1, 10));
+    REQUIRE(w.last(C) == Zxid(1, 5));
+    w.crash_all();
+    w.no_rules();
+    w.hold(MessageType::proposal, A, C);
+    w.start(A);
+    w.start(C);
+    REQUIRE(w.run_until([&] { return w.count(MessageType::proposal, A, C) > 0; }));
+    w.disk(C).hold_flushes();
+    w.no_rules();
+    w.flow();
+    REQUIRE(w.last(C) == Zxid(1, 10));
+    REQUIRE(w[C].status().durable == Zxid(1, 5));
+}
+
+// 1. A has 1.6 to 1.10, which nobody acknowledged; B is down. 2. A and C: A leads epoch 2 and
+// sends C a DIFF, which C keeps in memory and acknowledges. 3. A is established, clients read 1.10.
+// 4. A and C crash before C writes. 5. B and C form a quorum without it. Violated: committed
+// durability, monotonic reads. Here A must not serve before C's disk has it.
+TEST_CASE("A3 ZOOKEEPER-3911: a DIFF is durable before NEWLEADER is acknowledged") {
+    World w;
+    tail_at_a(w);
+    w.run(milliseconds(200));
+    CHECK_FALSE(w.serves(A));
+    CHECK(w[A].status().applied <= Zxid(1, 5));
+    SUBCASE("the crash comes first: nobody has read it") {
+        w.crash(A);
+        w.crash(C);
+        REQUIRE(bring_up(w, {B, C}));
+        CHECK_FALSE(w[B].log().contains(Zxid(1, 6)));
+        REQUIRE(w.write(B, w.open(B), "/after"));
+        CHECK(w.verify() == "");
+        CHECK_FALSE(w[A].log().contains(Zxid(1, 10)));
+    }
+    SUBCASE("the disk comes first: what is read stays") {
+        w.release(C);
+        w.disk(C).stop_holding();
+        w.flow();
+        REQUIRE(w.serves(A));
+        const SessionId s = w.open(A);
+        const CallPtr read = w.ask(Request::Kind::get, A, s, "/y5");
+        REQUIRE(w.run_until([&] { return read->done; }));
+        REQUIRE(read->result == "=5");
+        w.ledger.promise({Zxid(1, 10), w[A].log().crc_at(Zxid(1, 10)), "/y5", "5"});
+        w.crash(A);
+        w.crash(C);
+        REQUIRE(bring_up(w, {B, C}));
+        CHECK(w.has(w.leader(), "/y5"));
+        CHECK(w.verify() == "");
+    }
+}
+
+// The same, C's writer being another thread: its records become durable one by one. 1. to 2. as A3.
+// 3. C has made some of them durable, and acknowledged NEWLEADER. 4. A and C crash, or C restarts
+// in good order (ZOOKEEPER-4785). Violated: committed durability.
+TEST_CASE("A4 ZOOKEEPER-3023, 4646, 4785: no acknowledgement for what is only queued") {
+    for (coord::Sequence durable = 0; durable <= 6; durable++) {
+        CAPTURE(durable);
+        World w;
+        tail_at_a(w);
+        const coord::Sequence queued = w.disk(C).appended() - w.disk(C).durable();
+        REQUIRE(queued == 6);  // five entries, and then the epoch
+        w.release_some(C, durable);
+        w.flow();
+        CHECK(w.serves(A) == (durable == queued));
+        const bool restarts_in_order = durable % 2 == 1;
+        if (!restarts_in_order) w.crash(A);
+        w.crash(C, restarts_in_order ? 6 : 0);
+        REQUIRE(bring_up(w, {B, C}));
+        CHECK(w.verify() == "");
+    }
+}
+
+// The same for a write: the disks of both followers are busy, so that nobody but A has 1.3. Then B's
+// has it; A and C crash, and what C has not written is gone. Violated: committed durability.
+TEST_CASE("A4 ZOOKEEPER-3023, 4646, 4785: no acknowledgement of a proposal that is only queued") {
+    World w;
+    const SessionId s = three(w);
+    w.disk(B).hold_flushes();
+    w.disk(C).hold_flushes();
+    const CallPtr call = w.create(A, s, "/b");
+    w.run(milliseconds(200));
+    REQUIRE(w.last(B) == Zxid(1, 3));
+    REQUIRE(w.last(C) == Zxid(1, 3));
+    CHECK_FALSE(call->done);
+    CHECK(w[A].status().committed == Zxid(1, 2));
+    w.release(B);
+    w.flow();
+    CHECK(call->done);
+    w.crash(A);
+    w.crash(C);
+    w.disk(B).stop_holding();
+    REQUIRE(bring_up(w, {B, C}));
+    CHECK(w.leads(B));
+    CHECK(w.has(C, "/b"));
+    CHECK(w.verify() == "");
+}
+
+// 1. A and B commit 1.2; C is empty. 2. A is cut off; B leads epoch 2 with C: DIFF, NEWLEADER.
+// 3. C makes epoch 2 current and crashes before the history is durable. 4. B crashes; A and C
+// restart. 5. C wins by its epoch and truncates A. Violated: committed durability, leader
+// completeness. Here C crashes after each single record.
+TEST_CASE("A5 ZOOKEEPER-4643: the history is durable before the epoch is current") {
+    for (std::size_t survivors = 0; survivors <= 3; survivors++) {
+        CAPTURE(survivors);
+        World w;
+        REQUIRE(bring_up(w, {A, B}));
+        REQUIRE(w.write(A, w.open(A), "/a"));
+        REQUIRE(in_step(w, {A, B}));
+        w.isolate(A);
+        w.hold(MessageType::proposal, B, C);
+        w.start(C);
+        REQUIRE(w.run_until([&] { return w.count(MessageType::proposal, B, C) > 0; }));
+        REQUIRE(w[C].status().accepted_epoch == 2);
+        w.disk(C).hold_flushes();
+        w.no_rules();
+        w.flow();
+        REQUIRE(w.disk(C).appended() - w.disk(C).durable() == 3);
+        w.crash(C, survivors);
+        w.crash(B);
+        w.crash(A);
+        w.lose_all();
+        w.heal();
+        w.start(C);
+        const bool newer = w[C].status().epoch == 2;
+        CHECK(newer == (survivors == 3));
+        if (newer) CHECK(w.last(C) == Zxid(1, 2));
+        REQUIRE(bring_up(w, {A, C}));
+        CHECK(w.has(w.leader(), "/a"));
+        CHECK(w.verify() == "");
+    }
+}
+
+// The stream to a learner is DIFF, P1, C1, P2, NEWLEADER, C2, UPTODATE. ZooKeeper's learner threw
+// its pending proposals away at NEWLEADER and stopped at C2. Violated: liveness.
+TEST_CASE("A6 ZOOKEEPER-4394: a commit between NEWLEADER and UPTODATE") {
+    World w;
+    const SessionId s = three(w);
+    w.crash(C);
+    REQUIRE(w.write(A, s, "/p1"));
+    w.hold_link(A, C);
+    w.hold(MessageType::ack, C, A);
+    w.start(C);
+    const auto arrives = [&](MessageType type) {
+        return w.run_until([&, type] { return w.count(type, A, C) > 0; }, seconds(2));
+    };
+    REQUIRE(arrives(MessageType::notification));
+    REQUIRE(w.deliver(MessageType::notification, A, C));
+    REQUIRE(arrives(MessageType::leader_info));
+    REQUIRE(w.deliver(MessageType::leader_info, A, C));
+    REQUIRE(arrives(MessageType::new_leader));
+    REQUIRE(w.deliver(MessageType::diff, A, C));
+    REQUIRE(w.deliver(MessageType::proposal, A, C));  // P1
+    const CallPtr p2 = w.create(A, s, "/p2");
+    REQUIRE(w.deliver(MessageType::proposal, A, C));  // P2
+    REQUIRE(w[C].log().contains(Zxid(1, 4)));
+    REQUIRE(w.deliver(MessageType::new_leader, A, C));
+    REQUIRE(w.run_until([&] { return p2->done; }, milliseconds(10)));
+    REQUIRE(w.deliver(MessageType::commit, A, C));    // C2
+    CHECK_FALSE(w.serves(C));
+    w.no_rules();
+    w.flow();
+    CHECK(w.serves(C));
+    CHECK(w.has(C, "/p2"));
+    CHECK(w.verify() == "");
+}
+
+// The same without a script: a leader that never rests lets a learner in.
+TEST_CASE("A6 ZOOKEEPER-4394: a busy leader lets a learner in") {
+    World w;
+    const SessionId s = three(w);
+    w.crash(C);
+    w.start(C);
+    int busy = 0;
+    while (!w.serves(C) && busy < 500) {
+        busy += 1;
+        w.create(A, s, "/busy" + std::to_string(busy));
+        w.run(milliseconds(1));
+    }
+    CHECK(busy < 500);
+    CHECK(w.verify() == "");
+}
+
+// 1. The learner's log thread runs before it has acknowledged NEWLEADER. 2. Its ACK of a proposal
+// comes first. 3. The leader took it for an ACK of NEWLEADER of another epoch, and never counted
+// the learner. Violated: liveness. Here every ACK of a learner that had to catch up comes in the
+// opposite order, once.
+TEST_CASE("A7 ZOOKEEPER-4685: an ACK of a proposal overtakes the ACK of NEWLEADER") {
+    World w;
+    const SessionId s = three(w);
+    w.lose_from_now(MessageType::proposal, A, anybody);
+    ask_many(w, A, s, "y", 3);
+    w.crash_all();
+    w.no_rules();
+    w.hold(MessageType::ack, B, A);
+    w.start(A);
+    w.start(B);
+    REQUIRE(w.run_until([&] { return w.count(MessageType::ack, B, A) > 1; }));
+    w.flow();
+    REQUIRE(w[B].log().contains(Zxid(1, 5)));
+    for (std::size_t i = w.packets.size(); i-- > 0;) {
+        if (w.packets[i].type == MessageType::ack) w.deliver_at(i);
+    }
+    CHECK(w.serves(A));
+    w.no_rules();
+    w.flow();
+    CHECK(w.serves(B));
+    CHECK(w.verify() == "");
+}
+
+// 1. C follows epoch 1 with 1.3 queued and not written. 2. The link breaks; C leaves the role, and
+// its writer goes on. 3. C synchronizes with the leader of epoch 2 from too low a zxid. 4. The old
+// writer writes 1.3 after records of epoch 2. Violated: process consistency, agreement. Here the
+// disk makes durable one record after the other, and C crashes after each number of them.
+TEST_CASE("A8 ZOOKEEPER-4712, 4541: what was queued in the old role does not come later") {
+    for (int records = 0; records <= 6; records++) {
+        CAPTURE(records);
+        World w;
+        const SessionId s = three(w);
+        w.disk(C).hold_flushes();
+        w.lose_from_now(MessageType::proposal, A, B);
+        w.create(A, s, "/alone");
+        w.flow();
+        REQUIRE(w.last(C) == Zxid(1, 3));
+        REQUIRE(w[C].status().durable == Zxid(1, 2));
+        w.crash(A);
+        w.lose_all();
+        w.no_rules();
+        bool voted = false;
+        for (int released = 0; released < records; released++) {
+            w.run_until([&] { return w.disk(C).flushed() > w.disk(C).durable(); }, seconds(2));
+            if (w.disk(C).flushed() > w.disk(C).durable()) w.release_some(C, 1);
+            w.run(milliseconds(100));
+            if (w.leads(B) && !voted) voted = w.write(B, w.open(B), "/later");
+        }
+        w.crash(C);
+        w.start(C);
+        REQUIRE(in_step(w, {B, C}));
+        CHECK_FALSE((w[C].log().contains(Zxid(1, 3)) && w[B].log().contains(Zxid(2, 1))));
+        CHECK(w.verify() == "");
+    }
+}
+
+// 1. C's disk fails for a moment: 1.3 and 1.4 are not logged. 2. The others commit them; COMMIT
+// reaches C, which applies. 3. C goes LOOKING with memory ahead of its disk. 4. It reports 1.4 and
+// gets an empty DIFF. 5. After a restart 1.3 and 1.4 are gone under a higher zxid. 6. It may lead.
+// Violated: committed durability, process consistency.
+TEST_CASE("A10 ZOOKEEPER-4882: memory is never ahead of the disk") {
+    World w;
+    const SessionId s = three(w);
+    SUBCASE("a follower") {
+        w.disk(C).hold_flushes();
+        REQUIRE(w.write(A, s, "/b"));
+        REQUIRE(w.write(A, s, "/c"));
+        w.run(milliseconds(200));
+        CHECK(w[C].status().committed == Zxid(1, 4));
+        CHECK(w[C].status().applied == Zxid(1, 2));
+        w.isolate(C);
+        w.lose_on_cut_links();
+        REQUIRE(w.run_until([&] { return w[C].status().role == Role::looking; }));
+        w.heal();
+        w.hold(MessageType::notification, C, A);
+        REQUIRE(w.run_until([&] { return w.count(MessageType::notification, C, A) > 0; }));
+        CHECK(w.first(MessageType::notification, C, A)->message().zxid == Zxid(1, 2));
+        w.crash(C);
+        w.start(C);
+        CHECK(w.last(C) == Zxid(1, 2));
+        w.crash(A);
+        CHECK(w.run_until([&] { return w.leads(B); }));  // C would be without what is committed
+    }
+    SUBCASE("the leader: its followers commit what it has not written") {
+        w.disk(A).hold_flushes();
+        const CallPtr call = w.create(A, s, "/b");
+        w.run(milliseconds(200));
+        CHECK(w.has(B, "/b"));
+        CHECK(w[A].status().committed == Zxid(1, 3));
+        CHECK_FALSE(w.has(A, "/b"));
+        CHECK_FALSE(call->done);
+        w.crash(A);
+        w.start(A);
+        CHECK(w.last(A) == Zxid(1, 2));
+        CHECK(w.run_until([&] { return w.serves(A); }));
+        CHECK(w.run_until([&] { return w.has(A, "/b"); }));
+    }
+    CHECK(w.verify() == "");
+}
+
+// A disk that does fail ends its replica, and nobody else.
+TEST_CASE("A10 ZOOKEEPER-4882: a failed disk stops the replica") {
+    World w;
+    const SessionId s = three(w);
+    w.ledger.allow_failure(C);
+    w.disk(C).fail();
+    REQUIRE(w.write(A, s, "/b"));
+    w.run(milliseconds(200));
+    CHECK(w[C].status().role == Role::failed);
+    CHECK(w.write(A, s, "/c"));
+    CHECK(in_step(w, {A, B}));
+    CHECK(w.objections() == "");
+}
+
+// 1. The leader sends a DIFF up to X. 2. The follower takes itself to be at X at once. 3. The link
+// breaks while the proposals are read. 4. It comes back, says X, and gets an empty DIFF: the
+// deletes of ephemeral nodes among them never arrive. Violated: agreement, ephemeral owner.
+TEST_CASE("A14 ZOOKEEPER-2355: a DIFF that breaks off is not taken for whole") {
+    World w;
+    const SessionId s = three(w);
+    const SessionId dies = w.open(A);
+    const CallPtr node = w.ask(Request::Kind::create, A, dies, "/e", {}, CreateMode::ephemeral);
+    REQUIRE(w.run_until([&] { return node->done; }));
+    REQUIRE(in_step(w, {A, B, C}));
+    REQUIRE(w.has(C, "/e"));
+    const Zxid had = w.last(C);
+    w.crash(C);
+    REQUIRE(w.write(A, s, "/b"));
+    const CallPtr closed = w.ask(Request::Kind::close, A, dies, "");
+    REQUIRE(w.run_until([&] { return closed->done; }));
+    CHECK_FALSE(w.has(A, "/e"));
+    w.hold(MessageType::proposal, A, C);
+    w.start(C);
+    REQUIRE(w.run_until([&] { return w.count(MessageType::proposal, A, C) > 0; }));
+    w.lose(MessageType::proposal, A, C);
+    w.cut(A, C);
+    w.cut(B, C);
+    w.lose_on_cut_links();
+    REQUIRE(w.run_until([&] { return w[C].status().role == Role::looking; }));
+    w.no_rules();
+    w.hold(MessageType::ack_epoch, C, A);
+    w.heal();
+    REQUIRE(w.run_until([&] { return w.count(MessageType::ack_epoch, C, A) > 0; }));
+    CHECK(w.first(MessageType::ack_epoch, C, A)->message().zxid == had);
+    w.no_rules();
+    REQUIRE(in_step(w, {A, B, C}));
+    CHECK_FALSE(w.has(C, "/e"));
+    w.ledger.forget_promise("/e");
+    CHECK(w.verify() == "");
+}
+
+// 1. A logs 1.3 alone; all crash. 2. B and C lead epoch 2 from 1.2 and commit 2.1. 3. A joins with
+// 1.3, which lies between the ends of their history and is not in it: a plain DIFF was sent.
+// Violated: agreement.
+TEST_CASE("A15 ZOOKEEPER-1154, 1156: a zxid has to be found, not only to lie between") {
+    World w;
+    const SessionId s = three(w);
+    w.lose_from_now(MessageType::proposal, A, anybody);
+    w.create(A, s, "/alone");
+    REQUIRE(w[A].status().durable == Zxid(1, 3));
+    w.crash_all();
+    w.no_rules();
+    REQUIRE(bring_up(w, {B, C}));
+    REQUIRE(w.write(B, w.open(B), "/b"));
+    w.hold(MessageType::trunc, B, A);
+    w.hold(MessageType::diff, B, A);
+    w.start(A);
+    REQUIRE(w.run_until([&] {
+        return w.count(MessageType::trunc, B, A) + w.count(MessageType::diff, B, A) > 0;
+    }));
+    REQUIRE(w.count(MessageType::diff, B, A) == 0);
+    CHECK(w.first(MessageType::trunc, B, A)->message().zxid == Zxid(1, 2));
+    w.no_rules();
+    REQUIRE(in_step(w, {A, B, C}));
+    CHECK_FALSE(w[A].log().contains(Zxid(1, 3)));
+    CHECK_FALSE(w.has(A, "/alone"));
+    CHECK(w.verify() == "");
+}
+
+// -------------------------------------------------------------------------------------------------
+// C: election
+
+// The leader fails right after it was elected. ZooKeeper: nobody heard a new vote, the election
+// never ended. Violated: liveness.
+TEST_CASE("C1 ZOOKEEPER-569: the leader fails right after the election") {
+    World w;
+    three(w);
+    for (int times = 0; times < 3; times++) {
+        w.crash_all();
+        w.start_all();
+        REQUIRE(w.run_until([&] { return w[A].status().role == Role::leading; }));
+        REQUIRE_FALSE(w.serves(A));
+        w.crash(A);
+        CHECK(w.run_until([&] { return w.leads(B) && w.are_equal({B, C}); }, seconds(3)));
+        w.start(A);
+        CHECK(w.run_until([&] { return w.are_equal({A, B, C}); }, seconds(3)));
+    }
+    CHECK(w.verify() == "");
+}
+
+// Five servers; some elected their leader long ago, some now, and the answers of those count for
+// another round. ZooKeeper: they never settled. 1. Three elect the leader. 2. The other two come
+// one by one. 3. The leader goes, and comes back as soon as there is another. Violated: liveness.
+TEST_CASE("C2 ZOOKEEPER-1419: five servers settle, whenever each joined") {
+    WorldOptions options;
+    options.voters = 5;
+    World w(options);
+    const std::vector<PeerId> all = w.ids();
+    REQUIRE(bring_up(w, {PeerId{1}, PeerId{2}, PeerId{5}}));
+    REQUIRE(bring_up(w, {PeerId{1}, PeerId{2}, PeerId{3}, PeerId{5}}));
+    REQUIRE(bring_up(w, all));
+    for (int times = 0; times < 6; times++) {
+        CAPTURE(times);
+        const PeerId leader = w.leader();
+        w.crash(leader);
+        REQUIRE(w.run_until([&] { return w.leader() != PeerId{}; }, seconds(5)));
+        const PeerId follower = w.leader() == PeerId{1} ? PeerId{2} : PeerId{1};
+        if (w.is_up(follower)) w.crash(follower);
+        w.start(leader);
+        w.run(milliseconds(30));
+        w.start(follower);
+        CHECK(w.run_until([&] { return w.are_equal(all); }, seconds(5)));
+        CHECK(w.leader() != leader);
+    }
+    CHECK(w.verify() == "");
+}
+
+// A server that was alone for long, in a round of its own, joins those who have a leader: it takes
+// the leader that they have and disturbs nobody. Violated: liveness.
+TEST_CASE("C3 ZOOKEEPER-1514: one that was long alone joins the leader that there is") {
+    World w;
+    const SessionId s = three(w);
+    w.isolate(C);
+    w.run(seconds(120));
+    REQUIRE(w[C].status().role == Role::looking);
+    REQUIRE(w.write(A, s, "/b"));
+    w.heal();
+    CHECK(w.run_until([&] { return w.are_equal({A, B, C}); }, seconds(2)));
+    CHECK(w.leads(A));
+    CHECK(w[A].status().epoch == 1);
+    CHECK(w.verify() == "");
+}
+
+// The members of an ensemble answer a server that is looking with what they knew when they elected
+// the leader, which differs from one to the other; the leader's own answer is slow. ZooKeeper: the
+// votes for one leader did not count together, and the server stayed outside. Violated: liveness.
+TEST_CASE("C4 ZOOKEEPER-1732, 1805, 1817: members that answer differently let a server in") {
+    WorldOptions options;
+    options.voters = 5;
+    World w(options);
+    const PeerId leader{5}, late{1};
+    REQUIRE(bring_up(w, {PeerId{2}, PeerId{3}, PeerId{4}, leader}));
+    const SessionId s = w.open(leader);
+    for (int i = 0; i < 3; i++) {  // each follower joins at another zxid
+        const PeerId follower{2 + static_cast<std::uint32_t>(i)};
+        if (w.is_up(follower)) w.crash(follower);
+        REQUIRE(w.write(leader, s, "/x" + std::to_string(i)));
+        w.start(follower);
+        REQUIRE(w.run_until([&] { return w.serves(follower); }, seconds(2)));
+    }
+    w.hold(MessageType::notification, leader, late);
+    w.start(late);
+    w.run(milliseconds(700));
+    CHECK(w[late].status().role != Role::leading);
+    w.no_rules();
+    CHECK(w.run_until([&] { return w.are_equal(w.ids()); }, seconds(2)));
+    CHECK(w.leads(leader));
+    CHECK(w.verify() == "");
+}
+
+// 1. B and C elect B. 2. B leads; before C knows, it hears of A, who is better, and changes its
+// mind. 3. B waits for a quorum that does not come. Violated: liveness, for as long as initLimit.
+TEST_CASE("C5 ZOOKEEPER-3109: a voter changes its mind at the last moment") {
+    World w;
+    w.start(B);
+    w.start(C);
+    REQUIRE(w.run_until([&] { return w[B].status().role == Role::leading; }));
+    w.hold_link(B, C);
+    w.crash(C);
+    w.start(C);  // it has not heard that B leads
+    w.hold(MessageType::notification, B, A);
+    w.start(A);
+    CHECK(w.run_until([&] { return w.leads(A) && w.are_equal({A, C}); }, seconds(3)));
+    w.no_rules();
+    CHECK(w.run_until([&] { return w.are_equal({A, B, C}); }, seconds(3)));
+    CHECK(w.verify() == "");
+}
+
+// Two servers believe to lead: the result of an election is a hint. 1. A leads epoch 1, patiently.
+// 2. It is cut off; B leads epoch 2. Now both are established, in different epochs. 3. A takes a
+// write, which must not be acknowledged while B commits another. Checked: one established leader an
+// epoch, nothing of the old one commits.
+TEST_CASE("C12: of two leaders only one can commit") {
+    WorldOptions options;
+    options.tune = [](coord::ReplicaOptions& replica) {
+        if (replica.id == A) replica.timing.silence = seconds(20);
+    };
+    World w(options);
+    const SessionId s = three(w);
+    w.isolate(A);
+    w.lose_on_cut_links();
+    REQUIRE(w.run_until([&] { return w.leads(B); }));
+    CHECK((w[A].status().role == Role::leading && w.serves(A)));
+    const CallPtr old = w.create(A, s, "/old");
+    REQUIRE(w.write(B, w.open(B), "/new"));
+    w.run(seconds(2));
+    CHECK(w.serves(A));
+    CHECK_FALSE(old->done);
+    CHECK_FALSE(w.has(A, "/old"));
+    CHECK(w.ledger.established(1) == A);
+    CHECK(w.ledger.established(2) == B);
+    CHECK(w.settle() == "");
+    CHECK_FALSE(w[A].log().contains(Zxid(1, 3)));
+    CHECK(w.run_until([&] { return old->done; }));  // its replica has asked the new leader for it
+    CHECK(old->zxid.epoch() > 1);
+    CHECK(w.verify() == "");
+}
+
+// -------------------------------------------------------------------------------------------------
+// D: sessions and ephemeral nodes
+
+struct Forged {
+    SessionId session;
+    std::uint64_t cxid = 0;
+    Bytes path;
+};
+
+// A REQUEST as `like` is one, that creates an ephemeral node.
+Packet forge_create(const Packet& like, const Forged& forged) {
+    Bytes body;
+    coord::Writer fields(body);
+    fields.bytes(forged.path), fields.bytes("");
+    fields.i32(static_cast<std::int32_t>(CreateMode::ephemeral));
+    Bytes payload;
+    coord::Writer writer(payload);
+    writer.u64(forged.session.value), writer.u64(forged.cxid), writer.u64(0);
+    writer.u8(static_cast<std::uint8_t>(coord::OpCode::create));
+    writer.bytes(body);
+    Message message = like.message();
+    message.payload = payload;
+    Packet packet = like;
+    packet.bytes.clear();
+    coord::encode_message(message, packet.bytes);
+    return packet;
+}
+
+// 1. closeSession is prepared, with the list of what it deletes. 2. A create of the same session,
+// already in the pipe, is prepared next. 3. The close is applied, and the new node lives for ever.
+// Violated: ephemeral owner.
+TEST_CASE("D1 ZOOKEEPER-1208: nothing of a session is numbered after its close") {
+    World w;
+    three(w);
+    const SessionId s = w.open(B);
+    w.hold(MessageType::request, B, A);
+    const CallPtr close = w.ask(Request::Kind::close, B, s, "");
+    const CallPtr refused = w.create(B, s, "/e0");  // by this handle it does not even start
+    REQUIRE(w.count(MessageType::request, B, A) == 1);
+    const Packet late = forge_create(*w.first(MessageType::request, B, A), {s, 2, "/e"});
+    w.hold(MessageType::ack, anybody, A);
+    const Zxid before = w.last(A);
+    REQUIRE(w.deliver(MessageType::request, B, A));
+    REQUIRE(w.last(A) > before);
+    REQUIRE(w[A].status().committed == before);     // numbered, and not applied
+    const Zxid closing = w.last(A);
+    const std::uint64_t ignored = w[A].leader_counters().requests_ignored;
+    w.deliver_copy(late);
+    CHECK(w[A].leader_counters().requests_ignored == ignored + 1);
+    CHECK(w.last(A) == closing);
+    w.no_rules();
+    REQUIRE(w.run_until([&] { return close->done && refused->done; }));
+    CHECK(close->error == Errc::ok);
+    CHECK(refused->error == Errc::session_expired);
+    w.deliver_copy(late);
+    CHECK(w.verify() == "");
+    CHECK_FALSE(w.has(A, "/e"));
+    CHECK(w[A].machine().find_session(s) == nullptr);
+}
+
+// 1. The leader finds a session expired and numbers its close. 2. Before that is applied, the
+// session is heard of again, and a create of it arrives. 3. ZooKeeper had it out of its table
+// already: the touch made it anew, or the node leaked. Violated: ephemeral owner.
+TEST_CASE("D2 ZOOKEEPER-1496: an expiry that has been numbered stands") {
+    World w;
+    three(w);
+    const SessionId s = w.open(B, seconds(1));
+    REQUIRE(in_step(w, {A, B, C}));
+    w.hold(MessageType::pong, B, A);
+    w.hold(MessageType::request, B, A);
+    const CallPtr node = w.ask(Request::Kind::create, B, s, "/e", {}, CreateMode::ephemeral);
+    w.poll(B);
+    const Zxid before = w.last(A);
+    w.hold(MessageType::ack, anybody, A);
+    REQUIRE(w.run_until([&] { return w.last(A) > before; }, seconds(5)));
+    const Zxid closing = w.last(A);
+    REQUIRE(w[A].leader_counters().sessions_expired == 1);
+    while (w.deliver(MessageType::pong, B, A)) {}
+    while (w.deliver(MessageType::request, B, A)) {}
+    w.run(milliseconds(300));
+    CHECK(w.last(A) == closing);
+    w.no_rules();
+    REQUIRE(w.run_until([&] { return node->done; }));
+    CHECK(node->error == Errc::session_expired);
+    CHECK(w.verify() == "");
+    CHECK_FALSE(w.has(A, "/e"));
+    CHECK(w[A].machine().find_session(s) == nullptr);
+}
+
+// The request to open a session is executed, its reply lost: the client never knows that session,
+// and whatever it owns stays until a timeout. Here the open carries a nonce. 1. B's request reaches
+// A twice. 2. A commits it, nobody else knows, A dies. 3. B asks the next leader again.
+TEST_CASE("D5 ZOOKEEPER-2985: a repeated open finds its session and leaves no ghost") {
+    World w;
+    three(w);
+    const std::size_t before = w[A].status().sessions;
+    std::vector<SessionId> opened;
+    w.hold(MessageType::request, C, A);
+    w[C].open_session({}, [&](coord::Result<SessionId> id) {
+        REQUIRE(id);
+        opened.push_back(*id);
+    });
+    w.poll(C);
+    REQUIRE(w.count(MessageType::request, C, A) == 1);
+    const Packet request = *w.first(MessageType::request, C, A);
+    w.no_rules();
+    w.hold(MessageType::commit, A, anybody);
+    w.hold(MessageType::ping, A, anybody);
+    w.deliver_copy(request);
+    w.deliver_copy(request);
+    w.flow();
+    REQUIRE(w[A].status().sessions == before + 1);
+    REQUIRE(opened.empty());  // the reply has not come
+    const SessionId known = w[A].machine().sessions().rbegin()->first;
+    w.crash(A);
+    w.lose_all();
+    w.no_rules();
+    REQUIRE(w.run_until([&] { return !opened.empty(); }, seconds(5)));
+    w.run(seconds(1));
+    CHECK(opened == std::vector<SessionId>{known});
+    CHECK(w[B].status().sessions == before + 1);
+    const CallPtr node = w.ask(Request::Kind::create, C, known, "/e", {}, CreateMode::ephemeral);
+    REQUIRE(w.run_until([&] { return node->done; }));
+    CHECK(node->error == Errc::ok);
+    CHECK(w[B].tree().find("/e")->stat.ephemeral_owner == known);
+    w.ledger.forget_promise("/e");  // its owner's replica restarts for longer than it may
+    CHECK(w.verify() == "");
+}
+
+// -------------------------------------------------------------------------------------------------
+// G: reads
+
+// 1. A leads {A..E}; X is a client of A, Y of B. 2. The network falls into {A,B} and {C,D,E}; C
+// leads epoch 2 and commits w. 3. Before A notices, X calls sync and reads: nothing was outstanding
+// at A, so it was answered at once, and read the old value; so did Y. Violated: linearizability of
+// a read after sync.
+TEST_CASE("G1 ZOOKEEPER-1675, 2136, 3600: no answer to sync from a leader that was deposed") {
+    constexpr PeerId a{5}, b{4}, c{3}, d{2}, e{1};
+    WorldOptions options;
+    options.voters = 5;
+    options.tune = [&](coord::ReplicaOptions& replica) {
+        if (replica.id == a || replica.id == b) replica.timing.silence = seconds(30);
+    };
+    World w(options);
+    REQUIRE(bring_up(w, {a, b, c, d, e}));
+    REQUIRE(w.leads(a));
+    const SessionId x = w.open(a), y = w.open(b), writer = w.open(c);
+    for (const PeerId one : {a, b}) {
+        for (const PeerId other : {c, d, e}) w.cut(one, other);
+    }
+    w.lose_on_cut_links();
+    REQUIRE(w.run_until([&] { return w.leads(c) && w.serves(d) && w.serves(e); }));
+    REQUIRE(w.write(c, writer, "/w", "new"));
+    REQUIRE((w.serves(a) && w[a].status().role == Role::leading && w.serves(b)));
+
+    const CallPtr plain = w.ask(Request::Kind::get, a, x, "/w");
+    const CallPtr sync_x = w.ask(Request::Kind::sync, a, x, "");
+    const CallPtr read_x = w.ask(Request::Kind::get, a, x, "/w");
+    const CallPtr sync_y = w.ask(Request::Kind::sync, b, y, "");
+    const CallPtr read_y = w.ask(Request::Kind::get, b, y, "/w");
+    w.run(seconds(5));
+    REQUIRE(w.serves(a));  // it still does not know
+    CHECK(plain->result == "none");  // a local read may be old
+    CHECK_FALSE(sync_x->done);
+    CHECK_FALSE(read_x->done);
+    CHECK_FALSE(sync_y->done);
+    CHECK_FALSE(read_y->done);
+
+    CHECK(w.settle(seconds(120)) == "");
+    REQUIRE(w.run_until([&] { return read_x->done && read_y->done; }));
+    CHECK(sync_x->error == Errc::ok);
+    CHECK(read_x->result == "=new");
+    CHECK(read_y->result == "=new");
+    CHECK(w.verify() == "");
+}
+
+TEST_SUITE_END();
+
+}  // namespace

@@ -1005,6 +1005,18 @@ TEST_CASE("listeners hear of the close, once, in their order; copies share them"
     CHECK(diary.take() == "");
 }
 
+TEST_CASE("handles that were made apart have their own listeners, and all are told") {
+    Alone alone;
+    Sync zk = alone.open();
+    const Session apart{alone.replica, zk.session().id()};
+    Diary diary;
+    zk.session().on_state(diary.state("one"));
+    apart.on_state(diary.state("two"));
+    REQUIRE(zk.close());
+    alone.polls();
+    CHECK(diary.take() == "one closed, two closed");
+}
+
 TEST_CASE("listeners of owners that are gone are forgotten") {
     Alone alone;
     Sync zk = alone.open();
@@ -1196,13 +1208,30 @@ TEST_CASE("Sync::wait waits for anything with a callback last") {
     });
     REQUIRE(made);
     CHECK(made->path == "/a");
-    const auto nothing = Sync::wait<int>([] { return false; }, [](auto) {});
+    const coord::Pump no_pump = [] { return false; };
+    const auto nothing = Sync::wait<int>(alone.replica, no_pump, [](auto) {});
     CHECK(nothing.error() == Errc::operation_timeout);
-    const auto later = Sync::wait<int>(alone.pump(), [&](auto done) {
+    const auto later = zk.wait<int>([&](auto done) {
         zk.session().at(alone.now + milliseconds(5), [done] { done(42); });
     });
     REQUIRE(later);
     CHECK(*later == 42);
+}
+
+TEST_CASE("Sync inside a callback is refused, and asks nothing") {
+    Alone alone;
+    Sync zk = alone.open();
+    std::vector<Errc> errors;
+    zk.session().get("/", [&](const coord::Result<coord::Data>&) {
+        errors.push_back(zk.create("/a", "").error());
+        errors.push_back(zk.close().error());
+        errors.push_back(Sync::open(alone.replica, {}, alone.pump()).error());
+    });
+    alone.polls();
+    CHECK(errors == std::vector<Errc>(3, Errc::api_error));
+    CHECK_FALSE(alone.replica.tree().contains("/a"));
+    CHECK(alone.replica.status().sessions == 1);
+    CHECK(zk.create("/a", ""));
 }
 
 TEST_CASE("Sync: a thousand operations") {

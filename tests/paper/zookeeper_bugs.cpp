@@ -6,6 +6,7 @@
 
 #include <doctest/doctest.h>
 
+#include "../support.hpp"
 #include "harness.hpp"
 
 namespace {
@@ -322,7 +323,7 @@ TEST_CASE("A4 ZOOKEEPER-3023, 4646, 4785: no acknowledgement for what is only qu
     }
 }
 
-// The same for a write: the disks of both followers are busy, so that nobody but A has 1.3. Then B's
+// The same for a write: the disks of both followers are busy, so that nobody but A has 1.3. Then B
 // has it; A and C crash, and what C has not written is gone. Violated: committed durability.
 TEST_CASE("A4 ZOOKEEPER-3023, 4646, 4785: no acknowledgement of a proposal that is only queued") {
     World w;
@@ -380,6 +381,25 @@ TEST_CASE("A5 ZOOKEEPER-4643: the history is durable before the epoch is current
         CHECK(w.has(w.leader(), "/a"));
         CHECK(w.verify() == "");
     }
+}
+
+// The same with nothing to synchronize: the epoch alone has to be durable before C counts for A.
+TEST_CASE("A5 ZOOKEEPER-4643: NEWLEADER is acknowledged when the epoch is durable") {
+    World w;
+    three(w);
+    w.crash_all();
+    w.hold(MessageType::new_leader, A, C);
+    w.start(A);
+    w.start(C);
+    REQUIRE(w.run_until([&] { return w.count(MessageType::new_leader, A, C) > 0; }));
+    w.disk(C).hold_flushes();
+    w.no_rules();
+    w.run(milliseconds(200));
+    REQUIRE(w.disk(C).flushed() > w.disk(C).durable());
+    CHECK_FALSE(w.serves(A));
+    w.disk(C).stop_holding();
+    CHECK(w.run_until([&] { return w.are_equal({A, C}); }, seconds(1)));
+    CHECK(w.verify() == "");
 }
 
 // The stream to a learner is DIFF, P1, C1, P2, NEWLEADER, C2, UPTODATE. ZooKeeper's learner threw
@@ -751,6 +771,76 @@ TEST_CASE("C12: of two leaders only one can commit") {
     CHECK_FALSE(w[A].log().contains(Zxid(1, 3)));
     CHECK(w.run_until([&] { return old->done; }));  // its replica has asked the new leader for it
     CHECK(old->zxid.epoch() > 1);
+    CHECK(w.verify() == "");
+}
+
+// The election gives the wrong leader: 1. A and C commit 1.3; B has 1.2. 2. A is gone; B and C
+// start. 3. B is made to lead by a vote of C that C did not give. 4. C follows B, as it leads. B
+// must not be established over C's newer history. Violated otherwise: leader completeness.
+TEST_CASE("C12: who leads by mistake does not get over a newer history") {
+    World w;
+    const SessionId s = three(w);
+    w.isolate(B);
+    REQUIRE(w.write(A, s, "/c"));
+    REQUIRE(in_step(w, {A, C}));
+    w.crash_all();
+    w.heal();
+    w.hold(MessageType::notification, C, B);
+    w.hold(MessageType::notification, B, C);
+    w.start(B);
+    w.start(C);
+    Packet vote = *w.first(MessageType::notification, C, B);
+    Message message = vote.message();
+    message.zxid = Zxid(1, 2), message.leader = B;
+    message.heard = message.reachable = 7;
+    message.sequence += 100;
+    vote.bytes.clear();
+    coord::encode_message(message, vote.bytes);
+    w.deliver_copy(vote);
+    REQUIRE(w.run_until([&] { return w[B].status().role == Role::leading; }, seconds(1)));
+    w.lose_all();
+    w.no_rules();
+    w.hold(MessageType::ack_epoch, C, B);
+    REQUIRE(w.run_until([&] { return w.count(MessageType::ack_epoch, C, B) > 0; }, seconds(1)));
+    REQUIRE(w[B].status().role == Role::leading);
+    REQUIRE(w.deliver(MessageType::ack_epoch, C, B));
+    CHECK(w.count(MessageType::trunc, B, C) == 0);
+    CHECK_FALSE(w.serves(B));
+    w.no_rules();
+    REQUIRE(in_step(w, {B, C}));
+    CHECK(w.leads(C));
+    CHECK(w.has(B, "/c"));
+    CHECK(w.verify() == "");
+}
+
+// A promise that a crash undoes could be given twice, and an epoch have two leaders. 1. B's disk is
+// busy: it must not tell the epoch that it has taken. 2. C's is: it must not promise it. 3. C
+// crashes and has promised nothing.
+TEST_CASE("C12: an epoch is told, and promised, when it is durable") {
+    World w;
+    three(w);
+    w.crash_all();
+    w.hold(MessageType::follower_info, C, B);
+    w.start(B);
+    w.start(C);
+    REQUIRE(w.run_until([&] { return w.count(MessageType::follower_info, C, B) > 0; }));
+    w.disk(B).hold_flushes();
+    w.disk(C).hold_flushes();
+    w.no_rules();
+    w.hold(MessageType::leader_info, B, C);
+    w.run(milliseconds(150));
+    REQUIRE(w.disk(B).flushed() > w.disk(B).durable());
+    CHECK(w.count(MessageType::leader_info, B, C) == 0);
+    w.release(B);
+    REQUIRE(w.run_until([&] { return w.count(MessageType::leader_info, B, C) > 0; }));
+    w.no_rules();
+    w.hold(MessageType::ack_epoch, C, B);
+    w.run(milliseconds(150));
+    REQUIRE(w.disk(C).flushed() > w.disk(C).durable());
+    CHECK(w.count(MessageType::ack_epoch, C, B) == 0);
+    w.crash(C);
+    w.start(C);
+    CHECK(w[C].status().accepted_epoch == 1);
     CHECK(w.verify() == "");
 }
 

@@ -46,8 +46,7 @@ inline bool same(const Stat& a, const Stat& b) {
     return a.czxid == b.czxid && a.mzxid == b.mzxid && a.ctime_ms == b.ctime_ms &&
            a.mtime_ms == b.mtime_ms && a.version == b.version && a.cversion == b.cversion &&
            a.aversion == b.aversion && a.ephemeral_owner == b.ephemeral_owner &&
-           a.data_length == b.data_length && a.num_children == b.num_children &&
-           a.pzxid == b.pzxid;
+           a.data_length == b.data_length && a.num_children == b.num_children && a.pzxid == b.pzxid;
 }
 
 inline Bytes show(const Stat& s) {
@@ -341,7 +340,7 @@ private:
 enum class Call : std::uint8_t { create, remove, set, exists, get, children, sync, close };
 
 inline const char* name(Call call) {
-    static const char* const names[] = {"create", "remove", "set",  "exists",
+    static const char* const names[] = {"create", "remove",   "set",  "exists",
                                         "get",    "children", "sync", "close"};
     return names[static_cast<std::size_t>(call)];
 }
@@ -362,7 +361,7 @@ struct Asked {
 // What it was told.
 struct Told {
     Errc error = Errc::ok;
-    Bytes path;                // create
+    Bytes path;  // create
     Stat stat;
     Bytes data;                // get
     std::vector<Bytes> names;  // children
@@ -402,8 +401,9 @@ public:
             return differ("P13", replica, txn.zxid, "an entry that is not in the log");
         }
         if (txn.previous != model_.frontier()) {
-            differ("P13", replica, txn.zxid, "an entry that follows " + show(txn.previous) +
-                                                 " and not " + show(model_.frontier()));
+            differ("P13", replica, txn.zxid,
+                   "an entry that follows " + show(txn.previous) + " and not " +
+                       show(model_.frontier()));
         }
         extend(txn, outcome, now);
         log_.push_back({txn.zxid, content, digest});
@@ -467,7 +467,8 @@ public:
         const auto own = model_.sessions().find(id);
         const bool known = own != model_.sessions().end();
         if ((known && own->second.open) != open) {
-            differ("P9", replica, model_.frontier(), "a session open or not: " + show(Zxid{id.value}));
+            differ("P9", replica, model_.frontier(),
+                   "a session open or not: " + show(Zxid{id.value}));
         } else if (open && own->second.cxid != cxid) {
             differ("P15", replica, model_.frontier(), "another cxid");
         }
@@ -475,7 +476,8 @@ public:
 
     // ---- Leaders and epochs
 
-    void established(std::uint32_t replica, std::uint64_t start, std::uint32_t epoch, Zxid initial) {
+    void established(std::uint32_t replica, std::uint64_t start, std::uint32_t epoch,
+                     Zxid initial) {
         const auto [found, is_new] = leaders_.insert({epoch, {replica, start}});
         if (!is_new && found->second != std::make_pair(replica, start)) {
             violate("P12", "two leaders of epoch " + std::to_string(epoch) + ": " +
@@ -657,15 +659,15 @@ private:
         Bytes path;
         Zxid from_min;  // it was set at a zxid between these
         Zxid from_max;
-        Zxid jumped_to; // changes up to here came all at once, with a snapshot
+        Zxid jumped_to;  // changes up to here came all at once, with a snapshot
     };
     struct Client {
         std::vector<Op> ops;
         std::vector<std::size_t> write_ops;
-        std::size_t next = 0;     // to be answered
+        std::size_t next = 0;  // to be answered
         std::uint64_t writes = 0;
         Zxid seen;
-        Zxid synced;              // reads are no older
+        Zxid synced;  // reads are no older
         Zxid last_write;
         std::map<std::size_t, Watch> armed;
         bool dropped = false;
@@ -682,7 +684,8 @@ private:
     };
 
     void differ(const char* property, std::uint32_t replica, Zxid zxid, const Bytes& what) {
-        violate(property, "replica " + std::to_string(replica) + " at " + show(zxid) + " has " + what);
+        violate(property,
+                "replica " + std::to_string(replica) + " at " + show(zxid) + " has " + what);
     }
     Bytes describe(SessionId id) const {
         const auto session = model_.sessions().find(id);
@@ -779,13 +782,16 @@ private:
         expiries_ += 1;
         expired_at_[txn.session] = now;
         const auto found = clients_.find(txn.session);
-        if (found == clients_.end()) return;  // opened, and its replica crashed before it could tell
+        if (found == clients_.end())
+            return;  // opened, and its replica crashed before it could tell
         const Client& client = found->second;
         const Bytes who = "session " + show(Zxid{txn.session.value});
         const std::int64_t timeout_ns = std::int64_t{session->second.timeout_ms} * 1000000;
         const std::int64_t least = timeout_ns * 1000 / (1000 + std::int64_t{drift_permille_});
-        if (now.ns - client.called_at.ns < least) violate("P10", who + " expires before its time, " + describe(txn.session));
-        if (now < client.alive_until) violate("P10", who + " expires while it certainly lives, " + describe(txn.session));
+        if (now.ns - client.called_at.ns < least)
+            violate("P10", who + " expires before its time, " + describe(txn.session));
+        if (now < client.alive_until)
+            violate("P10", who + " expires while it certainly lives, " + describe(txn.session));
         if (expiry_forbidden_ && !client.dropped) {
             violate("P10", who + " expires although all is well");
         }
@@ -797,7 +803,8 @@ private:
         const auto found = clients_.find(txn.session);
         if (found != clients_.end() && found->second.recipe) return;
         if (found == clients_.end()) {
-            return violate("P3", "an entry of a session that nobody was told of: " + show(txn.zxid));
+            return violate("P3",
+                           "an entry of a session that nobody was told of: " + show(txn.zxid));
         }
         const Client& client = found->second;
         if (txn.cxid > client.write_ops.size()) {
@@ -831,8 +838,8 @@ private:
         }
         const auto found = model_.sessions().find(id);
         if (found == model_.sessions().end() || found->second.answers.size() < op.cxid) {
-            return violate("P2", Bytes(coord::name(told.error)) + ", and not in the log: " +
-                                     label(id, number));
+            return violate("P2", Bytes(coord::name(told.error)) +
+                                     ", and not in the log: " + label(id, number));
         }
         const Answer& answer = found->second.answers[op.cxid - 1];
         if (answer.error != told.error) {
@@ -851,7 +858,8 @@ private:
             violate("P1", label(id, number) + " has " + show(answer.zxid) + ", but at its call " +
                               show(op.observed_at_call) + " had been observed");
         }
-        if (answer.zxid <= client.last_write) violate("P5", "writes out of order: " + label(id, number));
+        if (answer.zxid <= client.last_write)
+            violate("P5", "writes out of order: " + label(id, number));
         client.last_write = answer.zxid;
         see(id, client, number, answer.zxid);
     }
@@ -948,7 +956,7 @@ private:
     std::map<SessionId, Client> clients_;
     std::map<SessionId, Time> expired_at_;
     std::map<Bytes, Lock> locks_;
-    Zxid observed_;           // by any client
+    Zxid observed_;  // by any client
     bool expiry_forbidden_ = false;
     std::uint64_t writes_acknowledged_ = 0;
     std::uint64_t reads_compared_ = 0;

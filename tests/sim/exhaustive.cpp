@@ -6,7 +6,7 @@
 // once. What can happen:
 //
 //   deliver  the oldest message of a link comes (--any-order: any message of it)
-//   disk     all that a replica has flushed becomes durable, and it sees that
+//   disk     all that a replica has flushed becomes durable, or the first record of that; it sees it
 //   write    a client of a replica creates a node, at most --writes=N (2) times
 //   crash    a replica dies; of its records that are not durable the first k survive, for every k;
 //            at most --crashes=N (2) times
@@ -236,7 +236,7 @@ struct Choice {
     Kind kind = Kind::wait;
     u8 a = 0;
     u8 b = 0;
-    u8 nth = 0;  // of the messages of a link; records that survive
+    u8 nth = 0;  // of the messages of a link; records that survive, or become durable
 };
 
 // As it is printed and read again: "m1>3", "m1>3.2", "d2", "w3", "c2", "c2.1", "r2", "i1", ...
@@ -245,7 +245,7 @@ std::string show(Choice choice) {
     const std::string nth = choice.nth > 0 ? "." + std::to_string(choice.nth) : "";
     switch (choice.kind) {
         case Choice::Kind::deliver: return "m" + a + ">" + std::to_string(choice.b) + nth;
-        case Choice::Kind::disk: return "d" + a;
+        case Choice::Kind::disk: return "d" + a + nth;
         case Choice::Kind::write: return "w" + a;
         case Choice::Kind::crash: return "c" + a + nth;
         case Choice::Kind::restart: return "r" + a;
@@ -319,6 +319,7 @@ public:
                 continue;
             }
             if (disk.flushed() > disk.durable()) out.push_back({Kind::disk, a}), quiet = false;
+            if (disk.flushed() > disk.durable() + 1) out.push_back({Kind::disk, a, 0, 1});
             if (left_.writes > 0 && world_->life(id) == 1) out.push_back({Kind::write, a});
             const coord::Sequence lost = disk.appended() - disk.durable();
             for (coord::Sequence k = 0; left_.crashes > 0 && k <= lost; k++) {
@@ -338,7 +339,8 @@ public:
             case Choice::Kind::deliver: deliver(choice); break;
             case Choice::Kind::disk:
                 history_[id.value][0] = coord::mix64(history_[id.value][0], 1);
-                world_->release(id);
+                if (choice.nth == 0) world_->release(id);
+                if (choice.nth > 0) world_->release_some(id, choice.nth);
                 break;
             case Choice::Kind::write:
                 left_.writes -= 1;

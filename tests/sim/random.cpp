@@ -17,9 +17,9 @@
 #include <cstring>
 
 #if defined(__unix__) || defined(__APPLE__)
-#include <sys/wait.h>
-#include <unistd.h>
-#define SIM_HAS_FORK 1
+#    include <sys/wait.h>
+#    include <unistd.h>
+#    define SIM_HAS_FORK 1
 #endif
 
 #include "self_test.hpp"
@@ -52,7 +52,7 @@ struct Profile {
     bool pauses = false;
     bool stalls = false;
     bool wall_jumps = false;
-    bool at_leader = false;           // faults are aimed at the leader
+    bool at_leader = false;  // faults are aimed at the leader
     u32 fault_gap_ms = 1000;
     u32 clients_each = 2;
     u32 locks = 0;
@@ -66,7 +66,9 @@ Profile draw_profile(u64 seed) {
     Profile p;
     Rng rng(coord::mix64(seed, 0x5a5a));
     const auto on = [&rng] { return rng.chance(500); };
-    const auto number = [&rng](u64 low, u64 high) { return static_cast<u32>(rng.between(low, high)); };
+    const auto number = [&rng](u64 low, u64 high) {
+        return static_cast<u32>(rng.between(low, high));
+    };
     const auto ms = [&rng](u64 low, u64 high) {
         return milliseconds(static_cast<std::int64_t>(rng.between(low, high)));
     };
@@ -89,7 +91,10 @@ Profile draw_profile(u64 seed) {
     if (on()) p.network.latency_max = coord::microseconds(number(500, 20000));
     if (on()) p.network.loss_permille = number(1, on() ? 50 : 300);
     if (on()) p.network.repeat_permille = number(1, 300);
-    if (on()) p.network.delay_permille = number(1, 200), p.network.delay_max = ms(1, on() ? 100 : 5000);
+    if (on()) {
+        p.network.delay_permille = number(1, 200);
+        p.network.delay_max = ms(1, on() ? 100 : 5000);
+    }
     if (on()) p.network.damage_permille = number(1, 50);
     if (on()) p.disk.flush_max = coord::microseconds(number(100, on() ? 3000 : 60000));
     p.disk.torn = on();
@@ -176,22 +181,23 @@ private:
     struct Client {
         u32 home = 1;
         bool locker = false;
-        u64 generation = 0;           // of the replica's start: what comes from an older one is void
+        u64 generation = 0;  // of the replica's start: what comes from an older one is void
         bool opening = false;
-        bool leaving = false;         // has asked for close
+        bool leaving = false;  // has asked for close
         Time asked_at;
         std::optional<Session> session;
-        std::size_t waiting = 0;      // for answers
+        std::size_t waiting = 0;  // for answers
         std::map<Bytes, std::int32_t> versions;
         std::vector<Bytes> names;
         std::unique_ptr<coord::Lock> lock;
         Bytes lock_path;
-        u64 holder = 0;               // another number for each grant asked for
+        u64 holder = 0;  // another number for each grant asked for
         bool contending = false;
         bool holding = false;
     };
 
-    static coord::SimulationOptions with_trace(coord::SimulationOptions options, std::size_t lines) {
+    static coord::SimulationOptions with_trace(coord::SimulationOptions options,
+                                               std::size_t lines) {
         options.trace_lines = lines;
         return options;
     }
@@ -233,10 +239,16 @@ private:
             checker_.epochs(id, epochs.accepted, epochs.current);
         }
         if (failed_ != PeerId{} && sim_.is_running(failed_)) {
-            checker_.violate("P19", "replica " + std::to_string(failed_.value) + " failed: " +
-                                        sim_.replica(failed_).status().reason);
+            checker_.violate("P19", "replica " + std::to_string(failed_.value) +
+                                        " failed: " + sim_.replica(failed_).status().reason);
         }
         if (steps_ % 1024 == 0) {
+            const coord::SimulationCounters& c = sim_.counters();
+            if (c.polls_wanted > c.polls / 4 + 2000) {
+                checker_.violate("P18", "the replicas spin: " + std::to_string(c.polls_wanted) +
+                                            " of " + std::to_string(c.polls) +
+                                            " polls asked for another" + reasons());
+            }
             const u32 id = static_cast<u32>(steps_ / 1024 % profile_.voters) + 1;
             if (sim_.is_running(id)) {
                 sim_.replica(id).audit();
@@ -254,8 +266,7 @@ private:
     template <class Condition>
     bool wait(Condition&& condition, Duration limit) {
         bool reached = false;
-        (void)sim_.run_until(
-            [&] { return !inspect() || (reached = condition()); }, limit);
+        (void)sim_.run_until([&] { return !inspect() || (reached = condition()); }, limit);
         return checker_.ok() && reached;
     }
     template <class Condition>
@@ -282,7 +293,8 @@ private:
 
     void tick(std::size_t slot) {
         Client& client = *clients_[slot];
-        if (!resting_) sim_.after(any_ms(work(), 1, profile_.op_gap_ms * 2), [this, slot] { tick(slot); });
+        if (!resting_)
+            sim_.after(any_ms(work(), 1, profile_.op_gap_ms * 2), [this, slot] { tick(slot); });
         if (!sim_.is_running(client.home) || sim_.is_paused(client.home) || resting_) return;
         if (client.session) {
             sample(client);
@@ -313,7 +325,8 @@ private:
     void leave_if_over(Client& client) {
         const coord::SessionState state = client.session->state();
         if (state == coord::SessionState::expired) checker_.expired(client.session->id());
-        const bool over = state == coord::SessionState::expired || state == coord::SessionState::closed;
+        const bool over =
+            state == coord::SessionState::expired || state == coord::SessionState::closed;
         if (!over || client.waiting > 0) return;
         drop(client);
     }
@@ -423,7 +436,9 @@ private:
         } else {
             const Ticket ticket = ask(slot, {Call::close, {}, {}, 0, false});
             client.leaving = true;
-            client.session->close([ticket](coord::Result<void> r) { answer(ticket, {r.error(), {}, {}, {}, {}, {}}); });
+            client.session->close([ticket](coord::Result<void> r) {
+                answer(ticket, {r.error(), {}, {}, {}, {}, {}});
+            });
         }
     }
 
@@ -431,14 +446,17 @@ private:
         Client& client = *clients_[slot];
         const auto mode = static_cast<coord::CreateMode>(work().below(4));
         Asked asked{Call::create, any_path(), any_data(), static_cast<std::int32_t>(mode), false};
-        if (coord::is_sequential(mode)) asked.path = Bytes(coord::parent_path(asked.path)) == "/" ? asked.path + "/s-" : asked.path + "s-";
+        if (coord::is_sequential(mode))
+            asked.path = Bytes(coord::parent_path(asked.path)) == "/" ? asked.path + "/s-"
+                                                                      : asked.path + "s-";
         const Ticket ticket = ask(slot, asked);
-        client.session->create(asked.path, asked.data, mode, [ticket](coord::Result<coord::Created> r) {
-            Told told;
-            told.error = r.error();
-            if (r) told.path = r->path, told.stat = r->stat;
-            answer(ticket, told);
-        });
+        client.session->create(asked.path, asked.data, mode,
+                               [ticket](coord::Result<coord::Created> r) {
+                                   Told told;
+                                   told.error = r.error();
+                                   if (r) told.path = r->path, told.stat = r->stat;
+                                   answer(ticket, told);
+                               });
     }
 
     std::int32_t any_version_of(Client& client, const Bytes& path) {
@@ -474,7 +492,8 @@ private:
     coord::Watcher watcher(const Ticket& ticket, bool wanted) {
         if (!wanted) return {};
         return [ticket](const coord::WatchEvent& event) {
-            ticket.run->checker_.event(ticket.id, ticket.number, event.type, event.path, event.zxid);
+            ticket.run->checker_.event(ticket.id, ticket.number, event.type, event.path,
+                                       event.zxid);
         };
     }
 
@@ -487,7 +506,9 @@ private:
                                    Told told;
                                    told.error = r.error();
                                    if (r) told.stat = *r;
-                                   if (r) ticket.run->clients_[ticket.slot]->versions[path] = r->version;
+                                   if (r)
+                                       ticket.run->clients_[ticket.slot]->versions[path] =
+                                           r->version;
                                    answer(ticket, told);
                                });
     }
@@ -500,8 +521,11 @@ private:
                             [ticket, path = asked.path](coord::Result<coord::Data> r) {
                                 Told told;
                                 told.error = r.error();
-                                if (r) told.stat = r->stat, told.data = r->bytes, told.zxid = r->zxid;
-                                if (r) ticket.run->clients_[ticket.slot]->versions[path] = r->stat.version;
+                                if (r)
+                                    told.stat = r->stat, told.data = r->bytes, told.zxid = r->zxid;
+                                if (r)
+                                    ticket.run->clients_[ticket.slot]->versions[path] =
+                                        r->stat.version;
                                 answer(ticket, told);
                             });
     }
@@ -511,19 +535,20 @@ private:
         static const char* const parents[] = {"/a", "/b", "/a/c", "/"};
         const Asked asked{Call::children, parents[work().below(4)], {}, 0, work().chance(300)};
         const Ticket ticket = ask(slot, asked);
-        client.session->children(
-            asked.path, watcher(ticket, asked.watch),
-            [ticket, path = asked.path](coord::Result<coord::Children> r) {
-                Told told;
-                told.error = r.error();
-                if (r) told.stat = r->stat, told.names = r->names, told.zxid = r->zxid;
-                Client& own = *ticket.run->clients_[ticket.slot];
-                own.names.clear();
-                for (const Bytes& each : told.names) {
-                    if (path != "/") own.names.push_back(path + "/" + each);
-                }
-                answer(ticket, told);
-            });
+        client.session->children(asked.path, watcher(ticket, asked.watch),
+                                 [ticket, path = asked.path](coord::Result<coord::Children> r) {
+                                     Told told;
+                                     told.error = r.error();
+                                     if (r)
+                                         told.stat = r->stat, told.names = r->names,
+                                         told.zxid = r->zxid;
+                                     Client& own = *ticket.run->clients_[ticket.slot];
+                                     own.names.clear();
+                                     for (const Bytes& each : told.names) {
+                                         if (path != "/") own.names.push_back(path + "/" + each);
+                                     }
+                                     answer(ticket, told);
+                                 });
     }
 
     void ask_sync(std::size_t slot) {
@@ -611,27 +636,28 @@ private:
     // One of the classes that are on.
     void make_fault() {
         const Profile& p = profile_;
-        const bool on[] = {p.splits,       p.one_way, p.bridges, p.rotation, p.crashes, p.crashes_in_poll,
-                           p.power_losses, p.pauses,  p.stalls,  p.wall_jumps};
+        const bool on[] = {p.splits,          p.one_way,      p.bridges, p.rotation, p.crashes,
+                           p.crashes_in_poll, p.power_losses, p.pauses,  p.stalls,   p.wall_jumps};
         std::vector<std::size_t> classes;
         for (std::size_t i = 0; i < sizeof on / sizeof on[0]; i++) {
             if (on[i]) classes.push_back(i);
         }
         if (classes.empty()) return;
+        const u32 victim = any_victim();
         switch (classes[faults_.below(classes.size())]) {
-            case 0: return split();
-            case 1: return cut_one_way();
-            case 2: return bridge();
-            case 3: return rotate(static_cast<u32>(faults_.between(2, 8)));
-            case 4: return crash(any_victim(), any_length());
-            case 5: return crash_in_poll();
-            case 6: return faults_.chance(500) ? lose_power() : void();
-            case 7: return pause();
-            case 8: return sim_.stall(any_victim(), any_length());
-            default: break;
+        case 0: return split();
+        case 1: return cut_one_way();
+        case 2: return bridge();
+        case 3: return rotate(static_cast<u32>(faults_.between(2, 8)));
+        case 4: return crash(victim, any_length());
+        case 5: return crash_in_poll();
+        case 6: return faults_.chance(500) ? lose_power() : void();
+        case 7: return pause();
+        case 8: return sim_.stall(victim, any_length());
+        default: break;
         }
         const auto seconds = static_cast<std::int64_t>(faults_.below(2 * 86400)) - 86400;
-        sim_.advance_wall_clock(any_victim(), coord::seconds(seconds));
+        sim_.advance_wall_clock(victim, coord::seconds(seconds));
     }
     void heal_later(Duration after) {
         sim_.after(after, [this] {
@@ -682,7 +708,8 @@ private:
         const u32 b = a % profile_.voters + 1;
         sim_.cut(a, b);
         if (faults_.chance(700)) sim_.cut(b, a);
-        sim_.after(any_ms(faults_, 50, 600), [this, rounds] { healing_ ? void() : rotate(rounds - 1); });
+        sim_.after(any_ms(faults_, 50, 600),
+                   [this, rounds] { healing_ ? void() : rotate(rounds - 1); });
     }
     void crash(u32 id, Duration down) {
         if (!sim_.is_running(id)) return;
@@ -745,14 +772,16 @@ private:
             sim_.crash_at_send(id, UINT32_MAX - 1);
         }
         const Duration silence = profile_.options.replica.timing.silence;
-        const Duration patience = silence * 10 + coord::seconds(4);  // delayed messages, stalled disks
+        const Duration patience =
+            silence * 10 + coord::seconds(4);  // delayed messages, stalled disks
         demand([this] { return sim_.leader() != PeerId{}; }, patience, "a leader");
         demand([this] { return all_serve(); }, patience, "a replica that serves");
         const u64 writes = checker_.writes_acknowledged();
         demand([this, writes] { return checker_.writes_acknowledged() > writes + 5; },
                coord::seconds(5), "a write");
         const Zxid frontier = checker_.model().frontier();
-        demand([this, frontier] { return all_have(frontier); }, patience, "what is committed, everywhere,");
+        demand([this, frontier] { return all_have(frontier); }, patience,
+               "what is committed, everywhere,");
     }
 
     // Sessions whose clients are gone expire; no other does. Then silence.
@@ -791,9 +820,12 @@ private:
         std::size_t live = 0;
         std::size_t open = 0;
         for (const auto& client : clients_) {
-            live += client->session && client->session->state() <= coord::SessionState::suspended ? 1u : 0u;
+            live += client->session && client->session->state() <= coord::SessionState::suspended
+                        ? 1u
+                        : 0u;
         }
-        for (const auto& [id, session] : checker_.model().sessions()) open += session.open ? 1u : 0u;
+        for (const auto& [id, session] : checker_.model().sessions())
+            open += session.open ? 1u : 0u;
         return live == open;
     }
 
@@ -804,7 +836,8 @@ private:
         const Zxid frontier = checker_.model().frontier();
         for (u32 id = 1; id <= profile_.voters; id++) sim_.crash(id);
         for (u32 id = 1; id <= profile_.voters; id++) restart(id);
-        demand([this] { return all_serve(); }, profile_.options.replica.timing.silence * 10 + coord::seconds(2),
+        demand([this] { return all_serve(); },
+               profile_.options.replica.timing.silence * 10 + coord::seconds(2),
                "an ensemble after a restart of all");
         demand([this, frontier] { return all_have(frontier); }, coord::seconds(5),
                "the same state after a restart of all");
@@ -840,19 +873,20 @@ struct Arguments {
 };
 
 void print_profile(u64 seed, const Profile& p) {
-    std::printf("seed %llu: %u voters, heartbeat %lld ms, silence %lld ms, loss %u, repeat %u, delay %u "
-                "up to %lld ms, damage %u, flush up to %lld us%s%s%s%s%s%s%s%s%s%s%s\n",
-                static_cast<unsigned long long>(seed), p.voters,
-                static_cast<long long>(p.options.replica.timing.heartbeat.ns / 1000000),
-                static_cast<long long>(p.options.replica.timing.silence.ns / 1000000),
-                p.network.loss_permille, p.network.repeat_permille, p.network.delay_permille,
-                static_cast<long long>(p.network.delay_max.ns / 1000000), p.network.damage_permille,
-                static_cast<long long>(p.disk.flush_max.ns / 1000), p.disk.torn ? ", torn" : "",
-                p.splits ? ", splits" : "", p.one_way ? ", one-way" : "", p.bridges ? ", bridges" : "",
-                p.rotation ? ", rotation" : "", p.crashes ? ", crashes" : "",
-                p.crashes_in_poll ? ", crashes in poll" : "", p.power_losses ? ", power losses" : "",
-                p.pauses ? ", pauses" : "", p.stalls ? ", stalls" : "",
-                p.at_leader ? ", at the leader" : "");
+    std::printf(
+        "seed %llu: %u voters, heartbeat %lld ms, silence %lld ms, loss %u, repeat %u, delay %u "
+        "up to %lld ms, damage %u, flush up to %lld us%s%s%s%s%s%s%s%s%s%s%s\n",
+        static_cast<unsigned long long>(seed), p.voters,
+        static_cast<long long>(p.options.replica.timing.heartbeat.ns / 1000000),
+        static_cast<long long>(p.options.replica.timing.silence.ns / 1000000),
+        p.network.loss_permille, p.network.repeat_permille, p.network.delay_permille,
+        static_cast<long long>(p.network.delay_max.ns / 1000000), p.network.damage_permille,
+        static_cast<long long>(p.disk.flush_max.ns / 1000), p.disk.torn ? ", torn" : "",
+        p.splits ? ", splits" : "", p.one_way ? ", one-way" : "", p.bridges ? ", bridges" : "",
+        p.rotation ? ", rotation" : "", p.crashes ? ", crashes" : "",
+        p.crashes_in_poll ? ", crashes in poll" : "", p.power_losses ? ", power losses" : "",
+        p.pauses ? ", pauses" : "", p.stalls ? ", stalls" : "",
+        p.at_leader ? ", at the leader" : "");
 }
 
 // RETURNS whether all was well.
@@ -880,7 +914,8 @@ bool run_seed(u64 seed, const Arguments& arguments, Totals& totals) {
         std::printf("seed %llu: at %lld ms: %s\n", static_cast<unsigned long long>(seed),
                     static_cast<long long>(run.simulation().now().ns / 1000000), each.c_str());
     }
-    if (!well) std::printf("replay: sim_random --seed=%llu\n", static_cast<unsigned long long>(seed));
+    if (!well)
+        std::printf("replay: sim_random --seed=%llu\n", static_cast<unsigned long long>(seed));
     Totals own;
     own.seeds = 1, own.failures = well ? 0 : 1;
     own.simulated_ms = static_cast<u64>(run.simulation().now().ns / 1000000);
@@ -898,17 +933,19 @@ bool run_seed(u64 seed, const Arguments& arguments, Totals& totals) {
 
 void print_totals(const Totals& t, double seconds) {
     const auto n = [](u64 v) { return static_cast<unsigned long long>(v); };
-    std::printf("seeds %llu, failures %llu, simulated %.2f h in %.1f s (%.0f x), steps %llu\n", n(t.seeds),
-                n(t.failures), static_cast<double>(t.simulated_ms) / 3.6e6, seconds,
-                static_cast<double>(t.simulated_ms) / 1000 / (seconds > 0 ? seconds : 1), n(t.steps));
+    std::printf("seeds %llu, failures %llu, simulated %.2f h in %.1f s (%.0f x), steps %llu\n",
+                n(t.seeds), n(t.failures), static_cast<double>(t.simulated_ms) / 3.6e6, seconds,
+                static_cast<double>(t.simulated_ms) / 1000 / (seconds > 0 ? seconds : 1),
+                n(t.steps));
     std::printf("writes acknowledged %llu, reads compared %llu, events %llu, elections %llu, "
                 "expiries %llu, lock grants %llu\n",
                 n(t.writes), n(t.reads), n(t.events), n(t.elections), n(t.expiries), n(t.grants));
-    std::printf("messages %llu, lost %llu, repeated %llu, delayed %llu, damaged %llu; links cut %llu; "
-                "crashes %llu, records lost %llu; pauses %llu; disk stalls %llu; snapshots "
-                "installed %llu\n",
-                n(t.messages), n(t.lost), n(t.repeated), n(t.delayed), n(t.damaged), n(t.cuts),
-                n(t.crashes), n(t.records_lost), n(t.pauses), n(t.stalls), n(t.installs));
+    std::printf(
+        "messages %llu, lost %llu, repeated %llu, delayed %llu, damaged %llu; links cut %llu; "
+        "crashes %llu, records lost %llu; pauses %llu; disk stalls %llu; snapshots "
+        "installed %llu\n",
+        n(t.messages), n(t.lost), n(t.repeated), n(t.delayed), n(t.damaged), n(t.cuts),
+        n(t.crashes), n(t.records_lost), n(t.pauses), n(t.stalls), n(t.installs));
 }
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
@@ -916,10 +953,13 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 }
 
 // Every processes-th seed.
-Totals run_share(const Arguments& arguments, u64 share, std::chrono::steady_clock::time_point start) {
+Totals run_share(const Arguments& arguments, u64 share,
+                 std::chrono::steady_clock::time_point start) {
     Totals totals;
     for (u64 i = share; i < arguments.seeds; i += arguments.processes) {
-        if (arguments.minutes > 0 && seconds_since(start) > 60.0 * static_cast<double>(arguments.minutes)) break;
+        if (arguments.minutes > 0 &&
+            seconds_since(start) > 60.0 * static_cast<double>(arguments.minutes))
+            break;
         (void)run_seed(arguments.first + i, arguments, totals);
         std::fflush(stdout);
     }
@@ -946,12 +986,12 @@ Totals run_forked(const Arguments& arguments, std::chrono::steady_clock::time_po
     }
     for (const int from : pipes) {
         Totals own;
-        if (read(from, &own, sizeof own) != static_cast<ssize_t>(sizeof own)) own = Totals{}, own.failures = 1;
+        if (read(from, &own, sizeof own) != static_cast<ssize_t>(sizeof own))
+            own = Totals{}, own.failures = 1;
         totals.add(own);
         close(from);
     }
-    while (wait(nullptr) > 0) {
-    }
+    while (wait(nullptr) > 0) {}
     return totals;
 }
 #endif
@@ -967,7 +1007,8 @@ int run_all(const Arguments& arguments) {
     const auto start = std::chrono::steady_clock::now();
     Totals totals;
 #ifdef SIM_HAS_FORK
-    totals = arguments.processes > 1 ? run_forked(arguments, start) : run_share(arguments, 0, start);
+    totals =
+        arguments.processes > 1 ? run_forked(arguments, start) : run_share(arguments, 0, start);
 #else
     totals = run_share(arguments, 0, start);
 #endif

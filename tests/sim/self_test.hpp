@@ -92,8 +92,8 @@ public:
         apply(next(OpCode::set, body, session, ++cxid));
         if (answer) tell(number, told_of_last());
     }
-    // An entry of this session stands in the log; what another session wrote later is observed; only
-    // then is the entry asked for.
+    // An entry of this session stands in the log; what another session wrote later is observed;
+    // only then is the entry asked for.
     void ask_after_the_fact() {
         const SessionId one = session;
         apply(next(OpCode::create, body_of_create("/c", "x", {}), one, 1));
@@ -102,9 +102,7 @@ public:
         session = one;
         tell(ask(Call::create, "/c", "x"), told);
     }
-    void expire(SessionId who) {
-        apply(next(OpCode::close_session, BytesView("\1", 1), who));
-    }
+    void expire(SessionId who) { apply(next(OpCode::close_session, BytesView("\1", 1), who)); }
 
     coord::Machine machine{coord::Limits{}, 1};
     std::uint64_t nonces = 0;
@@ -262,9 +260,7 @@ inline const std::vector<Flaw>& flaws_of_the_log() {
 inline const std::vector<Flaw>& flaws_of_clients() {
     static const std::vector<Flaw> flaws = {
         {"P1", "a write that begins when a later zxid has been observed",
-         [](Script& s) {
-             s.open(), s.ask_after_the_fact();
-         }},
+         [](Script& s) { s.open(), s.ask_after_the_fact(); }},
         {"P4", "a read of what never was",
          [](Script& s) {
              s.open(), s.create("/a");
@@ -454,10 +450,11 @@ inline bool finds(const Flaw& flaw) {
     const std::vector<Bytes>& found = script.checker.violations();
     bool right = flaw.property == nullptr ? found.empty() : false;
     for (const Bytes& each : found) {
-        right = right || (flaw.property != nullptr && each.rfind(Bytes(flaw.property) + ":", 0) == 0);
+        right =
+            right || (flaw.property != nullptr && each.rfind(Bytes(flaw.property) + ":", 0) == 0);
     }
-    std::printf("%s  %-4s %s\n", right ? "ok    " : "MISSED", flaw.property == nullptr ? "-" : flaw.property,
-                flaw.name);
+    std::printf("%s  %-4s %s\n", right ? "ok    " : "MISSED",
+                flaw.property == nullptr ? "-" : flaw.property, flaw.name);
     for (const Bytes& each : found) {
         if (!right) std::printf("        found: %s\n", each.c_str());
     }

@@ -1,0 +1,882 @@
+// Chapter 10: a leader driven message by message. It is voter 1 of 3; what 2 and 3 say is made by
+// hand, and what it sends to them is decoded from the outbox.
+
+#include <doctest/doctest.h>
+
+#include <deque>
+#include <string>
+#include <vector>
+
+#include "coord.hpp"
+#include "support.hpp"
+
+namespace {
+
+using coord::Bytes;
+using coord::BytesView;
+using coord::Errc;
+using coord::Leader;
+using coord::Message;
+using coord::MessageType;
+using coord::milliseconds;
+using coord::OpCode;
+using coord::PeerId;
+using coord::SessionId;
+using coord::Time;
+using coord::Txn;
+using coord::Zxid;
+using Phase = coord::Leader::Phase;
+
+struct Quiet final : coord::ChangeSink {
+    void on_created(BytesView, Zxid) override {}
+    void on_deleted(BytesView, Zxid) override {}
+    void on_data_changed(BytesView, Zxid) override {}
+    void on_children_changed(BytesView, Zxid) override {}
+};
+
+struct Said {
+    Message message;
+    Bytes payload;
+};
+
+struct Rig {
+    coord::MemoryStorage disk;
+    coord::Log log{disk};
+    coord::Voters voters{{PeerId{1}, PeerId{2}, PeerId{3}}};
+    coord::Limits limits;
+    coord::Timing timing;
+    Leader leader{PeerId{1}, voters, timing, log, limits, 1024};
+    coord::Machine machine{limits, 1};
+    coord::Outbox out{PeerId{1}, 7, 11};
+    Quiet quiet;
+    Time now{1000000000};
+    std::deque<Said> said;
+
+    explicit Rig(std::uint64_t entries = 0, std::uint32_t epoch = 1) {
+        REQUIRE(log.open() == Errc::ok);
+        if (entries > 0) {
+            REQUIRE(log.accept_epoch(epoch, PeerId{1}) == Errc::ok);
+            REQUIRE(log.set_current_epoch(epoch) == Errc::ok);
+        }
+        for (std::uint64_t i = 1; i <= entries; i++) append(Zxid{epoch, i});
+        flush();
+        leader.start(now);
+    }
+    void append(Zxid zxid) {
+        Txn txn;
+        txn.zxid = zxid, txn.previous = log.last().zxid, txn.previous_crc = log.last().crc;
+        txn.session = SessionId{99}, txn.op = OpCode::remove;
+        Bytes record;
+        coord::encode_entry(txn, record);
+        REQUIRE(log.append(record, txn) == Errc::ok);
+    }
+    void flush() {
+        REQUIRE(log.flush() == Errc::ok);
+        REQUIRE(log.refresh_durable() == Errc::ok);
+    }
+    void apply() {
+        const Zxid target = (std::min)(leader.committed(), log.durable_last());
+        while (machine.applied() < target) {
+            Txn txn;
+            REQUIRE(coord::decode_entry(log.entry_after(machine.applied()), txn) == Errc::ok);
+            machine.apply(txn, quiet);
+            leader.on_applied(txn, machine);
+        }
+    }
+    void collect() {
+        out.drain([&](PeerId, BytesView bytes) {
+            Said one;
+            REQUIRE(coord::decode_message(bytes, one.message) == Errc::ok);
+            one.payload = Bytes(one.message.payload);
+            said.push_back(one);
+            CHECK(bytes.size() <= 1024);
+        });
+    }
+    // One poll, as the replica orders it.
+    void step(coord::Duration passed = {}) {
+        now = now + passed;
+        leader.send(now, machine, out);
+        flush();
+        leader.advance(now, out);
+        apply();
+        leader.announce(machine, out);
+        collect();
+        CHECK(leader.error() == Errc::ok);
+        log.audit();
+    }
+    // What was said to a peer of one type, newest last; all that was said is then forgotten.
+    std::vector<Said> take(MessageType type, std::uint32_t to = 2) {
+        std::vector<Said> found;
+        for (const Said& one : said) {
+            if (one.message.type == type && one.message.to == PeerId{to}) found.push_back(one);
+        }
+        return found;
+    }
+    std::size_t count(MessageType type, std::uint32_t to = 2) { return take(type, to).size(); }
+    void forget() { said.clear(); }
+    Message from(std::uint32_t peer, MessageType type) {
+        Message message;
+        message.type = type, message.from = PeerId{peer}, message.to = PeerId{1};
+        message.nonce = 20 + peer, message.epoch = leader.epoch();
+        message.attempt = 5;
+        return message;
+    }
+    bool tell(const Message& message) {
+        const bool taken = leader.receive(now, message, out);
+        collect();
+        return taken;
+    }
+    void follower_info(std::uint32_t peer, std::uint32_t accepted = 0, PeerId promised_to = {}) {
+        Message message = from(peer, MessageType::follower_info);
+        message.epoch = 0, message.accepted_epoch = accepted, message.leader = promised_to;
+        tell(message);
+    }
+    void ack_epoch(std::uint32_t peer, Zxid has, std::uint32_t crc, std::uint32_t current = 0) {
+        Message message = from(peer, MessageType::ack_epoch);
+        message.zxid = has, message.crc = crc, message.current_epoch = current;
+        tell(message);
+    }
+    // Has all, durably, and the epoch current.
+    void ack(std::uint32_t peer, Zxid zxid, std::uint8_t phase = 1) {
+        Message message = from(peer, MessageType::ack);
+        message.zxid = message.commit = zxid, message.phase = phase;
+        tell(message);
+    }
+    void pong(std::uint32_t peer, std::uint64_t sequence) {
+        Message message = from(peer, MessageType::pong);
+        message.sequence = sequence, message.touch = 1, message.total = 1;
+        tell(message);
+    }
+    void to_promise() {
+        follower_info(2);
+        step();
+        REQUIRE(leader.phase() == Phase::promise);
+    }
+    void to_synchronization() {
+        to_promise();
+        ack_epoch(2, log.last().zxid, log.last().crc, log.durable_epochs().current);
+        step();
+        REQUIRE(leader.phase() == Phase::synchronization);
+    }
+    void to_broadcast() {
+        to_synchronization();
+        ack(2, log.last().zxid);
+        step();
+        REQUIRE(leader.is_established());
+        ack(2, log.last().zxid, 2);
+        REQUIRE(leader.can_number(machine));
+        forget();
+    }
+    void number(SessionId session, std::uint64_t cxid, OpCode op, BytesView body,
+                std::uint64_t confirmed = 0) {
+        Txn request;
+        request.session = session, request.cxid = cxid, request.confirmed = confirmed;
+        request.op = op, request.body = body;
+        leader.number(5000, machine, request);
+    }
+    static Bytes create_body(BytesView path) {
+        Bytes body;
+        coord::Writer out_body(body);
+        out_body.bytes(path), out_body.bytes(""), out_body.i32(0);
+        return body;
+    }
+    static Bytes open_body(std::uint64_t nonce, std::uint32_t timeout_ms = 1000) {
+        Bytes body;
+        coord::Writer out_body(body);
+        out_body.u64(nonce), out_body.u32(timeout_ms);
+        return body;
+    }
+    // Opens a session and lets it commit. RETURNS its id.
+    SessionId open(std::uint64_t nonce, std::uint32_t timeout_ms = 1000) {
+        number({}, 0, OpCode::open_session, open_body(nonce, timeout_ms));
+        const SessionId id{log.last().zxid.value};
+        step();
+        ack(2, log.last().zxid, 2);
+        step();
+        REQUIRE(machine.find_session(id) != nullptr);
+        return id;
+    }
+};
+
+}  // namespace
+
+TEST_SUITE("10 leader") {
+
+TEST_CASE("discovery: it waits for a quorum's follower_info, and asks for an epoch above all") {
+    Rig rig(3, 4);
+    rig.step();
+    CHECK(rig.leader.phase() == Phase::discovery);
+    CHECK(rig.log.epochs().accepted == 4);
+    rig.follower_info(3, 9, PeerId{3});
+    rig.step();
+    CHECK(rig.leader.phase() == Phase::promise);
+    CHECK(rig.leader.epoch() == 10);
+    CHECK(rig.log.epochs().accepted == 10);
+    CHECK(rig.log.epochs().accepted_from == PeerId{1});
+}
+
+TEST_CASE("Z1 no leader_info before the accepted epoch is durable here") {
+    Rig rig;
+    rig.disk.hold_flushes();
+    rig.follower_info(2);
+    rig.follower_info(3);
+    for (int i = 0; i < 5; i++) rig.step(milliseconds(60));
+    CHECK(rig.leader.phase() == Phase::promise);
+    CHECK(rig.count(MessageType::leader_info) == 0);
+    CHECK(rig.count(MessageType::leader_info, 3) == 0);
+    for (const Said& one : rig.said) CHECK(one.message.epoch == 0);
+    rig.disk.release();
+    rig.step();
+    REQUIRE(rig.count(MessageType::leader_info) == 1);
+    CHECK(rig.take(MessageType::leader_info)[0].message.epoch == 1);
+    CHECK(rig.take(MessageType::leader_info)[0].message.attempt == 5);
+}
+
+TEST_CASE("leader_info is repeated until it is answered, and answers each follower_info") {
+    Rig rig;
+    rig.to_promise();
+    rig.forget();
+    rig.step(milliseconds(10));
+    CHECK(rig.count(MessageType::leader_info) == 0);
+    rig.step(rig.timing.retry());
+    CHECK(rig.count(MessageType::leader_info) == 1);
+    rig.follower_info(2);
+    CHECK(rig.count(MessageType::leader_info) == 2);
+    rig.follower_info(3);
+    CHECK(rig.count(MessageType::leader_info, 3) == 1);
+}
+
+TEST_CASE("Z2 nobody gets a history before a quorum has promised") {
+    Rig rig(3);
+    rig.disk.hold_flushes();
+    rig.follower_info(2);
+    rig.step();
+    rig.disk.release();
+    rig.follower_info(3);
+    rig.step();
+    for (const MessageType type : {MessageType::diff, MessageType::trunc, MessageType::snap,
+                                   MessageType::new_leader, MessageType::proposal}) {
+        CHECK(rig.count(type) == 0);
+    }
+    rig.ack_epoch(2, rig.log.last().zxid, rig.log.last().crc, 1);
+    CHECK(rig.count(MessageType::diff) == 0);
+    rig.step();
+    CHECK(rig.leader.phase() == Phase::synchronization);
+    CHECK(rig.count(MessageType::diff) == 1);
+    CHECK(rig.count(MessageType::new_leader) == 1);
+    CHECK(rig.count(MessageType::diff, 3) == 0);  // it has promised nothing
+}
+
+TEST_CASE("Z2 a promise with a newer history does not count: by zxid, and by epoch") {
+    for (const bool by_epoch : {false, true}) {
+        Rig rig(3);
+        rig.to_promise();
+        rig.ack_epoch(2, by_epoch ? Zxid{1, 1} : Zxid{1, 4}, 1, by_epoch ? 2 : 1);
+        rig.step();
+        CHECK(rig.leader.phase() == Phase::promise);
+        rig.ack_epoch(3, Zxid{1, 3}, rig.log.last().crc, 1);
+        rig.step();
+        CHECK(rig.leader.phase() == Phase::synchronization);
+    }
+}
+
+TEST_CASE("a voter that has promised the epoch, or a later one, to somebody else: it gives up") {
+    Rig rig;
+    rig.to_promise();
+    SUBCASE("a later one") { rig.follower_info(3, 2, PeerId{3}); }
+    SUBCASE("the same, to another") { rig.follower_info(3, 1, PeerId{3}); }
+    REQUIRE(rig.leader.resignation() != nullptr);
+    CHECK(rig.leader.next_deadline(rig.now) == rig.now);
+    rig.leader.stop();
+    CHECK(rig.leader.phase() == Phase::idle);
+    CHECK(rig.leader.next_deadline(rig.now) == coord::never);
+    CHECK_FALSE(rig.tell(rig.from(2, MessageType::follower_info)));
+}
+
+TEST_CASE("the same epoch promised to this very leader is no reason to give up") {
+    Rig rig;
+    rig.to_promise();
+    rig.follower_info(2, 1, PeerId{1});
+    CHECK(rig.leader.resignation() == nullptr);
+}
+
+TEST_CASE("epochs come to an end, and it says so instead of wrapping") {
+    Rig rig;
+    rig.follower_info(2, Zxid::epoch_max, PeerId{2});
+    rig.step();
+    REQUIRE(rig.leader.resignation() != nullptr);
+    CHECK(std::string(rig.leader.resignation()) == "the epochs are used up");
+    CHECK(rig.log.epochs().accepted == 0);
+}
+
+TEST_CASE("synchronization: diff to who is behind, from where it is") {
+    Rig rig(5);
+    rig.to_promise();
+    rig.ack_epoch(2, Zxid{1, 2}, rig.log.crc_at(Zxid{1, 2}), 1);
+    rig.step();
+    REQUIRE(rig.count(MessageType::diff) == 1);
+    CHECK(rig.take(MessageType::diff)[0].message.zxid == Zxid{1, 2});
+    CHECK(rig.take(MessageType::new_leader)[0].message.zxid == Zxid{1, 5});
+    rig.step();
+    REQUIRE(rig.count(MessageType::proposal) == 1);
+    CHECK(rig.take(MessageType::proposal)[0].message.zxid == Zxid{1, 2});
+    CHECK(rig.take(MessageType::proposal)[0].payload.size() == 3 * coord::entry_header_bytes);
+}
+
+TEST_CASE("synchronization: trunc to who has something else there, or more") {
+    Rig rig(5);
+    rig.to_promise();
+    rig.ack_epoch(2, Zxid{1, 4}, 12345, 0);
+    rig.step();
+    REQUIRE(rig.count(MessageType::trunc) == 1);
+    CHECK(rig.take(MessageType::trunc)[0].message.zxid == Zxid{1, 3});
+    rig.forget();
+    Message again = rig.from(2, MessageType::ack_epoch);
+    again.attempt = 6, again.zxid = Zxid{1, 9}, again.crc = 1;
+    rig.tell(again);
+    REQUIRE(rig.count(MessageType::trunc) == 1);
+    CHECK(rig.take(MessageType::trunc)[0].message.zxid == Zxid{1, 5});
+    CHECK(rig.take(MessageType::trunc)[0].message.attempt == 6);
+}
+
+TEST_CASE("synchronization: a snapshot to who is behind the log, in chunks asked for by offset") {
+    Rig rig(5);
+    Bytes state(2500, 's');
+    for (std::size_t i = 0; i < state.size(); i++) state[i] = static_cast<char>('a' + i % 26);
+    rig.leader.stop();
+    REQUIRE(rig.log.take_snapshot({Zxid{1, 4}, rig.log.crc_at(Zxid{1, 4})}, state, 1) == Errc::ok);
+    rig.flush();
+    rig.leader.start(rig.now);
+    rig.to_promise();
+    rig.ack_epoch(2, Zxid{}, 0, 0);
+    rig.step();
+    REQUIRE(rig.count(MessageType::snap) == 1);
+    const Message snap = rig.take(MessageType::snap)[0].message;
+    CHECK(snap.zxid == Zxid{1, 4});
+    CHECK(snap.crc == rig.log.crc_at(Zxid{1, 4}));
+    CHECK(snap.total == 2500);
+    Bytes got;
+    Message ask = rig.from(2, MessageType::chunk_request);
+    ask.zxid = snap.zxid;
+    while (got.size() < state.size()) {
+        rig.forget();
+        ask.offset = got.size();
+        rig.tell(ask);
+        rig.tell(ask);  // asked twice, told twice
+        REQUIRE(rig.count(MessageType::chunk) == 2);
+        const Said chunk = rig.take(MessageType::chunk)[1];
+        CHECK(chunk.message.offset == got.size());
+        CHECK(chunk.message.total == 2500);
+        got += chunk.payload;
+    }
+    CHECK(got == state);
+    rig.forget();
+    SUBCASE("an offset behind the end") { ask.offset = 2501; }
+    SUBCASE("another snapshot") { ask.offset = 0, ask.zxid = Zxid{1, 3}; }
+    SUBCASE("another attempt") { ask.offset = 0, ask.attempt = 4; }
+    rig.tell(ask);
+    CHECK(rig.count(MessageType::chunk) == 0);
+}
+
+TEST_CASE("an empty history with a checksum is nobody's") {
+    Rig rig;
+    rig.to_promise();
+    rig.ack_epoch(2, Zxid{}, 77);
+    rig.step();
+    CHECK(rig.leader.phase() == Phase::promise);
+    rig.ack_epoch(2, Zxid{}, 0);
+    rig.step();
+    CHECK(rig.leader.phase() == Phase::synchronization);
+    rig.ack_epoch(3, Zxid{}, 99);  // after that too
+    CHECK(rig.count(MessageType::snap, 3) == 0);
+}
+
+TEST_CASE("Z3 nothing commits before a quorum has the initial history and the epoch") {
+    Rig rig(5);
+    rig.to_synchronization();
+    CHECK(rig.leader.committed() == Zxid{});
+    rig.ack(2, Zxid{1, 4});
+    rig.step();
+    CHECK(rig.leader.phase() == Phase::synchronization);
+    rig.ack(2, Zxid{1, 5}, 0);  // all of it, but the epoch is not durable there
+    rig.step();
+    CHECK(rig.leader.phase() == Phase::synchronization);
+    CHECK(rig.leader.committed() == Zxid{});
+    CHECK_FALSE(rig.leader.can_number(rig.machine));
+    rig.ack(2, Zxid{1, 5});
+    rig.step();
+    CHECK(rig.leader.is_established());
+    CHECK(rig.leader.committed() == Zxid{1, 5});
+    CHECK(rig.count(MessageType::up_to_date) == 1);
+    CHECK(rig.count(MessageType::up_to_date, 3) == 0);
+}
+
+TEST_CASE("Z3 Z4 its own disk counts as anybody's: held back, a quorum of one is none") {
+    Rig rig(2);
+    rig.to_promise();
+    rig.disk.hold_flushes();
+    rig.ack_epoch(2, rig.log.last().zxid, rig.log.last().crc, 1);
+    rig.step();
+    REQUIRE(rig.leader.phase() == Phase::synchronization);
+    rig.ack(2, Zxid{1, 2});
+    rig.step();
+    CHECK(rig.leader.phase() == Phase::synchronization);
+    rig.disk.stop_holding();
+    rig.step();
+    CHECK(rig.leader.is_established());
+}
+
+TEST_CASE("Z4 an entry commits when a quorum has it durable, each with the epoch current") {
+    Rig rig;
+    rig.to_broadcast();
+    rig.disk.hold_flushes();
+    rig.number({}, 0, OpCode::open_session, Rig::open_body(1));
+    const Zxid first = rig.log.last().zxid;
+    CHECK(first == Zxid{1, 1});
+    rig.step();
+    CHECK(rig.count(MessageType::proposal) == 1);  // before its own flush
+    rig.ack(3, first, 0);  // 3 has it, but not the epoch
+    rig.ack(2, Zxid{}, 2);
+    rig.step();
+    CHECK(rig.leader.committed() == Zxid{});
+    rig.ack(2, first, 2);
+    rig.step();
+    CHECK(rig.leader.committed() == Zxid{});  // its own disk is not there
+    rig.ack(3, first, 1);
+    rig.step();
+    CHECK(rig.leader.committed() == first);  // the two others are a quorum
+    CHECK(rig.machine.applied() == Zxid{});  // and nothing is applied that is not durable here
+    rig.disk.stop_holding();
+    rig.step();
+    CHECK(rig.machine.applied() == first);
+}
+
+TEST_CASE("Z4 acks of strangers, of other epochs and of what there is not do not count") {
+    Rig rig;
+    rig.to_broadcast();
+    rig.number({}, 0, OpCode::open_session, Rig::open_body(1));
+    rig.step();
+    const Zxid zxid = rig.log.last().zxid;
+    Message ack = rig.from(2, MessageType::ack);
+    ack.zxid = ack.commit = zxid, ack.phase = 2;
+    SUBCASE("a stranger") { ack.from = PeerId{9}; }
+    SUBCASE("itself") { ack.from = PeerId{1}; }
+    SUBCASE("nobody") { ack.from = PeerId{}; }
+    SUBCASE("an older epoch") { ack.epoch = 0; }
+    SUBCASE("a later epoch") { ack.epoch = 2; }
+    SUBCASE("more than there is") { ack.zxid = Zxid{1, 2}; }
+    SUBCASE("received more than there is") { ack.commit = Zxid{7, 7}; }
+    rig.tell(ack);
+    rig.step();
+    CHECK(rig.leader.committed() == Zxid{});
+}
+
+TEST_CASE("a commit is told once, with the digest, and never before a quorum has it") {
+    Rig rig;
+    rig.to_broadcast();
+    rig.number({}, 0, OpCode::open_session, Rig::open_body(1));
+    rig.step();
+    CHECK(rig.count(MessageType::commit) == 0);
+    rig.ack(2, rig.log.last().zxid, 2);
+    rig.step();
+    rig.step();
+    REQUIRE(rig.count(MessageType::commit) == 1);
+    CHECK(rig.take(MessageType::commit)[0].message.commit == rig.log.last().zxid);
+    CHECK(rig.take(MessageType::commit)[0].message.digest == rig.machine.digest());
+}
+
+TEST_CASE("entries that are not acknowledged are sent again; a gap is filled at once") {
+    Rig rig;
+    rig.to_broadcast();
+    for (std::uint64_t i = 1; i <= 3; i++) {
+        rig.number({}, 0, OpCode::open_session, Rig::open_body(i));
+        rig.step();
+    }
+    CHECK(rig.count(MessageType::proposal) == 3);
+    rig.forget();
+    Message gap = rig.from(2, MessageType::ack);
+    gap.zxid = Zxid{}, gap.commit = Zxid{1, 1}, gap.phase = 2, gap.offset = 1;
+    rig.tell(gap);
+    rig.step();
+    REQUIRE(rig.count(MessageType::proposal) == 1);
+    CHECK(rig.take(MessageType::proposal)[0].message.zxid == Zxid{1, 1});
+    CHECK(rig.leader.counters().retransmissions == 1);
+    rig.forget();
+    rig.step(rig.timing.heartbeat + milliseconds(1));  // no answer
+    REQUIRE(rig.count(MessageType::proposal) == 1);
+    CHECK(rig.leader.counters().retransmissions == 2);
+}
+
+TEST_CASE("a stale attempt is ignored; a life not heard of before begins anew") {
+    Rig rig(3);
+    rig.to_synchronization();
+    rig.forget();
+    Message old = rig.from(2, MessageType::ack_epoch);
+    old.attempt = 4, old.zxid = Zxid{1, 1}, old.crc = rig.log.crc_at(Zxid{1, 1});
+    rig.tell(old);
+    CHECK(rig.count(MessageType::diff) == 0);
+    old.nonce = 999;
+    rig.tell(old);
+    REQUIRE(rig.count(MessageType::diff) == 1);
+    CHECK(rig.take(MessageType::diff)[0].message.zxid == Zxid{1, 1});
+}
+
+TEST_CASE("step-down: without a quorum in reach for the time of silence, and not before") {
+    Rig rig;
+    rig.to_broadcast();
+    rig.step(rig.timing.silence);
+    CHECK(rig.leader.resignation() == nullptr);
+    CHECK(rig.leader.synced(rig.now) == 2);
+    rig.step(milliseconds(1));
+    REQUIRE(rig.leader.resignation() != nullptr);
+    CHECK(std::string(rig.leader.resignation()) == "no quorum is in reach");
+    CHECK(rig.leader.synced(rig.now) == 1);
+    CHECK_FALSE(rig.leader.can_number(rig.machine));
+}
+
+TEST_CASE("step-down: any voter that is heard keeps it, and a hint that it is gone counts") {
+    Rig rig;
+    rig.to_broadcast();
+    for (int i = 0; i < 10; i++) {
+        rig.pong(3, rig.leader.pings());
+        rig.step(rig.timing.silence / 2);
+    }
+    CHECK(rig.leader.resignation() == nullptr);
+    rig.leader.forget(PeerId{2});
+    rig.leader.forget(PeerId{3});
+    rig.leader.forget(PeerId{77});
+    rig.step();
+    CHECK(rig.leader.resignation() != nullptr);
+}
+
+TEST_CASE("step-down: a quorum that never promises") {
+    Rig rig;
+    rig.to_promise();
+    for (int i = 0; i < 30 && rig.leader.resignation() == nullptr; i++) {
+        rig.follower_info(2);
+        rig.step(milliseconds(50));
+    }
+    REQUIRE(rig.leader.resignation() != nullptr);
+    CHECK(std::string(rig.leader.resignation()) == "no quorum has promised");
+}
+
+TEST_CASE("Z6 requests are numbered in cxid order, each once") {
+    Rig rig;
+    rig.to_broadcast();
+    const SessionId id = rig.open(1);
+    const Zxid start = rig.log.last().zxid;
+    const Bytes body = Rig::create_body("/a");
+    const auto numbered = [&] { return rig.log.last().zxid.value - start.value; };
+    rig.number(id, 2, OpCode::create, body);
+    CHECK(numbered() == 0);
+    rig.number(id, 0, OpCode::create, body);
+    CHECK(numbered() == 0);
+    rig.number(id, 1, OpCode::create, body);
+    CHECK(numbered() == 1);
+    rig.number(id, 1, OpCode::create, body);
+    CHECK(numbered() == 1);
+    rig.number(id, 2, OpCode::create, body);
+    rig.number(id, 3, OpCode::create, body);
+    CHECK(numbered() == 3);
+    rig.number(SessionId{4711}, 1, OpCode::create, body);
+    rig.number(SessionId{}, 1, OpCode::create, body);
+    rig.number(id, 4, OpCode::create, "junk");
+    rig.number(id, 4, static_cast<OpCode>(0), body);
+    rig.number(id, 4, OpCode::create, Rig::create_body(Bytes(900, 'x')));  // fits in no message
+    CHECK(numbered() == 3);
+    CHECK(rig.leader.counters().requests_ignored == 8);
+}
+
+TEST_CASE("Z6 a bound on what is not confirmed") {
+    Rig rig;
+    rig.limits.requests_per_session_max = 2;
+    rig.to_broadcast();
+    const SessionId id = rig.open(1);
+    const Zxid start = rig.log.last().zxid;
+    for (std::uint64_t cxid = 1; cxid <= 10; cxid++) {
+        rig.number(id, cxid, OpCode::create, Rig::create_body("/a"));
+    }
+    CHECK(rig.log.last().zxid.value - start.value == 4);  // twice the limit: a close has room
+    rig.number(id, 5, OpCode::create, Rig::create_body("/a"), 1);
+    CHECK(rig.log.last().zxid.value - start.value == 5);
+}
+
+TEST_CASE("Z6 nothing of a session is numbered after its close") {
+    Rig rig;
+    rig.to_broadcast();
+    const SessionId id = rig.open(1);
+    rig.number(id, 1, OpCode::close_session, BytesView("\0", 1));
+    const Zxid closed = rig.log.last().zxid;
+    rig.number(id, 2, OpCode::create, Rig::create_body("/late"));
+    CHECK(rig.log.last().zxid == closed);
+    rig.step();
+    rig.ack(2, closed, 2);
+    rig.step();
+    CHECK(rig.machine.find_session(id) == nullptr);
+    rig.number(id, 2, OpCode::create, Rig::create_body("/late"));
+    CHECK(rig.log.last().zxid == closed);
+}
+
+TEST_CASE("an open that is repeated before and after it is applied is numbered once") {
+    Rig rig;
+    rig.to_broadcast();
+    const Bytes body = Rig::open_body(42);
+    rig.number({}, 0, OpCode::open_session, body);
+    const Zxid opened = rig.log.last().zxid;
+    rig.number({}, 0, OpCode::open_session, body);
+    rig.step();
+    rig.ack(2, opened, 2);
+    rig.step();
+    rig.number({}, 0, OpCode::open_session, body);
+    CHECK(rig.log.last().zxid == opened);
+    // Its requests may be numbered before the open is applied.
+    rig.number({}, 0, OpCode::open_session, Rig::open_body(43));
+    const SessionId early{rig.log.last().zxid.value};
+    rig.number(early, 1, OpCode::create, Rig::create_body("/a"));
+    CHECK(rig.log.last().zxid == Zxid{early.value + 1});
+}
+
+TEST_CASE("requests of learners are taken in order, and junk after them is dropped") {
+    Rig rig;
+    rig.to_broadcast();
+    Bytes payload;
+    coord::Writer writer(payload);
+    for (std::uint64_t cxid = 1; cxid <= 3; cxid++) {
+        writer.u64(77), writer.u64(cxid), writer.u64(0), writer.u8(3), writer.bytes("body");
+    }
+    writer.raw("junk");
+    Message message = rig.from(2, MessageType::request);
+    message.payload = payload;
+    CHECK(rig.tell(message));
+    std::vector<std::uint64_t> cxids;
+    rig.leader.take_requests([&](const Txn& request) {
+        CHECK(request.session == SessionId{77});
+        CHECK(request.op == OpCode::create);
+        CHECK(request.body == "body");
+        cxids.push_back(request.cxid);
+    });
+    CHECK(cxids == std::vector<std::uint64_t>{1, 2, 3});
+    CHECK(rig.leader.counters().requests_ignored == 1);
+    rig.leader.take_requests([&](const Txn&) { FAIL("they were taken already"); });
+}
+
+TEST_CASE("a session that is not touched expires, one that is does not") {
+    Rig rig;
+    rig.to_broadcast();
+    const SessionId silent = rig.open(1, 1000), touched = rig.open(2, 1000);
+    for (int i = 0; i < 40 && rig.leader.counters().sessions_expired == 0; i++) {
+        rig.pong(2, rig.leader.pings());
+        rig.leader.touch(touched);
+        rig.step(milliseconds(50));
+        rig.leader.expire(rig.now, 0);
+    }
+    CHECK(rig.leader.counters().sessions_expired == 1);
+    rig.number(silent, 1, OpCode::create, Rig::create_body("/late"));  // Z6: from here on
+    rig.step();
+    rig.ack(2, rig.log.last().zxid, 2);
+    rig.step();
+    CHECK(rig.machine.find_session(silent) == nullptr);
+    CHECK(rig.machine.find_session(touched) != nullptr);
+    CHECK_FALSE(rig.machine.tree().contains("/late"));
+}
+
+TEST_CASE("the clock of expiry does not run over a gap in the polling") {
+    Rig rig;
+    rig.to_broadcast();
+    rig.open(1, 1000);
+    for (int i = 0; i < 4; i++) {
+        rig.now = rig.now + coord::seconds(100);
+        rig.pong(2, rig.leader.pings());
+        rig.step();
+        rig.leader.expire(rig.now, 0);
+    }
+    CHECK(rig.leader.resignation() == nullptr);
+    CHECK(rig.leader.counters().sessions_expired == 0);
+    for (int i = 0; i < 20; i++) {
+        rig.pong(2, rig.leader.pings());
+        rig.step(milliseconds(100));
+        rig.leader.expire(rig.now, 0);
+    }
+    CHECK(rig.leader.counters().sessions_expired == 1);
+}
+
+TEST_CASE("a pong touches the sessions that it names, also in a list of very many parts") {
+    for (const std::uint64_t parts : {1u, 64u, 65u, 1000u}) {
+        CAPTURE(parts);
+        Rig rig;
+        rig.to_broadcast();
+        const SessionId id = rig.open(1, 1000);
+        Bytes payload;
+        coord::Writer(payload).u64(id.value);
+        for (int i = 0; i < 40; i++) {
+            Message pong = rig.from(2, MessageType::pong);
+            pong.sequence = rig.leader.pings(), pong.touch = static_cast<std::uint64_t>(i) + 1;
+            pong.offset = parts - 1, pong.total = parts, pong.payload = payload;
+            rig.tell(pong);
+            rig.step(milliseconds(50));
+            rig.leader.expire(rig.now, 0);
+        }
+        CHECK(rig.leader.counters().sessions_expired == 0);
+    }
+}
+
+TEST_CASE("touches in parts: a list is confirmed when all of its parts have come") {
+    Rig rig;
+    rig.to_broadcast();
+    const auto part = [&](std::uint64_t touch, std::uint64_t offset, std::uint64_t total) {
+        Message pong = rig.from(2, MessageType::pong);
+        pong.sequence = rig.leader.pings();
+        pong.touch = touch, pong.offset = offset, pong.total = total;
+        rig.tell(pong);
+    };
+    const auto confirmed = [&] {
+        for (int i = 0; i < 3; i++) {
+            rig.forget();
+            rig.step(rig.timing.heartbeat);
+            rig.pong(3, rig.leader.pings());
+        }
+        rig.forget();
+        rig.step(rig.timing.heartbeat);
+        REQUIRE(rig.count(MessageType::ping) == 1);
+        return rig.take(MessageType::ping)[0].message.confirmed;
+    };
+    rig.follower_info(3);
+    part(7, 0, 3);
+    part(7, 2, 3);
+    part(7, 2, 3);
+    part(7, 9, 3);
+    CHECK(confirmed() < 7);
+    part(7, 1, 3);
+    CHECK(confirmed() == 7);
+}
+
+TEST_CASE("a sync is answered by a round begun after it, and by a quorum alone") {
+    Rig rig;
+    rig.to_broadcast();
+    rig.step(rig.timing.heartbeat);
+    const std::uint64_t before = rig.leader.pings();
+    Message sync = rig.from(2, MessageType::sync);
+    sync.sequence = 55;
+    rig.tell(sync);
+    rig.leader.request_sync(66);
+    rig.pong(2, before);  // of a round that was under way
+    rig.leader.advance(rig.now, rig.out);
+    rig.collect();
+    std::uint64_t own = 0;
+    Zxid zxid;
+    CHECK(rig.count(MessageType::synced) == 0);
+    CHECK_FALSE(rig.leader.take_own_synced(own, zxid));
+    rig.step();  // the round begins at once
+    CHECK(rig.leader.pings() == before + 1);
+    CHECK(rig.count(MessageType::synced) == 0);
+    rig.pong(2, before + 2);  // of a round that there is not
+    rig.step();
+    CHECK(rig.count(MessageType::synced) == 0);
+    rig.pong(2, before + 1);
+    rig.step();
+    REQUIRE(rig.count(MessageType::synced) == 1);
+    CHECK(rig.take(MessageType::synced)[0].message.sequence == 55);
+    CHECK(rig.take(MessageType::synced)[0].message.zxid == rig.leader.committed());
+    CHECK(rig.leader.take_own_synced(own, zxid));
+    CHECK(own == 66);
+    CHECK_FALSE(rig.leader.take_own_synced(own, zxid));
+}
+
+TEST_CASE("a sync before the leader is established is not remembered") {
+    Rig rig;
+    rig.to_synchronization();
+    rig.leader.request_sync(1);
+    rig.pong(2, rig.leader.pings());
+    rig.step(rig.timing.heartbeat);
+    std::uint64_t own = 0;
+    Zxid zxid;
+    CHECK_FALSE(rig.leader.take_own_synced(own, zxid));
+}
+
+TEST_CASE("no message before its phase, and none of an epoch that is not durable, is taken") {
+    Rig rig;
+    for (unsigned type = 1; type <= coord::message_type_last; type++) {
+        if (type == static_cast<unsigned>(MessageType::follower_info)) continue;
+        CHECK_FALSE(rig.tell(rig.from(2, static_cast<MessageType>(type))));
+    }
+    CHECK(rig.leader.phase() == Phase::discovery);
+    CHECK(rig.said.empty());
+}
+
+TEST_CASE("a storage that fails while it leads is reported") {
+    Rig rig;
+    rig.to_broadcast();
+    rig.disk.fail();
+    rig.number({}, 0, OpCode::open_session, Rig::open_body(1));
+    CHECK(rig.leader.error() == Errc::storage_failed);
+}
+
+TEST_CASE("one voter alone establishes itself without a message") {
+    coord::MemoryStorage disk;
+    coord::Log log(disk);
+    REQUIRE(log.open() == Errc::ok);
+    const coord::Voters voters({PeerId{1}});
+    const coord::Limits limits;
+    Leader leader(PeerId{1}, voters, {}, log, limits, 1024);
+    coord::Machine machine(limits, 1);
+    coord::Outbox out(PeerId{1}, 1, 1);
+    leader.start(Time{0});
+    for (int i = 0; i < 4; i++) {
+        leader.send(Time{0}, machine, out);
+        REQUIRE(log.flush() == Errc::ok);
+        REQUIRE(log.refresh_durable() == Errc::ok);
+        leader.advance(Time{0}, out);
+    }
+    CHECK(leader.is_established());
+    CHECK(out.empty());
+    CHECK(leader.epoch() == 1);
+    CHECK(leader.synced(Time{0}) == 1);
+}
+
+TEST_CASE("hostile learners: any message with any field never trips an assertion") {
+    for (std::uint64_t seed = 1; seed <= 20; seed++) {
+        CAPTURE(seed);
+        coord::Rng rng(support::seed_or(seed));
+        Rig rig(seed % 4);
+        if (seed % 3 == 0) rig.to_promise();
+        if (seed % 3 == 1) rig.to_synchronization();
+        if (seed % 3 == 2) rig.to_broadcast();
+        const auto any = [&]() -> std::uint64_t {
+            switch (rng.below(6)) {
+                case 0: return 0;
+                case 1: return UINT64_MAX;
+                case 2: return rng.below(8);
+                case 3: return rig.log.last().zxid.value;
+                case 4: return rig.leader.pings();
+                default: return rng.next();
+            }
+        };
+        for (int i = 0; i < 2000; i++) {
+            const Bytes payload(rng.below(60), static_cast<char>(rng.next()));
+            Message m = rig.from(static_cast<std::uint32_t>(rng.below(5)),
+                                 static_cast<MessageType>(1 + rng.below(19)));
+            m.nonce = rng.chance(800) ? m.nonce : any(), m.attempt = any();
+            if (rng.chance(200)) m.epoch = static_cast<std::uint32_t>(any());
+            m.leader = PeerId{static_cast<std::uint32_t>(any())};
+            m.accepted_epoch = rng.chance(990) ? 0 : static_cast<std::uint32_t>(any());
+            m.current_epoch = static_cast<std::uint32_t>(any()), m.zxid = Zxid{any()};
+            m.crc = static_cast<std::uint32_t>(any()), m.commit = Zxid{any()};
+            m.sequence = any(), m.touch = any(), m.offset = any(), m.total = any();
+            m.phase = static_cast<std::uint8_t>(rng.below(4)), m.payload = payload;
+            rig.tell(m);
+            if (rng.chance(200)) rig.step(milliseconds(static_cast<std::int64_t>(rng.below(30))));
+            if (rig.leader.can_number(rig.machine)) {
+                rig.leader.take_requests([&](const Txn& request) {
+                    rig.leader.number(1, rig.machine, request);
+                });
+                if (rng.chance(20)) rig.open(rng.next());
+            }
+            rig.forget();
+            if (rig.leader.resignation() == nullptr) continue;
+            rig.leader.stop();
+            rig.leader.start(rig.now);
+        }
+    }
+}
+
+}  // TEST_SUITE

@@ -39,4 +39,5 @@ measure "the same, <chrono> and <iostream>, -O0" more -O0
 measure "declarations, -O0" declarations -O0
 measure "implementation, -O0" implementation -O0
 measure "implementation, -O2" implementation -O2
-size "$tmp/implementation.o" | awk 'NR == 2 {printf "%-44s %8.0f kB\n", "implementation, -O2, .text", $1 / 1000}'
+size "$tmp/implementation.o" | awk -v label="implementation, -O2, .text" '
+    NR == 2 {printf "%-44s %8.0f kB\n", label, $1 / 1000}'

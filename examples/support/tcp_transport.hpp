@@ -163,7 +163,8 @@ private:
         int fd = -1;
         bool connecting = false;
         short ready = 0;          // what poll(2) said of it
-        coord::Time dial_at;      // the next attempt; or, while connecting, when we give up
+        coord::Time dial_at;      // the next attempt, if there is no connection then
+        coord::Time give_up_at;   // while connecting
         coord::Duration backoff = coord::milliseconds(10);
         coord::Bytes out;         // frames; the first out_sent bytes have gone
         std::size_t out_sent = 0;
@@ -179,7 +180,7 @@ private:
 
     void dial_whoever_is_due(coord::Time now) {
         for (Peer& peer : peers_) {
-            if (peer.connecting && now >= peer.dial_at) hang_up(peer);
+            if (peer.connecting && now >= peer.give_up_at) hang_up(peer);
             if (peer.fd < 0 && now >= peer.dial_at) dial(peer, now);
         }
     }
@@ -200,7 +201,7 @@ private:
         if (::connect(peer.fd, address, sizeof peer.address) != 0) {
             if (errno != EINPROGRESS) return hang_up(peer);
             peer.connecting = true;
-            peer.dial_at = now + coord::seconds(1);
+            peer.give_up_at = now + coord::seconds(1);
         }
         coord::Writer out{peer.out};  // the hello, before all else
         out.u32(hello_bytes), out.u64(hello_magic), out.u32(self_.value), out.u32(peer.id.value);
@@ -332,7 +333,8 @@ private:
         const coord::Time latest = now + (std::min)(max_wait, coord::seconds(60));
         coord::Time wake = (std::min)(latest, replica.next_deadline());
         for (const Peer& peer : peers_) {
-            if (peer.fd < 0 || peer.connecting) wake = (std::min)(wake, peer.dial_at);
+            if (peer.fd < 0) wake = (std::min)(wake, peer.dial_at);
+            if (peer.connecting) wake = (std::min)(wake, peer.give_up_at);
         }
         return (std::max)(wake - now, coord::Duration{});
     }

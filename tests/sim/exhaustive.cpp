@@ -1,12 +1,12 @@
-// ctest: --depth=9 --states=150000 --minutes=1
-// ctest: --depth=60 --states=150000 --writes=1 --crashes=0 --partitions=0 --minutes=1
+// ctest: --depth=7 --minutes=2
+// ctest: --depth=40 --from=24 --writes=2 --crashes=0 --partitions=0 --minutes=2
 //
 // Exhaustive search in a small scope: three voters that have elected a leader, and every order of
 // what can happen next, message by message, up to a number of steps: breadth by depth, each state
 // once. What can happen:
 //
 //   deliver  the oldest message of a link comes (--any-order: any message of it)
-//   disk     all that a replica has flushed becomes durable, or the first record of that; it sees it
+//   disk     all that a replica has flushed becomes durable, or the first record of it
 //   write    a client of a replica creates a node, at most --writes=N (2) times
 //   crash    a replica dies; of its records that are not durable the first k survive, for every k;
 //            at most --crashes=N (2) times
@@ -20,9 +20,9 @@
 // in order (an election is a hint; who wins follows from who is up and connected); time stands
 // still while anything else can happen (a wrong hint stands for a timeout that comes too early);
 // messages of a link are neither lost, but by isolate and crash, nor repeated. A write is asked for
-// at any replica that still has its first life. Two states are taken for one when replicas, disks, links
-// and clients look equal from outside, and each replica has got the same messages from each other
-// since it looked for a leader last; --strict: in the same order, too.
+// at any replica that still has its first life. Two states are taken for one when replicas, disks,
+// links and clients look equal from outside, and each replica has got the same messages from each
+// other one since it looked for a leader last; --strict: in the same order, too.
 //
 // In every state the ledger of paper/harness.hpp is asked, and audit(). Out of one state in
 // --finish=K (16), by its hash, the run is finished in four ways: with all replicas, or first with

@@ -249,8 +249,8 @@ private:
                                             " of " + std::to_string(c.polls) +
                                             " polls asked for another" + reasons());
             }
-            const u32 id = static_cast<u32>(steps_ / 1024 % profile_.voters) + 1;
-            if (sim_.is_running(id)) {
+            const u32 id = static_cast<u32>(steps_ / 8192 % profile_.voters) + 1;
+            if (sim_.is_running(id) && steps_ % 8192 == 0) {
                 sim_.replica(id).audit();
                 checker_.whole_state(id, sim_.replica(id).machine());
             }
@@ -405,7 +405,7 @@ private:
     }
     // Often one that the client has seen.
     Bytes any_known_path(const Client& client) {
-        if (client.names.empty() || work().chance(600)) return any_path();
+        if (client.names.empty() || work().chance(500)) return any_path();
         return client.names[work().below(client.names.size())];
     }
     Bytes any_data() {
@@ -418,9 +418,9 @@ private:
     void ask_something(std::size_t slot) {
         Client& client = *clients_[slot];
         const u64 choice = work().below(1000);
-        if (choice < 280) {
+        if (choice < 240) {
             ask_create(slot);
-        } else if (choice < 450) {
+        } else if (choice < 380) {
             ask_set(slot);
         } else if (choice < 570) {
             ask_remove(slot);
@@ -482,7 +482,7 @@ private:
     void ask_remove(std::size_t slot) {
         Client& client = *clients_[slot];
         Asked asked{Call::remove, any_known_path(client), {}, 0, false};
-        asked.number = any_version_of(client, asked.path);
+        asked.number = work().chance(600) ? coord::any_version : any_version_of(client, asked.path);
         const Ticket ticket = ask(slot, asked);
         client.session->remove(asked.path, asked.number, [ticket](coord::Result<void> r) {
             answer(ticket, {r.error(), {}, {}, {}, {}, {}});
@@ -798,6 +798,7 @@ private:
                "a quiet end");
         if (!checker_.ok()) return;
         for (const auto& client : clients_) {
+            if (client->session) leave_if_over(*client);
             if (!client->session) continue;
             checker_.settled(client->session->id(), sim_.replica(client->home).machine().applied());
         }

@@ -62,12 +62,12 @@
 //   7  Log            a replica's history and its two epochs; what of it is durable
 //   8  Messages       the peer protocol as values and bytes; voters and quorums
 //   9  Election       who should lead: a hint
-//   10 Leader         discovery, synchronization, broadcast
-//   11 Learner        the same, from the other side
-//   12 Replica        the object that a program embeds; Transport
-//   13 Session        the client's face; Sync, which waits
-//   14 Recipes        the lock
-//   15 Simulation     an ensemble in one thread: virtual time, faults, traces
+//  10  Leader         discovery, synchronization, broadcast
+//  11  Learner        the same, from the other side
+//  12  Replica        the object that a program embeds; Transport
+//  13  Session        the client's face; Sync, which waits
+//  14  Recipes        the lock
+//  15  Simulation     an ensemble in one thread: virtual time, faults, traces
 // End of the index
 //
 // MACROS
@@ -555,22 +555,25 @@ private:
 
     Node& at(std::uint32_t node) const;
     std::uint32_t locate(BytesView path) const;  // RETURNS 0 where there is no such node
-    std::uint32_t allocate_node();
-    std::uint32_t add_node(std::uint32_t parent, BytesView path, BytesView data);
+    std::uint32_t add_node(const Node& fields, BytesView path, BytesView data);
+    std::uint32_t take_index();
     void grow_slabs();
+    static Node* make_node(const Node& fields, BytesView path, BytesView data,
+                           std::size_t capacity);
+    static void free_node(Node* node);
     void insert_entry(std::uint64_t hash, std::uint32_t node);
     void erase_entry(std::uint64_t hash, std::uint32_t node);
 
     std::uint32_t priority(std::uint32_t node) const;
     BytesView child_name(std::uint32_t child, std::size_t offset) const;
-    void prefetch_below(std::uint32_t node) const;
+    void prefetch_below(const Node& node, std::size_t offset) const;
     void link_child(std::uint32_t parent, std::uint32_t child);
     void link_last_child(std::uint32_t parent, std::uint32_t child);
     void unlink_child(std::uint32_t parent, std::uint32_t child);
     void push_left(std::uint32_t node, std::vector<std::uint32_t>& stack) const;
     std::uint32_t next_preorder(std::vector<std::uint32_t>& stack) const;
 
-    NodeView view_of(const Node& node, std::size_t path_length) const;
+    static NodeView view_of(const Node& node, std::size_t path_length);
     void count_child(std::uint32_t parent, bool created, Zxid zxid);
     static std::uint64_t own_digest(std::uint64_t path_hash, const Node& node);
     static std::uint64_t children_digest(std::uint64_t path_hash, const Node& node);
@@ -585,11 +588,11 @@ private:
     void audit_node(std::uint32_t node) const;
     void audit_children(std::uint32_t parent) const;
 
-    std::vector<std::unique_ptr<Node[]>> slabs_;  // all of one size, but for a small first one
-    std::unique_ptr<Table[]> tables_;             // one for each top byte of a hash
-    std::uint32_t nodes_used_ = 0;                // of the slabs' nodes, ever
-    std::uint32_t nodes_capacity_ = 0;
-    std::uint32_t first_free_ = 0;                // of a list through Node::left
+    std::vector<std::unique_ptr<Node*[]>> slabs_;  // nodes by index; all of one size but the first
+    std::unique_ptr<Table[]> tables_;              // indices by path: for each top byte of a hash
+    std::vector<std::uint32_t> free_indices_;
+    std::uint32_t indices_used_ = 0;               // ever, index 0 included
+    std::uint32_t indices_capacity_ = 0;           // of slabs_
     std::size_t size_ = 0;
     std::uint64_t digest_ = 0;
     const std::uint64_t seed_;
@@ -889,7 +892,13 @@ private:
 //            base:     u64 zxid, u32 crc, u32 accepted epoch, u32 its leader, u32 current epoch,
 //                      u8 1 = installed; the state follows. It starts a snapshot.
 
-enum class RecordKind : std::uint8_t { entry = 1, truncate = 2, accepted = 3, current = 4, base = 5 };
+enum class RecordKind : std::uint8_t {
+    entry = 1,
+    truncate = 2,
+    accepted = 3,
+    current = 4,
+    base = 5,
+};
 
 constexpr std::size_t entry_header_bytes = 62;
 
@@ -1034,13 +1043,14 @@ private:
 //   new_leader    leader -> learner zxid: the end of the history to have before the epoch is yours
 //   up_to_date    leader -> learner commit: serve
 //   proposal      leader -> learner zxid: what the entries follow; commit; payload: entries
-//   ack           learner -> leader attempt, zxid: durable up to; commit: received up to; phase: 0 epoch not
-//                                   durable, 1 it is, 2 serving; offset: 1 = what you sent does
-//                                   not follow what I received
+//   ack           learner -> leader attempt, zxid: durable up to; commit: received up to; phase: 0
+//                                   epoch not durable, 1 it is, 2 serving; offset: 1 = what you
+//                                   sent does not follow what I received
 //   commit        leader -> learner commit, digest: the leader's at commit
 //   ping          leader -> learner sequence, commit, digest, confirmed: your touches confirmed
-//   pong          learner -> leader attempt, sequence: of the ping; touch: my number for this list; offset
-//                                   of total: the part; payload: u64 ids of sessions alive here
+//   pong          learner -> leader attempt, sequence: of the ping; touch: my number for this
+//                                   list; offset of total: the part; payload: u64 ids of sessions
+//                                   alive here
 //   request       learner -> leader payload: requests, each u64 session, cxid, confirmed, u8
 //                                   operation, string body
 //   sync          learner -> leader sequence
@@ -1189,6 +1199,7 @@ private:
         std::uint64_t heard = 0;
         std::uint64_t reachable = 0;
         bool known = false;
+        bool gone = false;        // so a hint has said, since it was last heard
     };
     bool is_fresh(const Voice& voice, Time now) const;
     std::uint64_t heard(Time now) const;      // bits of the voters heard lately, self included
@@ -1511,6 +1522,7 @@ private:
     void see_digest(const Message& message);
     void report(Time now, LogPosition have);   // a new attempt
     void make_epoch_current();
+    bool is_promise_durable() const;
     void ask_chunk(Time now, Outbox& out);
     void depart(const char* reason);
     void ack(bool gap, Outbox& out);
@@ -1936,7 +1948,7 @@ public:
     // Opens a session. Errors: too_large (the timeout), too_many, replica_failed.
     static void open(Replica& replica, const SessionOptions& options, OnSession done);
     // A handle to one that Replica::open_session has opened. Copy a handle rather than make a
-    // second one: state listeners and next_number are shared among copies alone.
+    // second one: next_number counts among copies alone.
     Session(Replica& replica, SessionId id);
 
     SessionId id() const { return id_; }
@@ -2002,10 +2014,10 @@ private:
 // replica. It may wait for input, and should, rather than spin.
 using Pump = std::function<bool()>;
 
-// The same operations, each waiting for its answer while it pumps. Never to be used inside a
-// callback: the poll that it waits for cannot begin. Errors are the operation's own, and
-// operation_timeout where the pump gave up: the outcome is then unknown and the request goes on, to
-// be executed later, once, or not at all. What comes of it is dropped.
+// The same operations, each waiting for its answer while it pumps. Errors are the operation's own,
+// and operation_timeout where the pump gave up: the outcome is then unknown and the request goes
+// on, to be executed later, once, or not at all; what comes of it is dropped. And api_error inside
+// a callback: the poll that would bring the answer cannot begin. Nothing has been asked then.
 class Sync {
 public:
     Sync(Session session, Pump pump) : session_(std::move(session)), pump_(std::move(pump)) {}
@@ -2026,10 +2038,10 @@ public:
     //     Result<Grant> grant = zk.wait<Grant>([&](auto done) { lock.acquire(done); });
     template <class T, class Start>
     Result<T> wait(Start&& start) const {
-        return wait<T>(pump_, std::forward<Start>(start));
+        return wait<T>(session_.replica(), pump_, std::forward<Start>(start));
     }
     template <class T, class Start>
-    static Result<T> wait(const Pump& pump, Start&& start);
+    static Result<T> wait(Replica& replica, const Pump& pump, Start&& start);
 
 private:
     Session session_;
@@ -2037,7 +2049,8 @@ private:
 };
 
 template <class T, class Start>
-Result<T> Sync::wait(const Pump& pump, Start&& start) {
+Result<T> Sync::wait(Replica& replica, const Pump& pump, Start&& start) {
+    if (replica.is_polling()) return Errc::api_error;
     const auto answer = std::make_shared<std::optional<Result<T>>>();  // C4
     start(std::function<void(Result<T>)>([answer](Result<T> result) {
         COORD_ASSERT(!answer->has_value());  // C1
@@ -2187,6 +2200,7 @@ struct SimulationOptions {
 struct SimulationCounters {
     std::uint64_t steps = 0;
     std::uint64_t polls = 0;
+    std::uint64_t polls_wanted = 0;      // after which the replica wanted another at once
     std::uint64_t messages_sent = 0;
     std::uint64_t messages_delivered = 0;
     std::uint64_t messages_lost = 0;     // by chance, on a cut link, at a replica that is down
@@ -2749,9 +2763,10 @@ std::uint64_t mix64(std::uint64_t a, std::uint64_t b) {
 // =================================================================================================
 // Part Two, chapter 3: Tree
 // =================================================================================================
-// A node is a record of fixed size in a slab, named by a 32-bit index; index 0 is nobody, index 1
-// the root. Its path and its data lie behind one another in a block of their own. Children of a
-// node form a treap in order of their names, through links in the nodes themselves.
+// A node is one block of memory: its fields, its path, its data. A 32-bit index names it, and a
+// table of pointers leads from there to the block, which may move; index 0 is nobody, index 1 the
+// root. Children of a node form a treap in order of their names, through links in the nodes
+// themselves.
 //
 // A path is found through a hash table of 256 parts, each of which grows by itself: no create ever
 // waits until a million entries have moved. The root is in no part: "" and "/" are short enough to
@@ -2761,34 +2776,11 @@ namespace detail {
 
 constexpr std::uint32_t no_index = 0;
 constexpr std::uint32_t root_index = 1;
-constexpr std::uint32_t slab_nodes_min = 16;    // an empty tree is small: simulations hold many
-constexpr std::uint32_t slab_nodes = 1024;
+constexpr std::uint32_t slab_size_min = 16;  // an empty tree is small: simulations hold many
+constexpr std::uint32_t slab_size = 4096;
 constexpr std::size_t tree_tables = 256;
 constexpr std::uint64_t creations_max = std::uint64_t{1} << 61;  // twice as many fit in a cversion
 constexpr std::size_t sequence_digits_max = 19;
-
-// The head of a block: the path and the data follow it.
-struct Block {
-    std::uint32_t capacity;  // of path and data together
-    std::uint32_t path_length;
-
-    char* path() { return reinterpret_cast<char*>(this + 1); }
-    char* data() { return path() + path_length; }
-};
-
-// data may be a view into a block that the caller is about to free.
-static Block* make_block(BytesView path, BytesView data, std::size_t capacity) {
-    COORD_ASSERT(path.size() + data.size() <= capacity);
-    COORD_ASSERT(capacity <= UINT32_MAX);
-    void* const memory = ::operator new(sizeof(Block) + capacity);
-    Block* const block = new (memory) Block{static_cast<std::uint32_t>(capacity),
-                                            static_cast<std::uint32_t>(path.size())};
-    if (!path.empty()) std::memcpy(block->path(), path.data(), path.size());
-    if (!data.empty()) std::memcpy(block->data(), data.data(), data.size());
-    return block;
-}
-
-static void free_block(Block* block) { ::operator delete(block); }
 
 // RETURNS the size in bytes of the character at the front of text, or 0 where a path must not hold
 // it: control characters, surrogates, private use, specials, and all that is not in the basic
@@ -2890,10 +2882,10 @@ std::optional<std::int64_t> sequence_of(BytesView name_or_path) {
     return static_cast<std::int64_t>(number);
 }
 
-// The layout is the cost of a node: with its share of the hash table (10 to 15 bytes) and the head
-// of its block (8) it must stay within 120 bytes.
-struct alignas(32) Tree::Node {
-    detail::Block* block = nullptr;  // null: the node is free
+// The layout is the cost of a node: with its pointer in a slab (8) and its share of the hash table
+// (10 to 15) it must stay within 120 bytes. What a walk through a family needs comes last, beside
+// the path.
+struct Tree::Node {
     Zxid czxid;
     Zxid mzxid;
     Zxid pzxid;
@@ -2909,9 +2901,13 @@ struct alignas(32) Tree::Node {
     std::uint32_t child_root = 0;     // the treap of the children
     std::uint32_t left = 0;           // in the treap of the parent: names before this one's
     std::uint32_t right = 0;          // and after
+    std::uint32_t capacity = 0;       // of path and data together
+    std::uint32_t path_length = 0;
 
-    BytesView path() const { return {block->path(), block->path_length}; }
-    BytesView data() const { return {block->data(), data_length}; }
+    const char* bytes() const { return reinterpret_cast<const char*>(this + 1); }
+    char* bytes() { return reinterpret_cast<char*>(this + 1); }
+    BytesView path() const { return {bytes(), path_length}; }
+    BytesView data() const { return {bytes() + path_length, data_length}; }
 };
 
 Tree::Tree(std::uint64_t seed) : seed_(mix64(seed, 0)) {
@@ -2921,54 +2917,68 @@ Tree::Tree(std::uint64_t seed) : seed_(mix64(seed, 0)) {
 
 Tree::~Tree() { clear(); }
 
-// ---- Nodes and their slabs
+// ---- Nodes
 
 inline Tree::Node& Tree::at(std::uint32_t node) const {
     COORD_ASSERT(node != detail::no_index);
-    COORD_ASSERT(node < nodes_used_);
-    return slabs_[node / detail::slab_nodes][node % detail::slab_nodes];
+    COORD_ASSERT(node < indices_used_);
+    return *slabs_[node / detail::slab_size][node % detail::slab_size];
 }
+
+// path and data may be views into a node that the caller is about to free.
+Tree::Node* Tree::make_node(const Node& fields, BytesView path, BytesView data,
+                            std::size_t capacity) {
+    COORD_ASSERT(path.size() + data.size() <= capacity);
+    COORD_ASSERT(capacity <= UINT32_MAX);
+    void* const memory = ::operator new(sizeof(Node) + capacity);
+    Node* const node = new (memory) Node(fields);
+    node->capacity = static_cast<std::uint32_t>(capacity);
+    node->path_length = static_cast<std::uint32_t>(path.size());
+    node->data_length = static_cast<std::uint32_t>(data.size());
+    std::memcpy(node->bytes(), path.data(), path.size());
+    if (!data.empty()) std::memcpy(node->bytes() + path.size(), data.data(), data.size());
+    return node;
+}
+
+void Tree::free_node(Node* node) { ::operator delete(node); }
 
 // The first slab starts small and is replaced until it has full size; the others never move.
 void Tree::grow_slabs() {
-    COORD_ASSERT(nodes_used_ == nodes_capacity_);
-    COORD_ASSERT(nodes_capacity_ <= UINT32_MAX - detail::slab_nodes);
-    if (nodes_capacity_ >= detail::slab_nodes) {
-        slabs_.push_back(std::make_unique<Node[]>(detail::slab_nodes));
-        nodes_capacity_ += detail::slab_nodes;
+    COORD_ASSERT(indices_used_ == indices_capacity_);
+    COORD_ASSERT(indices_capacity_ <= UINT32_MAX - detail::slab_size);
+    if (indices_capacity_ >= detail::slab_size) {
+        slabs_.push_back(std::make_unique<Node*[]>(detail::slab_size));
+        indices_capacity_ += detail::slab_size;
         return;
     }
-    const std::uint32_t larger = (std::max)(detail::slab_nodes_min, nodes_capacity_ * 2);
-    auto slab = std::make_unique<Node[]>(larger);
+    const std::uint32_t larger = (std::max)(detail::slab_size_min, indices_capacity_ * 2);
+    auto slab = std::make_unique<Node*[]>(larger);
     if (slabs_.empty()) slabs_.emplace_back();
-    std::copy_n(slabs_[0].get(), nodes_used_, slab.get());
-    slabs_[0] = std::move(slab), nodes_capacity_ = larger;
+    std::copy_n(slabs_[0].get(), indices_used_, slab.get());
+    slabs_[0] = std::move(slab), indices_capacity_ = larger;
 }
 
-std::uint32_t Tree::allocate_node() {
-    if (first_free_ != detail::no_index) {
-        const std::uint32_t node = first_free_;
-        COORD_ASSERT(at(node).block == nullptr);
-        first_free_ = at(node).left;
-        at(node) = Node{};
-        return node;
+std::uint32_t Tree::take_index() {
+    if (!free_indices_.empty()) {
+        const std::uint32_t index = free_indices_.back();
+        free_indices_.pop_back();
+        return index;
     }
-    if (nodes_used_ == nodes_capacity_) grow_slabs();
-    return nodes_used_++;
+    if (indices_used_ == indices_capacity_) grow_slabs();
+    return indices_used_++;
 }
 
-// RETURNS a node that can be found; its Stat, its place among its parent's children and the digest
-// are the caller's.
-std::uint32_t Tree::add_node(std::uint32_t parent, BytesView path, BytesView data) {
+// RETURNS a node that can be found; its place among its parent's children and the digest are the
+// caller's.
+std::uint32_t Tree::add_node(const Node& fields, BytesView path, BytesView data) {
     COORD_ASSERT(!path.empty() && path[0] == '/');
     COORD_ASSERT(data.size() <= static_cast<std::size_t>(INT32_MAX));
-    const std::uint32_t node = allocate_node();
-    at(node).block = detail::make_block(path, data, path.size() + data.size());
-    at(node).data_length = static_cast<std::uint32_t>(data.size());
-    at(node).parent = parent;
-    if (node != detail::root_index) insert_entry(hash64(path, seed_), node);
+    const std::uint32_t index = take_index();
+    slabs_[index / detail::slab_size][index % detail::slab_size] =
+        make_node(fields, path, data, path.size() + data.size());
+    if (index != detail::root_index) insert_entry(hash64(path, seed_), index);
     size_ += 1;
-    return node;
+    return index;
 }
 
 // ---- From a path to a node
@@ -3133,11 +3143,13 @@ inline BytesView Tree::child_name(std::uint32_t child, std::size_t offset) const
     return at(child).path().substr(offset);
 }
 
-// Both ways on from a node are fetched while its name, elsewhere in memory, is compared.
-inline void Tree::prefetch_below(std::uint32_t node) const {
-    const Node& upper = at(node);
-    if (upper.left != detail::no_index) detail::prefetch(&at(upper.left));
-    if (upper.right != detail::no_index) detail::prefetch(&at(upper.right));
+// Both ways on from a node are fetched while it is looked at: the links and the name.
+inline void Tree::prefetch_below(const Node& node, std::size_t offset) const {
+    for (const std::uint32_t next : {node.left, node.right}) {
+        if (next == detail::no_index) continue;
+        detail::prefetch(&at(next).left);
+        detail::prefetch(at(next).bytes() + offset);
+    }
 }
 
 // Down to where the priority puts the child; what was there is split into what comes before the
@@ -3151,7 +3163,7 @@ void Tree::link_child(std::uint32_t parent, std::uint32_t child) {
     std::uint32_t* link = &at(parent).child_root;
     while (*link != detail::no_index && priority(*link) > rank) {
         Node& node = at(*link);
-        prefetch_below(*link);
+        prefetch_below(node, offset);
         link = added < child_name(*link, offset) ? &node.left : &node.right;
     }
     std::uint32_t rest = *link;
@@ -3159,7 +3171,7 @@ void Tree::link_child(std::uint32_t parent, std::uint32_t child) {
     std::uint32_t* before = &at(child).left;
     std::uint32_t* after = &at(child).right;
     while (rest != detail::no_index) {
-        prefetch_below(rest);
+        prefetch_below(at(rest), offset);
         const bool is_after = added < child_name(rest, offset);
         std::uint32_t*& edge = is_after ? after : before;
         *edge = rest;
@@ -3188,7 +3200,7 @@ void Tree::unlink_child(std::uint32_t parent, std::uint32_t child) {
     while (*link != child) {
         COORD_ASSERT(*link != detail::no_index);
         Node& node = at(*link);
-        prefetch_below(*link);
+        prefetch_below(node, offset);
         link = removed < child_name(*link, offset) ? &node.left : &node.right;
     }
     std::uint32_t before = at(child).left;
@@ -3252,12 +3264,12 @@ std::uint64_t Tree::digest_of(const Node& node) {
 
 // ---- Reads
 
-// Takes the length of the path, which a look-up knows already: then nothing of the block is needed
-// to know where the data is, and the two come out of memory at once.
-inline NodeView Tree::view_of(const Node& node, std::size_t path_length) const {
+// Takes the length of the path, which a look-up knows already, so that the node's own need not have
+// come out of memory before it is known where the data is.
+inline NodeView Tree::view_of(const Node& node, std::size_t path_length) {
     NodeView view;
-    view.path = {node.block->path(), path_length};
-    view.data = {node.block->path() + path_length, node.data_length};
+    view.path = {node.bytes(), path_length};
+    view.data = {node.bytes() + path_length, node.data_length};
     view.stat.czxid = node.czxid;
     view.stat.mzxid = node.mzxid;
     view.stat.ctime_ms = node.ctime_ms;
@@ -3306,7 +3318,7 @@ void Tree::visit(const std::function<void(const NodeView&)>& visit_node) const {
     std::vector<std::uint32_t> stack{detail::root_index};
     while (!stack.empty()) {
         const Node& node = at(next_preorder(stack));
-        visit_node(view_of(node, node.block->path_length));
+        visit_node(view_of(node, node.path_length));
     }
 }
 
@@ -3351,12 +3363,13 @@ void Tree::create(BytesView path, BytesView data, SessionId owner, Zxid zxid,
     const std::uint32_t parent = locate(parent_path(path));
     COORD_ASSERT(parent != detail::no_index);         // T1
     COORD_ASSERT(at(parent).owner == SessionId{});    // T4
-    const std::uint32_t child = add_node(parent, path, data);
-    Node& node = at(child);
-    node.czxid = node.mzxid = node.pzxid = zxid;
-    node.ctime_ms = node.mtime_ms = time_ms;
-    node.owner = owner;
-    digest_ += digest_of(node);
+    Node fields;
+    fields.czxid = fields.mzxid = fields.pzxid = zxid;
+    fields.ctime_ms = fields.mtime_ms = time_ms;
+    fields.owner = owner;
+    fields.parent = parent;
+    const std::uint32_t child = add_node(fields, path, data);
+    digest_ += digest_of(at(child));
     link_child(parent, child);
     count_child(parent, true, zxid);
 }
@@ -3379,58 +3392,59 @@ Errc Tree::remove(BytesView path, std::int32_t version, Zxid zxid) {
     unlink_child(parent, child);
     erase_entry(hash64(path, seed_), child);
     count_child(parent, false, zxid);
-    detail::free_block(node.block);
-    node.block = nullptr;
-    node.left = first_free_, first_free_ = child;
+    free_node(&node);
+    slabs_[child / detail::slab_size][child % detail::slab_size] = nullptr;
+    free_indices_.push_back(child);
     size_ -= 1;
     return Errc::ok;
 }
 
-// The block is kept where the data fits and fills at least half of it, so that sets of about one
-// size allocate nothing. A path that is found is valid, but for the root's second name.
+// The node stays where it is if the data fits and fills at least half of it, so that sets of about
+// one size allocate nothing. A path that is found is valid, but for the root's second name.
 Errc Tree::set(BytesView path, BytesView data, std::int32_t version, Zxid zxid,
                std::int64_t time_ms) {
     COORD_ASSERT(data.size() <= static_cast<std::size_t>(INT32_MAX));
-    const std::uint32_t found = path.empty() ? detail::no_index : locate(path);
-    if (found == detail::no_index) return is_valid_path(path) ? Errc::no_node : Errc::bad_arguments;
-    Node& node = at(found);
-    if (version != any_version && version != node.version) return Errc::bad_version;
-    const std::uint64_t path_hash = hash64(node.path(), 0);
-    digest_ -= own_digest(path_hash, node);
-    const std::size_t needed = node.path().size() + data.size();
-    if (needed > node.block->capacity || node.block->capacity / 2 > needed + 64) {
-        const std::size_t rounded = (needed + 15) / 16 * 16;
-        detail::Block* const block = detail::make_block(node.path(), data, rounded);
-        detail::free_block(node.block);
-        node.block = block;
+    const std::uint32_t index = path.empty() ? detail::no_index : locate(path);
+    if (index == detail::no_index) return is_valid_path(path) ? Errc::no_node : Errc::bad_arguments;
+    Node* node = &at(index);
+    if (version != any_version && version != node->version) return Errc::bad_version;
+    const std::uint64_t path_hash = hash64(node->path(), 0);
+    digest_ -= own_digest(path_hash, *node);
+    const std::size_t needed = node->path_length + data.size();
+    if (needed > node->capacity || node->capacity / 2 > needed + 64) {
+        Node* const moved = make_node(*node, node->path(), data, (needed + 15) / 16 * 16);
+        free_node(node);
+        slabs_[index / detail::slab_size][index % detail::slab_size] = node = moved;
     } else if (!data.empty()) {
-        std::memmove(node.block->data(), data.data(), data.size());
+        std::memmove(node->bytes() + node->path_length, data.data(), data.size());
     }
-    node.data_length = static_cast<std::uint32_t>(data.size());
-    node.version = detail::next_version(node.version);
-    node.mzxid = zxid;
-    node.mtime_ms = time_ms;
-    digest_ += own_digest(path_hash, node);
+    node->data_length = static_cast<std::uint32_t>(data.size());
+    node->version = detail::next_version(node->version);
+    node->mzxid = zxid;
+    node->mtime_ms = time_ms;
+    digest_ += own_digest(path_hash, *node);
     return Errc::ok;
 }
 
 // ---- The whole tree
 
 void Tree::clear() {
-    for (std::uint32_t node = detail::root_index; node < nodes_used_; node++) {
-        if (at(node).block != nullptr) detail::free_block(at(node).block);
+    for (std::uint32_t i = 0; i < indices_used_; i++) {
+        free_node(slabs_[i / detail::slab_size][i % detail::slab_size]);
     }
     slabs_.clear();
+    free_indices_.clear();
     tables_ = std::make_unique<Table[]>(detail::tree_tables);
-    nodes_used_ = 0, nodes_capacity_ = 0, first_free_ = detail::no_index;
+    indices_used_ = 0, indices_capacity_ = 0;
     size_ = 0, digest_ = 0;
     grow_slabs();
-    nodes_used_ = detail::root_index;
+    indices_used_ = detail::root_index;  // no_index is nobody's
 }
 
 void Tree::add_built_in(std::uint32_t parent, BytesView path) {
-    const std::uint32_t node = add_node(parent, path, {});
-    COORD_ASSERT(at(node).parent == parent);
+    Node fields;
+    fields.parent = parent;
+    const std::uint32_t node = add_node(fields, path, {});
     if (parent == detail::no_index) return;
     link_child(parent, node);
     at(parent).child_count += 1;
@@ -3446,7 +3460,7 @@ void Tree::reset() {
     add_built_in(zookeeper, "/zookeeper/config");
     add_built_in(zookeeper, "/zookeeper/quota");
     at(locate("/zookeeper/config")).aversion = -1;
-    for (std::uint32_t node = detail::root_index; node < nodes_used_; node++) {
+    for (std::uint32_t node = detail::root_index; node < indices_used_; node++) {
         digest_ += digest_of(at(node));
     }
     COORD_ASSERT(size_ == 4);
@@ -3516,12 +3530,9 @@ std::uint32_t Tree::load_node(Reader& in, const Limits& limits, std::uint32_t pa
     if (read.creations > detail::creations_max) return 0;
     if (read.child_count > read.creations + detail::built_in_children(path)) return 0;
     if (read.owner != SessionId{} && (read.creations > 0 || detail::is_built_in(path))) return 0;
-    const std::uint32_t node = add_node(parent, path, data);
-    read.block = at(node).block;
-    read.data_length = at(node).data_length;
     read.parent = parent;
-    at(node) = read;
-    digest_ += digest_of(read);
+    const std::uint32_t node = add_node(read, path, data);
+    digest_ += digest_of(at(node));
     COORD_ASSERT(at(node).left == 0 && at(node).child_root == 0);
     return node;
 }
@@ -3551,7 +3562,8 @@ bool Tree::load_nodes(Reader& in, const Limits& limits) {
         if (path.size() > 1) path.push_back('/');
         const std::size_t offset = path.size();
         path.append(name_read);
-        if (level.last_child != 0 && child_name(level.last_child, offset) >= name_read) return false;
+        const std::uint32_t last = level.last_child;
+        if (last != 0 && child_name(last, offset) >= name_read) return false;
         const std::uint32_t child = load_node(in, limits, level.node, path);
         if (child == 0) return false;
         link_last_child(level.node, child);
@@ -3585,9 +3597,8 @@ void Tree::audit_children(std::uint32_t parent) const {
 
 void Tree::audit_node(std::uint32_t index) const {
     const Node& node = at(index);
-    COORD_ASSERT(node.block != nullptr);
     COORD_ASSERT(is_valid_path(node.path()));
-    COORD_ASSERT(node.path().size() + node.data_length <= node.block->capacity);
+    COORD_ASSERT(node.path().size() + node.data_length <= node.capacity);
     COORD_ASSERT(node.version != any_version);
     COORD_ASSERT(locate(node.path()) == index);
     COORD_ASSERT(node.child_count <= node.creations + detail::built_in_children(node.path()));
@@ -3614,9 +3625,10 @@ void Tree::audit() const {
     std::size_t slots = 0;
     for (std::size_t i = 0; i < detail::tree_tables; i++) slots += tables_[i].size;
     COORD_ASSERT(slots == size_ - 1);
-    std::size_t free_nodes = 0;
-    for (std::uint32_t node = first_free_; node != 0; node = at(node).left) free_nodes += 1;
-    COORD_ASSERT(size_ + free_nodes == nodes_used_ - detail::root_index);
+    COORD_ASSERT(size_ + free_indices_.size() == indices_used_ - detail::root_index);
+    for (const std::uint32_t index : free_indices_) {
+        COORD_ASSERT(slabs_[index / detail::slab_size][index % detail::slab_size] == nullptr);
+    }
 }
 
 // =================================================================================================
@@ -4188,6 +4200,7 @@ void MemoryStorage::crash(std::size_t survivors) {
         items_.pop_back();
     }
     flushed_ = durable_;
+    COORD_ASSERT(first_ + items_.size() == appended_ + 1 && durable_ == appended_);
 }
 
 // =================================================================================================
@@ -4815,6 +4828,7 @@ std::uint64_t Voters::bit(PeerId id) const {
 }
 
 bool Voters::is_quorum(std::uint64_t bits) const {
+    COORD_ASSERT(!ids_.empty());
     std::size_t count = 0;
     for (std::size_t i = 0; i < ids_.size(); i++) count += (bits >> i) & 1u;
     return count > ids_.size() / 2;
@@ -4878,7 +4892,7 @@ void Election::on_notification(Time now, const Message& message) {
         voice.nonce = message.nonce, voice.sequence = message.sequence;
         voice.heard = message.heard, voice.reachable = message.reachable;
         voice.heard_at = now;
-        voice.known = true;
+        voice.known = true, voice.gone = false;
         deadline_ = now;
         return;
     }
@@ -4894,7 +4908,7 @@ bool Election::is_news(const Message& message) const {
 
 void Election::forget(PeerId peer) {
     for (std::size_t i = 0; i < voters_.size(); i++) {
-        if (voters_[i] == peer) voices_[i].known = false;
+        if (voters_[i] == peer) voices_[i].known = false, voices_[i].gone = true;
     }
 }
 
@@ -4920,6 +4934,7 @@ std::uint64_t Election::reachable(Time now) const {
 }
 
 PeerId Election::best_candidate(Time now) const {
+    COORD_ASSERT(own_.id == self_);
     Vote best = own_;
     bool own_stands = voters_.is_quorum(reachable(now));
     for (std::size_t i = 0; i < voices_.size(); i++) {
@@ -4943,6 +4958,7 @@ std::uint64_t Election::agreeing(Time now) const {
 }
 
 void Election::consider(Time now) {
+    COORD_ASSERT(winner_ == PeerId{} && candidate_ != PeerId{});
     for (std::size_t i = 0; i < voices_.size(); i++) {
         const Voice& voice = voices_[i];
         const bool hears_us = (voice.heard & voters_.bit(self_)) != 0;
@@ -4963,9 +4979,12 @@ void Election::consider(Time now) {
         settled_at_ = never;
         return;
     }
-    const std::uint64_t everybody = (std::uint64_t{1} << voters_.size()) - 1;
+    std::uint64_t everybody = (std::uint64_t{1} << voters_.size()) - 1;
+    for (std::size_t i = 0; i < voices_.size(); i++) {
+        if (voices_[i].gone) everybody &= ~(std::uint64_t{1} << i);  // nobody to wait for
+    }
     if (settled_at_ == never) settled_at_ = now + timing_.settle();
-    if (votes == everybody || settled_at_ <= now) winner_ = candidate_;
+    if ((votes & everybody) == everybody || settled_at_ <= now) winner_ = candidate_;
 }
 
 void Election::poll(Time now, Outbox& out) {
@@ -5141,6 +5160,8 @@ bool Leader::receive(Time now, const Message& message, Outbox& out) {
     if (message.nonce != peer->nonce) {  // we took an old life of it for the present one
         meet(*peer, message);
         lose(now, *peer, out);
+    } else if (message.attempt > peer->attempt && !peer->promised) {
+        peer->attempt = message.attempt;  // what repeat() sends is to be of the present attempt
     }
     on_pong(*peer, message);
     return true;
@@ -5829,7 +5850,6 @@ void Learner::on_cut(Time now, const Message& message) {
 
 void Learner::on_snap(Time now, const Message& message, Outbox& out) {
     if (is_in_step() && message.attempt == attempt_) ack_due_ = true;  // our answer was lost
-    if (is_in_step() && message.attempt == attempt_) ack_due_ = true;  // our answer was lost
     const bool first = phase_ == Phase::promise && message.attempt == attempt_;  // F2
     const bool other = phase_ == Phase::fetching && message.attempt == attempt_ &&
                        message.zxid > snapshot_position_.zxid;
@@ -6020,11 +6040,16 @@ void Learner::send(Time now, Outbox& out) {
     }
 }
 
+// With it, all that is reported.
+bool Learner::is_promise_durable() const {
+    return log_.durable_epochs().accepted == epoch_ && log_.durable_last() >= have_.zxid &&
+           !log_.is_waiting();
+}
+
 void Learner::acknowledge(Time now, Outbox& out) {
     if (phase_ == Phase::idle || departure_ != nullptr) return;
     if (phase_ == Phase::promise) {
-        const bool durable = log_.durable_epochs().accepted == epoch_ &&
-                             log_.durable_last() >= have_.zxid && !log_.is_waiting();
+        const bool durable = is_promise_durable();
         const bool later = now < repeat_at_ && repeat_at_ - now <= timing_.retry();
         if (!durable || later) return;
         repeat_at_ = now + timing_.retry();
@@ -6058,7 +6083,7 @@ Time Learner::next_deadline() const {
     const Time silent = heard_at_ + timing_.silence + nanoseconds(1);
     if (departure_ != nullptr) return heard_at_;
     if (is_in_step()) return silent;
-    if (phase_ == Phase::promise && log_.durable_epochs().accepted != epoch_) return silent;
+    if (phase_ == Phase::promise && !is_promise_durable()) return silent;
     return (std::min)(silent, repeat_at_);
 }
 
@@ -6211,7 +6236,10 @@ void Replica::poll(Time now, std::int64_t wall_ms) {
     now_ = started_ ? (std::max)(now_, now) : now;
     wall_ms_ = wall_ms != 0 ? wall_ms : now_.ns / 1000000;
     if (role_ != Role::failed) {
-        if (!started_) look("it has just started");
+        if (!started_) {
+            for (Opening& opening : openings_) opening.asked_at = now_;  // now the time is known
+            look("it has just started");
+        }
         started_ = true;
         take_inbox();
         for (int i = 0; i < detail::steps_per_poll_max && step(); i++) {}
@@ -6277,7 +6305,13 @@ void Replica::dispatch(const Message& message) {
             const PeerId leader = role_ == Role::leading ? options_.id : learner_.leader();
             election_.answer(message.from, role_, leader, outbox_);
         }
-    } else if (role_ == Role::leading) {
+        return;
+    }
+    if (role_ == Role::looking && message.type == MessageType::follower_info) {
+        election_.poll(now_, outbox_);  // the sender has seen us win: perhaps so do we by now
+        drive_roles();
+    }
+    if (role_ == Role::leading) {
         taken = leader_.receive(now_, message, outbox_);
     } else if (role_ == Role::following) {
         taken = learner_.receive(now_, message, outbox_);
@@ -6328,6 +6362,7 @@ void Replica::drive_roles() {
 }
 
 void Replica::look(const char* reason) {
+    COORD_ASSERT(role_ != Role::failed);  // R5
     leader_.stop(), learner_.stop();
     role_ = Role::looking;
     reason_ = reason;
@@ -6338,12 +6373,14 @@ void Replica::look(const char* reason) {
 }
 
 void Replica::lead() {
+    COORD_ASSERT(role_ == Role::looking && voters_.contains(options_.id));
     role_ = Role::leading;
     leader_.start(now_);
     if (observer_ != nullptr) observer_->on_role(options_.id, role_, options_.id, 0);
 }
 
 void Replica::follow(PeerId leader) {
+    COORD_ASSERT(role_ == Role::looking && leader != options_.id);
     role_ = Role::following;
     learner_.start(now_, leader, committed_);
     touches_.clear();
@@ -6425,6 +6462,7 @@ void Replica::apply_committed() {
 }
 
 void Replica::apply(const Txn& txn) {
+    COORD_ASSERT(txn.zxid <= committed_ && txn.zxid <= log_.durable_last());  // R2
     const Outcome* const outcome = machine_->apply(txn, watches_);
     counters_.applied += 1;
     entries_since_snapshot_ += 1;
@@ -6466,6 +6504,7 @@ void Replica::take_snapshot_if_due() {
 }
 
 void Replica::install_snapshot() {
+    COORD_ASSERT(role_ == Role::following && learner_.has_snapshot());
     const LogPosition position = learner_.snapshot_position();
     std::unique_ptr<Machine> machine(new Machine(options_.limits, rng_.next()));
     const Errc loaded = machine->load(learner_.snapshot());
@@ -6663,6 +6702,7 @@ void Replica::send_requests() {
 }
 
 void Replica::send_session(SessionId id, LocalSession& session) {
+    COORD_ASSERT(session.sent <= session.pending.size());
     while (session.sent < session.pending.size() && !session.is_blocked) {
         const Pending& pending = session.pending[session.sent++];
         if (pending.error != Errc::ok) continue;
@@ -6692,6 +6732,7 @@ void Replica::send_request(const Txn& request) {
 
 void Replica::flush_requests() {
     if (requests_.empty()) return;
+    COORD_ASSERT(role_ == Role::following);  // a leader numbers them itself
     learner_.request(requests_, outbox_);
     requests_.clear();
 }
@@ -6818,6 +6859,7 @@ void Replica::finish(Pending& pending, const Outcome& outcome) {
 
 void Replica::execute_read(SessionId id, Pending& pending) {
     using Kind = Request::Kind;
+    COORD_ASSERT(!detail::is_write(pending.kind) && pending.kind != Kind::sync);
     const std::optional<NodeView> node = machine_->tree().find(pending.body);
     Ready& ready = push_ready();
     ready.done = std::move(pending.done);
@@ -6910,6 +6952,7 @@ void Replica::run_timers() {
 
 // Runs what is ready now. What those callbacks make ready comes in the next poll, which is due.
 void Replica::run_callbacks() {
+    COORD_ASSERT(in_poll_);
     for (std::size_t count = ready_.size(); count > 0; count--) {
         std::swap(current_, ready_.front());  // a callback may make ready_ grow
         ready_.pop();
@@ -6972,6 +7015,7 @@ void Replica::renew_lease() {
 }
 
 void Replica::touch_own_sessions() {
+    COORD_ASSERT(role_ == Role::leading);
     pings_ = leader_.pings();
     for (const auto& entry : sessions_) leader_.touch(entry.first);
 }
@@ -7057,7 +7101,8 @@ void Replica::audit() const {
 
 namespace detail {
 
-// What the copies of a handle share. The replica takes one listener for a session; this is it.
+// What the copies of a handle share: one listener to the replica, and those behind it. The replica
+// keeps a listener for the session's life; here one whose owner is gone is forgotten.
 class StateListeners {
 public:
     struct Listener {
@@ -7197,14 +7242,13 @@ void Session::close(OnDone done) const {
     replica_->submit(id_, detail::request_of(Request::Kind::close, {}, std::move(done)));
 }
 
-// The replica has one place for a listener; it is taken when the first one comes.
+// The replica is asked when the first listener comes.
 void Session::listen(bool is_owned, std::weak_ptr<const void> owner, OnState listener) const {
     if (!listener) return;
     if (!listeners_->is_registered) {
         listeners_->is_registered = true;
         replica_->on_session_state(id_, [shared = listeners_](SessionState state) {
-            const auto alive = shared;  // a listener may replace this very function
-            alive->tell(state);
+            shared->tell(state);
         });
     }
     listeners_->add({is_owned, std::move(owner), std::move(listener)});
@@ -7219,7 +7263,7 @@ void Session::on_state(std::weak_ptr<const void> owner, OnState listener) const 
 std::uint64_t Session::next_number() const { return listeners_->numbers += 1; }
 
 Result<Session> Sync::open(Replica& replica, const SessionOptions& options, const Pump& pump) {
-    return wait<Session>(pump, [&](OnSession done) {
+    return wait<Session>(replica, pump, [&](OnSession done) {
         Session::open(replica, options, std::move(done));
     });
 }
@@ -7686,7 +7730,7 @@ struct Simulation::Node final : Transport {
     Time deadline;                     // its own, by its own clock, as last seen
     Time deadline_at = never;          // the same in virtual time
     std::size_t waiting_bytes = 0;     // received since its last poll
-    Sequence flushing = 0;             // its flushes are under way up to this one
+    bool is_flushing = false;
     Time disk_free_at;
     Time origin;
     std::int64_t rate_ppm = 0;
@@ -7821,6 +7865,8 @@ void Simulation::handle(const Event& event) {
         Node& disk = *nodes_[event.what];
         if (event.start != disk.starts || !disk.replica) return;  // lost in a crash
         disk.storage.release(event.sequence);
+        disk.is_flushing = false;
+        schedule_flush(disk);  // of what has come meanwhile
         disk.wake_at = now_;
         disk.deadline = disk.replica->next_deadline();
     } else {
@@ -7868,14 +7914,15 @@ void Simulation::poll(Node& node) {
     schedule_flush(node);
     node.deadline = node.replica->next_deadline();
     node.deadline_at = node.when(node.deadline);
+    counters_.polls_wanted += node.deadline_at <= now_ ? 1u : 0u;
 }
 
-// A disk takes one flush after the other.
+// A disk does one flush after the other; the next one is of everything that came meanwhile.
 void Simulation::schedule_flush(Node& node) {
     const Sequence flushed = node.storage.flushed();
     COORD_ASSERT(node.storage.durable() <= flushed);
-    if (flushed == node.flushing || flushed == node.storage.durable()) return;
-    node.flushing = flushed;
+    if (node.is_flushing || flushed == node.storage.durable()) return;
+    node.is_flushing = true;
     const Time begin = (std::max)(now_, node.disk_free_at);
     const SimulatedDisk& disk = options_.disk;
     node.disk_free_at = begin + draw(disk_rng_, disk.flush_min, disk.flush_max);
@@ -7974,7 +8021,7 @@ void Simulation::stop(Node& node) {
     const std::uint64_t kept = options_.disk.torn ? disk_rng_.between(0, pending) : 0;
     node.replica.reset();
     node.storage.crash(static_cast<std::size_t>(kept));
-    node.flushing = node.storage.durable();
+    node.is_flushing = false;
     node.disk_free_at = now_;
     node.doomed = false;
     counters_.crashes += 1;

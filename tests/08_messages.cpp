@@ -309,7 +309,7 @@ TEST_CASE("voters: a quorum is more than half, of voters alone") {
         for (std::uint32_t i = 1; i <= count; i++) ids.emplace_back(i);
         const coord::Voters voters(ids);
         for (std::uint64_t bits = 0; bits < (1u << count); bits++) {
-            std::uint32_t ones = 0;
+            std::uint64_t ones = 0;
             for (std::uint32_t i = 0; i < count; i++) ones += (bits >> i) & 1u;
             CHECK(voters.is_quorum(bits) == (2 * ones > count));
             CHECK_FALSE(voters.is_quorum((bits << count) & ~((1u << count) - 1)));

@@ -189,7 +189,8 @@ TEST_CASE("E2 the best history wins, wherever it is") {
 }
 
 TEST_CASE("no quorum, no winner: 1 of 2, 1 of 3, 2 of 5") {
-    for (const auto& [count, up] : {std::pair{2u, 1u}, {3u, 1u}, {5u, 2u}, {4u, 2u}}) {
+    for (const auto& row : {std::pair{2u, 1u}, {3u, 1u}, {5u, 2u}, {4u, 2u}}) {
+        const std::uint32_t count = row.first, up = row.second;
         CAPTURE(count);
         Field field(count);
         for (std::uint32_t id = up + 1; id <= count; id++) field[id].up = false;

@@ -997,6 +997,9 @@ TEST_CASE("listeners hear of the close, once, in their order; copies share them"
         copy.on_state(diary.state("too late"));
         diary.add("third");
     });
+    auto late = std::make_shared<int>(0);
+    copy.on_state(std::weak_ptr<const void>(late), diary.state("late orphan"));
+    late.reset();
     REQUIRE(zk.close());
     alone.polls();
     CHECK(diary.take() == "first closed, second closed, owned closed, third");
@@ -1333,6 +1336,24 @@ TEST_CASE("three voters: without a quorum a session is suspended, and its writes
     ensemble.sim.run_for(seconds(5));
     CHECK(diary.take() == "connected, create ok, get ok");
     CHECK(zk.session().state() == SessionState::connected);
+}
+
+TEST_CASE("three voters: a listener that is added by a listener hears of the next change") {
+    Ensemble ensemble;
+    const std::uint32_t at = ensemble.follower();
+    Sync zk = ensemble.open(at, seconds(20));
+    const Session session = zk.session();
+    Diary diary;
+    session.on_state([&](SessionState state) {
+        diary.add("first");
+        if (state == SessionState::suspended) session.on_state(diary.state("second"));
+    });
+    ensemble.sim.isolate(at);
+    ensemble.sim.run_for(seconds(3));
+    CHECK(diary.take() == "first");
+    ensemble.sim.heal();
+    ensemble.sim.run_for(seconds(3));
+    CHECK(diary.take() == "first, second connected");
 }
 
 TEST_CASE("three voters: reads of a suspended session are answered, perhaps with old data") {

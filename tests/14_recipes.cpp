@@ -697,6 +697,19 @@ TEST_CASE("lock: release while waiting cancels, and answers when the node is gon
     }
 }
 
+TEST_CASE("lock: release of an acquire that is bound to fail is answered, too") {
+    Alone alone;
+    Sync zk = alone.open();
+    REQUIRE(zk.create("/e", "", CreateMode::ephemeral));
+    Contender contender{zk.session(), "/e"};
+    contender.acquire();
+    int released = 0;
+    contender.lock->release([&](coord::Result<void> result) { released += result ? 1 : 100; });
+    alone.polls();
+    CHECK(released == 1);
+    CHECK(contender.answers == std::vector<Errc>{Errc::cancelled});
+}
+
 TEST_CASE("lock: acquire right after cancel: the old node goes, the new one waits") {
     Alone alone;
     Contender holder{alone.session()}, waiter{alone.session()};

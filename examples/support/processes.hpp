@@ -13,6 +13,9 @@
 
 #include <signal.h>
 #include <sys/wait.h>
+#ifdef __linux__
+#include <sys/prctl.h>
+#endif
 
 // One end of a socket pair, read in lines.
 class LineSocket {
@@ -69,7 +72,8 @@ struct Seat {
 class Member {
 public:
     explicit Member(const Seat& seat)
-        : control_(seat.control), transport_(seat.id), replica_(options(seat), storage_, transport_) {
+        : control_(seat.control), transport_(seat.id),
+          replica_(options(seat), storage_, transport_) {
         transport_.listen_on(seat.listener);
         for (std::size_t i = 0; i < seat.ports.size(); i++) {
             const coord::PeerId peer{static_cast<std::uint32_t>(i + 1)};
@@ -218,6 +222,9 @@ private:
     [[noreturn]] void be_child(std::vector<Seat>& seats, std::size_t self, unsigned int seconds_max,
                                void (*run)(const Seat&)) {
         alarm_in(seconds_max);
+#ifdef __linux__
+        prctl(PR_SET_PDEATHSIG, SIGKILL);  // not even one that is stopped outlives the parent
+#endif
         for (std::size_t i = 0; i < seats.size(); i++) {
             children_[i].control.shut();
             if (i != self) ::close(seats[i].listener), ::close(seats[i].control);

@@ -345,7 +345,8 @@ private:
         polled_.push_back({wake_fd, POLLIN, 0});
         for (const Peer& peer : peers_) {
             const bool writing = peer.connecting || peer.out_sent < peer.out.size();
-            polled_.push_back({peer.fd, static_cast<short>(writing ? POLLIN | POLLOUT : POLLIN), 0});
+            const int events = writing ? POLLIN | POLLOUT : POLLIN;
+            polled_.push_back({peer.fd, static_cast<short>(events), 0});
         }
         for (const Incoming& incoming : incoming_) polled_.push_back({incoming.fd, POLLIN, 0});
         const int timeout_ms = static_cast<int>((time.ns + 999999) / 1000000);  // never too early

@@ -1,4 +1,4 @@
-// ctest: --depth=7 --minutes=2
+// ctest: --depth=8 --minutes=2
 // ctest: --depth=40 --from=24 --writes=2 --crashes=0 --partitions=0 --minutes=2
 //
 // Exhaustive search in a small scope: three voters that have elected a leader, and every order of

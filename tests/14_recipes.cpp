@@ -1450,7 +1450,7 @@ TEST_CASE("lock, three voters: times run out and cancels work while suspended") 
     CHECK(ensemble.queue(at).empty());
 }
 
-TEST_CASE("lock, three voters: P11 under random cuts, pauses and a bad network") {
+TEST_CASE("lock, three voters: P11 under random cuts, pauses, crashes, a bad network") {
     for (std::uint64_t seed = 1; seed <= 12; seed++) {
         INFO("seed " << seed);
         coord::SimulationOptions options = Ensemble::seeded(support::seed_or(0) + seed);
@@ -1471,7 +1471,7 @@ TEST_CASE("lock, three voters: P11 under random cuts, pauses and a bad network")
         std::vector<Player> players(6);
         std::uint64_t highest = 0, grants = 0;
         const auto act = [&](Player& player) {
-            if (player.is_opening || player.is_busy) return;
+            if (!ensemble.sim.is_running(player.at) || player.is_opening || player.is_busy) return;
             const bool is_over =
                 !player.session || player.session->state() == coord::SessionState::expired;
             if (is_over) {
@@ -1502,6 +1502,14 @@ TEST_CASE("lock, three voters: P11 under random cuts, pauses and a bad network")
         for (std::size_t i = 0; i < players.size(); i++) {
             players[i].at = static_cast<std::uint32_t>(i % 3) + 1;
         }
+        const auto crash = [&](std::uint32_t which) {
+            for (Player& player : players) {  // the program dies, with all that it has
+                if (player.at != which) continue;
+                player.lock.reset(), player.session.reset();
+                player.is_opening = false, player.is_busy = false;
+            }
+            ensemble.sim.crash(which);
+        };
         for (int round = 0; round < 400; round++) {
             const auto which = static_cast<std::uint32_t>(rng.below(3)) + 1;
             const std::uint64_t what = rng.below(30);
@@ -1510,11 +1518,16 @@ TEST_CASE("lock, three voters: P11 under random cuts, pauses and a bad network")
             if (what <= 6) ensemble.sim.heal();
             if (what == 7 && ensemble.sim.is_paused(which)) ensemble.sim.resume(which);
             if (what == 8) ensemble.sim.stall(which, milliseconds(700));
+            if (what == 9 && ensemble.sim.is_running(which)) crash(which);
+            if (what >= 10 && what <= 13 && !ensemble.sim.is_running(which)) {
+                ensemble.sim.restart(which);
+            }
             act(players[rng.below(players.size())]);
             ensemble.sim.run_for(milliseconds(static_cast<std::int64_t>(rng.below(200))));
         }
         ensemble.sim.heal();
         for (std::uint32_t id = 1; id <= 3; id++) {
+            if (!ensemble.sim.is_running(id)) ensemble.sim.restart(id);
             if (ensemble.sim.is_paused(id)) ensemble.sim.resume(id);
         }
         ensemble.sim.set_network({});

@@ -6486,7 +6486,7 @@ void Replica::take_snapshot_if_due() {
     if (zxid <= log_.snapshot_position().zxid || zxid > log_.durable_last()) return;
     // A learner that fetches the snapshot, or has just done so, would have to begin once more. It
     // is waited for, but not for ever.
-    const std::uint64_t patience = std::uint64_t{options_.snapshot_every_entries} * 10;
+    const std::uint64_t patience = std::uint64_t{options_.snapshot_every_entries} * 10 + 10000;
     std::size_t kept = options_.log_entries_kept;
     if (role_ == Role::leading) {
         if (leader_.is_fetched(now_) && entries_since_snapshot_ < patience) return;

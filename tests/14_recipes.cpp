@@ -1191,12 +1191,12 @@ TEST_CASE("lock, three voters: the holder is cut off; it knows in time, and hear
     for (std::uint64_t seed = 1; seed <= 10; seed++) {
         INFO("seed " << seed);
         coord::SimulationOptions options = Ensemble::seeded(seed);
-        options.clocks.rate_permille_min = 980;  // within the drift that the replicas allow for
-        options.clocks.rate_permille_max = 1020;
+        options.clocks.rate_permille_min = 976;  // within the drift that the replicas allow for
+        options.clocks.rate_permille_max = 1024;
         Ensemble ensemble{options};
         const std::uint32_t at = seed % 2 == 0 ? ensemble.leader() : ensemble.follower(0);
         const std::uint32_t other = seed % 2 == 0 ? ensemble.follower(0) : ensemble.follower(1);
-        Contender holder{ensemble.session(at, seconds(2))};
+        Contender holder{ensemble.session(at, seconds(20))};
         Contender waiter{ensemble.session(other, seconds(60))};
         holder.acquire();
         ensemble.sim.run_for(seconds(1));
@@ -1204,7 +1204,7 @@ TEST_CASE("lock, three voters: the holder is cut off; it knows in time, and hear
         waiter.acquire();
         ensemble.sim.run_for(seconds(1));
         ensemble.sim.isolate(at);
-        REQUIRE(ensemble.sim.run_until([&] { return waiter.is_granted(); }, seconds(20)));
+        REQUIRE(ensemble.sim.run_until([&] { return waiter.is_granted(); }, seconds(60)));
         const Time until = holder.lock->certain_until();
         REQUIRE(until != Time{});
         CHECK(ensemble.sim.when(at, until) < ensemble.sim.now());  // it has stopped before
@@ -1451,6 +1451,7 @@ TEST_CASE("lock, three voters: times run out and cancels work while suspended") 
 }
 
 TEST_CASE("lock, three voters: P11 under random cuts, pauses, crashes, a bad network") {
+    std::uint64_t all_grants = 0, all_cuts = 0;
     for (std::uint64_t seed = 1; seed <= 12; seed++) {
         INFO("seed " << seed);
         coord::SimulationOptions options = Ensemble::seeded(support::seed_or(0) + seed);
@@ -1469,7 +1470,7 @@ TEST_CASE("lock, three voters: P11 under random cuts, pauses, crashes, a bad net
             bool is_busy = false;
         };
         std::vector<Player> players(6);
-        std::uint64_t highest = 0, grants = 0;
+        std::uint64_t highest = 0, grants = 0, cuts = 0;
         const auto act = [&](Player& player) {
             if (!ensemble.sim.is_running(player.at) || player.is_opening || player.is_busy) return;
             const bool is_over =
@@ -1512,16 +1513,15 @@ TEST_CASE("lock, three voters: P11 under random cuts, pauses, crashes, a bad net
         };
         for (int round = 0; round < 400; round++) {
             const auto which = static_cast<std::uint32_t>(rng.below(3)) + 1;
-            const std::uint64_t what = rng.below(30);
-            if (what == 0) ensemble.sim.isolate(which);
-            if (what == 1 && !ensemble.sim.is_paused(which)) ensemble.sim.pause(which);
-            if (what <= 6) ensemble.sim.heal();
-            if (what == 7 && ensemble.sim.is_paused(which)) ensemble.sim.resume(which);
-            if (what == 8) ensemble.sim.stall(which, milliseconds(700));
-            if (what == 9 && ensemble.sim.is_running(which)) crash(which);
-            if (what >= 10 && what <= 13 && !ensemble.sim.is_running(which)) {
-                ensemble.sim.restart(which);
-            }
+            const std::uint64_t what = rng.below(60);
+            const bool is_up = ensemble.sim.is_running(which);
+            if (what < 2) ensemble.sim.isolate(which), cuts += 1;
+            if (what == 2 && is_up && !ensemble.sim.is_paused(which)) ensemble.sim.pause(which);
+            if (what == 3 && is_up) crash(which);
+            if (what == 4) ensemble.sim.stall(which, milliseconds(700));
+            if (what >= 5 && what < 9) ensemble.sim.heal();
+            if (what >= 9 && what < 18 && ensemble.sim.is_paused(which)) ensemble.sim.resume(which);
+            if (what >= 9 && what < 18 && !is_up) ensemble.sim.restart(which);
             act(players[rng.below(players.size())]);
             ensemble.sim.run_for(milliseconds(static_cast<std::int64_t>(rng.below(200))));
         }
@@ -1532,11 +1532,14 @@ TEST_CASE("lock, three voters: P11 under random cuts, pauses, crashes, a bad net
         }
         ensemble.sim.set_network({});
         ensemble.sim.run_for(seconds(10));
-        CHECK(grants > 10);
+        all_grants += grants;
+        all_cuts += cuts;
         for (Player& player : players) player.lock.reset();
         ensemble.sim.run_for(seconds(10));
         for (std::uint32_t id = 1; id <= 3; id++) CHECK(ensemble.queue(id).empty());
     }
+    CHECK(all_grants > 12 * 10);  // it has tried something
+    CHECK(all_cuts > 12 * 5);
 }
 
 }  // TEST_SUITE

@@ -5160,8 +5160,9 @@ bool Leader::receive(Time now, const Message& message, Outbox& out) {
     if (message.nonce != peer->nonce) {  // we took an old life of it for the present one
         meet(*peer, message);
         lose(now, *peer, out);
-    } else if (message.attempt > peer->attempt && !peer->promised) {
-        peer->attempt = message.attempt;  // what repeat() sends is to be of the present attempt
+    } else if (message.attempt > peer->attempt) {  // it has given up the attempt that we know
+        peer->attempt = message.attempt;
+        if (peer->promised) lose(now, *peer, out);
     }
     on_pong(*peer, message);
     return true;

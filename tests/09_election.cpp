@@ -232,6 +232,36 @@ TEST_CASE("E1 a mute voter wins nothing") {
     CHECK(field.winner(3) != 3);
 }
 
+TEST_CASE("E1 a voter that reaches a quorum, but does not hear us, gets no vote of ours") {
+    Alone a;
+    Message deaf = Alone::note(3, 1, 3);
+    deaf.zxid = Zxid{99}, deaf.heard = deaf.reachable = 0b110;  // 2 and itself
+    a.election.on_notification(a.now, deaf);
+    a.poll();
+    CHECK(a.election.candidate() == PeerId{1});
+    deaf.sequence = 2, deaf.heard = 0b111;
+    a.election.on_notification(a.now, deaf);
+    a.poll();
+    CHECK(a.election.candidate() == PeerId{3});
+}
+
+TEST_CASE("a candidate that stands for somebody else does not win") {
+    Alone a;
+    Message other = Alone::note(3, 1, 2);  // the best, but it votes for 2
+    other.zxid = Zxid{99};
+    a.election.on_notification(a.now, other);
+    a.election.on_notification(a.now, Alone::note(2, 1, 3));
+    a.poll();
+    a.now = a.now + coord::Timing{}.settle();
+    a.poll();
+    CHECK(a.election.candidate() == PeerId{3});
+    CHECK(a.election.winner() == PeerId{});
+    other.sequence = 2, other.leader = PeerId{3};
+    a.election.on_notification(a.now, other);
+    a.poll();
+    CHECK(a.election.winner() == PeerId{3});
+}
+
 TEST_CASE("E1 a voter that reaches only a minority both ways is not voted for") {
     Field field(5);
     field.history(5, 9, 99);
@@ -351,6 +381,8 @@ TEST_CASE("D1 repeated and overtaken notifications do nothing; the newest counts
     Message old = Alone::note(3, 4, 1);
     old.current_epoch = 0, old.zxid = Zxid{1};
     a.election.on_notification(a.now, old);
+    a.poll();
+    CHECK(a.election.candidate() == PeerId{3});
     a.election.on_notification(a.now, Alone::note(3, 5, 1));
     a.poll();
     CHECK(a.election.candidate() == PeerId{3});

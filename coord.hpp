@@ -10,11 +10,12 @@
 // WHAT IT IS NOT
 //   A server, a database, a message queue, a thread, a socket. It keeps the whole tree in memory,
 //   wants values of kilobytes, and every voter sees every write. It trusts the replicas of its own
-//   ensemble: a message that decodes is believed. Not there yet: storage on files (an ensemble
-//   whose replicas all stop has forgotten everything), observers, change of membership, ACLs,
-//   multi, persistent watches, re-attaching a session elsewhere, recipes beside the lock,
-//   authentication between replicas, snapshots taken in slices (a poll that takes one costs as
-//   much as the tree is large).
+//   ensemble: a message that decodes is believed. Not there yet: storage on files (with
+//   MemoryStorage an ensemble whose replicas all stop has forgotten everything, and one replica
+//   that lost its storage must not come back under its id while the others go on: it has forgotten
+//   what it acknowledged), observers, change of membership, ACLs, multi, persistent watches,
+//   re-attaching a session elsewhere, recipes beside the lock, authentication between replicas,
+//   snapshots taken in slices (a poll that takes one costs as much as the tree is large).
 //
 // QUICK START
 //   // main.cpp                              g++ -std=c++17 -I. main.cpp
@@ -34,7 +35,7 @@
 //       coord::Result<coord::Session> session = coord::Sync::open(replica, {}, pump);
 //       if (!session) return 1;
 //       coord::Sync zk(*session, pump);
-//       zk.create("/javaer", "www.javaer.com.cn");
+//       if (!zk.create("/javaer", "www.javaer.com.cn")) return 1;
 //       std::printf("%s\n", zk.get("/javaer")->bytes.c_str());
 //   }
 //
@@ -2910,13 +2911,6 @@ struct Tree::Node {
     BytesView data() const { return {bytes() + path_length, data_length}; }
 };
 
-Tree::Tree(std::uint64_t seed) : seed_(mix64(seed, 0)) {
-    static_assert(sizeof(Node) <= 96, "the memory of a node is budgeted");
-    reset();
-}
-
-Tree::~Tree() { clear(); }
-
 // ---- Nodes
 
 inline Tree::Node& Tree::at(std::uint32_t node) const {
@@ -3060,6 +3054,13 @@ std::uint32_t Tree::locate(BytesView path) const {
         if (bucket.vacant() != 0) return detail::no_index;
     }
 }
+
+Tree::Tree(std::uint64_t seed) : seed_(mix64(seed, 0)) {
+    static_assert(sizeof(Node) <= 96, "the memory of a node is budgeted");
+    reset();
+}
+
+Tree::~Tree() { clear(); }
 
 // Entries are taken over in the order of the buckets, which is nearly that of their hashes: the
 // new ones are written from front to back.

@@ -4212,7 +4212,7 @@ namespace detail {
 
 constexpr std::size_t record_header_bytes = 9;   // FORMAT: length, checksum, kind
 constexpr std::size_t log_block_bytes = 65536;
-constexpr std::size_t spare_blocks_max = 64;
+constexpr std::size_t spare_blocks_max = 256;
 
 // Opens a record at the end of out; close_record fills in length and checksum, and returns it.
 inline std::size_t open_record(RecordKind kind, Bytes& out) {

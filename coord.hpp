@@ -463,8 +463,8 @@ std::uint64_t mix64(std::uint64_t a, std::uint64_t b);          // two words to 
 //            T3 A parent's creation count never falls and numbers its sequential children.
 //            T4 An ephemeral node has no children.
 // May touch  Memory; deterministic.
-// Reading    ZooKeeper's DataTree and PathUtils; the numbers of DESIGN: one hash of the path and
-//            three cache lines a look-up, at most 120 bytes a node beside its path and data.
+// Reading    ZooKeeper's DataTree and PathUtils. What it may cost: one hash of the path and three
+//            cache lines a look-up, 120 bytes a node beside its path and data.
 
 enum class CreateMode : std::int32_t {
     persistent = 0,
@@ -532,7 +532,9 @@ public:
                   std::vector<Bytes>& names) const;
 
     // Why a create would fail, or ok and in `created` the final path, the sequence number
-    // appended. Order of the checks: DESIGN 2.3. `created` keeps its memory.
+    // appended. In this order, ZooKeeper's: bad_arguments (mode, no '/', NUL), no_node (the
+    // parent), bad_arguments (the final path), node_exists, no_children_for_ephemerals.
+    // `created` keeps its memory.
     Errc prepare_create(BytesView path, CreateMode mode, Bytes& created) const;
     // Creates what prepare_create has just accepted. owner is 0 for a persistent node.
     void create(BytesView path, BytesView data, SessionId owner, Zxid zxid, std::int64_t time_ms);
@@ -725,7 +727,10 @@ Errc judge_request(OpCode op, BytesView body, const Limits& limits);
 //            W2 Events come in the order of the log; for one change, the node's own before its
 //            parent's; an event comes before any answer that shows the change.
 // May touch  What chapter 4 reports.
-// Reading    ZooKeeper's WatchManager; the table in DESIGN's companion, 2.10.
+// Reading    ZooKeeper's WatchManager. What fires what, one-shot all:
+//              create X      created at X                       children_changed at its parent
+//              set X         data_changed at X
+//              remove X      deleted at X, of both kinds        children_changed at its parent
 
 enum class EventType : std::int32_t {
     none = -1,
@@ -1574,7 +1579,7 @@ private:
 //            machine executes it once.
 //            R5 A failed replica does nothing any more, and says why.
 // May touch  Everything above.
-// Reading    DESIGN, "The four contracts".
+// Reading    "Rules for callers" in the manual above; the contracts of Storage and Transport.
 
 // The application's: moves bytes between replicas. Called inside poll only.
 class Transport {

@@ -656,7 +656,7 @@ TEST_CASE("a replica that is destroyed calls nobody") {
 }
 
 // -------------------------------------------------------------------------------------------------
-// Watches: the table of zookeeper.md 2.10, row by row, on the face of a session
+// Watches: ZooKeeper's table of what fires what, row by row, on the face of a session
 
 TEST_CASE("what fires what") {
     // Watches at X and at its parent P; then the change, by another session.

@@ -216,6 +216,8 @@ enum class Errc : std::int32_t {
     cancelled = -1006,       // the caller took the request back
     lock_busy = -1007,       // try_acquire: somebody else holds the lock
     lock_lost = -1008,       // the lock's node or its session is gone: stop what it guards
+    storage_full = -1009,    // no space left: writes are refused until there is
+    storage_locked = -1010,  // another process, or another replica, uses the storage
 };
 
 // RETURNS the enumerator's name, and a sentence that says what the caller can do. Both live for
@@ -797,11 +799,14 @@ private:
 // =================================================================================================
 // Part One, chapter 6: Storage
 // =================================================================================================
-// Purpose    The contract with what keeps bytes over a crash, and a storage in memory.
+// Purpose    The contract with what keeps bytes over a crash; a storage in memory, and one in files.
 // Invariants S1 Records become durable in the order in which they were appended: a crash cuts the
-//            tail and nothing else. A snapshot takes its place in that order.
+//            tail and nothing else. A snapshot takes its place in that order when it is ended.
 //            S2 durable() never falls, and never exceeds what a flush was asked for.
-// May touch  Bytes.
+//            S3 A snapshot that was begun and not ended is nothing. One that is durable is whole,
+//            and only then may records that it makes needless go.
+// May touch  Bytes; FileStorage through Files alone, and only the two implementations of that touch
+//            the operating system (COORD_NO_FILES removes them).
 
 // Where a record or a snapshot stands: 1 for the first, and one more for each.
 using Sequence = std::uint64_t;
@@ -810,10 +815,17 @@ using Sequence = std::uint64_t;
 class RecoverySink {
 public:
     virtual void on_record(Sequence sequence, BytesView record) = 0;
-    virtual void on_snapshot(Sequence sequence, BytesView snapshot) = 0;
+    // head: the snapshot's first bytes, 64 or all of its size; read_snapshot gives the others.
+    virtual void on_snapshot(Sequence sequence, BytesView head, std::uint64_t size) = 0;
 
 protected:
     ~RecoverySink() = default;
+};
+
+// Whom a storage is for. It keeps the ensemble's name and takes no other; a new one draws its id.
+struct StorageOwner {
+    std::uint64_t ensemble = 0;
+    std::uint64_t entropy = 0;
 };
 
 // The application's, or one that ships. Called on the thread that polls the replica, from one
@@ -821,33 +833,50 @@ protected:
 class Storage {
 public:
     virtual ~Storage() = default;
-    // Called once, first. Hands over what is durable, and nothing before the last discard_before
-    // that it was told. RETURNS storage_failed or corrupt, and nothing else is called then.
-    virtual Errc open(RecoverySink& sink) = 0;
+    // Called once, first. Hands over what is durable, from the first_needed of the newest snapshot
+    // on. RETURNS storage_failed or corrupt, and nothing else is called then.
+    virtual Errc open(RecoverySink& sink, const StorageOwner& owner) = 0;
     // Takes a copy. Buffered: durable after a later flush. RETURNS storage_failed.
     virtual Errc append(BytesView record) = 0;
-    // The same for a snapshot, which may be large. Older ones may go when it is durable.
-    virtual Errc append_snapshot(BytesView snapshot) = 0;
-    virtual void discard_before(Sequence first_kept) = 0;  // records before it may be forgotten
+    // A snapshot is written in pieces, aside, while records go on. begin gives up one that was
+    // begun and not ended. end gives it the next sequence; when that is durable, older snapshots
+    // and records before first_needed may go. replaces: the records before it are not its history,
+    // and are worth nothing without it. All RETURN storage_failed.
+    virtual Errc begin_snapshot() = 0;
+    virtual Errc write_snapshot(BytesView piece) = 0;
+    virtual Errc end_snapshot(Sequence first_needed, bool replaces) = 0;
+    // Appends bytes of a snapshot to out, as many as there are of size from offset on. snapshot: the
+    // newest one that was ended, or 0 for the one that was begun. RETURNS storage_failed.
+    virtual Errc read_snapshot(Sequence snapshot, std::uint64_t offset, std::size_t size,
+                               Bytes& out) = 0;
     // Starts to make everything appended durable. May return before it is. RETURNS storage_failed.
     virtual Errc flush() = 0;
     virtual Sequence appended() const = 0;  // the newest record's or snapshot's sequence
     virtual Sequence durable() const = 0;   // everything up to this one survives a crash
     virtual Errc health() const = 0;        // ok, or storage_failed: flush failed behind the scenes
+    // False when space runs out: what is left is for what must go on (epochs, closes, deletes).
+    virtual bool has_room() const { return true; }
+    virtual std::uint64_t id() const = 0;   // random, drawn at its birth; 0 before open
 };
 
 // Keeps everything in memory: for tests, for simulation, and for ensembles that may forget when
 // all of them stop. A replica destroyed and made again on the same MemoryStorage has restarted.
+// The memory of old snapshots is used for the next one: it holds about two of them.
 class MemoryStorage final : public Storage {
 public:
-    Errc open(RecoverySink& sink) override;
+    Errc open(RecoverySink& sink, const StorageOwner& owner) override;
     Errc append(BytesView record) override;
-    Errc append_snapshot(BytesView snapshot) override;
-    void discard_before(Sequence first_kept) override;
+    Errc begin_snapshot() override;
+    Errc write_snapshot(BytesView piece) override;
+    Errc end_snapshot(Sequence first_needed, bool replaces) override;
+    Errc read_snapshot(Sequence snapshot, std::uint64_t offset, std::size_t size,
+                       Bytes& out) override;
     Errc flush() override;
     Sequence appended() const override { return appended_; }
     Sequence durable() const override { return durable_; }
     Errc health() const override { return failed_ ? Errc::storage_failed : Errc::ok; }
+    bool has_room() const override { return !full_; }
+    std::uint64_t id() const override { return id_; }
 
     // For tests. While held, a flush is remembered and durable() stands still; release makes
     // durable what was flushed up to `sequence` (all of it by default).
@@ -858,24 +887,39 @@ public:
     // A crash: what is not durable is gone, but for the first `survivors` of it.
     void crash(std::size_t survivors = 0);
     void fail() { failed_ = true; }  // every later append and flush is storage_failed
-    std::size_t bytes() const { return bytes_; }
+    void set_full(bool full) { full_ = full; }
+    std::size_t bytes() const { return bytes_; }  // of what it holds, spare memory not counted
 
 private:
+    static constexpr std::size_t piece_bytes = 64 * 1024;
+    struct Pieces {                 // a snapshot's bytes, all but the last of piece_bytes
+        std::vector<Bytes> pieces;
+        std::uint64_t size = 0;
+    };
     struct Item {
         bool is_snapshot = false;
-        Bytes bytes;
+        Bytes bytes;                // of a record
+        Pieces snapshot;
+        Sequence first_needed = 0;
     };
-    Errc push(bool is_snapshot, BytesView bytes);
-    void drop_old_snapshots();
-    detail::Ring<Item> items_;  // first_ .. appended_
+    Item& push(bool is_snapshot);
+    void discard_before(Sequence first_kept);
+    void give_up(Pieces& pieces);
+    Item& item(Sequence sequence) { return items_[static_cast<std::size_t>(sequence - first_)]; }
+    detail::Ring<Item> items_;      // first_ .. appended_
+    Pieces begun_;
+    bool is_begun_ = false;
+    std::vector<Bytes> spare_;      // memory of pieces that are gone
     Sequence first_ = 1;
     Sequence appended_ = 0;
     Sequence flushed_ = 0;
     Sequence durable_ = 0;
     Sequence snapshot_ = 0;         // the newest durable one
     std::size_t bytes_ = 0;
+    std::uint64_t id_ = 0;
     bool held_ = false;
     bool failed_ = false;
+    bool full_ = false;
 };
 
 // =================================================================================================
@@ -2483,6 +2527,10 @@ constexpr ErrcRow errc_rows[] = {
     {Errc::lock_busy, "lock_busy", "Somebody else holds the lock; wait for it or come back."},
     {Errc::lock_lost, "lock_lost",
      "The lock may be somebody else's by now; stop what it guards and acquire it again."},
+    {Errc::storage_full, "storage_full",
+     "The disk is full; free space, meanwhile reads, deletes and closes still work."},
+    {Errc::storage_locked, "storage_locked",
+     "Somebody else uses this storage; stop that process or choose another directory."},
 };
 
 static const ErrcRow* find_errc(Errc code) {
@@ -4133,38 +4181,101 @@ void Watches::catch_up(const Tree& before, const Tree& after, Zxid zxid) {
 // Part Two, chapter 6: Storage
 // =================================================================================================
 
-Errc MemoryStorage::open(RecoverySink& sink) {
+Errc MemoryStorage::open(RecoverySink& sink, const StorageOwner& owner) {
     if (failed_) return Errc::storage_failed;
+    if (id_ == 0) id_ = mix64(owner.entropy, owner.ensemble) | 1;
     crash();  // what was never durable belongs to a life that has ended
+    Bytes head;
     for (std::size_t i = 0; i < items_.size(); i++) {
         const Sequence sequence = first_ + i;
         if (!items_[i].is_snapshot) sink.on_record(sequence, items_[i].bytes);
-        if (items_[i].is_snapshot && sequence == snapshot_) {
-            sink.on_snapshot(sequence, items_[i].bytes);
-        }
+        if (!items_[i].is_snapshot || sequence != snapshot_) continue;
+        head.clear();
+        const Errc read = read_snapshot(sequence, 0, 64, head);
+        COORD_ASSERT(read == Errc::ok);
+        sink.on_snapshot(sequence, head, items_[i].snapshot.size);
     }
     return Errc::ok;
 }
 
-Errc MemoryStorage::push(bool is_snapshot, BytesView bytes) {
-    if (failed_) return Errc::storage_failed;
-    Item& item = items_.push();
-    item.is_snapshot = is_snapshot;
-    item.bytes.assign(bytes.data(), bytes.size());
-    bytes_ += bytes.size();
+MemoryStorage::Item& MemoryStorage::push(bool is_snapshot) {
+    Item& pushed = items_.push();
+    pushed.is_snapshot = is_snapshot;
+    pushed.bytes.clear(), pushed.first_needed = 0;
+    COORD_ASSERT(pushed.snapshot.pieces.empty());
     appended_ += 1;
     COORD_ASSERT(first_ + items_.size() == appended_ + 1);
+    return pushed;
+}
+
+Errc MemoryStorage::append(BytesView record) {
+    if (failed_) return Errc::storage_failed;
+    push(false).bytes.assign(record.data(), record.size());
+    bytes_ += record.size();
     return Errc::ok;
 }
 
-Errc MemoryStorage::append(BytesView record) { return push(false, record); }
+void MemoryStorage::give_up(Pieces& pieces) {
+    bytes_ -= static_cast<std::size_t>(pieces.size);
+    for (Bytes& piece : pieces.pieces) spare_.push_back(std::move(piece));
+    pieces.pieces.clear(), pieces.size = 0;
+}
 
-Errc MemoryStorage::append_snapshot(BytesView snapshot) { return push(true, snapshot); }
+Errc MemoryStorage::begin_snapshot() {
+    if (failed_) return Errc::storage_failed;
+    give_up(begun_);
+    is_begun_ = true;
+    return Errc::ok;
+}
+
+Errc MemoryStorage::write_snapshot(BytesView piece) {
+    COORD_ASSERT(is_begun_);
+    if (failed_) return Errc::storage_failed;
+    bytes_ += piece.size(), begun_.size += piece.size();
+    while (!piece.empty()) {
+        if (begun_.pieces.empty() || begun_.pieces.back().size() == piece_bytes) {
+            begun_.pieces.emplace_back();
+            if (!spare_.empty()) begun_.pieces.back().swap(spare_.back()), spare_.pop_back();
+            begun_.pieces.back().clear();
+        }
+        Bytes& last = begun_.pieces.back();
+        const std::size_t taken = (std::min)(piece.size(), piece_bytes - last.size());
+        last.append(piece.substr(0, taken));
+        piece.remove_prefix(taken);
+    }
+    return Errc::ok;
+}
+
+Errc MemoryStorage::end_snapshot(Sequence first_needed, bool) {
+    COORD_ASSERT(is_begun_ && first_needed <= appended_ + 1);
+    if (failed_) return Errc::storage_failed;
+    Item& ended = push(true);
+    std::swap(ended.snapshot, begun_);
+    ended.first_needed = first_needed;
+    is_begun_ = false;
+    return Errc::ok;
+}
+
+Errc MemoryStorage::read_snapshot(Sequence snapshot, std::uint64_t offset, std::size_t size,
+                                  Bytes& out) {
+    COORD_ASSERT(snapshot == 0 ? is_begun_ : snapshot >= first_ && snapshot <= appended_);
+    if (failed_) return Errc::storage_failed;
+    const Pieces& from = snapshot == 0 ? begun_ : item(snapshot).snapshot;
+    while (size > 0 && offset < from.size) {
+        const auto at = static_cast<std::size_t>(offset);
+        const BytesView piece = from.pieces[at / piece_bytes];
+        const BytesView part = piece.substr(at % piece_bytes, size);
+        out.append(part);
+        offset += part.size(), size -= part.size();
+    }
+    return Errc::ok;
+}
 
 void MemoryStorage::discard_before(Sequence first_kept) {
     COORD_ASSERT(first_kept <= durable_ + 1);
     for (; first_ < first_kept; first_ += 1) {
         bytes_ -= items_.front().bytes.size();
+        give_up(items_.front().snapshot);
         items_.pop();
     }
 }
@@ -4179,22 +4290,14 @@ Errc MemoryStorage::flush() {
 void MemoryStorage::release(Sequence sequence) {
     const Sequence reached = (std::min)(sequence, flushed_);
     if (failed_ || reached <= durable_) return;  // S2
-    const Sequence newest = snapshot_;
+    const Sequence older = snapshot_;
     for (Sequence s = durable_ + 1; s <= reached; s++) {
-        if (s >= first_ && items_[static_cast<std::size_t>(s - first_)].is_snapshot) {
-            snapshot_ = s;
-        }
+        if (!item(s).is_snapshot) continue;
+        if (snapshot_ != 0 && snapshot_ >= first_) give_up(item(snapshot_).snapshot);  // S3
+        snapshot_ = s;
     }
     durable_ = reached;
-    if (snapshot_ != newest) drop_old_snapshots();
-}
-
-void MemoryStorage::drop_old_snapshots() {
-    for (std::size_t i = 0; i < items_.size() && first_ + i < snapshot_; i++) {
-        if (!items_[i].is_snapshot || items_[i].bytes.empty()) continue;
-        bytes_ -= items_[i].bytes.size();
-        Bytes().swap(items_[i].bytes);
-    }
+    if (snapshot_ != older) discard_before(item(snapshot_).first_needed);
 }
 
 void MemoryStorage::crash(std::size_t survivors) {
@@ -4203,8 +4306,11 @@ void MemoryStorage::crash(std::size_t survivors) {
     release(reached);
     for (; appended_ > durable_; appended_ -= 1) {  // S1: the tail and nothing else
         bytes_ -= items_.back().bytes.size();
+        give_up(items_.back().snapshot);
         items_.pop_back();
     }
+    give_up(begun_);
+    is_begun_ = false;
     flushed_ = durable_;
     COORD_ASSERT(first_ + items_.size() == appended_ + 1 && durable_ == appended_);
 }

@@ -464,6 +464,7 @@ std::uint64_t mix64(std::uint64_t a, std::uint64_t b);          // two words to 
 //            T2 The digest is a function of the nodes alone, not of the way they came about.
 //            T3 A parent's creation count never falls and numbers its sequential children.
 //            T4 An ephemeral node has no children.
+//            T5 What a save gives is the tree as it was when the save began.
 // May touch  Memory; deterministic.
 // Reading    ZooKeeper's DataTree and PathUtils. What it may cost: one hash of the path and three
 //            cache lines a look-up, 120 bytes a node beside its path and data.
@@ -544,10 +545,22 @@ public:
     Errc set(BytesView path, BytesView data, std::int32_t version, Zxid zxid,
              std::int64_t time_ms);
 
-    // The whole tree as bytes and back. load replaces everything, trusts nothing and RETURNS
-    // corrupt for whatever this function would not have written; the tree is then empty and fresh.
-    void save(Writer& out) const;
-    Errc load(Reader& in, const Limits& limits);
+    // The tree as it is now, as bytes, in slices between which it may change (T5): a node that is
+    // about to change or to go is written first as it was. begin_save gives up a save before.
+    void begin_save();
+    // Appends records of nodes to out, about `bytes` of them beside those written early. RETURNS
+    // true where that was the last of it. REQUIRES is_saving().
+    bool save_slice(std::size_t bytes, Bytes& out);
+    bool is_saving() const { return save_end_ > 0; }
+    void stop_saving() { save_end_ = 0, saved_early_.clear(); }
+
+    // And back, node by node, in any order. Nothing is trusted: false, and corrupt, for whatever a
+    // save would not have written; reset is due then, as it is where a load is given up.
+    void begin_load();
+    bool load_node(BytesView record, const Limits& limits);
+    Errc end_load();
+    // What a node of that record adds to the digest. RETURNS false as load_node does.
+    static bool digest_of_record(BytesView record, const Limits& limits, std::uint64_t& digest);
     // Calls visit for each node, parents before children, children in order.
     void visit(const std::function<void(const NodeView&)>& visit_node) const;
     void reset();        // back to a fresh tree: /, /zookeeper, /zookeeper/config, /zookeeper/quota
@@ -561,6 +574,8 @@ private:
     Node& at(std::uint32_t node) const;
     std::uint32_t locate(BytesView path) const;  // RETURNS 0 where there is no such node
     std::uint32_t add_node(const Node& fields, BytesView path, BytesView data);
+    void place_node(std::uint32_t index, const Node& fields, BytesView path, BytesView data);
+    Node* slot(std::uint32_t index) const;
     std::uint32_t take_index();
     void grow_slabs();
     static Node* make_node(const Node& fields, BytesView path, BytesView data,
@@ -580,14 +595,18 @@ private:
 
     static NodeView view_of(const Node& node, std::size_t path_length);
     void count_child(std::uint32_t parent, bool created, Zxid zxid);
-    static std::uint64_t own_digest(std::uint64_t path_hash, const Node& node);
+    static std::uint64_t own_digest(std::uint64_t path_hash, const Node& node, BytesView data);
     static std::uint64_t children_digest(std::uint64_t path_hash, const Node& node);
+    static std::uint64_t digest_of(const Node& node, BytesView path, BytesView data);
     static std::uint64_t digest_of(const Node& node);
 
-    void save_node(std::uint32_t node, Writer& out) const;
-    bool load_nodes(Reader& in, const Limits& limits);
-    std::uint32_t load_node(Reader& in, const Limits& limits, std::uint32_t parent,
-                            BytesView path);
+    void save_before_change(std::uint32_t node);
+    void leave_out(std::uint32_t node);
+    bool is_saved(std::uint32_t node) const;
+    void save_node(std::uint32_t node, Bytes& out) const;
+    static bool read_node(BytesView record, const Limits& limits, Node& node, BytesView& path,
+                          BytesView& data);
+    bool link_loaded();
     void add_built_in(std::uint32_t parent, BytesView path);
     void clear();
     void audit_node(std::uint32_t node) const;
@@ -601,6 +620,10 @@ private:
     std::size_t size_ = 0;
     std::uint64_t digest_ = 0;
     const std::uint64_t seed_;
+    std::vector<std::uint64_t> saved_;  // a bit for each index: written early, or not part of it
+    std::uint32_t save_next_ = 0;       // indices before this one are written
+    std::uint32_t save_end_ = 0;        // indices from here on came later; 0: no save is under way
+    Bytes saved_early_;                 // records of nodes that have changed since
 };
 
 // =================================================================================================
@@ -656,6 +679,7 @@ struct SessionRecord {
     std::uint64_t confirmed = 0;
     detail::Ring<Outcome> outcomes;  // of confirmed+1 .. cxid, in order
     std::map<Bytes, bool, std::less<>> ephemerals;  // their paths
+    std::uint64_t saved_in = 0;     // the number of the save that has it already
 
     // RETURNS the outcome of a request that was executed and is not confirmed, or null.
     const Outcome* outcome_of(std::uint64_t request_cxid) const;
@@ -671,6 +695,54 @@ public:
 
 protected:
     ~ChangeSink() = default;
+};
+
+// Takes a state apart into its records, in whatever pieces its bytes come. Trusts nothing.
+class StateReader {
+public:
+    explicit StateReader(const Limits& limits);
+    void restart();  // for another state; keeps its memory
+    void feed(BytesView piece);
+    // RETURNS false where the next record is not here whole, or never will be. Views last until
+    // the next feed.
+    bool next(std::uint8_t& kind, BytesView& record);
+    void refuse() { sound_ = false; }   // its caller knows better
+    bool is_sound() const { return sound_; }
+    bool is_whole() const { return sound_ && ended_ && at_ == bytes_.size(); }
+    Zxid zxid() const { return zxid_; }
+    std::uint64_t digest() const { return digest_; }  // that it claims to have
+    std::uint32_t sessions() const { return sessions_; }
+    std::uint32_t nodes() const { return nodes_; }
+
+private:
+    bool take_frame(std::uint8_t kind, BytesView record);
+    Bytes bytes_;
+    std::size_t at_ = 0;
+    std::size_t record_bytes_max_;
+    std::uint32_t crc_ = 0;
+    Zxid zxid_;
+    std::uint64_t digest_ = 0;
+    std::uint32_t sessions_ = 0;
+    std::uint32_t nodes_ = 0;
+    bool begun_ = false;
+    bool ended_ = false;
+    bool sound_ = true;
+};
+
+// Reads a state through without building it: is it whole, and what its digest says it is?
+class StateCheck {
+public:
+    explicit StateCheck(const Limits& limits) : limits_(limits), reader_(limits) {}
+    void restart() { reader_.restart(), digest_ = 0, sessions_ = nodes_ = 0; }
+    void feed(BytesView piece);
+    bool is_sound(Zxid zxid) const;
+
+private:
+    const Limits limits_;
+    StateReader reader_;
+    std::uint64_t digest_ = 0;
+    std::uint32_t sessions_ = 0;
+    std::uint32_t nodes_ = 0;
 };
 
 class Machine {
@@ -689,10 +761,19 @@ public:
     // the next call; null where the request was executed before (M2) and this entry is void.
     const Outcome* apply(const Txn& txn, ChangeSink& changes);
 
-    // The state as bytes: zxid, sessions, nodes, digest. load replaces the state, and RETURNS
-    // corrupt and leaves a fresh state where the bytes or their digest are wrong.
-    void save(Bytes& out) const;
-    Errc load(BytesView snapshot);
+    // The state as it is now, as bytes, in slices between which transactions are applied: see
+    // Tree::begin_save. save_slice RETURNS true where that was the last of it.
+    void begin_save();
+    bool save_slice(std::size_t bytes, Bytes& out);
+    bool is_saving() const { return is_saving_; }
+    void stop_saving() { is_saving_ = false, tree_.stop_saving(), saved_early_.clear(); }
+
+    // A state from bytes, in pieces or in one; it replaces what was. RETURNS corrupt, and leaves a
+    // fresh state, where the bytes are not those of a save.
+    void begin_load();
+    void load_piece(BytesView piece);
+    Errc end_load();
+    Errc load(BytesView state);
     void audit() const;  // asserts M3 and the tree's T1-T4; cost as the state
 
 private:
@@ -702,8 +783,12 @@ private:
     Errc create(const Txn& txn, SessionRecord& session, Outcome& outcome, ChangeSink& changes);
     Errc remove(const Txn& txn, Outcome& outcome, ChangeSink& changes);
     Errc set(const Txn& txn, Outcome& outcome, ChangeSink& changes);
-    Errc load_state(Reader& in);
-    bool load_session(Reader& in);
+    friend class StateCheck;
+    void save_before_change(SessionRecord& session);
+    static void save_session(const SessionRecord& session, Bytes& out);
+    static bool read_session(BytesView record, const Limits& limits, SessionRecord& session);
+    bool load_session(BytesView record);
+    bool adopt_ephemerals();
     void reset();
     static std::uint64_t digest_of(const SessionRecord& session);
 
@@ -715,6 +800,16 @@ private:
     Zxid applied_;
     Outcome outcome_;    // of a transaction whose session keeps none
     Bytes created_path_;
+
+    std::unique_ptr<StateReader> loading_;
+    bool is_saving_ = false;
+    std::uint64_t save_number_ = 0;
+    Zxid save_zxid_;
+    SessionId save_next_;              // sessions up to this one are written
+    std::uint32_t save_sessions_ = 0;  // when the save began
+    std::uint32_t save_nodes_ = 0;
+    std::uint32_t save_crc_ = 0;
+    Bytes saved_early_;                // records of sessions that have changed since
 };
 
 // Whether a request is one that a replica would number: RETURNS ok, marshalling_error,
@@ -933,6 +1028,7 @@ private:
 //            L3 The accepted epoch never falls, nor does the current one, which is never higher.
 //            L4 A snapshot is of committed transactions alone; installing one replaces the history
 //            in one record.
+//            L5 What is forgotten stands in a snapshot that is durable first, the epochs too.
 // May touch  The storage.
 // Format     A record is u32 length of all, u32 CRC32C of what follows, u8 kind, and
 //            entry:    u64 zxid, u64 previous zxid, u32 previous crc, i64 time in ms, u64 session,
@@ -940,7 +1036,8 @@ private:
 //            truncate: u64 zxid, the last one kept
 //            accepted: u32 epoch, u32 leader       current: u32 epoch
 //            base:     u64 zxid, u32 crc, u32 accepted epoch, u32 its leader, u32 current epoch,
-//                      u8 1 = installed; the state follows. It starts a snapshot.
+//                      u8 1 = installed; the state follows. It starts a snapshot, and has the
+//                      epochs of the time when that was begun.
 
 enum class RecordKind : std::uint8_t {
     entry = 1,
@@ -974,11 +1071,13 @@ public:
     explicit Log(Storage& storage) : storage_(storage) {}
 
     // Reads what the storage holds. RETURNS corrupt or storage_failed; reason() then says more.
-    Errc open();
+    Errc open(const StorageOwner& owner = {});
     const char* reason() const { return reason_; }
-    // The newest snapshot's state and the point that it is of, kept until the next one.
-    BytesView snapshot() const;
+    // The newest snapshot: the point that it is of, its state's size and bytes. Appends what there
+    // is of size bytes from offset on. read RETURNS storage_failed.
     LogPosition snapshot_position() const { return snapshot_position_; }
+    std::uint64_t snapshot_bytes() const { return snapshot_bytes_; }
+    Errc read_snapshot(std::uint64_t offset, std::size_t size, Bytes& out) const;
 
     LogPosition last() const;                       // newest entry, or the base
     Zxid base() const { return base_.zxid; }        // entries after this one are in memory
@@ -993,16 +1092,26 @@ public:
     std::size_t size() const { return entries_.size(); }
     std::size_t count_after(Zxid zxid) const { return entries_.size() - find(zxid); }
 
-    // Changes: each is one record, buffered until flush. All RETURN storage_failed.
+    // Changes: each is one record, buffered until flush. All RETURN storage_failed, or storage_full,
+    // and then nothing has changed.
     Errc append(BytesView record, const Txn& txn);  // REQUIRES that it follows last(): L1
     Errc truncate(Zxid zxid);                       // REQUIRES contains(zxid)
     Errc accept_epoch(std::uint32_t epoch, PeerId leader);
     Errc set_current_epoch(std::uint32_t epoch);
-    Errc take_snapshot(LogPosition position, BytesView state, std::size_t entries_kept);
-    Errc install_snapshot(LogPosition position, BytesView state);
     Errc flush();
 
+    // A snapshot of what is committed and durable, of the state at position, in pieces while the
+    // log goes on; what was begun before is given up. read_begun reads it again. end makes it the
+    // newest, and forgets the entries that it covers but the last entries_kept (L5).
+    Errc begin_snapshot(LogPosition position);
+    Errc write_snapshot(BytesView state_piece);
+    Errc read_begun(std::uint64_t offset, std::size_t size, Bytes& out) const;
+    Errc end_snapshot(std::size_t entries_kept);
+    // One that takes the place of this history (L4).
+    Errc install_snapshot(LogPosition position, BytesView state);
+
     Sequence appended() const { return storage_.appended(); }
+    bool has_room() const { return storage_.has_room(); }
 
     // What of it would survive a crash now.
     Errc refresh_durable();                         // reads the storage's watermark
@@ -1033,7 +1142,7 @@ private:
     };
 
     void on_record(Sequence sequence, BytesView record) override;
-    void on_snapshot(Sequence sequence, BytesView snapshot) override;
+    void on_snapshot(Sequence sequence, BytesView head, std::uint64_t size) override;
     void recover_entry(Sequence sequence, BytesView record);
     void recover_truncate(Zxid zxid);
     void recover_epochs(RecordKind kind, Reader& in);
@@ -1042,8 +1151,10 @@ private:
     void cut_after(Zxid zxid);
     void drop_through(std::size_t count);
     void replace_with(LogPosition position);
-    Bytes encode_base(LogPosition position, bool installed, BytesView state) const;
+    void write_base(LogPosition position, bool installed);
     Errc write(RecordKind kind, BytesView fields);
+    Errc write_accepted();
+    Errc write_current();
     std::size_t find(Zxid zxid) const;              // number of entries at or before zxid
     BytesView bytes_of(const Entry& entry) const;
     char* reserve(std::size_t size);
@@ -1058,11 +1169,12 @@ private:
     Epochs durable_epochs_;
     Zxid durable_last_;
     detail::Ring<Mark> marks_;
-    Bytes snapshot_;                 // base record and state
-    LogPosition snapshot_position_;
+    LogPosition snapshot_position_;  // of the newest
     Sequence snapshot_sequence_ = 0;
-    Sequence discard_at_ = 0;        // when durable, discard_to_ may be told to the storage
-    Sequence discard_to_ = 0;
+    std::uint64_t snapshot_bytes_ = 0;
+    LogPosition begun_position_;     // of the one that is being written
+    std::uint64_t begun_bytes_ = 0;
+    Epochs begun_epochs_;
     Bytes scratch_;
     const char* reason_ = "";
     bool anchored_ = false;          // recovery has seen where the history starts
@@ -1097,7 +1209,8 @@ private:
 //                                   epoch not durable, 1 it is, 2 serving; offset: 1 = what you
 //                                   sent does not follow what I received
 //   commit        leader -> learner commit, digest: the leader's at commit
-//   ping          leader -> learner sequence, commit, digest, confirmed: your touches confirmed
+//   ping          leader -> learner sequence, commit, digest, confirmed: your touches confirmed;
+//                                   phase: 1 = the leader's disk is full
 //   pong          learner -> leader attempt, sequence: of the ping; touch: my number for this
 //                                   list; offset of total: the part; payload: u64 ids of sessions
 //                                   alive here
@@ -1547,6 +1660,8 @@ public:
     Zxid digest_at() const { return digest_at_; }
     std::uint64_t digest() const { return digest_; }
 
+    bool leader_is_full() const { return is_serving() && leader_full_; }
+
     bool pong_due() const { return pong_due_; }
     void pong(std::uint64_t touch, BytesView sessions, std::size_t message_bytes_max, Outbox& out);
     void pong_alone(Outbox& out);  // answers a round, and says nothing of sessions
@@ -1602,6 +1717,7 @@ private:
     bool snapshot_whole_ = false;
     Zxid digest_at_;
     std::uint64_t digest_ = 0;
+    bool leader_full_ = false;
     bool pong_due_ = false;
     std::uint64_t ping_sequence_ = 0;
     std::uint64_t touch_confirmed_ = 0;
@@ -1644,7 +1760,8 @@ struct ReplicaOptions {
     Duration session_timeout_min = milliseconds(200);   // what sessions ask for is brought into
     Duration session_timeout_max = seconds(3600);       // this range
     std::uint32_t clock_drift_permille = 50;  // how far two clocks' rates may be apart, at most
-    std::uint32_t snapshot_every_entries = 10000;
+    std::uint32_t snapshot_every_entries = 10000;       // a snapshot is begun after so many, or
+    std::uint64_t snapshot_every_bytes = 64 * 1024 * 1024;  // after so many bytes of the log
     std::uint32_t log_entries_kept = 1000;  // before a snapshot, for learners a little behind
     Limits limits;
 };
@@ -1721,6 +1838,7 @@ struct ReplicaCounters {
     std::uint64_t elections = 0;
     std::uint64_t applied = 0;
     std::uint64_t snapshots_taken = 0;
+    std::uint64_t snapshots_given_up = 0;  // no room for it, or it did not read back as written
     std::uint64_t snapshots_installed = 0;
     std::uint64_t requests_refused = 0;  // before they were numbered
     std::uint64_t requests_repeated = 0;
@@ -1897,7 +2015,12 @@ private:
     void refuse(Completion&& done, Errc error);
     Errc prepare(SessionId id, Request& request, Pending& pending);
     void encode_write(const Request& request, Pending& pending);
-    void take_snapshot_if_due();
+    bool is_snapshot_due() const;
+    void work_on_snapshot();
+    std::size_t write_snapshot_slice();
+    std::size_t check_snapshot_slice();
+    void end_snapshot();
+    void give_up_snapshot(Errc error);
     void send_pong();
     void renew_lease();
     void touch_own_sessions();
@@ -1910,6 +2033,7 @@ private:
     void on_event(SessionId session, Watcher&& watcher, EventType type, BytesView path,
                   Zxid zxid) override;
     bool is_serving() const;
+    bool is_full() const;
     Vote own_vote() const;
     std::size_t request_bytes_max() const;
     std::size_t requests_max(Request::Kind kind) const;
@@ -1957,7 +2081,14 @@ private:
     std::vector<std::pair<std::uint64_t, Time>> touches_;  // sent and not yet confirmed
     Time lease_from_{INT64_MIN / 4};
     bool was_serving_ = false;
+    enum class SnapshotPhase : std::uint8_t { none, writing, checking, ending };
+    SnapshotPhase snapshot_phase_ = SnapshotPhase::none;
+    LogPosition snapshot_position_;    // of the one that is being written
+    StateCheck snapshot_check_;
+    std::uint64_t snapshot_written_ = 0;
+    std::uint64_t snapshot_checked_ = 0;
     std::uint64_t entries_since_snapshot_ = 0;
+    std::uint64_t bytes_since_snapshot_ = 0;
     Bytes scratch_;
     ReplicaCounters counters_;
 };
@@ -2875,6 +3006,22 @@ static std::uint32_t built_in_children(BytesView path) {
     return path == "/" ? 1 : path == "/zookeeper" ? 2 : 0;
 }
 
+// A state (chapter 4) is a row of records: u8 kind, u32 length of the rest, the rest.
+enum class StateRecord : std::uint8_t { end = 0, head = 1, session = 2, node = 3 };  // FORMAT
+constexpr std::size_t state_record_header_bytes = 5;
+
+inline std::size_t open_state_record(StateRecord kind, Bytes& out) {
+    const std::size_t start = out.size();
+    Writer writer(out);
+    writer.u8(static_cast<std::uint8_t>(kind)), writer.u32(0);
+    return start;
+}
+
+inline void close_state_record(std::size_t start, Bytes& out) {
+    const std::size_t length = out.size() - start - state_record_header_bytes;
+    Writer(out).patch_u32(start + 1, static_cast<std::uint32_t>(length));
+}
+
 // printf's %010lld, without its locale and its size.
 static void append_sequence(std::uint64_t number, Bytes& out) {
     COORD_ASSERT(number <= creations_max);
@@ -3015,17 +3162,25 @@ std::uint32_t Tree::take_index() {
     return indices_used_++;
 }
 
+inline Tree::Node* Tree::slot(std::uint32_t index) const {
+    return slabs_[index / detail::slab_size][index % detail::slab_size];
+}
+
 // RETURNS a node that can be found; its place among its parent's children and the digest are the
 // caller's.
 std::uint32_t Tree::add_node(const Node& fields, BytesView path, BytesView data) {
+    const std::uint32_t index = take_index();
+    place_node(index, fields, path, data);
+    return index;
+}
+
+void Tree::place_node(std::uint32_t index, const Node& fields, BytesView path, BytesView data) {
     COORD_ASSERT(!path.empty() && path[0] == '/');
     COORD_ASSERT(data.size() <= static_cast<std::size_t>(INT32_MAX));
-    const std::uint32_t index = take_index();
     slabs_[index / detail::slab_size][index % detail::slab_size] =
         make_node(fields, path, data, path.size() + data.size());
     if (index != detail::root_index) insert_entry(hash64(path, seed_), index);
     size_ += 1;
-    return index;
 }
 
 // ---- From a path to a node
@@ -3289,14 +3444,14 @@ std::uint32_t Tree::next_preorder(std::vector<std::uint32_t>& stack) const {
 // The sum over all nodes of two hashes each. One is of what set changes, with the data; the other
 // of what a child's creation changes in its parent, so that this costs the same however much data
 // the parent has. FORMAT: replicas compare digests.
-std::uint64_t Tree::own_digest(std::uint64_t path_hash, const Node& node) {
+std::uint64_t Tree::own_digest(std::uint64_t path_hash, const Node& node, BytesView data) {
     using detail::hash_key;
     const std::uint64_t versions = std::uint64_t{static_cast<std::uint32_t>(node.version)} << 32 |
                                    static_cast<std::uint32_t>(node.aversion);
     const auto ctime = static_cast<std::uint64_t>(node.ctime_ms);
     const auto mtime = static_cast<std::uint64_t>(node.mtime_ms);
     const std::uint64_t sum =
-        detail::stir(path_hash ^ hash_key[0], hash64(node.data(), 1) ^ hash_key[1]) +
+        detail::stir(path_hash ^ hash_key[0], hash64(data, 1) ^ hash_key[1]) +
         detail::stir(node.czxid.value ^ hash_key[2], node.mzxid.value ^ hash_key[3]) +
         detail::stir(ctime ^ hash_key[4], mtime ^ hash_key[5]) +
         detail::stir(node.owner.value ^ hash_key[6], versions ^ hash_key[7]);
@@ -3311,9 +3466,13 @@ std::uint64_t Tree::children_digest(std::uint64_t path_hash, const Node& node) {
     return mix64(path_hash, sum);
 }
 
+std::uint64_t Tree::digest_of(const Node& node, BytesView path, BytesView data) {
+    const std::uint64_t path_hash = hash64(path, 0);
+    return own_digest(path_hash, node, data) + children_digest(path_hash, node);
+}
+
 std::uint64_t Tree::digest_of(const Node& node) {
-    const std::uint64_t path_hash = hash64(node.path(), 0);
-    return own_digest(path_hash, node) + children_digest(path_hash, node);
+    return digest_of(node, node.path(), node.data());
 }
 
 // ---- Reads
@@ -3400,6 +3559,7 @@ Errc Tree::prepare_create(BytesView path, CreateMode mode, Bytes& created) const
 }
 
 void Tree::count_child(std::uint32_t parent, bool created, Zxid zxid) {
+    save_before_change(parent);
     Node& node = at(parent);
     COORD_ASSERT(created || node.child_count > 0);
     COORD_ASSERT(node.creations < detail::creations_max * 2);
@@ -3423,6 +3583,7 @@ void Tree::create(BytesView path, BytesView data, SessionId owner, Zxid zxid,
     fields.owner = owner;
     fields.parent = parent;
     const std::uint32_t child = add_node(fields, path, data);
+    leave_out(child);
     digest_ += digest_of(at(child));
     link_child(parent, child);
     count_child(parent, true, zxid);
@@ -3442,6 +3603,7 @@ Errc Tree::remove(BytesView path, std::int32_t version, Zxid zxid) {
     const std::uint32_t parent = node.parent;
     COORD_ASSERT(parent != detail::no_index);
     COORD_ASSERT(node.child_root == detail::no_index);
+    save_before_change(child);
     digest_ -= digest_of(node);
     unlink_child(parent, child);
     erase_entry(hash64(path, seed_), child);
@@ -3462,8 +3624,9 @@ Errc Tree::set(BytesView path, BytesView data, std::int32_t version, Zxid zxid,
     if (index == detail::no_index) return is_valid_path(path) ? Errc::no_node : Errc::bad_arguments;
     Node* node = &at(index);
     if (version != any_version && version != node->version) return Errc::bad_version;
+    save_before_change(index);
     const std::uint64_t path_hash = hash64(node->path(), 0);
-    digest_ -= own_digest(path_hash, *node);
+    digest_ -= own_digest(path_hash, *node, node->data());
     const std::size_t needed = node->path_length + data.size();
     if (needed > node->capacity || node->capacity / 2 > needed + 64) {
         Node* const moved = make_node(*node, node->path(), data, (needed + 15) / 16 * 16);
@@ -3476,7 +3639,7 @@ Errc Tree::set(BytesView path, BytesView data, std::int32_t version, Zxid zxid,
     node->version = detail::next_version(node->version);
     node->mzxid = zxid;
     node->mtime_ms = time_ms;
-    digest_ += own_digest(path_hash, *node);
+    digest_ += own_digest(path_hash, *node, node->data());
     return Errc::ok;
 }
 
@@ -3491,6 +3654,7 @@ void Tree::clear() {
     tables_ = std::make_unique<Table[]>(detail::tree_tables);
     indices_used_ = 0, indices_capacity_ = 0;
     size_ = 0, digest_ = 0;
+    stop_saving();
     grow_slabs();
     indices_used_ = detail::root_index;  // no_index is nobody's
 }
@@ -3520,29 +3684,23 @@ void Tree::reset() {
     COORD_ASSERT(size_ == 4);
 }
 
-// FORMAT of a tree. A u32 with the number of nodes, then the nodes, parents before children and
-// children in order of their names:
+// ---- A save in slices, and a load
+
+// FORMAT of a node, as a record of a state (chapter 4). The order of the nodes means nothing.
 //
-//   string name       without the parent's path; empty for the root, which comes first
+//   string path
 //   string data
 //   u64    czxid, mzxid, pzxid
 //   i64    ctime, mtime in ms
 //   u64    session that owns it, or 0
 //   i32    version, aversion
 //   u64    creations of children, ever
-//   u32    children, which follow, each with all that is below it
-void Tree::save(Writer& out) const {
-    COORD_ASSERT(size_ <= UINT32_MAX);
-    const std::size_t before = out.size();
-    out.u32(static_cast<std::uint32_t>(size_));
-    std::vector<std::uint32_t> stack{detail::root_index};
-    while (!stack.empty()) save_node(next_preorder(stack), out);
-    COORD_ASSERT(out.size() > before);
-}
-
-void Tree::save_node(std::uint32_t index, Writer& out) const {
+//   u32    children
+void Tree::save_node(std::uint32_t index, Bytes& bytes) const {
     const Node& node = at(index);
-    out.bytes(node_name(node.path()));
+    const std::size_t start = detail::open_state_record(detail::StateRecord::node, bytes);
+    Writer out(bytes);
+    out.bytes(node.path());
     out.bytes(node.data());
     out.zxid(node.czxid);
     out.zxid(node.mzxid);
@@ -3554,77 +3712,128 @@ void Tree::save_node(std::uint32_t index, Writer& out) const {
     out.i32(node.aversion);
     out.u64(node.creations);
     out.u32(node.child_count);
+    detail::close_state_record(start, bytes);
 }
 
-Errc Tree::load(Reader& in, const Limits& limits) {
-    clear();
-    if (load_nodes(in, limits)) return Errc::ok;
-    reset();
-    return Errc::corrupt;
+void Tree::begin_save() {
+    saved_.assign(indices_used_ / 64 + 1, 0);
+    saved_early_.clear();
+    save_next_ = detail::root_index, save_end_ = indices_used_;
+    COORD_ASSERT(save_end_ > save_next_);
 }
 
-// RETURNS 0 where the bytes are not those of a node. A sequence number may have taken a path over
-// its limit.
-std::uint32_t Tree::load_node(Reader& in, const Limits& limits, std::uint32_t parent,
-                              BytesView path) {
-    if (path.size() > std::uint64_t{limits.path_bytes_max} + detail::sequence_digits_max) return 0;
-    const BytesView data = in.bytes((std::min)(limits.data_bytes_max, std::uint32_t{INT32_MAX}));
-    Node read;
-    read.czxid = in.zxid();
-    read.mzxid = in.zxid();
-    read.pzxid = in.zxid();
-    read.ctime_ms = in.i64();
-    read.mtime_ms = in.i64();
-    read.owner = SessionId{in.u64()};
-    read.version = in.i32();
-    read.aversion = in.i32();
-    read.creations = in.u64();
-    read.child_count = in.u32();
-    if (!in.ok() || read.version == any_version) return 0;
-    if (read.creations > detail::creations_max) return 0;
-    if (read.child_count > read.creations + detail::built_in_children(path)) return 0;
-    if (read.owner != SessionId{} && (read.creations > 0 || detail::is_built_in(path))) return 0;
-    read.parent = parent;
-    const std::uint32_t node = add_node(read, path, data);
-    digest_ += digest_of(at(node));
-    COORD_ASSERT(at(node).left == 0 && at(node).child_root == 0);
-    return node;
+inline bool Tree::is_saved(std::uint32_t node) const {
+    return node < save_next_ || (saved_[node / 64] >> (node % 64) & 1) != 0;
 }
 
-// A level of the stack is a node whose children are being read. Each has a longer path than the
-// one below it, so the limit of paths bounds the stack; and each turn reads a name or ends a level.
-bool Tree::load_nodes(Reader& in, const Limits& limits) {
-    struct Level {
-        std::uint32_t node;
-        std::uint32_t children_left;
-        std::uint32_t last_child;
-    };
-    const std::uint32_t count = in.u32();
-    if (count > (std::max)(limits.nodes_max, std::uint32_t{4})) return false;
-    if (!in.bytes(0).empty() || load_node(in, limits, detail::no_index, "/") == 0) return false;
-    std::vector<Level> levels{{detail::root_index, at(detail::root_index).child_count, 0}};
-    Bytes path;
-    while (!levels.empty()) {
-        if (levels.back().children_left == 0) {
-            levels.pop_back();
-            continue;
-        }
-        Level& level = levels.back();
-        const BytesView name_read = in.bytes(limits.path_bytes_max + detail::sequence_digits_max);
-        if (size_ >= count || !detail::is_valid_name(name_read)) return false;
-        path.assign(at(level.node).path());
-        if (path.size() > 1) path.push_back('/');
-        const std::size_t offset = path.size();
-        path.append(name_read);
-        const std::uint32_t last = level.last_child;
-        if (last != 0 && child_name(last, offset) >= name_read) return false;
-        const std::uint32_t child = load_node(in, limits, level.node, path);
-        if (child == 0) return false;
-        link_last_child(level.node, child);
-        level.last_child = child, level.children_left -= 1;
-        if (at(child).child_count > 0) levels.push_back({child, at(child).child_count, 0});
+// An index that is given away while a save is under way is no part of it, whoever had it before.
+inline void Tree::leave_out(std::uint32_t node) {
+    if (node < save_end_) saved_[node / 64] |= std::uint64_t{1} << (node % 64);
+}
+
+inline void Tree::save_before_change(std::uint32_t node) {
+    if (node >= save_end_ || is_saved(node)) return;
+    save_node(node, saved_early_);  // T5
+    leave_out(node);
+}
+
+bool Tree::save_slice(std::size_t bytes, Bytes& out) {
+    COORD_ASSERT(is_saving());
+    out.append(saved_early_);
+    saved_early_.clear();
+    const std::size_t start = out.size();
+    std::size_t passed = 0;  // so that neither a desert of free indices takes for ever
+    while (save_next_ < save_end_ && out.size() - start + passed < bytes) {
+        const bool is_due = slot(save_next_) != nullptr && !is_saved(save_next_);
+        if (is_due) save_node(save_next_, out);
+        passed += 4, save_next_ += 1;
     }
-    return size_ == count && contains("/zookeeper/config") && contains("/zookeeper/quota");
+    if (save_next_ == save_end_) stop_saving();
+    return !is_saving();
+}
+
+// A sequence number may have taken a path over its limit.
+bool Tree::read_node(BytesView record, const Limits& limits, Node& node, BytesView& path,
+                     BytesView& data) {
+    Reader in(record);
+    path = in.bytes(std::size_t{limits.path_bytes_max} + detail::sequence_digits_max);
+    data = in.bytes((std::min)(limits.data_bytes_max, std::uint32_t{INT32_MAX}));
+    node.czxid = in.zxid();
+    node.mzxid = in.zxid();
+    node.pzxid = in.zxid();
+    node.ctime_ms = in.i64();
+    node.mtime_ms = in.i64();
+    node.owner = SessionId{in.u64()};
+    node.version = in.i32();
+    node.aversion = in.i32();
+    node.creations = in.u64();
+    node.child_count = in.u32();
+    if (!in.done() || node.version == any_version) return false;
+    if (node.creations > detail::creations_max || !is_valid_path(path)) return false;
+    if (node.child_count > node.creations + detail::built_in_children(path)) return false;
+    return node.owner == SessionId{} || (node.creations == 0 && !detail::is_built_in(path));
+}
+
+bool Tree::digest_of_record(BytesView record, const Limits& limits, std::uint64_t& digest) {
+    Node node;
+    BytesView path, data;
+    if (!read_node(record, limits, node, path, data)) return false;
+    digest = digest_of(node, path, data);
+    return true;
+}
+
+void Tree::begin_load() {
+    clear();
+    const std::uint32_t root = take_index();
+    COORD_ASSERT(root == detail::root_index);
+    slabs_[0][root] = nullptr;  // it may come after others
+}
+
+bool Tree::load_node(BytesView record, const Limits& limits) {
+    Node node;
+    BytesView path, data;
+    if (!read_node(record, limits, node, path, data)) return false;
+    if (size_ >= (std::max)(limits.nodes_max, std::uint32_t{4})) return false;
+    const bool is_root = path.size() == 1;
+    if (is_root ? slot(detail::root_index) != nullptr : locate(path) != detail::no_index) {
+        return false;
+    }
+    place_node(is_root ? detail::root_index : take_index(), node, path, data);
+    digest_ += digest_of(node, path, data);
+    return true;
+}
+
+Errc Tree::end_load() {
+    const bool sound = slot(detail::root_index) != nullptr && link_loaded() &&
+                       contains("/zookeeper/config") && contains("/zookeeper/quota");
+    return sound ? Errc::ok : Errc::corrupt;
+}
+
+// Nodes of one parent mostly come one after the other, and in order: then the parent is known
+// already, and the place is the last one.
+bool Tree::link_loaded() {
+    std::vector<std::uint32_t> last(indices_used_, 0), linked(indices_used_, 0);
+    std::uint32_t parent = detail::root_index;
+    for (std::uint32_t child = detail::root_index + 1; child < indices_used_; child++) {
+        const BytesView path = parent_path(at(child).path());
+        if (at(parent).path() != path) parent = locate(path);
+        if (parent == detail::no_index || at(parent).owner != SessionId{}) return false;  // T1, T4
+        at(child).parent = parent;
+        const std::size_t offset = detail::name_offset(path);
+        const bool is_last = last[parent] == 0 ||
+                             child_name(last[parent], offset) < child_name(child, offset);
+        if (is_last) {
+            link_last_child(parent, child);
+            last[parent] = child;
+        } else {
+            link_child(parent, child);
+        }
+        linked[parent] += 1;
+    }
+    for (std::uint32_t node = detail::root_index; node < indices_used_; node++) {
+        if (linked[node] != at(node).child_count) return false;
+    }
+    return true;
 }
 
 // ---- Audit
@@ -3806,6 +4015,7 @@ const Outcome* Machine::apply(const Txn& txn, ChangeSink& changes) {
     SessionRecord& session = found->second;
     const bool by_leader = txn.op == OpCode::close_session && txn.cxid == 0;
     if (!by_leader && txn.cxid != session.cxid + 1) return nullptr;  // M2
+    save_before_change(session);
     if (txn.op == OpCode::close_session) return close_session(txn, changes);
 
     sessions_digest_ -= digest_of(session);
@@ -3927,13 +4137,17 @@ Errc Machine::set(const Txn& txn, Outcome& outcome, ChangeSink& changes) {
     return Errc::ok;
 }
 
-// FORMAT of a state: u64 "coord st", u64 zxid, u32 sessions; each u64 id, u64 nonce, u32 timeout in
-// ms, u64 cxid, u64 confirmed, u32 outcomes; each u64 cxid, u64 zxid, u8 operation, i32 error,
-// string path and the stat's eleven fields in their order; then the tree, u64 digest of the
-// state, u32 CRC32C of all before it.
+// FORMAT of a state: records as in chapter 3, the head first, the end last, the others in any order.
+//
+//   head     u64 "coordst2", u64 zxid, u64 digest of the state
+//   session  u64 id, u64 nonce, u32 timeout in ms, u64 cxid, u64 confirmed, u32 outcomes; each u64
+//            cxid, u64 zxid, u8 operation, i32 error, string path, the stat's eleven fields
+//   node     as in chapter 3
+//   end      u32 sessions, u32 nodes, u32 CRC32C of all before it
 namespace detail {
 
-constexpr std::uint64_t state_magic = 0x636f6f7264207374;  // FORMAT
+constexpr std::uint64_t state_magic = 0x636f6f7264737432;  // FORMAT
+constexpr std::size_t load_piece_bytes = 256 * 1024;
 
 inline void write_stat(Writer& out, const Stat& stat) {
     out.zxid(stat.czxid), out.zxid(stat.mzxid);
@@ -3957,57 +4171,202 @@ inline Stat read_stat(Reader& in) {
 
 }  // namespace detail
 
-void Machine::save(Bytes& out) const {
-    const std::size_t start = out.size();
+void Machine::save_session(const SessionRecord& session, Bytes& out) {
+    const std::size_t start = detail::open_state_record(detail::StateRecord::session, out);
     Writer writer(out);
-    writer.u64(detail::state_magic);
-    writer.zxid(applied_);
-    writer.u32(static_cast<std::uint32_t>(sessions_.size()));
-    for (const auto& [id, session] : sessions_) {
-        writer.u64(id.value), writer.u64(session.nonce), writer.u32(session.timeout_ms);
-        writer.u64(session.cxid), writer.u64(session.confirmed);
-        writer.u32(static_cast<std::uint32_t>(session.outcomes.size()));
-        for (std::size_t i = 0; i < session.outcomes.size(); i++) {
-            const Outcome& outcome = session.outcomes[i];
-            writer.u64(outcome.cxid), writer.zxid(outcome.zxid);
-            writer.u8(static_cast<std::uint8_t>(outcome.op));
-            writer.i32(static_cast<std::int32_t>(outcome.error));
-            writer.bytes(outcome.path);
-            detail::write_stat(writer, outcome.stat);
+    writer.u64(session.id.value), writer.u64(session.nonce), writer.u32(session.timeout_ms);
+    writer.u64(session.cxid), writer.u64(session.confirmed);
+    writer.u32(static_cast<std::uint32_t>(session.outcomes.size()));
+    for (std::size_t i = 0; i < session.outcomes.size(); i++) {
+        const Outcome& outcome = session.outcomes[i];
+        writer.u64(outcome.cxid), writer.zxid(outcome.zxid);
+        writer.u8(static_cast<std::uint8_t>(outcome.op));
+        writer.i32(static_cast<std::int32_t>(outcome.error));
+        writer.bytes(outcome.path);
+        detail::write_stat(writer, outcome.stat);
+    }
+    detail::close_state_record(start, out);
+}
+
+void Machine::begin_save() {
+    tree_.begin_save();
+    is_saving_ = true;
+    save_number_ += 1;
+    save_zxid_ = applied_, save_next_ = SessionId{}, save_crc_ = 0;
+    save_sessions_ = static_cast<std::uint32_t>(sessions_.size());
+    save_nodes_ = static_cast<std::uint32_t>(tree_.size());
+    saved_early_.clear();
+    const std::size_t start = detail::open_state_record(detail::StateRecord::head, saved_early_);
+    Writer writer(saved_early_);
+    writer.u64(detail::state_magic), writer.zxid(applied_), writer.u64(digest());
+    detail::close_state_record(start, saved_early_);
+}
+
+// Ids are zxids: a session with a later one was opened since.
+void Machine::save_before_change(SessionRecord& session) {
+    if (!is_saving_ || session.id.value > save_zxid_.value) return;
+    if (!(save_next_ < session.id) || session.saved_in == save_number_) return;
+    save_session(session, saved_early_);
+    session.saved_in = save_number_;
+}
+
+bool Machine::save_slice(std::size_t bytes, Bytes& out) {
+    COORD_ASSERT(is_saving_);
+    const std::size_t start = out.size();
+    out.append(saved_early_);
+    saved_early_.clear();
+    auto next = sessions_.upper_bound(save_next_);
+    while (next != sessions_.end() && out.size() - start < bytes) {
+        SessionRecord& session = next->second;
+        const bool is_due = session.id.value <= save_zxid_.value;
+        if (is_due && session.saved_in != save_number_) save_session(session, out);
+        save_next_ = session.id, ++next;
+    }
+    const std::size_t written = out.size() - start;
+    const std::size_t left = bytes > written ? bytes - written : 0;
+    const bool is_last = tree_.is_saving() ? tree_.save_slice(left, out) : true;
+    const bool done = is_last && next == sessions_.end();
+    save_crc_ = crc32c(BytesView(out).substr(start), save_crc_);
+    if (!done) return false;
+    const std::size_t end = detail::open_state_record(detail::StateRecord::end, out);
+    Writer writer(out);
+    writer.u32(save_sessions_), writer.u32(save_nodes_), writer.u32(0);
+    detail::close_state_record(end, out);
+    const BytesView covered = BytesView(out).substr(end, out.size() - end - 4);
+    writer.patch_u32(out.size() - 4, crc32c(covered, save_crc_));
+    stop_saving();
+    return true;
+}
+
+// -- Loading -------------------------------------------------------------------------------------
+
+StateReader::StateReader(const Limits& limits) {
+    const std::size_t path = std::size_t{limits.path_bytes_max} + detail::sequence_digits_max;
+    const std::size_t session = std::size_t{limits.requests_per_session_max} * 2 * (path + 128);
+    record_bytes_max_ = (std::max)(path + limits.data_bytes_max, session) + 1024;
+}
+
+void StateReader::restart() {
+    bytes_.clear();
+    at_ = 0, crc_ = 0;
+    begun_ = ended_ = false, sound_ = true;
+}
+
+void StateReader::feed(BytesView piece) {
+    bytes_.erase(0, at_);
+    at_ = 0;
+    if (sound_) bytes_.append(piece);
+}
+
+bool StateReader::next(std::uint8_t& kind, BytesView& record) {
+    if (!sound_ || at_ == bytes_.size()) return false;
+    if (ended_) return sound_ = false;  // there is something behind the end
+    Reader in(BytesView(bytes_).substr(at_));
+    kind = in.u8();
+    const std::uint32_t length = in.u32();
+    if (in.ok() && length > record_bytes_max_) sound_ = false;
+    if (!in.ok() || !sound_ || in.left() < length) return false;
+    record = in.raw(length);
+    const std::size_t size = detail::state_record_header_bytes + length;
+    const std::size_t unchecked = kind == 0 ? (std::min)(length, std::uint32_t{4}) : 0;
+    crc_ = crc32c(BytesView(bytes_).substr(at_, size - unchecked), crc_);
+    at_ += size;
+    return sound_ = take_frame(kind, record);
+}
+
+// Looks at the head and the end itself. RETURNS whether the record may stand here.
+bool StateReader::take_frame(std::uint8_t kind, BytesView record) {
+    const auto is = [kind](detail::StateRecord which) {
+        return kind == static_cast<std::uint8_t>(which);
+    };
+    Reader in(record);
+    if (!begun_) {
+        begun_ = true;
+        const bool known = is(detail::StateRecord::head) && in.u64() == detail::state_magic;
+        zxid_ = in.zxid(), digest_ = in.u64();
+        return known && in.done();
+    }
+    if (is(detail::StateRecord::end)) {
+        ended_ = true;
+        sessions_ = in.u32(), nodes_ = in.u32();
+        return in.u32() == crc_ && in.done();
+    }
+    return is(detail::StateRecord::session) || is(detail::StateRecord::node);
+}
+
+void StateCheck::feed(BytesView piece) {
+    reader_.feed(piece);
+    std::uint8_t kind = 0;
+    BytesView record;
+    while (reader_.next(kind, record)) {
+        if (kind == static_cast<std::uint8_t>(detail::StateRecord::node)) {
+            std::uint64_t node = 0;
+            if (!Tree::digest_of_record(record, limits_, node)) return reader_.refuse();
+            digest_ += node, nodes_ += 1;
+        } else if (kind == static_cast<std::uint8_t>(detail::StateRecord::session)) {
+            SessionRecord session;
+            if (!Machine::read_session(record, limits_, session)) return reader_.refuse();
+            digest_ += Machine::digest_of(session), sessions_ += 1;
         }
     }
-    tree_.save(writer);
-    writer.u64(digest());
-    writer.u32(crc32c(BytesView(out).substr(start)));
+}
+
+bool StateCheck::is_sound(Zxid zxid) const {
+    return reader_.is_whole() && reader_.zxid() == zxid && reader_.digest() == digest_ &&
+           reader_.nodes() == nodes_ && reader_.sessions() == sessions_;
 }
 
 void Machine::reset() {
+    stop_saving();
     tree_.reset();
     sessions_.clear(), nonces_.clear();
     sessions_digest_ = 0, applied_ = Zxid{};
 }
 
-Errc Machine::load(BytesView snapshot) {
-    reset();
-    if (snapshot.size() < 4) return Errc::corrupt;
-    const BytesView covered = snapshot.substr(0, snapshot.size() - 4);
-    if (Reader(snapshot.substr(covered.size())).u32() != crc32c(covered)) return Errc::corrupt;
-    Reader in(snapshot);
-    const Errc error = load_state(in);
-    if (error != Errc::ok) reset();
-    return error;
+Errc Machine::load(BytesView state) {
+    begin_load();
+    for (; !state.empty(); state.remove_prefix((std::min)(state.size(), detail::load_piece_bytes))) {
+        load_piece(state.substr(0, detail::load_piece_bytes));
+    }
+    return end_load();
 }
 
-Errc Machine::load_state(Reader& in) {
-    if (in.u64() != detail::state_magic) return Errc::corrupt;
-    applied_ = in.zxid();
-    const std::uint32_t count = in.u32();
-    if (count > limits_.sessions_max) return Errc::corrupt;
-    for (std::uint32_t i = 0; i < count; i++) {
-        if (!load_session(in)) return Errc::corrupt;
+void Machine::begin_load() {
+    reset();
+    tree_.begin_load();
+    loading_ = std::make_unique<StateReader>(limits_);
+}
+
+void Machine::load_piece(BytesView piece) {
+    COORD_ASSERT(loading_ != nullptr);
+    loading_->feed(piece);
+    std::uint8_t kind = 0;
+    BytesView record;
+    bool sound = true;
+    while (sound && loading_->next(kind, record)) {
+        if (kind == static_cast<std::uint8_t>(detail::StateRecord::node)) {
+            sound = tree_.load_node(record, limits_);
+        } else if (kind == static_cast<std::uint8_t>(detail::StateRecord::session)) {
+            sound = load_session(record);
+        }
     }
-    if (tree_.load(in, limits_) != Errc::ok) return Errc::corrupt;
-    bool owned = true;
+    if (!sound) loading_->refuse();
+}
+
+Errc Machine::end_load() {
+    COORD_ASSERT(loading_ != nullptr);
+    const std::unique_ptr<StateReader> reader = std::move(loading_);
+    applied_ = reader->zxid();
+    const bool sound = reader->is_whole() && reader->sessions() == sessions_.size() &&
+                       reader->nodes() == tree_.size() && tree_.end_load() == Errc::ok &&
+                       adopt_ephemerals() && reader->digest() == digest();
+    if (!sound) reset();
+    return sound ? Errc::ok : Errc::corrupt;
+}
+
+// M3, from the other side. No session is younger than the state.
+bool Machine::adopt_ephemerals() {
+    bool owned = sessions_.empty() || sessions_.rbegin()->first.value <= applied_.value;
     tree_.visit([&](const NodeView& node) {
         const SessionId owner = node.stat.ephemeral_owner;
         if (owner == SessionId{}) return;
@@ -4015,35 +4374,39 @@ Errc Machine::load_state(Reader& in) {
         owned = owned && found != sessions_.end();
         if (owned) found->second.ephemerals.emplace(Bytes(node.path), true);
     });
-    if (!owned || in.u64() != digest()) return Errc::corrupt;
-    in.u32();  // the checksum: load has looked at it
-    return in.done() ? Errc::ok : Errc::corrupt;
+    return owned;
 }
 
-bool Machine::load_session(Reader& in) {
-    const SessionId id{in.u64()};
-    if (!in.ok() || id == SessionId{} || id.value > applied_.value) return false;
-    if (!sessions_.empty() && !(sessions_.rbegin()->first < id)) return false;
-    SessionRecord& session = sessions_[id];
-    session.id = id, session.nonce = in.u64(), session.timeout_ms = in.u32();
+bool Machine::read_session(BytesView record, const Limits& limits, SessionRecord& session) {
+    Reader in(record);
+    session.id = SessionId{in.u64()};
+    session.nonce = in.u64(), session.timeout_ms = in.u32();
     session.cxid = in.u64(), session.confirmed = in.u64();
     const std::uint32_t outcomes = in.u32();
-    if (!in.ok() || session.confirmed > session.cxid) return false;
+    if (!in.ok() || session.id == SessionId{} || session.confirmed > session.cxid) return false;
     if (outcomes != session.cxid - session.confirmed) return false;  // M2
-    if (!nonces_.emplace(session.nonce, id).second) return false;
-    for (std::uint32_t i = 0; i < outcomes; i++) {
+    const std::size_t path_max = std::size_t{limits.path_bytes_max} + detail::sequence_digits_max;
+    for (std::uint32_t i = 0; i < outcomes && in.ok(); i++) {
         Outcome& outcome = session.outcomes.push();
         outcome = Outcome{};
         outcome.cxid = in.u64(), outcome.zxid = in.zxid();
         outcome.op = static_cast<OpCode>(in.u8());
         outcome.error = static_cast<Errc>(in.i32());
-        outcome.path = Bytes(in.bytes(limits_.path_bytes_max));
+        outcome.path = Bytes(in.bytes(path_max));
         outcome.stat = detail::read_stat(in);
-        outcome.session = id;
-        if (!in.ok() || outcome.cxid != session.cxid - outcomes + 1 + i) return false;  // M2
+        outcome.session = session.id;
+        if (outcome.cxid != session.cxid - outcomes + 1 + i) return false;  // M2
     }
+    return in.done();
+}
+
+bool Machine::load_session(BytesView record) {
+    SessionRecord session;
+    if (sessions_.size() >= limits_.sessions_max) return false;
+    if (!read_session(record, limits_, session)) return false;
+    if (!nonces_.emplace(session.nonce, session.id).second) return false;
     sessions_digest_ += digest_of(session);
-    return true;
+    return sessions_.emplace(session.id, std::move(session)).second;
 }
 
 void Machine::audit() const {
@@ -4322,6 +4685,7 @@ void MemoryStorage::crash(std::size_t survivors) {
 namespace detail {
 
 constexpr std::size_t record_header_bytes = 9;   // FORMAT: length, checksum, kind
+constexpr std::size_t base_record_bytes = record_header_bytes + 25;  // FORMAT
 constexpr std::size_t log_block_bytes = 65536;
 constexpr std::size_t spare_blocks_max = 256;
 
@@ -4387,16 +4751,16 @@ std::uint32_t encode_entry(const Txn& txn, Bytes& out) {
 
 // -- Recovery ------------------------------------------------------------------------------------
 
-Errc Log::open() {
-    const Errc error = storage_.open(*this);
+Errc Log::open(const StorageOwner& owner) {
+    const Errc error = storage_.open(*this, owner);
     if (error != Errc::ok) {
         reason_ = "the storage did not open";
         return error;
     }
-    if (*reason_ == 0 && base_.zxid > Zxid{} && snapshot_.empty()) {
+    if (*reason_ == 0 && base_.zxid > Zxid{} && snapshot_sequence_ == 0) {
         damage("the log starts in the middle and there is no snapshot");
     }
-    if (*reason_ == 0 && !snapshot_.empty() && !contains(snapshot_position_.zxid)) {
+    if (*reason_ == 0 && snapshot_sequence_ > 0 && !contains(snapshot_position_.zxid)) {
         damage("the snapshot is older than the log");
     }
     // L3, at the end: the promise before the oldest record may stand in the snapshot alone.
@@ -4458,10 +4822,10 @@ void Log::recover_epochs(RecordKind kind, Reader& in) {
     if (!in.done()) damage("an epoch record is wrong");
 }
 
-void Log::on_snapshot(Sequence sequence, BytesView snapshot) {
+void Log::on_snapshot(Sequence sequence, BytesView head, std::uint64_t size) {
     RecordKind kind{};
-    BytesView fields, state;
-    const Errc error = detail::open_frame(snapshot, kind, fields, state);
+    BytesView fields, rest;
+    const Errc error = detail::open_frame(head, kind, fields, rest);
     if (error != Errc::ok || kind != RecordKind::base) return damage("the snapshot is damaged");
     Reader in(fields);
     LogPosition position;
@@ -4469,7 +4833,7 @@ void Log::on_snapshot(Sequence sequence, BytesView snapshot) {
     Epochs epochs;
     epochs.accepted = in.u32(), epochs.accepted_from = PeerId{in.u32()}, epochs.current = in.u32();
     const bool installed = in.u8() == 1;
-    if (!in.done()) return damage("the snapshot is damaged");
+    if (!in.done() || size < detail::base_record_bytes) return damage("the snapshot is damaged");
     if (installed) reason_ = "";  // it replaces what came before, whose start may be gone already
     if (*reason_ != 0) return;
     const bool follows = contains(position.zxid) && crc_at(position.zxid) == position.crc;
@@ -4479,17 +4843,24 @@ void Log::on_snapshot(Sequence sequence, BytesView snapshot) {
         return damage("the snapshot is not of this log");
     }
     anchored_ = true;
-    if (installed) discard_at_ = discard_to_ = sequence;  // a crash may have come before it
-    epochs_ = epochs;
-    snapshot_ = Bytes(snapshot), snapshot_position_ = position, snapshot_sequence_ = sequence;
+    if (epochs.accepted > epochs_.accepted) {  // it knows those of the time when it was begun
+        epochs_.accepted = epochs.accepted, epochs_.accepted_from = epochs.accepted_from;
+    }
+    epochs_.current = (std::max)(epochs_.current, epochs.current);
+    snapshot_position_ = position, snapshot_sequence_ = sequence;
+    snapshot_bytes_ = size - detail::base_record_bytes;
 }
 
 // -- Reading -------------------------------------------------------------------------------------
 
-BytesView Log::snapshot() const {
-    if (snapshot_.empty()) return {};
-    Reader in(snapshot_);
-    return BytesView(snapshot_).substr(in.u32());
+Errc Log::read_snapshot(std::uint64_t offset, std::size_t size, Bytes& out) const {
+    COORD_ASSERT(snapshot_sequence_ > 0);
+    const std::uint64_t from = offset + detail::base_record_bytes;
+    return storage_.read_snapshot(snapshot_sequence_, from, size, out);
+}
+
+Errc Log::read_begun(std::uint64_t offset, std::size_t size, Bytes& out) const {
+    return storage_.read_snapshot(0, offset + detail::base_record_bytes, size, out);
 }
 
 LogPosition Log::last() const {
@@ -4592,13 +4963,14 @@ void Log::push_entry(BytesView record, const Txn& txn, std::uint32_t crc) {
 }
 
 Errc Log::append(BytesView record, const Txn& txn) {
+    const Errc error = storage_.append(record);
+    if (error != Errc::ok) return error;
     Reader frame(record);
     frame.u32();
     push_entry(record, txn, frame.u32());
-    const Errc error = storage_.append(record);
     entries_.back().sequence = storage_.appended();
     anchored_ = true, dirty_ = true;
-    return error;
+    return Errc::ok;
 }
 
 void Log::cut_after(Zxid zxid) {
@@ -4635,35 +5007,42 @@ Errc Log::write(RecordKind kind, BytesView fields) {
     return storage_.append(scratch_);
 }
 
+Errc Log::write_accepted() {
+    Bytes fields;
+    Writer writer(fields);
+    writer.u32(epochs_.accepted), writer.u32(epochs_.accepted_from.value);
+    return write(RecordKind::accepted, fields);
+}
+
+Errc Log::write_current() {
+    Bytes fields;
+    Writer(fields).u32(epochs_.current);
+    return write(RecordKind::current, fields);
+}
+
 Errc Log::accept_epoch(std::uint32_t epoch, PeerId leader) {
     COORD_ASSERT(epoch > epochs_.accepted);  // L3
     epochs_.accepted = epoch, epochs_.accepted_from = leader;
-    Bytes fields;
-    Writer writer(fields);
-    writer.u32(epoch), writer.u32(leader.value);
-    return write(RecordKind::accepted, fields);
+    return write_accepted();
 }
 
 Errc Log::set_current_epoch(std::uint32_t epoch) {
     COORD_ASSERT(epoch > epochs_.current && epoch <= epochs_.accepted);  // L3
     epochs_.current = epoch;
-    Bytes fields;
-    Writer(fields).u32(epoch);
-    return write(RecordKind::current, fields);
+    return write_current();
 }
 
-Bytes Log::encode_base(LogPosition position, bool installed, BytesView state) const {
-    Bytes out;
-    out.reserve(state.size() + 64);
-    const std::size_t start = detail::open_record(RecordKind::base, out);
-    Writer writer(out);
+// Into scratch_.
+void Log::write_base(LogPosition position, bool installed) {
+    scratch_.clear();
+    const std::size_t start = detail::open_record(RecordKind::base, scratch_);
+    Writer writer(scratch_);
     writer.zxid(position.zxid), writer.u32(position.crc);
     writer.u32(epochs_.accepted), writer.u32(epochs_.accepted_from.value);
     writer.u32(epochs_.current);
     writer.u8(installed ? 1 : 0);
-    detail::close_record(start, out);
-    out.append(state);
-    return out;
+    detail::close_record(start, scratch_);
+    COORD_ASSERT(scratch_.size() == detail::base_record_bytes);
 }
 
 void Log::drop_through(std::size_t count) {
@@ -4694,30 +5073,57 @@ void Log::replace_with(LogPosition position) {
     durable_last_ = Zxid{};
 }
 
-Errc Log::take_snapshot(LogPosition position, BytesView state, std::size_t entries_kept) {
+Errc Log::begin_snapshot(LogPosition position) {
     COORD_ASSERT(contains(position.zxid) && position.zxid <= durable_last_);  // L4
     COORD_ASSERT(position.zxid > snapshot_position_.zxid);
-    snapshot_ = encode_base(position, false, state);
-    snapshot_position_ = position;
-    const Errc error = storage_.append_snapshot(snapshot_);
-    dirty_ = true;
+    begun_position_ = position, begun_bytes_ = 0, begun_epochs_ = epochs_;
+    write_base(position, false);
+    const Errc error = storage_.begin_snapshot();
+    return error != Errc::ok ? error : storage_.write_snapshot(scratch_);
+}
+
+Errc Log::write_snapshot(BytesView state_piece) {
+    COORD_ASSERT(begun_position_.zxid > Zxid{});
+    begun_bytes_ += state_piece.size();
+    return storage_.write_snapshot(state_piece);
+}
+
+// Epochs that are younger than the snapshot's beginning are written once more, so that no record
+// before the first entry that is kept is needed (L5).
+Errc Log::end_snapshot(std::size_t entries_kept) {
+    COORD_ASSERT(begun_position_.zxid > snapshot_position_.zxid);
+    COORD_ASSERT(contains(begun_position_.zxid));  // L4: what is committed is never cut
+    Sequence first_needed = storage_.appended() + 1;
+    Errc error = Errc::ok;
+    if (epochs_.accepted != begun_epochs_.accepted) error = write_accepted();
+    if (error == Errc::ok && epochs_.current != begun_epochs_.current) error = write_current();
+    if (error != Errc::ok) return error;
+    const std::size_t covered = find(begun_position_.zxid);
+    const std::size_t dropped = covered > entries_kept ? covered - entries_kept : 0;
+    if (dropped < entries_.size()) {
+        first_needed = (std::min)(first_needed, entries_[dropped].sequence);
+    }
+    error = storage_.end_snapshot(first_needed, false);
+    if (error != Errc::ok) return error;
+    drop_through(dropped);
+    snapshot_position_ = begun_position_, snapshot_bytes_ = begun_bytes_;
     snapshot_sequence_ = storage_.appended();
-    const std::size_t covered = find(position.zxid);
-    drop_through(covered > entries_kept ? covered - entries_kept : 0);
-    discard_at_ = snapshot_sequence_;
-    discard_to_ = entries_.empty() ? snapshot_sequence_
-                                   : (std::min)(entries_.front().sequence, snapshot_sequence_);
-    return error;
+    begun_position_ = LogPosition{};
+    dirty_ = true;
+    return Errc::ok;
 }
 
 Errc Log::install_snapshot(LogPosition position, BytesView state) {
-    snapshot_ = encode_base(position, true, state);
-    snapshot_position_ = position;
+    begun_position_ = LogPosition{};
+    write_base(position, true);
+    Errc error = storage_.begin_snapshot();
+    if (error == Errc::ok) error = storage_.write_snapshot(scratch_);
+    if (error == Errc::ok) error = storage_.write_snapshot(state);
+    if (error == Errc::ok) error = storage_.end_snapshot(storage_.appended() + 1, true);
     replace_with(position);
-    const Errc error = storage_.append_snapshot(snapshot_);
-    dirty_ = true, anchored_ = true;
+    snapshot_position_ = position, snapshot_bytes_ = state.size();
     snapshot_sequence_ = storage_.appended();
-    discard_at_ = discard_to_ = snapshot_sequence_;
+    dirty_ = true, anchored_ = true;
     return error;
 }
 
@@ -4735,10 +5141,6 @@ Errc Log::refresh_durable() {
     for (; !marks_.empty() && marks_.front().sequence <= durable; marks_.pop()) {
         durable_last_ = marks_.front().last;
         durable_epochs_ = marks_.front().epochs;
-    }
-    if (discard_at_ > 0 && discard_at_ <= durable) {
-        storage_.discard_before(discard_to_);
-        discard_at_ = 0;
     }
     return Errc::ok;
 }
@@ -4810,7 +5212,7 @@ inline std::uint32_t fields_of(MessageType type) {  // FORMAT
             return field_attempt | field_zxid | field_commit | field_offset | field_phase;
         case MessageType::commit: return field_commit | field_digest;
         case MessageType::ping:
-            return field_commit | field_digest | field_sequence | field_confirmed;
+            return field_commit | field_digest | field_sequence | field_confirmed | field_phase;
         case MessageType::pong:
             return field_attempt | field_sequence | field_touch | field_offset | field_total |
                    field_payload;
@@ -5387,14 +5789,16 @@ void Leader::on_pong(Peer& peer, const Message& message) {
 
 void Leader::on_chunk_request(Peer& peer, const Message& message, Outbox& out) {
     if (message.attempt != peer.attempt || !peer.fetching) return;
-    const BytesView state = log_.snapshot();
     if (message.zxid != log_.snapshot_position().zxid) return;  // repeat() names the new one
-    if (message.offset > state.size()) return;
+    if (message.offset > log_.snapshot_bytes()) return;
     const std::size_t room = message_bytes_max_ - message_overhead_bytes;
+    scratch_.clear();
+    error_ = log_.read_snapshot(message.offset, (std::min)(room, detail::chunk_bytes_max), scratch_);
+    if (error_ != Errc::ok) return;
     Message chunk;
-    chunk.zxid = message.zxid, chunk.offset = message.offset, chunk.total = state.size();
-    chunk.payload = state.substr(static_cast<std::size_t>(message.offset),
-                                 (std::min)(room, detail::chunk_bytes_max));
+    chunk.zxid = message.zxid, chunk.offset = message.offset;
+    chunk.total = log_.snapshot_bytes();
+    chunk.payload = scratch_;
     post(peer, MessageType::chunk, out, chunk);
 }
 
@@ -5460,9 +5864,9 @@ void Leader::synchronize(Time now, Peer& peer, Outbox& out) {
         post(peer, MessageType::trunc, out, message);
     } else {
         const LogPosition position = log_.snapshot_position();
-        COORD_ASSERT(position.zxid >= log_.base() && !log_.snapshot().empty());
+        COORD_ASSERT(position.zxid >= log_.base() && log_.snapshot_bytes() > 0);
         message.zxid = position.zxid, message.crc = position.crc;
-        message.total = log_.snapshot().size();
+        message.total = log_.snapshot_bytes();
         peer.fetching = true;
         counters_.snapshots_sent += 1;
         post(peer, MessageType::snap, out, message);
@@ -5580,6 +5984,7 @@ void Leader::ping(Time now, const Machine& machine, Outbox& out) {
         message.sequence = ping_sequence_, message.commit = committed_;
         message.digest = machine.applied() == committed_ ? machine.digest() : 0;
         message.confirmed = peer.touch_confirmed;
+        message.phase = log_.has_room() ? 0 : 1;
         post(peer, MessageType::ping, out, message);
     }
 }
@@ -5755,7 +6160,9 @@ Zxid Leader::append(std::int64_t wall_ms, const Txn& request) {
     txn.time_ms = wall_ms;
     scratch_.clear();
     encode_entry(txn, scratch_);
-    error_ = log_.append(scratch_, txn);  // Z5
+    const Errc error = log_.append(scratch_, txn);  // Z5
+    if (error == Errc::storage_full) return {};     // it comes again
+    error_ = error;
     counters_.proposals += 1;
     return txn.zxid;
 }
@@ -5766,7 +6173,9 @@ void Leader::number(std::int64_t wall_ms, const Machine& machine, const Txn& req
     const bool sound = judge_request(request.op, request.body, limits_) == Errc::ok;
     const auto found = sessions_.find(request.session);
     const bool open = request.op == OpCode::open_session;
-    if (!sound || request.body.size() > room || (!open && found == sessions_.end())) {
+    const bool grows = open || request.op == OpCode::create || request.op == OpCode::set;
+    if (!sound || request.body.size() > room || (!open && found == sessions_.end()) ||
+        (grows && !log_.has_room())) {
         counters_.requests_ignored += 1;
         return;
     }
@@ -5848,7 +6257,7 @@ void Learner::start(Time now, PeerId leader, Zxid committed) {
     committed_ = (std::max)(committed_, committed);  // perhaps found out as a leader
     departure_ = nullptr;
     heard_at_ = repeat_at_ = now;
-    initial_known_ = false, ack_due_ = false, pong_due_ = false;
+    initial_known_ = false, ack_due_ = false, pong_due_ = false, leader_full_ = false;
     ping_sequence_ = 0, touch_confirmed_ = 0;  // each leader counts its own
     digest_at_ = Zxid{};
 }
@@ -6063,7 +6472,9 @@ bool Learner::append_all(BytesView records, bool& gap) {
             gap = true;  // F3
             return grown;
         }
-        error_ = log_.append(record, txn);
+        const Errc error = log_.append(record, txn);
+        if (error == Errc::storage_full) return grown;  // as if it were lost: it comes again
+        error_ = error;
         grown = true;
     }
     return grown;
@@ -6084,6 +6495,7 @@ void Learner::on_ping(const Message& message) {
     if (message.sequence >= ping_sequence_) {
         touch_confirmed_ = message.confirmed, touch_confirmed_at_ = message.commit;
     }
+    leader_full_ = message.phase == 1;
     ping_sequence_ = (std::max)(ping_sequence_, message.sequence);
     pong_due_ = true;
     // While something is open between the two, what we have is said again: an ack may be lost.
@@ -6207,6 +6619,8 @@ Time Learner::next_deadline() const {
 namespace detail {
 
 constexpr int steps_per_poll_max = 12;
+constexpr std::size_t snapshot_slice_bytes = 64 * 1024;  // that a poll writes, or reads again
+constexpr Duration snapshot_slice_gap = milliseconds(1);
 constexpr std::size_t touches_max = 64;
 constexpr std::size_t transport_bytes_min = 1024;
 
@@ -6273,7 +6687,7 @@ Replica::Replica(const ReplicaOptions& options, Storage& storage, Transport& tra
       leader_(options_.id, voters_, options.timing, log_, options_.limits,
               (std::max)(transport.message_bytes_max(), detail::transport_bytes_min)),
       learner_(options_.id, options.timing, log_, rng_.next() >> 1),
-      outbox_(options_.id, options.ensemble, nonce_) {
+      outbox_(options_.id, options.ensemble, nonce_), snapshot_check_(options.limits) {
     open();
 }
 
@@ -6289,7 +6703,7 @@ Replica::Replica(const ReplicaOptions& options, Storage& storage)
       leader_(options_.id, voters_, options.timing, log_, options_.limits,
               transport_.message_bytes_max()),
       learner_(options_.id, options.timing, log_, rng_.next() >> 1),
-      outbox_(options_.id, options.ensemble, nonce_) {
+      outbox_(options_.id, options.ensemble, nonce_), snapshot_check_(options.limits) {
     open();
 }
 
@@ -6297,7 +6711,8 @@ Replica::~Replica() { COORD_ASSERT(!in_poll_); }
 
 void Replica::open() {
     if (refused_ != nullptr) return fail(refused_);
-    if (log_.open() != Errc::ok) return fail(log_.reason());
+    const StorageOwner owner{options_.ensemble, rng_.next()};
+    if (log_.open(owner) != Errc::ok) return fail(log_.reason());
     // A standalone program may give no entropy: then what it wrote before keeps its nonces apart.
     // A life that has promised or opened anything has appended to it.
     rng_ = Rng(mix64(rng_.next(), mix64(log_.last().zxid.value, log_.appended())));
@@ -6307,7 +6722,13 @@ void Replica::open() {
     touch_ = rng_.next() >> 1;  // so that another life's numbers mean nothing in this one
     sync_sequence_ = rng_.next() >> 1;  // nor do answers to its syncs
     if (log_.snapshot_position().zxid == Zxid{}) return;
-    const Errc loaded = machine_->load(log_.snapshot());
+    machine_->begin_load();
+    for (std::uint64_t read = 0; read < log_.snapshot_bytes(); read += detail::load_piece_bytes) {
+        scratch_.clear();
+        if (log_.read_snapshot(read, detail::load_piece_bytes, scratch_) != Errc::ok) break;
+        machine_->load_piece(scratch_);
+    }
+    const Errc loaded = machine_->end_load();
     if (loaded != Errc::ok || machine_->applied() != log_.snapshot_position().zxid) {
         return fail("the snapshot is damaged");
     }
@@ -6355,6 +6776,7 @@ void Replica::poll(Time now, std::int64_t wall_ms) {
         }
         started_ = true;
         take_inbox();
+        work_on_snapshot();
         for (int i = 0; i < detail::steps_per_poll_max && step(); i++) {}
         tell_states();
     }
@@ -6380,6 +6802,9 @@ Time Replica::next_deadline() const {
     if (role_ == Role::following) deadline = (std::min)(deadline, learner_.next_deadline());
     const bool repeats = !sessions_.empty() || !openings_.empty();
     if (repeats && can_send_requests()) deadline = (std::min)(deadline, repeat_at_);
+    if (snapshot_phase_ != SnapshotPhase::none || is_snapshot_due()) {
+        deadline = (std::min)(deadline, now_ + detail::snapshot_slice_gap);
+    }
     return (std::max)(deadline, at_once);
 }
 
@@ -6537,12 +6962,16 @@ void Replica::after_flush() {
     take_syncs();
     renew_lease();
     if (role_ == Role::leading) leader_.announce(*machine_, outbox_);
-    take_snapshot_if_due();
 }
 
 bool Replica::is_serving() const {
     if (role_ == Role::leading) return leader_.is_established();
     return role_ == Role::following && learner_.is_serving();
+}
+
+// Whether whoever numbers requests has no room for what grows.
+bool Replica::is_full() const {
+    return role_ == Role::leading ? !log_.has_room() : learner_.leader_is_full();
 }
 
 Vote Replica::own_vote() const {
@@ -6580,6 +7009,7 @@ void Replica::apply(const Txn& txn) {
     const Outcome* const outcome = machine_->apply(txn, watches_);
     counters_.applied += 1;
     entries_since_snapshot_ += 1;
+    bytes_since_snapshot_ += txn.body.size() + entry_header_bytes;
     if (role_ == Role::leading) leader_.on_applied(txn, *machine_);
     if (observer_ != nullptr) {
         observer_->on_applied(options_.id, txn, outcome, machine_->digest());
@@ -6593,12 +7023,70 @@ void Replica::compare_digest() {
     fail("the state differs from the leader's");
 }
 
-void Replica::take_snapshot_if_due() {
-    if (entries_since_snapshot_ < options_.snapshot_every_entries) return;
+// -- Snapshots -----------------------------------------------------------------------------------
+
+bool Replica::is_snapshot_due() const {
+    if (entries_since_snapshot_ < options_.snapshot_every_entries &&
+        bytes_since_snapshot_ < options_.snapshot_every_bytes) {
+        return false;
+    }
     const Zxid zxid = machine_->applied();
-    if (zxid <= log_.snapshot_position().zxid || zxid > log_.durable_last()) return;
-    // A learner that fetches the snapshot, or has just done so, would have to begin once more. It
-    // is waited for, but not for ever.
+    return zxid > log_.snapshot_position().zxid && zxid <= log_.durable_last();
+}
+
+// A slice: what a poll does of it is bounded, however large the tree is. First it is written, then
+// read again and compared with its digest; only then may it take the place of an older one.
+void Replica::work_on_snapshot() {
+    if (role_ == Role::failed) return;
+    if (snapshot_phase_ == SnapshotPhase::none) {
+        if (!is_snapshot_due()) return;
+        snapshot_position_ = LogPosition{machine_->applied(), log_.crc_at(machine_->applied())};
+        entries_since_snapshot_ = 0, bytes_since_snapshot_ = 0;
+        snapshot_phase_ = SnapshotPhase::writing;
+        snapshot_written_ = snapshot_checked_ = 0;
+        machine_->begin_save();
+        const Errc error = log_.begin_snapshot(snapshot_position_);
+        if (error != Errc::ok) return give_up_snapshot(error);
+    }
+    std::size_t done = 0;
+    while (snapshot_phase_ == SnapshotPhase::writing && done < detail::snapshot_slice_bytes) {
+        done += write_snapshot_slice();
+    }
+    while (snapshot_phase_ == SnapshotPhase::checking && done < detail::snapshot_slice_bytes) {
+        done += check_snapshot_slice();
+    }
+    if (snapshot_phase_ == SnapshotPhase::ending) end_snapshot();
+}
+
+std::size_t Replica::write_snapshot_slice() {
+    COORD_ASSERT(machine_->is_saving());
+    scratch_.clear();
+    if (machine_->save_slice(detail::snapshot_slice_bytes, scratch_)) {
+        snapshot_phase_ = SnapshotPhase::checking;
+        snapshot_check_.restart();
+    }
+    snapshot_written_ += scratch_.size();
+    const Errc error = log_.write_snapshot(scratch_);
+    if (error != Errc::ok) give_up_snapshot(error);
+    return scratch_.size() + 1;
+}
+
+std::size_t Replica::check_snapshot_slice() {
+    scratch_.clear();
+    const Errc error = log_.read_begun(snapshot_checked_, detail::snapshot_slice_bytes, scratch_);
+    if (error != Errc::ok) return give_up_snapshot(error), 0;
+    snapshot_check_.feed(scratch_);
+    snapshot_checked_ += scratch_.size();
+    const bool is_sound = snapshot_check_.is_sound(snapshot_position_.zxid);
+    if (snapshot_checked_ < snapshot_written_ && !scratch_.empty()) return scratch_.size();
+    if (!is_sound) return give_up_snapshot(Errc::corrupt), 0;
+    snapshot_phase_ = SnapshotPhase::ending;
+    return scratch_.size();
+}
+
+// A learner that fetches the snapshot before, or has just done so, would have to begin once more.
+// It is waited for, but not for ever.
+void Replica::end_snapshot() {
     const std::uint64_t patience = std::uint64_t{options_.snapshot_every_entries} * 10 + 10000;
     std::size_t kept = options_.log_entries_kept;
     if (role_ == Role::leading) {
@@ -6607,14 +7095,19 @@ void Replica::take_snapshot_if_due() {
         kept = (std::max)(kept, static_cast<std::size_t>((std::min)(patience,
                                                                     std::uint64_t{wanted})));
     }
-    entries_since_snapshot_ = 0;
-    Bytes state;
-    machine_->save(state);
-    const LogPosition position{zxid, log_.crc_at(zxid)};
-    if (log_.take_snapshot(position, state, kept) != Errc::ok) {
-        return fail("the storage failed");
-    }
+    const Errc error = log_.end_snapshot(kept);
+    if (error != Errc::ok) return give_up_snapshot(error);
+    snapshot_phase_ = SnapshotPhase::none;
     counters_.snapshots_taken += 1;
+}
+
+// There will be another one. The log, which is needed longer now, is what matters.
+void Replica::give_up_snapshot(Errc error) {
+    COORD_ASSERT(snapshot_phase_ != SnapshotPhase::none);
+    machine_->stop_saving();
+    snapshot_phase_ = SnapshotPhase::none;
+    counters_.snapshots_given_up += 1;
+    if (error == Errc::storage_failed) fail("the storage failed");
 }
 
 void Replica::install_snapshot() {
@@ -6633,7 +7126,8 @@ void Replica::install_snapshot() {
     }
     learner_.installed();
     machine_.swap(machine);
-    entries_since_snapshot_ = 0;
+    snapshot_phase_ = SnapshotPhase::none;  // of what is no more
+    entries_since_snapshot_ = 0, bytes_since_snapshot_ = 0;
     counters_.snapshots_installed += 1;
     if (observer_ != nullptr) {
         observer_->on_installed(options_.id, position.zxid, machine_->digest());
@@ -6743,6 +7237,9 @@ Errc Replica::prepare(SessionId id, Request& request, Pending& pending) {
     if (detail::is_write(request.kind)) {
         encode_write(request, pending);
         if (pending.body.size() > request_bytes_max()) return Errc::too_large;
+        if ((request.kind == Kind::create || request.kind == Kind::set) && is_full()) {
+            return Errc::storage_full;
+        }
         return judge_request(pending.op, pending.body, options_.limits);
     }
     pending.body.assign(request.path.data(), request.path.size());

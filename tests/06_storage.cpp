@@ -3,11 +3,13 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "coord.hpp"
+#include "support.hpp"
 
 namespace {
 
@@ -24,14 +26,15 @@ struct Recovered final : coord::RecoverySink {
     void on_record(Sequence sequence, BytesView record) override {
         lines.push_back(std::to_string(sequence) + " " + Bytes(record));
     }
-    void on_snapshot(Sequence sequence, BytesView snapshot) override {
-        lines.push_back(std::to_string(sequence) + " [" + Bytes(snapshot) + "]");
+    void on_snapshot(Sequence sequence, BytesView head, std::uint64_t size) override {
+        CHECK(head.size() == (std::min)(size, std::uint64_t{64}));
+        lines.push_back(std::to_string(sequence) + " [" + Bytes(head) + "]");
     }
 };
 
 Lines reopen(MemoryStorage& disk) {
     Recovered recovered;
-    CHECK(disk.open(recovered) == Errc::ok);
+    CHECK(disk.open(recovered, {}) == Errc::ok);
     CHECK(disk.appended() == disk.durable());
     return recovered.lines;
 }
@@ -58,7 +61,7 @@ TEST_CASE("S1 sequences count from 1, over records and snapshots alike") {
     MemoryStorage disk;
     append(disk, "a");
     CHECK(disk.appended() == 1);
-    REQUIRE(disk.append_snapshot("s") == Errc::ok);
+    REQUIRE(support::append_snapshot(disk, "s") == Errc::ok);
     CHECK(disk.appended() == 2);
     append(disk, "b");
     CHECK(disk.appended() == 3);
@@ -164,11 +167,11 @@ TEST_CASE("a crash while flushes are held loses what was flushed and not release
 TEST_CASE("of the durable snapshots open tells the newest alone, in its place") {
     MemoryStorage disk;
     append(disk, "a");
-    REQUIRE(disk.append_snapshot("old") == Errc::ok);
+    REQUIRE(support::append_snapshot(disk, "old") == Errc::ok);
     append(disk, "b");
     REQUIRE(disk.flush() == Errc::ok);
     CHECK(disk.bytes() == 5);
-    REQUIRE(disk.append_snapshot("newer") == Errc::ok);
+    REQUIRE(support::append_snapshot(disk, "newer") == Errc::ok);
     append(disk, "c");
     CHECK(disk.bytes() == 11);
     REQUIRE(disk.flush() == Errc::ok);
@@ -180,10 +183,10 @@ TEST_CASE("a snapshot that did not become durable leaves the older one in force"
     for (std::size_t survivors = 0; survivors <= 2; survivors++) {
         CAPTURE(survivors);
         MemoryStorage disk;
-        REQUIRE(disk.append_snapshot("old") == Errc::ok);
+        REQUIRE(support::append_snapshot(disk, "old") == Errc::ok);
         REQUIRE(disk.flush() == Errc::ok);
         append(disk, "a");
-        REQUIRE(disk.append_snapshot("new") == Errc::ok);
+        REQUIRE(support::append_snapshot(disk, "new") == Errc::ok);
         disk.crash(survivors);
         Lines expected{"1 [old]"};
         if (survivors > 0) expected.push_back("2 a");
@@ -195,31 +198,92 @@ TEST_CASE("a snapshot that did not become durable leaves the older one in force"
 TEST_CASE("an empty record and an empty snapshot are records too") {
     MemoryStorage disk;
     append(disk, "");
-    REQUIRE(disk.append_snapshot("") == Errc::ok);
+    REQUIRE(support::append_snapshot(disk, "") == Errc::ok);
     REQUIRE(disk.flush() == Errc::ok);
     CHECK(reopen(disk) == Lines{"1 ", "2 []"});
     CHECK(disk.bytes() == 0);
 }
 
-TEST_CASE("discard_before forgets the front and keeps the numbers of the rest") {
+TEST_CASE("S3 what a snapshot makes needless goes when it is durable, and the numbers stay") {
     MemoryStorage disk;
     for (const char* const record : {"a", "b", "c", "d"}) append(disk, record);
-    REQUIRE(disk.append_snapshot("s") == Errc::ok);
+    REQUIRE(support::append_snapshot(disk, "s", 3) == Errc::ok);
+    CHECK(disk.bytes() == 5);  // it is not durable yet
     REQUIRE(disk.flush() == Errc::ok);
-    disk.discard_before(3);
     CHECK(disk.bytes() == 3);
     CHECK(disk.appended() == 5);
     CHECK(reopen(disk) == Lines{"3 c", "4 d", "5 [s]"});
-    disk.discard_before(2);  // it has gone already
-    CHECK(reopen(disk) == Lines{"3 c", "4 d", "5 [s]"});
     append(disk, "e");
     CHECK(disk.appended() == 6);
+    REQUIRE(support::append_snapshot(disk, "t", 7) == Errc::ok);
     REQUIRE(disk.flush() == Errc::ok);
-    disk.discard_before(7);
-    CHECK(disk.bytes() == 0);
+    CHECK(disk.bytes() == 1);
     append(disk, "f");
     REQUIRE(disk.flush() == Errc::ok);
-    CHECK(reopen(disk) == Lines{"7 f"});
+    CHECK(reopen(disk) == Lines{"7 [t]", "8 f"});
+}
+
+TEST_CASE("S3 a snapshot is written in pieces, while records go on, and read in pieces") {
+    MemoryStorage disk;
+    Bytes all;
+    REQUIRE(disk.begin_snapshot() == Errc::ok);
+    for (int i = 0; i < 40; i++) {
+        const Bytes piece(static_cast<std::size_t>(i * 331), static_cast<char>('a' + i % 26));
+        all += piece;
+        REQUIRE(disk.write_snapshot(piece) == Errc::ok);
+        append(disk, std::to_string(i));
+        REQUIRE(disk.flush() == Errc::ok);
+    }
+    REQUIRE(all.size() > 3 * 65536);
+    const auto read = [&](Sequence which, std::uint64_t offset, std::size_t size) {
+        Bytes out = "before:";
+        REQUIRE(disk.read_snapshot(which, offset, size, out) == Errc::ok);
+        return out.substr(7);
+    };
+    CHECK(read(0, 0, SIZE_MAX) == all);
+    REQUIRE(disk.end_snapshot(11, false) == Errc::ok);
+    CHECK(disk.appended() == 41);
+    REQUIRE(disk.flush() == Errc::ok);
+    for (const std::size_t offset : {0u, 1u, 65535u, 65536u, 65537u, 200000u}) {
+        for (const std::size_t size : {0u, 1u, 65536u, 65537u, 300000u}) {
+            CHECK(read(41, offset, size) == all.substr(offset, size));
+        }
+    }
+    CHECK(read(41, all.size(), 10).empty());
+    CHECK(read(41, all.size() + 10, 10).empty());
+    REQUIRE(disk.begin_snapshot() == Errc::ok);
+    REQUIRE(disk.write_snapshot("another") == Errc::ok);
+    CHECK(read(0, 0, 100) == "another");  // beside the one that is in force
+    CHECK(read(41, 0, 5) == all.substr(0, 5));
+    REQUIRE(disk.begin_snapshot() == Errc::ok);
+    CHECK(read(0, 0, 100).empty());
+    CHECK(disk.bytes() == all.size() + 2 * 30);  // records 11 to 40
+}
+
+TEST_CASE("S3 a snapshot that was begun and not ended is gone after a crash") {
+    MemoryStorage disk;
+    append(disk, "a");
+    REQUIRE(disk.flush() == Errc::ok);
+    REQUIRE(disk.begin_snapshot() == Errc::ok);
+    REQUIRE(disk.write_snapshot("half") == Errc::ok);
+    CHECK(disk.bytes() == 5);
+    disk.crash(9);
+    CHECK(disk.bytes() == 1);
+    CHECK(reopen(disk) == Lines{"1 a"});
+}
+
+TEST_CASE("an id is drawn at birth and kept") {
+    MemoryStorage disk, other;
+    CHECK(disk.id() == 0);
+    Recovered recovered;
+    REQUIRE(disk.open(recovered, {7, 1}) == Errc::ok);
+    REQUIRE(other.open(recovered, {7, 2}) == Errc::ok);
+    const std::uint64_t id = disk.id();
+    CHECK(id != 0);
+    CHECK(id != other.id());
+    disk.crash();
+    REQUIRE(disk.open(recovered, {7, 3}) == Errc::ok);
+    CHECK(disk.id() == id);
 }
 
 TEST_CASE("a failed storage refuses everything and says so; what was durable is not touched") {
@@ -230,13 +294,13 @@ TEST_CASE("a failed storage refuses everything and says so; what was durable is 
     disk.fail();
     CHECK(disk.health() == Errc::storage_failed);
     CHECK(disk.append("c") == Errc::storage_failed);
-    CHECK(disk.append_snapshot("s") == Errc::storage_failed);
+    CHECK(support::append_snapshot(disk, "s") == Errc::storage_failed);
     CHECK(disk.flush() == Errc::storage_failed);
     disk.release();
     CHECK(disk.durable() == 1);
     CHECK(disk.appended() == 2);
     Recovered recovered;
-    CHECK(disk.open(recovered) == Errc::storage_failed);
+    CHECK(disk.open(recovered, {}) == Errc::storage_failed);
     CHECK(recovered.lines.empty());
 }
 
@@ -246,17 +310,20 @@ TEST_CASE("random: against a plain model of records, flushes and crashes") {
         coord::Rng rng(seed);
         MemoryStorage disk;
         std::vector<std::pair<bool, std::string>> items;  // of sequence 1 on
-        std::size_t durable = 0, flushed = 0, first = 1;
+        std::map<std::size_t, std::size_t> needed;        // by each snapshot
+        std::size_t durable = 0, flushed = 0, first = 1, newest = 0;
         bool held = false;
         for (int step = 0; step < 300; step++) {
             const std::string text = std::to_string(step);
-            switch (rng.below(9)) {
+            switch (rng.below(8)) {
                 case 0: case 1: case 2:
                     append(disk, text);
                     items.emplace_back(false, text);
                     break;
                 case 3:
-                    REQUIRE(disk.append_snapshot(text) == Errc::ok);
+                    needed[items.size() + 1] = rng.chance(300) ? items.size() + 1 - rng.below(2) : 0;
+                    REQUIRE(support::append_snapshot(disk, text, needed[items.size() + 1]) ==
+                            Errc::ok);
                     items.emplace_back(true, text);
                     break;
                 case 4:
@@ -275,30 +342,22 @@ TEST_CASE("random: against a plain model of records, flushes and crashes") {
                     held ? disk.hold_flushes() : disk.stop_holding();
                     if (!held) durable = flushed;
                     break;
-                case 7: {
+                default: {
                     const std::size_t survivors = rng.below(4);
                     disk.crash(survivors);
                     items.resize((std::min)(items.size(), durable + survivors));
                     durable = flushed = items.size();
                     break;
                 }
-                default: {
-                    std::size_t newest = 0;
-                    for (std::size_t i = 1; i <= durable; i++) {
-                        if (items[i - 1].first) newest = i;
-                    }
-                    if (newest > first && rng.chance(300)) {
-                        disk.discard_before(newest);
-                        first = newest;
-                    }
-                }
             }
+            for (std::size_t i = 1; i <= durable; i++) {
+                if (items[i - 1].first) newest = i;
+            }
+            if (newest > 0) first = (std::max)(first, needed[newest]);
             REQUIRE(disk.appended() == items.size());
             REQUIRE(disk.durable() == durable);
             if (rng.chance(100)) {
                 items.resize(durable), flushed = durable;
-                std::size_t newest = 0;
-                for (std::size_t i = 1; i <= durable; i++) newest = items[i - 1].first ? i : newest;
                 Lines expected;
                 for (std::size_t i = first; i <= durable; i++) {
                     const bool snapshot = items[i - 1].first;

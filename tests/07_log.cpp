@@ -74,17 +74,23 @@ std::vector<Zxid> entries_of(const Log& log) {
 }
 
 // A storage whose contents a test writes and changes: pairs of (is a snapshot, bytes).
-struct Tape final : coord::Storage, coord::RecoverySink {
+struct Tape : coord::Storage, coord::RecoverySink {
     std::vector<std::pair<bool, Bytes>> items;
+    Bytes begun;
     Sequence first = 1;
     Errc open_error = Errc::ok;
 
     void on_record(Sequence, BytesView record) override { items.emplace_back(false, record); }
-    void on_snapshot(Sequence, BytesView snapshot) override { items.emplace_back(true, snapshot); }
-    Errc open(coord::RecoverySink& sink) override {
+    void on_snapshot(Sequence, BytesView head, std::uint64_t) override {
+        items.emplace_back(true, head);
+    }
+    Errc open(coord::RecoverySink& sink, const coord::StorageOwner&) override {
         if (open_error != Errc::ok) return open_error;
         for (std::size_t i = 0; i < items.size(); i++) {
-            if (items[i].first) sink.on_snapshot(first + i, items[i].second);
+            const Bytes& bytes = items[i].second;
+            if (items[i].first) {
+                sink.on_snapshot(first + i, BytesView(bytes).substr(0, 64), bytes.size());
+            }
             if (!items[i].first) sink.on_record(first + i, items[i].second);
         }
         return Errc::ok;
@@ -93,15 +99,23 @@ struct Tape final : coord::Storage, coord::RecoverySink {
         items.emplace_back(false, record);
         return Errc::ok;
     }
-    Errc append_snapshot(BytesView snapshot) override {
-        items.emplace_back(true, snapshot);
+    Errc begin_snapshot() override { return begun.clear(), Errc::ok; }
+    Errc write_snapshot(BytesView piece) override { return begun += piece, Errc::ok; }
+    Errc end_snapshot(Sequence, bool) override {
+        items.emplace_back(true, begun);
         return Errc::ok;
     }
-    void discard_before(Sequence) override {}
+    Errc read_snapshot(Sequence snapshot, std::uint64_t offset, std::size_t size,
+                       Bytes& out) override {
+        const Bytes& from = snapshot == 0 ? begun : items[snapshot - first].second;
+        out += BytesView(from).substr(offset, size);
+        return Errc::ok;
+    }
     Errc flush() override { return Errc::ok; }
     Sequence appended() const override { return first + items.size() - 1; }
     Sequence durable() const override { return appended(); }
     Errc health() const override { return Errc::ok; }
+    std::uint64_t id() const override { return 1; }
 };
 
 std::string reason_of(Tape tape) {
@@ -211,7 +225,7 @@ struct Driver {
         const LogPosition at = plain.history[plain.history.size() - 1 - before_end];
         if (at.zxid <= plain.snapshot || at.zxid > log->durable_last()) return;
         plain.snapshot = at.zxid, plain.state = "state " + std::to_string(at.zxid.value);
-        REQUIRE(log->take_snapshot(at, plain.state, kept) == Errc::ok);
+        REQUIRE(support::take_snapshot(*log, at, plain.state, kept) == Errc::ok);
         wrote();
     }
     void install() {
@@ -250,7 +264,7 @@ struct Driver {
         CHECK(log->epochs().accepted_from == plain.epochs.accepted_from);
         CHECK(log->epochs().current == plain.epochs.current);
         CHECK(log->snapshot_position().zxid == plain.snapshot);
-        CHECK(log->snapshot() == plain.state);
+        CHECK(support::snapshot_of(*log) == plain.state);
         std::vector<Zxid> expected;
         for (const LogPosition& p : plain.history) {
             if (p.zxid > log->base()) expected.push_back(p.zxid);
@@ -328,7 +342,7 @@ TEST_CASE("an empty log") {
     CHECK(log.contains(Zxid{}));
     CHECK_FALSE(log.contains(Zxid{1}));
     CHECK(log.size() == 0);
-    CHECK(log.snapshot().empty());
+    CHECK(support::snapshot_of(log).empty());
     CHECK(log.snapshot_position().zxid == Zxid{});
     CHECK(log.durable_last() == Zxid{});
     CHECK(log.epochs().accepted == 0);
@@ -490,12 +504,12 @@ TEST_CASE("a snapshot keeps the entries asked for, and those after it") {
     REQUIRE(log.open() == Errc::ok);
     for (std::uint64_t i = 1; i <= 10; i++) append(log, Zxid{1, i});
     settle(log);
-    REQUIRE(log.take_snapshot(position_of(log, Zxid{1, 8}), "state", 3) == Errc::ok);
+    REQUIRE(support::take_snapshot(log, position_of(log, Zxid{1, 8}), "state", 3) == Errc::ok);
     CHECK(log.base() == Zxid{1, 5});
     CHECK(log.size() == 5);
     CHECK(log.contains(Zxid{1, 5}));
     CHECK_FALSE(log.contains(Zxid{1, 4}));
-    CHECK(log.snapshot() == "state");
+    CHECK(support::snapshot_of(log) == "state");
     CHECK(log.snapshot_position().zxid == Zxid{1, 8});
     CHECK(log.snapshot_position().crc == log.crc_at(Zxid{1, 8}));
     CHECK(log.durable_last() == Zxid{1, 10});
@@ -504,13 +518,13 @@ TEST_CASE("a snapshot keeps the entries asked for, and those after it") {
     CHECK(disk.bytes() < before);  // the storage has been told what it may forget
     append(log, Zxid{1, 11});
     settle(log);
-    REQUIRE(log.take_snapshot(position_of(log, Zxid{1, 11}), "later", 0) == Errc::ok);
+    REQUIRE(support::take_snapshot(log, position_of(log, Zxid{1, 11}), "later", 0) == Errc::ok);
     CHECK(log.base() == Zxid{1, 11});
     CHECK(log.size() == 0);
     settle(log);
     Log again(disk);
     REQUIRE(again.open() == Errc::ok);
-    CHECK(again.snapshot() == "later");
+    CHECK(support::snapshot_of(again) == "later");
     CHECK(again.base() == Zxid{1, 11});
     CHECK(again.last().crc == log.last().crc);
 }
@@ -521,7 +535,7 @@ TEST_CASE("a snapshot with more entries kept than there are keeps all") {
     REQUIRE(log.open() == Errc::ok);
     for (std::uint64_t i = 1; i <= 4; i++) append(log, Zxid{1, i});
     settle(log);
-    REQUIRE(log.take_snapshot(position_of(log, Zxid{1, 3}), "s", 1000) == Errc::ok);
+    REQUIRE(support::take_snapshot(log, position_of(log, Zxid{1, 3}), "s", 1000) == Errc::ok);
     CHECK(log.base() == Zxid{});
     CHECK(log.size() == 4);
     settle(log);
@@ -551,7 +565,7 @@ TEST_CASE("L4 an installed snapshot replaces the history in one record") {
     CHECK(log.durable_last() == Zxid{2, 51});
     Log again(disk);
     REQUIRE(again.open() == Errc::ok);
-    CHECK(again.snapshot() == "theirs");
+    CHECK(support::snapshot_of(again) == "theirs");
     CHECK(again.epochs().accepted == 2);
     CHECK(again.epochs().accepted_from == PeerId{3});
     CHECK(again.last().zxid == Zxid{2, 51});
@@ -640,16 +654,17 @@ TEST_CASE("a storage that fails is reported by every change and by the watermark
     Log log(disk);
     REQUIRE(log.open() == Errc::ok);
     append(log, Zxid{1, 1});
+    append(log, Zxid{1, 2});
     settle(log);
     disk.fail();
     CHECK(log.refresh_durable() == Errc::storage_failed);
     Txn txn;
-    const Bytes record = entry_after(log.last(), Zxid{1, 2}, "x", txn);
+    const Bytes record = entry_after(log.last(), Zxid{1, 3}, "x", txn);
     CHECK(log.append(record, txn) == Errc::storage_failed);
     CHECK(log.accept_epoch(1, PeerId{1}) == Errc::storage_failed);
     CHECK(log.set_current_epoch(1) == Errc::storage_failed);
     CHECK(log.truncate(Zxid{1, 1}) == Errc::storage_failed);
-    CHECK(log.take_snapshot(position_of(log, Zxid{1, 1}), "s", 0) == Errc::storage_failed);
+    CHECK(support::take_snapshot(log, position_of(log, Zxid{1, 1}), "s", 0) == Errc::storage_failed);
     CHECK(log.install_snapshot(LogPosition{Zxid{1, 9}, 1}, "s") == Errc::storage_failed);
     CHECK(log.flush() == Errc::storage_failed);
     CHECK(log.durable_last() == Zxid{});  // after the install that nobody will see
@@ -669,7 +684,7 @@ TEST_CASE("golden: the bytes of each kind of record") {
     append(log, Zxid{1, 3}, "");
     REQUIRE(log.truncate(Zxid{1, 2}) == Errc::ok);
     settle(log);
-    REQUIRE(log.take_snapshot(position_of(log, Zxid{1, 2}), "state", 0) == Errc::ok);
+    REQUIRE(support::take_snapshot(log, position_of(log, Zxid{1, 2}), "state", 0) == Errc::ok);
     REQUIRE(log.install_snapshot(LogPosition{Zxid{2, 9}, 0x11223344}, "st") == Errc::ok);
     REQUIRE(tape.items.size() == 7);
     const auto item = [&](std::size_t i) { return support::hex(tape.items[i].second); };
@@ -829,14 +844,14 @@ TEST_CASE("recovery: every way in which a log can be damaged has its reason") {
     SUBCASE("a snapshot of a point that the log does not have") {
         append(log, Zxid{3, 3});
         settle(log);
-        REQUIRE(log.take_snapshot(log.last(), "s", 9) == Errc::ok);
+        REQUIRE(support::take_snapshot(log, log.last(), "s", 9) == Errc::ok);
         tape.items.push_back(source.items.back());
         expected = "the snapshot is not of this log";
     }
     SUBCASE("a snapshot of the same zxid in another history") {
         append(log, Zxid{1, 5}, "different");
         settle(log);
-        REQUIRE(log.take_snapshot(log.last(), "s", 9) == Errc::ok);
+        REQUIRE(support::take_snapshot(log, log.last(), "s", 9) == Errc::ok);
         tape.items.push_back(source.items.back());
         expected = "the snapshot is not of this log";
     }
@@ -867,7 +882,7 @@ TEST_CASE("recovery: every bit of every record flipped is noticed, but for a sta
         Log writer(copy);
         REQUIRE(writer.open() == Errc::ok);
         settle(writer);
-        REQUIRE(writer.take_snapshot(writer.last(), "", 3) == Errc::ok);
+        REQUIRE(support::take_snapshot(writer, writer.last(), "", 3) == Errc::ok);
         append(writer, Zxid{1, 6});
         good.items = copy.items;
     }
@@ -896,13 +911,95 @@ TEST_CASE("recovery: a promise whose record was discarded stands in the snapshot
     REQUIRE(log.set_current_epoch(2) == Errc::ok);
     append(log, Zxid{2, 1});
     settle(log);
-    REQUIRE(log.take_snapshot(log.last(), "s", 2) == Errc::ok);  // from 1.3 on
+    REQUIRE(support::take_snapshot(log, log.last(), "s", 2) == Errc::ok);  // from 1.3 on
     settle(log);
     Log again(disk);
     CHECK(again.open() == Errc::ok);
     CHECK(std::string(again.reason()).empty());
     CHECK(again.epochs().accepted == 2);
     CHECK(again.epochs().current == 2);
+}
+
+TEST_CASE("L5 what is promised while a snapshot is being written survives it") {
+    for (int kept = 0; kept <= 3; kept++) {
+        CAPTURE(kept);
+        MemoryStorage disk;
+        Log log(disk);
+        REQUIRE(log.open() == Errc::ok);
+        REQUIRE(log.accept_epoch(1, PeerId{1}) == Errc::ok);
+        REQUIRE(log.set_current_epoch(1) == Errc::ok);
+        append(log, Zxid{1, 1}), append(log, Zxid{1, 2});
+        settle(log);
+        REQUIRE(log.begin_snapshot(position_of(log, Zxid{1, 2})) == Errc::ok);
+        REQUIRE(log.write_snapshot("sta") == Errc::ok);
+        append(log, Zxid{1, 3});
+        REQUIRE(log.accept_epoch(2, PeerId{3}) == Errc::ok);
+        REQUIRE(log.truncate(Zxid{1, 2}) == Errc::ok);  // 1.3 was not committed
+        REQUIRE(log.set_current_epoch(2) == Errc::ok);
+        if (kept > 1) append(log, Zxid{2, 1});
+        settle(log);
+        Bytes begun;
+        REQUIRE(log.read_begun(1, 100, begun) == Errc::ok);
+        CHECK(begun == "ta");
+        REQUIRE(log.write_snapshot("te") == Errc::ok);
+        REQUIRE(log.end_snapshot(static_cast<std::size_t>(kept)) == Errc::ok);
+        CHECK(log.snapshot_position().zxid == Zxid{1, 2});
+        settle(log);
+        Log again(disk);
+        REQUIRE(again.open() == Errc::ok);
+        again.audit();
+        CHECK(support::snapshot_of(again) == "state");
+        CHECK(again.snapshot_position().crc == log.snapshot_position().crc);
+        CHECK(again.epochs().accepted == 2);
+        CHECK(again.epochs().accepted_from == PeerId{3});
+        CHECK(again.epochs().current == 2);
+        CHECK(again.last().zxid == log.last().zxid);
+        CHECK(again.last().crc == log.last().crc);
+    }
+}
+
+TEST_CASE("recovery: a snapshot that was not ended is not there, and nothing was forgotten") {
+    MemoryStorage disk;
+    Log log(disk);
+    REQUIRE(log.open() == Errc::ok);
+    for (std::uint64_t i = 1; i <= 3; i++) append(log, Zxid{1, i});
+    settle(log);
+    REQUIRE(log.begin_snapshot(position_of(log, Zxid{1, 2})) == Errc::ok);
+    REQUIRE(log.write_snapshot("half of it") == Errc::ok);
+    settle(log);
+    Log again(disk);
+    REQUIRE(again.open() == Errc::ok);
+    CHECK(again.snapshot_bytes() == 0);
+    CHECK(entries_of(again).size() == 3);
+}
+
+TEST_CASE("a storage without room refuses, and the log is as it was") {
+    struct Full final : Tape {
+        bool full = false;
+        Errc append(BytesView record) override {
+            return full ? Errc::storage_full : Tape::append(record);
+        }
+        Errc end_snapshot(Sequence first_needed, bool replaces) override {
+            return full ? Errc::storage_full : Tape::end_snapshot(first_needed, replaces);
+        }
+    } tape;
+    Log log(tape);
+    REQUIRE(log.open() == Errc::ok);
+    append(log, Zxid{1, 1}), append(log, Zxid{1, 2});
+    settle(log);
+    tape.full = true;
+    Txn txn;
+    const Bytes record = entry_after(log.last(), Zxid{1, 3}, "x", txn);
+    CHECK(log.append(record, txn) == Errc::storage_full);
+    CHECK(log.last().zxid == Zxid{1, 2});
+    CHECK(support::take_snapshot(log, log.last(), "s", 0) == Errc::storage_full);
+    CHECK(log.snapshot_bytes() == 0);
+    CHECK(entries_of(log).size() == 2);
+    log.audit();
+    tape.full = false;
+    REQUIRE(log.append(record, txn) == Errc::ok);
+    REQUIRE(support::take_snapshot(log, position_of(log, Zxid{1, 2}), "s", 0) == Errc::ok);
+    CHECK(entries_of(log).size() == 1);
 }
 
 TEST_CASE("recovery: crashes before the storage was told what to forget") {
@@ -920,12 +1017,12 @@ TEST_CASE("recovery: crashes before the storage was told what to forget") {
         REQUIRE(log.open() == Errc::ok);
         append(log, Zxid{2, 6});
         settle(log);
-        REQUIRE(log.take_snapshot(log.last(), "newer", 5) == Errc::ok);
+        REQUIRE(support::take_snapshot(log, log.last(), "newer", 5) == Errc::ok);
         REQUIRE(log.flush() == Errc::ok);  // and here again
     }
     Log log(disk);
     REQUIRE(log.open() == Errc::ok);
-    CHECK(log.snapshot() == "newer");
+    CHECK(support::snapshot_of(log) == "newer");
     CHECK(log.last().zxid == Zxid{2, 6});
 }
 
@@ -1005,7 +1102,7 @@ TEST_CASE("memory stays bounded over 100,000 entries, with a snapshot now and th
         if (log.size() == 1 || i % 200 == 0) places.insert(entry_at(log, Zxid{1, i}).data());
         if (i % 100 == 0) settle(log);
         if (i % 1000 == 0) {
-            REQUIRE(log.take_snapshot(log.last(), "state", 500) == Errc::ok);
+            REQUIRE(support::take_snapshot(log, log.last(), "state", 500) == Errc::ok);
             settle(log);
             disk_bytes_max = (std::max)(disk_bytes_max, disk.bytes());
             CHECK(log.size() == 500);

@@ -344,7 +344,7 @@ TEST_CASE("synchronization: a snapshot to who is behind the log, in chunks asked
     Bytes state(2500, 's');
     for (std::size_t i = 0; i < state.size(); i++) state[i] = static_cast<char>('a' + i % 26);
     rig.leader.stop();
-    REQUIRE(rig.log.take_snapshot({Zxid{1, 4}, rig.log.crc_at(Zxid{1, 4})}, state, 1) == Errc::ok);
+    REQUIRE(support::take_snapshot(rig.log, {Zxid{1, 4}, rig.log.crc_at(Zxid{1, 4})}, state, 1) == Errc::ok);
     rig.flush();
     rig.leader.start(rig.now);
     rig.to_promise();

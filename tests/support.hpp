@@ -35,6 +35,37 @@ inline std::string unhex(coord::BytesView text) {
     return bytes;
 }
 
+// A whole snapshot at once, where slices are not the matter.
+inline coord::Errc append_snapshot(coord::Storage& disk, coord::BytesView bytes,
+                                   coord::Sequence first_needed = 0) {
+    coord::Errc error = disk.begin_snapshot();
+    if (error == coord::Errc::ok) error = disk.write_snapshot(bytes);
+    return error == coord::Errc::ok ? disk.end_snapshot(first_needed, false) : error;
+}
+
+inline coord::Errc take_snapshot(coord::Log& log, coord::LogPosition position,
+                                 coord::BytesView state, std::size_t entries_kept) {
+    coord::Errc error = log.begin_snapshot(position);
+    if (error == coord::Errc::ok) error = log.write_snapshot(state);
+    return error == coord::Errc::ok ? log.end_snapshot(entries_kept) : error;
+}
+
+// The state in the log's newest snapshot; "" where there is none.
+inline coord::Bytes snapshot_of(const coord::Log& log) {
+    coord::Bytes state;
+    if (log.snapshot_bytes() == 0) return state;
+    REQUIRE(log.read_snapshot(0, SIZE_MAX / 4, state) == coord::Errc::ok);
+    return state;
+}
+
+inline coord::Bytes save(coord::Machine& machine) {
+    coord::Bytes state;
+    machine.begin_save();
+    while (!machine.save_slice(SIZE_MAX / 4, state)) {
+    }
+    return state;
+}
+
 }  // namespace support
 
 namespace coord {

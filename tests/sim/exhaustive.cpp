@@ -533,13 +533,13 @@ private:
             void on_record(coord::Sequence, coord::BytesView record) override {
                 h = coord::mix64(h, coord::crc32c(record));
             }
-            void on_snapshot(coord::Sequence, coord::BytesView snapshot) override {
-                h = coord::mix64(h, coord::crc32c(snapshot));
+            void on_snapshot(coord::Sequence, coord::BytesView head, std::uint64_t size) override {
+                h = coord::mix64(coord::mix64(h, coord::crc32c(head)), size);
             }
             u64 h = 0;
         };
         Sink sink;
-        static_cast<void>(world_->disk(id).open(sink));
+        static_cast<void>(world_->disk(id).open(sink, {}));
         return coord::mix64(sink.h, world_->life(id) == 1 ? 1u : 0u);
     }
 

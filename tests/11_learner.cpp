@@ -730,7 +730,7 @@ TEST_CASE("hostile leaders: any message with any field never trips an assertion"
             const std::uint64_t next = last.zxid.value + 1 + rng.below(3);
             const bool sound = (next & Zxid::counter_max) > 0;
             if (rng.chance(700) && sound) payload = entry(last, Zxid{next});
-            Message m = rig.make(static_cast<MessageType>(1 + rng.below(19)),
+            Message m = rig.make(static_cast<MessageType>(1 + rng.below(20)),
                                  rig.learner.epoch() + (rng.chance(50) ? 1 : 0));
             for (const Said& one : rig.said) rig.attempt = one.message.attempt;
             rig.said.clear();

@@ -954,7 +954,7 @@ static void monkey(std::uint64_t seed, int steps) {
         if (seen.empty() || decode_message(packet.bytes, m) != Errc::ok) m.ensemble = 77;
         const Bytes payload = Bytes(m.payload);
         m.payload = payload;
-        if (rng.chance(300)) m.type = static_cast<MessageType>(1 + rng.below(19));
+        if (rng.chance(300)) m.type = static_cast<MessageType>(1 + rng.below(20));
         for (std::uint64_t changes = rng.below(4); changes > 0; changes--) {
             switch (rng.below(14)) {
                 case 0: m.attempt = any(); break;

@@ -85,7 +85,7 @@ inline Fields fields_of(const Txn& txn) {
         fields.nonce = in.u64(), fields.timeout_ms = in.u32();
     } else if (txn.op == OpCode::close_session) {
         fields.expired = in.u8() == 1;
-    } else {
+    } else if (txn.op != OpCode::admit) {
         fields.path = Bytes(in.bytes(SIZE_MAX));
         if (txn.op != OpCode::remove) fields.data = Bytes(in.bytes(SIZE_MAX));
         fields.number = in.i32();
@@ -142,6 +142,10 @@ public:
         Answer answer;
         answer.zxid = txn.zxid, answer.op = txn.op, answer.session = txn.session;
         if (txn.op == OpCode::open_session) return open(txn, fields, answer);
+        if (txn.op == OpCode::admit) {
+            answer.session = SessionId{};
+            return answer;
+        }
         const auto found = sessions_.find(txn.session);
         if (found == sessions_.end() || !found->second.open) {
             answer.error = Errc::session_expired;

@@ -425,6 +425,8 @@ public:
 
     // A replica's memory is gone, or what it says now has to be what it was at that zxid.
     void restarted(std::uint32_t replica) { follower_of(replica) = no_position; }
+    // Its storage is gone, and what it had promised.
+    void wiped(std::uint32_t replica) { epochs_[replica] = {0, 0}; }
     void state(std::uint32_t replica, Zxid zxid, std::uint64_t digest) {
         if (zxid == Zxid{}) return;
         const Entry* known = find(zxid);

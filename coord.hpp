@@ -367,11 +367,20 @@ namespace detail {
 template <class T>
 class Ring {
 public:
+    Ring() = default;
+    ~Ring() { delete[] slots_; }
+    Ring(Ring&& other) noexcept { *this = std::move(other); }
+    Ring& operator=(Ring&& other) noexcept {
+        std::swap(slots_, other.slots_), std::swap(mask_, other.mask_);
+        std::swap(head_, other.head_), std::swap(size_, other.size_);
+        return *this;
+    }
+
     bool empty() const { return size_ == 0; }
     std::size_t size() const { return size_; }
-    T& operator[](std::size_t i) { return COORD_ASSERT(i < size_), slots_[(head_ + i) & mask()]; }
+    T& operator[](std::size_t i) { return COORD_ASSERT(i < size_), slots_[(head_ + i) & mask_]; }
     const T& operator[](std::size_t i) const {
-        return COORD_ASSERT(i < size_), slots_[(head_ + i) & mask()];
+        return COORD_ASSERT(i < size_), slots_[(head_ + i) & mask_];
     }
     T& front() { return (*this)[0]; }
     T& back() { return (*this)[size_ - 1]; }
@@ -379,24 +388,26 @@ public:
     const T& back() const { return (*this)[size_ - 1]; }
     // RETURNS a slot with whatever it held last: the caller sets every field.
     T& push() {
-        if (size_ == slots_.size()) grow();
+        if (slots_ == nullptr || size_ > mask_) grow();
         size_ += 1;
         return back();
     }
-    void pop() { COORD_ASSERT(size_ > 0), head_ = (head_ + 1) & mask(), size_ -= 1; }
+    void pop() { COORD_ASSERT(size_ > 0), head_ = (head_ + 1) & mask_, size_ -= 1; }
     void pop_back() { COORD_ASSERT(size_ > 0), size_ -= 1; }
     void clear() { head_ = 0, size_ = 0; }
 
 private:
-    std::size_t mask() const { return slots_.size() - 1; }
     void grow() {
-        std::vector<T> larger(slots_.empty() ? 8 : slots_.size() * 2);
+        const std::size_t capacity = slots_ == nullptr ? 8 : (mask_ + 1) * 2;
+        T* const larger = new T[capacity]();
         for (std::size_t i = 0; i < size_; i++) {
-            larger[i] = std::move(slots_[(head_ + i) & mask()]);
+            larger[i] = std::move(slots_[(head_ + i) & mask_]);
         }
-        slots_ = std::move(larger), head_ = 0;
+        delete[] slots_;
+        slots_ = larger, mask_ = capacity - 1, head_ = 0;
     }
-    std::vector<T> slots_;  // its size is a power of two, or 0
+    T* slots_ = nullptr;    // a power of two, or none. A vector would take longer to compile
+    std::size_t mask_ = 0;  // their number less one
     std::size_t head_ = 0;
     std::size_t size_ = 0;
 };

@@ -227,21 +227,39 @@ const char* text(Errc code);
 template <class T>
 class [[nodiscard]] Result {
 public:
-    Result(T value) : value_(std::move(value)), error_(Errc::ok) {}
+    Result(T value) : error_(Errc::ok) { place(std::move(value)); }
     Result(Errc error) : error_(error) { COORD_ASSERT(error != Errc::ok); }
+    Result(const Result& other) : error_(other.error_) {
+        if (other) place(T(other.value_));
+    }
+    Result(Result&& other) noexcept : error_(other.error_) {
+        if (other) place(std::move(other.value_));
+    }
+    Result& operator=(Result other) noexcept {
+        if (*this) value_.~T();
+        error_ = other.error_;
+        if (other) place(std::move(other.value_));
+        return *this;
+    }
+    ~Result() {
+        if (*this) value_.~T();
+    }
 
-    explicit operator bool() const { return value_.has_value(); }
+    explicit operator bool() const { return error_ == Errc::ok; }
     Errc error() const { return error_; }
-    const T& value() const { return COORD_ASSERT(value_.has_value()), *value_; }
-    T& value() { return COORD_ASSERT(value_.has_value()), *value_; }
-    T value_or(T other) const { return value_ ? *value_ : std::move(other); }
+    const T& value() const { return COORD_ASSERT(error_ == Errc::ok), value_; }
+    T& value() { return COORD_ASSERT(error_ == Errc::ok), value_; }
+    T value_or(T other) const { return *this ? value_ : std::move(other); }
     const T& operator*() const { return value(); }
     T& operator*() { return value(); }
     const T* operator->() const { return &value(); }
     T* operator->() { return &value(); }
 
 private:
-    std::optional<T> value_;
+    void place(T&& value) { ::new (static_cast<void*>(&value_)) T(std::move(value)); }
+    union {
+        T value_;  // there where error_ is ok. std::optional would take longer to compile
+    };
     Errc error_;
 };
 
@@ -337,7 +355,8 @@ public:
 private:
     template <class Callable>
     static R enter(const Place& place, Args&&... args) {
-        void* const callable = fits<Callable> ? const_cast<unsigned char*>(place.bytes) : place.heap;
+        void* const callable =
+            fits<Callable> ? const_cast<unsigned char*>(place.bytes) : place.heap;
         return static_cast<R>((*static_cast<Callable*>(callable))(static_cast<Args&&>(args)...));
     }
     template <class Callable>
@@ -452,6 +471,34 @@ struct Limits {
 };
 
 namespace detail {
+
+// An object on the heap, or with Owned<T[]> an array of them: std::unique_ptr in all that coord
+// needs of it, for a fraction of its time to compile.
+template <class T>
+class Owned {
+public:
+    using Item = std::remove_extent_t<T>;
+    Owned() = default;
+    explicit Owned(Item* item) : item_(item) {}
+    Owned(Owned&& other) noexcept : item_(other.item_) { other.item_ = nullptr; }
+    Owned& operator=(Owned other) noexcept { return std::swap(item_, other.item_), *this; }
+    ~Owned() {
+        if constexpr (std::is_array_v<T>) {
+            delete[] item_;
+        } else {
+            delete item_;
+        }
+    }
+
+    explicit operator bool() const { return item_ != nullptr; }
+    Item* get() const { return item_; }
+    Item* operator->() const { return item_; }
+    Item& operator*() const { return *item_; }
+    Item& operator[](std::size_t i) const { return item_[i]; }
+
+private:
+    Item* item_ = nullptr;
+};
 
 // A queue in one array. Popped slots are kept and used again, so that what they hold (strings
 // above all) keeps its memory: in steady state nothing is allocated.
@@ -737,8 +784,8 @@ private:
     void audit_node(std::uint32_t node) const;
     void audit_children(std::uint32_t parent) const;
 
-    std::vector<std::unique_ptr<Node*[]>> slabs_;  // nodes by index; all of one size but the first
-    std::unique_ptr<Table[]> tables_;              // indices by path: for each top byte of a hash
+    std::vector<detail::Owned<Node*[]>> slabs_;  // nodes by index; all of one size but the first
+    detail::Owned<Table[]> tables_;              // indices by path: for each top byte of a hash
     std::vector<std::uint32_t> free_indices_;
     std::uint32_t indices_used_ = 0;               // ever, index 0 included
     std::uint32_t indices_capacity_ = 0;           // of slabs_
@@ -1124,7 +1171,7 @@ private:
         Sequence sequence = 0;
     };
     struct Block {
-        std::unique_ptr<char[]> bytes;
+        detail::Owned<char[]> bytes;
         std::size_t size = 0;
         std::size_t used = 0;
     };
@@ -2054,14 +2101,14 @@ private:
 
     ReplicaOptions options_;
     const char* const refused_;        // why the options are no good, or null
-    std::unique_ptr<Transport> own_transport_;
+    detail::Owned<Transport> own_transport_;
     Transport& transport_;
     ReplicaObserver* observer_;
     Voters voters_;
     Rng rng_;
     std::uint64_t nonce_;
     Log log_;
-    std::unique_ptr<Machine> machine_;
+    detail::Owned<Machine> machine_;
     Watches watches_;
     Election election_;
     Leader leader_;
@@ -2200,8 +2247,8 @@ private:
 using Pump = Callback<bool()>;
 
 namespace detail {
-// What a Sync that waits shares with its callback. It is gone when the wait ends, however that ends,
-// and then there is no place for an answer (C4).
+// What a Sync that waits shares with its callback. When the wait ends, however it ends, there is no
+// place for an answer any more (C4).
 struct Waiting {
     struct State {
         void* place;
@@ -2541,7 +2588,7 @@ private:
     Rng clock_rng_;
     Rng start_rng_;
     Time now_;
-    std::vector<std::unique_ptr<Node>> nodes_;
+    std::vector<detail::Owned<Node>> nodes_;
     std::vector<Link> links_;             // from, to
     detail::Agenda<Event> events_;
     detail::Ring<Packet> packets_;        // used again, with their memory
@@ -3162,12 +3209,12 @@ void Tree::grow_slabs() {
     COORD_ASSERT(indices_used_ == indices_capacity_);
     COORD_ASSERT(indices_capacity_ <= UINT32_MAX - detail::slab_size);
     if (indices_capacity_ >= detail::slab_size) {
-        slabs_.push_back(std::make_unique<Node*[]>(detail::slab_size));
+        slabs_.emplace_back(new Node*[detail::slab_size]());
         indices_capacity_ += detail::slab_size;
         return;
     }
     const std::uint32_t larger = (std::max)(detail::slab_size_min, indices_capacity_ * 2);
-    auto slab = std::make_unique<Node*[]>(larger);
+    detail::Owned<Node*[]> slab(new Node*[larger]());
     if (slabs_.empty()) slabs_.emplace_back();
     std::copy_n(slabs_[0].get(), indices_used_, slab.get());
     slabs_[0] = std::move(slab), indices_capacity_ = larger;
@@ -3221,7 +3268,7 @@ struct alignas(64) Tree::Bucket {
 };
 
 struct Tree::Table {
-    std::unique_ptr<Bucket[]> buckets;
+    detail::Owned<Bucket[]> buckets;
     std::uint32_t bucket_count = 0;
     std::uint32_t size = 0;  // entries; at most four fifths of what fits
 
@@ -3288,7 +3335,7 @@ Tree::~Tree() { clear(); }
 void Tree::Table::grow() {
     Table larger;
     larger.bucket_count = bucket_count + bucket_count / 2 + (bucket_count < 2 ? 1 : 0);
-    larger.buckets = std::make_unique<Bucket[]>(larger.bucket_count);
+    larger.buckets = detail::Owned<Bucket[]>(new Bucket[larger.bucket_count]());
     for (std::uint32_t i = 0; i < bucket_count; i++) {
         for (unsigned entry = 0; entry < Bucket::entries; entry++) {
             if (buckets[i].node[entry] == detail::no_index) continue;
@@ -3656,7 +3703,7 @@ void Tree::clear() {
     }
     slabs_.clear();
     free_indices_.clear();
-    tables_ = std::make_unique<Table[]>(detail::tree_tables);
+    tables_ = detail::Owned<Table[]>(new Table[detail::tree_tables]());
     indices_used_ = 0, indices_capacity_ = 0;
     size_ = 0, digest_ = 0;
     grow_slabs();
@@ -4683,7 +4730,7 @@ char* Log::reserve(std::size_t size) {
             spare_blocks_.pop_back();
         } else {
             block.size = (std::max)(size, detail::log_block_bytes);
-            block.bytes.reset(new char[block.size]);
+            block.bytes = detail::Owned<char[]>(new char[block.size]);
         }
         block.used = 0;
         blocks_.push() = std::move(block);
@@ -4797,7 +4844,7 @@ void Log::drop_through(std::size_t count) {
         if (plain && spare_blocks_.size() < detail::spare_blocks_max) {
             spare_blocks_.push() = std::move(block);
         } else {
-            block.bytes.reset();
+            block.bytes = {};
         }
         blocks_.pop();
     }
@@ -5038,7 +5085,9 @@ Errc decode_message(BytesView bytes, Message& message) {
 Voters::Voters(std::vector<PeerId> ids) : ids_(std::move(ids)) {
     COORD_ASSERT(is_valid(ids_));
     for (std::size_t i = 1; i < ids_.size(); i++) {  // they are few
-        for (std::size_t j = i; j > 0 && ids_[j] < ids_[j - 1]; j--) std::swap(ids_[j], ids_[j - 1]);
+        for (std::size_t j = i; j > 0 && ids_[j] < ids_[j - 1]; j--) {
+            std::swap(ids_[j], ids_[j - 1]);
+        }
     }
 }
 
@@ -6743,7 +6792,7 @@ void Replica::take_snapshot_if_due() {
 void Replica::install_snapshot() {
     COORD_ASSERT(role_ == Role::following && learner_.has_snapshot());
     const LogPosition position = learner_.snapshot_position();
-    std::unique_ptr<Machine> machine(new Machine(options_.limits, rng_.next()));
+    detail::Owned<Machine> machine(new Machine(options_.limits, rng_.next()));
     const Errc loaded = machine->load(learner_.snapshot());
     if (loaded != Errc::ok || machine->applied() != position.zxid) {
         return learner_.refuse_snapshot("the leader's snapshot is damaged");
@@ -6755,7 +6804,7 @@ void Replica::install_snapshot() {
         return fail("the storage failed");
     }
     learner_.installed();
-    machine_.swap(machine);
+    std::swap(machine_, machine);
     entries_since_snapshot_ = 0;
     counters_.snapshots_installed += 1;
     if (observer_ != nullptr) {
@@ -7974,7 +8023,7 @@ struct Simulation::Node final : Transport {
     Simulation& simulation;
     const PeerId id;
     MemoryStorage storage;             // outlives the replica
-    std::unique_ptr<Replica> replica;  // null: crashed
+    detail::Owned<Replica> replica;  // null: crashed
     std::uint64_t starts = 0;
     bool paused = false;
     bool polling = false;
@@ -8010,7 +8059,7 @@ Simulation::Simulation(const SimulationOptions& options)
     options_.replica.voters.clear();
     for (std::uint32_t i = 1; i <= options.voters; i++) {
         options_.replica.voters.push_back(PeerId{i});
-        nodes_.push_back(std::make_unique<Node>(*this, PeerId{i}));
+        nodes_.emplace_back(new Node(*this, PeerId{i}));
     }
     links_.resize(nodes_.size() * nodes_.size());
     const SimulatedClocks& clocks = options_.clocks;
@@ -8224,7 +8273,7 @@ Replica& Simulation::replica(Which which) {
 }
 
 MemoryStorage& Simulation::storage(Which which) { return node(which).storage; }
-bool Simulation::is_running(Which which) const { return node(which).replica != nullptr; }
+bool Simulation::is_running(Which which) const { return node(which).replica.get() != nullptr; }
 bool Simulation::is_paused(Which which) const { return node(which).paused; }
 
 PeerId Simulation::leader() const {
@@ -8254,7 +8303,7 @@ void Simulation::start(Node& node) {
     if (options_.disk.flush_max.ns > 0) node.storage.hold_flushes();
     mix(3, node.id.value, node.storage.durable());
     ReplicaObserver& own = *this;
-    node.replica = std::make_unique<Replica>(options, node.storage, node, &own);
+    node.replica = detail::Owned<Replica>(new Replica(options, node.storage, node, &own));
     schedule_flush(node);
     node.deadline = node.replica->next_deadline();
     node.deadline_at = node.when(node.deadline);
@@ -8265,7 +8314,7 @@ void Simulation::stop(Node& node) {
     if (before_crash_) before_crash_(node.id);
     const std::uint64_t pending = node.storage.appended() - node.storage.durable();
     const std::uint64_t kept = options_.disk.torn ? disk_rng_.between(0, pending) : 0;
-    node.replica.reset();
+    node.replica = {};
     node.storage.crash(static_cast<std::size_t>(kept));
     node.is_flushing = false;
     node.disk_free_at = now_;

@@ -144,14 +144,14 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <memory>
+#include <new>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
-#include <variant>
 #include <vector>
 
 namespace coord {
@@ -229,21 +229,39 @@ const char* text(Errc code);
 template <class T>
 class [[nodiscard]] Result {
 public:
-    Result(T value) : value_(std::move(value)), error_(Errc::ok) {}
+    Result(T value) : error_(Errc::ok) { place(std::move(value)); }
     Result(Errc error) : error_(error) { COORD_ASSERT(error != Errc::ok); }
+    Result(const Result& other) : error_(other.error_) {
+        if (other) place(T(other.value_));
+    }
+    Result(Result&& other) noexcept : error_(other.error_) {
+        if (other) place(std::move(other.value_));
+    }
+    Result& operator=(Result other) noexcept {
+        if (*this) value_.~T();
+        error_ = other.error_;
+        if (other) place(std::move(other.value_));
+        return *this;
+    }
+    ~Result() {
+        if (*this) value_.~T();
+    }
 
-    explicit operator bool() const { return value_.has_value(); }
+    explicit operator bool() const { return error_ == Errc::ok; }
     Errc error() const { return error_; }
-    const T& value() const { return COORD_ASSERT(value_.has_value()), *value_; }
-    T& value() { return COORD_ASSERT(value_.has_value()), *value_; }
-    T value_or(T other) const { return value_ ? *value_ : std::move(other); }
+    const T& value() const { return COORD_ASSERT(error_ == Errc::ok), value_; }
+    T& value() { return COORD_ASSERT(error_ == Errc::ok), value_; }
+    T value_or(T other) const { return *this ? value_ : std::move(other); }
     const T& operator*() const { return value(); }
     T& operator*() { return value(); }
     const T* operator->() const { return &value(); }
     T* operator->() { return &value(); }
 
 private:
-    std::optional<T> value_;
+    void place(T&& value) { ::new (static_cast<void*>(&value_)) T(std::move(value)); }
+    union {
+        T value_;  // there where error_ is ok. std::optional would take longer to compile
+    };
     Errc error_;
 };
 
@@ -258,6 +276,98 @@ public:
 
 private:
     Errc error_ = Errc::ok;
+};
+
+namespace detail {
+
+// What every kind of Callback is made of, so that one more kind adds little to compile.
+class AnyCallback {
+public:
+    AnyCallback() = default;
+    AnyCallback(const AnyCallback& other);
+    AnyCallback(AnyCallback&& other) noexcept { swap(other); }
+    AnyCallback& operator=(AnyCallback other) noexcept { return swap(other), *this; }
+    ~AnyCallback() {
+        if (manage_ != nullptr) manage_(place_.heap, false);
+    }
+
+    explicit operator bool() const { return entry_ != nullptr; }
+    friend bool operator==(const AnyCallback& a, std::nullptr_t) { return a.entry_ == nullptr; }
+    friend bool operator!=(const AnyCallback& a, std::nullptr_t) { return a.entry_ != nullptr; }
+    // REQUIRES that it is not empty, and was made as a Callback<R(Args...)>.
+    template <class R, class... Args>
+    R call(Args&&... args) const {
+        COORD_ASSERT(entry_ != nullptr);
+        using Typed = R (*)(const Place&, Args&&...);
+        return reinterpret_cast<Typed>(entry_)(place_, static_cast<Args&&>(args)...);
+    }
+
+protected:
+    using Entry = void (*)();                             // stands for a function of any type
+    using Manage = void* (*)(void* callable, bool copy);  // RETURNS a copy, or deletes it
+    union Place {
+        void* heap;
+        unsigned char bytes[2 * sizeof(void*)];
+    };
+    // What is small and has nothing to destroy is kept in place: nothing is allocated for it.
+    template <class F>
+    static constexpr bool fits = sizeof(F) <= sizeof(Place) && alignof(F) <= alignof(Place) &&
+                                 std::is_trivially_copyable_v<F>;
+
+    void swap(AnyCallback& other) noexcept;
+
+    Place place_{nullptr};
+    Manage manage_ = nullptr;  // null: nothing is on the heap
+    Entry entry_ = nullptr;    // null: empty
+};
+
+}  // namespace detail
+
+// Something to call: any callable that can be copied, or nothing. For coord it is what
+// std::function is, and takes a fraction of the time to compile.
+template <class Signature>
+class Callback;
+
+template <class R, class... Args>
+class Callback<R(Args...)> : public detail::AnyCallback {
+public:
+    Callback() = default;
+    Callback(std::nullptr_t) {}
+    template <class F, class Callable = std::decay_t<F>,
+              class = std::enable_if_t<!std::is_base_of_v<Callback, Callable> &&
+                                       std::is_invocable_r_v<R, Callable&, Args...>>>
+    Callback(F&& f) {
+        if constexpr (std::is_constructible_v<Callable, std::nullptr_t>) {
+            if (!f) return;  // nothing, of another type
+        }
+        if constexpr (fits<Callable>) {
+            ::new (static_cast<void*>(place_.bytes)) Callable(static_cast<F&&>(f));
+        } else {
+            place_.heap = new Callable(static_cast<F&&>(f));
+            manage_ = &manage<Callable>;
+        }
+        entry_ = reinterpret_cast<Entry>(&enter<Callable>);
+    }
+
+    // REQUIRES that it is not empty.
+    R operator()(Args... args) const {
+        return call<R, Args...>(static_cast<Args&&>(args)...);
+    }
+
+private:
+    template <class Callable>
+    static R enter(const Place& place, Args&&... args) {
+        void* const callable =
+            fits<Callable> ? const_cast<unsigned char*>(place.bytes) : place.heap;
+        return static_cast<R>((*static_cast<Callable*>(callable))(static_cast<Args&&>(args)...));
+    }
+    template <class Callable>
+    static void* manage(void* callable, bool copy) {
+        Callable* const held = static_cast<Callable*>(callable);
+        if (copy) return new Callable(*held);
+        delete held;
+        return nullptr;
+    }
 };
 
 // A number that names something. Ids compare and copy; nothing is added to them.
@@ -364,16 +474,53 @@ struct Limits {
 
 namespace detail {
 
+// An object on the heap, or with Owned<T[]> an array of them: std::unique_ptr in all that coord
+// needs of it, for a fraction of its time to compile.
+template <class T>
+class Owned {
+public:
+    using Item = std::remove_extent_t<T>;
+    Owned() = default;
+    explicit Owned(Item* item) : item_(item) {}
+    Owned(Owned&& other) noexcept : item_(other.item_) { other.item_ = nullptr; }
+    Owned& operator=(Owned other) noexcept { return std::swap(item_, other.item_), *this; }
+    ~Owned() {
+        if constexpr (std::is_array_v<T>) {
+            delete[] item_;
+        } else {
+            delete item_;
+        }
+    }
+
+    explicit operator bool() const { return item_ != nullptr; }
+    Item* get() const { return item_; }
+    Item* operator->() const { return item_; }
+    Item& operator*() const { return *item_; }
+    Item& operator[](std::size_t i) const { return item_[i]; }
+
+private:
+    Item* item_ = nullptr;
+};
+
 // A queue in one array. Popped slots are kept and used again, so that what they hold (strings
 // above all) keeps its memory: in steady state nothing is allocated.
 template <class T>
 class Ring {
 public:
+    Ring() = default;
+    ~Ring() { delete[] slots_; }
+    Ring(Ring&& other) noexcept { *this = std::move(other); }
+    Ring& operator=(Ring&& other) noexcept {
+        std::swap(slots_, other.slots_), std::swap(mask_, other.mask_);
+        std::swap(head_, other.head_), std::swap(size_, other.size_);
+        return *this;
+    }
+
     bool empty() const { return size_ == 0; }
     std::size_t size() const { return size_; }
-    T& operator[](std::size_t i) { return COORD_ASSERT(i < size_), slots_[(head_ + i) & mask()]; }
+    T& operator[](std::size_t i) { return COORD_ASSERT(i < size_), slots_[(head_ + i) & mask_]; }
     const T& operator[](std::size_t i) const {
-        return COORD_ASSERT(i < size_), slots_[(head_ + i) & mask()];
+        return COORD_ASSERT(i < size_), slots_[(head_ + i) & mask_];
     }
     T& front() { return (*this)[0]; }
     T& back() { return (*this)[size_ - 1]; }
@@ -381,26 +528,72 @@ public:
     const T& back() const { return (*this)[size_ - 1]; }
     // RETURNS a slot with whatever it held last: the caller sets every field.
     T& push() {
-        if (size_ == slots_.size()) grow();
+        if (slots_ == nullptr || size_ > mask_) grow();
         size_ += 1;
         return back();
     }
-    void pop() { COORD_ASSERT(size_ > 0), head_ = (head_ + 1) & mask(), size_ -= 1; }
+    void pop() { COORD_ASSERT(size_ > 0), head_ = (head_ + 1) & mask_, size_ -= 1; }
     void pop_back() { COORD_ASSERT(size_ > 0), size_ -= 1; }
     void clear() { head_ = 0, size_ = 0; }
+    // Those behind it move up. What it held is given back.
+    void erase(std::size_t i) {
+        for (; i + 1 < size_; i++) (*this)[i] = std::move((*this)[i + 1]);
+        back() = T();
+        pop_back();
+    }
 
 private:
-    std::size_t mask() const { return slots_.size() - 1; }
     void grow() {
-        std::vector<T> larger(slots_.empty() ? 8 : slots_.size() * 2);
+        const std::size_t capacity = slots_ == nullptr ? 8 : (mask_ + 1) * 2;
+        T* const larger = new T[capacity]();
         for (std::size_t i = 0; i < size_; i++) {
-            larger[i] = std::move(slots_[(head_ + i) & mask()]);
+            larger[i] = std::move(slots_[(head_ + i) & mask_]);
         }
-        slots_ = std::move(larger), head_ = 0;
+        delete[] slots_;
+        slots_ = larger, mask_ = capacity - 1, head_ = 0;
     }
-    std::vector<T> slots_;  // its size is a power of two, or 0
+    T* slots_ = nullptr;    // a power of two, or none. A vector would take longer to compile
+    std::size_t mask_ = 0;  // their number less one
     std::size_t head_ = 0;
     std::size_t size_ = 0;
+};
+
+// What is to come, the earliest first; of one time, in the order in which it was added. A heap.
+template <class T>
+class Agenda {
+public:
+    bool empty() const { return items_.empty(); }
+    const T& front() const { return items_[0]; }
+    void add(T&& item) {
+        item.order = order_++;
+        std::size_t i = items_.size();
+        items_.push();
+        for (; i > 0 && is_before(item, items_[(i - 1) / 2]); i = (i - 1) / 2) {
+            items_[i] = std::move(items_[(i - 1) / 2]);
+        }
+        items_[i] = std::move(item);
+    }
+    T take() {
+        T taken = std::move(items_[0]);
+        T last = std::move(items_.back());
+        items_.pop_back();
+        std::size_t i = 0, child = 1;
+        for (; child < items_.size(); i = child, child = 2 * i + 1) {
+            const bool right = child + 1 < items_.size();
+            if (right && is_before(items_[child + 1], items_[child])) child += 1;
+            if (!is_before(items_[child], last)) break;
+            items_[i] = std::move(items_[child]);
+        }
+        if (!items_.empty()) items_[i] = std::move(last);
+        return taken;
+    }
+
+private:
+    static bool is_before(const T& a, const T& b) {
+        return a.at < b.at || (a.at == b.at && a.order < b.order);
+    }
+    Ring<T> items_;
+    std::uint64_t order_ = 0;
 };
 
 }  // namespace detail
@@ -562,7 +755,7 @@ public:
     // What a node of that record adds to the digest. RETURNS false as load_node does.
     static bool digest_of_record(BytesView record, const Limits& limits, std::uint64_t& digest);
     // Calls visit for each node, parents before children, children in order.
-    void visit(const std::function<void(const NodeView&)>& visit_node) const;
+    void visit(const Callback<void(const NodeView&)>& visit_node) const;
     void reset();        // back to a fresh tree: /, /zookeeper, /zookeeper/config, /zookeeper/quota
     void audit() const;  // asserts T1-T4 over the whole tree; cost as the tree
 
@@ -612,8 +805,8 @@ private:
     void audit_node(std::uint32_t node) const;
     void audit_children(std::uint32_t parent) const;
 
-    std::vector<std::unique_ptr<Node*[]>> slabs_;  // nodes by index; all of one size but the first
-    std::unique_ptr<Table[]> tables_;              // indices by path: for each top byte of a hash
+    std::vector<detail::Owned<Node*[]>> slabs_;  // nodes by index; all of one size but the first
+    detail::Owned<Table[]> tables_;              // indices by path: for each top byte of a hash
     std::vector<std::uint32_t> free_indices_;
     std::uint32_t indices_used_ = 0;               // ever, index 0 included
     std::uint32_t indices_capacity_ = 0;           // of slabs_
@@ -836,7 +1029,7 @@ private:
     Outcome outcome_;    // of a transaction whose session keeps none
     Bytes created_path_;
 
-    std::unique_ptr<StateReader> loading_;
+    detail::Owned<StateReader> loading_;
     bool is_saving_ = false;
     std::uint64_t save_number_ = 0;
     Zxid save_zxid_;
@@ -878,7 +1071,7 @@ struct WatchEvent {
     Zxid zxid;  // of the change
 };
 
-using Watcher = std::function<void(const WatchEvent&)>;
+using Watcher = Callback<void(const WatchEvent&)>;
 
 enum class WatchKind : std::uint8_t { data = 0, children = 1 };
 
@@ -916,14 +1109,14 @@ private:
         SessionId session;
         Watcher watcher;
     };
-    using Table = std::map<std::uint64_t, std::vector<Watch>>;  // by hash of the path
+    using Table = std::map<std::uint64_t, detail::Ring<Watch>>;  // by hash of the path
     void fire(WatchKind kind, EventType type, BytesView path, Zxid zxid);
     static EventType missed(WatchKind kind, BytesView path, const Tree& before, const Tree& after);
     EventSink& events_;
     std::array<Table, 2> tables_;
     std::map<SessionId, std::size_t> counts_;
     std::size_t count_ = 0;
-    std::vector<Watch> firing_;
+    detail::Ring<Watch> firing_;
 };
 
 // =================================================================================================
@@ -1186,7 +1379,7 @@ private:
         Sequence sequence = 0;
     };
     struct Block {
-        std::unique_ptr<char[]> bytes;
+        detail::Owned<char[]> bytes;
         std::size_t size = 0;
         std::size_t used = 0;
     };
@@ -1219,7 +1412,7 @@ private:
     detail::Ring<Entry> entries_;
     std::vector<Zxid> admits_;
     detail::Ring<Block> blocks_;
-    std::vector<Block> spare_blocks_;
+    detail::Ring<Block> spare_blocks_;
     std::uint32_t first_block_ = 0;
     LogPosition base_;
     Epochs epochs_;
@@ -1353,10 +1546,11 @@ public:
     void send(PeerId to, Message& message);  // fills in from, to, ensemble and nonce
     template <class Send>
     void drain(Send&& deliver) {
-        for (const Piece& piece : pieces_) {
+        for (; !pieces_.empty(); pieces_.pop()) {
+            const Piece& piece = pieces_.front();
             deliver(piece.to, BytesView(bytes_).substr(piece.offset, piece.size));
         }
-        pieces_.clear(), bytes_.clear();
+        bytes_.clear();
     }
     bool empty() const { return pieces_.empty(); }
 
@@ -1370,7 +1564,7 @@ private:
     std::uint64_t ensemble_;
     std::uint64_t nonce_;
     Bytes bytes_;
-    std::vector<Piece> pieces_;
+    detail::Ring<Piece> pieces_;
 };
 
 // =================================================================================================
@@ -1701,8 +1895,8 @@ private:
     std::uint64_t ping_sequence_ = 0;
     std::uint64_t confirmed_sequence_ = 0;
     detail::Ring<Round> rounds_;
-    std::vector<Sync> syncs_;
-    std::vector<Sync> own_synced_;
+    detail::Ring<Sync> syncs_;
+    detail::Ring<Sync> own_synced_;
     bool ping_now_ = false;
     Time lease_from_{INT64_MIN / 4};  // clocks may start below zero
     Zxid lease_at_;
@@ -1851,7 +2045,11 @@ private:
     std::uint64_t ping_sequence_ = 0;
     std::uint64_t touch_confirmed_ = 0;
     Zxid touch_confirmed_at_;
-    std::vector<std::pair<std::uint64_t, Zxid>> synced_;
+    struct Synced {
+        std::uint64_t sequence = 0;
+        Zxid zxid;
+    };
+    detail::Ring<Synced> synced_;
 };
 
 // =================================================================================================
@@ -1929,14 +2127,38 @@ struct Page {
 // How a request ends. Called once for each, inside poll, never inside the call that asked, and not
 // at all after the replica is destroyed. May call anything but poll, and must not destroy the
 // replica.
-using OnOpened = std::function<void(Result<SessionId>)>;
-using OnCreated = std::function<void(Result<Created>)>;
-using OnStat = std::function<void(Result<Stat>)>;
-using OnData = std::function<void(Result<Data>)>;
-using OnChildren = std::function<void(Result<Children>)>;
-using OnDone = std::function<void(Result<void>)>;
-using Completion = std::variant<std::monostate, OnOpened, OnCreated, OnStat, OnData, OnChildren,
-                                OnDone>;
+using OnOpened = Callback<void(Result<SessionId>)>;
+using OnCreated = Callback<void(Result<Created>)>;
+using OnStat = Callback<void(Result<Stat>)>;
+using OnData = Callback<void(Result<Data>)>;
+using OnChildren = Callback<void(Result<Children>)>;
+using OnDone = Callback<void(Result<void>)>;
+
+// One of these, or none.
+class Completion {
+public:
+    enum class Kind : std::uint8_t { none, opened, created, stat, data, children, done };
+    Completion() = default;
+    Completion(OnOpened done) : Completion(Kind::opened, std::move(done)) {}
+    Completion(OnCreated done) : Completion(Kind::created, std::move(done)) {}
+    Completion(OnStat done) : Completion(Kind::stat, std::move(done)) {}
+    Completion(OnData done) : Completion(Kind::data, std::move(done)) {}
+    Completion(OnChildren done) : Completion(Kind::children, std::move(done)) {}
+    Completion(OnDone done) : Completion(Kind::done, std::move(done)) {}
+
+    Kind kind() const { return kind_; }
+    // REQUIRES that it is of the kind that takes such a result.
+    template <class T>
+    void operator()(Result<T> result) const {
+        callback_.call<void, Result<T>>(std::move(result));
+    }
+
+private:
+    Completion(Kind kind, detail::AnyCallback&& callback)
+        : callback_(std::move(callback)), kind_(callback_ ? kind : Kind::none) {}
+    detail::AnyCallback callback_;
+    Kind kind_ = Kind::none;
+};
 
 enum class SessionState : std::uint8_t {
     connected = 0,  // its replica serves: writes go through
@@ -1945,7 +2167,7 @@ enum class SessionState : std::uint8_t {
     closed = 3,     // by its owner; only listeners are told this
 };
 const char* name(SessionState state);
-using OnState = std::function<void(SessionState)>;
+using OnState = Callback<void(SessionState)>;
 
 struct Request {
     enum class Kind : std::uint8_t { create, remove, set, exists, get, children, sync, close };
@@ -2057,7 +2279,7 @@ public:
     // most clock_drift_permille.
     Time certain_until(SessionId session) const;
     // Calls f once, in the poll at or after that time.
-    void at(Time time, std::function<void()> call);
+    void at(Time time, Callback<void()> call);
     void audit() const;   // asserts what holds between steps; cost as the state
 
 private:
@@ -2083,7 +2305,7 @@ private:
         std::uint64_t stalled_at = 0;  // the first pending one when last looked
         detail::Ring<Pending> pending;
         SessionState state = SessionState::connected;
-        std::vector<OnState> listeners;
+        detail::Ring<OnState> listeners;
         Time opened_at;               // asked for
         Time attached_at;             // known here
         bool closing = false;
@@ -2108,12 +2330,16 @@ private:
         EventType event = EventType::none;
         OnState on_state;
         SessionState state = SessionState::connected;
-        std::function<void()> call;
+        Callback<void()> call;
+    };
+    struct Touch {
+        std::uint64_t number = 0;
+        Time sent_at;
     };
     struct Timer {
-        Time time;
+        Time at;
         std::uint64_t order = 0;
-        std::function<void()> call;
+        Callback<void()> call;
     };
 
     void open();
@@ -2168,6 +2394,7 @@ private:
     void tell_states();
     void run_timers();
     void run_callbacks();
+    void end_request(Ready& ready);
     void call(Ready& ready);
     void on_event(SessionId session, Watcher&& watcher, EventType type, BytesView path,
                   Zxid zxid) override;
@@ -2181,14 +2408,14 @@ private:
 
     ReplicaOptions options_;
     const char* const refused_;        // why the options are no good, or null
-    std::unique_ptr<Transport> own_transport_;
+    detail::Owned<Transport> own_transport_;
     Transport& transport_;
     ReplicaObserver* observer_;
     Voters voters_;
     Rng rng_;
     std::uint64_t nonce_;
     Log log_;
-    std::unique_ptr<Machine> machine_;
+    detail::Owned<Machine> machine_;
     Watches watches_;
     Election election_;
     Leader leader_;
@@ -2205,7 +2432,7 @@ private:
     Bytes inbox_;                      // u32 size and bytes, one after the other
     Bytes inbox_read_;
     std::map<SessionId, LocalSession> sessions_;
-    std::vector<Opening> openings_;
+    detail::Ring<Opening> openings_;
     std::vector<SessionId> unsent_;    // with requests that have not been sent to the leader
     std::vector<SessionId> sending_;
     Time repeat_at_;
@@ -2216,10 +2443,9 @@ private:
     Bytes requests_;                   // the body of the next request message
     detail::Ring<Ready> ready_;
     Ready current_;                    // the callback that runs
-    std::vector<Timer> timers_;        // a heap
-    std::uint64_t timer_order_ = 0;
+    detail::Agenda<Timer> timers_;
     std::uint64_t touch_ = 0;
-    std::vector<std::pair<std::uint64_t, Time>> touches_;  // sent and not yet confirmed
+    detail::Ring<Touch> touches_;      // sent and not yet confirmed
     Time lease_from_{INT64_MIN / 4};
     bool was_serving_ = false;
     enum class SnapshotPhase : std::uint8_t { none, writing, checking, ending };
@@ -2248,7 +2474,7 @@ private:
 // Reading    ZooKeeper's programmer's guide, "ZooKeeper Sessions" and "ZooKeeper Watches".
 
 class Session;
-using OnSession = std::function<void(Result<Session>)>;
+using OnSession = Callback<void(Result<Session>)>;
 
 namespace detail {
 class StateListeners;
@@ -2321,7 +2547,7 @@ public:
     // What recipes need beside requests: the time of the latest poll, a call in the poll at or
     // after a time, and a number that no copy of this handle has given before.
     Time now() const { return replica_->now(); }
-    void at(Time time, std::function<void()> call) const { replica_->at(time, std::move(call)); }
+    void at(Time time, Callback<void()> call) const { replica_->at(time, std::move(call)); }
     std::uint64_t next_number() const;
 
 private:
@@ -2334,7 +2560,25 @@ private:
 // Makes things go on a little, and RETURNS whether to go on waiting: Simulation::pump, one turn of
 // an event loop with a deadline, or [&] { replica.poll(clock()); return true; } for a standalone
 // replica. It may wait for input, and should, rather than spin.
-using Pump = std::function<bool()>;
+using Pump = Callback<bool()>;
+
+namespace detail {
+// What a Sync that waits shares with its callback. When the wait ends, however it ends, there is no
+// place for an answer any more (C4).
+struct Waiting {
+    struct State {
+        void* place;
+        bool is_answered = false;
+    };
+    explicit Waiting(void* place);
+    ~Waiting() { state->place = nullptr; }
+    Waiting(const Waiting&) = delete;
+    Waiting& operator=(const Waiting&) = delete;
+    void pump_until_answered(const Pump& pump) const;
+    static void* take(State& state);  // RETURNS where the answer goes, or null
+    const std::shared_ptr<State> state;
+};
+}  // namespace detail
 
 // The same operations, each waiting for its answer while it pumps. Errors are the operation's own,
 // and operation_timeout where the pump gave up: the outcome is then unknown and the request goes
@@ -2373,15 +2617,14 @@ private:
 template <class T, class Start>
 Result<T> Sync::wait(Replica& replica, const Pump& pump, Start&& start) {
     if (replica.is_polling()) return Errc::api_error;
-    const auto answer = std::make_shared<std::optional<Result<T>>>();  // C4
-    start(std::function<void(Result<T>)>([answer](Result<T> result) {
-        COORD_ASSERT(!answer->has_value());  // C1
-        answer->emplace(std::move(result));
+    Result<T> answer = Errc::operation_timeout;
+    const detail::Waiting waiting(&answer);
+    start(Callback<void(Result<T>)>([state = waiting.state](Result<T> result) {
+        Result<T>* const place = static_cast<Result<T>*>(detail::Waiting::take(*state));
+        if (place != nullptr) *place = std::move(result);
     }));
-    bool going_on = true;
-    while (going_on && !answer->has_value()) going_on = pump();
-    if (!answer->has_value()) return Errc::operation_timeout;
-    return std::move(**answer);
+    waiting.pump_until_answered(pump);
+    return answer;
 }
 
 // =================================================================================================
@@ -2408,8 +2651,8 @@ struct Grant {
     Bytes node;  // the path of the lock's node
 };
 
-using OnGranted = std::function<void(Result<Grant>)>;
-using OnLost = std::function<void(Errc)>;
+using OnGranted = Callback<void(Result<Grant>)>;
+using OnLost = Callback<void(Errc)>;
 
 namespace detail {
 struct LockCore;
@@ -2557,11 +2800,11 @@ public:
     Time now() const { return now_; }
     bool step() { return advance(never); }  // false: nothing will ever happen
     void run_for(Duration duration);
-    bool run_until(const std::function<bool()>& condition, Duration limit);  // RETURNS condition()
+    bool run_until(const Callback<bool()>& condition, Duration limit);  // RETURNS condition()
     // For the blocking face of sessions: steps, and gives up, once, when a call has taken limit.
-    std::function<bool()> pump(Duration limit = seconds(60));
+    Callback<bool()> pump(Duration limit = seconds(60));
     // Runs an action of the test at that time, between two polls.
-    void after(Duration delay, std::function<void()> action);
+    void after(Duration delay, Callback<void()> action);
 
     // Replicas.
     std::uint32_t size() const { return options_.voters; }
@@ -2573,7 +2816,7 @@ public:
     void crash(Which which);                 // inside its own callback: when its poll is done
     void crash_at_send(Which which, std::uint32_t sends);  // after so many: in the midst of a poll
     // Calls this before a replica is destroyed: what points into it (locks above all) has to go.
-    void before_crash(std::function<void(PeerId)> call) { before_crash_ = std::move(call); }
+    void before_crash(Callback<void(PeerId)> call) { before_crash_ = std::move(call); }
     void restart(Which which);               // on the disk that it had; REQUIRES !is_running
     void pause(Which which);                 // it stands still; a bounded part of what comes waits
     void resume(Which which);
@@ -2630,7 +2873,6 @@ private:
         Bytes text;
     };
 
-    static bool is_later(const Event& a, const Event& b);
     bool advance(Time limit);
     Time due_at(Node& node);
     void schedule(Time at, EventKind kind, std::uint32_t what, std::uint64_t start = 0,
@@ -2662,20 +2904,19 @@ private:
     Rng clock_rng_;
     Rng start_rng_;
     Time now_;
-    std::vector<std::unique_ptr<Node>> nodes_;
+    std::vector<detail::Owned<Node>> nodes_;
     std::vector<Link> links_;             // from, to
-    std::vector<Event> events_;           // a heap: the earliest first, then in order
-    std::uint64_t event_order_ = 0;
-    std::vector<Packet> packets_;         // used again, with their memory
+    detail::Agenda<Event> events_;
+    detail::Ring<Packet> packets_;        // used again, with their memory
     std::vector<std::uint32_t> free_packets_;
-    std::vector<std::function<void()>> actions_;
+    detail::Ring<Callback<void()>> actions_;
     std::vector<std::uint32_t> free_actions_;
     bool stepping_ = false;
     std::uint64_t calls_ = 0;             // how often a replica was called between steps
     std::uint64_t hash_ = 0;
     SimulationCounters counters_;
     ReplicaObserver* observer_ = nullptr;
-    std::function<void(PeerId)> before_crash_;
+    Callback<void(PeerId)> before_crash_;
     detail::Ring<Line> lines_;
 };
 
@@ -2696,7 +2937,6 @@ private:
 #include <cstdlib>
 #include <cstring>
 #include <limits>
-#include <new>
 
 namespace coord {
 inline namespace COORD_ABI {
@@ -2720,6 +2960,17 @@ namespace detail {
 // =================================================================================================
 
 namespace detail {
+
+AnyCallback::AnyCallback(const AnyCallback& other)
+    : place_(other.place_), manage_(other.manage_), entry_(other.entry_) {
+    if (manage_ != nullptr) place_.heap = manage_(other.place_.heap, true);
+}
+
+void AnyCallback::swap(AnyCallback& other) noexcept {
+    const Place place = place_;
+    place_ = other.place_, other.place_ = place;
+    std::swap(manage_, other.manage_), std::swap(entry_, other.entry_);
+}
 
 struct ErrcRow {
     Errc code;
@@ -2853,6 +3104,18 @@ std::uint64_t Rng::between(std::uint64_t low, std::uint64_t high) {
     const std::uint64_t span = high - low;
     return span == UINT64_MAX ? next() : low + below(span + 1);
 }
+
+namespace detail {
+
+// What map[key] does, in a quarter of the time to compile.
+template <class Map>
+typename Map::mapped_type& at_or_new(Map& map, const typename Map::key_type& key) {
+    auto found = map.find(key);
+    if (found == map.end()) found = map.emplace(key, typename Map::mapped_type()).first;
+    return found->second;
+}
+
+}  // namespace detail
 
 // =================================================================================================
 // Part Two, chapter 2: Codec
@@ -3288,12 +3551,12 @@ void Tree::grow_slabs() {
     COORD_ASSERT(indices_used_ == indices_capacity_);
     COORD_ASSERT(indices_capacity_ <= UINT32_MAX - detail::slab_size);
     if (indices_capacity_ >= detail::slab_size) {
-        slabs_.push_back(std::make_unique<Node*[]>(detail::slab_size));
+        slabs_.emplace_back(new Node*[detail::slab_size]());
         indices_capacity_ += detail::slab_size;
         return;
     }
     const std::uint32_t larger = (std::max)(detail::slab_size_min, indices_capacity_ * 2);
-    auto slab = std::make_unique<Node*[]>(larger);
+    detail::Owned<Node*[]> slab(new Node*[larger]());
     if (slabs_.empty()) slabs_.emplace_back();
     std::copy_n(slabs_[0].get(), indices_used_, slab.get());
     slabs_[0] = std::move(slab), indices_capacity_ = larger;
@@ -3355,7 +3618,7 @@ struct alignas(64) Tree::Bucket {
 };
 
 struct Tree::Table {
-    std::unique_ptr<Bucket[]> buckets;
+    detail::Owned<Bucket[]> buckets;
     std::uint32_t bucket_count = 0;
     std::uint32_t size = 0;  // entries; at most four fifths of what fits
 
@@ -3422,7 +3685,7 @@ Tree::~Tree() { clear(); }
 void Tree::Table::grow() {
     Table larger;
     larger.bucket_count = bucket_count + bucket_count / 2 + (bucket_count < 2 ? 1 : 0);
-    larger.buckets = std::make_unique<Bucket[]>(larger.bucket_count);
+    larger.buckets = detail::Owned<Bucket[]>(new Bucket[larger.bucket_count]());
     for (std::uint32_t i = 0; i < bucket_count; i++) {
         for (unsigned entry = 0; entry < Bucket::entries; entry++) {
             if (buckets[i].node[entry] == detail::no_index) continue;
@@ -3673,7 +3936,7 @@ Errc Tree::children(BytesView path, BytesView after, std::size_t limit,
     return Errc::ok;
 }
 
-void Tree::visit(const std::function<void(const NodeView&)>& visit_node) const {
+void Tree::visit(const Callback<void(const NodeView&)>& visit_node) const {
     COORD_ASSERT(visit_node != nullptr);
     std::vector<std::uint32_t> stack{detail::root_index};
     while (!stack.empty()) {
@@ -3798,7 +4061,7 @@ void Tree::clear() {
     }
     slabs_.clear();
     free_indices_.clear();
-    tables_ = std::make_unique<Table[]>(detail::tree_tables);
+    tables_ = detail::Owned<Table[]>(new Table[detail::tree_tables]());
     indices_used_ = 0, indices_capacity_ = 0;
     size_ = 0, digest_ = 0;
     stop_saving();
@@ -4278,9 +4541,9 @@ const Outcome* Machine::open_session(const Txn& txn) {
         outcome_.error = Errc::too_many;
     } else {
         const SessionId id{txn.zxid.value};
-        SessionRecord& session = sessions_[id];
+        SessionRecord& session = detail::at_or_new(sessions_, id);
         session.id = id, session.nonce = nonce, session.timeout_ms = timeout_ms;
-        nonces_[nonce] = id;
+        detail::at_or_new(nonces_, nonce) = id;
         sessions_digest_ += digest_of(session);
         outcome_.session = id;
     }
@@ -4329,7 +4592,7 @@ Errc Machine::create(const Txn& txn, SessionRecord& session, Outcome& outcome,
     }
     const SessionId owner = ephemeral ? session.id : SessionId{};
     tree_.create(created_path_, body.data, owner, txn.zxid, txn.time_ms);
-    if (ephemeral) session.ephemerals.emplace(created_path_, true);
+    if (ephemeral) detail::at_or_new(session.ephemerals, created_path_) = true;
     outcome.path = created_path_;
     const std::optional<NodeView> node = tree_.find(created_path_);
     COORD_ASSERT(node.has_value() && node->stat.czxid == txn.zxid);
@@ -4577,11 +4840,11 @@ Errc Machine::load(BytesView state) {
 void Machine::begin_load() {
     reset();
     tree_.begin_load();
-    loading_ = std::make_unique<StateReader>(limits_);
+    loading_ = detail::Owned<StateReader>(new StateReader(limits_));
 }
 
 void Machine::load_piece(BytesView piece) {
-    COORD_ASSERT(loading_ != nullptr);
+    COORD_ASSERT(loading_);
     loading_->feed(piece);
     std::uint8_t kind = 0;
     BytesView record;
@@ -4599,8 +4862,8 @@ void Machine::load_piece(BytesView piece) {
 }
 
 Errc Machine::end_load() {
-    COORD_ASSERT(loading_ != nullptr);
-    const std::unique_ptr<StateReader> reader = std::move(loading_);
+    COORD_ASSERT(loading_);
+    const detail::Owned<StateReader> reader = std::move(loading_);
     applied_ = reader->zxid();
     voters_digest_ = voters_.digest();
     const bool sound = reader->is_whole() && reader->sessions() == sessions_.size() &&
@@ -4618,7 +4881,7 @@ bool Machine::adopt_ephemerals() {
         if (owner == SessionId{}) return;
         const auto found = sessions_.find(owner);
         owned = owned && found != sessions_.end();
-        if (owned) found->second.ephemerals.emplace(Bytes(node.path), true);
+        if (owned) detail::at_or_new(found->second.ephemerals, Bytes(node.path)) = true;
     });
     return owned;
 }
@@ -4650,9 +4913,11 @@ bool Machine::load_session(BytesView record) {
     SessionRecord session;
     if (sessions_.size() >= limits_.sessions_max) return false;
     if (!read_session(record, limits_, session)) return false;
-    if (!nonces_.emplace(session.nonce, session.id).second) return false;
+    if (find_session(session.id) != nullptr || find_nonce(session.nonce) != nullptr) return false;
     sessions_digest_ += digest_of(session);
-    return sessions_.emplace(session.id, std::move(session)).second;
+    detail::at_or_new(nonces_, session.nonce) = session.id;
+    detail::at_or_new(sessions_, session.id) = std::move(session);
+    return true;
 }
 
 void Machine::audit() const {
@@ -4661,7 +4926,7 @@ void Machine::audit() const {
     std::uint64_t digest_now = 0;
     for (const auto& [id, session] : sessions_) {
         COORD_ASSERT(id == session.id && session.confirmed <= session.cxid);
-        COORD_ASSERT(nonces_.count(session.nonce) == 1);
+        COORD_ASSERT(nonces_.find(session.nonce) != nonces_.end());
         for (const auto& entry : session.ephemerals) {
             const std::optional<NodeView> node = tree_.find(entry.first);
             COORD_ASSERT(node.has_value() && node->stat.ephemeral_owner == id);  // M3
@@ -4688,9 +4953,9 @@ constexpr std::uint64_t watch_hash_seed = 0x77617463686573;
 void Watches::add(WatchKind kind, BytesView path, SessionId session, Watcher watcher) {
     COORD_ASSERT(watcher != nullptr && session != SessionId{});
     Table& table = tables_[static_cast<std::size_t>(kind)];
-    table[hash64(path, detail::watch_hash_seed)].push_back(
-        Watch{Bytes(path), session, std::move(watcher)});
-    counts_[session] += 1;
+    detail::at_or_new(table, hash64(path, detail::watch_hash_seed)).push() =
+        Watch{Bytes(path), session, std::move(watcher)};
+    detail::at_or_new(counts_, session) += 1;
     count_ += 1;
 }
 
@@ -4704,11 +4969,10 @@ void Watches::remove_session(SessionId session) {
     if (counted == counts_.end()) return;
     for (Table& table : tables_) {
         for (auto entry = table.begin(); entry != table.end();) {
-            std::vector<Watch>& watches = entry->second;
-            const auto kept = std::remove_if(watches.begin(), watches.end(), [&](const Watch& w) {
-                return w.session == session;
-            });
-            watches.erase(kept, watches.end());
+            detail::Ring<Watch>& watches = entry->second;
+            for (std::size_t i = watches.size(); i > 0; i--) {
+                if (watches[i - 1].session == session) watches.erase(i - 1);
+            }
             entry = watches.empty() ? table.erase(entry) : std::next(entry);
         }
     }
@@ -4722,22 +4986,27 @@ void Watches::fire(WatchKind kind, EventType type, BytesView path, Zxid zxid) {
     if (table.empty()) return;
     const auto entry = table.find(hash64(path, detail::watch_hash_seed));
     if (entry == table.end()) return;
-    std::vector<Watch>& watches = entry->second;
-    const auto fired = std::stable_partition(watches.begin(), watches.end(), [&](const Watch& w) {
-        return w.path != path;  // another path with the same hash stays
-    });
+    detail::Ring<Watch>& watches = entry->second;
     COORD_ASSERT(firing_.empty());
-    std::move(fired, watches.end(), std::back_inserter(firing_));
-    watches.erase(fired, watches.end());
+    std::size_t kept = 0;
+    for (std::size_t i = 0; i < watches.size(); i++) {
+        if (watches[i].path == path) {
+            firing_.push() = std::move(watches[i]);
+        } else {  // another path with the same hash
+            if (kept < i) watches[kept] = std::move(watches[i]);
+            kept += 1;
+        }
+    }
+    while (watches.size() > kept) watches.pop_back();
     if (watches.empty()) table.erase(entry);
-    for (Watch& watch : firing_) {  // W1: they are out of the table already
+    for (; !firing_.empty(); firing_.pop()) {  // W1: they are out of the table already
+        Watch& watch = firing_.front();
         const auto counted = counts_.find(watch.session);
         COORD_ASSERT(counted != counts_.end() && counted->second > 0 && count_ > 0);
         count_ -= 1, counted->second -= 1;
         if (counted->second == 0) counts_.erase(counted);
         events_.on_event(watch.session, std::move(watch.watcher), type, path, zxid);
     }
-    firing_.clear();
 }
 
 void Watches::on_created(BytesView path, Zxid zxid) {
@@ -4774,13 +5043,14 @@ EventType Watches::missed(WatchKind kind, BytesView path, const Tree& before, co
 
 void Watches::catch_up(const Tree& before, const Tree& after, Zxid zxid) {
     for (const WatchKind kind : {WatchKind::data, WatchKind::children}) {
-        std::vector<Bytes> paths;
+        std::map<Bytes, bool, std::less<>> paths;  // in order, each once
         for (const auto& entry : tables_[static_cast<std::size_t>(kind)]) {
-            for (const Watch& watch : entry.second) paths.push_back(watch.path);
+            for (std::size_t i = 0; i < entry.second.size(); i++) {
+                detail::at_or_new(paths, entry.second[i].path) = true;
+            }
         }
-        std::sort(paths.begin(), paths.end());
-        paths.erase(std::unique(paths.begin(), paths.end()), paths.end());
-        for (const Bytes& path : paths) {
+        for (const auto& entry : paths) {
+            const Bytes& path = entry.first;
             const EventType type = missed(kind, path, before, after);
             if (type != EventType::none) fire(kind, type, path, zxid);
         }
@@ -5234,7 +5504,7 @@ char* Log::reserve(std::size_t size) {
             spare_blocks_.pop_back();
         } else {
             block.size = (std::max)(size, detail::log_block_bytes);
-            block.bytes.reset(new char[block.size]);
+            block.bytes = detail::Owned<char[]>(new char[block.size]);
         }
         block.used = 0;
         blocks_.push() = std::move(block);
@@ -5358,9 +5628,9 @@ void Log::drop_through(std::size_t count) {
         Block& block = blocks_.front();
         const bool plain = block.size == detail::log_block_bytes;
         if (plain && spare_blocks_.size() < detail::spare_blocks_max) {
-            spare_blocks_.push_back(std::move(block));
+            spare_blocks_.push() = std::move(block);
         } else {
-            block.bytes.reset();
+            block.bytes = {};
         }
         blocks_.pop();
     }
@@ -5644,16 +5914,23 @@ Errc decode_message(BytesView bytes, Message& message) {
 }
 
 Voters::Voters(std::vector<PeerId> ids) : ids_(std::move(ids)) {
-    std::sort(ids_.begin(), ids_.end());
     COORD_ASSERT(is_valid(ids_));
+    for (std::size_t i = 1; i < ids_.size(); i++) {  // they are few
+        for (std::size_t j = i; j > 0 && ids_[j] < ids_[j - 1]; j--) {
+            std::swap(ids_[j], ids_[j - 1]);
+        }
+    }
 }
 
 bool Voters::is_valid(const std::vector<PeerId>& ids) {
     if (ids.empty() || ids.size() > count_max) return false;
-    std::vector<PeerId> sorted = ids;
-    std::sort(sorted.begin(), sorted.end());
-    if (sorted.front() == PeerId{}) return false;
-    return std::adjacent_find(sorted.begin(), sorted.end()) == sorted.end();
+    for (std::size_t i = 0; i < ids.size(); i++) {
+        if (ids[i] == PeerId{}) return false;
+        for (std::size_t j = 0; j < i; j++) {
+            if (ids[j] == ids[i]) return false;
+        }
+    }
+    return true;
 }
 
 std::uint64_t Voters::bit(PeerId id) const {
@@ -5677,7 +5954,7 @@ void Outbox::send(PeerId to, Message& message) {
     Piece piece{to, bytes_.size(), 0};
     encode_message(message, bytes_);
     piece.size = bytes_.size() - piece.offset;
-    pieces_.push_back(piece);
+    pieces_.push() = piece;
 }
 
 // =================================================================================================
@@ -6545,7 +6822,7 @@ void Leader::request_sync(std::uint64_t sequence, PeerId from) {
     sync.from = from, sync.sequence = sequence;
     sync.round = ping_sequence_ + 1;  // begun after the request
     sync.zxid = committed_;
-    syncs_.push_back(sync);
+    syncs_.push() = sync;
     ping_now_ = true;
 }
 
@@ -6563,14 +6840,14 @@ void Leader::confirm_rounds(Outbox& out) {
         if (sync.round > confirmed_sequence_) {
             syncs_[kept++] = sync;
         } else if (sync.from == PeerId{}) {
-            own_synced_.push_back(sync);
+            own_synced_.push() = sync;
         } else if (Peer* peer = find(sync.from)) {
             Message message;
             message.sequence = sync.sequence, message.zxid = sync.zxid;
             post(*peer, MessageType::synced, out, message);
         }
     }
-    syncs_.resize(kept);
+    while (syncs_.size() > kept) syncs_.pop_back();
 }
 
 // A lease counts only for who has applied every expiry that was numbered before its round: so it
@@ -6608,7 +6885,7 @@ bool Leader::can_number(const Machine& machine) {
     if (sessions_armed_) return true;
     sessions_armed_ = true;
     for (const auto& [id, record] : machine.sessions()) {
-        LiveSession& live = sessions_[id];
+        LiveSession& live = detail::at_or_new(sessions_, id);
         live.numbered = record.cxid, live.timeout_ms = record.timeout_ms;
         live.expires_at = clock_ + milliseconds(record.timeout_ms);
     }
@@ -6671,15 +6948,15 @@ void Leader::number_open(std::int64_t wall_ms, const Machine& machine, const Txn
     Reader in(request.body);
     const std::uint64_t nonce = in.u64();
     const std::uint32_t timeout_ms = in.u32();
-    if (machine.find_nonce(nonce) != nullptr || opening_.count(nonce) > 0) {
+    if (machine.find_nonce(nonce) != nullptr || opening_.find(nonce) != opening_.end()) {
         counters_.requests_ignored += 1;
         return;
     }
     const Zxid zxid = append(wall_ms, request);
     if (zxid == Zxid{}) return;
     const SessionId id{zxid.value};
-    opening_[nonce] = id;
-    LiveSession& live = sessions_[id];
+    detail::at_or_new(opening_, nonce) = id;
+    LiveSession& live = detail::at_or_new(sessions_, id);
     live.timeout_ms = timeout_ms;
     live.expires_at = clock_ + milliseconds(timeout_ms);
 }
@@ -6837,7 +7114,7 @@ bool Learner::receive(Time now, const Message& message, Outbox& out) {
         case MessageType::commit: see_commit(message.commit), see_digest(message); return true;
         case MessageType::ping: on_ping(message); return true;
         case MessageType::synced:
-            synced_.emplace_back(message.sequence, message.zxid);
+            synced_.push() = Synced{message.sequence, message.zxid};
             return true;
         default: return false;
     }
@@ -7073,7 +7350,7 @@ void Learner::request_sync(std::uint64_t sequence, Outbox& out) {
 
 bool Learner::take_synced(std::uint64_t& sequence, Zxid& zxid) {
     if (synced_.empty()) return false;
-    sequence = synced_.back().first, zxid = synced_.back().second;
+    sequence = synced_.back().sequence, zxid = synced_.back().zxid;
     synced_.pop_back();
     return true;
 }
@@ -7303,8 +7580,9 @@ void Replica::fail(const char* reason) {
     reason_ = reason;
     leader_.stop(), learner_.stop();
     if (observer_ != nullptr) observer_->on_role(options_.id, role_, PeerId{}, 0);
-    for (Opening& opening : openings_) refuse(std::move(opening.done), Errc::replica_failed);
-    openings_.clear();
+    for (; !openings_.empty(); openings_.pop()) {
+        refuse(std::move(openings_.front().done), Errc::replica_failed);
+    }
     for (auto& [id, session] : sessions_) {
         for (; !session.pending.empty(); session.pending.pop()) {
             refuse(std::move(session.pending.front().done), Errc::replica_failed);
@@ -7333,7 +7611,8 @@ void Replica::poll(Time now, std::int64_t wall_ms) {
     wall_ms_ = wall_ms != 0 ? wall_ms : now_.ns / 1000000;
     if (role_ != Role::failed) {
         if (!started_) {
-            for (Opening& opening : openings_) opening.asked_at = now_;  // now the time is known
+            // Now the time is known.
+            for (std::size_t i = 0; i < openings_.size(); i++) openings_[i].asked_at = now_;
             look("it has just started");
         }
         started_ = true;
@@ -7355,7 +7634,7 @@ void Replica::poll(Time now, std::int64_t wall_ms) {
 Time Replica::next_deadline() const {
     const Time at_once = now_;
     if (!ready_.empty()) return at_once;
-    Time deadline = timers_.empty() ? never : timers_.front().time;
+    Time deadline = timers_.empty() ? never : timers_.front().at;
     if (role_ == Role::failed) return deadline;
     const bool unsent = !unsent_.empty() && can_send_requests();
     if (!started_ || !inbox_.empty() || unsent || log_.is_dirty()) return at_once;
@@ -7690,7 +7969,7 @@ void Replica::give_up_snapshot(Errc error) {
 void Replica::install_snapshot() {
     COORD_ASSERT(role_ == Role::following && learner_.has_snapshot());
     const LogPosition position = learner_.snapshot_position();
-    std::unique_ptr<Machine> machine(new Machine(options_.limits, rng_.next()));
+    detail::Owned<Machine> machine(new Machine(options_.limits, rng_.next()));
     const Errc loaded = machine->load(learner_.snapshot());
     if (loaded != Errc::ok || machine->applied() != position.zxid) {
         return learner_.refuse_snapshot("the leader's snapshot is damaged");
@@ -7705,7 +7984,7 @@ void Replica::install_snapshot() {
         return fail("the storage failed");
     }
     learner_.installed();
-    machine_.swap(machine);
+    std::swap(machine_, machine);
     snapshot_phase_ = SnapshotPhase::none;  // of what is no more
     entries_since_snapshot_ = 0, bytes_since_snapshot_ = 0;
     counters_.snapshots_installed += 1;
@@ -7734,7 +8013,7 @@ std::size_t Replica::request_bytes_max() const {
 
 Replica::Ready& Replica::push_ready() {
     Ready& ready = ready_.push();
-    ready.done = std::monostate{};
+    ready.done = Completion{};
     ready.error = Errc::ok;
     ready.text.clear(), ready.names.clear();
     ready.more = false;
@@ -7760,7 +8039,7 @@ void Replica::open_session(const SessionOptions& options, OnOpened done) {
     opening.timeout_ms = clamp_timeout_ms(options.timeout);
     opening.done = std::move(done);
     opening.asked_at = now_;
-    openings_.push_back(std::move(opening));
+    openings_.push() = std::move(opening);
     if (unsent_.empty()) unsent_.push_back(SessionId{});  // there is something to send
 }
 
@@ -7872,7 +8151,8 @@ bool Replica::can_send_requests() const {
 void Replica::send_requests() {
     repeat_requests();
     if (unsent_.empty()) return;
-    for (Opening& opening : openings_) {
+    for (std::size_t i = 0; i < openings_.size(); i++) {
+        Opening& opening = openings_[i];
         if (opening.sent) continue;
         opening.sent = true;
         Bytes body;
@@ -7934,7 +8214,8 @@ void Replica::repeat_requests() {
     const Duration interval = options_.timing.heartbeat;
     if (now_ < repeat_at_ && repeat_at_ - now_ <= interval) return;
     repeat_at_ = now_ + interval;
-    for (Opening& opening : openings_) {
+    for (std::size_t i = 0; i < openings_.size(); i++) {
+        Opening& opening = openings_[i];
         if (opening.sent) counters_.requests_repeated += 1;
         opening.sent = false;
     }
@@ -7968,26 +8249,26 @@ void Replica::complete(const Txn& txn, const Outcome* outcome) {
 }
 
 void Replica::complete_open(std::uint64_t nonce, SessionId id, Errc error) {
-    const auto opening = std::find_if(openings_.begin(), openings_.end(), [&](const Opening& o) {
-        return o.nonce == nonce;
-    });
-    if (opening == openings_.end()) return;
+    std::size_t i = 0;
+    while (i < openings_.size() && openings_[i].nonce != nonce) i++;
+    if (i == openings_.size()) return;
+    Opening& opening = openings_[i];
     Ready& ready = push_ready();
-    ready.done = std::move(opening->done);
+    ready.done = std::move(opening.done);
     ready.error = error, ready.session = id;
     if (error == Errc::ok) {
-        LocalSession& session = sessions_[id];
-        session.timeout_ms = opening->timeout_ms;
-        session.opened_at = opening->asked_at;
+        LocalSession& session = detail::at_or_new(sessions_, id);
+        session.timeout_ms = opening.timeout_ms;
+        session.opened_at = opening.asked_at;
         session.attached_at = now_;
         session.state = is_serving() ? SessionState::connected : SessionState::suspended;
     }
-    openings_.erase(opening);
+    openings_.erase(i);
 }
 
 void Replica::catch_up_sessions() {
     std::vector<std::uint64_t> nonces;
-    for (const Opening& opening : openings_) nonces.push_back(opening.nonce);
+    for (std::size_t i = 0; i < openings_.size(); i++) nonces.push_back(openings_[i].nonce);
     for (const std::uint64_t nonce : nonces) {
         const SessionRecord* const record = machine_->find_nonce(nonce);
         if (record != nullptr) complete_open(nonce, record->id, Errc::ok);
@@ -7995,7 +8276,7 @@ void Replica::catch_up_sessions() {
     std::vector<SessionId> ids;
     for (const auto& entry : sessions_) ids.push_back(entry.first);
     for (const SessionId id : ids) {
-        LocalSession& session = sessions_[id];
+        LocalSession& session = detail::at_or_new(sessions_, id);
         if (machine_->find_session(id) == nullptr) {
             end_session(id, session.closing ? SessionState::closed : SessionState::expired);
         } else {
@@ -8102,9 +8383,9 @@ void Replica::on_event(SessionId, Watcher&& watcher, EventType type, BytesView p
 }
 
 void Replica::tell_state(const LocalSession& session) {
-    for (const OnState& listener : session.listeners) {
+    for (std::size_t i = 0; i < session.listeners.size(); i++) {
         Ready& ready = push_ready();
-        ready.on_state = listener;
+        ready.on_state = session.listeners[i];
         ready.state = session.state;
     }
 }
@@ -8121,24 +8402,17 @@ void Replica::tell_states() {
         }
         tell_state(session);
     }
-    for (Opening& opening : openings_) opening.sent = false;
+    for (std::size_t i = 0; i < openings_.size(); i++) openings_[i].sent = false;
     if (!openings_.empty() && unsent_.empty()) unsent_.push_back(SessionId{});
 }
 
-void Replica::at(Time time, std::function<void()> call) {
-    timers_.push_back(Timer{time, ++timer_order_, std::move(call)});
-    std::push_heap(timers_.begin(), timers_.end(), [](const Timer& a, const Timer& b) {
-        return b.time < a.time || (b.time == a.time && b.order < a.order);
-    });
+void Replica::at(Time time, Callback<void()> call) {
+    timers_.add(Timer{time, 0, std::move(call)});
 }
 
 void Replica::run_timers() {
-    while (!timers_.empty() && timers_.front().time <= now_) {
-        std::pop_heap(timers_.begin(), timers_.end(), [](const Timer& a, const Timer& b) {
-            return b.time < a.time || (b.time == a.time && b.order < a.order);
-        });
-        push_ready().call = std::move(timers_.back().call);
-        timers_.pop_back();
+    while (!timers_.empty() && timers_.front().at <= now_) {
+        push_ready().call = timers_.take().call;
     }
 }
 
@@ -8152,29 +8426,34 @@ void Replica::run_callbacks() {
     }
 }
 
+void Replica::end_request(Ready& ready) {
+    using Kind = Completion::Kind;
+    const Errc error = ready.error;
+    const bool good = error == Errc::ok;
+    const Completion& done = ready.done;
+    switch (done.kind()) {
+        case Kind::none: break;
+        case Kind::opened: done(good ? Result<SessionId>(ready.session) : error); break;
+        case Kind::created: done(good ? Result<Created>({ready.text, ready.stat}) : error); break;
+        case Kind::stat: done(good ? Result<Stat>(ready.stat) : error); break;
+        case Kind::data:
+            done(good ? Result<Data>({ready.text, ready.stat, ready.zxid}) : error);
+            break;
+        case Kind::children:
+            done(good ? Result<Children>({std::move(ready.names), ready.stat, ready.zxid,
+                                          ready.more})
+                      : error);
+            break;
+        case Kind::done: done(Result<void>(error)); break;
+    }
+}
+
 void Replica::call(Ready& ready) {
     if (ready.watcher) ready.watcher(WatchEvent{ready.event, ready.text, ready.zxid});
     if (ready.on_state) ready.on_state(ready.state);
     if (ready.call) ready.call();
-    const Errc error = ready.error;
-    const bool good = error == Errc::ok;
-    if (const auto* opened = std::get_if<OnOpened>(&ready.done); opened && *opened) {
-        (*opened)(good ? Result<SessionId>(ready.session) : Result<SessionId>(error));
-    } else if (const auto* created = std::get_if<OnCreated>(&ready.done); created && *created) {
-        (*created)(good ? Result<Created>(Created{ready.text, ready.stat})
-                        : Result<Created>(error));
-    } else if (const auto* stat = std::get_if<OnStat>(&ready.done); stat && *stat) {
-        (*stat)(good ? Result<Stat>(ready.stat) : Result<Stat>(error));
-    } else if (const auto* data = std::get_if<OnData>(&ready.done); data && *data) {
-        (*data)(good ? Result<Data>(Data{ready.text, ready.stat, ready.zxid})
-                     : Result<Data>(error));
-    } else if (const auto* list = std::get_if<OnChildren>(&ready.done); list && *list) {
-        Children children{std::move(ready.names), ready.stat, ready.zxid, ready.more};
-        (*list)(good ? Result<Children>(std::move(children)) : Result<Children>(error));
-    } else if (const auto* done = std::get_if<OnDone>(&ready.done); done && *done) {
-        (*done)(Result<void>(error));
-    }
-    ready.done = std::monostate{};
+    end_request(ready);
+    ready.done = Completion{};
     ready.watcher = nullptr, ready.on_state = nullptr, ready.call = nullptr;
 }
 
@@ -8183,15 +8462,15 @@ void Replica::call(Ready& ready) {
 void Replica::send_pong() {
     // The pings of sync rounds come often; sessions are touched once a heartbeat all the same.
     const Duration recent = options_.timing.heartbeat / 2;
-    if (!touches_.empty() && now_ - touches_.back().second < recent) {
+    if (!touches_.empty() && now_ - touches_.back().sent_at < recent) {
         return learner_.pong_alone(outbox_);
     }
     scratch_.clear();
     Writer writer(scratch_);
     for (const auto& entry : sessions_) writer.u64(entry.first.value);
     touch_ += 1;
-    if (touches_.size() == detail::touches_max) touches_.erase(touches_.begin());
-    touches_.emplace_back(touch_, now_);
+    if (touches_.size() == detail::touches_max) touches_.pop();
+    touches_.push() = Touch{touch_, now_};
     learner_.pong(touch_, scratch_, transport_.message_bytes_max(), outbox_);
 }
 
@@ -8201,8 +8480,9 @@ void Replica::renew_lease() {
     }
     if (role_ != Role::following) return;
     if (machine_->applied() < learner_.touch_confirmed_at()) return;  // an expiry may stand before
-    for (const auto& [touch, time] : touches_) {
-        if (touch == learner_.touch_confirmed()) lease_from_ = (std::max)(lease_from_, time);
+    for (std::size_t i = 0; i < touches_.size(); i++) {
+        if (touches_[i].number != learner_.touch_confirmed()) continue;
+        lease_from_ = (std::max)(lease_from_, touches_[i].sent_at);
     }
 }
 
@@ -8250,7 +8530,7 @@ SessionState Replica::session_state(SessionId id) const {
 void Replica::on_session_state(SessionId id, OnState listener) {
     const auto found = sessions_.find(id);
     if (found == sessions_.end() || !listener) return;
-    found->second.listeners.push_back(std::move(listener));
+    found->second.listeners.push() = std::move(listener);
 }
 
 Duration Replica::session_timeout(SessionId id) const {
@@ -8306,26 +8586,27 @@ public:
     };
 
     void add(Listener&& listener) {
-        const auto is_orphan = [](const Listener& each) {
-            return each.is_owned && each.owner.expired();
-        };
-        listeners_.erase(std::remove_if(listeners_.begin(), listeners_.end(), is_orphan),
-                         listeners_.end());
-        listeners_.push_back(std::move(listener));
+        for (std::size_t i = listeners_.size(); i > 0; i--) {
+            const Listener& each = listeners_[i - 1];
+            if (each.is_owned && each.owner.expired()) listeners_.erase(i - 1);
+        }
+        listeners_.push() = std::move(listener);
     }
 
     // Listeners that are added meanwhile are not called this time; they go behind the others.
     void tell(SessionState state) {
         COORD_ASSERT(!is_telling_);  // C3: there is no poll within poll
         is_telling_ = true;
-        std::vector<Listener> told;
-        told.swap(listeners_);
-        for (const Listener& each : told) {
+        Ring<Listener> told = std::move(listeners_);
+        for (std::size_t i = 0; i < told.size(); i++) {
+            const Listener& each = told[i];
             const std::shared_ptr<const void> owner = each.owner.lock();
             if (owner || !each.is_owned) each.call(state);
         }
-        for (Listener& added : listeners_) told.push_back(std::move(added));
-        listeners_.swap(told);
+        for (; !listeners_.empty(); listeners_.pop()) {
+            told.push() = std::move(listeners_.front());
+        }
+        listeners_ = std::move(told);
         is_telling_ = false;
     }
 
@@ -8333,17 +8614,16 @@ public:
     std::uint64_t numbers = 0;   // given by next_number
 
 private:
-    std::vector<Listener> listeners_;
+    Ring<Listener> listeners_;
     bool is_telling_ = false;
 };
 
 // A request of that kind, its callback passed on as it is: nothing is allocated on the way.
-template <class Done>
-static Request request_of(Request::Kind kind, BytesView path, Done&& done) {
+static Request request_of(Request::Kind kind, BytesView path, Completion done) {
     Request request;
     request.kind = kind;
     request.path = path;
-    if (done) request.done.template emplace<std::decay_t<Done>>(std::forward<Done>(done));
+    request.done = std::move(done);
     return request;
 }
 
@@ -8455,6 +8735,23 @@ void Session::on_state(std::weak_ptr<const void> owner, OnState listener) const 
 }
 
 std::uint64_t Session::next_number() const { return listeners_->numbers += 1; }
+
+namespace detail {
+
+Waiting::Waiting(void* place) : state(std::make_shared<State>(State{place})) {}
+
+void* Waiting::take(State& state) {
+    COORD_ASSERT(!state.is_answered);  // C1
+    state.is_answered = true;
+    return state.place;
+}
+
+void Waiting::pump_until_answered(const Pump& pump) const {
+    bool going_on = true;
+    while (going_on && !state->is_answered) going_on = pump();
+}
+
+}  // namespace detail
 
 Result<Session> Sync::open(Replica& replica, const SessionOptions& options, const Pump& pump) {
     return wait<Session>(replica, pump, [&](OnSession done) {
@@ -8913,7 +9210,7 @@ struct Simulation::Node final : Transport {
     Simulation& simulation;
     const PeerId id;
     MemoryStorage storage;             // outlives the replica
-    std::unique_ptr<Replica> replica;  // null: crashed
+    detail::Owned<Replica> replica;  // null: crashed
     std::uint64_t starts = 0;
     bool paused = false;
     bool polling = false;
@@ -8949,7 +9246,7 @@ Simulation::Simulation(const SimulationOptions& options)
     options_.replica.voters.clear();
     for (std::uint32_t i = 1; i <= options.voters; i++) {
         options_.replica.voters.push_back(PeerId{i});
-        nodes_.push_back(std::make_unique<Node>(*this, PeerId{i}));
+        nodes_.emplace_back(new Node(*this, PeerId{i}));
     }
     links_.resize(nodes_.size() * nodes_.size());
     const SimulatedClocks& clocks = options_.clocks;
@@ -8990,10 +9287,6 @@ void Simulation::mix(std::uint64_t tag, std::uint64_t a, std::uint64_t b) {
 
 // Time
 
-bool Simulation::is_later(const Event& a, const Event& b) {
-    return a.at != b.at ? a.at > b.at : a.order > b.order;
-}
-
 // One event if there is one until limit; or else time goes on to limit. At one time, what comes to
 // the replicas is before their polls.
 bool Simulation::advance(Time limit) {
@@ -9014,10 +9307,7 @@ bool Simulation::advance(Time limit) {
     counters_.steps += 1;
     stepping_ = true;
     if (is_event) {
-        const Event event = events_.front();
-        std::pop_heap(events_.begin(), events_.end(), is_later);
-        events_.pop_back();
-        handle(event);
+        handle(events_.take());
     } else {
         poll(*next);
     }
@@ -9043,13 +9333,11 @@ void Simulation::schedule(Time at, EventKind kind, std::uint32_t what, std::uint
     COORD_ASSERT(at >= now_);
     Event event;
     event.at = at;
-    event.order = event_order_++;
     event.kind = kind;
     event.what = what;
     event.start = start;
     event.sequence = sequence;
-    events_.push_back(event);
-    std::push_heap(events_.begin(), events_.end(), is_later);
+    events_.add(std::move(event));
 }
 
 void Simulation::handle(const Event& event) {
@@ -9064,7 +9352,7 @@ void Simulation::handle(const Event& event) {
         disk.wake_at = now_;
         disk.deadline = disk.replica->next_deadline();
     } else {
-        const std::function<void()> action = std::move(actions_[event.what]);
+        const Callback<void()> action = std::move(actions_[event.what]);
         actions_[event.what] = nullptr;
         free_actions_.push_back(event.what);
         action();
@@ -9131,7 +9419,7 @@ void Simulation::run_for(Duration duration) {
     COORD_ASSERT(now_ == end);
 }
 
-bool Simulation::run_until(const std::function<bool()>& condition, Duration limit) {
+bool Simulation::run_until(const Callback<bool()>& condition, Duration limit) {
     COORD_ASSERT(limit.ns >= 0);
     const Time end = now_ + limit;
     while (!condition()) {
@@ -9141,7 +9429,7 @@ bool Simulation::run_until(const std::function<bool()>& condition, Duration limi
 }
 
 // A new call of the blocking face is known by the deadline that it moved.
-std::function<bool()> Simulation::pump(Duration limit) {
+Callback<bool()> Simulation::pump(Duration limit) {
     COORD_ASSERT(limit.ns > 0);
     return [this, limit, calls = UINT64_MAX, end = now_]() mutable {
         for (const auto& each : nodes_) (void)due_at(*each);
@@ -9152,11 +9440,11 @@ std::function<bool()> Simulation::pump(Duration limit) {
     };
 }
 
-void Simulation::after(Duration delay, std::function<void()> action) {
+void Simulation::after(Duration delay, Callback<void()> action) {
     COORD_ASSERT(delay.ns >= 0 && action);
     if (free_actions_.empty()) {
         free_actions_.push_back(static_cast<std::uint32_t>(actions_.size()));
-        actions_.emplace_back();
+        actions_.push();
     }
     const std::uint32_t slot = free_actions_.back();
     free_actions_.pop_back();
@@ -9172,7 +9460,7 @@ Replica& Simulation::replica(Which which) {
 }
 
 MemoryStorage& Simulation::storage(Which which) { return node(which).storage; }
-bool Simulation::is_running(Which which) const { return node(which).replica != nullptr; }
+bool Simulation::is_running(Which which) const { return node(which).replica.get() != nullptr; }
 bool Simulation::is_paused(Which which) const { return node(which).paused; }
 
 PeerId Simulation::leader() const {
@@ -9202,7 +9490,7 @@ void Simulation::start(Node& node) {
     if (options_.disk.flush_max.ns > 0) node.storage.hold_flushes();
     mix(3, node.id.value, node.storage.durable());
     ReplicaObserver& own = *this;
-    node.replica = std::make_unique<Replica>(options, node.storage, node, &own);
+    node.replica = detail::Owned<Replica>(new Replica(options, node.storage, node, &own));
     schedule_flush(node);
     node.deadline = node.replica->next_deadline();
     node.deadline_at = node.when(node.deadline);
@@ -9213,7 +9501,7 @@ void Simulation::stop(Node& node) {
     if (before_crash_) before_crash_(node.id);
     const std::uint64_t pending = node.storage.appended() - node.storage.durable();
     const std::uint64_t kept = options_.disk.torn ? disk_rng_.between(0, pending) : 0;
-    node.replica.reset();
+    node.replica = {};
     node.storage.crash(static_cast<std::size_t>(kept));
     node.is_flushing = false;
     node.disk_free_at = now_;
@@ -9306,7 +9594,7 @@ void Simulation::send(Node& from, PeerId to, BytesView bytes) {
 void Simulation::transmit(Node& from, PeerId to, BytesView bytes, bool repeated) {
     if (free_packets_.empty()) {
         free_packets_.push_back(static_cast<std::uint32_t>(packets_.size()));
-        packets_.emplace_back();
+        packets_.push();
     }
     const std::uint32_t slot = free_packets_.back();
     free_packets_.pop_back();

@@ -1220,6 +1220,9 @@ public:
     void crash(std::size_t survivors = 0);
     void fail() { failed_ = true; }  // every later append and flush is storage_failed
     void set_full(bool full) { full_ = full; }
+    // An older image of it comes back: what is newer, durable or not, is gone. REQUIRES that no
+    // snapshot is among it.
+    void roll_back(Sequence sequence);
     std::size_t bytes() const { return bytes_; }  // of what it holds, spare memory not counted
 
 private:
@@ -5094,6 +5097,13 @@ Errc MemoryStorage::start_over(std::uint64_t entropy) {
     return Errc::ok;
 }
 
+void MemoryStorage::roll_back(Sequence sequence) {
+    COORD_ASSERT(sequence + 1 >= first_ && sequence >= snapshot_);
+    crash();
+    durable_ = (std::min)(durable_, sequence);
+    crash();
+}
+
 MemoryStorage::Item& MemoryStorage::push(bool is_snapshot) {
     Item& pushed = items_.push();
     pushed.is_snapshot = is_snapshot;
@@ -7557,7 +7567,7 @@ Errc Replica::load_snapshot() {
     }
     const Errc loaded = machine_->end_load();
     if (loaded == Errc::ok && machine_->applied() == log_.snapshot_position().zxid) return Errc::ok;
-    machine_.reset(new Machine(options_.limits, rng_.next()));
+    machine_ = detail::Owned<Machine>(new Machine(options_.limits, rng_.next()));
     return Errc::corrupt;
 }
 

@@ -5323,7 +5323,7 @@ Errc Log::start_over(std::uint64_t entropy) {
     drop_through(entries_.size());
     base_ = snapshot_position_ = begun_position_ = LogPosition{};
     epochs_ = durable_epochs_ = begun_epochs_ = Epochs{};
-    durable_last_ = Zxid{};
+    durable_last_ = needless_ = Zxid{};
     marks_.clear(), admits_.clear();
     snapshot_sequence_ = 0, snapshot_bytes_ = begun_bytes_ = 0;
     anchored_ = dirty_ = false;

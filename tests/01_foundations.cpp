@@ -48,6 +48,8 @@ const Errc every_errc[] = {
     Errc::cancelled,
     Errc::lock_busy,
     Errc::lock_lost,
+    Errc::storage_full,
+    Errc::storage_locked,
 };
 
 }  // namespace
@@ -88,10 +90,11 @@ TEST_CASE("errors: each has a name and a sentence of its own") {
     }
     CHECK(std::string{coord::name(Errc::no_node)} == "no_node");
     CHECK(std::string{coord::name(Errc::lock_lost)} == "lock_lost");
+    CHECK(std::string{coord::name(Errc::storage_locked)} == "storage_locked");
 }
 
 TEST_CASE("errors: a code from somewhere else is unknown and harmless") {
-    for (const int code : {1, -9, -128, -1000, -1009, 12345}) {
+    for (const int code : {1, -9, -128, -1000, -1011, 12345}) {
         CHECK(std::string{coord::name(static_cast<Errc>(code))} == "unknown");
         CHECK(std::string{coord::text(static_cast<Errc>(code))} == "unknown");
     }

@@ -60,7 +60,7 @@ const std::vector<Layout>& layouts() {
         {MessageType::proposal, "PROPOSAL", "a5:8 a7:8 p"},
         {MessageType::ack, "ACK", "a1:8 a5:8 a7:8 ac:8 ae:1"},
         {MessageType::commit, "COMMIT", "a7:8 a8:8"},
-        {MessageType::ping, "PING", "a7:8 a8:8 a9:8 aa:8"},
+        {MessageType::ping, "PING", "a7:8 a8:8 a9:8 aa:8 ae:1"},
         {MessageType::pong, "PONG", "a1:8 a9:8 ab:8 ac:8 ad:8 p"},
         {MessageType::request, "REQUEST", "p"},
         {MessageType::sync, "SYNC", "a9:8"},

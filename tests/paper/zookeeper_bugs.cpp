@@ -205,7 +205,7 @@ void snapshot_over_a_tail(World& w, std::size_t survivors) {
     REQUIRE(bring_up(w, {a, c}));
     REQUIRE(w.write(c, w.open(c), "/c"));
     REQUIRE(in_step(w, {a, c}));
-    REQUIRE(w[c].log().base() == w.last(c));
+    REQUIRE(w.run_until([&] { return w[c].log().base() == w.last(c); }));
     const Zxid snapshot = w.last(c);
     w.crash_all();
 

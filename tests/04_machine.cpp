@@ -1108,19 +1108,19 @@ struct Change {
 };
 
 constexpr std::uint64_t first_id = (std::uint64_t{1} << 40) + 1;
-const SessionId one{first_id}, two{first_id + 1}, three{first_id + 2};
+const SessionId alpha{first_id}, beta{first_id + 1}, gamma{first_id + 2};
 
 // Three sessions, one of them with ephemerals, one with outcomes, and a hole where a node was.
 void fill_small(Rig& rig) {
     rig.audits = false;
     rig.open(11), rig.open(22), rig.open(33);
-    rig.create(one, "/gone");
-    rig.create(one, "/a", "data of a");
-    rig.create(two, "/a/e", "", CreateMode::ephemeral);
-    rig.create(two, "/e", "", CreateMode::ephemeral);
-    rig.create(one, "/z", "z");
-    rig.remove(one, "/gone");
-    rig.set(three, "/nothing", "");
+    rig.create(alpha, "/gone");
+    rig.create(alpha, "/a", "data of a");
+    rig.create(beta, "/a/e", "", CreateMode::ephemeral);
+    rig.create(beta, "/e", "", CreateMode::ephemeral);
+    rig.create(alpha, "/z", "z");
+    rig.remove(alpha, "/gone");
+    rig.set(gamma, "/nothing", "");
 }
 
 void request(Rig& rig, SessionId session, OpCode op, BytesView body, std::uint64_t confirmed = 0) {
@@ -1134,27 +1134,27 @@ void close(Rig& rig, SessionId session) {
 const Change changes[] = {
     {"nothing", [](Rig&) {}},
     {"a create over a free index", [](Rig& rig) {
-         request(rig, one, OpCode::create, create_body("/new", "new", CreateMode::persistent));
+         request(rig, alpha, OpCode::create, create_body("/new", "new", CreateMode::persistent));
      }},
     {"two creates", [](Rig& rig) {
          const auto mode = CreateMode::persistent_sequential;
-         request(rig, three, OpCode::create, create_body("/s", "", mode));
-         request(rig, three, OpCode::create, create_body("/a/s", "", mode));
+         request(rig, gamma, OpCode::create, create_body("/s", "", mode));
+         request(rig, gamma, OpCode::create, create_body("/a/s", "", mode));
      }},
     {"an ephemeral", [](Rig& rig) {
-         request(rig, two, OpCode::create, create_body("/f", "", CreateMode::ephemeral));
+         request(rig, beta, OpCode::create, create_body("/f", "", CreateMode::ephemeral));
      }},
-    {"a set", [](Rig& rig) { request(rig, one, OpCode::set, set_body("/z", "y", -1)); }},
+    {"a set", [](Rig& rig) { request(rig, alpha, OpCode::set, set_body("/z", "y", -1)); }},
     {"a set that moves", [](Rig& rig) {
-         request(rig, three, OpCode::set, set_body("/a", Bytes(200, 'm'), -1));
+         request(rig, gamma, OpCode::set, set_body("/a", Bytes(200, 'm'), -1));
      }},
-    {"a remove", [](Rig& rig) { request(rig, one, OpCode::remove, remove_body("/z", -1)); }},
+    {"a remove", [](Rig& rig) { request(rig, alpha, OpCode::remove, remove_body("/z", -1)); }},
     {"a remove and a create again", [](Rig& rig) {
-         request(rig, two, OpCode::remove, remove_body("/z", -1));
-         request(rig, two, OpCode::create, create_body("/z", "again", CreateMode::ephemeral));
+         request(rig, beta, OpCode::remove, remove_body("/z", -1));
+         request(rig, beta, OpCode::create, create_body("/z", "again", CreateMode::ephemeral));
      }},
     {"an ephemeral removed by another", [](Rig& rig) {
-         request(rig, one, OpCode::remove, remove_body("/e", -1));
+         request(rig, alpha, OpCode::remove, remove_body("/e", -1));
      }},
     {"a session opened", [](Rig& rig) {
          rig.apply(SessionId{}, 0, OpCode::open_session, open_body(44, 1));
@@ -1165,19 +1165,19 @@ const Change changes[] = {
          const Bytes body = create_body("/g", "", CreateMode::ephemeral);
          rig.apply(id, 1, OpCode::create, body), close(rig, id);
      }},
-    {"a session closed with its ephemerals", [](Rig& rig) { close(rig, two); }},
+    {"a session closed with its ephemerals", [](Rig& rig) { close(rig, beta); }},
     {"a session closed, and its nonce used again", [](Rig& rig) {
-         close(rig, three);
+         close(rig, gamma);
          rig.apply(SessionId{}, 0, OpCode::open_session, open_body(33, 1));
      }},
     {"a request that fails", [](Rig& rig) {
-         request(rig, two, OpCode::remove, remove_body("/nothing", -1));
+         request(rig, beta, OpCode::remove, remove_body("/nothing", -1));
      }},
     {"outcomes confirmed", [](Rig& rig) {
-         request(rig, one, OpCode::remove, remove_body("/nothing", -1), 3);
+         request(rig, alpha, OpCode::remove, remove_body("/nothing", -1), 3);
      }},
     {"a request that was executed already", [](Rig& rig) {
-         rig.apply(one, 1, OpCode::create, create_body("/gone", "", CreateMode::persistent));
+         rig.apply(alpha, 1, OpCode::create, create_body("/gone", "", CreateMode::persistent));
      }},
 };
 

@@ -742,13 +742,14 @@ public:
     // about to change or to go is written first as it was. begin_save gives up a save before.
     void begin_save();
     // Appends records of nodes to out, about `bytes` of them beside those written early. RETURNS
-    // true where that was the last of it. REQUIRES is_saving().
+    // true where that was the last of it. REQUIRES is_saving(). Of 0 bytes: only those.
     bool save_slice(std::size_t bytes, Bytes& out);
     bool is_saving() const { return save_end_ > 0; }
-    void stop_saving() { save_end_ = 0, saved_early_.clear(); }
+    void stop_saving() { save_end_ = 0, saved_early_ = Bytes(); }
 
     // And back, node by node, in any order. Nothing is trusted: false, and corrupt, for whatever a
-    // save would not have written; reset is due then, as it is where a load is given up.
+    // save would not have written; reset is due then, as it is where a load is given up. Nothing
+    // may look at the tree before end_load or reset.
     void begin_load();
     bool load_node(BytesView record, const Limits& limits);
     Errc end_load();
@@ -955,11 +956,11 @@ public:
     const Outcome* apply(const Txn& txn, ChangeSink& changes);
 
     // The state as it is now, as bytes, in slices between which transactions are applied: see
-    // Tree::begin_save. save_slice RETURNS true where that was the last of it.
+    // Tree::begin_save. save_slice RETURNS true where that was the last of it; REQUIRES bytes > 0.
     void begin_save();
     bool save_slice(std::size_t bytes, Bytes& out);
     bool is_saving() const { return is_saving_; }
-    void stop_saving() { is_saving_ = false, tree_.stop_saving(), saved_early_.clear(); }
+    void stop_saving() { is_saving_ = false, tree_.stop_saving(), saved_early_ = Bytes(); }
 
     // A state from bytes, in pieces or in one; it replaces what was. RETURNS corrupt, and leaves a
     // fresh state, where the bytes are not those of a save.
@@ -3290,7 +3291,7 @@ inline void close_state_record(std::size_t start, Bytes& out) {
 
 // printf's %010lld, without its locale and its size.
 static void append_sequence(std::uint64_t number, Bytes& out) {
-    COORD_ASSERT(number <= creations_max);
+    COORD_ASSERT(number < creations_max * 2);  // what is loaded may go on from creations_max
     char digits[sequence_digits_max];
     std::size_t first = sequence_digits_max;
     while (number > 0 || first > sequence_digits_max - 10) {
@@ -4403,7 +4404,8 @@ Errc Machine::set(const Txn& txn, Outcome& outcome, ChangeSink& changes) {
     return Errc::ok;
 }
 
-// FORMAT of a state: records as in chapter 3, the head first, the end last, the others in any order.
+// FORMAT of a state: records as in chapter 3: the head first, the end last, the others in any
+// order.
 //
 //   head     u64 "coordst2", u64 zxid, u64 digest of the state
 //   session  u64 id, u64 nonce, u32 timeout in ms, u64 cxid, u64 confirmed, u32 outcomes; each u64
@@ -4455,6 +4457,7 @@ void Machine::save_session(const SessionRecord& session, Bytes& out) {
 }
 
 void Machine::begin_save() {
+    COORD_ASSERT(loading_ == nullptr);
     tree_.begin_save();
     is_saving_ = true;
     save_number_ += 1;
@@ -4477,21 +4480,22 @@ void Machine::save_before_change(SessionRecord& session) {
 }
 
 bool Machine::save_slice(std::size_t bytes, Bytes& out) {
-    COORD_ASSERT(is_saving_);
+    COORD_ASSERT(is_saving_ && tree_.is_saving());
+    COORD_ASSERT(bytes > 0);
     const std::size_t start = out.size();
     out.append(saved_early_);
     saved_early_.clear();
+    const auto opened_since = sessions_.upper_bound(SessionId{save_zxid_.value});
     auto next = sessions_.upper_bound(save_next_);
-    while (next != sessions_.end() && out.size() - start < bytes) {
-        SessionRecord& session = next->second;
-        const bool is_due = session.id.value <= save_zxid_.value;
-        if (is_due && session.saved_in != save_number_) save_session(session, out);
+    while (next != opened_since && out.size() - start < bytes) {
+        const SessionRecord& session = next->second;
+        if (session.saved_in != save_number_) save_session(session, out);
         save_next_ = session.id, ++next;
     }
     const std::size_t written = out.size() - start;
-    const std::size_t left = bytes > written ? bytes - written : 0;
-    const bool is_last = tree_.is_saving() ? tree_.save_slice(left, out) : true;
-    const bool done = is_last && next == sessions_.end();
+    const std::size_t left = bytes > written ? bytes - written : 0;  // 0 where sessions are left
+    const bool done = tree_.save_slice(left, out);
+    COORD_ASSERT(!done || next == opened_since);
     save_crc_ = crc32c(BytesView(out).substr(start), save_crc_);
     if (!done) return false;
     const std::size_t end = detail::open_state_record(detail::StateRecord::end, out);
@@ -4591,8 +4595,10 @@ void Machine::reset() {
 
 Errc Machine::load(BytesView state) {
     begin_load();
-    for (; !state.empty(); state.remove_prefix((std::min)(state.size(), detail::load_piece_bytes))) {
-        load_piece(state.substr(0, detail::load_piece_bytes));
+    while (!state.empty()) {
+        const BytesView piece = state.substr(0, detail::load_piece_bytes);
+        load_piece(piece);
+        state.remove_prefix(piece.size());
     }
     return end_load();
 }

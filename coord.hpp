@@ -502,6 +502,26 @@ private:
     Item* item_ = nullptr;
 };
 
+// So many objects as it was made with.
+template <class T>
+class Array {
+public:
+    Array() = default;
+    explicit Array(std::size_t size) : items_(new T[size]()), size_(size) {}
+
+    std::size_t size() const { return size_; }
+    T& operator[](std::size_t i) { return COORD_ASSERT(i < size_), items_[i]; }
+    const T& operator[](std::size_t i) const { return COORD_ASSERT(i < size_), items_[i]; }
+    T* begin() { return items_.get(); }
+    T* end() { return items_.get() + size_; }
+    const T* begin() const { return items_.get(); }
+    const T* end() const { return items_.get() + size_; }
+
+private:
+    Owned<T[]> items_;
+    std::size_t size_ = 0;
+};
+
 // A queue in one array. Popped slots are kept and used again, so that what they hold (strings
 // above all) keeps its memory: in steady state nothing is allocated.
 template <class T>
@@ -1574,7 +1594,7 @@ private:
     const Voters& voters_;
     const Timing timing_;
     Vote own_;
-    std::vector<Voice> voices_;
+    detail::Array<Voice> voices_;
     PeerId candidate_;
     PeerId winner_;
     std::uint64_t sequence_ = 0;
@@ -1767,7 +1787,7 @@ private:
     Zxid initial_;                    // the end of its initial history
     Zxid committed_;
     const char* resignation_ = nullptr;
-    std::vector<Peer> peers_;         // in the order of the voters, itself among them
+    detail::Array<Peer> peers_;       // in the order of the voters, itself among them
     Time started_at_;
     Time phase_at_;                   // when discovery or promise began
     Time ping_at_;
@@ -2767,8 +2787,8 @@ private:
     Rng clock_rng_;
     Rng start_rng_;
     Time now_;
-    std::vector<detail::Owned<Node>> nodes_;
-    std::vector<Link> links_;             // from, to
+    detail::Array<detail::Owned<Node>> nodes_;
+    detail::Array<Link> links_;           // from, to
     detail::Agenda<Event> events_;
     detail::Ring<Packet> packets_;        // used again, with their memory
     std::vector<std::uint32_t> free_packets_;
@@ -2973,9 +2993,18 @@ namespace detail {
 // What map[key] does, in a quarter of the time to compile.
 template <class Map>
 typename Map::mapped_type& at_or_new(Map& map, const typename Map::key_type& key) {
+    using Key = typename Map::key_type;
+    using Value = typename Map::mapped_type;
     auto found = map.find(key);
-    if (found == map.end()) found = map.emplace(key, typename Map::mapped_type()).first;
+    if (found == map.end()) found = map.emplace(std::pair<Key, Value>(key, Value())).first;
     return found->second;
+}
+
+// The same for map.erase(key).
+template <class Map>
+void forget(Map& map, const typename Map::key_type& key) {
+    const auto found = map.find(key);
+    if (found != map.end()) map.erase(found);
 }
 
 }  // namespace detail
@@ -4331,7 +4360,7 @@ const Outcome* Machine::close_session(const Txn& txn, ChangeSink& changes) {
         changes.on_children_changed(parent_path(entry.first), txn.zxid);
     }
     sessions_digest_ -= digest_of(found->second);
-    nonces_.erase(found->second.nonce);
+    detail::forget(nonces_, found->second.nonce);
     sessions_.erase(found);
     outcome_ = Outcome{txn.cxid, txn.zxid, txn.op, Errc::ok, {}, {}, txn.session};
     return &outcome_;
@@ -5987,7 +6016,7 @@ bool Leader::receive(Time now, const Message& message, Outbox& out) {
 void Leader::meet(Peer& peer, const Message& message) {
     if (peer.nonce != message.nonce) {
         peer.touch = peer.touch_in_parts = peer.touch_parts = peer.touch_confirmed = 0;
-        const auto place = static_cast<std::size_t>(&peer - peers_.data());
+        const auto place = static_cast<std::size_t>(&peer - peers_.begin());
         for (std::size_t i = 0; i < rounds_.size(); i++) rounds_[i].touches[place] = 0;
     }
     peer.nonce = message.nonce, peer.attempt = message.attempt;
@@ -6292,9 +6321,9 @@ void Leader::ping(Time now, const Machine& machine, Outbox& out) {
 
 void Leader::advance(Time now, Outbox& out) {
     if (phase_ == Phase::idle || resignation_ != nullptr) return;
-    Peer& own = peers_[static_cast<std::size_t>(
-        std::find_if(peers_.begin(), peers_.end(), [&](const Peer& p) { return p.id == self_; }) -
-        peers_.begin())];
+    std::size_t place = 0;
+    while (peers_[place].id != self_) place += 1;
+    Peer& own = peers_[place];
     if (phase_ == Phase::promise && epoch_is_ours()) {
         if (!own.promised) {
             own.promised = true;
@@ -6514,10 +6543,10 @@ void Leader::on_applied(const Txn& txn, const Machine& machine) {
     if (phase_ != Phase::broadcast) return;
     if (txn.op == OpCode::open_session) {
         const SessionId id{txn.zxid.value};
-        opening_.erase(Reader(txn.body).u64());
-        if (machine.find_session(id) == nullptr) sessions_.erase(id);
+        detail::forget(opening_, Reader(txn.body).u64());
+        if (machine.find_session(id) == nullptr) detail::forget(sessions_, id);
     } else if (txn.op == OpCode::close_session && machine.find_session(txn.session) == nullptr) {
-        sessions_.erase(txn.session);
+        detail::forget(sessions_, txn.session);
     }
 }
 
@@ -8071,7 +8100,7 @@ static Request request_of(Request::Kind kind, BytesView path, Completion done) {
 }  // namespace detail
 
 Session::Session(Replica& replica, SessionId id)
-    : replica_(&replica), id_(id), listeners_(std::make_shared<detail::StateListeners>()) {}
+    : replica_(&replica), id_(id), listeners_(new detail::StateListeners) {}
 
 void Session::open(Replica& replica, const SessionOptions& options, OnSession done) {
     replica.open_session(options, [&replica, done = std::move(done)](Result<SessionId> opened) {
@@ -8343,7 +8372,7 @@ void LockCore::acquire(bool is_one_try, OnGranted done) {
     if (turn != nullptr || !is_valid_path(path)) {
         return answer_later(std::move(done), Errc::bad_arguments);
     }
-    turn = std::make_shared<LockTurn>();
+    turn = Turn(new LockTurn);
     phase = Phase::creating;
     is_try = is_one_try;
     waiter = std::move(done);
@@ -8568,7 +8597,7 @@ void LockCore::remove_node_later(const Turn& ended, const OnDone& removed) {
 }  // namespace detail
 
 Lock::Lock(Session session, BytesView path)
-    : core_(std::make_shared<detail::LockCore>(std::move(session), path)) {
+    : core_(new detail::LockCore(std::move(session), path)) {
     core_->session.on_state(core_, [core = core_.get()](SessionState state) {
         if (core->turn != nullptr) core->on_state(state);
     });
@@ -8680,16 +8709,17 @@ Simulation::Simulation(const SimulationOptions& options)
       network_rng_(mix64(options.seed, 1)),
       disk_rng_(mix64(options.seed, 2)),
       clock_rng_(mix64(options.seed, 3)),
-      start_rng_(mix64(options.seed, 4)) {
+      start_rng_(mix64(options.seed, 4)),
+      nodes_(options.voters),
+      links_(std::size_t{options.voters} * options.voters) {
     COORD_ASSERT(options.voters >= 1 && options.voters <= Voters::count_max);
     COORD_ASSERT(options.clocks.rate_permille_min >= 500);
     COORD_ASSERT(options.clocks.rate_permille_max <= 2000);
     options_.replica.voters.clear();
     for (std::uint32_t i = 1; i <= options.voters; i++) {
         options_.replica.voters.push_back(PeerId{i});
-        nodes_.emplace_back(new Node(*this, PeerId{i}));
+        nodes_[i - 1] = detail::Owned<Node>(new Node(*this, PeerId{i}));
     }
-    links_.resize(nodes_.size() * nodes_.size());
     const SimulatedClocks& clocks = options_.clocks;
     const auto error_ms = static_cast<std::uint64_t>(clocks.wall_error_max.ns / 1000000);
     for (const auto& each : nodes_) {

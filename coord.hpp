@@ -4486,7 +4486,7 @@ void Machine::save_session(const SessionRecord& session, Bytes& out) {
 }
 
 void Machine::begin_save() {
-    COORD_ASSERT(loading_ == nullptr);
+    COORD_ASSERT(!loading_);
     tree_.begin_save();
     is_saving_ = true;
     save_number_ += 1;

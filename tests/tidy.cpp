@@ -392,6 +392,7 @@ Findings rule_macros(const Source& source) {
     Findings found;
     for (std::size_t i = 0; i < source.code.size(); ++i) {
         std::string name = defined_macro(source.code[i]);
+        if (name == "WIN32_LEAN_AND_MEAN" || name == "NOMINMAX") continue;  // windows.h reads them
         if (!name.empty() && !starts_with(name, "COORD_")) {
             found.push_back({i + 1, "the macro " + name});
         }

@@ -1090,7 +1090,7 @@ struct FileStorageOptions {
     Bytes snapshot_directory;          // "" = the same; a disk of its own keeps the log's quick
     std::uint64_t segment_bytes = 16 * 1024 * 1024;  // of a file of the log
     std::uint32_t snapshots_kept = 3;  // the newest ones, and the log since the oldest; >= 1
-    bool sync = true;                  // false: durable() LIES, a power cut loses what it promised
+    bool sync = true;                  // false: durable() LIES, a power cut loses or damages
     Files* files = nullptr;            // null = system_files(); must outlive the storage
 };
 

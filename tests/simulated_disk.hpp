@@ -34,6 +34,7 @@ public:
     // from 1; close and error_text do not count.
     void cut_before(std::uint64_t k) { cut_at_ = k; }
     bool is_cut() const { return is_cut_; }
+    void restore_power() { cut_at_ = 0, is_cut_ = false; }  // for a crash of the process alone
     std::uint64_t calls() const { return calls_; }
     // The k-th call of that kind from now on fails.
     void fail(Call call, std::uint64_t k, Errc error = Errc::storage_failed) {

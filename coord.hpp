@@ -1028,7 +1028,7 @@ private:
         Sequence first_needed = 0;
     };
     Item& push(bool is_snapshot);
-    void discard_before(Sequence first_kept);
+    void discard(std::size_t items_max);
     void give_up(Pieces& pieces);
     Item& item(Sequence sequence) { return items_[static_cast<std::size_t>(sequence - first_)]; }
     detail::Ring<Item> items_;      // first_ .. appended_
@@ -1040,6 +1040,7 @@ private:
     Sequence flushed_ = 0;
     Sequence durable_ = 0;
     Sequence snapshot_ = 0;         // the newest durable one
+    Sequence needed_ = 1;           // what is before it goes, a few records at a time
     std::size_t bytes_ = 0;
     std::uint64_t id_ = 0;
     bool held_ = false;
@@ -1364,6 +1365,7 @@ private:
     void push_entry(BytesView record, const Txn& txn, std::uint32_t crc);
     void cut_after(Zxid zxid);
     void drop_through(std::size_t count);
+    void drop_needless();
     void replace_with(LogPosition position);
     void write_base(LogPosition position, bool installed);
     Errc write(RecordKind kind, BytesView fields);
@@ -1389,6 +1391,7 @@ private:
     LogPosition begun_position_;     // of the one that is being written
     std::uint64_t begun_bytes_ = 0;
     Epochs begun_epochs_;
+    Zxid needless_;                  // entries up to this one go, a few at a time
     Bytes scratch_;
     const char* reason_ = "";
     bool anchored_ = false;          // recovery has seen where the history starts
@@ -4783,10 +4786,15 @@ namespace coord {
 inline namespace COORD_ABI {
 #endif  // COORD_NO_FILES
 
+namespace detail {
+constexpr std::size_t dropped_at_once_max = 1000;  // records, or entries of a log, in one poll
+}
+
 Errc MemoryStorage::open(RecoverySink& sink, const StorageOwner& owner) {
     if (failed_) return Errc::storage_failed;
     if (id_ == 0) id_ = mix64(owner.entropy, owner.ensemble) | 1;
     crash();  // what was never durable belongs to a life that has ended
+    discard(SIZE_MAX);
     Bytes head;
     for (std::size_t i = 0; i < items_.size(); i++) {
         const Sequence sequence = first_ + i;
@@ -4814,6 +4822,7 @@ Errc MemoryStorage::append(BytesView record) {
     if (failed_) return Errc::storage_failed;
     push(false).bytes.assign(record.data(), record.size());
     bytes_ += record.size();
+    discard(2);
     return Errc::ok;
 }
 
@@ -4873,9 +4882,10 @@ Errc MemoryStorage::read_snapshot(Sequence snapshot, std::uint64_t offset, std::
     return Errc::ok;
 }
 
-void MemoryStorage::discard_before(Sequence first_kept) {
-    COORD_ASSERT(first_kept <= durable_ + 1);
-    for (; first_ < first_kept; first_ += 1) {
+// Never many at once: no caller waits for what a large log takes.
+void MemoryStorage::discard(std::size_t items_max) {
+    COORD_ASSERT(needed_ <= durable_ + 1);
+    for (; first_ < needed_ && items_max > 0; first_ += 1, items_max -= 1) {
         bytes_ -= items_.front().bytes.size();
         give_up(items_.front().snapshot);
         items_.pop();
@@ -4899,7 +4909,8 @@ void MemoryStorage::release(Sequence sequence) {
         snapshot_ = s;
     }
     durable_ = reached;
-    if (snapshot_ != older) discard_before(item(snapshot_).first_needed);
+    if (snapshot_ != older) needed_ = (std::max)(needed_, item(snapshot_).first_needed);
+    discard(detail::dropped_at_once_max);
 }
 
 void MemoryStorage::crash(std::size_t survivors) {
@@ -6453,6 +6464,11 @@ void Log::drop_through(std::size_t count) {
     }
 }
 
+void Log::drop_needless() {
+    if (needless_ <= base_.zxid) return;
+    drop_through((std::min)(find(needless_), detail::dropped_at_once_max));
+}
+
 void Log::replace_with(LogPosition position) {
     drop_through(entries_.size());
     base_ = position;
@@ -6492,7 +6508,8 @@ Errc Log::end_snapshot(std::size_t entries_kept) {
     }
     error = storage_.end_snapshot(first_needed, false);
     if (error != Errc::ok) return error;
-    drop_through(dropped);
+    if (dropped > 0) needless_ = entries_[dropped - 1].zxid;
+    drop_needless();
     snapshot_position_ = begun_position_, snapshot_bytes_ = begun_bytes_;
     snapshot_sequence_ = storage_.appended();
     begun_position_ = LogPosition{};
@@ -6529,6 +6546,7 @@ Errc Log::refresh_durable() {
         durable_last_ = marks_.front().last;
         durable_epochs_ = marks_.front().epochs;
     }
+    drop_needless();
     return Errc::ok;
 }
 

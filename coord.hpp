@@ -959,7 +959,7 @@ class Storage {
 public:
     virtual ~Storage() = default;
     // Called once, first. Hands over what is durable, from the first_needed of the newest snapshot
-    // on. RETURNS storage_failed or corrupt, and nothing else is called then.
+    // on. RETURNS an error, storage_full and storage_locked too; nothing else is called then.
     virtual Errc open(RecoverySink& sink, const StorageOwner& owner) = 0;
     // Takes a copy. Buffered: durable after a later flush. RETURNS storage_failed.
     virtual Errc append(BytesView record) = 0;
@@ -970,8 +970,8 @@ public:
     virtual Errc begin_snapshot() = 0;
     virtual Errc write_snapshot(BytesView piece) = 0;
     virtual Errc end_snapshot(Sequence first_needed, bool replaces) = 0;
-    // Appends bytes of a snapshot to out, as many as there are of size from offset on. snapshot: the
-    // newest one that was ended, or 0 for the one that was begun. RETURNS storage_failed.
+    // Appends bytes of a snapshot to out, as many as there are of size from offset on. snapshot:
+    // the newest one that was ended, or 0 for the one that was begun. RETURNS storage_failed.
     virtual Errc read_snapshot(Sequence snapshot, std::uint64_t offset, std::size_t size,
                                Bytes& out) = 0;
     // Starts to make everything appended durable. May return before it is. RETURNS storage_failed.
@@ -1225,6 +1225,7 @@ private:
     std::uint64_t id_ = 0;
     std::uint32_t idle_flushes_ = 0;   // since the last try to make a spare
     bool full_ = false;
+    bool is_open_ = false;             // open has returned ok
     Errc failed_ = Errc::ok;
     Bytes reason_;
     RecoveryReport report_;
@@ -5020,6 +5021,7 @@ struct FrameCursor {
     FrameCursor(BytesView bytes, const FileHeader& header, std::uint32_t header_salt)
         : segment(bytes), salt(header_salt), expected(header.sequence), chain(header.crc) {}
     bool next() {
+        COORD_ASSERT(offset >= file_header_bytes && offset <= segment.size());
         if (!read_frame(segment.substr(offset), salt, frame)) return false;
         if (frame.sequence != expected || frame.chain != chain) return false;
         const BytesView rest = segment.substr(offset + frame_header_bytes);
@@ -5090,8 +5092,8 @@ struct FileStorage::Recovery {
 
 bool FileStorage::check(Errc error, BytesView what) {
     if (error == Errc::ok) return true;
-    failed_ = error == Errc::storage_full || error == Errc::storage_locked ? error
-                                                                            : Errc::storage_failed;
+    const bool is_for_open = error == Errc::storage_full || error == Errc::storage_locked;
+    failed_ = is_for_open && !is_open_ ? error : Errc::storage_failed;
     reason_ = Bytes(what) + ": " + files_->error_text();
     return false;
 }
@@ -5129,7 +5131,7 @@ void FileStorage::close_all() {
     buffer_.clear(), piece_.clear(), reason_.clear();
     appended_ = 0, durable_ = 0, id_ = 0, chain_ = 0, idle_flushes_ = 0, spare_newest_ = 0;
     size_ = 0, offset_ = 0;
-    full_ = false, failed_ = Errc::ok, report_ = {};
+    full_ = false, is_open_ = false, failed_ = Errc::ok, report_ = {};
 }
 
 bool FileStorage::sync(FileId file, BytesView what) {
@@ -5171,9 +5173,11 @@ Errc FileStorage::open(RecoverySink& sink, const StorageOwner& owner) {
     close_all();
     ensemble_ = owner.ensemble;
     Recovery found;
+    COORD_ASSERT(lock_ == FileId{} && segments_.empty() && appended_ == 0);
     if (!list_files(found)) return failed_;
     if (segments_.empty() && found.snapshots.empty() && !found.has_mark) {
-        return give_birth(owner) ? Errc::ok : failed_;
+        is_open_ = give_birth(owner);
+        return failed_;
     }
     if (!read_mark(found) || !read_log(found) || !read_snapshots(found)) return failed_;
     choose_any(found);
@@ -5182,7 +5186,8 @@ Errc FileStorage::open(RecoverySink& sink, const StorageOwner& owner) {
         reason_ = report_.damage;
         return failed_ = Errc::corrupt;  // S8
     }
-    return take_over(found) ? Errc::ok : failed_;
+    is_open_ = take_over(found);
+    return failed_;
 }
 
 bool FileStorage::list_files(Recovery& found) {
@@ -5257,6 +5262,7 @@ bool FileStorage::read_log(Recovery& found) {
 
 // Reads the frames of one segment, and notes the snapshots' markers among them.
 bool FileStorage::read_segment(std::size_t index, Recovery& found) {
+    COORD_ASSERT(index < segments_.size());
     Segment& segment = segments_[index];
     const Bytes path = path_of("log.", segment.first);
     segment.last = segment.first - 1;
@@ -5286,6 +5292,7 @@ bool FileStorage::read_segment(std::size_t index, Recovery& found) {
 // The end of the log: what comes next is either nothing, or a write that was never acknowledged
 // and is cut, or was durable once and is damage (S8).
 void FileStorage::judge_tail(const detail::FrameCursor& end, Recovery& found) {
+    COORD_ASSERT(end.expected == segments_.back().last + 1);
     const BytesView rest = end.segment.substr(end.offset);
     const bool has_later = detail::find_later(end.segment, end, report_.certain);
     found.tail = end.offset;
@@ -5339,6 +5346,7 @@ bool FileStorage::verify(Snapshot& snapshot, Recovery& found) {
     snapshot.is_sound = offset == detail::file_header_bytes + snapshot.size &&
                         crc == snapshot.crc && header.crc == crc && header.size == snapshot.size &&
                         header.sequence == snapshot.sequence &&
+                        snapshot.first_needed <= snapshot.sequence &&
                         header.first_needed == snapshot.first_needed &&
                         header.replaces == snapshot.replaces;
     return !snapshot.is_sound || is_ours(header.version, header.ensemble, header.id, path);
@@ -5377,7 +5385,7 @@ void FileStorage::choose_any(Recovery& found) {
         const Segment& first = segments_[begin];
         report_.damaged_at = begin == 0 ? 1 : segments_[begin - 1].last + 1;
         report_.damage = path_of("log.", first.first) +
-                         (first.is_sound ? ": records before it are missing" : ": a damaged header");
+                         (first.is_sound ? ": records before it are missing" : ": a bad header");
     }
     if (report_.damaged_at == 0) {
         report_.damaged_at = 1, report_.damage = options_.directory + ": the log is missing";
@@ -5386,6 +5394,8 @@ void FileStorage::choose_any(Recovery& found) {
 }
 
 bool FileStorage::hand_over(Recovery& found, RecoverySink& sink) {
+    COORD_ASSERT(found.begin <= found.end && found.end <= segments_.size());
+    COORD_ASSERT(found.snapshot == 0 || found.snapshot <= found.last);
     for (std::size_t i = found.begin; i < found.end; i++) {
         if (segments_[i].last < found.first) continue;
         if (!hand_over_segment(segments_[i], found, sink)) return false;
@@ -5403,6 +5413,7 @@ bool FileStorage::hand_over_segment(const Segment& segment, Recovery& found, Rec
     while (at.expected <= (std::min)(segment.last, found.last)) {
         if (!at.next()) return refuse(path, "reads otherwise than a moment ago");
         const Sequence sequence = at.frame.sequence;
+        COORD_ASSERT(sequence + 1 == at.expected);
         if (sequence < found.first) continue;
         if (report_.first == 0) report_.first = sequence;
         report_.last = sequence;
@@ -5454,6 +5465,7 @@ bool FileStorage::take_over(Recovery& found) {
 }
 
 bool FileStorage::cut_tail(const Bytes& path) {
+    COORD_ASSERT(report_.damaged_at == 0 && offset_ <= size_);  // S8
     const Bytes zeros(detail::files_piece_bytes, '\0');
     for (std::uint64_t at = offset_; at < size_; at += zeros.size()) {
         const std::uint64_t left = (std::min)(size_ - at, std::uint64_t{zeros.size()});
@@ -5471,6 +5483,7 @@ bool FileStorage::remove_leftovers(const Recovery& found) {
         if (!remove(path_of("log.", at->first))) return false;
     }
     segments_.erase(segments_.begin(), run);
+    COORD_ASSERT(!segments_.empty());
     const auto is_useless = [run_first](const Snapshot& s) { return s.first_needed < run_first; };
     snapshots_.erase(std::remove_if(snapshots_.begin(), snapshots_.end(), is_useless),
                      snapshots_.end());
@@ -5494,6 +5507,7 @@ bool FileStorage::remove_leftovers(const Recovery& found) {
         if (!is_fit && !remove(path)) return false;
     }
     spares_ = kept;
+    COORD_ASSERT(spares_.size() <= detail::spares_max);
     return true;
 }
 
@@ -5541,6 +5555,7 @@ void FileStorage::append_frame(std::uint8_t kind, BytesView body) {
 bool FileStorage::write_out() {
     if (buffer_.empty()) return true;
     const std::size_t size = buffer_.size();
+    COORD_ASSERT(current_ != FileId{} && offset_ >= detail::file_header_bytes);
     buffer_.append(detail::frame_header_bytes, '\0');
     const Errc error = files_->write(current_, offset_, buffer_);
     offset_ += size;
@@ -5560,6 +5575,7 @@ Errc FileStorage::flush() {
 }
 
 bool FileStorage::write_mark() {
+    COORD_ASSERT(mark_ != FileId{} && durable_ <= appended_);
     if (!options_.sync) return true;  // nothing is certain
     scratch_.clear();
     detail::FileHeader header;
@@ -5571,7 +5587,8 @@ bool FileStorage::write_mark() {
 // Begins a segment of at least that size. REQUIRES that all that was appended is in the file.
 // RETURNS storage_full, and then nothing has changed.
 Errc FileStorage::start_segment(std::uint64_t size) {
-    COORD_ASSERT(buffer_.empty());
+    COORD_ASSERT(buffer_.empty() && durable_ <= appended_);
+    COORD_ASSERT(segments_.empty() || segments_.back().first <= appended_ + 1);
     size = (std::max)(size, options_.segment_bytes);
     if (size > options_.segment_bytes || spares_.empty()) {
         const Errc error = make_spare(size);
@@ -5602,11 +5619,12 @@ Errc FileStorage::start_segment(std::uint64_t size) {
 }
 
 Errc FileStorage::make_spare(std::uint64_t size) {
+    COORD_ASSERT(size >= options_.segment_bytes);
     const Bytes path = path_of("spare.", spare_newest_ + 1);
     const Result<FileId> file = files_->open(path, Files::Mode::create);
     const Errc error = file ? files_->allocate(*file, size) : file.error();
     const bool is_full = error == Errc::storage_full;
-    if (!is_full) check(error, path);
+    if (!is_full) check(error, path);  // says why
     if (file) files_->close(*file);
     if (is_full && file && !remove(path)) return failed_;
     if (error != Errc::ok) return is_full ? error : failed_;
@@ -5623,12 +5641,14 @@ bool FileStorage::tend_reserve() {
         make_spare(options_.segment_bytes);
     }
     full_ = spares_.empty();
+    COORD_ASSERT(full_ || spares_.size() <= detail::spares_max);
     return failed_ == Errc::ok;
 }
 
 // Keeps the newest sound snapshots and the log since the first record that one of them needs. While
 // there are fewer, the log from its beginning stands for one; one that replaces needs none before.
 bool FileStorage::retire() {
+    COORD_ASSERT(durable_ == appended_ && buffer_.empty());  // S7
     std::size_t kept = snapshots_.size();
     std::uint32_t count = 0;
     Sequence needed = UINT64_MAX;
@@ -5651,6 +5671,7 @@ bool FileStorage::retire() {
 }
 
 bool FileStorage::retire_segments(Sequence needed) {
+    COORD_ASSERT(needed <= durable_ + 1);
     std::size_t gone = 0;
     for (; gone + 1 < segments_.size() && segments_[gone + 1].first <= needed; gone++) {
         const Bytes path = path_of("log.", segments_[gone].first);
@@ -5710,7 +5731,7 @@ Errc FileStorage::write_snapshot(BytesView piece) {
 }
 
 Errc FileStorage::write_piece() {
-    COORD_ASSERT(begun_ != FileId{});
+    COORD_ASSERT(begun_ != FileId{} && piece_.size() <= detail::files_piece_bytes);
     Errc error = files_->write(begun_, detail::file_header_bytes + written_, piece_);
     crc_ = crc32c(piece_, crc_), written_ += piece_.size();
     piece_.clear();
@@ -5725,6 +5746,7 @@ Errc FileStorage::end_snapshot(Sequence first_needed, bool replaces) {
     COORD_ASSERT(begun_ != FileId{} && first_needed <= appended_ + 1);
     Errc error = write_piece();
     if (error != Errc::ok) return error;
+    COORD_ASSERT(piece_.empty() && synced_ <= written_);
     error = make_room(detail::marker_bytes);
     if (error != Errc::ok) return failed_ != Errc::ok ? failed_ : give_up_snapshot(error);
     detail::FileHeader header;
@@ -5746,6 +5768,8 @@ Errc FileStorage::end_snapshot(Sequence first_needed, bool replaces) {
     Writer marker(scratch_);
     marker.u64(first_needed), marker.u64(written_), marker.u32(crc_), marker.u8(replaces ? 1 : 0);
     append_frame(detail::frame_marker, scratch_);
+    COORD_ASSERT(appended_ == header.sequence);  // S6: the marker names the file
+    COORD_ASSERT(snapshots_.empty() || snapshots_.back().sequence < appended_);
     snapshots_.push_back({appended_, first_needed, written_, crc_, replaces, true});
     return Errc::ok;
 }
@@ -5804,6 +5828,10 @@ private:
     char text_[160] = "";
 #ifdef _WIN32
     Result<FileId> open_handle(BytesView path, Mode mode, bool is_shared);
+    HANDLE& handle(FileId file) {
+        COORD_ASSERT(file != FileId{} && file.value <= handles_.size());
+        return handles_[file.value - 1];
+    }
     std::vector<HANDLE> handles_;      // file n's is at n - 1
 #endif
 };
@@ -5822,7 +5850,10 @@ Errc SystemFiles::write_zeros(FileId file, std::uint64_t size) {
 
 #ifndef _WIN32
 
-static int descriptor(FileId file) { return static_cast<int>(file.value) - 1; }
+static int descriptor(FileId file) {
+    COORD_ASSERT(file != FileId{});
+    return static_cast<int>(file.value) - 1;
+}
 
 Errc SystemFiles::error(const char* call) {
     const int code = errno;
@@ -5977,13 +6008,13 @@ Result<FileId> SystemFiles::open(BytesView path, Mode mode) {
 Result<FileId> SystemFiles::lock(BytesView path) { return open_handle(path, Mode::create, false); }
 
 void SystemFiles::close(FileId file) {
-    ::CloseHandle(handles_[file.value - 1]);
-    handles_[file.value - 1] = INVALID_HANDLE_VALUE;
+    ::CloseHandle(handle(file));
+    handle(file) = INVALID_HANDLE_VALUE;
 }
 
 Result<std::uint64_t> SystemFiles::size(FileId file) {
     LARGE_INTEGER found;
-    if (!::GetFileSizeEx(handles_[file.value - 1], &found)) return error("GetFileSizeEx");
+    if (!::GetFileSizeEx(handle(file), &found)) return error("GetFileSizeEx");
     return static_cast<std::uint64_t>(found.QuadPart);
 }
 
@@ -6003,7 +6034,7 @@ Errc SystemFiles::read(FileId file, std::uint64_t offset, std::size_t size, Byte
         OVERLAPPED at = at_offset(offset + done);
         DWORD got = 0;
         const DWORD asked = static_cast<DWORD>((std::min)(size - done, windows_piece_bytes));
-        if (!::ReadFile(handles_[file.value - 1], &out[start + done], asked, &got, &at)) {
+        if (!::ReadFile(handle(file), &out[start + done], asked, &got, &at)) {
             if (::GetLastError() == ERROR_HANDLE_EOF) break;
             return out.resize(start), error("ReadFile");
         }
@@ -6019,7 +6050,7 @@ Errc SystemFiles::write(FileId file, std::uint64_t offset, BytesView bytes) {
         OVERLAPPED at = at_offset(offset);
         DWORD put = 0;
         const DWORD given = static_cast<DWORD>((std::min)(bytes.size(), windows_piece_bytes));
-        if (!::WriteFile(handles_[file.value - 1], bytes.data(), given, &put, &at)) {
+        if (!::WriteFile(handle(file), bytes.data(), given, &put, &at)) {
             return error("WriteFile");
         }
         offset += put;
@@ -6031,7 +6062,7 @@ Errc SystemFiles::write(FileId file, std::uint64_t offset, BytesView bytes) {
 Errc SystemFiles::allocate(FileId file, std::uint64_t size) { return write_zeros(file, size); }
 
 Errc SystemFiles::sync(FileId file) {
-    return ::FlushFileBuffers(handles_[file.value - 1]) ? Errc::ok : error("FlushFileBuffers");
+    return ::FlushFileBuffers(handle(file)) ? Errc::ok : error("FlushFileBuffers");
 }
 
 Errc SystemFiles::rename(BytesView from, BytesView to) {

@@ -210,7 +210,8 @@ void expect_sound(SimulatedFiles disk, Model model) {
 }
 
 // A disk on which script has been run, all of it flushed, and the process has ended.
-SimulatedFiles disk_after(const std::string& script, Model& model, std::size_t segment_bytes = 512) {
+SimulatedFiles disk_after(const std::string& script, Model& model,
+                          std::size_t segment_bytes = 512) {
     SimulatedFiles disk;
     FileStorage storage(options_on(disk, segment_bytes));
     Recovered heard;
@@ -654,7 +655,7 @@ TEST_CASE("D10 D12 segments and snapshots that come back are recognised and remo
     CHECK(segments_on(late).size() <= 5);
 }
 
-TEST_CASE("D13 D14 a disk that is full: no snapshot, no room, nothing lost; and then there is room") {
+TEST_CASE("D13 D14 a full disk: no snapshot, no room, nothing lost; and then there is room") {
     std::size_t refused = 0, given_up = 0, no_room = 0;
     for (std::uint64_t capacity = 0; capacity < 6000; capacity += 50) {
         CAPTURE(capacity);
@@ -670,7 +671,8 @@ TEST_CASE("D13 D14 a disk that is full: no snapshot, no room, nothing lost; and 
                 refused += 1;
             }
             for (int i = 0; opened == Errc::ok && i < 40; i++) {
-                const Errc error = run(storage, model, i % 4 == 3 ? "sf" : i % 9 == 5 ? "Af" : "af");
+                const char* const script = i % 4 == 3 ? "sf" : i % 9 == 5 ? "Af" : "af";
+                const Errc error = run(storage, model, script);
                 REQUIRE((error == Errc::ok || error == Errc::storage_full));
                 REQUIRE(storage.health() == Errc::ok);
                 given_up += error == Errc::storage_full && i % 4 == 3;
@@ -742,7 +744,7 @@ TEST_CASE("D16 what is there without the rest of it has a defined result") {
     CHECK(opened.report.leftovers == 2);
 }
 
-TEST_CASE("D17 the newest snapshot is bad: an older one and a longer log; where it replaced, damage") {
+TEST_CASE("D17 a bad newest snapshot: an older one and a longer log; where it replaced, damage") {
     Model model;
     SimulatedFiles disk = disk_after("aafsfaafsfaafsfaf", model);
     Bytes bytes = disk.contents(path_in_data("snapshot", 9));
@@ -915,7 +917,7 @@ TEST_CASE("a body that looks like frames is a body") {
     Model model;
     SimulatedFiles disk = disk_after("aaf", model, 4096);
     const Bytes frames = disk.contents(path_in_data("log", 1)).substr(64, 76);
-    SimulatedFiles other;                      // the frames that a storage of another id would write
+    SimulatedFiles other;                      // frames that a storage of another id would write
     {
         FileStorage storage(options_on(other, 4096));
         Recovered heard;

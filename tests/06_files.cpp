@@ -12,6 +12,12 @@
 #include "simulated_disk.hpp"
 #include "support.hpp"
 
+#ifndef _WIN32
+#include <csignal>
+#include <sys/wait.h>
+#include <unistd.h>
+#endif
+
 #ifndef COORD_NO_FILES
 
 namespace {
@@ -1041,6 +1047,37 @@ TEST_CASE("T15 system: a second one on the same directory is refused until the f
     recover(second, model);
     CHECK(model.durable == 2);
 }
+
+#ifndef _WIN32
+TEST_CASE("T15 system: a second process is refused until the first is killed") {
+    const Scratch scratch("killed");
+    int pipe_ends[2];
+    REQUIRE(::pipe(pipe_ends) == 0);
+    const pid_t child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        FileStorage storage(scratch.options());
+        Recovered heard;
+        const bool is_open = storage.open(heard, owner) == Errc::ok &&
+                             storage.append("a1") == Errc::ok && storage.flush() == Errc::ok;
+        const char told = is_open ? 'y' : 'n';
+        if (::write(pipe_ends[1], &told, 1) != 1) ::_exit(1);
+        for (;;) ::pause();
+    }
+    char told = 0;
+    REQUIRE(::read(pipe_ends[0], &told, 1) == 1);
+    CHECK(told == 'y');
+    FileStorage storage(scratch.options());
+    Recovered heard;
+    CHECK(storage.open(heard, owner) == Errc::storage_locked);
+    CHECK(::kill(child, SIGKILL) == 0);
+    CHECK(::waitpid(child, nullptr, 0) == child);
+    ::close(pipe_ends[0]), ::close(pipe_ends[1]);
+    Model model;
+    model.items.push_back({false, "a1", 0, false}), model.durable = 1;
+    recover(storage, model);
+}
+#endif
 
 TEST_CASE("D24 system: a directory deleted, a file cut short by somebody else") {
     const Scratch scratch("deleted");

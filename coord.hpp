@@ -75,6 +75,7 @@
 //   COORD_IMPLEMENTATION    define it in one translation unit, before the include
 //   COORD_ASSERT_HOOK(condition, file, line)  define it there too, to be called before the program
 //                           is aborted because of a bug in coord. Nothing else ever aborts.
+//   COORD_NO_FILES          everywhere or nowhere: no FileStorage and no header of the system.
 //   COORD_AUDIT             everywhere or nowhere: after each poll a replica audits its whole
 //                           state. For debugging: the cost is as the state is large.
 //   COORD_VERSION_MAJOR, _MINOR, _PATCH  defined here; COORD_ASSERT and COORD_ABI are internal.
@@ -1108,14 +1109,43 @@ private:
 // =================================================================================================
 // Part One, chapter 6: Storage
 // =================================================================================================
-// Purpose    The contract with what keeps bytes over a crash; a storage in memory, and one in files.
+// Purpose    The contract with what keeps bytes over a crash; one in memory, and one in files.
 // Invariants S1 Records become durable in the order in which they were appended: a crash cuts the
 //            tail and nothing else. A snapshot takes its place in that order when it is ended.
 //            S2 durable() never falls, and never exceeds what a flush was asked for.
 //            S3 A snapshot that was begun and not ended is nothing. One that is durable is whole,
 //            and only then may records that it makes needless go.
+//            In files, where contents and names are durable apart:
+//            S4 A name comes last: a file is synced before it is called a segment or a snapshot,
+//            and its directory is before anything relies on it. A segment that becomes a spare is
+//            durably a spare before its contents change.
+//            S5 That log.F is there says that all before F was durable. The frames of all segments
+//            are one chain, and a header of zeros follows the newest: a later write that was torn,
+//            or what an earlier life of the file left behind, is told from contents.
+//            S6 A snapshot's marker goes into the log once its file and name are durable.
+//            S7 What makes something needless is durable before that is removed, and a removal
+//            that a crash undid is recognised: what comes back joins nothing that is in use.
+//            S8 A tail is cut only above every witness of what was durable: the headers of frames,
+//            also of those behind the tail, and the mark. Otherwise it is damage, and then nothing
+//            is changed. What open reads it syncs before it counts as durable.
+//            S9 After a write, sync or rename that failed no file is touched any more.
 // May touch  Bytes; FileStorage through Files alone, and only the two implementations of that touch
 //            the operating system (COORD_NO_FILES removes them).
+// Format     The files of a storage; NUMBER is of 16 digits, in base 16:
+//            lock              held while the storage is open
+//            log.NUMBER        a segment: a header, then frames; named by its first sequence
+//            spare.NUMBER      will be a segment; its contents mean nothing
+//            mark              a header: what was durable, written after each flush, never synced
+//            snapshot.NUMBER   a header, then the contents; named by its sequence
+//            snapshot.tmp      one that was begun
+//            A header (64): u64 magic, u32 version, u64 ensemble, u64 storage's id, u64 sequence,
+//            u64 first needed, u64 size, u32 checksum, u8 1 = replaces, u8 0 (3), u32 CRC32C of the
+//            60 before. checksum: of the contents; in a segment, of the frame before its first.
+//            A frame (36): u32 size of body, u32 CRC32C of body, u64 sequence, u64 durable when it
+//            was appended, u32 chain (the last field of the frame before), u8 kind, u8 0 (3), u32
+//            CRC32C of the 32 before, from the storage's salt on; the body follows. kind 1: a
+//            record; 2: a snapshot's marker (21): u64 first needed, u64 size, u32 CRC32C, u8
+//            replaces.
 
 // Where a record or a snapshot stands: 1 for the first, and one more for each.
 using Sequence = std::uint64_t;
@@ -1143,7 +1173,7 @@ class Storage {
 public:
     virtual ~Storage() = default;
     // Called once, first. Hands over what is durable, from the first_needed of the newest snapshot
-    // on. RETURNS storage_failed or corrupt, and nothing else is called then.
+    // on. RETURNS an error, storage_full and storage_locked too; nothing else is called then.
     virtual Errc open(RecoverySink& sink, const StorageOwner& owner) = 0;
     // Takes a copy. Buffered: durable after a later flush. RETURNS storage_failed.
     virtual Errc append(BytesView record) = 0;
@@ -1154,8 +1184,8 @@ public:
     virtual Errc begin_snapshot() = 0;
     virtual Errc write_snapshot(BytesView piece) = 0;
     virtual Errc end_snapshot(Sequence first_needed, bool replaces) = 0;
-    // Appends bytes of a snapshot to out, as many as there are of size from offset on. snapshot: the
-    // newest one that was ended, or 0 for the one that was begun. RETURNS storage_failed.
+    // Appends bytes of a snapshot to out, as many as there are of size from offset on. snapshot:
+    // the newest one that was ended, or 0 for the one that was begun. RETURNS storage_failed.
     virtual Errc read_snapshot(Sequence snapshot, std::uint64_t offset, std::size_t size,
                                Bytes& out) = 0;
     // Starts to make everything appended durable. May return before it is. RETURNS storage_failed.
@@ -1231,6 +1261,191 @@ private:
     bool failed_ = false;
     bool full_ = false;
 };
+
+#ifndef COORD_NO_FILES
+
+namespace detail {
+struct FrameCursor;
+}  // namespace detail
+
+using FileId = Id<struct FileTag, std::uint32_t>;  // an open file; 0 is none
+
+// What FileStorage asks of an operating system. Those of POSIX and Windows ship; a test puts a disk
+// with faults in their place. What a file contains and how it is called are durable apart: a
+// creation, renaming or removal survives a crash for certain once its directory was synced.
+// Errors: storage_full (no space, no quota), storage_locked (lock), no_node (open of what is not
+// there), storage_failed (anything else).
+class Files {
+public:
+    enum class Mode : std::uint8_t { read, write, create };  // write: both; create: both, and empty
+    virtual ~Files() = default;
+    virtual Result<FileId> open(BytesView path, Mode mode) = 0;
+    virtual void close(FileId file) = 0;
+    virtual Result<std::uint64_t> size(FileId file) = 0;
+    // Appends what there is of size bytes from offset on: fewer at the end of the file alone.
+    virtual Errc read(FileId file, std::uint64_t offset, std::size_t size, Bytes& out) = 0;
+    virtual Errc write(FileId file, std::uint64_t offset, BytesView bytes) = 0;  // all of them
+    virtual Errc allocate(FileId file, std::uint64_t size) = 0;  // room for an empty file's zeros
+    virtual Errc sync(FileId file) = 0;                          // contents and size
+    virtual Errc rename(BytesView from, BytesView to) = 0;       // replaces what is there
+    virtual Errc remove(BytesView path) = 0;                     // not there: ok
+    virtual Errc make_directory(BytesView path) = 0;             // there already: ok
+    virtual Errc sync_directory(BytesView path) = 0;
+    virtual Errc list(BytesView directory, std::vector<Bytes>& names) = 0;  // appends them
+    // Until it is closed, or the process ends in whatever way, no other call here or in another
+    // process can lock that path. Creates the file. RETURNS storage_locked.
+    virtual Result<FileId> lock(BytesView path) = 0;
+    virtual const char* error_text() const = 0;  // of the last error; lives until the next call
+};
+
+std::unique_ptr<Files> system_files();
+
+struct FileStorageOptions {
+    Bytes directory;                   // made if it is not there; its parent must be
+    Bytes snapshot_directory;          // "" = the same; a disk of its own keeps the log's quick
+    std::uint64_t segment_bytes = 16 * 1024 * 1024;  // of a file of the log
+    std::uint32_t snapshots_kept = 3;  // the newest ones, and the log since the oldest; >= 1
+    bool sync = true;                  // false: durable() LIES, a power cut loses or damages
+    Files* files = nullptr;            // null = system_files(); must outlive the storage
+};
+
+// What the last open found.
+struct RecoveryReport {
+    bool is_new = false;               // there was nothing: a storage was born
+    std::uint32_t segments = 0;
+    Sequence first = 0;                // handed over: first to last; 0 = nothing
+    Sequence last = 0;
+    Sequence certain = 0;              // up to here the storage can tell that it was durable
+    Sequence snapshot = 0;             // the one in use; 0 = none
+    std::uint32_t snapshots_sound = 0;
+    std::uint32_t snapshots_bad = 0;   // there, but damaged: passed over
+    std::uint64_t torn_bytes = 0;      // cut off the end: a write that was never acknowledged
+    std::uint32_t leftovers = 0;       // files removed: half-made ones, and those that came back
+    Sequence damaged_at = 0;           // the first that was durable and cannot be read; 0 = none
+    Bytes damage;                      // what is wrong, and in which file; "" = nothing
+    Bytes text() const;                // all of it, in a line
+};
+
+// Keeps everything in files: segments of the log, allocated in advance and used again, and the
+// newest few snapshots. A flush is one write and one fdatasync. Opened again, it has restarted.
+// A storage that is full takes no snapshots and says has_room() = false; the segment in use is
+// what is left for the rest. flush, also with nothing to write, finds out that there is room again.
+class FileStorage final : public Storage {
+public:
+    explicit FileStorage(FileStorageOptions options);
+    explicit FileStorage(BytesView directory);
+    ~FileStorage() override;           // what was not flushed is lost
+    FileStorage(const FileStorage&) = delete;
+    FileStorage& operator=(const FileStorage&) = delete;
+
+    // RETURNS corrupt where something durable cannot be read, or the files are not the owner's.
+    // The sink has then heard what comes before the damage, and no file was touched.
+    Errc open(RecoverySink& sink, const StorageOwner& owner) override;
+    Errc append(BytesView record) override;
+    Errc begin_snapshot() override;
+    Errc write_snapshot(BytesView piece) override;
+    Errc end_snapshot(Sequence first_needed, bool replaces) override;
+    Errc read_snapshot(Sequence snapshot, std::uint64_t offset, std::size_t size,
+                       Bytes& out) override;
+    Errc flush() override;
+    Sequence appended() const override { return appended_; }
+    Sequence durable() const override { return durable_; }
+    Errc health() const override { return failed_ == Errc::ok ? failed_ : Errc::storage_failed; }
+    bool has_room() const override { return !full_; }
+    std::uint64_t id() const override { return id_; }
+
+    const RecoveryReport& report() const { return report_; }
+    const Bytes& reason() const { return reason_; }  // why it failed, and at which file; "" = not
+
+private:
+    struct Recovery;
+    struct Segment {
+        Sequence first = 0;
+        Sequence last = 0;             // first - 1 where it is empty; set by open alone
+        std::uint64_t size = 0;
+        std::uint32_t chain = 0;       // the checksum of its last header
+        bool is_sound = false;         // its header is
+        bool follows = false;          // the segment before it, without a gap
+    };
+    struct Snapshot {
+        Sequence sequence = 0;
+        Sequence first_needed = 0;
+        std::uint64_t size = 0;
+        std::uint32_t crc = 0;
+        bool replaces = false;
+        bool is_sound = false;
+    };
+    bool check(Errc error, BytesView what);
+    bool refuse(BytesView name, BytesView why);
+    Bytes path_of(const char* kind, std::uint64_t number) const;
+    Bytes snapshot_path(Sequence sequence) const;
+    bool open_file(const Bytes& path, Files::Mode mode, FileId& file);
+    void close(FileId& file);
+    void close_all();
+    bool sync(FileId file, BytesView what);
+    bool sync_names();
+    bool remove(const Bytes& path);
+    bool list_files(Recovery& found);
+    bool is_ours(std::uint32_t version, std::uint64_t ensemble, std::uint64_t id, BytesView name);
+    bool read_mark(Recovery& found);
+    bool read_log(Recovery& found);
+    bool read_whole(const Bytes& path, Bytes& out);
+    bool read_segment(std::size_t index, Recovery& found);
+    void judge_tail(const detail::FrameCursor& end, Recovery& found);
+    bool read_snapshots(Recovery& found);
+    bool verify(Snapshot& snapshot, Recovery& found);
+    bool choose(std::size_t begin, Sequence limit, Recovery& found);
+    void choose_any(Recovery& found);
+    bool hand_over(Recovery& found, RecoverySink& sink);
+    bool hand_over_segment(const Segment& segment, Recovery& found, RecoverySink& sink);
+    bool give_birth(const StorageOwner& owner);
+    bool take_over(Recovery& found);
+    bool cut_tail(const Bytes& path);
+    bool remove_leftovers(const Recovery& found);
+    bool open_mark(bool exists);
+    Errc make_room(std::size_t body_size);
+    void append_frame(std::uint8_t kind, BytesView body);
+    bool write_out();
+    Errc start_segment(std::uint64_t size);
+    Errc make_spare(std::uint64_t size);
+    bool tend_reserve();
+    bool write_mark();
+    bool retire();
+    bool retire_segments(Sequence needed);
+    Errc write_piece();
+    Errc give_up_snapshot(Errc error);
+
+    FileStorageOptions options_;
+    std::unique_ptr<Files> own_files_;
+    Files* files_ = nullptr;
+    FileId lock_, current_, mark_, begun_, ended_;  // ended_: the newest snapshot
+    std::vector<Segment> segments_;    // by first; current_ is the last one's
+    std::vector<Snapshot> snapshots_;  // by sequence, bad ones too
+    std::vector<std::uint64_t> spares_;
+    std::uint64_t spare_newest_ = 0;
+    Bytes buffer_;                     // frames that are not in the file yet
+    Bytes scratch_;
+    Bytes piece_;                      // of the snapshot that was begun, not in its file yet
+    std::uint64_t written_ = 0;        // bytes of it that are, and how many of those are synced
+    std::uint64_t synced_ = 0;
+    std::uint32_t crc_ = 0;            // of those bytes
+    std::uint64_t size_ = 0;           // of the current segment
+    std::uint64_t offset_ = 0;         // where buffer_ goes
+    std::uint32_t chain_ = 0;
+    std::uint32_t salt_ = 0;           // of header checksums: another storage's are never right
+    Sequence appended_ = 0;
+    Sequence durable_ = 0;
+    std::uint64_t ensemble_ = 0;
+    std::uint64_t id_ = 0;
+    std::uint32_t idle_flushes_ = 0;   // since the last try to make a spare
+    bool full_ = false;
+    bool is_open_ = false;             // open has returned ok
+    Errc failed_ = Errc::ok;
+    Bytes reason_;
+    RecoveryReport report_;
+};
+
+#endif  // COORD_NO_FILES
 
 // =================================================================================================
 // Part One, chapter 7: Log
@@ -4852,6 +5067,31 @@ void Watches::catch_up(const Tree& before, const Tree& after, Zxid zxid) {
 // Part Two, chapter 6: Storage
 // =================================================================================================
 
+#ifndef COORD_NO_FILES
+}  // inline namespace COORD_ABI
+}  // namespace coord
+
+#ifdef _WIN32
+#ifndef WIN32_LEAN_AND_MEAN
+#define WIN32_LEAN_AND_MEAN
+#endif
+#ifndef NOMINMAX
+#define NOMINMAX
+#endif
+#include <windows.h>
+#else
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#endif
+
+namespace coord {
+inline namespace COORD_ABI {
+#endif  // COORD_NO_FILES
+
 namespace detail {
 constexpr std::size_t dropped_at_once_max = 1000;  // records, or entries of a log, in one poll
 }
@@ -4993,6 +5233,1184 @@ void MemoryStorage::crash(std::size_t survivors) {
     flushed_ = durable_;
     COORD_ASSERT(first_ + items_.size() == appended_ + 1 && durable_ == appended_);
 }
+
+#ifndef COORD_NO_FILES
+
+namespace detail {
+
+constexpr std::uint64_t log_magic = 0x636F6F72646C6F67u;       // FORMAT: "coordlog"
+constexpr std::uint64_t snapshot_magic = 0x636F6F7264736E70u;  // FORMAT: "coordsnp"
+constexpr std::uint64_t mark_magic = 0x636F6F72646D726Bu;      // FORMAT: "coordmrk"
+constexpr std::uint32_t files_version = 1;                     // FORMAT
+constexpr std::size_t file_header_bytes = 64;                  // FORMAT
+constexpr std::size_t frame_header_bytes = 36;                 // FORMAT; and the zeros at the end
+constexpr std::size_t marker_bytes = 21;                       // FORMAT
+constexpr std::uint8_t frame_record = 1;                       // FORMAT
+constexpr std::uint8_t frame_marker = 2;                       // FORMAT
+constexpr std::size_t files_piece_bytes = 64 * 1024;           // read or written at once
+constexpr std::uint64_t snapshot_sync_bytes = 4 * 1024 * 1024;  // so that no single sync is long
+constexpr std::size_t spares_max = 2;
+constexpr std::uint32_t spare_retry_flushes = 64;
+
+struct FileHeader {
+    std::uint32_t version = files_version;
+    std::uint64_t ensemble = 0;
+    std::uint64_t id = 0;
+    Sequence sequence = 0;
+    Sequence first_needed = 0;
+    std::uint64_t size = 0;
+    std::uint32_t crc = 0;
+    bool replaces = false;
+};
+
+static void encode_file_header(std::uint64_t magic, const FileHeader& header, Bytes& out) {
+    const std::size_t start = out.size();
+    Writer writer(out);
+    writer.u64(magic), writer.u32(header.version), writer.u64(header.ensemble);
+    writer.u64(header.id), writer.u64(header.sequence), writer.u64(header.first_needed);
+    writer.u64(header.size), writer.u32(header.crc);
+    writer.u32(header.replaces ? std::uint32_t{1} << 24 : 0);
+    writer.u32(crc32c(BytesView(out).substr(start)));
+    COORD_ASSERT(out.size() == start + file_header_bytes);
+}
+
+// RETURNS whether it is a sound header of that kind, of whatever version.
+static bool decode_file_header(std::uint64_t magic, BytesView bytes, FileHeader& header) {
+    if (bytes.size() < file_header_bytes) return false;
+    Reader in(bytes.substr(0, file_header_bytes));
+    const bool is_kind = in.u64() == magic;
+    header.version = in.u32(), header.ensemble = in.u64(), header.id = in.u64();
+    header.sequence = in.u64(), header.first_needed = in.u64(), header.size = in.u64();
+    header.crc = in.u32(), header.replaces = in.u32() != 0;
+    return is_kind && in.u32() == crc32c(bytes.substr(0, file_header_bytes - 4));
+}
+
+static std::uint32_t salt_of(std::uint64_t id) {
+    Bytes bytes;
+    Writer(bytes).u64(id);
+    return crc32c(bytes);
+}
+
+struct Frame {
+    std::uint32_t size = 0;
+    std::uint32_t body_crc = 0;
+    Sequence sequence = 0;
+    Sequence durable = 0;
+    std::uint32_t chain = 0;
+    std::uint8_t kind = 0;
+    std::uint32_t crc = 0;
+};
+
+// RETURNS whether bytes start with a sound header; the body is not looked at.
+static bool read_frame(BytesView bytes, std::uint32_t salt, Frame& frame) {
+    if (bytes.size() < frame_header_bytes) return false;
+    Reader in(bytes.substr(0, frame_header_bytes));
+    frame.size = in.u32(), frame.body_crc = in.u32(), frame.sequence = in.u64();
+    frame.durable = in.u64(), frame.chain = in.u32(), frame.kind = in.u8();
+    in.raw(3);
+    frame.crc = in.u32();
+    return frame.crc == crc32c(bytes.substr(0, frame_header_bytes - 4), salt) &&
+           frame.sequence != 0 && frame.durable < frame.sequence;
+}
+
+// Walks over the frames of a segment, as long as each is the next one of the chain.
+struct FrameCursor {
+    BytesView segment;
+    std::uint32_t salt = 0;
+    std::size_t offset = file_header_bytes;
+    Sequence expected = 0;
+    std::uint32_t chain = 0;
+    Frame frame;
+    BytesView body;
+
+    FrameCursor(BytesView bytes, const FileHeader& header, std::uint32_t header_salt)
+        : segment(bytes), salt(header_salt), expected(header.sequence), chain(header.crc) {}
+    bool next() {
+        COORD_ASSERT(offset >= file_header_bytes && offset <= segment.size());
+        if (!read_frame(segment.substr(offset), salt, frame)) return false;
+        if (frame.sequence != expected || frame.chain != chain) return false;
+        const BytesView rest = segment.substr(offset + frame_header_bytes);
+        if (frame.size > rest.size()) return false;
+        body = rest.substr(0, frame.size);
+        if (crc32c(body) != frame.body_crc) return false;
+        offset += frame_header_bytes + frame.size;
+        expected += 1, chain = frame.crc;
+        return true;
+    }
+};
+
+// Looks behind the last frame of a segment for sound headers of later ones, at every byte.
+// RETURNS whether there is any; witness rises to what they know to have been durable (S8).
+static bool find_later(BytesView segment, const FrameCursor& end, Sequence& witness) {
+    bool found = false;
+    const std::size_t count_max = segment.size() / frame_header_bytes;
+    Frame frame;
+    for (std::size_t at = end.offset; at + frame_header_bytes <= segment.size(); at++) {
+        const std::uint64_t high = load_big32(&segment[at + 8]);
+        const Sequence sequence = high << 32 | load_big32(&segment[at + 12]);
+        if (sequence < end.expected || sequence - end.expected > count_max) continue;
+        if (!read_frame(segment.substr(at), end.salt, frame)) continue;
+        found = true, witness = (std::max)(witness, frame.durable);
+    }
+    return found;
+}
+
+static bool is_zero(BytesView bytes) { return bytes.find_first_not_of('\0') == BytesView::npos; }
+
+// RETURNS whether name is kind and 16 digits.
+static bool parse_name(BytesView name, BytesView kind, std::uint64_t& number) {
+    if (name.size() != kind.size() + 16 || name.substr(0, kind.size()) != kind) return false;
+    number = 0;
+    for (const char digit : name.substr(kind.size())) {
+        const std::size_t value = BytesView("0123456789abcdef").find(digit);
+        if (value == BytesView::npos) return false;
+        number = number << 4 | value;
+    }
+    return true;
+}
+
+static Bytes name_of(const char* kind, std::uint64_t number) {
+    char digits[17];
+    std::snprintf(digits, sizeof digits, "%016llx", static_cast<unsigned long long>(number));
+    return Bytes(kind) + digits;
+}
+
+}  // namespace detail
+
+// What open finds out and needs no longer afterwards.
+struct FileStorage::Recovery {
+    std::vector<Sequence> snapshots;   // files that there are
+    bool has_temporary = false;
+    bool has_mark = false;
+    Bytes bytes;                       // one segment, or a piece of a snapshot
+    std::size_t begin = 0;             // segments_ from begin to end are relied on
+    std::size_t end = 0;
+    Sequence first = 1;                // what is handed over of them
+    Sequence last = 0;
+    Sequence snapshot = 0;
+    std::size_t tail = 0;              // where the frames of the last segment end
+    bool is_torn = false;
+};
+
+// -------------------------------------------------------------------------------------------------
+// Steps that can fail: false, and then failed_ says how and reason_ says where.
+
+bool FileStorage::check(Errc error, BytesView what) {
+    if (error == Errc::ok) return true;
+    const bool is_for_open = error == Errc::storage_full || error == Errc::storage_locked;
+    failed_ = is_for_open && !is_open_ ? error : Errc::storage_failed;
+    reason_ = Bytes(what) + ": " + files_->error_text();
+    return false;
+}
+
+bool FileStorage::refuse(BytesView name, BytesView why) {
+    report_.damage = Bytes(name) + ": " + Bytes(why);
+    failed_ = Errc::corrupt, reason_ = report_.damage;
+    return false;
+}
+
+Bytes FileStorage::path_of(const char* kind, std::uint64_t number) const {
+    return options_.directory + "/" + detail::name_of(kind, number);
+}
+
+Bytes FileStorage::snapshot_path(Sequence sequence) const {
+    return options_.snapshot_directory + "/" + detail::name_of("snapshot.", sequence);
+}
+
+bool FileStorage::open_file(const Bytes& path, Files::Mode mode, FileId& file) {
+    COORD_ASSERT(file == FileId{});
+    const Result<FileId> opened = files_->open(path, mode);
+    if (!opened) return check(opened.error(), path);
+    file = *opened;
+    return true;
+}
+
+void FileStorage::close(FileId& file) {
+    if (file != FileId{}) files_->close(file);
+    file = {};
+}
+
+void FileStorage::close_all() {
+    for (FileId* file : {&current_, &mark_, &begun_, &ended_, &lock_}) close(*file);
+    segments_.clear(), snapshots_.clear(), spares_.clear();
+    buffer_.clear(), piece_.clear(), reason_.clear();
+    appended_ = 0, durable_ = 0, id_ = 0, chain_ = 0, idle_flushes_ = 0, spare_newest_ = 0;
+    size_ = 0, offset_ = 0;
+    full_ = false, is_open_ = false, failed_ = Errc::ok, report_ = {};
+}
+
+bool FileStorage::sync(FileId file, BytesView what) {
+    return !options_.sync || check(files_->sync(file), what);
+}
+
+bool FileStorage::sync_names() {
+    if (!options_.sync) return true;
+    const Bytes& other = options_.snapshot_directory;
+    return check(files_->sync_directory(options_.directory), options_.directory) &&
+           (other == options_.directory || check(files_->sync_directory(other), other));
+}
+
+bool FileStorage::remove(const Bytes& path) { return check(files_->remove(path), path); }
+
+// -------------------------------------------------------------------------------------------------
+// Opening: look at all, decide, hand over, and only then touch
+
+FileStorage::FileStorage(FileStorageOptions options) : options_(std::move(options)) {
+    COORD_ASSERT(options_.snapshots_kept >= 1);
+    COORD_ASSERT(options_.segment_bytes >=
+                 detail::file_header_bytes + 2 * detail::frame_header_bytes);
+    if (options_.snapshot_directory.empty()) options_.snapshot_directory = options_.directory;
+    if (options_.files == nullptr) own_files_ = system_files();
+    files_ = own_files_ ? own_files_.get() : options_.files;
+}
+
+static FileStorageOptions files_options_at(BytesView directory) {
+    FileStorageOptions options;
+    options.directory = directory;
+    return options;
+}
+
+FileStorage::FileStorage(BytesView directory) : FileStorage(files_options_at(directory)) {}
+
+FileStorage::~FileStorage() { close_all(); }
+
+Errc FileStorage::open(RecoverySink& sink, const StorageOwner& owner) {
+    close_all();
+    ensemble_ = owner.ensemble;
+    Recovery found;
+    COORD_ASSERT(lock_ == FileId{} && segments_.empty() && appended_ == 0);
+    if (!list_files(found)) return failed_;
+    if (segments_.empty() && found.snapshots.empty() && !found.has_mark) {
+        is_open_ = give_birth(owner);
+        return failed_;
+    }
+    if (!read_mark(found) || !read_log(found) || !read_snapshots(found)) return failed_;
+    choose_any(found);
+    if (!hand_over(found, sink)) return failed_;
+    if (report_.damaged_at != 0) {
+        reason_ = report_.damage;
+        return failed_ = Errc::corrupt;  // S8
+    }
+    is_open_ = take_over(found);
+    return failed_;
+}
+
+bool FileStorage::list_files(Recovery& found) {
+    const Bytes& directory = options_.directory;
+    const Bytes& other = options_.snapshot_directory;
+    if (!check(files_->make_directory(directory), directory)) return false;
+    if (!check(files_->make_directory(other), other)) return false;
+    const Result<FileId> locked = files_->lock(directory + "/lock");
+    if (!locked) return check(locked.error(), directory + "/lock");
+    lock_ = *locked;
+    std::vector<Bytes> names;
+    if (!check(files_->list(directory, names), directory)) return false;
+    if (other != directory && !check(files_->list(other, names), other)) return false;
+    std::sort(names.begin(), names.end());  // what follows is by number
+    std::uint64_t number = 0;
+    for (const Bytes& name : names) {
+        if (detail::parse_name(name, "log.", number)) segments_.emplace_back().first = number;
+        if (detail::parse_name(name, "snapshot.", number)) found.snapshots.push_back(number);
+        if (detail::parse_name(name, "spare.", number)) spares_.push_back(number);
+        if (name == "snapshot.tmp") found.has_temporary = true;
+        if (name == "mark") found.has_mark = true;
+    }
+    if (!spares_.empty()) spare_newest_ = spares_.back();
+    return true;
+}
+
+// Files that belong to another ensemble, or were copied from another storage, are not touched.
+bool FileStorage::is_ours(std::uint32_t version, std::uint64_t ensemble, std::uint64_t id,
+                          BytesView name) {
+    if (version != detail::files_version) return refuse(name, "written by another coord");
+    if (ensemble != ensemble_) return refuse(name, "belongs to another ensemble");
+    if (id_ == 0) id_ = id, salt_ = detail::salt_of(id);
+    return id == id_ || refuse(name, "belongs to another storage");
+}
+
+// One that was torn or has rotted is no witness, and no harm.
+bool FileStorage::read_mark(Recovery& found) {
+    if (!found.has_mark) return true;
+    const Bytes path = options_.directory + "/mark";
+    FileId file;
+    if (!open_file(path, Files::Mode::read, file)) return false;
+    found.bytes.clear();
+    const bool is_read =
+        check(files_->read(file, 0, detail::file_header_bytes, found.bytes), path);
+    close(file);
+    detail::FileHeader header;
+    if (!is_read) return false;
+    if (!detail::decode_file_header(detail::mark_magic, found.bytes, header)) return true;
+    report_.certain = header.sequence;
+    return is_ours(header.version, header.ensemble, header.id, path);
+}
+
+bool FileStorage::read_whole(const Bytes& path, Bytes& out) {
+    FileId file;
+    if (!open_file(path, Files::Mode::read, file)) return false;
+    out.clear();
+    const Result<std::uint64_t> size = files_->size(file);
+    Errc error = size.error();
+    if (size) error = files_->read(file, 0, static_cast<std::size_t>(*size), out);
+    const bool is_read = check(error, path);
+    close(file);
+    return is_read;
+}
+
+bool FileStorage::read_log(Recovery& found) {
+    report_.segments = static_cast<std::uint32_t>(segments_.size());
+    for (std::size_t i = 0; i < segments_.size(); i++) {
+        if (!read_segment(i, found)) return false;
+    }
+    return true;
+}
+
+// Reads the frames of one segment, and notes the snapshots' markers among them.
+bool FileStorage::read_segment(std::size_t index, Recovery& found) {
+    COORD_ASSERT(index < segments_.size());
+    Segment& segment = segments_[index];
+    const Bytes path = path_of("log.", segment.first);
+    segment.last = segment.first - 1;
+    if (!read_whole(path, found.bytes)) return false;
+    segment.size = found.bytes.size();
+    detail::FileHeader header;
+    if (!detail::decode_file_header(detail::log_magic, found.bytes, header)) return true;
+    if (!is_ours(header.version, header.ensemble, header.id, path)) return false;
+    if (header.sequence != segment.first) return true;  // under another one's name
+    segment.is_sound = true;
+    segment.follows = index > 0 && segments_[index - 1].last + 1 == segment.first &&
+                      segments_[index - 1].chain == header.crc;
+    detail::FrameCursor at(found.bytes, header, salt_);
+    while (at.next()) {
+        report_.certain = (std::max)(report_.certain, at.frame.durable);
+        if (at.frame.kind != detail::frame_marker) continue;
+        Reader in(at.body);
+        Snapshot& noted = snapshots_.emplace_back();
+        noted.sequence = at.frame.sequence, noted.first_needed = in.u64();
+        noted.size = in.u64(), noted.crc = in.u32(), noted.replaces = in.u8() != 0;
+    }
+    segment.last = at.expected - 1, segment.chain = at.chain;
+    if (index + 1 == segments_.size()) judge_tail(at, found);
+    return true;
+}
+
+// The end of the log: what comes next is either nothing, or a write that was never acknowledged
+// and is cut, or was durable once and is damage (S8).
+void FileStorage::judge_tail(const detail::FrameCursor& end, Recovery& found) {
+    COORD_ASSERT(end.expected == segments_.back().last + 1);
+    const BytesView rest = end.segment.substr(end.offset);
+    const bool has_later = detail::find_later(end.segment, end, report_.certain);
+    found.tail = end.offset;
+    found.is_torn = has_later || !detail::is_zero(rest.substr(0, detail::frame_header_bytes));
+    if (end.expected <= report_.certain) {
+        report_.damaged_at = end.expected;
+        report_.damage = path_of("log.", segments_.back().first) + ": the record at byte " +
+                         std::to_string(end.offset) + " was durable and cannot be read";
+    } else if (found.is_torn) {
+        report_.torn_bytes = rest.find_last_not_of('\0') + 1;
+    }
+}
+
+bool FileStorage::read_snapshots(Recovery& found) {
+    for (Snapshot& snapshot : snapshots_) {
+        const auto& there = found.snapshots;
+        const bool exists = std::binary_search(there.begin(), there.end(), snapshot.sequence);
+        if (exists && !verify(snapshot, found)) return false;
+        if (snapshot.is_sound) report_.snapshots_sound += 1;
+        // An older one that is not there has been removed for a newer one.
+        const bool is_newest = &snapshot == &snapshots_.back();
+        if (!snapshot.is_sound && (exists || is_newest)) report_.snapshots_bad += 1;
+    }
+    return true;
+}
+
+// Reads all of a snapshot, and compares it with what its marker in the log says.
+bool FileStorage::verify(Snapshot& snapshot, Recovery& found) {
+    const Bytes path = snapshot_path(snapshot.sequence);
+    FileId file;
+    if (!open_file(path, Files::Mode::read, file)) return false;
+    detail::FileHeader header;
+    std::uint64_t offset = 0;
+    std::uint32_t crc = 0;
+    Errc error = Errc::ok;
+    for (bool is_end = false; !is_end && error == Errc::ok;) {
+        found.bytes.clear();
+        error = files_->read(file, offset, detail::files_piece_bytes, found.bytes);
+        BytesView piece = found.bytes;
+        is_end = piece.size() < detail::files_piece_bytes;
+        if (offset == 0) {
+            is_end |= !detail::decode_file_header(detail::snapshot_magic, piece, header);
+            piece = piece.substr((std::min)(piece.size(), detail::file_header_bytes));
+        }
+        crc = crc32c(piece, crc);
+        offset += found.bytes.size();
+    }
+    const bool is_read = check(error, path);
+    close(file);
+    if (!is_read) return false;
+    snapshot.is_sound = offset == detail::file_header_bytes + snapshot.size &&
+                        crc == snapshot.crc && header.crc == crc && header.size == snapshot.size &&
+                        header.sequence == snapshot.sequence &&
+                        snapshot.first_needed <= snapshot.sequence &&
+                        header.first_needed == snapshot.first_needed &&
+                        header.replaces == snapshot.replaces;
+    return !snapshot.is_sound || is_ours(header.version, header.ensemble, header.id, path);
+}
+
+// Looks for a beginning in the run of segments from begin to found.end: the newest sound snapshot
+// up to limit that has the records it needs, or record 1. RETURNS whether there is one.
+bool FileStorage::choose(std::size_t begin, Sequence limit, Recovery& found) {
+    COORD_ASSERT(begin < found.end && found.end <= segments_.size());
+    const Sequence run_first = segments_[begin].first;
+    found.begin = begin, found.last = limit;
+    for (std::size_t i = snapshots_.size(); i > 0; i--) {
+        const Snapshot& snapshot = snapshots_[i - 1];
+        if (snapshot.sequence > limit) continue;
+        if (snapshot.sequence < run_first) break;
+        if (snapshot.is_sound && snapshot.first_needed >= run_first) {
+            found.snapshot = snapshot.sequence, found.first = snapshot.first_needed;
+            return true;
+        }
+        if (!snapshot.replaces) continue;
+        report_.damaged_at = snapshot.sequence;  // nothing older is worth anything
+        report_.damage = snapshot_path(snapshot.sequence) + ": damaged, and nothing stands for it";
+        found.last = limit = snapshot.sequence - 1;
+    }
+    found.snapshot = 0, found.first = 1;
+    return segments_[begin].is_sound && run_first == 1;
+}
+
+// Segments follow each other in runs. What the newest run has no beginning for is damage, and an
+// older run is then handed over up to there. A run that nothing needs is what a crash brought back.
+void FileStorage::choose_any(Recovery& found) {
+    for (found.end = segments_.size(); found.end > 0; found.end = found.begin) {
+        std::size_t begin = found.end - 1;
+        while (begin > 0 && segments_[begin].follows) begin -= 1;
+        if (choose(begin, segments_[found.end - 1].last, found)) return;
+        const Segment& first = segments_[begin];
+        report_.damaged_at = begin == 0 ? 1 : segments_[begin - 1].last + 1;
+        report_.damage = path_of("log.", first.first) +
+                         (first.is_sound ? ": records before it are missing" : ": a bad header");
+    }
+    if (report_.damaged_at == 0) {
+        report_.damaged_at = 1, report_.damage = options_.directory + ": the log is missing";
+    }
+    found.begin = 0, found.first = 1, found.last = 0, found.snapshot = 0;
+}
+
+bool FileStorage::hand_over(Recovery& found, RecoverySink& sink) {
+    COORD_ASSERT(found.begin <= found.end && found.end <= segments_.size());
+    COORD_ASSERT(found.snapshot == 0 || found.snapshot <= found.last);
+    for (std::size_t i = found.begin; i < found.end; i++) {
+        if (segments_[i].last < found.first) continue;
+        if (!hand_over_segment(segments_[i], found, sink)) return false;
+    }
+    return true;
+}
+
+bool FileStorage::hand_over_segment(const Segment& segment, Recovery& found, RecoverySink& sink) {
+    const Bytes path = path_of("log.", segment.first);
+    detail::FileHeader header;
+    if (!read_whole(path, found.bytes)) return false;
+    detail::decode_file_header(detail::log_magic, found.bytes, header);
+    detail::FrameCursor at(found.bytes, header, salt_);
+    Bytes head;
+    while (at.expected <= (std::min)(segment.last, found.last)) {
+        if (!at.next()) return refuse(path, "reads otherwise than a moment ago");
+        const Sequence sequence = at.frame.sequence;
+        COORD_ASSERT(sequence + 1 == at.expected);
+        if (sequence < found.first) continue;
+        if (report_.first == 0) report_.first = sequence;
+        report_.last = sequence;
+        if (at.frame.kind == detail::frame_record) sink.on_record(sequence, at.body);
+        if (sequence != found.snapshot) continue;
+        report_.snapshot = sequence;
+        if (!open_file(snapshot_path(sequence), Files::Mode::read, ended_)) return false;
+        if (read_snapshot(sequence, 0, 64, head) != Errc::ok) return false;
+        const auto is_it = [sequence](const Snapshot& s) { return s.sequence == sequence; };
+        sink.on_snapshot(sequence, head,
+                         std::find_if(snapshots_.begin(), snapshots_.end(), is_it)->size);
+    }
+    return true;
+}
+
+// A directory without any log is a new storage only where there is no mark, which is made last.
+bool FileStorage::give_birth(const StorageOwner& owner) {
+    COORD_ASSERT(segments_.empty() && appended_ == 0 && current_ == FileId{});
+    report_.is_new = true;
+    id_ = mix64(owner.entropy, owner.ensemble) | 1, salt_ = detail::salt_of(id_);
+    for (const Bytes* directory : {&options_.directory, &options_.snapshot_directory}) {
+        const Bytes parent = *directory + "/..";
+        if (options_.sync && !check(files_->sync_directory(parent), parent)) return false;
+    }
+    for (const std::uint64_t spare : spares_) {
+        if (!remove(path_of("spare.", spare))) return false;
+    }
+    spares_.clear();
+    const Errc error = start_segment(options_.segment_bytes);
+    if (error == Errc::storage_full) failed_ = error, reason_ = options_.directory + ": no space";
+    return failed_ == Errc::ok && open_mark(false) && sync(mark_, "mark") && sync_names() &&
+           tend_reserve();
+}
+
+// Makes the storage what was handed over, durably (S8), and goes on behind it.
+bool FileStorage::take_over(Recovery& found) {
+    COORD_ASSERT(found.end == segments_.size() && found.begin < found.end);
+    const Segment& last = segments_.back();
+    COORD_ASSERT(last.is_sound && found.last == last.last && last.last >= report_.certain);
+    appended_ = last.last, chain_ = last.chain;
+    offset_ = found.tail, size_ = last.size;
+    const Bytes path = path_of("log.", last.first);
+    if (!open_file(path, Files::Mode::write, current_)) return false;
+    if (found.is_torn && !cut_tail(path)) return false;
+    if (!sync(current_, path)) return false;
+    if (!remove_leftovers(found) || !sync_names()) return false;
+    durable_ = appended_;
+    return open_mark(found.has_mark) && retire() && tend_reserve();
+}
+
+bool FileStorage::cut_tail(const Bytes& path) {
+    COORD_ASSERT(report_.damaged_at == 0 && offset_ <= size_);  // S8
+    const Bytes zeros(detail::files_piece_bytes, '\0');
+    for (std::uint64_t at = offset_; at < size_; at += zeros.size()) {
+        const std::uint64_t left = (std::min)(size_ - at, std::uint64_t{zeros.size()});
+        const BytesView piece(zeros.data(), static_cast<std::size_t>(left));
+        if (!check(files_->write(current_, at, piece), path)) return false;
+    }
+    return true;
+}
+
+// Removes what the run in use does not know: half-made files, and what came back after a crash.
+bool FileStorage::remove_leftovers(const Recovery& found) {
+    const auto run = segments_.begin() + static_cast<std::ptrdiff_t>(found.begin);
+    const Sequence run_first = run->first;
+    for (auto at = segments_.begin(); at != run; ++at, report_.leftovers++) {
+        if (!remove(path_of("log.", at->first))) return false;
+    }
+    segments_.erase(segments_.begin(), run);
+    COORD_ASSERT(!segments_.empty());
+    const auto is_useless = [run_first](const Snapshot& s) { return s.first_needed < run_first; };
+    snapshots_.erase(std::remove_if(snapshots_.begin(), snapshots_.end(), is_useless),
+                     snapshots_.end());
+    for (const Sequence sequence : found.snapshots) {
+        const auto is_it = [sequence](const Snapshot& s) { return s.sequence == sequence; };
+        if (std::any_of(snapshots_.begin(), snapshots_.end(), is_it)) continue;
+        if (!remove(snapshot_path(sequence))) return false;
+        report_.leftovers += 1;
+    }
+    if (found.has_temporary && !remove(options_.snapshot_directory + "/snapshot.tmp")) return false;
+    report_.leftovers += found.has_temporary ? 1 : 0;
+    std::vector<std::uint64_t> kept;
+    for (const std::uint64_t spare : spares_) {
+        const Bytes path = path_of("spare.", spare);
+        FileId file;
+        if (!open_file(path, Files::Mode::read, file)) return false;
+        const std::uint64_t size = files_->size(file).value_or(0);
+        close(file);
+        const bool is_fit = size == options_.segment_bytes && kept.size() < detail::spares_max;
+        if (is_fit) kept.push_back(spare);
+        if (!is_fit && !remove(path)) return false;
+    }
+    spares_ = kept;
+    COORD_ASSERT(spares_.size() <= detail::spares_max);
+    return true;
+}
+
+bool FileStorage::open_mark(bool exists) {
+    const Bytes path = options_.directory + "/mark";
+    const Files::Mode mode = exists ? Files::Mode::write : Files::Mode::create;
+    return open_file(path, mode, mark_) && write_mark();
+}
+
+// -------------------------------------------------------------------------------------------------
+// Writing
+
+Errc FileStorage::append(BytesView record) {
+    const Errc error = make_room(record.size());
+    if (error == Errc::ok) append_frame(detail::frame_record, record);
+    return error;
+}
+
+// Sees to it that a frame of that size fits where it goes. RETURNS storage_full, and then nothing
+// has changed.
+Errc FileStorage::make_room(std::size_t body_size) {
+    if (failed_ != Errc::ok) return failed_;
+    COORD_ASSERT(current_ != FileId{} && body_size <= UINT32_MAX);
+    const std::uint64_t needed = 2 * detail::frame_header_bytes + std::uint64_t{body_size};
+    if (offset_ + buffer_.size() + needed <= size_) return Errc::ok;
+    if (!write_out()) return failed_;
+    return start_segment(detail::file_header_bytes + needed);
+}
+
+void FileStorage::append_frame(std::uint8_t kind, BytesView body) {
+    const std::size_t start = buffer_.size();
+    appended_ += 1;
+    Writer out(buffer_);
+    out.u32(static_cast<std::uint32_t>(body.size())), out.u32(crc32c(body));
+    out.u64(appended_), out.u64(options_.sync ? durable_ : 0);
+    out.u32(chain_), out.u32(std::uint32_t{kind} << 24);
+    chain_ = crc32c(BytesView(buffer_).substr(start), salt_);
+    out.u32(chain_);
+    COORD_ASSERT(buffer_.size() == start + detail::frame_header_bytes);
+    out.raw(body);
+    COORD_ASSERT(offset_ + buffer_.size() + detail::frame_header_bytes <= size_);  // S5: the zeros
+}
+
+// What is appended goes into the file, with the zeros that say where it ends (S5).
+bool FileStorage::write_out() {
+    if (buffer_.empty()) return true;
+    const std::size_t size = buffer_.size();
+    COORD_ASSERT(current_ != FileId{} && offset_ >= detail::file_header_bytes);
+    buffer_.append(detail::frame_header_bytes, '\0');
+    const Errc error = files_->write(current_, offset_, buffer_);
+    offset_ += size;
+    buffer_.clear();
+    return check(error, "log");
+}
+
+Errc FileStorage::flush() {
+    if (failed_ != Errc::ok) return failed_;
+    COORD_ASSERT(current_ != FileId{} && durable_ <= appended_);
+    if (durable_ < appended_) {
+        if (!write_out() || !sync(current_, "log")) return failed_;
+        durable_ = appended_;
+        if (!write_mark() || !retire()) return failed_;
+    }
+    return tend_reserve() ? Errc::ok : failed_;
+}
+
+bool FileStorage::write_mark() {
+    COORD_ASSERT(mark_ != FileId{} && durable_ <= appended_);
+    if (!options_.sync) return true;  // nothing is certain
+    scratch_.clear();
+    detail::FileHeader header;
+    header.ensemble = ensemble_, header.id = id_, header.sequence = durable_;
+    detail::encode_file_header(detail::mark_magic, header, scratch_);
+    return check(files_->write(mark_, 0, scratch_), "mark");
+}
+
+// Begins a segment of at least that size. REQUIRES that all that was appended is in the file.
+// RETURNS storage_full, and then nothing has changed.
+Errc FileStorage::start_segment(std::uint64_t size) {
+    COORD_ASSERT(buffer_.empty() && durable_ <= appended_);
+    COORD_ASSERT(segments_.empty() || segments_.back().first <= appended_ + 1);
+    size = (std::max)(size, options_.segment_bytes);
+    if (size > options_.segment_bytes || spares_.empty()) {
+        const Errc error = make_spare(size);
+        if (error != Errc::ok) return error;
+    }
+    if (current_ != FileId{} && !sync(current_, "log")) return failed_;  // S5
+    const Bytes spare = path_of("spare.", spares_.back());
+    const Bytes path = path_of("log.", appended_ + 1);
+    detail::FileHeader header;
+    header.ensemble = ensemble_, header.id = id_, header.sequence = appended_ + 1;
+    header.crc = chain_;
+    scratch_.clear();
+    detail::encode_file_header(detail::log_magic, header, scratch_);
+    scratch_.append(detail::frame_header_bytes, '\0');
+    close(current_);
+    if (!open_file(spare, Files::Mode::write, current_)) return failed_;
+    if (!check(files_->write(current_, 0, scratch_), spare)) return failed_;
+    if (!sync(current_, spare)) return failed_;
+    close(current_);
+    if (!check(files_->rename(spare, path), path) || !sync_names()) return failed_;  // S4
+    if (!open_file(path, Files::Mode::write, current_)) return failed_;
+    spares_.pop_back();
+    if (!segments_.empty() && segments_.back().first == header.sequence) segments_.pop_back();
+    Segment& segment = segments_.emplace_back();
+    segment.first = header.sequence, segment.size = size;
+    size_ = size, offset_ = detail::file_header_bytes;
+    return Errc::ok;
+}
+
+Errc FileStorage::make_spare(std::uint64_t size) {
+    COORD_ASSERT(size >= options_.segment_bytes);
+    const Bytes path = path_of("spare.", spare_newest_ + 1);
+    const Result<FileId> file = files_->open(path, Files::Mode::create);
+    const Errc error = file ? files_->allocate(*file, size) : file.error();
+    const bool is_full = error == Errc::storage_full;
+    if (!is_full) check(error, path);  // says why
+    if (file) files_->close(*file);
+    if (is_full && file && !remove(path)) return failed_;
+    if (error != Errc::ok) return is_full ? error : failed_;
+    spares_.push_back(++spare_newest_);
+    return Errc::ok;
+}
+
+// One spare is in reserve, so that no append waits for the space of the next segment.
+bool FileStorage::tend_reserve() {
+    if (spares_.empty() && full_) idle_flushes_ += 1;
+    const bool is_time = !full_ || idle_flushes_ >= detail::spare_retry_flushes;
+    if (spares_.empty() && is_time) {
+        idle_flushes_ = 0;
+        make_spare(options_.segment_bytes);
+    }
+    full_ = spares_.empty();
+    COORD_ASSERT(full_ || spares_.size() <= detail::spares_max);
+    return failed_ == Errc::ok;
+}
+
+// Keeps the newest sound snapshots and the log since the first record that one of them needs. While
+// there are fewer, the log from its beginning stands for one; one that replaces needs none before.
+bool FileStorage::retire() {
+    COORD_ASSERT(durable_ == appended_ && buffer_.empty());  // S7
+    std::size_t kept = snapshots_.size();
+    std::uint32_t count = 0;
+    Sequence needed = UINT64_MAX;
+    bool is_enough = false;
+    while (kept > 0 && !is_enough) {
+        const Snapshot& snapshot = snapshots_[--kept];
+        COORD_ASSERT(snapshot.sequence <= durable_);  // S7
+        if (!snapshot.is_sound) continue;
+        count += 1, needed = (std::min)(needed, snapshot.first_needed);
+        is_enough = count == options_.snapshots_kept || snapshot.replaces;
+    }
+    if (!is_enough) return true;
+    const bool is_log_longer = segments_.size() > 1 && segments_[1].first <= needed;
+    if (kept == 0 && !is_log_longer) return true;
+    for (std::size_t i = 0; i < kept; i++) {
+        if (!remove(snapshot_path(snapshots_[i].sequence))) return false;
+    }
+    snapshots_.erase(snapshots_.begin(), snapshots_.begin() + static_cast<std::ptrdiff_t>(kept));
+    return retire_segments(needed);
+}
+
+bool FileStorage::retire_segments(Sequence needed) {
+    COORD_ASSERT(needed <= durable_ + 1);
+    std::size_t gone = 0;
+    for (; gone + 1 < segments_.size() && segments_[gone + 1].first <= needed; gone++) {
+        const Bytes path = path_of("log.", segments_[gone].first);
+        const bool is_fit = segments_[gone].size == options_.segment_bytes;
+        if (is_fit && spares_.size() < detail::spares_max) {
+            const Bytes spare = path_of("spare.", spare_newest_ + 1);
+            if (!check(files_->rename(path, spare), spare)) return false;
+            spares_.push_back(++spare_newest_);
+        } else if (!remove(path)) {
+            return false;
+        }
+    }
+    segments_.erase(segments_.begin(), segments_.begin() + static_cast<std::ptrdiff_t>(gone));
+    COORD_ASSERT(!segments_.empty());
+    return sync_names();  // S4: before anything is written into a spare
+}
+
+// -------------------------------------------------------------------------------------------------
+// Snapshots
+
+// No room for a snapshot is no failure: it is given up, the log is as it was.
+Errc FileStorage::give_up_snapshot(Errc error) {
+    const Bytes path = options_.snapshot_directory + "/snapshot.tmp";
+    if (error != Errc::ok && error != Errc::storage_full) {
+        check(error, path);
+        return failed_;
+    }
+    close(begun_);
+    piece_.clear();
+    return remove(path) ? error : failed_;
+}
+
+Errc FileStorage::begin_snapshot() {
+    if (failed_ != Errc::ok) return failed_;
+    if (begun_ != FileId{} && give_up_snapshot(Errc::ok) != Errc::ok) return failed_;
+    written_ = 0, synced_ = 0, crc_ = 0;
+    COORD_ASSERT(piece_.empty());
+    const Bytes path = options_.snapshot_directory + "/snapshot.tmp";
+    const Result<FileId> file = files_->open(path, Files::Mode::create);
+    if (!file) return give_up_snapshot(file.error());
+    begun_ = *file;
+    return Errc::ok;
+}
+
+Errc FileStorage::write_snapshot(BytesView piece) {
+    if (failed_ != Errc::ok) return failed_;
+    COORD_ASSERT(begun_ != FileId{});
+    while (!piece.empty()) {
+        const BytesView part = piece.substr(0, detail::files_piece_bytes - piece_.size());
+        piece_.append(part);
+        piece.remove_prefix(part.size());
+        if (piece_.size() < detail::files_piece_bytes) continue;
+        const Errc error = write_piece();
+        if (error != Errc::ok) return error;
+    }
+    return Errc::ok;
+}
+
+Errc FileStorage::write_piece() {
+    COORD_ASSERT(begun_ != FileId{} && piece_.size() <= detail::files_piece_bytes);
+    Errc error = files_->write(begun_, detail::file_header_bytes + written_, piece_);
+    crc_ = crc32c(piece_, crc_), written_ += piece_.size();
+    piece_.clear();
+    if (error == Errc::ok && options_.sync && written_ - synced_ >= detail::snapshot_sync_bytes) {
+        synced_ = written_, error = files_->sync(begun_);
+    }
+    return error == Errc::ok ? error : give_up_snapshot(error);
+}
+
+Errc FileStorage::end_snapshot(Sequence first_needed, bool replaces) {
+    if (failed_ != Errc::ok) return failed_;
+    COORD_ASSERT(begun_ != FileId{} && first_needed <= appended_ + 1);
+    Errc error = write_piece();
+    if (error != Errc::ok) return error;
+    COORD_ASSERT(piece_.empty() && synced_ <= written_);
+    error = make_room(detail::marker_bytes);
+    if (error != Errc::ok) return failed_ != Errc::ok ? failed_ : give_up_snapshot(error);
+    detail::FileHeader header;
+    header.ensemble = ensemble_, header.id = id_, header.sequence = appended_ + 1;
+    header.first_needed = first_needed, header.replaces = replaces;
+    header.size = written_, header.crc = crc_;
+    scratch_.clear();
+    detail::encode_file_header(detail::snapshot_magic, header, scratch_);
+    error = files_->write(begun_, 0, scratch_);
+    if (error == Errc::ok && options_.sync) error = files_->sync(begun_);
+    if (error != Errc::ok) return give_up_snapshot(error);
+    const Bytes path = snapshot_path(header.sequence);
+    error = files_->rename(options_.snapshot_directory + "/snapshot.tmp", path);
+    if (error != Errc::ok) return give_up_snapshot(error);
+    if (!sync_names()) return failed_;  // S6
+    close(ended_);
+    std::swap(ended_, begun_);
+    scratch_.clear();
+    Writer marker(scratch_);
+    marker.u64(first_needed), marker.u64(written_), marker.u32(crc_), marker.u8(replaces ? 1 : 0);
+    append_frame(detail::frame_marker, scratch_);
+    COORD_ASSERT(appended_ == header.sequence);  // S6: the marker names the file
+    COORD_ASSERT(snapshots_.empty() || snapshots_.back().sequence < appended_);
+    snapshots_.push_back({appended_, first_needed, written_, crc_, replaces, true});
+    return Errc::ok;
+}
+
+Errc FileStorage::read_snapshot(Sequence snapshot, std::uint64_t offset, std::size_t size,
+                                Bytes& out) {
+    if (failed_ != Errc::ok) return failed_;
+    COORD_ASSERT(snapshot == 0 ? begun_ != FileId{} : ended_ != FileId{});
+    if (snapshot == 0 && !piece_.empty()) {
+        const Errc error = write_piece();
+        if (error != Errc::ok) return error;
+    }
+    const FileId file = snapshot == 0 ? begun_ : ended_;
+    check(files_->read(file, detail::file_header_bytes + offset, size, out), "snapshot");
+    return failed_;
+}
+
+Bytes RecoveryReport::text() const {
+    if (is_new) return "a new storage";
+    const auto count = [](const char* name, std::uint64_t number) {
+        return number == 0 ? Bytes() : Bytes(", ") + name + " " + std::to_string(number);
+    };
+    return "records " + std::to_string(first) + " to " + std::to_string(last) +
+           count("durable for certain", certain) + count("snapshot", snapshot) +
+           count("sound snapshots", snapshots_sound) + count("bad snapshots", snapshots_bad) +
+           count("segments", segments) + count("torn bytes", torn_bytes) +
+           count("leftovers", leftovers) + count("damaged at", damaged_at) +
+           (damage.empty() ? Bytes() : ": " + damage);
+}
+
+// -------------------------------------------------------------------------------------------------
+// The operating system
+
+namespace detail {
+
+class SystemFiles final : public Files {
+public:
+    Result<FileId> open(BytesView path, Mode mode) override;
+    void close(FileId file) override;
+    Result<std::uint64_t> size(FileId file) override;
+    Errc read(FileId file, std::uint64_t offset, std::size_t size, Bytes& out) override;
+    Errc write(FileId file, std::uint64_t offset, BytesView bytes) override;
+    Errc allocate(FileId file, std::uint64_t size) override;
+    Errc sync(FileId file) override;
+    Errc rename(BytesView from, BytesView to) override;
+    Errc remove(BytesView path) override;
+    Errc make_directory(BytesView path) override;
+    Errc sync_directory(BytesView path) override;
+    Errc list(BytesView directory, std::vector<Bytes>& names) override;
+    Result<FileId> lock(BytesView path) override;
+    const char* error_text() const override { return text_; }
+
+private:
+    Errc error(const char* call);      // the system's last one
+    Errc write_zeros(FileId file, std::uint64_t size);
+    char text_[160] = "";
+#ifdef _WIN32
+    Result<FileId> open_handle(BytesView path, Mode mode, bool is_shared);
+    HANDLE& handle(FileId file) {
+        COORD_ASSERT(file != FileId{} && file.value <= handles_.size());
+        return handles_[file.value - 1];
+    }
+    std::vector<HANDLE> handles_;      // file n's is at n - 1
+#endif
+};
+
+Errc SystemFiles::write_zeros(FileId file, std::uint64_t size) {
+    const Bytes zeros(files_piece_bytes, '\0');
+    for (std::uint64_t at = 0; at < size; at += zeros.size()) {
+        const std::uint64_t left = size - at;
+        const BytesView piece(zeros.data(), static_cast<std::size_t>((std::min)(
+                                                left, std::uint64_t{zeros.size()})));
+        const Errc failed = write(file, at, piece);
+        if (failed != Errc::ok) return failed;
+    }
+    return Errc::ok;
+}
+
+#ifndef _WIN32
+
+static int descriptor(FileId file) {
+    COORD_ASSERT(file != FileId{});
+    return static_cast<int>(file.value) - 1;
+}
+
+Errc SystemFiles::error(const char* call) {
+    const int code = errno;
+    std::snprintf(text_, sizeof text_, "%s: %s (%d)", call, std::strerror(code), code);
+    if (code == ENOSPC || code == EDQUOT) return Errc::storage_full;
+    return code == ENOENT ? Errc::no_node : Errc::storage_failed;
+}
+
+Result<FileId> SystemFiles::open(BytesView path, Mode mode) {
+    const int flags = mode == Mode::read    ? O_RDONLY
+                      : mode == Mode::write ? O_RDWR
+                                            : O_RDWR | O_CREAT | O_TRUNC;
+    const int opened = ::open(Bytes(path).c_str(), flags | O_CLOEXEC, 0644);
+    if (opened < 0) return error("open");
+    return FileId(static_cast<std::uint32_t>(opened) + 1);
+}
+
+void SystemFiles::close(FileId file) { ::close(descriptor(file)); }
+
+Result<std::uint64_t> SystemFiles::size(FileId file) {
+    struct stat found;
+    if (::fstat(descriptor(file), &found) != 0) return error("fstat");
+    return static_cast<std::uint64_t>(found.st_size);
+}
+
+Errc SystemFiles::read(FileId file, std::uint64_t offset, std::size_t size, Bytes& out) {
+    const std::size_t start = out.size();
+    out.resize(start + size);
+    std::size_t done = 0;
+    while (done < size) {
+        const ssize_t got = ::pread(descriptor(file), &out[start + done], size - done,
+                                    static_cast<off_t>(offset + done));
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) return out.resize(start), error("read");
+        if (got == 0) break;
+        done += static_cast<std::size_t>(got);
+    }
+    out.resize(start + done);
+    return Errc::ok;
+}
+
+Errc SystemFiles::write(FileId file, std::uint64_t offset, BytesView bytes) {
+    while (!bytes.empty()) {
+        const ssize_t put = ::pwrite(descriptor(file), bytes.data(), bytes.size(),
+                                     static_cast<off_t>(offset));
+        if (put < 0 && errno == EINTR) continue;
+        if (put < 0) return error("write");
+        offset += static_cast<std::uint64_t>(put);
+        bytes.remove_prefix(static_cast<std::size_t>(put));
+    }
+    return Errc::ok;
+}
+
+Errc SystemFiles::allocate(FileId file, std::uint64_t size) {
+#ifdef __linux__
+    errno = ::posix_fallocate(descriptor(file), 0, static_cast<off_t>(size));
+    if (errno == 0) return Errc::ok;
+    if (errno != EOPNOTSUPP && errno != EINVAL && errno != ENOSYS) return error("fallocate");
+#endif
+    return write_zeros(file, size);
+}
+
+Errc SystemFiles::sync(FileId file) {
+#ifdef __APPLE__
+    if (::fcntl(descriptor(file), F_FULLFSYNC) == 0) return Errc::ok;  // fsync does too little
+    return ::fsync(descriptor(file)) == 0 ? Errc::ok : error("fsync");
+#else
+    return ::fdatasync(descriptor(file)) == 0 ? Errc::ok : error("fdatasync");
+#endif
+}
+
+Errc SystemFiles::rename(BytesView from, BytesView to) {
+    return ::rename(Bytes(from).c_str(), Bytes(to).c_str()) == 0 ? Errc::ok : error("rename");
+}
+
+Errc SystemFiles::remove(BytesView path) {
+    return ::unlink(Bytes(path).c_str()) == 0 || errno == ENOENT ? Errc::ok : error("unlink");
+}
+
+Errc SystemFiles::make_directory(BytesView path) {
+    return ::mkdir(Bytes(path).c_str(), 0755) == 0 || errno == EEXIST ? Errc::ok : error("mkdir");
+}
+
+// A file system that cannot sync a directory says EINVAL; it keeps its names in its own way.
+Errc SystemFiles::sync_directory(BytesView path) {
+    const int opened = ::open(Bytes(path).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (opened < 0) return error("open");
+    const Errc synced = ::fsync(opened) == 0 || errno == EINVAL ? Errc::ok : error("fsync");
+    ::close(opened);
+    return synced;
+}
+
+Errc SystemFiles::list(BytesView directory, std::vector<Bytes>& names) {
+    DIR* const opened = ::opendir(Bytes(directory).c_str());
+    if (opened == nullptr) return error("opendir");
+    errno = 0;
+    while (const dirent* const entry = ::readdir(opened)) names.emplace_back(entry->d_name);
+    const Errc read = errno == 0 ? Errc::ok : error("readdir");
+    ::closedir(opened);
+    return read;
+}
+
+Result<FileId> SystemFiles::lock(BytesView path) {
+    const int opened = ::open(Bytes(path).c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    if (opened < 0) return error("open");
+    if (::flock(opened, LOCK_EX | LOCK_NB) == 0) {
+        return FileId(static_cast<std::uint32_t>(opened) + 1);
+    }
+    const Errc failed = errno == EWOULDBLOCK ? Errc::storage_locked : Errc::storage_failed;
+    error("flock");
+    ::close(opened);
+    return failed;
+}
+
+#else  // _WIN32
+
+static std::wstring wide(BytesView path) {
+    const int size = static_cast<int>(path.size());
+    const int needed = ::MultiByteToWideChar(CP_UTF8, 0, path.data(), size, nullptr, 0);
+    std::wstring out(static_cast<std::size_t>(needed), L'\0');
+    ::MultiByteToWideChar(CP_UTF8, 0, path.data(), size, &out[0], needed);
+    return out;
+}
+
+Errc SystemFiles::error(const char* call) {
+    const DWORD code = ::GetLastError();
+    std::snprintf(text_, sizeof text_, "%s: system error %lu", call, code);
+    if (code == ERROR_DISK_FULL || code == ERROR_HANDLE_DISK_FULL) return Errc::storage_full;
+    if (code == ERROR_SHARING_VIOLATION) return Errc::storage_locked;
+    const bool is_absent = code == ERROR_FILE_NOT_FOUND || code == ERROR_PATH_NOT_FOUND;
+    return is_absent ? Errc::no_node : Errc::storage_failed;
+}
+
+Result<FileId> SystemFiles::open_handle(BytesView path, Mode mode, bool is_shared) {
+    const DWORD access = mode == Mode::read ? GENERIC_READ : GENERIC_READ | GENERIC_WRITE;
+    const DWORD sharing = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
+    const HANDLE opened = ::CreateFileW(
+        wide(path).c_str(), access, is_shared ? sharing : 0, nullptr,
+        mode == Mode::create ? CREATE_ALWAYS : OPEN_EXISTING, FILE_ATTRIBUTE_NORMAL, nullptr);
+    if (opened == INVALID_HANDLE_VALUE) return error("CreateFile");
+    const auto free = std::find(handles_.begin(), handles_.end(), INVALID_HANDLE_VALUE);
+    const std::size_t index = static_cast<std::size_t>(free - handles_.begin());
+    if (free == handles_.end()) handles_.push_back(opened);
+    handles_[index] = opened;
+    return FileId(static_cast<std::uint32_t>(index) + 1);
+}
+
+Result<FileId> SystemFiles::open(BytesView path, Mode mode) {
+    return open_handle(path, mode, true);
+}
+
+Result<FileId> SystemFiles::lock(BytesView path) { return open_handle(path, Mode::create, false); }
+
+void SystemFiles::close(FileId file) {
+    ::CloseHandle(handle(file));
+    handle(file) = INVALID_HANDLE_VALUE;
+}
+
+Result<std::uint64_t> SystemFiles::size(FileId file) {
+    LARGE_INTEGER found;
+    if (!::GetFileSizeEx(handle(file), &found)) return error("GetFileSizeEx");
+    return static_cast<std::uint64_t>(found.QuadPart);
+}
+
+static OVERLAPPED at_offset(std::uint64_t offset) {
+    OVERLAPPED at = {};
+    at.Offset = static_cast<DWORD>(offset), at.OffsetHigh = static_cast<DWORD>(offset >> 32);
+    return at;
+}
+
+constexpr std::size_t windows_piece_bytes = 1 << 30;  // sizes are of 32 bits there
+
+Errc SystemFiles::read(FileId file, std::uint64_t offset, std::size_t size, Bytes& out) {
+    const std::size_t start = out.size();
+    out.resize(start + size);
+    std::size_t done = 0;
+    while (done < size) {
+        OVERLAPPED at = at_offset(offset + done);
+        DWORD got = 0;
+        const DWORD asked = static_cast<DWORD>((std::min)(size - done, windows_piece_bytes));
+        if (!::ReadFile(handle(file), &out[start + done], asked, &got, &at)) {
+            if (::GetLastError() == ERROR_HANDLE_EOF) break;
+            return out.resize(start), error("ReadFile");
+        }
+        if (got == 0) break;
+        done += got;
+    }
+    out.resize(start + done);
+    return Errc::ok;
+}
+
+Errc SystemFiles::write(FileId file, std::uint64_t offset, BytesView bytes) {
+    while (!bytes.empty()) {
+        OVERLAPPED at = at_offset(offset);
+        DWORD put = 0;
+        const DWORD given = static_cast<DWORD>((std::min)(bytes.size(), windows_piece_bytes));
+        if (!::WriteFile(handle(file), bytes.data(), given, &put, &at)) {
+            return error("WriteFile");
+        }
+        offset += put;
+        bytes.remove_prefix(put);
+    }
+    return Errc::ok;
+}
+
+Errc SystemFiles::allocate(FileId file, std::uint64_t size) { return write_zeros(file, size); }
+
+Errc SystemFiles::sync(FileId file) {
+    return ::FlushFileBuffers(handle(file)) ? Errc::ok : error("FlushFileBuffers");
+}
+
+Errc SystemFiles::rename(BytesView from, BytesView to) {
+    const DWORD flags = MOVEFILE_REPLACE_EXISTING | MOVEFILE_WRITE_THROUGH;
+    return ::MoveFileExW(wide(from).c_str(), wide(to).c_str(), flags) ? Errc::ok
+                                                                      : error("MoveFileEx");
+}
+
+Errc SystemFiles::remove(BytesView path) {
+    if (::DeleteFileW(wide(path).c_str())) return Errc::ok;
+    return ::GetLastError() == ERROR_FILE_NOT_FOUND ? Errc::ok : error("DeleteFile");
+}
+
+Errc SystemFiles::make_directory(BytesView path) {
+    if (::CreateDirectoryW(wide(path).c_str(), nullptr)) return Errc::ok;
+    return ::GetLastError() == ERROR_ALREADY_EXISTS ? Errc::ok : error("CreateDirectory");
+}
+
+// Names are in the journal of the file system, in their order, and renames are written through.
+Errc SystemFiles::sync_directory(BytesView) { return Errc::ok; }
+
+Errc SystemFiles::list(BytesView directory, std::vector<Bytes>& names) {
+    WIN32_FIND_DATAW entry;
+    const HANDLE search = ::FindFirstFileW(wide(Bytes(directory) + "/*").c_str(), &entry);
+    if (search == INVALID_HANDLE_VALUE) return error("FindFirstFile");
+    do {
+        Bytes name;
+        for (const wchar_t* c = entry.cFileName; *c != 0; c++) {
+            name.push_back(*c < 128 ? static_cast<char>(*c) : '?');  // none of ours
+        }
+        names.push_back(name);
+    } while (::FindNextFileW(search, &entry));
+    ::FindClose(search);
+    return Errc::ok;
+}
+
+#endif  // _WIN32
+
+}  // namespace detail
+
+std::unique_ptr<Files> system_files() { return std::make_unique<detail::SystemFiles>(); }
+
+#endif  // COORD_NO_FILES
 
 // =================================================================================================
 // Part Two, chapter 7: Log

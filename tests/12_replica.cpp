@@ -793,12 +793,14 @@ TEST_CASE("a replica far behind gets a snapshot, and watches hear what they miss
     trio.run();
     const std::uint32_t late = trio.follower(), leader = trio.leader();
     const SessionId local = trio.open(late, seconds(3000));
-    bool heard = false;
-    Request watch = make(Kind::exists, "/n39");
-    watch.watcher = [&](const coord::WatchEvent& event) {
-        heard = event.type == coord::EventType::created;
-    };
-    trio[late].submit(local, std::move(watch));
+    Lines heard;
+    for (const char* const path : {"/n0", "/n39"}) {  // one in the snapshot, one after it
+        Request watch = make(Kind::exists, path);
+        watch.watcher = [&](const coord::WatchEvent& event) {
+            if (event.type == coord::EventType::created) heard.push_back(event.path);
+        };
+        trio[late].submit(local, std::move(watch));
+    }
     const SessionId session = trio.open(leader, seconds(3000));
     trio.filter = [&](Packet& packet) {
         return packet.from != PeerId{late} && packet.to != PeerId{late};
@@ -807,11 +809,12 @@ TEST_CASE("a replica far behind gets a snapshot, and watches hear what they miss
         REQUIRE(trio.create(leader, session, "/n" + std::to_string(i), Bytes(200, 'd')) ==
                 Errc::ok);
     }
-    CHECK_FALSE(heard);
+    CHECK(heard.empty());
+    CHECK(trio[leader].log().snapshot_position().zxid < trio[leader].status().last);
     trio.filter = nullptr;
     trio.run(400);
     CHECK(trio[late].counters().snapshots_installed == 1);
-    CHECK(heard);
+    CHECK(heard == Lines{"/n0", "/n39"});
     CHECK(trio[late].status().digest == trio[leader].status().digest);
     CHECK(trio[late].session_state(local) == SessionState::connected);
     trio.start(late);

@@ -1682,6 +1682,7 @@ struct ReplicaCounters {
     std::uint64_t requests_repeated = 0;
     std::uint64_t events = 0;
     std::uint64_t polls = 0;
+    std::uint64_t calls = 0;             // from outside, that may have moved next_deadline()
 };
 
 struct ReplicaStatus {
@@ -2317,6 +2318,8 @@ private:
     static bool is_later(const Event& a, const Event& b);
     bool advance(Time limit);
     Time due_at(Node& node);
+    void note_deadline(Node& node);
+    void note_calls(Node& node);
     void schedule(Time at, EventKind kind, std::uint32_t what, std::uint64_t start = 0,
                   Sequence sequence = 0);
     void handle(const Event& event);
@@ -2566,11 +2569,20 @@ static std::uint32_t load_big32(const char* bytes) {
     return at(0) << 24 | at(1) << 16 | at(2) << 8 | at(3);
 }
 
+static std::uint64_t load_big64(const char* bytes) {
+    return std::uint64_t{load_big32(bytes)} << 32 | load_big32(bytes + 4);
+}
+
 static void store_big32(char* out, std::uint32_t value) {
     out[0] = static_cast<char>(value >> 24);
     out[1] = static_cast<char>(value >> 16);
     out[2] = static_cast<char>(value >> 8);
     out[3] = static_cast<char>(value);
+}
+
+static void store_big64(char* out, std::uint64_t value) {
+    store_big32(out, static_cast<std::uint32_t>(value >> 32));
+    store_big32(out + 4, static_cast<std::uint32_t>(value));
 }
 
 }  // namespace detail
@@ -2583,8 +2595,7 @@ void Writer::u32(std::uint32_t value) {
 
 void Writer::u64(std::uint64_t value) {
     char encoded[8];
-    detail::store_big32(encoded, static_cast<std::uint32_t>(value >> 32));
-    detail::store_big32(encoded + 4, static_cast<std::uint32_t>(value));
+    detail::store_big64(encoded, value);
     out_.append(encoded, sizeof encoded);
 }
 
@@ -2605,26 +2616,31 @@ BytesView Reader::raw(std::size_t size) {
         ok_ = false, rest_ = {};
         return {};
     }
-    const BytesView taken = rest_.substr(0, size);
+    const BytesView taken(rest_.data(), size);
     rest_.remove_prefix(size);
     return taken;
 }
 
+// A bad reader has nothing left, so that the size alone decides in these.
 std::uint8_t Reader::u8() {
-    const BytesView taken = raw(1);
-    return taken.empty() ? std::uint8_t{0} : static_cast<std::uint8_t>(taken[0]);
+    if (rest_.empty()) return ok_ = false, std::uint8_t{0};
+    const auto value = static_cast<std::uint8_t>(rest_.front());
+    rest_.remove_prefix(1);
+    return value;
 }
 
 std::uint32_t Reader::u32() {
-    const BytesView taken = raw(4);
-    return taken.empty() ? 0 : detail::load_big32(taken.data());
+    if (rest_.size() < 4) return ok_ = false, rest_ = {}, 0;
+    const std::uint32_t value = detail::load_big32(rest_.data());
+    rest_.remove_prefix(4);
+    return value;
 }
 
 std::uint64_t Reader::u64() {
-    const BytesView taken = raw(8);
-    if (taken.empty()) return 0;
-    return std::uint64_t{detail::load_big32(taken.data())} << 32 |
-           detail::load_big32(taken.data() + 4);
+    if (rest_.size() < 8) return ok_ = false, rest_ = {}, 0;
+    const std::uint64_t value = detail::load_big64(rest_.data());
+    rest_.remove_prefix(8);
+    return value;
 }
 
 BytesView Reader::bytes(std::size_t size_max) {
@@ -2683,6 +2699,7 @@ __attribute__((target("sse4.2"))) static std::uint32_t crc32c_by_instruction(Byt
         wide = __builtin_ia32_crc32di(wide, load_little64(at));
     }
     crc = static_cast<std::uint32_t>(wide);
+    if (left >= 4) crc = __builtin_ia32_crc32si(crc, load_little32(at)), at += 4, left -= 4;
     for (; left > 0; at++, left--) {
         crc = __builtin_ia32_crc32qi(crc, static_cast<unsigned char>(*at));
     }
@@ -4393,6 +4410,11 @@ LogPosition Log::last() const {
 std::size_t Log::find(Zxid zxid) const {
     std::size_t low = 0, high = entries_.size();
     if (high > 0 && zxid >= entries_.back().zxid) return high;
+    // Within an epoch the numbers have no gaps, so that the newest place is mostly told by them.
+    const std::uint64_t behind = high > 0 ? entries_.back().zxid.value - zxid.value : high;
+    if (behind < high && entries_[high - 1 - static_cast<std::size_t>(behind)].zxid == zxid) {
+        return high - static_cast<std::size_t>(behind);
+    }
     while (low < high) {
         const std::size_t middle = low + (high - low) / 2;
         if (entries_[middle].zxid <= zxid) {
@@ -4738,12 +4760,18 @@ void each_field(Fields& m, Do&& f) {
     if (has & field_payload) f(m.payload);
 }
 
+// Into room for all fields: they are appended to a message in one go, then the payload.
 struct PutField {
-    Writer& out;
-    void operator()(std::uint8_t value) const { out.u8(value); }
-    void operator()(std::uint32_t value) const { out.u32(value); }
-    void operator()(std::uint64_t value) const { out.u64(value); }
-    void operator()(BytesView value) const { out.bytes(value); }
+    char* at;
+    BytesView payload;
+    void operator()(std::uint8_t value) { *at++ = static_cast<char>(value); }
+    void operator()(std::uint32_t value) { store_big32(at, value), at += 4; }
+    void operator()(std::uint64_t value) { store_big64(at, value), at += 8; }
+    void operator()(BytesView value) {
+        COORD_ASSERT(value.size() <= UINT32_MAX && payload.empty());
+        (*this)(static_cast<std::uint32_t>(value.size()));
+        payload = value;
+    }
 };
 
 struct TakeField {
@@ -4782,18 +4810,22 @@ const char* name(MessageType type) {
 }
 
 void encode_message(const Message& message, Bytes& out) {
-    const std::size_t start = out.size();
-    Writer writer(out);
-    writer.u32(detail::message_magic), writer.u32(0);
-    writer.u64(message.ensemble);
-    writer.u32(message.from.value), writer.u32(message.to.value);
-    writer.u64(message.nonce);
-    writer.u8(static_cast<std::uint8_t>(message.type));
-    writer.u32(message.epoch);
-    COORD_ASSERT(out.size() - start == message_header_bytes);
-    detail::each_field(message, detail::PutField{writer});
-    COORD_ASSERT(out.size() - start <= message_overhead_bytes + message.payload.size());
-    writer.patch_u32(start + 4, crc32c(BytesView(out).substr(start + 8)));
+    char room[message_overhead_bytes];
+    detail::PutField put{room, {}};
+    put(detail::message_magic), put(std::uint32_t{0});
+    put(message.ensemble);
+    put(message.from.value), put(message.to.value);
+    put(message.nonce);
+    put(static_cast<std::uint8_t>(message.type));
+    put(message.epoch);
+    COORD_ASSERT(put.at == room + message_header_bytes);
+    detail::each_field(message, put);
+    const std::size_t size = static_cast<std::size_t>(put.at - room);
+    COORD_ASSERT(size <= message_overhead_bytes);
+    const std::uint32_t crc = crc32c(BytesView(room + 8, size - 8));
+    detail::store_big32(room + 4, crc32c(put.payload, crc));
+    out.append(room, size);
+    out.append(put.payload);
 }
 
 Errc decode_message(BytesView bytes, Message& message) {
@@ -6227,6 +6259,7 @@ void Replica::fail(const char* reason) {
 // -- Polling -------------------------------------------------------------------------------------
 
 void Replica::receive(PeerId from, BytesView bytes) {
+    counters_.calls += 1;
     if (inbox_.size() + bytes.size() > inbox_bytes_max) {
         counters_.dropped_overflow += 1;
         return;
@@ -6331,6 +6364,7 @@ void Replica::dispatch(const Message& message) {
 }
 
 void Replica::forget(PeerId peer) {
+    counters_.calls += 1;
     election_.forget(peer);
     if (role_ == Role::leading) leader_.forget(peer);
     if (role_ == Role::following && learner_.leader() == peer && started_) {
@@ -6569,6 +6603,7 @@ void Replica::refuse(Completion&& done, Errc error) {
 }
 
 void Replica::open_session(const SessionOptions& options, OnOpened done) {
+    counters_.calls += 1;
     if (role_ == Role::failed) return refuse(std::move(done), Errc::replica_failed);
     if (openings_.size() + sessions_.size() >= options_.limits.sessions_max) {
         counters_.requests_refused += 1;
@@ -6591,6 +6626,7 @@ std::size_t Replica::requests_max(Request::Kind kind) const {
 }
 
 void Replica::submit(SessionId id, Request&& request) {
+    counters_.calls += 1;
     const auto found = sessions_.find(id);
     Errc error = Errc::ok;
     if (role_ == Role::failed) {
@@ -6942,6 +6978,7 @@ void Replica::tell_states() {
 }
 
 void Replica::at(Time time, std::function<void()> call) {
+    counters_.calls += 1;
     timers_.push_back(Timer{time, ++timer_order_, std::move(call)});
     std::push_heap(timers_.begin(), timers_.end(), [](const Timer& a, const Timer& b) {
         return b.time < a.time || (b.time == a.time && b.order < a.order);
@@ -7017,9 +7054,14 @@ void Replica::renew_lease() {
     }
     if (role_ != Role::following) return;
     if (machine_->applied() < learner_.touch_confirmed_at()) return;  // an expiry may stand before
-    for (const auto& [touch, time] : touches_) {
-        if (touch == learner_.touch_confirmed()) lease_from_ = (std::max)(lease_from_, time);
-    }
+    const std::uint64_t confirmed = learner_.touch_confirmed();  // they are in order
+    const auto found = std::lower_bound(
+        touches_.begin(), touches_.end(), confirmed,
+        [](const std::pair<std::uint64_t, Time>& each, std::uint64_t touch) {
+            return each.first < touch;
+        });
+    if (found == touches_.end() || found->first != confirmed) return;
+    lease_from_ = (std::max)(lease_from_, found->second);
 }
 
 void Replica::touch_own_sessions() {
@@ -7735,6 +7777,7 @@ struct Simulation::Node final : Transport {
     std::uint32_t sends_left = UINT32_MAX;
     Time polled_at;
     Time wake_at = never;              // something came for it
+    std::uint64_t calls = 0;           // of its replica, as last seen
     Time deadline;                     // its own, by its own clock, as last seen
     Time deadline_at = never;          // the same in virtual time
     std::size_t waiting_bytes = 0;     // received since its last poll
@@ -7839,17 +7882,27 @@ bool Simulation::advance(Time limit) {
     return true;
 }
 
-// A deadline that differs from the one after the last poll comes from a call made since.
 Time Simulation::due_at(Node& node) {
     if (!node.replica || node.paused) return never;
-    const Time deadline = node.replica->next_deadline();
-    if (deadline != node.deadline) {
-        node.deadline = deadline;
-        node.deadline_at = node.when(deadline);
-        calls_ += 1;
-    }
+    if (node.calls != node.replica->counters().calls) note_calls(node);
     const Time due = (std::min)(node.wake_at, node.deadline_at);
     return due == never ? never : (std::max)(due, node.polled_at + detail::poll_gap);
+}
+
+// What a message or the disk did to the deadline is not a call: the replica is woken as it is.
+void Simulation::note_deadline(Node& node) {
+    node.calls = node.replica->counters().calls;
+    node.deadline = node.replica->next_deadline();
+}
+
+// A deadline that differs from the one after the last poll comes from a call made since.
+void Simulation::note_calls(Node& node) {
+    const Time deadline = node.replica->next_deadline();
+    node.calls = node.replica->counters().calls;
+    if (deadline == node.deadline) return;
+    node.deadline = deadline;
+    node.deadline_at = node.when(deadline);
+    calls_ += 1;
 }
 
 void Simulation::schedule(Time at, EventKind kind, std::uint32_t what, std::uint64_t start,
@@ -7876,7 +7929,7 @@ void Simulation::handle(const Event& event) {
         disk.is_flushing = false;
         schedule_flush(disk);  // of what has come meanwhile
         disk.wake_at = now_;
-        disk.deadline = disk.replica->next_deadline();
+        note_deadline(disk);
     } else {
         const std::function<void()> action = std::move(actions_[event.what]);
         actions_[event.what] = nullptr;
@@ -7900,7 +7953,7 @@ void Simulation::deliver(std::uint32_t packet) {
     mix(1, (std::uint64_t{message.from.value} << 32) | message.to.value, hash64(message.bytes, 0));
     to.waiting_bytes += size;
     to.replica->receive(message.from, message.bytes);
-    to.deadline = to.replica->next_deadline();
+    note_deadline(to);
     if (to.wake_at == never) to.wake_at = now_ + draw(start_rng_, {}, options_.poll_delay_max);
 }
 
@@ -7920,7 +7973,7 @@ void Simulation::poll(Node& node) {
         return;
     }
     schedule_flush(node);
-    node.deadline = node.replica->next_deadline();
+    note_deadline(node);
     node.deadline_at = node.when(node.deadline);
     counters_.polls_wanted += node.deadline_at <= now_ ? 1u : 0u;
 }
@@ -8018,7 +8071,7 @@ void Simulation::start(Node& node) {
     ReplicaObserver& own = *this;
     node.replica = std::make_unique<Replica>(options, node.storage, node, &own);
     schedule_flush(node);
-    node.deadline = node.replica->next_deadline();
+    note_deadline(node);
     node.deadline_at = node.when(node.deadline);
 }
 

@@ -177,27 +177,33 @@ public:
         return found == versions_.end() ? nullptr : &found->second;
     }
 
-    std::vector<Bytes> children_at(const Bytes& path, Zxid zxid) const {
-        std::set<Bytes> names;
-        const auto found = child_log_.find(path);
-        if (found != child_log_.end()) {
-            for (const ChildChange& each : found->second) {
-                if (each.zxid > zxid) break;
-                if (each.added) names.insert(each.name);
-                if (!each.added) names.erase(each.name);
+    // Whether these were the children at that point of the log: those of now, with what has
+    // changed since taken back. Reads are of the newest states, histories are long.
+    bool had_children(const Bytes& path, Zxid zxid, const std::vector<Bytes>& names) const {
+        const auto node = nodes_.find(path);
+        const auto changes = child_log_.find(path);
+        std::set<Bytes> then;
+        const std::set<Bytes>* all = node == nodes_.end() ? &then : &node->second.children;
+        if (changes != child_log_.end() && changes->second.back().zxid > zxid) {
+            then = *all, all = &then;
+            for (auto each = changes->second.rbegin(); each != changes->second.rend(); ++each) {
+                if (each->zxid <= zxid) break;
+                if (each->added) then.erase(each->name);
+                if (!each->added) then.insert(each->name);
             }
         }
-        return {names.begin(), names.end()};
+        return std::equal(all->begin(), all->end(), names.begin(), names.end());
     }
 
-    // The first change after `after` that a watcher of that kind hears of, or null.
-    const Change* first_change(WatchKind kind, const Bytes& path, Zxid after) const {
-        const auto found = changes_.find({kind, path});
-        if (found == changes_.end()) return nullptr;
-        const std::vector<Change>& all = found->second;
-        const auto first = std::upper_bound(all.begin(), all.end(), after,
-                                            [](Zxid z, const Change& c) { return z < c.zxid; });
-        return first == all.end() ? nullptr : &*first;
+    // What watchers of that kind hear of. It stays where it is, and grows.
+    const std::vector<Change>& changes(WatchKind kind, const Bytes& path) {
+        return changes_[{kind, path}];
+    }
+    // The first change after `after`, or null.
+    static const Change* first_change(const std::vector<Change>& all, Zxid after) {
+        if (all.empty() || all.back().zxid <= after) return nullptr;
+        return &*std::upper_bound(all.begin(), all.end(), after,
+                                  [](Zxid z, const Change& c) { return z < c.zxid; });
     }
 
 private:
@@ -389,15 +395,18 @@ public:
 
     void applied(std::uint32_t replica, const Txn& txn, const coord::Outcome* outcome,
                  std::uint64_t digest, Time now) {
-        follow(replica, txn.zxid);
-        const Entry* known = find(txn.zxid);
+        const Position& position = follow(replica, txn.zxid);
+        const bool is_next = position.next < log_.size() && log_[position.next].zxid == txn.zxid;
+        const Entry* known = is_next ? &log_[position.next] : find(txn.zxid);
         const std::uint64_t content = content_of(txn);
         if (known != nullptr) {
             if (known->content != content) differ("P13", replica, txn.zxid, "another entry");
             if (known->digest != digest) differ("P13", replica, txn.zxid, "another digest");
+            position_of(replica) = {txn.zxid, static_cast<std::size_t>(known - log_.data()) + 1};
             return;
         }
         if (txn.zxid <= model_.frontier()) {
+            place(position_of(replica), txn.zxid);
             return differ("P13", replica, txn.zxid, "an entry that is not in the log");
         }
         if (txn.previous != model_.frontier()) {
@@ -407,12 +416,13 @@ public:
         }
         extend(txn, outcome, now);
         log_.push_back({txn.zxid, content, digest});
+        position_of(replica) = {txn.zxid, log_.size()};
     }
 
     // A snapshot has taken the place of what the replica had applied.
     void installed(std::uint32_t replica, Zxid zxid, std::uint64_t digest) {
         state(replica, zxid, digest);
-        follower_of(replica) = zxid;
+        place(position_of(replica), zxid);
         for (auto& [id, client] : clients_) {
             if (client.home != replica || client.dropped) continue;
             for (auto& [number, watch] : client.armed) jump(watch, zxid);
@@ -420,7 +430,7 @@ public:
     }
 
     // A replica's memory is gone, or what it says now has to be what it was at that zxid.
-    void restarted(std::uint32_t replica) { follower_of(replica) = no_position; }
+    void restarted(std::uint32_t replica) { position_of(replica) = Position{}; }
     void state(std::uint32_t replica, Zxid zxid, std::uint64_t digest) {
         if (zxid == Zxid{}) return;
         const Entry* known = find(zxid);
@@ -493,7 +503,7 @@ public:
     std::size_t elections() const { return leaders_.size(); }
 
     void epochs(std::uint32_t replica, std::uint32_t accepted, std::uint32_t current) {
-        auto& before = epochs_[replica];
+        auto& before = of_replica(epochs_, replica);
         if (accepted < before.first || current < before.second || current > accepted) {
             violate("P12", "the epochs of " + std::to_string(replica) + " go from " +
                                std::to_string(before.first) + "/" + std::to_string(before.second) +
@@ -560,8 +570,8 @@ public:
         const Watch& watch = armed->second;
         if (client.dropped) violate("P8", "an event after the end: " + label(id, number));
         if (path != watch.path) violate("P8", "an event of another path: " + label(id, number));
-        const Model::Change* first = model_.first_change(watch.kind, watch.path, watch.from_max);
-        const Model::Change* least = model_.first_change(watch.kind, watch.path, watch.from_min);
+        const Model::Change* first = Model::first_change(*watch.changes, watch.from_max);
+        const Model::Change* least = Model::first_change(*watch.changes, watch.from_min);
         const bool exact = first != nullptr && first->zxid == zxid && first->type == type;
         const bool within = least != nullptr && least->zxid <= zxid && zxid <= watch.from_max;
         const bool at_once = watch.jumped_to == zxid && first != nullptr && first->zxid <= zxid &&
@@ -647,6 +657,11 @@ private:
         std::uint64_t content = 0;
         std::uint64_t digest = 0;
     };
+    // What a replica has applied, and where in the log the entry after it is or will be.
+    struct Position {
+        Zxid zxid = no_position;
+        std::size_t next = 0;
+    };
     struct Op {
         Asked asked;
         std::uint64_t cxid = 0;
@@ -655,8 +670,8 @@ private:
         bool answered = false;
     };
     struct Watch {
-        WatchKind kind = WatchKind::data;
         Bytes path;
+        const std::vector<Model::Change>* changes = nullptr;
         Zxid from_min;  // it was set at a zxid between these
         Zxid from_max;
         Zxid jumped_to;  // changes up to here came all at once, with a snapshot
@@ -714,14 +729,23 @@ private:
                                             [](const Entry& e, Zxid z) { return e.zxid < z; });
         return found != log_.end() && found->zxid == zxid ? &*found : nullptr;
     }
-    Zxid& follower_of(std::uint32_t replica) {
-        return positions_.insert({replica, no_position}).first->second;
+    template <class Each>
+    static Each& of_replica(std::vector<Each>& all, std::uint32_t replica) {
+        if (replica >= all.size()) all.resize(replica + 1u);
+        return all[replica];
+    }
+    Position& position_of(std::uint32_t replica) { return of_replica(positions_, replica); }
+    void place(Position& position, Zxid zxid) const {
+        const auto after = std::upper_bound(log_.begin(), log_.end(), zxid,
+                                            [](Zxid z, const Entry& e) { return z < e.zxid; });
+        position.zxid = zxid;
+        position.next = static_cast<std::size_t>(after - log_.begin());
     }
 
     // What changed between the watch and the snapshot is told by one event at the snapshot's zxid;
     // a node that came and went unseen is not told of at all.
     void jump(Watch& watch, Zxid zxid) {
-        const Model::Change* first = model_.first_change(watch.kind, watch.path, watch.from_max);
+        const Model::Change* first = Model::first_change(*watch.changes, watch.from_max);
         if (first == nullptr || first->zxid > zxid) return;
         watch.jumped_to = zxid;
         const Model::Version* before = model_.at(watch.path, watch.from_max);
@@ -738,17 +762,15 @@ private:
     }
 
     // A replica applies the log without holes and in order.
-    void follow(std::uint32_t replica, Zxid zxid) {
-        Zxid& position = follower_of(replica);
-        if (position != no_position) {
-            const auto after = std::upper_bound(log_.begin(), log_.end(), position,
-                                                [](Zxid z, const Entry& e) { return z < e.zxid; });
-            const bool known_next = after != log_.end();
-            if (zxid <= position || (known_next && after->zxid != zxid)) {
-                differ("P13", replica, position, "a next entry " + show(zxid));
-            }
+    const Position& follow(std::uint32_t replica, Zxid zxid) {
+        Position& position = position_of(replica);
+        const bool is_known = position.zxid != no_position;
+        const std::size_t next = position.next;
+        const bool known_next = next < log_.size();
+        if (is_known && (zxid <= position.zxid || (known_next && log_[next].zxid != zxid))) {
+            differ("P13", replica, position.zxid, "a next entry " + show(zxid));
         }
-        position = zxid;
+        return position;
     }
 
     void extend(const Txn& txn, const coord::Outcome* outcome, Time now) {
@@ -896,8 +918,9 @@ private:
         see(id, client, number, at);
         if (!op.asked.watch || (told.error != Errc::ok && op.asked.call != Call::exists)) return;
         Watch watch;
-        watch.kind = op.asked.call == Call::children ? WatchKind::children : WatchKind::data;
         watch.path = op.asked.path;
+        watch.changes = &model_.changes(
+            op.asked.call == Call::children ? WatchKind::children : WatchKind::data, watch.path);
         watch.from_min = at, watch.from_max = known ? at : here;
         client.armed[number] = watch;
     }
@@ -913,7 +936,7 @@ private:
     void expect_events(SessionId id, Client& client, Zxid zxid) {
         for (auto watch = client.armed.begin(); watch != client.armed.end();) {
             const Model::Change* due =
-                model_.first_change(watch->second.kind, watch->second.path, watch->second.from_max);
+                Model::first_change(*watch->second.changes, watch->second.from_max);
             const bool late = due != nullptr && due->zxid <= zxid;
             if (late) {
                 violate("P7", "an answer at " + show(zxid) + " comes before the event at " +
@@ -929,7 +952,7 @@ private:
         if (told.error != Errc::ok) return told.error == Errc::no_node && !present;
         if (!present || !same(node->stat, told.stat) || zxid > model_.frontier()) return false;
         if (asked.call == Call::get) return node->data == told.data;
-        if (asked.call == Call::children) return model_.children_at(asked.path, zxid) == told.names;
+        if (asked.call == Call::children) return model_.had_children(asked.path, zxid, told.names);
         return true;
     }
 
@@ -949,9 +972,9 @@ private:
     const std::uint32_t drift_permille_;
     Model model_;
     std::vector<Entry> log_;
-    std::map<std::uint32_t, Zxid> positions_;
+    std::vector<Position> positions_;  // of replica 1, 2, 3 ...
     std::map<std::uint32_t, std::pair<std::uint32_t, std::uint64_t>> leaders_;
-    std::map<std::uint32_t, std::pair<std::uint32_t, std::uint32_t>> epochs_;
+    std::vector<std::pair<std::uint32_t, std::uint32_t>> epochs_;
     std::uint32_t newest_epoch_ = 0;
     std::map<SessionId, Client> clients_;
     std::map<SessionId, Time> expired_at_;

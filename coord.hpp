@@ -2220,6 +2220,7 @@ struct SimulationCounters {
     std::uint64_t cuts = 0;              // links, each direction for itself
     std::uint64_t stalls = 0;
     std::uint64_t records_lost = 0;      // by crashes
+    std::uint64_t hints = 0;             // that a peer is gone
 };
 
 class Simulation final : private ReplicaObserver {
@@ -2263,6 +2264,9 @@ public:
     void pause(Which which);                 // it stands still; a bounded part of what comes waits
     void resume(Which which);
     void stall(Which which, Duration duration);  // its disk makes nothing durable for so long
+    // Its transport hints that a peer is gone, as after a TCP reset: the truth or not. A crash or
+    // a cut link does not say so by itself. REQUIRES is_running.
+    void forget(Which which, Which peer);
     // Each replica's own clocks.
     Time clock(Which which) const;
     Time when(Which which, Time clock) const;    // the virtual time at which its clock shows that
@@ -2520,9 +2524,11 @@ std::uint64_t Rng::next() {
 // A draw is refused in fewer than half of the cases.
 std::uint64_t Rng::below(std::uint64_t bound) {
     COORD_ASSERT(bound > 0);
-    const std::uint64_t refused = (0 - bound) % bound;
     std::uint64_t drawn = next();
-    while (drawn < refused) drawn = next();
+    if (drawn < bound) {  // hardly ever, and what is refused is less
+        const std::uint64_t refused = (0 - bound) % bound;
+        while (drawn < refused) drawn = next();
+    }
     return drawn % bound;
 }
 
@@ -8133,6 +8139,21 @@ void Simulation::stall(Which which, Duration duration) {
     node(which).storage.hold_flushes();
     node(which).disk_free_at = (std::max)(node(which).disk_free_at, now_ + duration);
     if (is_traced()) trace('n', PeerId{which.number}, {}, "disk stalls");
+}
+
+// It wakes the replica as a message does.
+void Simulation::forget(Which which, Which peer) {
+    COORD_ASSERT(is_running(which) && which.number != peer.number);
+    COORD_ASSERT(peer.number >= 1 && peer.number <= size());
+    Node& own = node(which);
+    counters_.hints += 1;
+    mix(12, which.number, peer.number);
+    if (is_traced()) {
+        trace('n', own.id, {}, "hears that " + std::to_string(peer.number) + " is gone");
+    }
+    own.replica->forget(PeerId{peer.number});
+    note_deadline(own);
+    if (own.wake_at == never) own.wake_at = now_ + draw(start_rng_, {}, options_.poll_delay_max);
 }
 
 Time Simulation::clock(Which which) const { return node(which).clock(now_); }

@@ -9,8 +9,9 @@
 //
 //   --seed=N     one seed, with what was drawn for it and the end of its trace; --trace: all of it
 //   --seeds=N    so many, from --first=N (1) on; --minutes=M stops after that time; -jN processes
-//   --load       the load by which the speed is judged: ten clients, 100 writes and 75 reads a second,
-//                no faults, every checker; so many runs of a minute; simulated seconds a second of CPU
+//   --load       the load by which the speed is judged: ten clients, 100 writes and 75 reads a
+//                second, no faults, every checker; --seeds=N runs of a minute, and how many
+//                simulated seconds each makes a second of CPU
 //   --self-test  each checker is fed flawed histories and has to find the flaw
 
 #include "checkers.hpp"
@@ -56,6 +57,7 @@ struct Profile {
     bool pauses = false;
     bool stalls = false;
     bool wall_jumps = false;
+    bool hints = false;  // that a peer is gone: after crashes, and for no reason
     bool at_leader = false;  // faults are aimed at the leader
     u32 fault_gap_ms = 1000;
     u32 clients_each = 2;  // at each replica
@@ -111,6 +113,7 @@ Profile draw_profile(u64 seed) {
     p.clients_each = number(1, 3), p.locks = number(0, 2);
     p.op_gap_ms = number(8, 60);
     p.timeout_min_ms = number(200, 600), p.timeout_max_ms = p.timeout_min_ms + number(1, 3000);
+    p.hints = Rng(coord::mix64(seed, 0x6b6b)).chance(500);
     return p;
 }
 
@@ -148,6 +151,7 @@ struct Totals {
     u64 pauses = 0;
     u64 stalls = 0;
     u64 installs = 0;
+    u64 hints = 0;
     u64 steps = 0;
     u64 cpu_us = 0;
 
@@ -166,9 +170,13 @@ public:
           sim_(options_),
           checker_(options_.replica.clock_drift_permille),
           work_(coord::mix64(seed, 11)),
-          faults_(coord::mix64(seed, 12)) {
+          faults_(coord::mix64(seed, 12)),
+          hints_(coord::mix64(seed, 13)) {
         sim_.set_observer(this);
-        sim_.before_crash([this](PeerId id) { forget_clients(id.value); });
+        sim_.before_crash([this](PeerId id) {
+            forget_clients(id.value);
+            hint_at_crash(id.value);
+        });
         for (u32 home = 1; home <= profile_.voters; home++) {
             const u32 each = profile_.clients > 0 ? 0 : profile_.clients_each;
             for (u32 i = 0; i < each; i++) add_client(home, false);
@@ -187,6 +195,7 @@ public:
         sim_.set_disk(profile_.disk);
         for (std::size_t i = 0; i < clients_.size(); i++) tick(i);
         schedule_fault();
+        if (profile_.hints && profile_.voters > 1) schedule_hint();
         pass(profile_.faults_for);
         recover();
         come_to_rest();
@@ -774,6 +783,42 @@ private:
         });
     }
 
+    // ---- Hints that a peer is gone. They come from a stream of their own: what else happens in a
+    // seed's run does not depend on how many there are.
+
+    // Some of the others notice, some of them more than once, some when it is back already.
+    void hint_at_crash(u32 gone) {
+        if (!profile_.hints || healing_) return;
+        for (u32 id = 1; id <= profile_.voters; id++) {
+            if (id == gone || !hints_.chance(700)) continue;
+            hint_later(id, gone, any_ms(hints_, 0, hints_.chance(700) ? 20 : 2000));
+            if (hints_.chance(200)) hint_later(id, gone, any_ms(hints_, 0, 500));
+        }
+    }
+    // Wrong, or of a link that is cut; now and then a shower of them.
+    void schedule_hint() {
+        sim_.after(any_ms(hints_, 1, profile_.fault_gap_ms * 2), [this] {
+            if (healing_) return;
+            const PeerId leader = sim_.leader();
+            u32 gone = static_cast<u32>(hints_.between(1, profile_.voters));
+            if (profile_.at_leader && leader != PeerId{} && hints_.chance(500)) gone = leader.value;
+            const u64 others = hints_.chance(200) ? profile_.voters : 1;
+            for (u64 i = 0; i < others; i++) {
+                const u32 id = static_cast<u32>(hints_.between(1, profile_.voters));
+                const u64 times = hints_.chance(200) ? hints_.between(2, 30) : 1;
+                for (u64 j = 0; j < times; j++) {
+                    if (id != gone) hint_later(id, gone, any_ms(hints_, 0, j * 20));
+                }
+            }
+            schedule_hint();
+        });
+    }
+    void hint_later(u32 id, u32 gone, Duration after) {
+        sim_.after(after, [this, id, gone] {
+            if (!healing_ && sim_.is_running(id)) sim_.forget(id, gone);
+        });
+    }
+
     // ---- The end
 
     bool all_serve() {
@@ -880,6 +925,7 @@ private:
     Checker checker_;
     Rng work_;
     Rng faults_;
+    Rng hints_;
     std::vector<std::unique_ptr<Client>> clients_;
     std::map<u32, u64> starts_;
     PeerId failed_;
@@ -906,7 +952,7 @@ struct Arguments {
 void print_profile(u64 seed, const Profile& p) {
     std::printf(
         "seed %llu: %u voters, heartbeat %lld ms, silence %lld ms, loss %u, repeat %u, delay %u "
-        "up to %lld ms, damage %u, flush up to %lld us%s%s%s%s%s%s%s%s%s%s%s\n",
+        "up to %lld ms, damage %u, flush up to %lld us%s%s%s%s%s%s%s%s%s%s%s%s\n",
         static_cast<unsigned long long>(seed), p.voters,
         static_cast<long long>(p.options.replica.timing.heartbeat.ns / 1000000),
         static_cast<long long>(p.options.replica.timing.silence.ns / 1000000),
@@ -917,7 +963,7 @@ void print_profile(u64 seed, const Profile& p) {
         p.rotation ? ", rotation" : "", p.crashes ? ", crashes" : "",
         p.crashes_in_poll ? ", crashes in poll" : "", p.power_losses ? ", power losses" : "",
         p.pauses ? ", pauses" : "", p.stalls ? ", stalls" : "",
-        p.at_leader ? ", at the leader" : "");
+        p.at_leader ? ", at the leader" : "", p.hints ? ", hints" : "");
 }
 
 u64 cpu_us() { return static_cast<u64>(std::clock()) * 1000 / (CLOCKS_PER_SEC / 1000); }
@@ -960,6 +1006,7 @@ bool run_seed(u64 seed, const Arguments& arguments, Totals& totals) {
     own.repeated = c.messages_repeated, own.delayed = c.messages_delayed;
     own.damaged = c.messages_damaged, own.cuts = c.cuts, own.crashes = c.crashes;
     own.records_lost = c.records_lost, own.pauses = c.pauses, own.stalls = c.stalls;
+    own.hints = c.hints;
     own.installs = run.installs(), own.steps = c.steps;
     own.cpu_us = cpu_us() - start_us;
     totals.add(own);
@@ -982,10 +1029,11 @@ void print_totals(const Totals& t, double seconds) {
                 n(t.writes), n(t.reads), n(t.events), n(t.elections), n(t.expiries), n(t.grants));
     std::printf(
         "messages %llu, lost %llu, repeated %llu, delayed %llu, damaged %llu; links cut %llu; "
-        "crashes %llu, records lost %llu; pauses %llu; disk stalls %llu; snapshots "
-        "installed %llu\n",
+        "crashes %llu, records lost %llu; pauses %llu; disk stalls %llu; hints %llu; "
+        "snapshots installed %llu\n",
         n(t.messages), n(t.lost), n(t.repeated), n(t.delayed), n(t.damaged), n(t.cuts),
-        n(t.crashes), n(t.records_lost), n(t.pauses), n(t.stalls), n(t.installs));
+        n(t.crashes), n(t.records_lost), n(t.pauses), n(t.stalls), n(t.hints),
+        n(t.installs));
 }
 
 double seconds_since(std::chrono::steady_clock::time_point start) {

@@ -121,20 +121,21 @@ public:
         const coord::Tree fresh;
         fresh.visit([this](const coord::NodeView& node) {
             Node& own = nodes_[Bytes(node.path)];
+            own.present = true, size_ += 1;
             own.stat = node.stat;
             own.creations = (node.stat.cversion + node.stat.num_children) / 2;
             if (node.path != "/") {
-                const Bytes up(coord::parent_path(node.path));
-                nodes_[up].children.insert(Bytes(coord::node_name(node.path)));
-                child_log_[up].push_back({Zxid{}, Bytes(coord::node_name(node.path)), true});
+                Node& up = nodes_[Bytes(coord::parent_path(node.path))];
+                up.children.insert(Bytes(coord::node_name(node.path)));
+                up.child_log.push_back({Zxid{}, Bytes(coord::node_name(node.path)), true});
             }
-            remember(Bytes(node.path), Zxid{});
+            remember(own, Zxid{});
         });
     }
 
     Zxid frontier() const { return frontier_; }
     const std::map<SessionId, SessionState>& sessions() const { return sessions_; }
-    std::size_t size() const { return nodes_.size(); }
+    std::size_t size() const { return size_; }
 
     Answer apply(const Txn& txn) {
         frontier_ = txn.zxid;
@@ -162,10 +163,11 @@ public:
 
     // The node at that point of the log; null: there never was one.
     const Version* at(const Bytes& path, Zxid zxid) const {
-        const auto found = versions_.find(path);
-        if (found == versions_.end()) return nullptr;
+        const std::vector<Version>* const found = versions(path);
+        if (found == nullptr || found->empty()) return nullptr;
+        const std::vector<Version>& all = *found;
+        if (all.back().zxid <= zxid) return &all.back();
         const Version* newest = nullptr;
-        const std::vector<Version>& all = found->second;
         const auto after = std::upper_bound(all.begin(), all.end(), zxid,
                                             [](Zxid z, const Version& v) { return z < v.zxid; });
         if (after != all.begin()) newest = &*(after - 1);
@@ -173,21 +175,21 @@ public:
     }
 
     const std::vector<Version>* versions(const Bytes& path) const {
-        const auto found = versions_.find(path);
-        return found == versions_.end() ? nullptr : &found->second;
+        const auto found = nodes_.find(path);
+        return found == nodes_.end() ? nullptr : &found->second.versions;
     }
 
     // Whether these were the children at that point of the log: those of now, with what has
     // changed since taken back. Reads are of the newest states, histories are long.
     bool had_children(const Bytes& path, Zxid zxid, const std::vector<Bytes>& names) const {
         const auto node = nodes_.find(path);
-        const auto changes = child_log_.find(path);
+        if (node == nodes_.end()) return names.empty();
+        const std::vector<ChildChange>& log = node->second.child_log;
+        const std::set<Bytes>* all = &node->second.children;
         std::set<Bytes> then;
-        const std::set<Bytes>* all = node == nodes_.end() ? &then : &node->second.children;
-        if (changes != child_log_.end() && changes->second.back().zxid > zxid) {
+        if (!log.empty() && log.back().zxid > zxid) {
             then = *all, all = &then;
-            for (auto each = changes->second.rbegin(); each != changes->second.rend(); ++each) {
-                if (each->zxid <= zxid) break;
+            for (auto each = log.rbegin(); each != log.rend() && each->zxid > zxid; ++each) {
                 if (each->added) then.erase(each->name);
                 if (!each->added) then.insert(each->name);
             }
@@ -197,7 +199,8 @@ public:
 
     // What watchers of that kind hear of. It stays where it is, and grows.
     const std::vector<Change>& changes(WatchKind kind, const Bytes& path) {
-        return changes_[{kind, path}];
+        Node& node = nodes_[path];
+        return kind == WatchKind::data ? node.data_changes : node.child_changes;
     }
     // The first change after `after`, or null.
     static const Change* first_change(const std::vector<Change>& all, Zxid after) {
@@ -207,16 +210,22 @@ public:
     }
 
 private:
-    struct Node {
-        Stat stat;
-        Bytes data;
-        std::int64_t creations = 0;
-        std::set<Bytes> children;
-    };
     struct ChildChange {
         Zxid zxid;
         Bytes name;
         bool added = false;
+    };
+    // What is at a path, or was, or is only asked for; and all that it ever was.
+    struct Node {
+        bool present = false;
+        Stat stat;
+        Bytes data;
+        std::int64_t creations = 0;
+        std::set<Bytes> children;
+        std::vector<Version> versions;
+        std::vector<ChildChange> child_log;
+        std::vector<Change> data_changes;
+        std::vector<Change> child_changes;
     };
 
     Answer& open(const Txn& txn, const Fields& fields, Answer& answer) {
@@ -243,24 +252,27 @@ private:
 
     void create(const Txn& txn, const Fields& fields, SessionState& session, Answer& answer) {
         const auto mode = static_cast<coord::CreateMode>(fields.number);
-        const Bytes up(coord::parent_path(fields.path));
-        const auto parent = nodes_.find(up);
+        const auto found = nodes_.find(coord::parent_path(fields.path));
         answer.error = Errc::no_node;
-        if (parent == nodes_.end()) return;
+        if (found == nodes_.end() || !found->second.present) return;
+        Node& parent = found->second;
         Bytes path = fields.path;
         if (coord::is_sequential(mode)) {
             char digits[32];
             std::snprintf(digits, sizeof digits, "%010lld",
-                          static_cast<long long>(parent->second.creations));
+                          static_cast<long long>(parent.creations));
             path += digits;
         }
-        answer.error = Errc::node_exists;
-        if (nodes_.count(path) != 0) return;
-        answer.error = Errc::no_children_for_ephemerals;
-        if (parent->second.stat.ephemeral_owner != SessionId{}) return;
-        answer.error = Errc::ok;
         Node& node = nodes_[path];
+        answer.error = Errc::node_exists;
+        if (node.present) return;
+        answer.error = Errc::no_children_for_ephemerals;
+        if (parent.stat.ephemeral_owner != SessionId{}) return;
+        answer.error = Errc::ok;
+        node.present = true, size_ += 1;
+        node.creations = 0;
         node.data = fields.data;
+        node.stat = Stat{};
         node.stat.czxid = node.stat.mzxid = node.stat.pzxid = txn.zxid;
         node.stat.ctime_ms = node.stat.mtime_ms = txn.time_ms;
         node.stat.data_length = static_cast<std::int32_t>(fields.data.size());
@@ -269,31 +281,31 @@ private:
             session.ephemerals.insert(path);
         }
         answer.path = path, answer.stat = node.stat;
-        parent->second.creations += 1;
-        changed(path, txn.zxid, EventType::created);
-        child_changed(path, txn.zxid, true);
+        parent.creations += 1;
+        changed(node, txn.zxid, EventType::created);
+        child_changed(parent, path, txn.zxid, true);
     }
 
     Errc remove(Zxid zxid, const Bytes& path, std::int32_t version) {
         const auto found = nodes_.find(path);
-        if (found == nodes_.end()) return Errc::no_node;
-        const Stat stat = found->second.stat;
-        if (version != coord::any_version && version != stat.version) return Errc::bad_version;
-        if (!found->second.children.empty()) return Errc::not_empty;
-        nodes_.erase(found);
-        if (stat.ephemeral_owner != SessionId{}) {
-            sessions_[stat.ephemeral_owner].ephemerals.erase(path);
+        if (found == nodes_.end() || !found->second.present) return Errc::no_node;
+        Node& node = found->second;
+        if (version != coord::any_version && version != node.stat.version) return Errc::bad_version;
+        if (!node.children.empty()) return Errc::not_empty;
+        node.present = false, size_ -= 1;
+        if (node.stat.ephemeral_owner != SessionId{}) {
+            sessions_[node.stat.ephemeral_owner].ephemerals.erase(path);
         }
-        changed(path, zxid, EventType::deleted);
-        changes_[{WatchKind::children, path}].push_back({zxid, EventType::deleted});
-        child_changed(path, zxid, false);
+        changed(node, zxid, EventType::deleted);
+        node.child_changes.push_back({zxid, EventType::deleted});
+        child_changed(nodes_.find(coord::parent_path(path))->second, path, zxid, false);
         return Errc::ok;
     }
 
     void set(const Txn& txn, const Fields& fields, Answer& answer) {
         const auto found = nodes_.find(fields.path);
         answer.error = Errc::no_node;
-        if (found == nodes_.end()) return;
+        if (found == nodes_.end() || !found->second.present) return;
         Node& node = found->second;
         answer.error = Errc::bad_version;
         if (fields.number != coord::any_version && fields.number != node.stat.version) return;
@@ -303,43 +315,38 @@ private:
         node.stat.version += 1;
         node.stat.data_length = static_cast<std::int32_t>(fields.data.size());
         answer.stat = node.stat;
-        changed(fields.path, txn.zxid, EventType::data_changed);
+        changed(node, txn.zxid, EventType::data_changed);
     }
 
-    void changed(const Bytes& path, Zxid zxid, EventType type) {
-        changes_[{WatchKind::data, path}].push_back({zxid, type});
-        remember(path, zxid);
+    static void changed(Node& node, Zxid zxid, EventType type) {
+        node.data_changes.push_back({zxid, type});
+        remember(node, zxid);
     }
 
-    void child_changed(const Bytes& path, Zxid zxid, bool added) {
-        const Bytes up(coord::parent_path(path));
+    static void child_changed(Node& parent, const Bytes& path, Zxid zxid, bool added) {
         const Bytes own(coord::node_name(path));
-        Node& parent = nodes_[up];
         if (added) parent.children.insert(own);
         if (!added) parent.children.erase(own);
         parent.stat.cversion += 1;
         parent.stat.pzxid = zxid;
         parent.stat.num_children = static_cast<std::int32_t>(parent.children.size());
-        child_log_[up].push_back({zxid, own, added});
-        changes_[{WatchKind::children, up}].push_back({zxid, EventType::children_changed});
-        remember(up, zxid);
+        parent.child_log.push_back({zxid, own, added});
+        parent.child_changes.push_back({zxid, EventType::children_changed});
+        remember(parent, zxid);
     }
 
-    void remember(const Bytes& path, Zxid zxid) {
-        const auto found = nodes_.find(path);
-        Version version;
+    static void remember(Node& node, Zxid zxid) {
+        node.versions.emplace_back();
+        Version& version = node.versions.back();
         version.zxid = zxid;
-        version.present = found != nodes_.end();
-        if (version.present) version.stat = found->second.stat, version.data = found->second.data;
-        versions_[path].push_back(version);
+        version.present = node.present;
+        if (version.present) version.stat = node.stat, version.data = node.data;
     }
 
-    std::map<Bytes, Node> nodes_;
+    std::map<Bytes, Node, std::less<>> nodes_;
+    std::size_t size_ = 0;  // of nodes that are present
     std::map<SessionId, SessionState> sessions_;
     std::map<std::uint64_t, SessionId> nonces_;
-    std::map<Bytes, std::vector<Version>> versions_;
-    std::map<Bytes, std::vector<ChildChange>> child_log_;
-    std::map<std::pair<WatchKind, Bytes>, std::vector<Change>> changes_;
     Zxid frontier_;
 };
 

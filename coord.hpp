@@ -4261,12 +4261,12 @@ inline std::uint32_t close_record(std::size_t start, Bytes& out) {
 
 // Checks the frame of a record that is all of `record`, or of its first `length` bytes.
 inline Errc open_frame(BytesView record, RecordKind& kind, BytesView& fields, BytesView& rest) {
-    Reader in(record);
-    const std::uint32_t length = in.u32();
-    const std::uint32_t crc = in.u32();
-    if (!in.ok() || length < record_header_bytes || length > record.size()) return Errc::corrupt;
+    if (record.size() < record_header_bytes) return Errc::corrupt;
+    const std::uint32_t length = load_big32(record.data());
+    const std::uint32_t crc = load_big32(record.data() + 4);
+    if (length < record_header_bytes || length > record.size()) return Errc::corrupt;
     if (crc32c(record.substr(8, length - 8)) != crc) return Errc::corrupt;
-    kind = static_cast<RecordKind>(in.u8());
+    kind = static_cast<RecordKind>(record[8]);
     fields = record.substr(record_header_bytes, length - record_header_bytes);
     rest = record.substr(length);
     return Errc::ok;
@@ -4279,13 +4279,18 @@ Errc decode_entry(BytesView record, Txn& txn) {
     BytesView fields, rest;
     if (detail::open_frame(record, kind, fields, rest) != Errc::ok) return Errc::corrupt;
     if (kind != RecordKind::entry || !rest.empty()) return Errc::corrupt;
-    Reader in(fields);
-    txn.zxid = in.zxid(), txn.previous = in.zxid(), txn.previous_crc = in.u32();
-    txn.time_ms = in.i64(), txn.session = SessionId{in.u64()};
-    txn.cxid = in.u64(), txn.confirmed = in.u64();
-    txn.op = static_cast<OpCode>(in.u8());
-    txn.body = in.raw(in.left());
-    const bool sound = in.ok() && txn.zxid > txn.previous && txn.zxid.counter() > 0;
+    constexpr std::size_t fixed = entry_header_bytes - detail::record_header_bytes;
+    if (fields.size() < fixed) return Errc::corrupt;
+    const char* const at = fields.data();
+    txn.zxid = Zxid{detail::load_big64(at)}, txn.previous = Zxid{detail::load_big64(at + 8)};
+    txn.previous_crc = detail::load_big32(at + 16);
+    txn.time_ms = static_cast<std::int64_t>(detail::load_big64(at + 20));
+    txn.session = SessionId{detail::load_big64(at + 28)};
+    txn.cxid = detail::load_big64(at + 36), txn.confirmed = detail::load_big64(at + 44);
+    txn.op = static_cast<OpCode>(at[52]);
+    static_assert(fixed == 53, "the offsets above are those of the format");
+    txn.body = fields.substr(fixed);
+    const bool sound = txn.zxid > txn.previous && txn.zxid.counter() > 0;
     return sound ? Errc::ok : Errc::corrupt;
 }
 

@@ -535,14 +535,15 @@ public:
     // RETURNS the number of the request within its session.
     std::size_t called(SessionId id, const Asked& asked) {
         Client& client = clients_[id];
-        Op op;
+        const std::size_t number = client.ops.size();
+        client.ops.emplace_back();
+        Op& op = client.ops.back();
         op.asked = asked;
         op.observed_at_call = observed_;
         op.frontier_at_call = model_.frontier();
         if (is_write(asked.call)) op.cxid = ++client.writes;
-        if (op.cxid != 0) client.write_ops.push_back(client.ops.size());
-        client.ops.push_back(op);
-        return client.ops.size() - 1;
+        if (op.cxid != 0) client.write_ops.push_back(number);
+        return number;
     }
 
     // here: what the client's replica has applied.

@@ -2305,6 +2305,7 @@ struct ReplicaCounters {
     std::uint64_t requests_repeated = 0;
     std::uint64_t events = 0;
     std::uint64_t polls = 0;
+    std::uint64_t calls = 0;             // from outside, that may have moved next_deadline()
 };
 
 struct ReplicaStatus {
@@ -2876,6 +2877,7 @@ struct SimulationCounters {
     std::uint64_t cuts = 0;              // links, each direction for itself
     std::uint64_t stalls = 0;
     std::uint64_t records_lost = 0;      // by crashes
+    std::uint64_t hints = 0;             // that a peer is gone
 };
 
 class Simulation final : private ReplicaObserver {
@@ -2919,6 +2921,9 @@ public:
     void pause(Which which);                 // it stands still; a bounded part of what comes waits
     void resume(Which which);
     void stall(Which which, Duration duration);  // its disk makes nothing durable for so long
+    // Its transport hints that a peer is gone, as after a TCP reset: the truth or not. A crash or
+    // a cut link does not say so by itself. REQUIRES is_running.
+    void forget(Which which, Which peer);
     // Each replica's own clocks.
     Time clock(Which which) const;
     Time when(Which which, Time clock) const;    // the virtual time at which its clock shows that
@@ -2973,6 +2978,8 @@ private:
 
     bool advance(Time limit);
     Time due_at(Node& node);
+    void note_deadline(Node& node);
+    void note_calls(Node& node);
     void schedule(Time at, EventKind kind, std::uint32_t what, std::uint64_t start = 0,
                   Sequence sequence = 0);
     void handle(const Event& event);
@@ -3186,9 +3193,11 @@ std::uint64_t Rng::next() {
 // A draw is refused in fewer than half of the cases.
 std::uint64_t Rng::below(std::uint64_t bound) {
     COORD_ASSERT(bound > 0);
-    const std::uint64_t refused = (0 - bound) % bound;
     std::uint64_t drawn = next();
-    while (drawn < refused) drawn = next();
+    if (drawn < bound) {  // hardly ever, and what is refused is less
+        const std::uint64_t refused = (0 - bound) % bound;
+        while (drawn < refused) drawn = next();
+    }
     return drawn % bound;
 }
 
@@ -3256,11 +3265,20 @@ static std::uint32_t load_big32(const char* bytes) {
     return at(0) << 24 | at(1) << 16 | at(2) << 8 | at(3);
 }
 
+static std::uint64_t load_big64(const char* bytes) {
+    return std::uint64_t{load_big32(bytes)} << 32 | load_big32(bytes + 4);
+}
+
 static void store_big32(char* out, std::uint32_t value) {
     out[0] = static_cast<char>(value >> 24);
     out[1] = static_cast<char>(value >> 16);
     out[2] = static_cast<char>(value >> 8);
     out[3] = static_cast<char>(value);
+}
+
+static void store_big64(char* out, std::uint64_t value) {
+    store_big32(out, static_cast<std::uint32_t>(value >> 32));
+    store_big32(out + 4, static_cast<std::uint32_t>(value));
 }
 
 }  // namespace detail
@@ -3273,8 +3291,7 @@ void Writer::u32(std::uint32_t value) {
 
 void Writer::u64(std::uint64_t value) {
     char encoded[8];
-    detail::store_big32(encoded, static_cast<std::uint32_t>(value >> 32));
-    detail::store_big32(encoded + 4, static_cast<std::uint32_t>(value));
+    detail::store_big64(encoded, value);
     out_.append(encoded, sizeof encoded);
 }
 
@@ -3295,26 +3312,31 @@ BytesView Reader::raw(std::size_t size) {
         ok_ = false, rest_ = {};
         return {};
     }
-    const BytesView taken = rest_.substr(0, size);
+    const BytesView taken(rest_.data(), size);
     rest_.remove_prefix(size);
     return taken;
 }
 
+// A bad reader has nothing left, so that the size alone decides in these.
 std::uint8_t Reader::u8() {
-    const BytesView taken = raw(1);
-    return taken.empty() ? std::uint8_t{0} : static_cast<std::uint8_t>(taken[0]);
+    if (rest_.empty()) return ok_ = false, std::uint8_t{0};
+    const auto value = static_cast<std::uint8_t>(rest_.front());
+    rest_.remove_prefix(1);
+    return value;
 }
 
 std::uint32_t Reader::u32() {
-    const BytesView taken = raw(4);
-    return taken.empty() ? 0 : detail::load_big32(taken.data());
+    if (rest_.size() < 4) return ok_ = false, rest_ = {}, 0;
+    const std::uint32_t value = detail::load_big32(rest_.data());
+    rest_.remove_prefix(4);
+    return value;
 }
 
 std::uint64_t Reader::u64() {
-    const BytesView taken = raw(8);
-    if (taken.empty()) return 0;
-    return std::uint64_t{detail::load_big32(taken.data())} << 32 |
-           detail::load_big32(taken.data() + 4);
+    if (rest_.size() < 8) return ok_ = false, rest_ = {}, 0;
+    const std::uint64_t value = detail::load_big64(rest_.data());
+    rest_.remove_prefix(8);
+    return value;
 }
 
 BytesView Reader::bytes(std::size_t size_max) {
@@ -3373,6 +3395,7 @@ __attribute__((target("sse4.2"))) static std::uint32_t crc32c_by_instruction(Byt
         wide = __builtin_ia32_crc32di(wide, load_little64(at));
     }
     crc = static_cast<std::uint32_t>(wide);
+    if (left >= 4) crc = __builtin_ia32_crc32si(crc, load_little32(at)), at += 4, left -= 4;
     for (; left > 0; at++, left--) {
         crc = __builtin_ia32_crc32qi(crc, static_cast<unsigned char>(*at));
     }
@@ -6442,12 +6465,12 @@ inline std::uint32_t close_record(std::size_t start, Bytes& out) {
 
 // Checks the frame of a record that is all of `record`, or of its first `length` bytes.
 inline Errc open_frame(BytesView record, RecordKind& kind, BytesView& fields, BytesView& rest) {
-    Reader in(record);
-    const std::uint32_t length = in.u32();
-    const std::uint32_t crc = in.u32();
-    if (!in.ok() || length < record_header_bytes || length > record.size()) return Errc::corrupt;
+    if (record.size() < record_header_bytes) return Errc::corrupt;
+    const std::uint32_t length = load_big32(record.data());
+    const std::uint32_t crc = load_big32(record.data() + 4);
+    if (length < record_header_bytes || length > record.size()) return Errc::corrupt;
     if (crc32c(record.substr(8, length - 8)) != crc) return Errc::corrupt;
-    kind = static_cast<RecordKind>(in.u8());
+    kind = static_cast<RecordKind>(record[8]);
     fields = record.substr(record_header_bytes, length - record_header_bytes);
     rest = record.substr(length);
     return Errc::ok;
@@ -6460,13 +6483,18 @@ Errc decode_entry(BytesView record, Txn& txn) {
     BytesView fields, rest;
     if (detail::open_frame(record, kind, fields, rest) != Errc::ok) return Errc::corrupt;
     if (kind != RecordKind::entry || !rest.empty()) return Errc::corrupt;
-    Reader in(fields);
-    txn.zxid = in.zxid(), txn.previous = in.zxid(), txn.previous_crc = in.u32();
-    txn.time_ms = in.i64(), txn.session = SessionId{in.u64()};
-    txn.cxid = in.u64(), txn.confirmed = in.u64();
-    txn.op = static_cast<OpCode>(in.u8());
-    txn.body = in.raw(in.left());
-    const bool sound = in.ok() && txn.zxid > txn.previous && txn.zxid.counter() > 0;
+    constexpr std::size_t fixed = entry_header_bytes - detail::record_header_bytes;
+    if (fields.size() < fixed) return Errc::corrupt;
+    const char* const at = fields.data();
+    txn.zxid = Zxid{detail::load_big64(at)}, txn.previous = Zxid{detail::load_big64(at + 8)};
+    txn.previous_crc = detail::load_big32(at + 16);
+    txn.time_ms = static_cast<std::int64_t>(detail::load_big64(at + 20));
+    txn.session = SessionId{detail::load_big64(at + 28)};
+    txn.cxid = detail::load_big64(at + 36), txn.confirmed = detail::load_big64(at + 44);
+    txn.op = static_cast<OpCode>(at[52]);
+    static_assert(fixed == 53, "the offsets above are those of the format");
+    txn.body = fields.substr(fixed);
+    const bool sound = txn.zxid > txn.previous && txn.zxid.counter() > 0;
     return sound ? Errc::ok : Errc::corrupt;
 }
 
@@ -6604,6 +6632,11 @@ LogPosition Log::last() const {
 std::size_t Log::find(Zxid zxid) const {
     std::size_t low = 0, high = entries_.size();
     if (high > 0 && zxid >= entries_.back().zxid) return high;
+    // Within an epoch the numbers have no gaps, so that the newest place is mostly told by them.
+    const std::uint64_t behind = high > 0 ? entries_.back().zxid.value - zxid.value : high;
+    if (behind < high && entries_[high - 1 - static_cast<std::size_t>(behind)].zxid == zxid) {
+        return high - static_cast<std::size_t>(behind);
+    }
     while (low < high) {
         const std::size_t middle = low + (high - low) / 2;
         if (entries_[middle].zxid <= zxid) {
@@ -6987,12 +7020,18 @@ void each_field(Fields& m, Do&& f) {
     if (has & field_payload) f(m.payload);
 }
 
+// Into room for all fields: they are appended to a message in one go, then the payload.
 struct PutField {
-    Writer& out;
-    void operator()(std::uint8_t value) const { out.u8(value); }
-    void operator()(std::uint32_t value) const { out.u32(value); }
-    void operator()(std::uint64_t value) const { out.u64(value); }
-    void operator()(BytesView value) const { out.bytes(value); }
+    char* at;
+    BytesView payload;
+    void operator()(std::uint8_t value) { *at++ = static_cast<char>(value); }
+    void operator()(std::uint32_t value) { store_big32(at, value), at += 4; }
+    void operator()(std::uint64_t value) { store_big64(at, value), at += 8; }
+    void operator()(BytesView value) {
+        COORD_ASSERT(value.size() <= UINT32_MAX && payload.empty());
+        (*this)(static_cast<std::uint32_t>(value.size()));
+        payload = value;
+    }
 };
 
 struct TakeField {
@@ -7031,18 +7070,22 @@ const char* name(MessageType type) {
 }
 
 void encode_message(const Message& message, Bytes& out) {
-    const std::size_t start = out.size();
-    Writer writer(out);
-    writer.u32(detail::message_magic), writer.u32(0);
-    writer.u64(message.ensemble);
-    writer.u32(message.from.value), writer.u32(message.to.value);
-    writer.u64(message.nonce);
-    writer.u8(static_cast<std::uint8_t>(message.type));
-    writer.u32(message.epoch);
-    COORD_ASSERT(out.size() - start == message_header_bytes);
-    detail::each_field(message, detail::PutField{writer});
-    COORD_ASSERT(out.size() - start <= message_overhead_bytes + message.payload.size());
-    writer.patch_u32(start + 4, crc32c(BytesView(out).substr(start + 8)));
+    char room[message_overhead_bytes];
+    detail::PutField put{room, {}};
+    put(detail::message_magic), put(std::uint32_t{0});
+    put(message.ensemble);
+    put(message.from.value), put(message.to.value);
+    put(message.nonce);
+    put(static_cast<std::uint8_t>(message.type));
+    put(message.epoch);
+    COORD_ASSERT(put.at == room + message_header_bytes);
+    detail::each_field(message, put);
+    const std::size_t size = static_cast<std::size_t>(put.at - room);
+    COORD_ASSERT(size <= message_overhead_bytes);
+    const std::uint32_t crc = crc32c(BytesView(room + 8, size - 8));
+    detail::store_big32(room + 4, crc32c(put.payload, crc));
+    out.append(room, size);
+    out.append(put.payload);
 }
 
 Errc decode_message(BytesView bytes, Message& message) {
@@ -8503,6 +8546,7 @@ void Replica::fail(const char* reason) {
 // -- Polling -------------------------------------------------------------------------------------
 
 void Replica::receive(PeerId from, BytesView bytes) {
+    counters_.calls += 1;
     if (inbox_.size() + bytes.size() > inbox_bytes_max) {
         counters_.dropped_overflow += 1;
         return;
@@ -8612,6 +8656,7 @@ void Replica::dispatch(const Message& message) {
 }
 
 void Replica::forget(PeerId peer) {
+    counters_.calls += 1;
     election_.forget(peer);
     if (role_ == Role::leading) leader_.forget(peer);
     if (role_ == Role::following && learner_.leader() == peer && started_) {
@@ -8919,6 +8964,7 @@ void Replica::refuse(Completion&& done, Errc error) {
 }
 
 void Replica::open_session(const SessionOptions& options, OnOpened done) {
+    counters_.calls += 1;
     if (role_ == Role::failed) return refuse(std::move(done), Errc::replica_failed);
     if (openings_.size() + sessions_.size() >= options_.limits.sessions_max) {
         counters_.requests_refused += 1;
@@ -8941,6 +8987,7 @@ std::size_t Replica::requests_max(Request::Kind kind) const {
 }
 
 void Replica::submit(SessionId id, Request&& request) {
+    counters_.calls += 1;
     const auto found = sessions_.find(id);
     Errc error = Errc::ok;
     if (role_ == Role::failed) {
@@ -9297,6 +9344,7 @@ void Replica::tell_states() {
 }
 
 void Replica::at(Time time, Callback<void()> call) {
+    counters_.calls += 1;
     timers_.add(Timer{time, 0, std::move(call)});
 }
 
@@ -9370,10 +9418,13 @@ void Replica::renew_lease() {
     }
     if (role_ != Role::following) return;
     if (machine_->applied() < learner_.touch_confirmed_at()) return;  // an expiry may stand before
-    for (std::size_t i = 0; i < touches_.size(); i++) {
-        if (touches_[i].number != learner_.touch_confirmed()) continue;
-        lease_from_ = (std::max)(lease_from_, touches_[i].sent_at);
-    }
+    const std::uint64_t confirmed = learner_.touch_confirmed();
+    if (touches_.empty() || confirmed < touches_.front().number) return;
+    const std::uint64_t place = confirmed - touches_.front().number;  // they are numbered in a row
+    if (place >= touches_.size()) return;
+    const Touch& touch = touches_[static_cast<std::size_t>(place)];
+    COORD_ASSERT(touch.number == confirmed);
+    lease_from_ = (std::max)(lease_from_, touch.sent_at);
 }
 
 void Replica::touch_own_sessions() {
@@ -10106,6 +10157,7 @@ struct Simulation::Node final : Transport {
     std::uint32_t sends_left = UINT32_MAX;
     Time polled_at;
     Time wake_at = never;              // something came for it
+    std::uint64_t calls = 0;           // of its replica, as last seen
     Time deadline;                     // its own, by its own clock, as last seen
     Time deadline_at = never;          // the same in virtual time
     std::size_t waiting_bytes = 0;     // received since its last poll
@@ -10204,17 +10256,27 @@ bool Simulation::advance(Time limit) {
     return true;
 }
 
-// A deadline that differs from the one after the last poll comes from a call made since.
 Time Simulation::due_at(Node& node) {
     if (!node.replica || node.paused) return never;
-    const Time deadline = node.replica->next_deadline();
-    if (deadline != node.deadline) {
-        node.deadline = deadline;
-        node.deadline_at = node.when(deadline);
-        calls_ += 1;
-    }
+    if (node.calls != node.replica->counters().calls) note_calls(node);
     const Time due = (std::min)(node.wake_at, node.deadline_at);
     return due == never ? never : (std::max)(due, node.polled_at + detail::poll_gap);
+}
+
+// What a message or the disk did to the deadline is not a call: the replica is woken as it is.
+void Simulation::note_deadline(Node& node) {
+    node.calls = node.replica->counters().calls;
+    node.deadline = node.replica->next_deadline();
+}
+
+// A deadline that differs from the one after the last poll comes from a call made since.
+void Simulation::note_calls(Node& node) {
+    const Time deadline = node.replica->next_deadline();
+    node.calls = node.replica->counters().calls;
+    if (deadline == node.deadline) return;
+    node.deadline = deadline;
+    node.deadline_at = node.when(deadline);
+    calls_ += 1;
 }
 
 void Simulation::schedule(Time at, EventKind kind, std::uint32_t what, std::uint64_t start,
@@ -10239,7 +10301,7 @@ void Simulation::handle(const Event& event) {
         disk.is_flushing = false;
         schedule_flush(disk);  // of what has come meanwhile
         disk.wake_at = now_;
-        disk.deadline = disk.replica->next_deadline();
+        note_deadline(disk);
     } else {
         const Callback<void()> action = std::move(actions_[event.what]);
         actions_[event.what] = nullptr;
@@ -10263,7 +10325,7 @@ void Simulation::deliver(std::uint32_t packet) {
     mix(1, (std::uint64_t{message.from.value} << 32) | message.to.value, hash64(message.bytes, 0));
     to.waiting_bytes += size;
     to.replica->receive(message.from, message.bytes);
-    to.deadline = to.replica->next_deadline();
+    note_deadline(to);
     if (to.wake_at == never) to.wake_at = now_ + draw(start_rng_, {}, options_.poll_delay_max);
 }
 
@@ -10283,7 +10345,7 @@ void Simulation::poll(Node& node) {
         return;
     }
     schedule_flush(node);
-    node.deadline = node.replica->next_deadline();
+    note_deadline(node);
     node.deadline_at = node.when(node.deadline);
     counters_.polls_wanted += node.deadline_at <= now_ ? 1u : 0u;
 }
@@ -10381,7 +10443,7 @@ void Simulation::start(Node& node) {
     ReplicaObserver& own = *this;
     node.replica = detail::Owned<Replica>(new Replica(options, node.storage, node, &own));
     schedule_flush(node);
-    node.deadline = node.replica->next_deadline();
+    note_deadline(node);
     node.deadline_at = node.when(node.deadline);
 }
 
@@ -10443,6 +10505,21 @@ void Simulation::stall(Which which, Duration duration) {
     node(which).storage.hold_flushes();
     node(which).disk_free_at = (std::max)(node(which).disk_free_at, now_ + duration);
     if (is_traced()) trace('n', PeerId{which.number}, {}, "disk stalls");
+}
+
+// It wakes the replica as a message does.
+void Simulation::forget(Which which, Which peer) {
+    COORD_ASSERT(is_running(which) && which.number != peer.number);
+    COORD_ASSERT(peer.number >= 1 && peer.number <= size());
+    Node& own = node(which);
+    counters_.hints += 1;
+    mix(12, which.number, peer.number);
+    if (is_traced()) {
+        trace('n', own.id, {}, "hears that " + std::to_string(peer.number) + " is gone");
+    }
+    own.replica->forget(PeerId{peer.number});
+    note_deadline(own);
+    if (own.wake_at == never) own.wake_at = now_ + draw(start_rng_, {}, options_.poll_delay_max);
 }
 
 Time Simulation::clock(Which which) const { return node(which).clock(now_); }

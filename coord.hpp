@@ -680,7 +680,7 @@ std::uint64_t mix64(std::uint64_t a, std::uint64_t b);          // two words to 
 //            T4 An ephemeral node has no children.
 //            T5 What a save gives is the tree as it was when the save began.
 // May touch  Memory; deterministic.
-// Reading    ZooKeeper's DataTree and PathUtils. What it may cost: one hash of the path and three
+// Reading    ZooKeeper's DataTree and PathUtils. What it may cost: one hash of the path and four
 //            cache lines a look-up, 120 bytes a node beside its path and data.
 
 enum class CreateMode : std::int32_t {
@@ -787,6 +787,7 @@ private:
     struct Table;
 
     Node& at(std::uint32_t node) const;
+    Node* seek(BytesView path) const;            // RETURNS nullptr where there is no such node
     std::uint32_t locate(BytesView path) const;  // RETURNS 0 where there is no such node
     std::uint32_t add_node(const Node& fields, BytesView path, BytesView data);
     void place_node(std::uint32_t index, const Node& fields, BytesView path, BytesView data);
@@ -796,8 +797,9 @@ private:
     static Node* make_node(const Node& fields, BytesView path, BytesView data,
                            std::size_t capacity);
     static void free_node(Node* node);
-    void insert_entry(std::uint64_t hash, std::uint32_t node);
-    void erase_entry(std::uint64_t hash, std::uint32_t node);
+    void insert_entry(std::uint64_t hash, Node* node);
+    void replace_entry(std::uint64_t hash, const Node* node, Node* moved);
+    void erase_entry(std::uint64_t hash, const Node* node);
 
     std::uint32_t priority(std::uint32_t node) const;
     BytesView child_name(std::uint32_t child, std::size_t offset) const;
@@ -828,7 +830,7 @@ private:
     void audit_children(std::uint32_t parent) const;
 
     std::vector<detail::Owned<Node*[]>> slabs_;  // nodes by index; all of one size but the first
-    detail::Owned<Table[]> tables_;              // indices by path: for each top byte of a hash
+    detail::Owned<Table[]> tables_;              // nodes by path: for each top byte of a hash
     std::vector<std::uint32_t> free_indices_;
     std::uint32_t indices_used_ = 0;               // ever, index 0 included
     std::uint32_t indices_capacity_ = 0;           // of slabs_
@@ -3488,8 +3490,9 @@ std::uint64_t mix64(std::uint64_t a, std::uint64_t b) {
 // themselves.
 //
 // A path is found through a hash table of 256 parts, each of which grows by itself: no create ever
-// waits until a million entries have moved. The root is in no part: "" and "/" are short enough to
-// be known by sight.
+// waits until a million entries have moved. Its entries are pointers, so that a look-up waits for
+// two things one after the other, a line of the table and the node. The root is in no part: "" and
+// "/" are short enough to be known by sight.
 
 namespace detail {
 
@@ -3618,7 +3621,7 @@ std::optional<std::int64_t> sequence_of(BytesView name_or_path) {
 }
 
 // The layout is the cost of a node: with its pointer in a slab (8) and its share of the hash table
-// (10 to 15) it must stay within 120 bytes. What a walk through a family needs comes last, beside
+// (10 to 16) it must stay within 120 bytes. What a walk through a family needs comes last, beside
 // the path.
 struct Tree::Node {
     Zxid czxid;
@@ -3626,8 +3629,7 @@ struct Tree::Node {
     Zxid pzxid;
     std::int64_t ctime_ms = 0;
     std::int64_t mtime_ms = 0;
-    SessionId owner;
-    std::uint64_t creations = 0;      // of children, ever: the next sequence number; T3
+    std::uint64_t owner_or_creations = 0;  // one word for both: T4
     std::int32_t version = 0;
     std::int32_t aversion = 0;
     std::uint32_t data_length = 0;
@@ -3638,7 +3640,18 @@ struct Tree::Node {
     std::uint32_t right = 0;          // and after
     std::uint32_t capacity = 0;       // of path and data together
     std::uint32_t path_length = 0;
+    std::uint32_t index = 0;
+    std::uint32_t hash : 31;          // of the path, what of it says where the entry is
+    std::uint32_t is_owned : 1;       // by a session: the node is ephemeral
 
+    Node() : hash(0), is_owned(0) {}
+    SessionId owner() const { return SessionId{is_owned != 0 ? owner_or_creations : 0}; }
+    // Of children, ever: the next sequence number; T3.
+    std::uint64_t creations() const { return is_owned != 0 ? 0 : owner_or_creations; }
+    void set_owner(SessionId owner) {
+        COORD_ASSERT(owner_or_creations == 0 || owner == SessionId{});  // T4
+        if (owner != SessionId{}) owner_or_creations = owner.value, is_owned = 1;
+    }
     const char* bytes() const { return reinterpret_cast<const char*>(this + 1); }
     char* bytes() { return reinterpret_cast<char*>(this + 1); }
     BytesView path() const { return {bytes(), path_length}; }
@@ -3711,32 +3724,62 @@ std::uint32_t Tree::add_node(const Node& fields, BytesView path, BytesView data)
 void Tree::place_node(std::uint32_t index, const Node& fields, BytesView path, BytesView data) {
     COORD_ASSERT(!path.empty() && path[0] == '/');
     COORD_ASSERT(data.size() <= static_cast<std::size_t>(INT32_MAX));
-    slabs_[index / detail::slab_size][index % detail::slab_size] =
-        make_node(fields, path, data, path.size() + data.size());
-    if (index != detail::root_index) insert_entry(hash64(path, seed_), index);
+    Node* const node = make_node(fields, path, data, path.size() + data.size());
+    node->index = index;
+    slabs_[index / detail::slab_size][index % detail::slab_size] = node;
+    if (index != detail::root_index) insert_entry(hash64(path, seed_), node);
     size_ += 1;
 }
 
 // ---- From a path to a node
 
-// A cache line of entries. A look-up compares all of them without a branch that could be predicted
-// wrong, so that the processor runs ahead into the next look-up. What does not fit into its home
-// goes to the next bucket that has room: a bucket that is not full ends the search.
-struct alignas(64) Tree::Bucket {
-    static constexpr unsigned entries = 8;
-    std::uint32_t hash[entries] = {};  // low half of the path's hash
-    std::uint32_t node[entries] = {};  // 0: the entry is empty
+namespace detail {
 
-    // RETURNS a bit for each word that is equal. Written out, for compilers that keep the loop.
-    static unsigned equal_bits(const std::uint32_t (&words)[entries], std::uint32_t word) {
-        const auto bit = [&words, word](unsigned i) { return unsigned{words[i] == word} << i; };
-        return bit(0) | bit(1) | bit(2) | bit(3) | bit(4) | bit(5) | bit(6) | bit(7);
+static void prefetch([[maybe_unused]] const void* memory) {
+#ifdef __GNUC__
+    __builtin_prefetch(memory);
+#endif
+}
+
+// REQUIRES bytes != 0. RETURNS the number of the lowest byte that is not 0.
+static unsigned lowest_byte(std::uint64_t bytes) {
+#ifdef __GNUC__
+    return static_cast<unsigned>(__builtin_ctzll(bytes)) / 8;
+#else
+    unsigned byte = 0;
+    while ((bytes >> byte * 8 & 0xFF) == 0) byte++;
+    return byte;
+#endif
+}
+
+}  // namespace detail
+
+// A cache line of entries. A look-up compares all tags at once, without a branch that could be
+// predicted wrong, so that the processor runs ahead into the next look-up; and one entry in 255
+// that is not meant has the tag that is. What does not fit into its home goes to the next bucket
+// that has room, and each bucket counts what went past it: where nothing did, the search ends.
+struct alignas(64) Tree::Bucket {
+    static constexpr unsigned entries = 7;
+    static constexpr std::uint64_t each = 0x0001010101010101u;  // a byte for each entry
+    static constexpr std::uint64_t one_passed = std::uint64_t{1} << 56;
+    Node* node[entries] = {};
+    std::uint64_t tags = 0;  // a byte for each entry, 0 where it is empty; on top what went past
+
+    // RETURNS the top bit of the byte of each entry whose tag this is.
+    std::uint64_t matches(unsigned tag) const {
+        const std::uint64_t differences = tags ^ each * tag;
+        return ~((differences | each * 0x80) - each) & ~differences & each * 0x80;
     }
-    unsigned matches(std::uint32_t low) const { return equal_bits(hash, low); }
-    unsigned vacant() const { return equal_bits(node, 0); }
-    unsigned entry_of(std::uint32_t index) const {  // entries where it is not here
+    std::uint64_t vacant() const { return matches(0); }
+    unsigned passed() const { return static_cast<unsigned>(tags >> 56); }
+    // A count that has come to 255 stays there: it is not known any more how much went past.
+    void count_passed(bool more) {
+        COORD_ASSERT(more || passed() > 0);
+        if (passed() < 255) tags = more ? tags + one_passed : tags - one_passed;
+    }
+    unsigned entry_of(const Node* sought) const {  // entries where it is not here
         unsigned i = 0;
-        while (i < entries && node[i] != index) i++;
+        while (i < entries && node[i] != sought) i++;
         return i;
     }
 };
@@ -3744,57 +3787,61 @@ struct alignas(64) Tree::Bucket {
 struct Tree::Table {
     detail::Owned<Bucket[]> buckets;
     std::uint32_t bucket_count = 0;
-    std::uint32_t size = 0;  // entries; at most four fifths of what fits
+    std::uint32_t size = 0;  // entries; at most seven eighths of what fits
 
-    std::uint32_t home(std::uint32_t low) const {
-        return static_cast<std::uint32_t>((std::uint64_t{low} * bucket_count) >> 32);
+    // Of a hash, the top byte chooses the table, the byte after it is the tag, and 31 bits of the
+    // lower half say where the entry is at home.
+    static unsigned tag_of(std::uint64_t hash) {
+        const auto tag = static_cast<unsigned>(hash >> 48 & 0xFF);
+        return tag == 0 ? 1 : tag;
+    }
+    static std::uint32_t place_of(std::uint64_t hash) {
+        return static_cast<std::uint32_t>(hash) >> 1;
+    }
+    std::uint32_t home(std::uint32_t place) const {
+        return static_cast<std::uint32_t>((std::uint64_t{place} * bucket_count) >> 31);
     }
     std::uint32_t after(std::uint32_t bucket) const {
         return bucket + 1 == bucket_count ? 0 : bucket + 1;
     }
-    std::uint32_t distance(std::uint32_t from, std::uint32_t to) const {
-        return to >= from ? to - from : to + bucket_count - from;
+    void put(unsigned tag, Node* node) {
+        std::uint32_t i = home(node->hash);
+        for (; buckets[i].vacant() == 0; i = after(i)) buckets[i].count_passed(true);
+        const unsigned entry = detail::lowest_byte(buckets[i].vacant());
+        COORD_ASSERT(buckets[i].node[entry] == nullptr);
+        buckets[i].node[entry] = node;
+        buckets[i].tags |= std::uint64_t{tag} << entry * 8;
     }
-    void put(std::uint32_t low, std::uint32_t node) {
-        std::uint32_t bucket = home(low);
-        while (buckets[bucket].vacant() == 0) bucket = after(bucket);
-        const unsigned entry = buckets[bucket].entry_of(detail::no_index);
-        buckets[bucket].hash[entry] = low, buckets[bucket].node[entry] = node;
+    void prefetch_nodes(std::uint32_t bucket) const {
+        for (const Node* node : buckets[bucket].node) {
+            if (node != nullptr) detail::prefetch(&node->path_length);
+        }
     }
     void grow();
+    void audit() const;
 };
 
-namespace detail {
-
-// REQUIRES bits != 0.
-static unsigned lowest_bit(unsigned bits) {
-#ifdef __GNUC__
-    return static_cast<unsigned>(__builtin_ctz(bits));
-#else
-    unsigned bit = 0;
-    while ((bits >> bit & 1) == 0) bit++;
-    return bit;
-#endif
-}
-
-}  // namespace detail
-
-std::uint32_t Tree::locate(BytesView path) const {
+inline Tree::Node* Tree::seek(BytesView path) const {
     if (path.size() <= 1) {
-        return path.empty() || path[0] == '/' ? detail::root_index : detail::no_index;
+        return path.empty() || path[0] == '/' ? &at(detail::root_index) : nullptr;
     }
     const std::uint64_t hash = hash64(path, seed_);
-    const auto low = static_cast<std::uint32_t>(hash);
     const Table& table = tables_[hash >> 56];
-    if (table.size == 0) return detail::no_index;
-    for (std::uint32_t i = table.home(low);; i = table.after(i)) {
+    if (table.size == 0) return nullptr;
+    const unsigned tag = Table::tag_of(hash);
+    for (std::uint32_t i = table.home(Table::place_of(hash));; i = table.after(i)) {
         const Bucket& bucket = table.buckets[i];
-        for (unsigned bits = bucket.matches(low); bits != 0; bits &= bits - 1) {
-            const std::uint32_t node = bucket.node[detail::lowest_bit(bits)];
-            if (node != detail::no_index && at(node).path() == path) return node;
+        for (std::uint64_t bits = bucket.matches(tag); bits != 0; bits &= bits - 1) {
+            Node* const node = bucket.node[detail::lowest_byte(bits)];
+            if (node->path() == path) return node;
         }
-        if (bucket.vacant() != 0) return detail::no_index;
+        if (bucket.passed() == 0) return nullptr;
     }
+}
+
+std::uint32_t Tree::locate(BytesView path) const {
+    const Node* const node = seek(path);
+    return node == nullptr ? detail::no_index : node->index;
 }
 
 Tree::Tree(std::uint64_t seed) : seed_(mix64(seed, 0)) {
@@ -3805,15 +3852,17 @@ Tree::Tree(std::uint64_t seed) : seed_(mix64(seed, 0)) {
 Tree::~Tree() { clear(); }
 
 // Entries are taken over in the order of the buckets, which is nearly that of their hashes: the
-// new ones are written from front to back.
+// new ones are written from front to back. The nodes know their hashes, and are fetched ahead.
 void Tree::Table::grow() {
+    constexpr std::uint32_t ahead = 4;
     Table larger;
     larger.bucket_count = bucket_count + bucket_count / 2 + (bucket_count < 2 ? 1 : 0);
     larger.buckets = detail::Owned<Bucket[]>(new Bucket[larger.bucket_count]());
     for (std::uint32_t i = 0; i < bucket_count; i++) {
+        if (i + ahead < bucket_count) prefetch_nodes(i + ahead);
         for (unsigned entry = 0; entry < Bucket::entries; entry++) {
-            if (buckets[i].node[entry] == detail::no_index) continue;
-            larger.put(buckets[i].hash[entry], buckets[i].node[entry]);
+            if (buckets[i].node[entry] == nullptr) continue;
+            larger.put(buckets[i].tags >> entry * 8 & 0xFF, buckets[i].node[entry]);
             larger.size += 1;
         }
     }
@@ -3822,57 +3871,45 @@ void Tree::Table::grow() {
     *this = std::move(larger);
 }
 
-void Tree::insert_entry(std::uint64_t hash, std::uint32_t node) {
-    COORD_ASSERT(node > detail::root_index);
+void Tree::insert_entry(std::uint64_t hash, Node* node) {
+    COORD_ASSERT(node->index > detail::root_index);
     Table& table = tables_[hash >> 56];
     const std::uint64_t room = std::uint64_t{table.bucket_count} * Bucket::entries;
-    if ((std::uint64_t{table.size} + 1) * 5 > room * 4) table.grow();
-    table.put(static_cast<std::uint32_t>(hash), node);
+    if ((std::uint64_t{table.size} + 1) * 8 > room * 7) table.grow();
+    node->hash = Table::place_of(hash) & 0x7FFFFFFFu;
+    table.put(Table::tag_of(hash), node);
     table.size += 1;
 }
 
-// Where a full bucket gets a hole, an entry that had to go past it moves back into it, and leaves
-// a hole in turn: no tombstone stays behind.
-void Tree::erase_entry(std::uint64_t hash, std::uint32_t node) {
+// For a node that has moved to another block of memory.
+void Tree::replace_entry(std::uint64_t hash, const Node* node, Node* moved) {
+    COORD_ASSERT(node->hash == moved->hash);
+    Table& table = tables_[hash >> 56];
+    std::uint32_t i = table.home(node->hash);
+    while (table.buckets[i].entry_of(node) == Bucket::entries) {
+        COORD_ASSERT(table.buckets[i].passed() > 0);
+        i = table.after(i);
+    }
+    table.buckets[i].node[table.buckets[i].entry_of(node)] = moved;
+}
+
+// No tombstone stays behind: the buckets on the way count one less that went past them.
+void Tree::erase_entry(std::uint64_t hash, const Node* node) {
     Table& table = tables_[hash >> 56];
     COORD_ASSERT(table.size > 0);
-    std::uint32_t hole = table.home(static_cast<std::uint32_t>(hash));
-    unsigned hole_entry = table.buckets[hole].entry_of(node);
-    while (hole_entry == Bucket::entries) {
-        COORD_ASSERT(table.buckets[hole].vacant() == 0);
-        hole = table.after(hole);
-        hole_entry = table.buckets[hole].entry_of(node);
+    std::uint32_t i = table.home(node->hash);
+    unsigned entry = table.buckets[i].entry_of(node);
+    while (entry == Bucket::entries) {
+        table.buckets[i].count_passed(false);
+        i = table.after(i);
+        entry = table.buckets[i].entry_of(node);
     }
-    bool full = table.buckets[hole].vacant() == 0;
-    for (std::uint32_t i = table.after(hole); full; i = table.after(i)) {
-        Bucket& bucket = table.buckets[i];
-        full = bucket.vacant() == 0;
-        unsigned entry = 0;
-        for (; entry < Bucket::entries; entry++) {
-            const std::uint32_t home = table.home(bucket.hash[entry]);
-            if (bucket.node[entry] == detail::no_index) continue;
-            if (table.distance(home, i) >= table.distance(hole, i)) break;
-        }
-        if (entry == Bucket::entries) continue;
-        table.buckets[hole].hash[hole_entry] = bucket.hash[entry];
-        table.buckets[hole].node[hole_entry] = bucket.node[entry];
-        hole = i, hole_entry = entry;
-    }
-    table.buckets[hole].hash[hole_entry] = 0, table.buckets[hole].node[hole_entry] = 0;
+    table.buckets[i].node[entry] = nullptr;
+    table.buckets[i].tags &= ~(std::uint64_t{0xFF} << entry * 8);
     table.size -= 1;
 }
 
 // ---- Children in order
-
-namespace detail {
-
-static void prefetch([[maybe_unused]] const void* memory) {
-#ifdef __GNUC__
-    __builtin_prefetch(memory);
-#endif
-}
-
-}  // namespace detail
 
 // A bijection, so that no two nodes have the same.
 inline std::uint32_t Tree::priority(std::uint32_t node) const {
@@ -3988,7 +4025,7 @@ std::uint64_t Tree::own_digest(std::uint64_t path_hash, const Node& node, BytesV
         detail::stir(path_hash ^ hash_key[0], hash64(data, 1) ^ hash_key[1]) +
         detail::stir(node.czxid.value ^ hash_key[2], node.mzxid.value ^ hash_key[3]) +
         detail::stir(ctime ^ hash_key[4], mtime ^ hash_key[5]) +
-        detail::stir(node.owner.value ^ hash_key[6], versions ^ hash_key[7]);
+        detail::stir(node.owner().value ^ hash_key[6], versions ^ hash_key[7]);
     return mix64(sum, path_hash);
 }
 
@@ -3996,7 +4033,7 @@ std::uint64_t Tree::children_digest(std::uint64_t path_hash, const Node& node) {
     using detail::hash_key;
     const std::uint64_t sum =
         detail::stir(path_hash ^ hash_key[1], node.pzxid.value ^ hash_key[0]) +
-        detail::stir(node.creations ^ hash_key[3], node.child_count ^ hash_key[2]);
+        detail::stir(node.creations() ^ hash_key[3], node.child_count ^ hash_key[2]);
     return mix64(path_hash, sum);
 }
 
@@ -4023,9 +4060,9 @@ inline NodeView Tree::view_of(const Node& node, std::size_t path_length) {
     view.stat.mtime_ms = node.mtime_ms;
     view.stat.version = node.version;
     view.stat.cversion =
-        2 * static_cast<std::int64_t>(node.creations) - static_cast<std::int64_t>(node.child_count);
+        2 * static_cast<std::int64_t>(node.creations()) - std::int64_t{node.child_count};
     view.stat.aversion = node.aversion;
-    view.stat.ephemeral_owner = node.owner;
+    view.stat.ephemeral_owner = node.owner();
     view.stat.data_length = static_cast<std::int32_t>(node.data_length);
     view.stat.num_children = static_cast<std::int32_t>(node.child_count);
     view.stat.pzxid = node.pzxid;
@@ -4033,12 +4070,12 @@ inline NodeView Tree::view_of(const Node& node, std::size_t path_length) {
 }
 
 std::optional<NodeView> Tree::find(BytesView path) const {
-    const std::uint32_t node = locate(path);
-    if (node == detail::no_index) return std::nullopt;
-    return view_of(at(node), (std::max)(path.size(), std::size_t{1}));
+    const Node* const node = seek(path);
+    if (node == nullptr) return std::nullopt;
+    return view_of(*node, (std::max)(path.size(), std::size_t{1}));
 }
 
-bool Tree::contains(BytesView path) const { return locate(path) != detail::no_index; }
+bool Tree::contains(BytesView path) const { return seek(path) != nullptr; }
 
 Errc Tree::children(BytesView path, BytesView after, std::size_t limit,
                     std::vector<Bytes>& names) const {
@@ -4080,7 +4117,7 @@ Errc Tree::prepare_create(BytesView path, CreateMode mode, Bytes& created) const
     const std::uint32_t parent = locate(path.substr(0, slash));
     if (parent == detail::no_index) return Errc::no_node;
     created.assign(path);
-    if (is_sequential(mode)) detail::append_sequence(at(parent).creations, created);
+    if (is_sequential(mode)) detail::append_sequence(at(parent).creations(), created);
     // The parent's path is valid, for it is in the tree; but it is written "" where it is the root.
     if (created.size() > 1) {
         if (slash == 1 || !detail::is_valid_name(BytesView{created}.substr(slash + 1))) {
@@ -4088,7 +4125,7 @@ Errc Tree::prepare_create(BytesView path, CreateMode mode, Bytes& created) const
         }
     }
     if (locate(created) != detail::no_index) return Errc::node_exists;
-    if (at(parent).owner != SessionId{}) return Errc::no_children_for_ephemerals;
+    if (at(parent).is_owned != 0) return Errc::no_children_for_ephemerals;
     return Errc::ok;
 }
 
@@ -4096,11 +4133,12 @@ void Tree::count_child(std::uint32_t parent, bool created, Zxid zxid) {
     save_before_change(parent);
     Node& node = at(parent);
     COORD_ASSERT(created || node.child_count > 0);
-    COORD_ASSERT(node.creations < detail::creations_max * 2);
+    COORD_ASSERT(node.is_owned == 0);  // T4
+    COORD_ASSERT(node.owner_or_creations < detail::creations_max * 2);
     const std::uint64_t path_hash = hash64(node.path(), 0);
     digest_ -= children_digest(path_hash, node);
     node.child_count += created ? 1u : 0u - 1u;
-    node.creations += created ? 1u : 0u;  // T3
+    node.owner_or_creations += created ? 1u : 0u;  // T3
     node.pzxid = zxid;
     digest_ += children_digest(path_hash, node);
 }
@@ -4109,12 +4147,12 @@ void Tree::create(BytesView path, BytesView data, SessionId owner, Zxid zxid,
                   std::int64_t time_ms) {
     COORD_ASSERT(path.size() > 1);
     const std::uint32_t parent = locate(parent_path(path));
-    COORD_ASSERT(parent != detail::no_index);         // T1
-    COORD_ASSERT(at(parent).owner == SessionId{});    // T4
+    COORD_ASSERT(parent != detail::no_index);  // T1
+    COORD_ASSERT(at(parent).is_owned == 0);    // T4
     Node fields;
     fields.czxid = fields.mzxid = fields.pzxid = zxid;
     fields.ctime_ms = fields.mtime_ms = time_ms;
-    fields.owner = owner;
+    fields.set_owner(owner);
     fields.parent = parent;
     const std::uint32_t child = add_node(fields, path, data);
     leave_out(child);
@@ -4140,7 +4178,7 @@ Errc Tree::remove(BytesView path, std::int32_t version, Zxid zxid) {
     save_before_change(child);
     digest_ -= digest_of(node);
     unlink_child(parent, child);
-    erase_entry(hash64(path, seed_), child);
+    erase_entry(hash64(path, seed_), &node);
     count_child(parent, false, zxid);
     free_node(&node);
     slabs_[child / detail::slab_size][child % detail::slab_size] = nullptr;
@@ -4154,16 +4192,17 @@ Errc Tree::remove(BytesView path, std::int32_t version, Zxid zxid) {
 Errc Tree::set(BytesView path, BytesView data, std::int32_t version, Zxid zxid,
                std::int64_t time_ms) {
     COORD_ASSERT(data.size() <= static_cast<std::size_t>(INT32_MAX));
-    const std::uint32_t index = path.empty() ? detail::no_index : locate(path);
-    if (index == detail::no_index) return is_valid_path(path) ? Errc::no_node : Errc::bad_arguments;
-    Node* node = &at(index);
+    Node* node = path.empty() ? nullptr : seek(path);
+    if (node == nullptr) return is_valid_path(path) ? Errc::no_node : Errc::bad_arguments;
     if (version != any_version && version != node->version) return Errc::bad_version;
-    save_before_change(index);
+    save_before_change(node->index);
     const std::uint64_t path_hash = hash64(node->path(), 0);
     digest_ -= own_digest(path_hash, *node, node->data());
     const std::size_t needed = node->path_length + data.size();
     if (needed > node->capacity || node->capacity / 2 > needed + 64) {
         Node* const moved = make_node(*node, node->path(), data, (needed + 15) / 16 * 16);
+        const std::uint32_t index = node->index;
+        if (index != detail::root_index) replace_entry(hash64(path, seed_), node, moved);
         free_node(node);
         slabs_[index / detail::slab_size][index % detail::slab_size] = node = moved;
     } else if (!data.empty()) {
@@ -4241,10 +4280,10 @@ void Tree::save_node(std::uint32_t index, Bytes& bytes) const {
     out.zxid(node.pzxid);
     out.i64(node.ctime_ms);
     out.i64(node.mtime_ms);
-    out.u64(node.owner.value);
+    out.u64(node.owner().value);
     out.i32(node.version);
     out.i32(node.aversion);
-    out.u64(node.creations);
+    out.u64(node.creations());
     out.u32(node.child_count);
     detail::close_state_record(start, bytes);
 }
@@ -4297,15 +4336,18 @@ bool Tree::read_node(BytesView record, const Limits& limits, Node& node, BytesVi
     node.pzxid = in.zxid();
     node.ctime_ms = in.i64();
     node.mtime_ms = in.i64();
-    node.owner = SessionId{in.u64()};
+    const SessionId owner{in.u64()};
     node.version = in.i32();
     node.aversion = in.i32();
-    node.creations = in.u64();
+    node.owner_or_creations = in.u64();
     node.child_count = in.u32();
     if (!in.done() || node.version == any_version) return false;
-    if (node.creations > detail::creations_max || !is_valid_path(path)) return false;
-    if (node.child_count > node.creations + detail::built_in_children(path)) return false;
-    return node.owner == SessionId{} || (node.creations == 0 && !detail::is_built_in(path));
+    if (node.creations() > detail::creations_max || !is_valid_path(path)) return false;
+    if (node.child_count > node.creations() + detail::built_in_children(path)) return false;
+    const bool is_owned = owner != SessionId{};
+    if (is_owned && (node.creations() > 0 || detail::is_built_in(path))) return false;  // T4
+    node.set_owner(owner);
+    return true;
 }
 
 bool Tree::digest_of_record(BytesView record, const Limits& limits, std::uint64_t& digest) {
@@ -4351,7 +4393,7 @@ bool Tree::link_loaded() {
     for (std::uint32_t child = detail::root_index + 1; child < indices_used_; child++) {
         const BytesView path = parent_path(at(child).path());
         if (at(parent).path() != path) parent = locate(path);
-        if (parent == detail::no_index || at(parent).owner != SessionId{}) return false;  // T1, T4
+        if (parent == detail::no_index || at(parent).is_owned != 0) return false;  // T1, T4
         at(child).parent = parent;
         const std::size_t offset = detail::name_offset(path);
         const bool is_last = last[parent] == 0 ||
@@ -4398,14 +4440,35 @@ void Tree::audit_node(std::uint32_t index) const {
     COORD_ASSERT(node.path().size() + node.data_length <= node.capacity);
     COORD_ASSERT(node.version != any_version);
     COORD_ASSERT(locate(node.path()) == index);
-    COORD_ASSERT(node.child_count <= node.creations + detail::built_in_children(node.path()));
-    COORD_ASSERT(node.owner == SessionId{} || node.creations == 0);  // T4
+    COORD_ASSERT(node.child_count <= node.creations() + detail::built_in_children(node.path()));
+    COORD_ASSERT((node.is_owned != 0) == (node.owner() != SessionId{}));
+    COORD_ASSERT(&at(node.index) == &node && node.index == index);
     if (index == detail::root_index) {
         COORD_ASSERT(node.path() == "/" && node.parent == detail::no_index);
     } else {
         COORD_ASSERT(locate(parent_path(node.path())) == node.parent);  // T1
     }
     audit_children(index);
+}
+
+// Each entry can be found: the buckets between its home and its place have counted it.
+void Tree::Table::audit() const {
+    std::vector<std::uint32_t> passed(bucket_count);
+    std::uint32_t entries = 0;
+    for (std::uint32_t bucket = 0; bucket < bucket_count; bucket++) {
+        for (unsigned entry = 0; entry < Bucket::entries; entry++) {
+            const Node* const node = buckets[bucket].node[entry];
+            const bool is_tagged = (buckets[bucket].tags >> entry * 8 & 0xFF) != 0;
+            COORD_ASSERT(is_tagged == (node != nullptr));
+            if (node == nullptr) continue;
+            for (std::uint32_t i = home(node->hash); i != bucket; i = after(i)) passed[i] += 1;
+            entries += 1;
+        }
+    }
+    COORD_ASSERT(entries == size);
+    for (std::uint32_t i = 0; i < bucket_count; i++) {
+        COORD_ASSERT(buckets[i].passed() == 255 || buckets[i].passed() == passed[i]);
+    }
 }
 
 void Tree::audit() const {
@@ -4420,7 +4483,10 @@ void Tree::audit() const {
     COORD_ASSERT(seen == size_);
     COORD_ASSERT(digest == digest_);  // T2
     std::size_t slots = 0;
-    for (std::size_t i = 0; i < detail::tree_tables; i++) slots += tables_[i].size;
+    for (std::size_t i = 0; i < detail::tree_tables; i++) {
+        tables_[i].audit();
+        slots += tables_[i].size;
+    }
     COORD_ASSERT(slots == size_ - 1);
     COORD_ASSERT(size_ + free_indices_.size() == indices_used_ - detail::root_index);
     for (const std::uint32_t index : free_indices_) {

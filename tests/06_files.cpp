@@ -1095,6 +1095,7 @@ TEST_CASE("D24 system: a directory deleted, a file cut short by somebody else") 
         CHECK(storage.report().damaged_at == 2);
         CHECK(heard.lines.size() == 1);
     }
+#ifndef _WIN32  // which removes nothing that is open
     std::filesystem::remove_all(scratch.path);
     Model fresh;
     FileStorage storage(scratch.options());
@@ -1105,6 +1106,7 @@ TEST_CASE("D24 system: a directory deleted, a file cut short by somebody else") 
     CHECK(run(storage, fresh, script) == Errc::storage_failed);
     CHECK(storage.health() == Errc::storage_failed);
     CHECK_FALSE(storage.reason().empty());
+#endif
 }
 
 TEST_CASE("system: each call of the port, where it works and where it fails") {

@@ -1922,7 +1922,6 @@ private:
         Zxid received;                // last it said it has
         Zxid acked;                   // durable there, with the epoch current
         bool epoch_current = false;
-        bool serving = false;
         Time heard_at;
         Time progress_at;
         Time repeat_at;
@@ -7612,7 +7611,6 @@ void Leader::on_ack(Time now, Peer& peer, const Message& message, Outbox& out) {
     }
     const bool settled = now - peer.rewound_at >= timing_.settle();
     if (message.offset == 1 && message.commit >= peer.received && settled) rewind(now, peer);
-    peer.serving = message.phase == 2;
     if (message.phase == 1 && is_established()) {
         Message up_to_date;
         up_to_date.commit = committed_;
@@ -7724,8 +7722,8 @@ void Leader::synchronize(Time now, Peer& peer, Outbox& out) {
         COORD_ASSERT(position.zxid >= log_.base() && log_.snapshot_bytes() > 0);
         message.zxid = position.zxid, message.crc = position.crc;
         message.total = log_.snapshot_bytes();
+        counters_.snapshots_sent += peer.fetching ? 0 : 1;
         peer.fetching = true;
-        counters_.snapshots_sent += 1;
         post(peer, MessageType::snap, out, message);
         return;
     }

@@ -523,37 +523,45 @@ private:
     std::size_t size_ = 0;
 };
 
-// A queue in one array. Popped slots are kept and used again, so that what they hold (strings
-// above all) keeps its memory: in steady state nothing is allocated.
+// A queue. Popped slots are kept and used again, so that what they hold (strings above all) keeps
+// its memory: in steady state nothing is allocated. A short one is one array, which is replaced as
+// it grows; a long one goes on in blocks that never move, so that no push waits for a copy of all.
 template <class T>
 class Ring {
 public:
     Ring() = default;
-    ~Ring() { delete[] slots_; }
+    ~Ring() {
+        for (std::size_t i = 0; blocks_ != nullptr && i <= block_mask_; i++) delete[] blocks_[i];
+        delete[] blocks_;
+    }
     Ring(Ring&& other) noexcept { *this = std::move(other); }
     Ring& operator=(Ring&& other) noexcept {
-        std::swap(slots_, other.slots_), std::swap(mask_, other.mask_);
+        std::swap(blocks_, other.blocks_);
+        std::swap(slot_mask_, other.slot_mask_), std::swap(block_mask_, other.block_mask_);
         std::swap(head_, other.head_), std::swap(size_, other.size_);
         return *this;
     }
 
     bool empty() const { return size_ == 0; }
     std::size_t size() const { return size_; }
-    T& operator[](std::size_t i) { return COORD_ASSERT(i < size_), slots_[(head_ + i) & mask_]; }
-    const T& operator[](std::size_t i) const {
-        return COORD_ASSERT(i < size_), slots_[(head_ + i) & mask_];
-    }
+    T& operator[](std::size_t i) { return COORD_ASSERT(i < size_), slot(head_ + i); }
+    const T& operator[](std::size_t i) const { return COORD_ASSERT(i < size_), slot(head_ + i); }
     T& front() { return (*this)[0]; }
     T& back() { return (*this)[size_ - 1]; }
     const T& front() const { return (*this)[0]; }
     const T& back() const { return (*this)[size_ - 1]; }
     // RETURNS a slot with whatever it held last: the caller sets every field.
     T& push() {
-        if (slots_ == nullptr || size_ > mask_) grow();
+        if (size_ == capacity()) grow();
+        T*& block = blocks_[(head_ + size_) / block_slots & block_mask_];
+        if (block == nullptr) block = new T[block_slots]();
         size_ += 1;
         return back();
     }
-    void pop() { COORD_ASSERT(size_ > 0), head_ = (head_ + 1) & mask_, size_ -= 1; }
+    void pop() {
+        COORD_ASSERT(size_ > 0);
+        head_ = (head_ + 1) & (capacity() - 1), size_ -= 1;
+    }
     void pop_back() { COORD_ASSERT(size_ > 0), size_ -= 1; }
     void clear() { head_ = 0, size_ = 0; }
     // Those behind it move up. What it held is given back.
@@ -564,17 +572,39 @@ public:
     }
 
 private:
-    void grow() {
-        const std::size_t capacity = slots_ == nullptr ? 8 : (mask_ + 1) * 2;
-        T* const larger = new T[capacity]();
-        for (std::size_t i = 0; i < size_; i++) {
-            larger[i] = std::move(slots_[(head_ + i) & mask_]);
-        }
-        delete[] slots_;
-        slots_ = larger, mask_ = capacity - 1, head_ = 0;
+    static constexpr std::size_t block_slots = 1024;
+    T& slot(std::size_t i) const { return blocks_[i / block_slots & block_mask_][i & slot_mask_]; }
+    std::size_t capacity() const {
+        return blocks_ == nullptr ? 0 : (block_mask_ + 1) * (slot_mask_ + 1);
     }
-    T* slots_ = nullptr;    // a power of two, or none. A vector would take longer to compile
-    std::size_t mask_ = 0;  // their number less one
+    void grow() {
+        COORD_ASSERT(size_ == capacity());
+        if (size_ < block_slots) {
+            const std::size_t larger = size_ == 0 ? 8 : size_ * 2;
+            T* const slots = new T[larger]();
+            for (std::size_t i = 0; i < size_; i++) slots[i] = std::move(slot(head_ + i));
+            if (blocks_ == nullptr) blocks_ = new T*[1]();
+            delete[] blocks_[0];
+            blocks_[0] = slots, slot_mask_ = larger - 1, head_ = 0;
+        } else {
+            widen();
+        }
+    }
+    // The first block is the last one too where the queue begins inside it: what is at its end goes
+    // into a block of its own.
+    void widen() {
+        const std::size_t count = block_mask_ + 1;
+        const std::size_t first = head_ / block_slots, ended = head_ % block_slots;
+        T** const wider = new T*[count * 2]();
+        for (std::size_t i = 0; i < count; i++) wider[i] = blocks_[(first + i) & block_mask_];
+        if (ended > 0) wider[count] = new T[block_slots]();
+        for (std::size_t i = 0; i < ended; i++) wider[count][i] = std::move(wider[0][i]);
+        delete[] blocks_;
+        blocks_ = wider, block_mask_ = count * 2 - 1, head_ = ended;
+    }
+    T** blocks_ = nullptr;        // null where there is none yet
+    std::size_t slot_mask_ = 0;   // slots of a block, less one: block_slots - 1 where there are more
+    std::size_t block_mask_ = 0;  // blocks, less one
     std::size_t head_ = 0;
     std::size_t size_ = 0;
 };

@@ -75,6 +75,7 @@
 //   COORD_IMPLEMENTATION    define it in one translation unit, before the include
 //   COORD_ASSERT_HOOK(condition, file, line)  define it there too, to be called before the program
 //                           is aborted because of a bug in coord. Nothing else ever aborts.
+//   COORD_NO_FILES          everywhere or nowhere: no FileStorage and no header of the system.
 //   COORD_AUDIT             everywhere or nowhere: after each poll a replica audits its whole
 //                           state. For debugging: the cost is as the state is large.
 //   COORD_VERSION_MAJOR, _MINOR, _PATCH  defined here; COORD_ASSERT and COORD_ABI are internal.
@@ -502,37 +503,65 @@ private:
     Item* item_ = nullptr;
 };
 
-// A queue in one array. Popped slots are kept and used again, so that what they hold (strings
-// above all) keeps its memory: in steady state nothing is allocated.
+// So many objects as it was made with.
+template <class T>
+class Array {
+public:
+    Array() = default;
+    explicit Array(std::size_t size) : items_(new T[size]()), size_(size) {}
+
+    std::size_t size() const { return size_; }
+    T& operator[](std::size_t i) { return COORD_ASSERT(i < size_), items_[i]; }
+    const T& operator[](std::size_t i) const { return COORD_ASSERT(i < size_), items_[i]; }
+    T* begin() { return items_.get(); }
+    T* end() { return items_.get() + size_; }
+    const T* begin() const { return items_.get(); }
+    const T* end() const { return items_.get() + size_; }
+
+private:
+    Owned<T[]> items_;
+    std::size_t size_ = 0;
+};
+
+// A queue. Popped slots are kept and used again, so that what they hold (strings above all) keeps
+// its memory: in steady state nothing is allocated. A short one is one array, which is replaced as
+// it grows; a long one goes on in blocks that never move, so that no push waits for a copy of all.
 template <class T>
 class Ring {
 public:
     Ring() = default;
-    ~Ring() { delete[] slots_; }
+    ~Ring() {
+        for (std::size_t i = 0; blocks_ != nullptr && i <= block_mask_; i++) delete[] blocks_[i];
+        delete[] blocks_;
+    }
     Ring(Ring&& other) noexcept { *this = std::move(other); }
     Ring& operator=(Ring&& other) noexcept {
-        std::swap(slots_, other.slots_), std::swap(mask_, other.mask_);
+        std::swap(blocks_, other.blocks_);
+        std::swap(slot_mask_, other.slot_mask_), std::swap(block_mask_, other.block_mask_);
         std::swap(head_, other.head_), std::swap(size_, other.size_);
         return *this;
     }
 
     bool empty() const { return size_ == 0; }
     std::size_t size() const { return size_; }
-    T& operator[](std::size_t i) { return COORD_ASSERT(i < size_), slots_[(head_ + i) & mask_]; }
-    const T& operator[](std::size_t i) const {
-        return COORD_ASSERT(i < size_), slots_[(head_ + i) & mask_];
-    }
+    T& operator[](std::size_t i) { return COORD_ASSERT(i < size_), slot(head_ + i); }
+    const T& operator[](std::size_t i) const { return COORD_ASSERT(i < size_), slot(head_ + i); }
     T& front() { return (*this)[0]; }
     T& back() { return (*this)[size_ - 1]; }
     const T& front() const { return (*this)[0]; }
     const T& back() const { return (*this)[size_ - 1]; }
     // RETURNS a slot with whatever it held last: the caller sets every field.
     T& push() {
-        if (slots_ == nullptr || size_ > mask_) grow();
+        if (size_ == capacity()) grow();
+        T*& block = blocks_[(head_ + size_) / block_slots & block_mask_];
+        if (block == nullptr) block = new T[block_slots]();
         size_ += 1;
         return back();
     }
-    void pop() { COORD_ASSERT(size_ > 0), head_ = (head_ + 1) & mask_, size_ -= 1; }
+    void pop() {
+        COORD_ASSERT(size_ > 0);
+        head_ = (head_ + 1) & (capacity() - 1), size_ -= 1;
+    }
     void pop_back() { COORD_ASSERT(size_ > 0), size_ -= 1; }
     void clear() { head_ = 0, size_ = 0; }
     // Those behind it move up. What it held is given back.
@@ -543,17 +572,39 @@ public:
     }
 
 private:
-    void grow() {
-        const std::size_t capacity = slots_ == nullptr ? 8 : (mask_ + 1) * 2;
-        T* const larger = new T[capacity]();
-        for (std::size_t i = 0; i < size_; i++) {
-            larger[i] = std::move(slots_[(head_ + i) & mask_]);
-        }
-        delete[] slots_;
-        slots_ = larger, mask_ = capacity - 1, head_ = 0;
+    static constexpr std::size_t block_slots = 1024;
+    T& slot(std::size_t i) const { return blocks_[i / block_slots & block_mask_][i & slot_mask_]; }
+    std::size_t capacity() const {
+        return blocks_ == nullptr ? 0 : (block_mask_ + 1) * (slot_mask_ + 1);
     }
-    T* slots_ = nullptr;    // a power of two, or none. A vector would take longer to compile
-    std::size_t mask_ = 0;  // their number less one
+    void grow() {
+        COORD_ASSERT(size_ == capacity());
+        if (size_ < block_slots) {
+            const std::size_t larger = size_ == 0 ? 8 : size_ * 2;
+            T* const slots = new T[larger]();
+            for (std::size_t i = 0; i < size_; i++) slots[i] = std::move(slot(head_ + i));
+            if (blocks_ == nullptr) blocks_ = new T*[1]();
+            delete[] blocks_[0];
+            blocks_[0] = slots, slot_mask_ = larger - 1, head_ = 0;
+        } else {
+            widen();
+        }
+    }
+    // The first block is the last one too where the queue begins inside it: what is at its end goes
+    // into a block of its own.
+    void widen() {
+        const std::size_t count = block_mask_ + 1;
+        const std::size_t first = head_ / block_slots, ended = head_ % block_slots;
+        T** const wider = new T*[count * 2]();
+        for (std::size_t i = 0; i < count; i++) wider[i] = blocks_[(first + i) & block_mask_];
+        if (ended > 0) wider[count] = new T[block_slots]();
+        for (std::size_t i = 0; i < ended; i++) wider[count][i] = std::move(wider[0][i]);
+        delete[] blocks_;
+        blocks_ = wider, block_mask_ = count * 2 - 1, head_ = ended;
+    }
+    T** blocks_ = nullptr;        // null where there is none yet
+    std::size_t slot_mask_ = 0;   // slots of a block, less one: block_slots - 1 where there are more
+    std::size_t block_mask_ = 0;  // blocks, less one
     std::size_t head_ = 0;
     std::size_t size_ = 0;
 };
@@ -659,7 +710,7 @@ std::uint64_t mix64(std::uint64_t a, std::uint64_t b);          // two words to 
 //            T4 An ephemeral node has no children.
 //            T5 What a save gives is the tree as it was when the save began.
 // May touch  Memory; deterministic.
-// Reading    ZooKeeper's DataTree and PathUtils. What it may cost: one hash of the path and three
+// Reading    ZooKeeper's DataTree and PathUtils. What it may cost: one hash of the path and four
 //            cache lines a look-up, 120 bytes a node beside its path and data.
 
 enum class CreateMode : std::int32_t {
@@ -742,13 +793,14 @@ public:
     // about to change or to go is written first as it was. begin_save gives up a save before.
     void begin_save();
     // Appends records of nodes to out, about `bytes` of them beside those written early. RETURNS
-    // true where that was the last of it. REQUIRES is_saving().
+    // true where that was the last of it. REQUIRES is_saving(). Of 0 bytes: only those.
     bool save_slice(std::size_t bytes, Bytes& out);
     bool is_saving() const { return save_end_ > 0; }
-    void stop_saving() { save_end_ = 0, saved_early_.clear(); }
+    void stop_saving() { save_end_ = 0, saved_early_ = Bytes(); }
 
     // And back, node by node, in any order. Nothing is trusted: false, and corrupt, for whatever a
-    // save would not have written; reset is due then, as it is where a load is given up.
+    // save would not have written; reset is due then, as it is where a load is given up. Nothing
+    // may look at the tree before end_load or reset.
     void begin_load();
     bool load_node(BytesView record, const Limits& limits);
     Errc end_load();
@@ -765,6 +817,7 @@ private:
     struct Table;
 
     Node& at(std::uint32_t node) const;
+    Node* seek(BytesView path) const;            // RETURNS nullptr where there is no such node
     std::uint32_t locate(BytesView path) const;  // RETURNS 0 where there is no such node
     std::uint32_t add_node(const Node& fields, BytesView path, BytesView data);
     void place_node(std::uint32_t index, const Node& fields, BytesView path, BytesView data);
@@ -774,8 +827,9 @@ private:
     static Node* make_node(const Node& fields, BytesView path, BytesView data,
                            std::size_t capacity);
     static void free_node(Node* node);
-    void insert_entry(std::uint64_t hash, std::uint32_t node);
-    void erase_entry(std::uint64_t hash, std::uint32_t node);
+    void insert_entry(std::uint64_t hash, Node* node);
+    void replace_entry(std::uint64_t hash, const Node* node, Node* moved);
+    void erase_entry(std::uint64_t hash, const Node* node);
 
     std::uint32_t priority(std::uint32_t node) const;
     BytesView child_name(std::uint32_t child, std::size_t offset) const;
@@ -806,7 +860,7 @@ private:
     void audit_children(std::uint32_t parent) const;
 
     std::vector<detail::Owned<Node*[]>> slabs_;  // nodes by index; all of one size but the first
-    detail::Owned<Table[]> tables_;              // indices by path: for each top byte of a hash
+    detail::Owned<Table[]> tables_;              // nodes by path: for each top byte of a hash
     std::vector<std::uint32_t> free_indices_;
     std::uint32_t indices_used_ = 0;               // ever, index 0 included
     std::uint32_t indices_capacity_ = 0;           // of slabs_
@@ -987,11 +1041,11 @@ public:
     const Outcome* apply(const Txn& txn, ChangeSink& changes);
 
     // The state as it is now, as bytes, in slices between which transactions are applied: see
-    // Tree::begin_save. save_slice RETURNS true where that was the last of it.
+    // Tree::begin_save. save_slice RETURNS true where that was the last of it; REQUIRES bytes > 0.
     void begin_save();
     bool save_slice(std::size_t bytes, Bytes& out);
     bool is_saving() const { return is_saving_; }
-    void stop_saving() { is_saving_ = false, tree_.stop_saving(), saved_early_.clear(); }
+    void stop_saving() { is_saving_ = false, tree_.stop_saving(), saved_early_ = Bytes(); }
 
     // A state from bytes, in pieces or in one; it replaces what was. RETURNS corrupt, and leaves a
     // fresh state, where the bytes are not those of a save.
@@ -1122,15 +1176,44 @@ private:
 // =================================================================================================
 // Part One, chapter 6: Storage
 // =================================================================================================
-// Purpose    The contract with what keeps bytes over a crash; a storage in memory, and one in files.
+// Purpose    The contract with what keeps bytes over a crash; one in memory, and one in files.
 // Invariants S1 Records become durable in the order in which they were appended: a crash cuts the
 //            tail and nothing else. A snapshot takes its place in that order when it is ended.
 //            S2 durable() never falls, and never exceeds what a flush was asked for.
 //            S3 A snapshot that was begun and not ended is nothing. One that is durable is whole,
 //            and only then may records that it makes needless go.
-//            S4 An id is never used again: a storage that starts over draws another.
+//            In files, where contents and names are durable apart:
+//            S4 A name comes last: a file is synced before it is called a segment or a snapshot,
+//            and its directory is before anything relies on it. A segment that becomes a spare is
+//            durably a spare before its contents change.
+//            S5 That log.F is there says that all before F was durable. The frames of all segments
+//            are one chain, and a header of zeros follows the newest: a later write that was torn,
+//            or what an earlier life of the file left behind, is told from contents.
+//            S6 A snapshot's marker goes into the log once its file and name are durable.
+//            S7 What makes something needless is durable before that is removed, and a removal
+//            that a crash undid is recognised: what comes back joins nothing that is in use.
+//            S8 A tail is cut only above every witness of what was durable: the headers of frames,
+//            also of those behind the tail, and the mark. Otherwise it is damage, and then nothing
+//            is changed. What open reads it syncs before it counts as durable.
+//            S9 After a write, sync or rename that failed no file is touched any more.
+//            S10 An id is never used again: a storage that starts over draws another.
 // May touch  Bytes; FileStorage through Files alone, and only the two implementations of that touch
 //            the operating system (COORD_NO_FILES removes them).
+// Format     The files of a storage; NUMBER is of 16 digits, in base 16:
+//            lock              held while the storage is open
+//            log.NUMBER        a segment: a header, then frames; named by its first sequence
+//            spare.NUMBER      will be a segment; its contents mean nothing
+//            mark              a header: what was durable, written after each flush, never synced
+//            snapshot.NUMBER   a header, then the contents; named by its sequence
+//            snapshot.tmp      one that was begun
+//            A header (64): u64 magic, u32 version, u64 ensemble, u64 storage's id, u64 sequence,
+//            u64 first needed, u64 size, u32 checksum, u8 1 = replaces, u8 0 (3), u32 CRC32C of the
+//            60 before. checksum: of the contents; in a segment, of the frame before its first.
+//            A frame (36): u32 size of body, u32 CRC32C of body, u64 sequence, u64 durable when it
+//            was appended, u32 chain (the last field of the frame before), u8 kind, u8 0 (3), u32
+//            CRC32C of the 32 before, from the storage's salt on; the body follows. kind 1: a
+//            record; 2: a snapshot's marker (21): u64 first needed, u64 size, u32 CRC32C, u8
+//            replaces.
 
 // Where a record or a snapshot stands: 1 for the first, and one more for each.
 using Sequence = std::uint64_t;
@@ -1158,8 +1241,8 @@ class Storage {
 public:
     virtual ~Storage() = default;
     // Called once, first. Hands over what is durable, from the first_needed of the newest snapshot
-    // on. RETURNS storage_failed, and nothing else is called then; or corrupt, where something that
-    // was durable cannot be read: then nothing but start_over is.
+    // on. RETURNS an error, storage_full and storage_locked too, and nothing else is called then;
+    // but after corrupt, where something that was durable cannot be read, start_over may be.
     virtual Errc open(RecoverySink& sink, const StorageOwner& owner) = 0;
     // Sets aside all that it holds and goes on as an empty one, under another id that is drawn from
     // entropy; it may not found an ensemble for ever. RETURNS unimplemented or storage_failed.
@@ -1175,8 +1258,8 @@ public:
     virtual Errc begin_snapshot() = 0;
     virtual Errc write_snapshot(BytesView piece) = 0;
     virtual Errc end_snapshot(Sequence first_needed, bool replaces) = 0;
-    // Appends bytes of a snapshot to out, as many as there are of size from offset on. snapshot: the
-    // newest one that was ended, or 0 for the one that was begun. RETURNS storage_failed.
+    // Appends bytes of a snapshot to out, as many as there are of size from offset on. snapshot:
+    // the newest one that was ended, or 0 for the one that was begun. RETURNS storage_failed.
     virtual Errc read_snapshot(Sequence snapshot, std::uint64_t offset, std::size_t size,
                                Bytes& out) = 0;
     // Starts to make everything appended durable. May return before it is. RETURNS storage_failed.
@@ -1258,6 +1341,198 @@ private:
     bool failed_ = false;
     bool full_ = false;
 };
+
+#ifndef COORD_NO_FILES
+
+namespace detail {
+struct FrameCursor;
+}  // namespace detail
+
+using FileId = Id<struct FileTag, std::uint32_t>;  // an open file; 0 is none
+
+// What FileStorage asks of an operating system. Those of POSIX and Windows ship; a test puts a disk
+// with faults in their place. What a file contains and how it is called are durable apart: a
+// creation, renaming or removal survives a crash for certain once its directory was synced.
+// Errors: storage_full (no space, no quota), storage_locked (lock), no_node (open of what is not
+// there), storage_failed (anything else).
+class Files {
+public:
+    enum class Mode : std::uint8_t { read, write, create };  // write: both; create: both, and empty
+    virtual ~Files() = default;
+    virtual Result<FileId> open(BytesView path, Mode mode) = 0;
+    virtual void close(FileId file) = 0;
+    virtual Result<std::uint64_t> size(FileId file) = 0;
+    // Appends what there is of size bytes from offset on: fewer at the end of the file alone.
+    virtual Errc read(FileId file, std::uint64_t offset, std::size_t size, Bytes& out) = 0;
+    virtual Errc write(FileId file, std::uint64_t offset, BytesView bytes) = 0;  // all of them
+    virtual Errc allocate(FileId file, std::uint64_t size) = 0;  // room for an empty file's zeros
+    virtual Errc sync(FileId file) = 0;                          // contents and size
+    virtual Errc rename(BytesView from, BytesView to) = 0;       // replaces what is there
+    virtual Errc remove(BytesView path) = 0;                     // not there: ok
+    virtual Errc make_directory(BytesView path) = 0;             // there already: ok
+    virtual Errc sync_directory(BytesView path) = 0;
+    virtual Errc list(BytesView directory, std::vector<Bytes>& names) = 0;  // appends them
+    // Until it is closed, or the process ends in whatever way, no other call here or in another
+    // process can lock that path. Creates the file. RETURNS storage_locked.
+    virtual Result<FileId> lock(BytesView path) = 0;
+    virtual const char* error_text() const = 0;  // of the last error; lives until the next call
+};
+
+std::unique_ptr<Files> system_files();
+
+struct FileStorageOptions {
+    Bytes directory;                   // made if it is not there; its parent must be
+    Bytes snapshot_directory;          // "" = the same; a disk of its own keeps the log's quick
+    std::uint64_t segment_bytes = 16 * 1024 * 1024;  // of a file of the log
+    std::uint32_t snapshots_kept = 3;  // the newest ones, and the log since the oldest; >= 1
+    bool sync = true;                  // false: durable() LIES, a power cut loses or damages
+    Files* files = nullptr;            // null = system_files(); must outlive the storage
+};
+
+// What the last open found.
+struct RecoveryReport {
+    bool is_new = false;               // there was nothing: a storage was born
+    std::uint32_t segments = 0;
+    Sequence first = 0;                // handed over: first to last; 0 = nothing
+    Sequence last = 0;
+    Sequence certain = 0;              // up to here the storage can tell that it was durable
+    Sequence snapshot = 0;             // the one in use; 0 = none
+    std::uint32_t snapshots_sound = 0;
+    std::uint32_t snapshots_bad = 0;   // there, but damaged: passed over
+    std::uint64_t torn_bytes = 0;      // cut off the end: a write that was never acknowledged
+    std::uint32_t leftovers = 0;       // files removed: half-made ones, and those that came back
+    Sequence damaged_at = 0;           // the first that was durable and cannot be read; 0 = none
+    Bytes damage;                      // what is wrong, and in which file; "" = nothing
+    Bytes text() const;                // all of it, in a line
+};
+
+// Keeps everything in files: segments of the log, allocated in advance and used again, and the
+// newest few snapshots. A flush is one write and one fdatasync. Opened again, it has restarted.
+// A storage that is full takes no snapshots and says has_room() = false; the segment in use is
+// what is left for the rest. flush, also with nothing to write, finds out that there is room again.
+class FileStorage final : public Storage {
+public:
+    explicit FileStorage(FileStorageOptions options);
+    explicit FileStorage(BytesView directory);
+    ~FileStorage() override;           // what was not flushed is lost
+    FileStorage(const FileStorage&) = delete;
+    FileStorage& operator=(const FileStorage&) = delete;
+
+    // RETURNS corrupt where something durable cannot be read, or the files are not the owner's.
+    // The sink has then heard what comes before the damage, and no file was touched.
+    Errc open(RecoverySink& sink, const StorageOwner& owner) override;
+    Errc append(BytesView record) override;
+    Errc begin_snapshot() override;
+    Errc write_snapshot(BytesView piece) override;
+    Errc end_snapshot(Sequence first_needed, bool replaces) override;
+    Errc read_snapshot(Sequence snapshot, std::uint64_t offset, std::size_t size,
+                       Bytes& out) override;
+    Errc flush() override;
+    Sequence appended() const override { return appended_; }
+    Sequence durable() const override { return durable_; }
+    Errc health() const override { return failed_ == Errc::ok ? failed_ : Errc::storage_failed; }
+    bool has_room() const override { return !full_; }
+    std::uint64_t id() const override { return id_; }
+    // Every file gets another name, aside.ID.NAME with the new id, and stays there for whoever can
+    // still read it. RETURNS corrupt where the files are not the owner's: they are not touched.
+    Errc start_over(std::uint64_t entropy) override;
+    bool may_found() const override { return may_found_; }
+
+    const RecoveryReport& report() const { return report_; }
+    const Bytes& reason() const { return reason_; }  // why it failed, and at which file; "" = not
+
+private:
+    struct Recovery;
+    struct Segment {
+        Sequence first = 0;
+        Sequence last = 0;             // first - 1 where it is empty; set by open alone
+        std::uint64_t size = 0;
+        std::uint32_t chain = 0;       // the checksum of its last header
+        bool is_sound = false;         // its header is
+        bool follows = false;          // the segment before it, without a gap
+    };
+    struct Snapshot {
+        Sequence sequence = 0;
+        Sequence first_needed = 0;
+        std::uint64_t size = 0;
+        std::uint32_t crc = 0;
+        bool replaces = false;
+        bool is_sound = false;
+    };
+    bool check(Errc error, BytesView what);
+    bool refuse(BytesView name, BytesView why);
+    Bytes path_of(const char* kind, std::uint64_t number) const;
+    Bytes snapshot_path(Sequence sequence) const;
+    bool open_file(const Bytes& path, Files::Mode mode, FileId& file);
+    void close(FileId& file);
+    void close_all();
+    bool sync(FileId file, BytesView what);
+    bool sync_names();
+    bool remove(const Bytes& path);
+    bool list_files(Recovery& found);
+    bool is_ours(std::uint32_t version, std::uint64_t ensemble, std::uint64_t id, BytesView name);
+    bool read_mark(Recovery& found);
+    bool read_log(Recovery& found);
+    bool read_whole(const Bytes& path, Bytes& out);
+    bool read_segment(std::size_t index, Recovery& found);
+    void judge_tail(const detail::FrameCursor& end, Recovery& found);
+    bool read_snapshots(Recovery& found);
+    bool verify(Snapshot& snapshot, Recovery& found);
+    bool choose(std::size_t begin, Sequence limit, Recovery& found);
+    void choose_any(Recovery& found);
+    bool hand_over(Recovery& found, RecoverySink& sink);
+    bool hand_over_segment(const Segment& segment, Recovery& found, RecoverySink& sink);
+    bool give_birth(const StorageOwner& owner);
+    bool set_aside(const Bytes& directory, std::uint64_t id);
+    bool take_over(Recovery& found);
+    bool cut_tail(const Bytes& path);
+    bool remove_leftovers(const Recovery& found);
+    bool open_mark(bool exists);
+    Errc make_room(std::size_t body_size);
+    void append_frame(std::uint8_t kind, BytesView body);
+    bool write_out();
+    Errc start_segment(std::uint64_t size);
+    Errc make_spare(std::uint64_t size);
+    bool tend_reserve();
+    bool write_mark();
+    bool retire();
+    bool retire_segments(Sequence needed);
+    Errc write_piece();
+    Errc give_up_snapshot(Errc error);
+
+    FileStorageOptions options_;
+    std::unique_ptr<Files> own_files_;
+    Files* files_ = nullptr;
+    FileId lock_, current_, mark_, begun_, ended_;  // ended_: the newest snapshot
+    std::vector<Segment> segments_;    // by first; current_ is the last one's
+    std::vector<Snapshot> snapshots_;  // by sequence, bad ones too
+    std::vector<std::uint64_t> spares_;
+    std::uint64_t spare_newest_ = 0;
+    Bytes buffer_;                     // frames that are not in the file yet
+    Bytes scratch_;
+    Bytes piece_;                      // of the snapshot that was begun, not in its file yet
+    std::uint64_t written_ = 0;        // bytes of it that are, and how many of those are synced
+    std::uint64_t synced_ = 0;
+    std::uint32_t crc_ = 0;            // of those bytes
+    std::uint64_t size_ = 0;           // of the current segment
+    std::uint64_t offset_ = 0;         // where buffer_ goes
+    std::uint32_t chain_ = 0;
+    std::uint32_t salt_ = 0;           // of header checksums: another storage's are never right
+    Sequence appended_ = 0;
+    Sequence durable_ = 0;
+    std::uint64_t ensemble_ = 0;
+    std::uint64_t id_ = 0;
+    std::uint32_t idle_flushes_ = 0;   // since the last try to make a spare
+    bool full_ = false;
+    bool may_found_ = true;
+    bool is_foreign_ = false;          // the files are not the owner's
+    bool is_open_ = false;             // open has returned ok
+    Errc failed_ = Errc::ok;
+    Bytes reason_;
+    RecoveryReport report_;
+};
+
+#endif  // COORD_NO_FILES
 
 // =================================================================================================
 // Part One, chapter 7: Log
@@ -1641,7 +1916,7 @@ private:
     const Voters& voters_;
     const Timing timing_;
     Vote own_;
-    std::vector<Voice> voices_;
+    detail::Array<Voice> voices_;
     PeerId candidate_;
     PeerId winner_;
     std::uint64_t sequence_ = 0;
@@ -1792,7 +2067,6 @@ private:
         Zxid acked;                   // durable there, with the epoch current
         bool epoch_current = false;
         std::uint64_t acked_tick = 0;  // tick_ when that grew last
-        bool serving = false;
         Time heard_at;
         Time progress_at;
         Time repeat_at;
@@ -1891,7 +2165,7 @@ private:
     std::uint64_t counted_ = 0;       // bits of those that count (Z7)
     bool is_founding_ = false;        // all are needed (Z8)
     std::uint64_t tick_ = 0;          // how often somebody has acknowledged more
-    std::vector<Peer> peers_;         // in the order of the voters, itself among them
+    detail::Array<Peer> peers_;       // in the order of the voters, itself among them
     Time started_at_;
     Time phase_at_;                   // when discovery or promise began
     Time ping_at_;
@@ -2202,6 +2476,7 @@ struct ReplicaCounters {
     std::uint64_t requests_repeated = 0;
     std::uint64_t events = 0;
     std::uint64_t polls = 0;
+    std::uint64_t calls = 0;             // from outside, that may have moved next_deadline()
 };
 
 struct ReplicaStatus {
@@ -2781,6 +3056,7 @@ struct SimulationCounters {
     std::uint64_t cuts = 0;              // links, each direction for itself
     std::uint64_t stalls = 0;
     std::uint64_t records_lost = 0;      // by crashes
+    std::uint64_t hints = 0;             // that a peer is gone
 };
 
 class Simulation final : private ReplicaObserver {
@@ -2824,6 +3100,9 @@ public:
     void pause(Which which);                 // it stands still; a bounded part of what comes waits
     void resume(Which which);
     void stall(Which which, Duration duration);  // its disk makes nothing durable for so long
+    // Its transport hints that a peer is gone, as after a TCP reset: the truth or not. A crash or
+    // a cut link does not say so by itself. REQUIRES is_running.
+    void forget(Which which, Which peer);
     // Each replica's own clocks.
     Time clock(Which which) const;
     Time when(Which which, Time clock) const;    // the virtual time at which its clock shows that
@@ -2878,6 +3157,8 @@ private:
 
     bool advance(Time limit);
     Time due_at(Node& node);
+    void note_deadline(Node& node);
+    void note_calls(Node& node);
     void schedule(Time at, EventKind kind, std::uint32_t what, std::uint64_t start = 0,
                   Sequence sequence = 0);
     void handle(const Event& event);
@@ -2907,8 +3188,8 @@ private:
     Rng clock_rng_;
     Rng start_rng_;
     Time now_;
-    std::vector<detail::Owned<Node>> nodes_;
-    std::vector<Link> links_;             // from, to
+    detail::Array<detail::Owned<Node>> nodes_;
+    detail::Array<Link> links_;           // from, to
     detail::Agenda<Event> events_;
     detail::Ring<Packet> packets_;        // used again, with their memory
     std::vector<std::uint32_t> free_packets_;
@@ -3091,9 +3372,11 @@ std::uint64_t Rng::next() {
 // A draw is refused in fewer than half of the cases.
 std::uint64_t Rng::below(std::uint64_t bound) {
     COORD_ASSERT(bound > 0);
-    const std::uint64_t refused = (0 - bound) % bound;
     std::uint64_t drawn = next();
-    while (drawn < refused) drawn = next();
+    if (drawn < bound) {  // hardly ever, and what is refused is less
+        const std::uint64_t refused = (0 - bound) % bound;
+        while (drawn < refused) drawn = next();
+    }
     return drawn % bound;
 }
 
@@ -3113,9 +3396,18 @@ namespace detail {
 // What map[key] does, in a quarter of the time to compile.
 template <class Map>
 typename Map::mapped_type& at_or_new(Map& map, const typename Map::key_type& key) {
+    using Key = typename Map::key_type;
+    using Value = typename Map::mapped_type;
     auto found = map.find(key);
-    if (found == map.end()) found = map.emplace(key, typename Map::mapped_type()).first;
+    if (found == map.end()) found = map.emplace(std::pair<Key, Value>(key, Value())).first;
     return found->second;
+}
+
+// The same for map.erase(key).
+template <class Map>
+void forget(Map& map, const typename Map::key_type& key) {
+    const auto found = map.find(key);
+    if (found != map.end()) map.erase(found);
 }
 
 }  // namespace detail
@@ -3152,11 +3444,20 @@ static std::uint32_t load_big32(const char* bytes) {
     return at(0) << 24 | at(1) << 16 | at(2) << 8 | at(3);
 }
 
+static std::uint64_t load_big64(const char* bytes) {
+    return std::uint64_t{load_big32(bytes)} << 32 | load_big32(bytes + 4);
+}
+
 static void store_big32(char* out, std::uint32_t value) {
     out[0] = static_cast<char>(value >> 24);
     out[1] = static_cast<char>(value >> 16);
     out[2] = static_cast<char>(value >> 8);
     out[3] = static_cast<char>(value);
+}
+
+static void store_big64(char* out, std::uint64_t value) {
+    store_big32(out, static_cast<std::uint32_t>(value >> 32));
+    store_big32(out + 4, static_cast<std::uint32_t>(value));
 }
 
 }  // namespace detail
@@ -3169,8 +3470,7 @@ void Writer::u32(std::uint32_t value) {
 
 void Writer::u64(std::uint64_t value) {
     char encoded[8];
-    detail::store_big32(encoded, static_cast<std::uint32_t>(value >> 32));
-    detail::store_big32(encoded + 4, static_cast<std::uint32_t>(value));
+    detail::store_big64(encoded, value);
     out_.append(encoded, sizeof encoded);
 }
 
@@ -3191,26 +3491,31 @@ BytesView Reader::raw(std::size_t size) {
         ok_ = false, rest_ = {};
         return {};
     }
-    const BytesView taken = rest_.substr(0, size);
+    const BytesView taken(rest_.data(), size);
     rest_.remove_prefix(size);
     return taken;
 }
 
+// A bad reader has nothing left, so that the size alone decides in these.
 std::uint8_t Reader::u8() {
-    const BytesView taken = raw(1);
-    return taken.empty() ? std::uint8_t{0} : static_cast<std::uint8_t>(taken[0]);
+    if (rest_.empty()) return ok_ = false, std::uint8_t{0};
+    const auto value = static_cast<std::uint8_t>(rest_.front());
+    rest_.remove_prefix(1);
+    return value;
 }
 
 std::uint32_t Reader::u32() {
-    const BytesView taken = raw(4);
-    return taken.empty() ? 0 : detail::load_big32(taken.data());
+    if (rest_.size() < 4) return ok_ = false, rest_ = {}, 0;
+    const std::uint32_t value = detail::load_big32(rest_.data());
+    rest_.remove_prefix(4);
+    return value;
 }
 
 std::uint64_t Reader::u64() {
-    const BytesView taken = raw(8);
-    if (taken.empty()) return 0;
-    return std::uint64_t{detail::load_big32(taken.data())} << 32 |
-           detail::load_big32(taken.data() + 4);
+    if (rest_.size() < 8) return ok_ = false, rest_ = {}, 0;
+    const std::uint64_t value = detail::load_big64(rest_.data());
+    rest_.remove_prefix(8);
+    return value;
 }
 
 BytesView Reader::bytes(std::size_t size_max) {
@@ -3269,6 +3574,7 @@ __attribute__((target("sse4.2"))) static std::uint32_t crc32c_by_instruction(Byt
         wide = __builtin_ia32_crc32di(wide, load_little64(at));
     }
     crc = static_cast<std::uint32_t>(wide);
+    if (left >= 4) crc = __builtin_ia32_crc32si(crc, load_little32(at)), at += 4, left -= 4;
     for (; left > 0; at++, left--) {
         crc = __builtin_ia32_crc32qi(crc, static_cast<unsigned char>(*at));
     }
@@ -3361,8 +3667,9 @@ std::uint64_t mix64(std::uint64_t a, std::uint64_t b) {
 // themselves.
 //
 // A path is found through a hash table of 256 parts, each of which grows by itself: no create ever
-// waits until a million entries have moved. The root is in no part: "" and "/" are short enough to
-// be known by sight.
+// waits until a million entries have moved. Its entries are pointers, so that a look-up waits for
+// two things one after the other, a line of the table and the node. The root is in no part: "" and
+// "/" are short enough to be known by sight.
 
 namespace detail {
 
@@ -3437,7 +3744,7 @@ inline void close_state_record(std::size_t start, Bytes& out) {
 
 // printf's %010lld, without its locale and its size.
 static void append_sequence(std::uint64_t number, Bytes& out) {
-    COORD_ASSERT(number <= creations_max);
+    COORD_ASSERT(number < creations_max * 2);  // what is loaded may go on from creations_max
     char digits[sequence_digits_max];
     std::size_t first = sequence_digits_max;
     while (number > 0 || first > sequence_digits_max - 10) {
@@ -3497,7 +3804,7 @@ std::optional<std::int64_t> sequence_of(BytesView name_or_path) {
 }
 
 // The layout is the cost of a node: with its pointer in a slab (8) and its share of the hash table
-// (10 to 15) it must stay within 120 bytes. What a walk through a family needs comes last, beside
+// (10 to 16) it must stay within 120 bytes. What a walk through a family needs comes last, beside
 // the path.
 struct Tree::Node {
     Zxid czxid;
@@ -3505,8 +3812,7 @@ struct Tree::Node {
     Zxid pzxid;
     std::int64_t ctime_ms = 0;
     std::int64_t mtime_ms = 0;
-    SessionId owner;
-    std::uint64_t creations = 0;      // of children, ever: the next sequence number; T3
+    std::uint64_t owner_or_creations = 0;  // one word for both: T4
     std::int32_t version = 0;
     std::int32_t aversion = 0;
     std::uint32_t data_length = 0;
@@ -3517,7 +3823,18 @@ struct Tree::Node {
     std::uint32_t right = 0;          // and after
     std::uint32_t capacity = 0;       // of path and data together
     std::uint32_t path_length = 0;
+    std::uint32_t index = 0;
+    std::uint32_t hash : 31;          // of the path, what of it says where the entry is
+    std::uint32_t is_owned : 1;       // by a session: the node is ephemeral
 
+    Node() : hash(0), is_owned(0) {}
+    SessionId owner() const { return SessionId{is_owned != 0 ? owner_or_creations : 0}; }
+    // Of children, ever: the next sequence number; T3.
+    std::uint64_t creations() const { return is_owned != 0 ? 0 : owner_or_creations; }
+    void set_owner(SessionId owner) {
+        COORD_ASSERT(owner_or_creations == 0 || owner == SessionId{});  // T4
+        if (owner != SessionId{}) owner_or_creations = owner.value, is_owned = 1;
+    }
     const char* bytes() const { return reinterpret_cast<const char*>(this + 1); }
     char* bytes() { return reinterpret_cast<char*>(this + 1); }
     BytesView path() const { return {bytes(), path_length}; }
@@ -3590,32 +3907,62 @@ std::uint32_t Tree::add_node(const Node& fields, BytesView path, BytesView data)
 void Tree::place_node(std::uint32_t index, const Node& fields, BytesView path, BytesView data) {
     COORD_ASSERT(!path.empty() && path[0] == '/');
     COORD_ASSERT(data.size() <= static_cast<std::size_t>(INT32_MAX));
-    slabs_[index / detail::slab_size][index % detail::slab_size] =
-        make_node(fields, path, data, path.size() + data.size());
-    if (index != detail::root_index) insert_entry(hash64(path, seed_), index);
+    Node* const node = make_node(fields, path, data, path.size() + data.size());
+    node->index = index;
+    slabs_[index / detail::slab_size][index % detail::slab_size] = node;
+    if (index != detail::root_index) insert_entry(hash64(path, seed_), node);
     size_ += 1;
 }
 
 // ---- From a path to a node
 
-// A cache line of entries. A look-up compares all of them without a branch that could be predicted
-// wrong, so that the processor runs ahead into the next look-up. What does not fit into its home
-// goes to the next bucket that has room: a bucket that is not full ends the search.
-struct alignas(64) Tree::Bucket {
-    static constexpr unsigned entries = 8;
-    std::uint32_t hash[entries] = {};  // low half of the path's hash
-    std::uint32_t node[entries] = {};  // 0: the entry is empty
+namespace detail {
 
-    // RETURNS a bit for each word that is equal. Written out, for compilers that keep the loop.
-    static unsigned equal_bits(const std::uint32_t (&words)[entries], std::uint32_t word) {
-        const auto bit = [&words, word](unsigned i) { return unsigned{words[i] == word} << i; };
-        return bit(0) | bit(1) | bit(2) | bit(3) | bit(4) | bit(5) | bit(6) | bit(7);
+static void prefetch([[maybe_unused]] const void* memory) {
+#ifdef __GNUC__
+    __builtin_prefetch(memory);
+#endif
+}
+
+// REQUIRES bytes != 0. RETURNS the number of the lowest byte that is not 0.
+static unsigned lowest_byte(std::uint64_t bytes) {
+#ifdef __GNUC__
+    return static_cast<unsigned>(__builtin_ctzll(bytes)) / 8;
+#else
+    unsigned byte = 0;
+    while ((bytes >> byte * 8 & 0xFF) == 0) byte++;
+    return byte;
+#endif
+}
+
+}  // namespace detail
+
+// A cache line of entries. A look-up compares all tags at once, without a branch that could be
+// predicted wrong, so that the processor runs ahead into the next look-up; and one entry in 255
+// that is not meant has the tag that is. What does not fit into its home goes to the next bucket
+// that has room, and each bucket counts what went past it: where nothing did, the search ends.
+struct alignas(64) Tree::Bucket {
+    static constexpr unsigned entries = 7;
+    static constexpr std::uint64_t each = 0x0001010101010101u;  // a byte for each entry
+    static constexpr std::uint64_t one_passed = std::uint64_t{1} << 56;
+    Node* node[entries] = {};
+    std::uint64_t tags = 0;  // a byte for each entry, 0 where it is empty; on top what went past
+
+    // RETURNS the top bit of the byte of each entry whose tag this is.
+    std::uint64_t matches(unsigned tag) const {
+        const std::uint64_t differences = tags ^ each * tag;
+        return ~((differences | each * 0x80) - each) & ~differences & each * 0x80;
     }
-    unsigned matches(std::uint32_t low) const { return equal_bits(hash, low); }
-    unsigned vacant() const { return equal_bits(node, 0); }
-    unsigned entry_of(std::uint32_t index) const {  // entries where it is not here
+    std::uint64_t vacant() const { return matches(0); }
+    unsigned passed() const { return static_cast<unsigned>(tags >> 56); }
+    // A count that has come to 255 stays there: it is not known any more how much went past.
+    void count_passed(bool more) {
+        COORD_ASSERT(more || passed() > 0);
+        if (passed() < 255) tags = more ? tags + one_passed : tags - one_passed;
+    }
+    unsigned entry_of(const Node* sought) const {  // entries where it is not here
         unsigned i = 0;
-        while (i < entries && node[i] != index) i++;
+        while (i < entries && node[i] != sought) i++;
         return i;
     }
 };
@@ -3623,57 +3970,61 @@ struct alignas(64) Tree::Bucket {
 struct Tree::Table {
     detail::Owned<Bucket[]> buckets;
     std::uint32_t bucket_count = 0;
-    std::uint32_t size = 0;  // entries; at most four fifths of what fits
+    std::uint32_t size = 0;  // entries; at most seven eighths of what fits
 
-    std::uint32_t home(std::uint32_t low) const {
-        return static_cast<std::uint32_t>((std::uint64_t{low} * bucket_count) >> 32);
+    // Of a hash, the top byte chooses the table, the byte after it is the tag, and 31 bits of the
+    // lower half say where the entry is at home.
+    static unsigned tag_of(std::uint64_t hash) {
+        const auto tag = static_cast<unsigned>(hash >> 48 & 0xFF);
+        return tag == 0 ? 1 : tag;
+    }
+    static std::uint32_t place_of(std::uint64_t hash) {
+        return static_cast<std::uint32_t>(hash) >> 1;
+    }
+    std::uint32_t home(std::uint32_t place) const {
+        return static_cast<std::uint32_t>((std::uint64_t{place} * bucket_count) >> 31);
     }
     std::uint32_t after(std::uint32_t bucket) const {
         return bucket + 1 == bucket_count ? 0 : bucket + 1;
     }
-    std::uint32_t distance(std::uint32_t from, std::uint32_t to) const {
-        return to >= from ? to - from : to + bucket_count - from;
+    void put(unsigned tag, Node* node) {
+        std::uint32_t i = home(node->hash);
+        for (; buckets[i].vacant() == 0; i = after(i)) buckets[i].count_passed(true);
+        const unsigned entry = detail::lowest_byte(buckets[i].vacant());
+        COORD_ASSERT(buckets[i].node[entry] == nullptr);
+        buckets[i].node[entry] = node;
+        buckets[i].tags |= std::uint64_t{tag} << entry * 8;
     }
-    void put(std::uint32_t low, std::uint32_t node) {
-        std::uint32_t bucket = home(low);
-        while (buckets[bucket].vacant() == 0) bucket = after(bucket);
-        const unsigned entry = buckets[bucket].entry_of(detail::no_index);
-        buckets[bucket].hash[entry] = low, buckets[bucket].node[entry] = node;
+    void prefetch_nodes(std::uint32_t bucket) const {
+        for (const Node* node : buckets[bucket].node) {
+            if (node != nullptr) detail::prefetch(&node->path_length);
+        }
     }
     void grow();
+    void audit() const;
 };
 
-namespace detail {
-
-// REQUIRES bits != 0.
-static unsigned lowest_bit(unsigned bits) {
-#ifdef __GNUC__
-    return static_cast<unsigned>(__builtin_ctz(bits));
-#else
-    unsigned bit = 0;
-    while ((bits >> bit & 1) == 0) bit++;
-    return bit;
-#endif
-}
-
-}  // namespace detail
-
-std::uint32_t Tree::locate(BytesView path) const {
+inline Tree::Node* Tree::seek(BytesView path) const {
     if (path.size() <= 1) {
-        return path.empty() || path[0] == '/' ? detail::root_index : detail::no_index;
+        return path.empty() || path[0] == '/' ? &at(detail::root_index) : nullptr;
     }
     const std::uint64_t hash = hash64(path, seed_);
-    const auto low = static_cast<std::uint32_t>(hash);
     const Table& table = tables_[hash >> 56];
-    if (table.size == 0) return detail::no_index;
-    for (std::uint32_t i = table.home(low);; i = table.after(i)) {
+    if (table.size == 0) return nullptr;
+    const unsigned tag = Table::tag_of(hash);
+    for (std::uint32_t i = table.home(Table::place_of(hash));; i = table.after(i)) {
         const Bucket& bucket = table.buckets[i];
-        for (unsigned bits = bucket.matches(low); bits != 0; bits &= bits - 1) {
-            const std::uint32_t node = bucket.node[detail::lowest_bit(bits)];
-            if (node != detail::no_index && at(node).path() == path) return node;
+        for (std::uint64_t bits = bucket.matches(tag); bits != 0; bits &= bits - 1) {
+            Node* const node = bucket.node[detail::lowest_byte(bits)];
+            if (node->path() == path) return node;
         }
-        if (bucket.vacant() != 0) return detail::no_index;
+        if (bucket.passed() == 0) return nullptr;
     }
+}
+
+std::uint32_t Tree::locate(BytesView path) const {
+    const Node* const node = seek(path);
+    return node == nullptr ? detail::no_index : node->index;
 }
 
 Tree::Tree(std::uint64_t seed) : seed_(mix64(seed, 0)) {
@@ -3684,15 +4035,17 @@ Tree::Tree(std::uint64_t seed) : seed_(mix64(seed, 0)) {
 Tree::~Tree() { clear(); }
 
 // Entries are taken over in the order of the buckets, which is nearly that of their hashes: the
-// new ones are written from front to back.
+// new ones are written from front to back. The nodes know their hashes, and are fetched ahead.
 void Tree::Table::grow() {
+    constexpr std::uint32_t ahead = 4;
     Table larger;
     larger.bucket_count = bucket_count + bucket_count / 2 + (bucket_count < 2 ? 1 : 0);
     larger.buckets = detail::Owned<Bucket[]>(new Bucket[larger.bucket_count]());
     for (std::uint32_t i = 0; i < bucket_count; i++) {
+        if (i + ahead < bucket_count) prefetch_nodes(i + ahead);
         for (unsigned entry = 0; entry < Bucket::entries; entry++) {
-            if (buckets[i].node[entry] == detail::no_index) continue;
-            larger.put(buckets[i].hash[entry], buckets[i].node[entry]);
+            if (buckets[i].node[entry] == nullptr) continue;
+            larger.put(buckets[i].tags >> entry * 8 & 0xFF, buckets[i].node[entry]);
             larger.size += 1;
         }
     }
@@ -3701,57 +4054,45 @@ void Tree::Table::grow() {
     *this = std::move(larger);
 }
 
-void Tree::insert_entry(std::uint64_t hash, std::uint32_t node) {
-    COORD_ASSERT(node > detail::root_index);
+void Tree::insert_entry(std::uint64_t hash, Node* node) {
+    COORD_ASSERT(node->index > detail::root_index);
     Table& table = tables_[hash >> 56];
     const std::uint64_t room = std::uint64_t{table.bucket_count} * Bucket::entries;
-    if ((std::uint64_t{table.size} + 1) * 5 > room * 4) table.grow();
-    table.put(static_cast<std::uint32_t>(hash), node);
+    if ((std::uint64_t{table.size} + 1) * 8 > room * 7) table.grow();
+    node->hash = Table::place_of(hash) & 0x7FFFFFFFu;
+    table.put(Table::tag_of(hash), node);
     table.size += 1;
 }
 
-// Where a full bucket gets a hole, an entry that had to go past it moves back into it, and leaves
-// a hole in turn: no tombstone stays behind.
-void Tree::erase_entry(std::uint64_t hash, std::uint32_t node) {
+// For a node that has moved to another block of memory.
+void Tree::replace_entry(std::uint64_t hash, const Node* node, Node* moved) {
+    COORD_ASSERT(node->hash == moved->hash);
+    Table& table = tables_[hash >> 56];
+    std::uint32_t i = table.home(node->hash);
+    while (table.buckets[i].entry_of(node) == Bucket::entries) {
+        COORD_ASSERT(table.buckets[i].passed() > 0);
+        i = table.after(i);
+    }
+    table.buckets[i].node[table.buckets[i].entry_of(node)] = moved;
+}
+
+// No tombstone stays behind: the buckets on the way count one less that went past them.
+void Tree::erase_entry(std::uint64_t hash, const Node* node) {
     Table& table = tables_[hash >> 56];
     COORD_ASSERT(table.size > 0);
-    std::uint32_t hole = table.home(static_cast<std::uint32_t>(hash));
-    unsigned hole_entry = table.buckets[hole].entry_of(node);
-    while (hole_entry == Bucket::entries) {
-        COORD_ASSERT(table.buckets[hole].vacant() == 0);
-        hole = table.after(hole);
-        hole_entry = table.buckets[hole].entry_of(node);
+    std::uint32_t i = table.home(node->hash);
+    unsigned entry = table.buckets[i].entry_of(node);
+    while (entry == Bucket::entries) {
+        table.buckets[i].count_passed(false);
+        i = table.after(i);
+        entry = table.buckets[i].entry_of(node);
     }
-    bool full = table.buckets[hole].vacant() == 0;
-    for (std::uint32_t i = table.after(hole); full; i = table.after(i)) {
-        Bucket& bucket = table.buckets[i];
-        full = bucket.vacant() == 0;
-        unsigned entry = 0;
-        for (; entry < Bucket::entries; entry++) {
-            const std::uint32_t home = table.home(bucket.hash[entry]);
-            if (bucket.node[entry] == detail::no_index) continue;
-            if (table.distance(home, i) >= table.distance(hole, i)) break;
-        }
-        if (entry == Bucket::entries) continue;
-        table.buckets[hole].hash[hole_entry] = bucket.hash[entry];
-        table.buckets[hole].node[hole_entry] = bucket.node[entry];
-        hole = i, hole_entry = entry;
-    }
-    table.buckets[hole].hash[hole_entry] = 0, table.buckets[hole].node[hole_entry] = 0;
+    table.buckets[i].node[entry] = nullptr;
+    table.buckets[i].tags &= ~(std::uint64_t{0xFF} << entry * 8);
     table.size -= 1;
 }
 
 // ---- Children in order
-
-namespace detail {
-
-static void prefetch([[maybe_unused]] const void* memory) {
-#ifdef __GNUC__
-    __builtin_prefetch(memory);
-#endif
-}
-
-}  // namespace detail
 
 // A bijection, so that no two nodes have the same.
 inline std::uint32_t Tree::priority(std::uint32_t node) const {
@@ -3867,7 +4208,7 @@ std::uint64_t Tree::own_digest(std::uint64_t path_hash, const Node& node, BytesV
         detail::stir(path_hash ^ hash_key[0], hash64(data, 1) ^ hash_key[1]) +
         detail::stir(node.czxid.value ^ hash_key[2], node.mzxid.value ^ hash_key[3]) +
         detail::stir(ctime ^ hash_key[4], mtime ^ hash_key[5]) +
-        detail::stir(node.owner.value ^ hash_key[6], versions ^ hash_key[7]);
+        detail::stir(node.owner().value ^ hash_key[6], versions ^ hash_key[7]);
     return mix64(sum, path_hash);
 }
 
@@ -3875,7 +4216,7 @@ std::uint64_t Tree::children_digest(std::uint64_t path_hash, const Node& node) {
     using detail::hash_key;
     const std::uint64_t sum =
         detail::stir(path_hash ^ hash_key[1], node.pzxid.value ^ hash_key[0]) +
-        detail::stir(node.creations ^ hash_key[3], node.child_count ^ hash_key[2]);
+        detail::stir(node.creations() ^ hash_key[3], node.child_count ^ hash_key[2]);
     return mix64(path_hash, sum);
 }
 
@@ -3902,9 +4243,9 @@ inline NodeView Tree::view_of(const Node& node, std::size_t path_length) {
     view.stat.mtime_ms = node.mtime_ms;
     view.stat.version = node.version;
     view.stat.cversion =
-        2 * static_cast<std::int64_t>(node.creations) - static_cast<std::int64_t>(node.child_count);
+        2 * static_cast<std::int64_t>(node.creations()) - std::int64_t{node.child_count};
     view.stat.aversion = node.aversion;
-    view.stat.ephemeral_owner = node.owner;
+    view.stat.ephemeral_owner = node.owner();
     view.stat.data_length = static_cast<std::int32_t>(node.data_length);
     view.stat.num_children = static_cast<std::int32_t>(node.child_count);
     view.stat.pzxid = node.pzxid;
@@ -3912,12 +4253,12 @@ inline NodeView Tree::view_of(const Node& node, std::size_t path_length) {
 }
 
 std::optional<NodeView> Tree::find(BytesView path) const {
-    const std::uint32_t node = locate(path);
-    if (node == detail::no_index) return std::nullopt;
-    return view_of(at(node), (std::max)(path.size(), std::size_t{1}));
+    const Node* const node = seek(path);
+    if (node == nullptr) return std::nullopt;
+    return view_of(*node, (std::max)(path.size(), std::size_t{1}));
 }
 
-bool Tree::contains(BytesView path) const { return locate(path) != detail::no_index; }
+bool Tree::contains(BytesView path) const { return seek(path) != nullptr; }
 
 Errc Tree::children(BytesView path, BytesView after, std::size_t limit,
                     std::vector<Bytes>& names) const {
@@ -3959,7 +4300,7 @@ Errc Tree::prepare_create(BytesView path, CreateMode mode, Bytes& created) const
     const std::uint32_t parent = locate(path.substr(0, slash));
     if (parent == detail::no_index) return Errc::no_node;
     created.assign(path);
-    if (is_sequential(mode)) detail::append_sequence(at(parent).creations, created);
+    if (is_sequential(mode)) detail::append_sequence(at(parent).creations(), created);
     // The parent's path is valid, for it is in the tree; but it is written "" where it is the root.
     if (created.size() > 1) {
         if (slash == 1 || !detail::is_valid_name(BytesView{created}.substr(slash + 1))) {
@@ -3967,7 +4308,7 @@ Errc Tree::prepare_create(BytesView path, CreateMode mode, Bytes& created) const
         }
     }
     if (locate(created) != detail::no_index) return Errc::node_exists;
-    if (at(parent).owner != SessionId{}) return Errc::no_children_for_ephemerals;
+    if (at(parent).is_owned != 0) return Errc::no_children_for_ephemerals;
     return Errc::ok;
 }
 
@@ -3975,11 +4316,12 @@ void Tree::count_child(std::uint32_t parent, bool created, Zxid zxid) {
     save_before_change(parent);
     Node& node = at(parent);
     COORD_ASSERT(created || node.child_count > 0);
-    COORD_ASSERT(node.creations < detail::creations_max * 2);
+    COORD_ASSERT(node.is_owned == 0);  // T4
+    COORD_ASSERT(node.owner_or_creations < detail::creations_max * 2);
     const std::uint64_t path_hash = hash64(node.path(), 0);
     digest_ -= children_digest(path_hash, node);
     node.child_count += created ? 1u : 0u - 1u;
-    node.creations += created ? 1u : 0u;  // T3
+    node.owner_or_creations += created ? 1u : 0u;  // T3
     node.pzxid = zxid;
     digest_ += children_digest(path_hash, node);
 }
@@ -3988,12 +4330,12 @@ void Tree::create(BytesView path, BytesView data, SessionId owner, Zxid zxid,
                   std::int64_t time_ms) {
     COORD_ASSERT(path.size() > 1);
     const std::uint32_t parent = locate(parent_path(path));
-    COORD_ASSERT(parent != detail::no_index);         // T1
-    COORD_ASSERT(at(parent).owner == SessionId{});    // T4
+    COORD_ASSERT(parent != detail::no_index);  // T1
+    COORD_ASSERT(at(parent).is_owned == 0);    // T4
     Node fields;
     fields.czxid = fields.mzxid = fields.pzxid = zxid;
     fields.ctime_ms = fields.mtime_ms = time_ms;
-    fields.owner = owner;
+    fields.set_owner(owner);
     fields.parent = parent;
     const std::uint32_t child = add_node(fields, path, data);
     leave_out(child);
@@ -4019,7 +4361,7 @@ Errc Tree::remove(BytesView path, std::int32_t version, Zxid zxid) {
     save_before_change(child);
     digest_ -= digest_of(node);
     unlink_child(parent, child);
-    erase_entry(hash64(path, seed_), child);
+    erase_entry(hash64(path, seed_), &node);
     count_child(parent, false, zxid);
     free_node(&node);
     slabs_[child / detail::slab_size][child % detail::slab_size] = nullptr;
@@ -4033,16 +4375,17 @@ Errc Tree::remove(BytesView path, std::int32_t version, Zxid zxid) {
 Errc Tree::set(BytesView path, BytesView data, std::int32_t version, Zxid zxid,
                std::int64_t time_ms) {
     COORD_ASSERT(data.size() <= static_cast<std::size_t>(INT32_MAX));
-    const std::uint32_t index = path.empty() ? detail::no_index : locate(path);
-    if (index == detail::no_index) return is_valid_path(path) ? Errc::no_node : Errc::bad_arguments;
-    Node* node = &at(index);
+    Node* node = path.empty() ? nullptr : seek(path);
+    if (node == nullptr) return is_valid_path(path) ? Errc::no_node : Errc::bad_arguments;
     if (version != any_version && version != node->version) return Errc::bad_version;
-    save_before_change(index);
+    save_before_change(node->index);
     const std::uint64_t path_hash = hash64(node->path(), 0);
     digest_ -= own_digest(path_hash, *node, node->data());
     const std::size_t needed = node->path_length + data.size();
     if (needed > node->capacity || node->capacity / 2 > needed + 64) {
         Node* const moved = make_node(*node, node->path(), data, (needed + 15) / 16 * 16);
+        const std::uint32_t index = node->index;
+        if (index != detail::root_index) replace_entry(hash64(path, seed_), node, moved);
         free_node(node);
         slabs_[index / detail::slab_size][index % detail::slab_size] = node = moved;
     } else if (!data.empty()) {
@@ -4120,10 +4463,10 @@ void Tree::save_node(std::uint32_t index, Bytes& bytes) const {
     out.zxid(node.pzxid);
     out.i64(node.ctime_ms);
     out.i64(node.mtime_ms);
-    out.u64(node.owner.value);
+    out.u64(node.owner().value);
     out.i32(node.version);
     out.i32(node.aversion);
-    out.u64(node.creations);
+    out.u64(node.creations());
     out.u32(node.child_count);
     detail::close_state_record(start, bytes);
 }
@@ -4176,15 +4519,18 @@ bool Tree::read_node(BytesView record, const Limits& limits, Node& node, BytesVi
     node.pzxid = in.zxid();
     node.ctime_ms = in.i64();
     node.mtime_ms = in.i64();
-    node.owner = SessionId{in.u64()};
+    const SessionId owner{in.u64()};
     node.version = in.i32();
     node.aversion = in.i32();
-    node.creations = in.u64();
+    node.owner_or_creations = in.u64();
     node.child_count = in.u32();
     if (!in.done() || node.version == any_version) return false;
-    if (node.creations > detail::creations_max || !is_valid_path(path)) return false;
-    if (node.child_count > node.creations + detail::built_in_children(path)) return false;
-    return node.owner == SessionId{} || (node.creations == 0 && !detail::is_built_in(path));
+    if (node.creations() > detail::creations_max || !is_valid_path(path)) return false;
+    if (node.child_count > node.creations() + detail::built_in_children(path)) return false;
+    const bool is_owned = owner != SessionId{};
+    if (is_owned && (node.creations() > 0 || detail::is_built_in(path))) return false;  // T4
+    node.set_owner(owner);
+    return true;
 }
 
 bool Tree::digest_of_record(BytesView record, const Limits& limits, std::uint64_t& digest) {
@@ -4230,7 +4576,7 @@ bool Tree::link_loaded() {
     for (std::uint32_t child = detail::root_index + 1; child < indices_used_; child++) {
         const BytesView path = parent_path(at(child).path());
         if (at(parent).path() != path) parent = locate(path);
-        if (parent == detail::no_index || at(parent).owner != SessionId{}) return false;  // T1, T4
+        if (parent == detail::no_index || at(parent).is_owned != 0) return false;  // T1, T4
         at(child).parent = parent;
         const std::size_t offset = detail::name_offset(path);
         const bool is_last = last[parent] == 0 ||
@@ -4277,14 +4623,35 @@ void Tree::audit_node(std::uint32_t index) const {
     COORD_ASSERT(node.path().size() + node.data_length <= node.capacity);
     COORD_ASSERT(node.version != any_version);
     COORD_ASSERT(locate(node.path()) == index);
-    COORD_ASSERT(node.child_count <= node.creations + detail::built_in_children(node.path()));
-    COORD_ASSERT(node.owner == SessionId{} || node.creations == 0);  // T4
+    COORD_ASSERT(node.child_count <= node.creations() + detail::built_in_children(node.path()));
+    COORD_ASSERT((node.is_owned != 0) == (node.owner() != SessionId{}));
+    COORD_ASSERT(&at(node.index) == &node && node.index == index);
     if (index == detail::root_index) {
         COORD_ASSERT(node.path() == "/" && node.parent == detail::no_index);
     } else {
         COORD_ASSERT(locate(parent_path(node.path())) == node.parent);  // T1
     }
     audit_children(index);
+}
+
+// Each entry can be found: the buckets between its home and its place have counted it.
+void Tree::Table::audit() const {
+    std::vector<std::uint32_t> passed(bucket_count);
+    std::uint32_t entries = 0;
+    for (std::uint32_t bucket = 0; bucket < bucket_count; bucket++) {
+        for (unsigned entry = 0; entry < Bucket::entries; entry++) {
+            const Node* const node = buckets[bucket].node[entry];
+            const bool is_tagged = (buckets[bucket].tags >> entry * 8 & 0xFF) != 0;
+            COORD_ASSERT(is_tagged == (node != nullptr));
+            if (node == nullptr) continue;
+            for (std::uint32_t i = home(node->hash); i != bucket; i = after(i)) passed[i] += 1;
+            entries += 1;
+        }
+    }
+    COORD_ASSERT(entries == size);
+    for (std::uint32_t i = 0; i < bucket_count; i++) {
+        COORD_ASSERT(buckets[i].passed() == 255 || buckets[i].passed() == passed[i]);
+    }
 }
 
 void Tree::audit() const {
@@ -4299,7 +4666,10 @@ void Tree::audit() const {
     COORD_ASSERT(seen == size_);
     COORD_ASSERT(digest == digest_);  // T2
     std::size_t slots = 0;
-    for (std::size_t i = 0; i < detail::tree_tables; i++) slots += tables_[i].size;
+    for (std::size_t i = 0; i < detail::tree_tables; i++) {
+        tables_[i].audit();
+        slots += tables_[i].size;
+    }
     COORD_ASSERT(slots == size_ - 1);
     COORD_ASSERT(size_ + free_indices_.size() == indices_used_ - detail::root_index);
     for (const std::uint32_t index : free_indices_) {
@@ -4563,7 +4933,7 @@ const Outcome* Machine::close_session(const Txn& txn, ChangeSink& changes) {
         changes.on_children_changed(parent_path(entry.first), txn.zxid);
     }
     sessions_digest_ -= digest_of(found->second);
-    nonces_.erase(found->second.nonce);
+    detail::forget(nonces_, found->second.nonce);
     sessions_.erase(found);
     outcome_ = Outcome{txn.cxid, txn.zxid, txn.op, Errc::ok, {}, {}, txn.session};
     return &outcome_;
@@ -4637,7 +5007,8 @@ Errc Machine::set(const Txn& txn, Outcome& outcome, ChangeSink& changes) {
     return Errc::ok;
 }
 
-// FORMAT of a state: records as in chapter 3, the head first, the end last, the others in any order.
+// FORMAT of a state: records as in chapter 3: the head first, the end last, the others in any
+// order.
 //
 //   head     u64 "coordst2", u64 zxid, u64 digest of the state
 //   session  u64 id, u64 nonce, u32 timeout in ms, u64 cxid, u64 confirmed, u32 outcomes; each u64
@@ -4690,6 +5061,7 @@ void Machine::save_session(const SessionRecord& session, Bytes& out) {
 }
 
 void Machine::begin_save() {
+    COORD_ASSERT(!loading_);
     tree_.begin_save();
     is_saving_ = true;
     save_number_ += 1;
@@ -4713,21 +5085,22 @@ void Machine::save_before_change(SessionRecord& session) {
 }
 
 bool Machine::save_slice(std::size_t bytes, Bytes& out) {
-    COORD_ASSERT(is_saving_);
+    COORD_ASSERT(is_saving_ && tree_.is_saving());
+    COORD_ASSERT(bytes > 0);
     const std::size_t start = out.size();
     out.append(saved_early_);
     saved_early_.clear();
+    const auto opened_since = sessions_.upper_bound(SessionId{save_zxid_.value});
     auto next = sessions_.upper_bound(save_next_);
-    while (next != sessions_.end() && out.size() - start < bytes) {
-        SessionRecord& session = next->second;
-        const bool is_due = session.id.value <= save_zxid_.value;
-        if (is_due && session.saved_in != save_number_) save_session(session, out);
+    while (next != opened_since && out.size() - start < bytes) {
+        const SessionRecord& session = next->second;
+        if (session.saved_in != save_number_) save_session(session, out);
         save_next_ = session.id, ++next;
     }
     const std::size_t written = out.size() - start;
-    const std::size_t left = bytes > written ? bytes - written : 0;
-    const bool is_last = tree_.is_saving() ? tree_.save_slice(left, out) : true;
-    const bool done = is_last && next == sessions_.end();
+    const std::size_t left = bytes > written ? bytes - written : 0;  // 0 where sessions are left
+    const bool done = tree_.save_slice(left, out);
+    COORD_ASSERT(!done || next == opened_since);
     save_crc_ = crc32c(BytesView(out).substr(start), save_crc_);
     if (!done) return false;
     const std::size_t end = detail::open_state_record(detail::StateRecord::end, out);
@@ -4834,8 +5207,10 @@ void Machine::reset() {
 
 Errc Machine::load(BytesView state) {
     begin_load();
-    for (; !state.empty(); state.remove_prefix((std::min)(state.size(), detail::load_piece_bytes))) {
-        load_piece(state.substr(0, detail::load_piece_bytes));
+    while (!state.empty()) {
+        const BytesView piece = state.substr(0, detail::load_piece_bytes);
+        load_piece(piece);
+        state.remove_prefix(piece.size());
     }
     return end_load();
 }
@@ -5064,6 +5439,31 @@ void Watches::catch_up(const Tree& before, const Tree& after, Zxid zxid) {
 // Part Two, chapter 6: Storage
 // =================================================================================================
 
+#ifndef COORD_NO_FILES
+}  // inline namespace COORD_ABI
+}  // namespace coord
+
+#ifdef _WIN32
+#ifndef WIN32_LEAN_AND_MEAN
+#define WIN32_LEAN_AND_MEAN
+#endif
+#ifndef NOMINMAX
+#define NOMINMAX
+#endif
+#include <windows.h>
+#else
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#endif
+
+namespace coord {
+inline namespace COORD_ABI {
+#endif  // COORD_NO_FILES
+
 namespace detail {
 constexpr std::size_t dropped_at_once_max = 1000;  // records, or entries of a log, in one poll
 }
@@ -5093,7 +5493,7 @@ Errc MemoryStorage::start_over(std::uint64_t entropy) {
     *this = MemoryStorage{};
     held_ = held, full_ = full, may_found_ = false;
     id_ = mix64(entropy, old) | 1;
-    if (id_ == old) id_ ^= 2;  // S4
+    if (id_ == old) id_ ^= 2;  // S10
     return Errc::ok;
 }
 
@@ -5224,6 +5624,1242 @@ void MemoryStorage::crash(std::size_t survivors) {
     COORD_ASSERT(first_ + items_.size() == appended_ + 1 && durable_ == appended_);
 }
 
+#ifndef COORD_NO_FILES
+
+namespace detail {
+
+constexpr std::uint64_t log_magic = 0x636F6F72646C6F67u;       // FORMAT: "coordlog"
+constexpr std::uint64_t snapshot_magic = 0x636F6F7264736E70u;  // FORMAT: "coordsnp"
+constexpr std::uint64_t mark_magic = 0x636F6F72646D726Bu;      // FORMAT: "coordmrk"
+constexpr std::uint32_t files_version = 1;                     // FORMAT
+constexpr std::size_t file_header_bytes = 64;                  // FORMAT
+constexpr std::size_t frame_header_bytes = 36;                 // FORMAT; and the zeros at the end
+constexpr std::size_t marker_bytes = 21;                       // FORMAT
+constexpr std::uint8_t frame_record = 1;                       // FORMAT
+constexpr std::uint8_t frame_marker = 2;                       // FORMAT
+constexpr std::size_t files_piece_bytes = 64 * 1024;           // read or written at once
+constexpr std::uint64_t snapshot_sync_bytes = 4 * 1024 * 1024;  // so that no single sync is long
+constexpr std::size_t spares_max = 2;
+constexpr std::uint32_t spare_retry_flushes = 64;
+
+struct FileHeader {
+    std::uint32_t version = files_version;
+    std::uint64_t ensemble = 0;
+    std::uint64_t id = 0;
+    Sequence sequence = 0;
+    Sequence first_needed = 0;
+    std::uint64_t size = 0;
+    std::uint32_t crc = 0;
+    bool replaces = false;
+};
+
+static void encode_file_header(std::uint64_t magic, const FileHeader& header, Bytes& out) {
+    const std::size_t start = out.size();
+    Writer writer(out);
+    writer.u64(magic), writer.u32(header.version), writer.u64(header.ensemble);
+    writer.u64(header.id), writer.u64(header.sequence), writer.u64(header.first_needed);
+    writer.u64(header.size), writer.u32(header.crc);
+    writer.u32(header.replaces ? std::uint32_t{1} << 24 : 0);
+    writer.u32(crc32c(BytesView(out).substr(start)));
+    COORD_ASSERT(out.size() == start + file_header_bytes);
+}
+
+// RETURNS whether it is a sound header of that kind, of whatever version.
+static bool decode_file_header(std::uint64_t magic, BytesView bytes, FileHeader& header) {
+    if (bytes.size() < file_header_bytes) return false;
+    Reader in(bytes.substr(0, file_header_bytes));
+    const bool is_kind = in.u64() == magic;
+    header.version = in.u32(), header.ensemble = in.u64(), header.id = in.u64();
+    header.sequence = in.u64(), header.first_needed = in.u64(), header.size = in.u64();
+    header.crc = in.u32(), header.replaces = in.u32() != 0;
+    return is_kind && in.u32() == crc32c(bytes.substr(0, file_header_bytes - 4));
+}
+
+static std::uint32_t salt_of(std::uint64_t id) {
+    Bytes bytes;
+    Writer(bytes).u64(id);
+    return crc32c(bytes);
+}
+
+struct Frame {
+    std::uint32_t size = 0;
+    std::uint32_t body_crc = 0;
+    Sequence sequence = 0;
+    Sequence durable = 0;
+    std::uint32_t chain = 0;
+    std::uint8_t kind = 0;
+    std::uint32_t crc = 0;
+};
+
+// RETURNS whether bytes start with a sound header; the body is not looked at.
+static bool read_frame(BytesView bytes, std::uint32_t salt, Frame& frame) {
+    if (bytes.size() < frame_header_bytes) return false;
+    Reader in(bytes.substr(0, frame_header_bytes));
+    frame.size = in.u32(), frame.body_crc = in.u32(), frame.sequence = in.u64();
+    frame.durable = in.u64(), frame.chain = in.u32(), frame.kind = in.u8();
+    in.raw(3);
+    frame.crc = in.u32();
+    return frame.crc == crc32c(bytes.substr(0, frame_header_bytes - 4), salt) &&
+           frame.sequence != 0 && frame.durable < frame.sequence;
+}
+
+// Walks over the frames of a segment, as long as each is the next one of the chain.
+struct FrameCursor {
+    BytesView segment;
+    std::uint32_t salt = 0;
+    std::size_t offset = file_header_bytes;
+    Sequence expected = 0;
+    std::uint32_t chain = 0;
+    Frame frame;
+    BytesView body;
+
+    FrameCursor(BytesView bytes, const FileHeader& header, std::uint32_t header_salt)
+        : segment(bytes), salt(header_salt), expected(header.sequence), chain(header.crc) {}
+    bool next() {
+        COORD_ASSERT(offset >= file_header_bytes && offset <= segment.size());
+        if (!read_frame(segment.substr(offset), salt, frame)) return false;
+        if (frame.sequence != expected || frame.chain != chain) return false;
+        const BytesView rest = segment.substr(offset + frame_header_bytes);
+        if (frame.size > rest.size()) return false;
+        body = rest.substr(0, frame.size);
+        if (crc32c(body) != frame.body_crc) return false;
+        offset += frame_header_bytes + frame.size;
+        expected += 1, chain = frame.crc;
+        return true;
+    }
+};
+
+// Looks behind the last frame of a segment for sound headers of later ones, at every byte.
+// RETURNS whether there is any; witness rises to what they know to have been durable (S8).
+static bool find_later(BytesView segment, const FrameCursor& end, Sequence& witness) {
+    bool found = false;
+    const std::size_t count_max = segment.size() / frame_header_bytes;
+    Frame frame;
+    for (std::size_t at = end.offset; at + frame_header_bytes <= segment.size(); at++) {
+        const std::uint64_t high = load_big32(&segment[at + 8]);
+        const Sequence sequence = high << 32 | load_big32(&segment[at + 12]);
+        if (sequence < end.expected || sequence - end.expected > count_max) continue;
+        if (!read_frame(segment.substr(at), end.salt, frame)) continue;
+        found = true, witness = (std::max)(witness, frame.durable);
+    }
+    return found;
+}
+
+static bool is_zero(BytesView bytes) { return bytes.find_first_not_of('\0') == BytesView::npos; }
+
+// RETURNS whether name is kind and 16 digits.
+static bool parse_name(BytesView name, BytesView kind, std::uint64_t& number) {
+    if (name.size() != kind.size() + 16 || name.substr(0, kind.size()) != kind) return false;
+    number = 0;
+    for (const char digit : name.substr(kind.size())) {
+        const std::size_t value = BytesView("0123456789abcdef").find(digit);
+        if (value == BytesView::npos) return false;
+        number = number << 4 | value;
+    }
+    return true;
+}
+
+static Bytes name_of(const char* kind, std::uint64_t number) {
+    char digits[17];
+    std::snprintf(digits, sizeof digits, "%016llx", static_cast<unsigned long long>(number));
+    return Bytes(kind) + digits;
+}
+
+}  // namespace detail
+
+// What open finds out and needs no longer afterwards.
+struct FileStorage::Recovery {
+    std::vector<Sequence> snapshots;   // files that there are
+    bool has_temporary = false;
+    bool has_mark = false;
+    bool has_begun = false;            // to start over
+    Bytes bytes;                       // one segment, or a piece of a snapshot
+    std::size_t begin = 0;             // segments_ from begin to end are relied on
+    std::size_t end = 0;
+    Sequence first = 1;                // what is handed over of them
+    Sequence last = 0;
+    Sequence snapshot = 0;
+    std::size_t tail = 0;              // where the frames of the last segment end
+    bool is_torn = false;
+};
+
+// -------------------------------------------------------------------------------------------------
+// Steps that can fail: false, and then failed_ says how and reason_ says where.
+
+bool FileStorage::check(Errc error, BytesView what) {
+    if (error == Errc::ok) return true;
+    const bool is_for_open = error == Errc::storage_full || error == Errc::storage_locked;
+    failed_ = is_for_open && !is_open_ ? error : Errc::storage_failed;
+    reason_ = Bytes(what) + ": " + files_->error_text();
+    return false;
+}
+
+bool FileStorage::refuse(BytesView name, BytesView why) {
+    report_.damage = Bytes(name) + ": " + Bytes(why);
+    failed_ = Errc::corrupt, reason_ = report_.damage;
+    return false;
+}
+
+Bytes FileStorage::path_of(const char* kind, std::uint64_t number) const {
+    return options_.directory + "/" + detail::name_of(kind, number);
+}
+
+Bytes FileStorage::snapshot_path(Sequence sequence) const {
+    return options_.snapshot_directory + "/" + detail::name_of("snapshot.", sequence);
+}
+
+bool FileStorage::open_file(const Bytes& path, Files::Mode mode, FileId& file) {
+    COORD_ASSERT(file == FileId{});
+    const Result<FileId> opened = files_->open(path, mode);
+    if (!opened) return check(opened.error(), path);
+    file = *opened;
+    return true;
+}
+
+void FileStorage::close(FileId& file) {
+    if (file != FileId{}) files_->close(file);
+    file = {};
+}
+
+void FileStorage::close_all() {
+    for (FileId* file : {&current_, &mark_, &begun_, &ended_, &lock_}) close(*file);
+    segments_.clear(), snapshots_.clear(), spares_.clear();
+    buffer_.clear(), piece_.clear(), reason_.clear();
+    appended_ = 0, durable_ = 0, id_ = 0, chain_ = 0, idle_flushes_ = 0, spare_newest_ = 0;
+    size_ = 0, offset_ = 0;
+    full_ = false, is_open_ = false, failed_ = Errc::ok, report_ = {};
+    may_found_ = true, is_foreign_ = false;
+}
+
+bool FileStorage::sync(FileId file, BytesView what) {
+    return !options_.sync || check(files_->sync(file), what);
+}
+
+bool FileStorage::sync_names() {
+    if (!options_.sync) return true;
+    const Bytes& other = options_.snapshot_directory;
+    return check(files_->sync_directory(options_.directory), options_.directory) &&
+           (other == options_.directory || check(files_->sync_directory(other), other));
+}
+
+bool FileStorage::remove(const Bytes& path) { return check(files_->remove(path), path); }
+
+// -------------------------------------------------------------------------------------------------
+// Opening: look at all, decide, hand over, and only then touch
+
+FileStorage::FileStorage(FileStorageOptions options) : options_(std::move(options)) {
+    COORD_ASSERT(options_.snapshots_kept >= 1);
+    COORD_ASSERT(options_.segment_bytes >=
+                 detail::file_header_bytes + 2 * detail::frame_header_bytes);
+    if (options_.snapshot_directory.empty()) options_.snapshot_directory = options_.directory;
+    if (options_.files == nullptr) own_files_ = system_files();
+    files_ = own_files_ ? own_files_.get() : options_.files;
+}
+
+static FileStorageOptions files_options_at(BytesView directory) {
+    FileStorageOptions options;
+    options.directory = directory;
+    return options;
+}
+
+FileStorage::FileStorage(BytesView directory) : FileStorage(files_options_at(directory)) {}
+
+FileStorage::~FileStorage() { close_all(); }
+
+Errc FileStorage::open(RecoverySink& sink, const StorageOwner& owner) {
+    close_all();
+    ensemble_ = owner.ensemble;
+    Recovery found;
+    COORD_ASSERT(lock_ == FileId{} && segments_.empty() && appended_ == 0);
+    if (!list_files(found)) return failed_;
+    if (found.has_begun) {  // what is there may be any part of what there was
+        refuse(options_.directory + "/over.begun", "starting over was interrupted");
+        return failed_;
+    }
+    if (segments_.empty() && found.snapshots.empty() && !found.has_mark) {
+        is_open_ = give_birth(owner);
+        return failed_;
+    }
+    if (!read_mark(found) || !read_log(found) || !read_snapshots(found)) return failed_;
+    choose_any(found);
+    if (!hand_over(found, sink)) return failed_;
+    if (report_.damaged_at != 0) {
+        reason_ = report_.damage;
+        return failed_ = Errc::corrupt;  // S8
+    }
+    is_open_ = take_over(found);
+    return failed_;
+}
+
+bool FileStorage::list_files(Recovery& found) {
+    const Bytes& directory = options_.directory;
+    const Bytes& other = options_.snapshot_directory;
+    if (!check(files_->make_directory(directory), directory)) return false;
+    if (!check(files_->make_directory(other), other)) return false;
+    const Result<FileId> locked = files_->lock(directory + "/lock");
+    if (!locked) return check(locked.error(), directory + "/lock");
+    lock_ = *locked;
+    std::vector<Bytes> names;
+    if (!check(files_->list(directory, names), directory)) return false;
+    if (other != directory && !check(files_->list(other, names), other)) return false;
+    std::sort(names.begin(), names.end());  // what follows is by number
+    std::uint64_t number = 0;
+    for (const Bytes& name : names) {
+        if (detail::parse_name(name, "log.", number)) segments_.emplace_back().first = number;
+        if (detail::parse_name(name, "snapshot.", number)) found.snapshots.push_back(number);
+        if (detail::parse_name(name, "spare.", number)) spares_.push_back(number);
+        if (name == "snapshot.tmp") found.has_temporary = true;
+        if (name == "mark") found.has_mark = true;
+        if (name == "over.begun") found.has_begun = true;
+        if (name == "over") may_found_ = false;
+    }
+    if (!spares_.empty()) spare_newest_ = spares_.back();
+    return true;
+}
+
+// Files that belong to another ensemble, or were copied from another storage, are not touched.
+bool FileStorage::is_ours(std::uint32_t version, std::uint64_t ensemble, std::uint64_t id,
+                          BytesView name) {
+    is_foreign_ = true;  // unless nothing below says so
+    if (version != detail::files_version) return refuse(name, "written by another coord");
+    if (ensemble != ensemble_) return refuse(name, "belongs to another ensemble");
+    if (id_ == 0) id_ = id, salt_ = detail::salt_of(id);
+    if (id != id_) return refuse(name, "belongs to another storage");
+    is_foreign_ = false;
+    return true;
+}
+
+// One that was torn or has rotted is no witness, and no harm.
+bool FileStorage::read_mark(Recovery& found) {
+    if (!found.has_mark) return true;
+    const Bytes path = options_.directory + "/mark";
+    FileId file;
+    if (!open_file(path, Files::Mode::read, file)) return false;
+    found.bytes.clear();
+    const bool is_read =
+        check(files_->read(file, 0, detail::file_header_bytes, found.bytes), path);
+    close(file);
+    detail::FileHeader header;
+    if (!is_read) return false;
+    if (!detail::decode_file_header(detail::mark_magic, found.bytes, header)) return true;
+    report_.certain = header.sequence;
+    return is_ours(header.version, header.ensemble, header.id, path);
+}
+
+bool FileStorage::read_whole(const Bytes& path, Bytes& out) {
+    FileId file;
+    if (!open_file(path, Files::Mode::read, file)) return false;
+    out.clear();
+    const Result<std::uint64_t> size = files_->size(file);
+    Errc error = size.error();
+    if (size) error = files_->read(file, 0, static_cast<std::size_t>(*size), out);
+    const bool is_read = check(error, path);
+    close(file);
+    return is_read;
+}
+
+bool FileStorage::read_log(Recovery& found) {
+    report_.segments = static_cast<std::uint32_t>(segments_.size());
+    for (std::size_t i = 0; i < segments_.size(); i++) {
+        if (!read_segment(i, found)) return false;
+    }
+    return true;
+}
+
+// Reads the frames of one segment, and notes the snapshots' markers among them.
+bool FileStorage::read_segment(std::size_t index, Recovery& found) {
+    COORD_ASSERT(index < segments_.size());
+    Segment& segment = segments_[index];
+    const Bytes path = path_of("log.", segment.first);
+    segment.last = segment.first - 1;
+    if (!read_whole(path, found.bytes)) return false;
+    segment.size = found.bytes.size();
+    detail::FileHeader header;
+    if (!detail::decode_file_header(detail::log_magic, found.bytes, header)) return true;
+    if (!is_ours(header.version, header.ensemble, header.id, path)) return false;
+    if (header.sequence != segment.first) return true;  // under another one's name
+    segment.is_sound = true;
+    segment.follows = index > 0 && segments_[index - 1].last + 1 == segment.first &&
+                      segments_[index - 1].chain == header.crc;
+    detail::FrameCursor at(found.bytes, header, salt_);
+    while (at.next()) {
+        report_.certain = (std::max)(report_.certain, at.frame.durable);
+        if (at.frame.kind != detail::frame_marker) continue;
+        Reader in(at.body);
+        Snapshot& noted = snapshots_.emplace_back();
+        noted.sequence = at.frame.sequence, noted.first_needed = in.u64();
+        noted.size = in.u64(), noted.crc = in.u32(), noted.replaces = in.u8() != 0;
+    }
+    segment.last = at.expected - 1, segment.chain = at.chain;
+    if (index + 1 == segments_.size()) judge_tail(at, found);
+    return true;
+}
+
+// The end of the log: what comes next is either nothing, or a write that was never acknowledged
+// and is cut, or was durable once and is damage (S8).
+void FileStorage::judge_tail(const detail::FrameCursor& end, Recovery& found) {
+    COORD_ASSERT(end.expected == segments_.back().last + 1);
+    const BytesView rest = end.segment.substr(end.offset);
+    const bool has_later = detail::find_later(end.segment, end, report_.certain);
+    found.tail = end.offset;
+    found.is_torn = has_later || !detail::is_zero(rest.substr(0, detail::frame_header_bytes));
+    if (end.expected <= report_.certain) {
+        report_.damaged_at = end.expected;
+        report_.damage = path_of("log.", segments_.back().first) + ": the record at byte " +
+                         std::to_string(end.offset) + " was durable and cannot be read";
+    } else if (found.is_torn) {
+        report_.torn_bytes = rest.find_last_not_of('\0') + 1;
+    }
+}
+
+bool FileStorage::read_snapshots(Recovery& found) {
+    for (Snapshot& snapshot : snapshots_) {
+        const auto& there = found.snapshots;
+        const bool exists = std::binary_search(there.begin(), there.end(), snapshot.sequence);
+        if (exists && !verify(snapshot, found)) return false;
+        if (snapshot.is_sound) report_.snapshots_sound += 1;
+        // An older one that is not there has been removed for a newer one.
+        const bool is_newest = &snapshot == &snapshots_.back();
+        if (!snapshot.is_sound && (exists || is_newest)) report_.snapshots_bad += 1;
+    }
+    return true;
+}
+
+// Reads all of a snapshot, and compares it with what its marker in the log says.
+bool FileStorage::verify(Snapshot& snapshot, Recovery& found) {
+    const Bytes path = snapshot_path(snapshot.sequence);
+    FileId file;
+    if (!open_file(path, Files::Mode::read, file)) return false;
+    detail::FileHeader header;
+    std::uint64_t offset = 0;
+    std::uint32_t crc = 0;
+    Errc error = Errc::ok;
+    for (bool is_end = false; !is_end && error == Errc::ok;) {
+        found.bytes.clear();
+        error = files_->read(file, offset, detail::files_piece_bytes, found.bytes);
+        BytesView piece = found.bytes;
+        is_end = piece.size() < detail::files_piece_bytes;
+        if (offset == 0) {
+            is_end |= !detail::decode_file_header(detail::snapshot_magic, piece, header);
+            piece = piece.substr((std::min)(piece.size(), detail::file_header_bytes));
+        }
+        crc = crc32c(piece, crc);
+        offset += found.bytes.size();
+    }
+    const bool is_read = check(error, path);
+    close(file);
+    if (!is_read) return false;
+    snapshot.is_sound = offset == detail::file_header_bytes + snapshot.size &&
+                        crc == snapshot.crc && header.crc == crc && header.size == snapshot.size &&
+                        header.sequence == snapshot.sequence &&
+                        snapshot.first_needed <= snapshot.sequence &&
+                        header.first_needed == snapshot.first_needed &&
+                        header.replaces == snapshot.replaces;
+    return !snapshot.is_sound || is_ours(header.version, header.ensemble, header.id, path);
+}
+
+// Looks for a beginning in the run of segments from begin to found.end: the newest sound snapshot
+// up to limit that has the records it needs, or record 1. RETURNS whether there is one.
+bool FileStorage::choose(std::size_t begin, Sequence limit, Recovery& found) {
+    COORD_ASSERT(begin < found.end && found.end <= segments_.size());
+    const Sequence run_first = segments_[begin].first;
+    found.begin = begin, found.last = limit;
+    for (std::size_t i = snapshots_.size(); i > 0; i--) {
+        const Snapshot& snapshot = snapshots_[i - 1];
+        if (snapshot.sequence > limit) continue;
+        if (snapshot.sequence < run_first) break;
+        if (snapshot.is_sound && snapshot.first_needed >= run_first) {
+            found.snapshot = snapshot.sequence, found.first = snapshot.first_needed;
+            return true;
+        }
+        if (!snapshot.replaces) continue;
+        report_.damaged_at = snapshot.sequence;  // nothing older is worth anything
+        report_.damage = snapshot_path(snapshot.sequence) + ": damaged, and nothing stands for it";
+        found.last = limit = snapshot.sequence - 1;
+    }
+    found.snapshot = 0, found.first = 1;
+    return segments_[begin].is_sound && run_first == 1;
+}
+
+// Segments follow each other in runs. What the newest run has no beginning for is damage, and an
+// older run is then handed over up to there. A run that nothing needs is what a crash brought back.
+void FileStorage::choose_any(Recovery& found) {
+    for (found.end = segments_.size(); found.end > 0; found.end = found.begin) {
+        std::size_t begin = found.end - 1;
+        while (begin > 0 && segments_[begin].follows) begin -= 1;
+        if (choose(begin, segments_[found.end - 1].last, found)) return;
+        const Segment& first = segments_[begin];
+        report_.damaged_at = begin == 0 ? 1 : segments_[begin - 1].last + 1;
+        report_.damage = path_of("log.", first.first) +
+                         (first.is_sound ? ": records before it are missing" : ": a bad header");
+    }
+    if (report_.damaged_at == 0) {
+        report_.damaged_at = 1, report_.damage = options_.directory + ": the log is missing";
+    }
+    found.begin = 0, found.first = 1, found.last = 0, found.snapshot = 0;
+}
+
+bool FileStorage::hand_over(Recovery& found, RecoverySink& sink) {
+    COORD_ASSERT(found.begin <= found.end && found.end <= segments_.size());
+    COORD_ASSERT(found.snapshot == 0 || found.snapshot <= found.last);
+    for (std::size_t i = found.begin; i < found.end; i++) {
+        if (segments_[i].last < found.first) continue;
+        if (!hand_over_segment(segments_[i], found, sink)) return false;
+    }
+    return true;
+}
+
+bool FileStorage::hand_over_segment(const Segment& segment, Recovery& found, RecoverySink& sink) {
+    const Bytes path = path_of("log.", segment.first);
+    detail::FileHeader header;
+    if (!read_whole(path, found.bytes)) return false;
+    detail::decode_file_header(detail::log_magic, found.bytes, header);
+    detail::FrameCursor at(found.bytes, header, salt_);
+    Bytes head;
+    while (at.expected <= (std::min)(segment.last, found.last)) {
+        if (!at.next()) return refuse(path, "reads otherwise than a moment ago");
+        const Sequence sequence = at.frame.sequence;
+        COORD_ASSERT(sequence + 1 == at.expected);
+        if (sequence < found.first) continue;
+        if (report_.first == 0) report_.first = sequence;
+        report_.last = sequence;
+        if (at.frame.kind == detail::frame_record) sink.on_record(sequence, at.body);
+        if (sequence != found.snapshot) continue;
+        report_.snapshot = sequence;
+        if (!open_file(snapshot_path(sequence), Files::Mode::read, ended_)) return false;
+        if (read_snapshot(sequence, 0, 64, head) != Errc::ok) return false;
+        const auto is_it = [sequence](const Snapshot& s) { return s.sequence == sequence; };
+        sink.on_snapshot(sequence, head,
+                         std::find_if(snapshots_.begin(), snapshots_.end(), is_it)->size);
+    }
+    return true;
+}
+
+// A directory without any log is a new storage only where there is no mark, which is made last.
+bool FileStorage::give_birth(const StorageOwner& owner) {
+    COORD_ASSERT(segments_.empty() && appended_ == 0 && current_ == FileId{});
+    report_.is_new = true;
+    id_ = mix64(owner.entropy, owner.ensemble) | 1, salt_ = detail::salt_of(id_);
+    for (const Bytes* directory : {&options_.directory, &options_.snapshot_directory}) {
+        const Bytes parent = *directory + "/..";
+        if (options_.sync && !check(files_->sync_directory(parent), parent)) return false;
+    }
+    for (const std::uint64_t spare : spares_) {
+        if (!remove(path_of("spare.", spare))) return false;
+    }
+    spares_.clear();
+    const Errc error = start_segment(options_.segment_bytes);
+    if (error == Errc::storage_full) failed_ = error, reason_ = options_.directory + ": no space";
+    return failed_ == Errc::ok && open_mark(false) && sync(mark_, "mark") && sync_names() &&
+           tend_reserve();
+}
+
+// A crash in the midst of it leaves over.begun behind: then open is corrupt, whatever else there
+// is, and this is done once more. What was set aside before keeps its name.
+Errc FileStorage::start_over(std::uint64_t entropy) {
+    const bool may = is_open_ ? failed_ == Errc::ok : failed_ == Errc::corrupt && !is_foreign_;
+    if (!may) return failed_ == Errc::ok ? Errc::storage_failed : failed_;
+    const std::uint64_t old = id_, ensemble = ensemble_;
+    const RecoveryReport before = report_;
+    StorageOwner owner{ensemble, entropy};
+    if ((mix64(entropy, ensemble) | 1) == old) owner.entropy += 1;  // S10
+    const FileId lock = lock_;
+    lock_ = {};
+    close_all();
+    lock_ = lock;
+    const Bytes begun = options_.directory + "/over.begun", over = options_.directory + "/over";
+    const Bytes& other = options_.snapshot_directory;
+    const std::uint64_t id = mix64(owner.entropy, ensemble) | 1;
+    FileId file;
+    if (!open_file(begun, Files::Mode::create, file)) return failed_;
+    const bool is_sure = sync(file, begun) && sync_names();
+    close(file);
+    if (!is_sure || !set_aside(options_.directory, id)) return failed_;
+    if (other != options_.directory && !set_aside(other, id)) return failed_;
+    if (!sync_names() || !give_birth(owner)) return failed_;
+    COORD_ASSERT(id_ == id && id_ != old);  // S10
+    if (!check(files_->rename(begun, over), over) || !sync_names()) return failed_;
+    may_found_ = false, is_open_ = true;
+    report_.damage = before.damage, report_.damaged_at = before.damaged_at;
+    return Errc::ok;
+}
+
+bool FileStorage::set_aside(const Bytes& directory, std::uint64_t id) {
+    std::vector<Bytes> names;
+    if (!check(files_->list(directory, names), directory)) return false;
+    std::sort(names.begin(), names.end());
+    for (const Bytes& name : names) {
+        std::uint64_t number = 0;
+        const bool is_of_it = detail::parse_name(name, "log.", number) ||
+                              detail::parse_name(name, "snapshot.", number) ||
+                              name == "snapshot.tmp" || name == "mark";
+        const Bytes aside = detail::name_of("aside.", id) + "." + name;
+        const Bytes path = directory + "/" + name;
+        if (is_of_it && !check(files_->rename(path, directory + "/" + aside), path)) return false;
+        if (detail::parse_name(name, "spare.", number) && !remove(path)) return false;
+    }
+    return true;
+}
+
+// Makes the storage what was handed over, durably (S8), and goes on behind it.
+bool FileStorage::take_over(Recovery& found) {
+    COORD_ASSERT(found.end == segments_.size() && found.begin < found.end);
+    const Segment& last = segments_.back();
+    COORD_ASSERT(last.is_sound && found.last == last.last && last.last >= report_.certain);
+    appended_ = last.last, chain_ = last.chain;
+    offset_ = found.tail, size_ = last.size;
+    const Bytes path = path_of("log.", last.first);
+    if (!open_file(path, Files::Mode::write, current_)) return false;
+    if (found.is_torn && !cut_tail(path)) return false;
+    if (!sync(current_, path)) return false;
+    if (!remove_leftovers(found) || !sync_names()) return false;
+    durable_ = appended_;
+    return open_mark(found.has_mark) && retire() && tend_reserve();
+}
+
+bool FileStorage::cut_tail(const Bytes& path) {
+    COORD_ASSERT(report_.damaged_at == 0 && offset_ <= size_);  // S8
+    const Bytes zeros(detail::files_piece_bytes, '\0');
+    for (std::uint64_t at = offset_; at < size_; at += zeros.size()) {
+        const std::uint64_t left = (std::min)(size_ - at, std::uint64_t{zeros.size()});
+        const BytesView piece(zeros.data(), static_cast<std::size_t>(left));
+        if (!check(files_->write(current_, at, piece), path)) return false;
+    }
+    return true;
+}
+
+// Removes what the run in use does not know: half-made files, and what came back after a crash.
+bool FileStorage::remove_leftovers(const Recovery& found) {
+    const auto run = segments_.begin() + static_cast<std::ptrdiff_t>(found.begin);
+    const Sequence run_first = run->first;
+    for (auto at = segments_.begin(); at != run; ++at, report_.leftovers++) {
+        if (!remove(path_of("log.", at->first))) return false;
+    }
+    segments_.erase(segments_.begin(), run);
+    COORD_ASSERT(!segments_.empty());
+    const auto is_useless = [run_first](const Snapshot& s) { return s.first_needed < run_first; };
+    snapshots_.erase(std::remove_if(snapshots_.begin(), snapshots_.end(), is_useless),
+                     snapshots_.end());
+    for (const Sequence sequence : found.snapshots) {
+        const auto is_it = [sequence](const Snapshot& s) { return s.sequence == sequence; };
+        if (std::any_of(snapshots_.begin(), snapshots_.end(), is_it)) continue;
+        if (!remove(snapshot_path(sequence))) return false;
+        report_.leftovers += 1;
+    }
+    if (found.has_temporary && !remove(options_.snapshot_directory + "/snapshot.tmp")) return false;
+    report_.leftovers += found.has_temporary ? 1 : 0;
+    std::vector<std::uint64_t> kept;
+    for (const std::uint64_t spare : spares_) {
+        const Bytes path = path_of("spare.", spare);
+        FileId file;
+        if (!open_file(path, Files::Mode::read, file)) return false;
+        const std::uint64_t size = files_->size(file).value_or(0);
+        close(file);
+        const bool is_fit = size == options_.segment_bytes && kept.size() < detail::spares_max;
+        if (is_fit) kept.push_back(spare);
+        if (!is_fit && !remove(path)) return false;
+    }
+    spares_ = kept;
+    COORD_ASSERT(spares_.size() <= detail::spares_max);
+    return true;
+}
+
+bool FileStorage::open_mark(bool exists) {
+    const Bytes path = options_.directory + "/mark";
+    const Files::Mode mode = exists ? Files::Mode::write : Files::Mode::create;
+    return open_file(path, mode, mark_) && write_mark();
+}
+
+// -------------------------------------------------------------------------------------------------
+// Writing
+
+Errc FileStorage::append(BytesView record) {
+    const Errc error = make_room(record.size());
+    if (error == Errc::ok) append_frame(detail::frame_record, record);
+    return error;
+}
+
+// Sees to it that a frame of that size fits where it goes. RETURNS storage_full, and then nothing
+// has changed.
+Errc FileStorage::make_room(std::size_t body_size) {
+    if (failed_ != Errc::ok) return failed_;
+    COORD_ASSERT(current_ != FileId{} && body_size <= UINT32_MAX);
+    const std::uint64_t needed = 2 * detail::frame_header_bytes + std::uint64_t{body_size};
+    if (offset_ + buffer_.size() + needed <= size_) return Errc::ok;
+    if (!write_out()) return failed_;
+    return start_segment(detail::file_header_bytes + needed);
+}
+
+void FileStorage::append_frame(std::uint8_t kind, BytesView body) {
+    const std::size_t start = buffer_.size();
+    appended_ += 1;
+    Writer out(buffer_);
+    out.u32(static_cast<std::uint32_t>(body.size())), out.u32(crc32c(body));
+    out.u64(appended_), out.u64(options_.sync ? durable_ : 0);
+    out.u32(chain_), out.u32(std::uint32_t{kind} << 24);
+    chain_ = crc32c(BytesView(buffer_).substr(start), salt_);
+    out.u32(chain_);
+    COORD_ASSERT(buffer_.size() == start + detail::frame_header_bytes);
+    out.raw(body);
+    COORD_ASSERT(offset_ + buffer_.size() + detail::frame_header_bytes <= size_);  // S5: the zeros
+}
+
+// What is appended goes into the file, with the zeros that say where it ends (S5).
+bool FileStorage::write_out() {
+    if (buffer_.empty()) return true;
+    const std::size_t size = buffer_.size();
+    COORD_ASSERT(current_ != FileId{} && offset_ >= detail::file_header_bytes);
+    buffer_.append(detail::frame_header_bytes, '\0');
+    const Errc error = files_->write(current_, offset_, buffer_);
+    offset_ += size;
+    buffer_.clear();
+    return check(error, "log");
+}
+
+Errc FileStorage::flush() {
+    if (failed_ != Errc::ok) return failed_;
+    COORD_ASSERT(current_ != FileId{} && durable_ <= appended_);
+    if (durable_ < appended_) {
+        if (!write_out() || !sync(current_, "log")) return failed_;
+        durable_ = appended_;
+        if (!write_mark() || !retire()) return failed_;
+    }
+    return tend_reserve() ? Errc::ok : failed_;
+}
+
+bool FileStorage::write_mark() {
+    COORD_ASSERT(mark_ != FileId{} && durable_ <= appended_);
+    if (!options_.sync) return true;  // nothing is certain
+    scratch_.clear();
+    detail::FileHeader header;
+    header.ensemble = ensemble_, header.id = id_, header.sequence = durable_;
+    detail::encode_file_header(detail::mark_magic, header, scratch_);
+    return check(files_->write(mark_, 0, scratch_), "mark");
+}
+
+// Begins a segment of at least that size. REQUIRES that all that was appended is in the file.
+// RETURNS storage_full, and then nothing has changed.
+Errc FileStorage::start_segment(std::uint64_t size) {
+    COORD_ASSERT(buffer_.empty() && durable_ <= appended_);
+    COORD_ASSERT(segments_.empty() || segments_.back().first <= appended_ + 1);
+    size = (std::max)(size, options_.segment_bytes);
+    if (size > options_.segment_bytes || spares_.empty()) {
+        const Errc error = make_spare(size);
+        if (error != Errc::ok) return error;
+    }
+    if (current_ != FileId{} && !sync(current_, "log")) return failed_;  // S5
+    const Bytes spare = path_of("spare.", spares_.back());
+    const Bytes path = path_of("log.", appended_ + 1);
+    detail::FileHeader header;
+    header.ensemble = ensemble_, header.id = id_, header.sequence = appended_ + 1;
+    header.crc = chain_;
+    scratch_.clear();
+    detail::encode_file_header(detail::log_magic, header, scratch_);
+    scratch_.append(detail::frame_header_bytes, '\0');
+    close(current_);
+    if (!open_file(spare, Files::Mode::write, current_)) return failed_;
+    if (!check(files_->write(current_, 0, scratch_), spare)) return failed_;
+    if (!sync(current_, spare)) return failed_;
+    close(current_);
+    if (!check(files_->rename(spare, path), path) || !sync_names()) return failed_;  // S4
+    if (!open_file(path, Files::Mode::write, current_)) return failed_;
+    spares_.pop_back();
+    if (!segments_.empty() && segments_.back().first == header.sequence) segments_.pop_back();
+    Segment& segment = segments_.emplace_back();
+    segment.first = header.sequence, segment.size = size;
+    size_ = size, offset_ = detail::file_header_bytes;
+    return Errc::ok;
+}
+
+Errc FileStorage::make_spare(std::uint64_t size) {
+    COORD_ASSERT(size >= options_.segment_bytes);
+    const Bytes path = path_of("spare.", spare_newest_ + 1);
+    const Result<FileId> file = files_->open(path, Files::Mode::create);
+    const Errc error = file ? files_->allocate(*file, size) : file.error();
+    const bool is_full = error == Errc::storage_full;
+    if (!is_full) check(error, path);  // says why
+    if (file) files_->close(*file);
+    if (is_full && file && !remove(path)) return failed_;
+    if (error != Errc::ok) return is_full ? error : failed_;
+    spares_.push_back(++spare_newest_);
+    return Errc::ok;
+}
+
+// One spare is in reserve, so that no append waits for the space of the next segment.
+bool FileStorage::tend_reserve() {
+    if (spares_.empty() && full_) idle_flushes_ += 1;
+    const bool is_time = !full_ || idle_flushes_ >= detail::spare_retry_flushes;
+    if (spares_.empty() && is_time) {
+        idle_flushes_ = 0;
+        make_spare(options_.segment_bytes);
+    }
+    full_ = spares_.empty();
+    COORD_ASSERT(full_ || spares_.size() <= detail::spares_max);
+    return failed_ == Errc::ok;
+}
+
+// Keeps the newest sound snapshots and the log since the first record that one of them needs. While
+// there are fewer, the log from its beginning stands for one; one that replaces needs none before.
+bool FileStorage::retire() {
+    COORD_ASSERT(durable_ == appended_ && buffer_.empty());  // S7
+    std::size_t kept = snapshots_.size();
+    std::uint32_t count = 0;
+    Sequence needed = UINT64_MAX;
+    bool is_enough = false;
+    while (kept > 0 && !is_enough) {
+        const Snapshot& snapshot = snapshots_[--kept];
+        COORD_ASSERT(snapshot.sequence <= durable_);  // S7
+        if (!snapshot.is_sound) continue;
+        count += 1, needed = (std::min)(needed, snapshot.first_needed);
+        is_enough = count == options_.snapshots_kept || snapshot.replaces;
+    }
+    if (!is_enough) return true;
+    const bool is_log_longer = segments_.size() > 1 && segments_[1].first <= needed;
+    if (kept == 0 && !is_log_longer) return true;
+    for (std::size_t i = 0; i < kept; i++) {
+        if (!remove(snapshot_path(snapshots_[i].sequence))) return false;
+    }
+    snapshots_.erase(snapshots_.begin(), snapshots_.begin() + static_cast<std::ptrdiff_t>(kept));
+    return retire_segments(needed);
+}
+
+bool FileStorage::retire_segments(Sequence needed) {
+    COORD_ASSERT(needed <= durable_ + 1);
+    std::size_t gone = 0;
+    for (; gone + 1 < segments_.size() && segments_[gone + 1].first <= needed; gone++) {
+        const Bytes path = path_of("log.", segments_[gone].first);
+        const bool is_fit = segments_[gone].size == options_.segment_bytes;
+        if (is_fit && spares_.size() < detail::spares_max) {
+            const Bytes spare = path_of("spare.", spare_newest_ + 1);
+            if (!check(files_->rename(path, spare), spare)) return false;
+            spares_.push_back(++spare_newest_);
+        } else if (!remove(path)) {
+            return false;
+        }
+    }
+    segments_.erase(segments_.begin(), segments_.begin() + static_cast<std::ptrdiff_t>(gone));
+    COORD_ASSERT(!segments_.empty());
+    return sync_names();  // S4: before anything is written into a spare
+}
+
+// -------------------------------------------------------------------------------------------------
+// Snapshots
+
+// No room for a snapshot is no failure: it is given up, the log is as it was.
+Errc FileStorage::give_up_snapshot(Errc error) {
+    const Bytes path = options_.snapshot_directory + "/snapshot.tmp";
+    if (error != Errc::ok && error != Errc::storage_full) {
+        check(error, path);
+        return failed_;
+    }
+    close(begun_);
+    piece_.clear();
+    return remove(path) ? error : failed_;
+}
+
+Errc FileStorage::begin_snapshot() {
+    if (failed_ != Errc::ok) return failed_;
+    if (begun_ != FileId{} && give_up_snapshot(Errc::ok) != Errc::ok) return failed_;
+    written_ = 0, synced_ = 0, crc_ = 0;
+    COORD_ASSERT(piece_.empty());
+    const Bytes path = options_.snapshot_directory + "/snapshot.tmp";
+    const Result<FileId> file = files_->open(path, Files::Mode::create);
+    if (!file) return give_up_snapshot(file.error());
+    begun_ = *file;
+    return Errc::ok;
+}
+
+Errc FileStorage::write_snapshot(BytesView piece) {
+    if (failed_ != Errc::ok) return failed_;
+    COORD_ASSERT(begun_ != FileId{});
+    while (!piece.empty()) {
+        const BytesView part = piece.substr(0, detail::files_piece_bytes - piece_.size());
+        piece_.append(part);
+        piece.remove_prefix(part.size());
+        if (piece_.size() < detail::files_piece_bytes) continue;
+        const Errc error = write_piece();
+        if (error != Errc::ok) return error;
+    }
+    return Errc::ok;
+}
+
+Errc FileStorage::write_piece() {
+    COORD_ASSERT(begun_ != FileId{} && piece_.size() <= detail::files_piece_bytes);
+    Errc error = files_->write(begun_, detail::file_header_bytes + written_, piece_);
+    crc_ = crc32c(piece_, crc_), written_ += piece_.size();
+    piece_.clear();
+    if (error == Errc::ok && options_.sync && written_ - synced_ >= detail::snapshot_sync_bytes) {
+        synced_ = written_, error = files_->sync(begun_);
+    }
+    return error == Errc::ok ? error : give_up_snapshot(error);
+}
+
+Errc FileStorage::end_snapshot(Sequence first_needed, bool replaces) {
+    if (failed_ != Errc::ok) return failed_;
+    COORD_ASSERT(begun_ != FileId{} && first_needed <= appended_ + 1);
+    Errc error = write_piece();
+    if (error != Errc::ok) return error;
+    COORD_ASSERT(piece_.empty() && synced_ <= written_);
+    error = make_room(detail::marker_bytes);
+    if (error != Errc::ok) return failed_ != Errc::ok ? failed_ : give_up_snapshot(error);
+    detail::FileHeader header;
+    header.ensemble = ensemble_, header.id = id_, header.sequence = appended_ + 1;
+    header.first_needed = first_needed, header.replaces = replaces;
+    header.size = written_, header.crc = crc_;
+    scratch_.clear();
+    detail::encode_file_header(detail::snapshot_magic, header, scratch_);
+    error = files_->write(begun_, 0, scratch_);
+    if (error == Errc::ok && options_.sync) error = files_->sync(begun_);
+    if (error != Errc::ok) return give_up_snapshot(error);
+    const Bytes path = snapshot_path(header.sequence);
+    error = files_->rename(options_.snapshot_directory + "/snapshot.tmp", path);
+    if (error != Errc::ok) return give_up_snapshot(error);
+    if (!sync_names()) return failed_;  // S6
+    close(ended_);
+    std::swap(ended_, begun_);
+    scratch_.clear();
+    Writer marker(scratch_);
+    marker.u64(first_needed), marker.u64(written_), marker.u32(crc_), marker.u8(replaces ? 1 : 0);
+    append_frame(detail::frame_marker, scratch_);
+    COORD_ASSERT(appended_ == header.sequence);  // S6: the marker names the file
+    COORD_ASSERT(snapshots_.empty() || snapshots_.back().sequence < appended_);
+    snapshots_.push_back({appended_, first_needed, written_, crc_, replaces, true});
+    return Errc::ok;
+}
+
+Errc FileStorage::read_snapshot(Sequence snapshot, std::uint64_t offset, std::size_t size,
+                                Bytes& out) {
+    if (failed_ != Errc::ok) return failed_;
+    COORD_ASSERT(snapshot == 0 ? begun_ != FileId{} : ended_ != FileId{});
+    if (snapshot == 0 && !piece_.empty()) {
+        const Errc error = write_piece();
+        if (error != Errc::ok) return error;
+    }
+    const FileId file = snapshot == 0 ? begun_ : ended_;
+    check(files_->read(file, detail::file_header_bytes + offset, size, out), "snapshot");
+    return failed_;
+}
+
+Bytes RecoveryReport::text() const {
+    if (is_new) return "a new storage";
+    const auto count = [](const char* name, std::uint64_t number) {
+        return number == 0 ? Bytes() : Bytes(", ") + name + " " + std::to_string(number);
+    };
+    return "records " + std::to_string(first) + " to " + std::to_string(last) +
+           count("durable for certain", certain) + count("snapshot", snapshot) +
+           count("sound snapshots", snapshots_sound) + count("bad snapshots", snapshots_bad) +
+           count("segments", segments) + count("torn bytes", torn_bytes) +
+           count("leftovers", leftovers) + count("damaged at", damaged_at) +
+           (damage.empty() ? Bytes() : ": " + damage);
+}
+
+// -------------------------------------------------------------------------------------------------
+// The operating system
+
+namespace detail {
+
+class SystemFiles final : public Files {
+public:
+    Result<FileId> open(BytesView path, Mode mode) override;
+    void close(FileId file) override;
+    Result<std::uint64_t> size(FileId file) override;
+    Errc read(FileId file, std::uint64_t offset, std::size_t size, Bytes& out) override;
+    Errc write(FileId file, std::uint64_t offset, BytesView bytes) override;
+    Errc allocate(FileId file, std::uint64_t size) override;
+    Errc sync(FileId file) override;
+    Errc rename(BytesView from, BytesView to) override;
+    Errc remove(BytesView path) override;
+    Errc make_directory(BytesView path) override;
+    Errc sync_directory(BytesView path) override;
+    Errc list(BytesView directory, std::vector<Bytes>& names) override;
+    Result<FileId> lock(BytesView path) override;
+    const char* error_text() const override { return text_; }
+
+private:
+    Errc error(const char* call);      // the system's last one
+    Errc write_zeros(FileId file, std::uint64_t size);
+    char text_[160] = "";
+#ifdef _WIN32
+    Result<FileId> open_handle(BytesView path, Mode mode, bool is_shared);
+    HANDLE& handle(FileId file) {
+        COORD_ASSERT(file != FileId{} && file.value <= handles_.size());
+        return handles_[file.value - 1];
+    }
+    std::vector<HANDLE> handles_;      // file n's is at n - 1
+#endif
+};
+
+Errc SystemFiles::write_zeros(FileId file, std::uint64_t size) {
+    const Bytes zeros(files_piece_bytes, '\0');
+    for (std::uint64_t at = 0; at < size; at += zeros.size()) {
+        const std::uint64_t left = size - at;
+        const BytesView piece(zeros.data(), static_cast<std::size_t>((std::min)(
+                                                left, std::uint64_t{zeros.size()})));
+        const Errc failed = write(file, at, piece);
+        if (failed != Errc::ok) return failed;
+    }
+    return Errc::ok;
+}
+
+#ifndef _WIN32
+
+static int descriptor(FileId file) {
+    COORD_ASSERT(file != FileId{});
+    return static_cast<int>(file.value) - 1;
+}
+
+Errc SystemFiles::error(const char* call) {
+    const int code = errno;
+    std::snprintf(text_, sizeof text_, "%s: %s (%d)", call, std::strerror(code), code);
+    if (code == ENOSPC || code == EDQUOT) return Errc::storage_full;
+    return code == ENOENT ? Errc::no_node : Errc::storage_failed;
+}
+
+Result<FileId> SystemFiles::open(BytesView path, Mode mode) {
+    const int flags = mode == Mode::read    ? O_RDONLY
+                      : mode == Mode::write ? O_RDWR
+                                            : O_RDWR | O_CREAT | O_TRUNC;
+    const int opened = ::open(Bytes(path).c_str(), flags | O_CLOEXEC, 0644);
+    if (opened < 0) return error("open");
+    return FileId(static_cast<std::uint32_t>(opened) + 1);
+}
+
+void SystemFiles::close(FileId file) { ::close(descriptor(file)); }
+
+Result<std::uint64_t> SystemFiles::size(FileId file) {
+    struct stat found;
+    if (::fstat(descriptor(file), &found) != 0) return error("fstat");
+    return static_cast<std::uint64_t>(found.st_size);
+}
+
+Errc SystemFiles::read(FileId file, std::uint64_t offset, std::size_t size, Bytes& out) {
+    const std::size_t start = out.size();
+    out.resize(start + size);
+    std::size_t done = 0;
+    while (done < size) {
+        const ssize_t got = ::pread(descriptor(file), &out[start + done], size - done,
+                                    static_cast<off_t>(offset + done));
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) return out.resize(start), error("read");
+        if (got == 0) break;
+        done += static_cast<std::size_t>(got);
+    }
+    out.resize(start + done);
+    return Errc::ok;
+}
+
+Errc SystemFiles::write(FileId file, std::uint64_t offset, BytesView bytes) {
+    while (!bytes.empty()) {
+        const ssize_t put = ::pwrite(descriptor(file), bytes.data(), bytes.size(),
+                                     static_cast<off_t>(offset));
+        if (put < 0 && errno == EINTR) continue;
+        if (put < 0) return error("write");
+        offset += static_cast<std::uint64_t>(put);
+        bytes.remove_prefix(static_cast<std::size_t>(put));
+    }
+    return Errc::ok;
+}
+
+Errc SystemFiles::allocate(FileId file, std::uint64_t size) {
+#ifdef __linux__
+    errno = ::posix_fallocate(descriptor(file), 0, static_cast<off_t>(size));
+    if (errno == 0) return Errc::ok;
+    if (errno != EOPNOTSUPP && errno != EINVAL && errno != ENOSYS) return error("fallocate");
+#endif
+    return write_zeros(file, size);
+}
+
+Errc SystemFiles::sync(FileId file) {
+#ifdef __APPLE__
+    if (::fcntl(descriptor(file), F_FULLFSYNC) == 0) return Errc::ok;  // fsync does too little
+    return ::fsync(descriptor(file)) == 0 ? Errc::ok : error("fsync");
+#else
+    return ::fdatasync(descriptor(file)) == 0 ? Errc::ok : error("fdatasync");
+#endif
+}
+
+Errc SystemFiles::rename(BytesView from, BytesView to) {
+    return ::rename(Bytes(from).c_str(), Bytes(to).c_str()) == 0 ? Errc::ok : error("rename");
+}
+
+Errc SystemFiles::remove(BytesView path) {
+    return ::unlink(Bytes(path).c_str()) == 0 || errno == ENOENT ? Errc::ok : error("unlink");
+}
+
+Errc SystemFiles::make_directory(BytesView path) {
+    return ::mkdir(Bytes(path).c_str(), 0755) == 0 || errno == EEXIST ? Errc::ok : error("mkdir");
+}
+
+// A file system that cannot sync a directory says EINVAL; it keeps its names in its own way.
+Errc SystemFiles::sync_directory(BytesView path) {
+    const int opened = ::open(Bytes(path).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (opened < 0) return error("open");
+    const Errc synced = ::fsync(opened) == 0 || errno == EINVAL ? Errc::ok : error("fsync");
+    ::close(opened);
+    return synced;
+}
+
+Errc SystemFiles::list(BytesView directory, std::vector<Bytes>& names) {
+    DIR* const opened = ::opendir(Bytes(directory).c_str());
+    if (opened == nullptr) return error("opendir");
+    errno = 0;
+    while (const dirent* const entry = ::readdir(opened)) names.emplace_back(entry->d_name);
+    const Errc read = errno == 0 ? Errc::ok : error("readdir");
+    ::closedir(opened);
+    return read;
+}
+
+Result<FileId> SystemFiles::lock(BytesView path) {
+    const int opened = ::open(Bytes(path).c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    if (opened < 0) return error("open");
+    if (::flock(opened, LOCK_EX | LOCK_NB) == 0) {
+        return FileId(static_cast<std::uint32_t>(opened) + 1);
+    }
+    const Errc failed = errno == EWOULDBLOCK ? Errc::storage_locked : Errc::storage_failed;
+    error("flock");
+    ::close(opened);
+    return failed;
+}
+
+#else  // _WIN32
+
+static std::wstring wide(BytesView path) {
+    const int size = static_cast<int>(path.size());
+    const int needed = ::MultiByteToWideChar(CP_UTF8, 0, path.data(), size, nullptr, 0);
+    std::wstring out(static_cast<std::size_t>(needed), L'\0');
+    ::MultiByteToWideChar(CP_UTF8, 0, path.data(), size, &out[0], needed);
+    return out;
+}
+
+Errc SystemFiles::error(const char* call) {
+    const DWORD code = ::GetLastError();
+    std::snprintf(text_, sizeof text_, "%s: system error %lu", call, code);
+    if (code == ERROR_DISK_FULL || code == ERROR_HANDLE_DISK_FULL) return Errc::storage_full;
+    if (code == ERROR_SHARING_VIOLATION) return Errc::storage_locked;
+    const bool is_absent = code == ERROR_FILE_NOT_FOUND || code == ERROR_PATH_NOT_FOUND;
+    return is_absent ? Errc::no_node : Errc::storage_failed;
+}
+
+Result<FileId> SystemFiles::open_handle(BytesView path, Mode mode, bool is_shared) {
+    const DWORD access = mode == Mode::read ? GENERIC_READ : GENERIC_READ | GENERIC_WRITE;
+    const DWORD sharing = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
+    const HANDLE opened = ::CreateFileW(
+        wide(path).c_str(), access, is_shared ? sharing : 0, nullptr,
+        mode == Mode::create ? CREATE_ALWAYS : OPEN_EXISTING, FILE_ATTRIBUTE_NORMAL, nullptr);
+    if (opened == INVALID_HANDLE_VALUE) return error("CreateFile");
+    const auto free = std::find(handles_.begin(), handles_.end(), INVALID_HANDLE_VALUE);
+    const std::size_t index = static_cast<std::size_t>(free - handles_.begin());
+    if (free == handles_.end()) handles_.push_back(opened);
+    handles_[index] = opened;
+    return FileId(static_cast<std::uint32_t>(index) + 1);
+}
+
+Result<FileId> SystemFiles::open(BytesView path, Mode mode) {
+    return open_handle(path, mode, true);
+}
+
+Result<FileId> SystemFiles::lock(BytesView path) { return open_handle(path, Mode::create, false); }
+
+void SystemFiles::close(FileId file) {
+    ::CloseHandle(handle(file));
+    handle(file) = INVALID_HANDLE_VALUE;
+}
+
+Result<std::uint64_t> SystemFiles::size(FileId file) {
+    LARGE_INTEGER found;
+    if (!::GetFileSizeEx(handle(file), &found)) return error("GetFileSizeEx");
+    return static_cast<std::uint64_t>(found.QuadPart);
+}
+
+static OVERLAPPED at_offset(std::uint64_t offset) {
+    OVERLAPPED at = {};
+    at.Offset = static_cast<DWORD>(offset), at.OffsetHigh = static_cast<DWORD>(offset >> 32);
+    return at;
+}
+
+constexpr std::size_t windows_piece_bytes = 1 << 30;  // sizes are of 32 bits there
+
+Errc SystemFiles::read(FileId file, std::uint64_t offset, std::size_t size, Bytes& out) {
+    const std::size_t start = out.size();
+    out.resize(start + size);
+    std::size_t done = 0;
+    while (done < size) {
+        OVERLAPPED at = at_offset(offset + done);
+        DWORD got = 0;
+        const DWORD asked = static_cast<DWORD>((std::min)(size - done, windows_piece_bytes));
+        if (!::ReadFile(handle(file), &out[start + done], asked, &got, &at)) {
+            if (::GetLastError() == ERROR_HANDLE_EOF) break;
+            return out.resize(start), error("ReadFile");
+        }
+        if (got == 0) break;
+        done += got;
+    }
+    out.resize(start + done);
+    return Errc::ok;
+}
+
+Errc SystemFiles::write(FileId file, std::uint64_t offset, BytesView bytes) {
+    while (!bytes.empty()) {
+        OVERLAPPED at = at_offset(offset);
+        DWORD put = 0;
+        const DWORD given = static_cast<DWORD>((std::min)(bytes.size(), windows_piece_bytes));
+        if (!::WriteFile(handle(file), bytes.data(), given, &put, &at)) {
+            return error("WriteFile");
+        }
+        offset += put;
+        bytes.remove_prefix(put);
+    }
+    return Errc::ok;
+}
+
+Errc SystemFiles::allocate(FileId file, std::uint64_t size) { return write_zeros(file, size); }
+
+Errc SystemFiles::sync(FileId file) {
+    return ::FlushFileBuffers(handle(file)) ? Errc::ok : error("FlushFileBuffers");
+}
+
+Errc SystemFiles::rename(BytesView from, BytesView to) {
+    const DWORD flags = MOVEFILE_REPLACE_EXISTING | MOVEFILE_WRITE_THROUGH;
+    return ::MoveFileExW(wide(from).c_str(), wide(to).c_str(), flags) ? Errc::ok
+                                                                      : error("MoveFileEx");
+}
+
+Errc SystemFiles::remove(BytesView path) {
+    if (::DeleteFileW(wide(path).c_str())) return Errc::ok;
+    return ::GetLastError() == ERROR_FILE_NOT_FOUND ? Errc::ok : error("DeleteFile");
+}
+
+Errc SystemFiles::make_directory(BytesView path) {
+    if (::CreateDirectoryW(wide(path).c_str(), nullptr)) return Errc::ok;
+    return ::GetLastError() == ERROR_ALREADY_EXISTS ? Errc::ok : error("CreateDirectory");
+}
+
+// Names are in the journal of the file system, in their order, and renames are written through.
+Errc SystemFiles::sync_directory(BytesView) { return Errc::ok; }
+
+Errc SystemFiles::list(BytesView directory, std::vector<Bytes>& names) {
+    WIN32_FIND_DATAW entry;
+    const HANDLE search = ::FindFirstFileW(wide(Bytes(directory) + "/*").c_str(), &entry);
+    if (search == INVALID_HANDLE_VALUE) return error("FindFirstFile");
+    do {
+        Bytes name;
+        for (const wchar_t* c = entry.cFileName; *c != 0; c++) {
+            name.push_back(*c < 128 ? static_cast<char>(*c) : '?');  // none of ours
+        }
+        names.push_back(name);
+    } while (::FindNextFileW(search, &entry));
+    ::FindClose(search);
+    return Errc::ok;
+}
+
+#endif  // _WIN32
+
+}  // namespace detail
+
+std::unique_ptr<Files> system_files() { return std::make_unique<detail::SystemFiles>(); }
+
+#endif  // COORD_NO_FILES
+
 // =================================================================================================
 // Part Two, chapter 7: Log
 // =================================================================================================
@@ -5254,12 +6890,12 @@ inline std::uint32_t close_record(std::size_t start, Bytes& out) {
 
 // Checks the frame of a record that is all of `record`, or of its first `length` bytes.
 inline Errc open_frame(BytesView record, RecordKind& kind, BytesView& fields, BytesView& rest) {
-    Reader in(record);
-    const std::uint32_t length = in.u32();
-    const std::uint32_t crc = in.u32();
-    if (!in.ok() || length < record_header_bytes || length > record.size()) return Errc::corrupt;
+    if (record.size() < record_header_bytes) return Errc::corrupt;
+    const std::uint32_t length = load_big32(record.data());
+    const std::uint32_t crc = load_big32(record.data() + 4);
+    if (length < record_header_bytes || length > record.size()) return Errc::corrupt;
     if (crc32c(record.substr(8, length - 8)) != crc) return Errc::corrupt;
-    kind = static_cast<RecordKind>(in.u8());
+    kind = static_cast<RecordKind>(record[8]);
     fields = record.substr(record_header_bytes, length - record_header_bytes);
     rest = record.substr(length);
     return Errc::ok;
@@ -5272,13 +6908,18 @@ Errc decode_entry(BytesView record, Txn& txn) {
     BytesView fields, rest;
     if (detail::open_frame(record, kind, fields, rest) != Errc::ok) return Errc::corrupt;
     if (kind != RecordKind::entry || !rest.empty()) return Errc::corrupt;
-    Reader in(fields);
-    txn.zxid = in.zxid(), txn.previous = in.zxid(), txn.previous_crc = in.u32();
-    txn.time_ms = in.i64(), txn.session = SessionId{in.u64()};
-    txn.cxid = in.u64(), txn.confirmed = in.u64();
-    txn.op = static_cast<OpCode>(in.u8());
-    txn.body = in.raw(in.left());
-    const bool sound = in.ok() && txn.zxid > txn.previous && txn.zxid.counter() > 0;
+    constexpr std::size_t fixed = entry_header_bytes - detail::record_header_bytes;
+    if (fields.size() < fixed) return Errc::corrupt;
+    const char* const at = fields.data();
+    txn.zxid = Zxid{detail::load_big64(at)}, txn.previous = Zxid{detail::load_big64(at + 8)};
+    txn.previous_crc = detail::load_big32(at + 16);
+    txn.time_ms = static_cast<std::int64_t>(detail::load_big64(at + 20));
+    txn.session = SessionId{detail::load_big64(at + 28)};
+    txn.cxid = detail::load_big64(at + 36), txn.confirmed = detail::load_big64(at + 44);
+    txn.op = static_cast<OpCode>(at[52]);
+    static_assert(fixed == 53, "the offsets above are those of the format");
+    txn.body = fields.substr(fixed);
+    const bool sound = txn.zxid > txn.previous && txn.zxid.counter() > 0;
     return sound ? Errc::ok : Errc::corrupt;
 }
 
@@ -5430,6 +7071,11 @@ LogPosition Log::last() const {
 std::size_t Log::find(Zxid zxid) const {
     std::size_t low = 0, high = entries_.size();
     if (high > 0 && zxid >= entries_.back().zxid) return high;
+    // Within an epoch the numbers have no gaps, so that the newest place is mostly told by them.
+    const std::uint64_t behind = high > 0 ? entries_.back().zxid.value - zxid.value : high;
+    if (behind < high && entries_[high - 1 - static_cast<std::size_t>(behind)].zxid == zxid) {
+        return high - static_cast<std::size_t>(behind);
+    }
     while (low < high) {
         const std::size_t middle = low + (high - low) / 2;
         if (entries_[middle].zxid <= zxid) {
@@ -5839,12 +7485,18 @@ void each_field(Fields& m, Do&& f) {
     if (has & field_payload) f(m.payload);
 }
 
+// Into room for all fields: they are appended to a message in one go, then the payload.
 struct PutField {
-    Writer& out;
-    void operator()(std::uint8_t value) const { out.u8(value); }
-    void operator()(std::uint32_t value) const { out.u32(value); }
-    void operator()(std::uint64_t value) const { out.u64(value); }
-    void operator()(BytesView value) const { out.bytes(value); }
+    char* at;
+    BytesView payload;
+    void operator()(std::uint8_t value) { *at++ = static_cast<char>(value); }
+    void operator()(std::uint32_t value) { store_big32(at, value), at += 4; }
+    void operator()(std::uint64_t value) { store_big64(at, value), at += 8; }
+    void operator()(BytesView value) {
+        COORD_ASSERT(value.size() <= UINT32_MAX && payload.empty());
+        (*this)(static_cast<std::uint32_t>(value.size()));
+        payload = value;
+    }
 };
 
 struct TakeField {
@@ -5892,18 +7544,22 @@ const char* text(Refusal refusal) {
 }
 
 void encode_message(const Message& message, Bytes& out) {
-    const std::size_t start = out.size();
-    Writer writer(out);
-    writer.u32(detail::message_magic), writer.u32(0);
-    writer.u64(message.ensemble);
-    writer.u32(message.from.value), writer.u32(message.to.value);
-    writer.u64(message.nonce);
-    writer.u8(static_cast<std::uint8_t>(message.type));
-    writer.u32(message.epoch);
-    COORD_ASSERT(out.size() - start == message_header_bytes);
-    detail::each_field(message, detail::PutField{writer});
-    COORD_ASSERT(out.size() - start <= message_overhead_bytes + message.payload.size());
-    writer.patch_u32(start + 4, crc32c(BytesView(out).substr(start + 8)));
+    char room[message_overhead_bytes];
+    detail::PutField put{room, {}};
+    put(detail::message_magic), put(std::uint32_t{0});
+    put(message.ensemble);
+    put(message.from.value), put(message.to.value);
+    put(message.nonce);
+    put(static_cast<std::uint8_t>(message.type));
+    put(message.epoch);
+    COORD_ASSERT(put.at == room + message_header_bytes);
+    detail::each_field(message, put);
+    const std::size_t size = static_cast<std::size_t>(put.at - room);
+    COORD_ASSERT(size <= message_overhead_bytes);
+    const std::uint32_t crc = crc32c(BytesView(room + 8, size - 8));
+    detail::store_big32(room + 4, crc32c(put.payload, crc));
+    out.append(room, size);
+    out.append(put.payload);
 }
 
 Errc decode_message(BytesView bytes, Message& message) {
@@ -6256,7 +7912,7 @@ void Leader::identify(Peer& peer, const Message& message) {
     if (peer.acked_by != peer.storage) {  // Z7
         peer.acked_by = peer.storage;
         peer.acked = Zxid{}, peer.epoch_current = false, peer.acked_tick = 0;
-        peer.pong = 0, peer.serving = false;
+        peer.pong = 0;
     }
     for (Life* const life : {&peer.proved, &peer.before}) {
         if (life->nonce == peer.nonce) life->storage = peer.storage;
@@ -6296,7 +7952,7 @@ void Leader::refuse(Peer& peer, std::uint64_t nonce, Refusal refusal, Outbox& ou
     counters_.refusals += 1;
     if (peer.nonce == nonce) {
         peer.storage = 0;  // until another life says who it is
-        peer.promised = peer.streaming = peer.fetching = peer.serving = false;
+        peer.promised = peer.streaming = peer.fetching = false;
         peer.in_flight.clear();
         recount();
     }
@@ -6404,7 +8060,7 @@ void Leader::meet(Time now, Peer& peer, const Message& message) {
         peer.storage = 0, peer.may_found = false;  // it does not count before it has said whose
         recount();
         peer.touch = peer.touch_in_parts = peer.touch_parts = peer.touch_confirmed = 0;
-        const auto place = static_cast<std::size_t>(&peer - peers_.data());
+        const auto place = static_cast<std::size_t>(&peer - peers_.begin());
         for (std::size_t i = 0; i < rounds_.size(); i++) rounds_[i].touches[place] = 0;
     }
     peer.nonce = message.nonce, peer.attempt = message.attempt;
@@ -6484,7 +8140,6 @@ void Leader::on_ack(Time now, Peer& peer, const Message& message, Outbox& out) {
     }
     const bool settled = now - peer.rewound_at >= timing_.settle();
     if (message.offset == 1 && message.commit >= peer.received && settled) rewind(now, peer);
-    peer.serving = message.phase == 2;
     if (message.phase == 1 && is_established()) {
         Message up_to_date;
         up_to_date.commit = committed_;
@@ -6621,8 +8276,8 @@ void Leader::synchronize(Time now, Peer& peer, Outbox& out) {
         COORD_ASSERT(position.zxid >= log_.base() && log_.snapshot_bytes() > 0);
         message.zxid = position.zxid, message.crc = position.crc;
         message.total = log_.snapshot_bytes();
+        counters_.snapshots_sent += peer.fetching ? 0 : 1;
         peer.fetching = true;
-        counters_.snapshots_sent += 1;
         post(peer, MessageType::snap, out, message);
         return;
     }
@@ -6752,9 +8407,9 @@ void Leader::ping(Time now, const Machine& machine, Outbox& out) {
 
 void Leader::advance(Time now, Outbox& out) {
     if (phase_ == Phase::idle || resignation_ != nullptr) return;
-    Peer& own = peers_[static_cast<std::size_t>(
-        std::find_if(peers_.begin(), peers_.end(), [&](const Peer& p) { return p.id == self_; }) -
-        peers_.begin())];
+    std::size_t place = 0;
+    while (peers_[place].id != self_) place += 1;
+    Peer& own = peers_[place];
     if (phase_ == Phase::promise && epoch_is_ours()) {
         if (!own.promised) {
             own.promised = true;
@@ -7018,10 +8673,10 @@ void Leader::on_applied(const Txn& txn, const Machine& machine) {
     if (phase_ != Phase::broadcast) return;
     if (txn.op == OpCode::open_session) {
         const SessionId id{txn.zxid.value};
-        opening_.erase(Reader(txn.body).u64());
-        if (machine.find_session(id) == nullptr) sessions_.erase(id);
+        detail::forget(opening_, Reader(txn.body).u64());
+        if (machine.find_session(id) == nullptr) detail::forget(sessions_, id);
     } else if (txn.op == OpCode::close_session && machine.find_session(txn.session) == nullptr) {
-        sessions_.erase(txn.session);
+        detail::forget(sessions_, txn.session);
     }
 }
 
@@ -7604,6 +9259,7 @@ void Replica::fail(const char* reason) {
 // -- Polling -------------------------------------------------------------------------------------
 
 void Replica::receive(PeerId from, BytesView bytes) {
+    counters_.calls += 1;
     if (inbox_.size() + bytes.size() > inbox_bytes_max) {
         counters_.dropped_overflow += 1;
         return;
@@ -7718,6 +9374,7 @@ void Replica::dispatch(const Message& message) {
 }
 
 void Replica::forget(PeerId peer) {
+    counters_.calls += 1;
     election_.forget(peer);
     if (role_ == Role::leading) leader_.forget(peer);
     if (role_ == Role::following && learner_.leader() == peer && started_) {
@@ -8039,6 +9696,7 @@ void Replica::refuse(Completion&& done, Errc error) {
 }
 
 void Replica::open_session(const SessionOptions& options, OnOpened done) {
+    counters_.calls += 1;
     if (role_ == Role::failed) return refuse(std::move(done), Errc::replica_failed);
     if (openings_.size() + sessions_.size() >= options_.limits.sessions_max) {
         counters_.requests_refused += 1;
@@ -8061,6 +9719,7 @@ std::size_t Replica::requests_max(Request::Kind kind) const {
 }
 
 void Replica::submit(SessionId id, Request&& request) {
+    counters_.calls += 1;
     const auto found = sessions_.find(id);
     Errc error = Errc::ok;
     if (role_ == Role::failed) {
@@ -8417,6 +10076,7 @@ void Replica::tell_states() {
 }
 
 void Replica::at(Time time, Callback<void()> call) {
+    counters_.calls += 1;
     timers_.add(Timer{time, 0, std::move(call)});
 }
 
@@ -8490,10 +10150,13 @@ void Replica::renew_lease() {
     }
     if (role_ != Role::following) return;
     if (machine_->applied() < learner_.touch_confirmed_at()) return;  // an expiry may stand before
-    for (std::size_t i = 0; i < touches_.size(); i++) {
-        if (touches_[i].number != learner_.touch_confirmed()) continue;
-        lease_from_ = (std::max)(lease_from_, touches_[i].sent_at);
-    }
+    const std::uint64_t confirmed = learner_.touch_confirmed();
+    if (touches_.empty() || confirmed < touches_.front().number) return;
+    const std::uint64_t place = confirmed - touches_.front().number;  // they are numbered in a row
+    if (place >= touches_.size()) return;
+    const Touch& touch = touches_[static_cast<std::size_t>(place)];
+    COORD_ASSERT(touch.number == confirmed);
+    lease_from_ = (std::max)(lease_from_, touch.sent_at);
 }
 
 void Replica::touch_own_sessions() {
@@ -8640,7 +10303,7 @@ static Request request_of(Request::Kind kind, BytesView path, Completion done) {
 }  // namespace detail
 
 Session::Session(Replica& replica, SessionId id)
-    : replica_(&replica), id_(id), listeners_(std::make_shared<detail::StateListeners>()) {}
+    : replica_(&replica), id_(id), listeners_(new detail::StateListeners) {}
 
 void Session::open(Replica& replica, const SessionOptions& options, OnSession done) {
     replica.open_session(options, [&replica, done = std::move(done)](Result<SessionId> opened) {
@@ -8912,7 +10575,7 @@ void LockCore::acquire(bool is_one_try, OnGranted done) {
     if (turn != nullptr || !is_valid_path(path)) {
         return answer_later(std::move(done), Errc::bad_arguments);
     }
-    turn = std::make_shared<LockTurn>();
+    turn = Turn(new LockTurn);
     phase = Phase::creating;
     is_try = is_one_try;
     waiter = std::move(done);
@@ -9137,7 +10800,7 @@ void LockCore::remove_node_later(const Turn& ended, const OnDone& removed) {
 }  // namespace detail
 
 Lock::Lock(Session session, BytesView path)
-    : core_(std::make_shared<detail::LockCore>(std::move(session), path)) {
+    : core_(new detail::LockCore(std::move(session), path)) {
     core_->session.on_state(core_, [core = core_.get()](SessionState state) {
         if (core->turn != nullptr) core->on_state(state);
     });
@@ -9228,6 +10891,7 @@ struct Simulation::Node final : Transport {
     std::uint32_t sends_left = UINT32_MAX;
     Time polled_at;
     Time wake_at = never;              // something came for it
+    std::uint64_t calls = 0;           // of its replica, as last seen
     Time deadline;                     // its own, by its own clock, as last seen
     Time deadline_at = never;          // the same in virtual time
     std::size_t waiting_bytes = 0;     // received since its last poll
@@ -9249,16 +10913,17 @@ Simulation::Simulation(const SimulationOptions& options)
       network_rng_(mix64(options.seed, 1)),
       disk_rng_(mix64(options.seed, 2)),
       clock_rng_(mix64(options.seed, 3)),
-      start_rng_(mix64(options.seed, 4)) {
+      start_rng_(mix64(options.seed, 4)),
+      nodes_(options.voters),
+      links_(std::size_t{options.voters} * options.voters) {
     COORD_ASSERT(options.voters >= 1 && options.voters <= Voters::count_max);
     COORD_ASSERT(options.clocks.rate_permille_min >= 500);
     COORD_ASSERT(options.clocks.rate_permille_max <= 2000);
     options_.replica.voters.clear();
     for (std::uint32_t i = 1; i <= options.voters; i++) {
         options_.replica.voters.push_back(PeerId{i});
-        nodes_.emplace_back(new Node(*this, PeerId{i}));
+        nodes_[i - 1] = detail::Owned<Node>(new Node(*this, PeerId{i}));
     }
-    links_.resize(nodes_.size() * nodes_.size());
     const SimulatedClocks& clocks = options_.clocks;
     const auto error_ms = static_cast<std::uint64_t>(clocks.wall_error_max.ns / 1000000);
     for (const auto& each : nodes_) {
@@ -9325,17 +10990,27 @@ bool Simulation::advance(Time limit) {
     return true;
 }
 
-// A deadline that differs from the one after the last poll comes from a call made since.
 Time Simulation::due_at(Node& node) {
     if (!node.replica || node.paused) return never;
-    const Time deadline = node.replica->next_deadline();
-    if (deadline != node.deadline) {
-        node.deadline = deadline;
-        node.deadline_at = node.when(deadline);
-        calls_ += 1;
-    }
+    if (node.calls != node.replica->counters().calls) note_calls(node);
     const Time due = (std::min)(node.wake_at, node.deadline_at);
     return due == never ? never : (std::max)(due, node.polled_at + detail::poll_gap);
+}
+
+// What a message or the disk did to the deadline is not a call: the replica is woken as it is.
+void Simulation::note_deadline(Node& node) {
+    node.calls = node.replica->counters().calls;
+    node.deadline = node.replica->next_deadline();
+}
+
+// A deadline that differs from the one after the last poll comes from a call made since.
+void Simulation::note_calls(Node& node) {
+    const Time deadline = node.replica->next_deadline();
+    node.calls = node.replica->counters().calls;
+    if (deadline == node.deadline) return;
+    node.deadline = deadline;
+    node.deadline_at = node.when(deadline);
+    calls_ += 1;
 }
 
 void Simulation::schedule(Time at, EventKind kind, std::uint32_t what, std::uint64_t start,
@@ -9360,7 +11035,7 @@ void Simulation::handle(const Event& event) {
         disk.is_flushing = false;
         schedule_flush(disk);  // of what has come meanwhile
         disk.wake_at = now_;
-        disk.deadline = disk.replica->next_deadline();
+        note_deadline(disk);
     } else {
         const Callback<void()> action = std::move(actions_[event.what]);
         actions_[event.what] = nullptr;
@@ -9384,7 +11059,7 @@ void Simulation::deliver(std::uint32_t packet) {
     mix(1, (std::uint64_t{message.from.value} << 32) | message.to.value, hash64(message.bytes, 0));
     to.waiting_bytes += size;
     to.replica->receive(message.from, message.bytes);
-    to.deadline = to.replica->next_deadline();
+    note_deadline(to);
     if (to.wake_at == never) to.wake_at = now_ + draw(start_rng_, {}, options_.poll_delay_max);
 }
 
@@ -9404,7 +11079,7 @@ void Simulation::poll(Node& node) {
         return;
     }
     schedule_flush(node);
-    node.deadline = node.replica->next_deadline();
+    note_deadline(node);
     node.deadline_at = node.when(node.deadline);
     counters_.polls_wanted += node.deadline_at <= now_ ? 1u : 0u;
 }
@@ -9502,7 +11177,7 @@ void Simulation::start(Node& node) {
     ReplicaObserver& own = *this;
     node.replica = detail::Owned<Replica>(new Replica(options, node.storage, node, &own));
     schedule_flush(node);
-    node.deadline = node.replica->next_deadline();
+    note_deadline(node);
     node.deadline_at = node.when(node.deadline);
 }
 
@@ -9564,6 +11239,21 @@ void Simulation::stall(Which which, Duration duration) {
     node(which).storage.hold_flushes();
     node(which).disk_free_at = (std::max)(node(which).disk_free_at, now_ + duration);
     if (is_traced()) trace('n', PeerId{which.number}, {}, "disk stalls");
+}
+
+// It wakes the replica as a message does.
+void Simulation::forget(Which which, Which peer) {
+    COORD_ASSERT(is_running(which) && which.number != peer.number);
+    COORD_ASSERT(peer.number >= 1 && peer.number <= size());
+    Node& own = node(which);
+    counters_.hints += 1;
+    mix(12, which.number, peer.number);
+    if (is_traced()) {
+        trace('n', own.id, {}, "hears that " + std::to_string(peer.number) + " is gone");
+    }
+    own.replica->forget(PeerId{peer.number});
+    note_deadline(own);
+    if (own.wake_at == never) own.wake_at = now_ + draw(start_rng_, {}, options_.poll_delay_max);
 }
 
 Time Simulation::clock(Which which) const { return node(which).clock(now_); }

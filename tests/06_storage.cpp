@@ -371,7 +371,7 @@ TEST_CASE("random: against a plain model of records, flushes and crashes") {
     }
 }
 
-TEST_CASE("S4 a storage that starts over is empty, is another one, and never founds") {
+TEST_CASE("S10 a storage that starts over is empty, is another one, and never founds") {
     coord::MemoryStorage disk;
     REQUIRE(reopen(disk).empty());
     const std::uint64_t born = disk.id();

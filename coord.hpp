@@ -10,12 +10,10 @@
 // WHAT IT IS NOT
 //   A server, a database, a message queue, a thread, a socket. It keeps the whole tree in memory,
 //   wants values of kilobytes, and every voter sees every write. It trusts the replicas of its own
-//   ensemble: a message that decodes is believed. Not there yet: storage on files (with
-//   MemoryStorage an ensemble whose replicas all stop has forgotten everything, and one replica
-//   that lost its storage must not come back under its id while the others go on: it has forgotten
-//   what it acknowledged), observers, change of membership, ACLs, multi, persistent watches,
-//   re-attaching a session elsewhere, recipes beside the lock, authentication between replicas,
-//   snapshots taken in slices (a poll that takes one costs as much as the tree is large).
+//   ensemble: a message that decodes is believed. With MemoryStorage an ensemble whose replicas all
+//   stop has forgotten everything. Not there yet: observers, change of membership, ACLs, multi,
+//   persistent watches, re-attaching a session elsewhere, recipes beside the lock, authentication
+//   between replicas.
 //
 // QUICK START
 //   // main.cpp                              g++ -std=c++17 -I. main.cpp
@@ -96,6 +94,24 @@
 //               harmless; one that leaps costs an election.
 //   Entropy     is the caller's: ReplicaOptions::entropy, another random number at each start.
 //
+// THE IDENTITY OF A VOTER
+//   What a voter has promised and acknowledged is in its storage. So a voter counts only with the
+//   storage that the ensemble has admitted: each storage has an id, drawn at its birth, and the
+//   ensemble keeps a table of them as it keeps the tree.
+//   A new ensemble  is founded when all of its voters are there, once; from then on a majority is
+//                   enough. A replica with ReplicaOptions::may_found = false takes no part in that.
+//   A storage lost  (wiped, or damaged and set aside) is another storage: the replica learns from a
+//                   leader, counts for nothing, and is admitted again, without anybody's doing,
+//                   when it is in step: ReplicaStatus::admitted. Until then one failure less is
+//                   borne. ReplicaStatus::damage says what could not be read.
+//   A storage that comes back after another one took its place fails by name. So does one of two
+//                   that live under one id, and one that has lost what its leader knows that it had.
+//   What is lost    Where a majority of the storages is gone, the rest cannot tell what was
+//                   acknowledged: they stand still, with a reason, and do not begin anew. All that
+//                   can be done then is to wipe every storage. Voters whose storages are all wiped
+//                   found a new ensemble, if they may. An older image of a storage that comes back
+//                   while nobody leads is not noticed: never restore one; wipe it.
+//
 // GLOSSARY
 //   ensemble    the replicas that keep one tree.        voter     a replica that counts.
 //   quorum      more than half of the voters.           epoch     the reign of one leader.
@@ -108,6 +124,7 @@
 //   session     the life of a client, decided upon by the ensemble; owns ephemeral nodes.
 //   cxid        a session's number for a write, from 1. The ensemble executes each once.
 //   nonce       a random number that tells one start, or one request to open, from another.
+//   admitted    of a storage: in the table of those that count.
 //
 // WHERE IT DIFFERS FROM ZOOKEEPER, ON PURPOSE
 //   A write ends in success, in its own error, or in session_expired: never in connection_loss.
@@ -938,7 +955,7 @@ struct SessionRecord {
 // to a name. An admit changes it:
 //
 //   a voter that is not in it   founds: its storage counts from here on
-//   a voter that is in it       the storage takes the place of the one that counted; 0 = none counts
+//   a voter that is in it       the storage takes the place of the one before; 0: none counts
 //   nobody                      the founding is complete: a majority is enough from here on
 class VoterTable {
 public:
@@ -1095,7 +1112,7 @@ private:
 };
 
 // Whether a request is one that a replica would number: RETURNS ok, marshalling_error,
-// unimplemented (an admit too), bad_arguments or too_large. Judged before anything is sent or logged.
+// unimplemented (an admit too), bad_arguments or too_large. Judged before anything is sent.
 Errc judge_request(OpCode op, BytesView body, const Limits& limits);
 
 // =================================================================================================
@@ -1941,8 +1958,8 @@ private:
 //            own disk counts as anybody's.
 //            Z5 Its history only grows while it leads.
 //            Z6 A session's requests are numbered in cxid order, each once, none after its close.
-//            Z7 A voter counts - its promise, its acknowledgements, its answers to rounds, its being
-//            in reach - only with the storage that the table of voters at the end of this leader's
+//            Z7 A voter counts (its promise, its acknowledgements, its answers to rounds, its being
+//            in reach) only with the storage that the table of voters at the end of this leader's
 //            own history has for it. What it has acknowledged belongs to that storage.
 //            Z8 While a voter is missing in that table, or its founding is not complete, nothing
 //            less than all voters is a quorum, and each of them must say that it may found; all are
@@ -2363,7 +2380,7 @@ struct ReplicaOptions {
     std::vector<PeerId> voters{PeerId{1}};  // the whole ensemble, itself included; the same in all
     std::uint64_t ensemble = 0;             // the ensemble's name; strangers' messages are dropped
     std::uint64_t entropy = 0;              // random, another at each start; 0 only if standalone
-    bool may_found = true;                  // false: this replica only joins an ensemble that there is
+    bool may_found = true;                  // false: it only joins an ensemble that there is
     Timing timing;
     Duration session_timeout_min = milliseconds(200);   // what sessions ask for is brought into
     Duration session_timeout_max = seconds(3600);       // this range
@@ -4776,8 +4793,8 @@ bool VoterTable::is_founding() const {
 bool VoterTable::apply(BytesView body) {
     Reader in(body);
     const std::uint32_t count = in.u32();
-    if (!in.ok() || count > detail::places_max || in.left() != count * std::size_t{12}) return false;
-    if (places_.size() + count > detail::places_max) return false;
+    if (!in.ok() || places_.size() + count > detail::places_max) return false;
+    if (in.left() != count * std::size_t{12}) return false;
     for (std::uint32_t i = 0; i < count; i++) {
         const PeerId voter{in.u32()};
         const auto [found, is_new] = places_.emplace(voter, Place{});
@@ -7889,7 +7906,9 @@ std::uint64_t Leader::bits_where(Predicate&& predicate) const {
 // Whenever a storage becomes known, or the table or the phase is another.
 void Leader::recount() {
     is_founding_ = knows_ && table_.is_founding();
-    for (const Peer& peer : peers_) is_founding_ = is_founding_ || (knows_ && !table_.knows(peer.id));
+    for (const Peer& peer : peers_) {
+        if (knows_ && !table_.knows(peer.id)) is_founding_ = true;
+    }
     const bool gathers = is_founding_ && phase_ < Phase::synchronization;
     counted_ = bits_where([&](const Peer& peer) {
         if (!knows_) return true;

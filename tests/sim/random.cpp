@@ -993,7 +993,7 @@ struct Arguments {
 void print_profile(u64 seed, const Profile& p) {
     std::printf(
         "seed %llu: %u voters, heartbeat %lld ms, silence %lld ms, loss %u, repeat %u, delay %u "
-        "up to %lld ms, damage %u, flush up to %lld us%s%s%s%s%s%s%s%s%s%s%s%s\n",
+        "up to %lld ms, damage %u, flush up to %lld us%s%s%s%s%s%s%s%s%s%s%s%s%s\n",
         static_cast<unsigned long long>(seed), p.voters,
         static_cast<long long>(p.options.replica.timing.heartbeat.ns / 1000000),
         static_cast<long long>(p.options.replica.timing.silence.ns / 1000000),
@@ -1003,8 +1003,7 @@ void print_profile(u64 seed, const Profile& p) {
         p.splits ? ", splits" : "", p.one_way ? ", one-way" : "", p.bridges ? ", bridges" : "",
         p.rotation ? ", rotation" : "", p.crashes ? ", crashes" : "",
         p.crashes_in_poll ? ", crashes in poll" : "", p.power_losses ? ", power losses" : "",
-        p.wipes ? ", wipes" : "",
-        p.pauses ? ", pauses" : "", p.stalls ? ", stalls" : "",
+        p.wipes ? ", wipes" : "", p.pauses ? ", pauses" : "", p.stalls ? ", stalls" : "",
         p.at_leader ? ", at the leader" : "", p.hints ? ", hints" : "");
 }
 

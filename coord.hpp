@@ -1161,7 +1161,7 @@ private:
         bool replaces = false;
         bool is_sound = false;
     };
-    bool check(Errc error, BytesView what);
+    bool passed(Errc error, BytesView what);
     bool refuse(BytesView name, BytesView why);
     Bytes path_of(const char* kind, std::uint64_t number) const;
     Bytes path_of(const char* name) const;
@@ -1179,7 +1179,7 @@ private:
     bool read_segment(std::size_t index, Recovery& found);
     void judge_tail(const detail::FrameCursor& end, Recovery& found);
     bool read_snapshots(Recovery& found);
-    bool verify(Snapshot& snapshot, Recovery& found);
+    bool read_through(Snapshot& snapshot, Recovery& found);
     bool choose(std::size_t begin, Sequence limit, Recovery& found);
     void choose_any(Recovery& found);
     const Snapshot* find_snapshot(Sequence sequence) const;
@@ -5098,7 +5098,7 @@ struct FileStorage::Recovery {
 // -------------------------------------------------------------------------------------------------
 // Steps that can fail: false, and then failed_ says how and reason_ says where.
 
-bool FileStorage::check(Errc error, BytesView what) {
+bool FileStorage::passed(Errc error, BytesView what) {
     if (error == Errc::ok) return true;
     const bool is_for_open = error == Errc::storage_full || error == Errc::storage_locked;
     failed_ = is_for_open && !is_open_ ? error : Errc::storage_failed;
@@ -5127,7 +5127,7 @@ Bytes FileStorage::path_of(const char* name) const {
 bool FileStorage::open_file(const Bytes& path, Files::Mode mode, FileId& file) {
     COORD_ASSERT(file == FileId{});
     const Result<FileId> opened = files_->open(path, mode);
-    if (!opened) return check(opened.error(), path);
+    if (!opened) return passed(opened.error(), path);
     file = *opened;
     return true;
 }
@@ -5147,17 +5147,17 @@ void FileStorage::close_all() {
 }
 
 bool FileStorage::sync(FileId file, BytesView what) {
-    return !options_.sync || check(files_->sync(file), what);
+    return !options_.sync || passed(files_->sync(file), what);
 }
 
 bool FileStorage::sync_names() {
     if (!options_.sync) return true;
     const Bytes& other = options_.snapshot_directory;
-    return check(files_->sync_directory(options_.directory), options_.directory) &&
-           (other == options_.directory || check(files_->sync_directory(other), other));
+    return passed(files_->sync_directory(options_.directory), options_.directory) &&
+           (other == options_.directory || passed(files_->sync_directory(other), other));
 }
 
-bool FileStorage::remove(const Bytes& path) { return check(files_->remove(path), path); }
+bool FileStorage::remove(const Bytes& path) { return passed(files_->remove(path), path); }
 
 // -------------------------------------------------------------------------------------------------
 // Opening: look at all, decide, hand over, and only then touch
@@ -5205,14 +5205,14 @@ Errc FileStorage::open(RecoverySink& sink, const StorageOwner& owner) {
 bool FileStorage::list_files(Recovery& found) {
     const Bytes& directory = options_.directory;
     const Bytes& other = options_.snapshot_directory;
-    if (!check(files_->make_directory(directory), directory)) return false;
-    if (!check(files_->make_directory(other), other)) return false;
+    if (!passed(files_->make_directory(directory), directory)) return false;
+    if (!passed(files_->make_directory(other), other)) return false;
     const Result<FileId> locked = files_->lock(path_of("lock"));
-    if (!locked) return check(locked.error(), path_of("lock"));
+    if (!locked) return passed(locked.error(), path_of("lock"));
     lock_ = *locked;
     std::vector<Bytes> names;
-    if (!check(files_->list(directory, names), directory)) return false;
-    if (other != directory && !check(files_->list(other, names), other)) return false;
+    if (!passed(files_->list(directory, names), directory)) return false;
+    if (other != directory && !passed(files_->list(other, names), other)) return false;
     std::uint64_t number = 0;
     std::vector<Sequence> segments;
     for (const Bytes& name : names) {
@@ -5246,7 +5246,7 @@ bool FileStorage::read_mark(Recovery& found) {
     if (!open_file(path, Files::Mode::read, file)) return false;
     found.bytes.clear();
     const bool is_read =
-        check(files_->read(file, 0, detail::file_header_bytes, found.bytes), path);
+        passed(files_->read(file, 0, detail::file_header_bytes, found.bytes), path);
     close(file);
     detail::FileHeader header;
     if (!is_read) return false;
@@ -5262,7 +5262,7 @@ bool FileStorage::read_whole(const Bytes& path, Bytes& out) {
     const Result<std::uint64_t> size = files_->size(file);
     Errc error = size.error();
     if (size) error = files_->read(file, 0, static_cast<std::size_t>(*size), out);
-    const bool is_read = check(error, path);
+    const bool is_read = passed(error, path);
     close(file);
     return is_read;
 }
@@ -5325,7 +5325,7 @@ bool FileStorage::read_snapshots(Recovery& found) {
     for (Snapshot& snapshot : snapshots_) {
         const auto& there = found.snapshots;
         const bool exists = std::binary_search(there.begin(), there.end(), snapshot.sequence);
-        if (exists && !verify(snapshot, found)) return false;
+        if (exists && !read_through(snapshot, found)) return false;
         if (snapshot.is_sound) report_.snapshots_sound += 1;
         // An older one that is not there has been removed for a newer one.
         const bool is_newest = &snapshot == &snapshots_.back();
@@ -5335,7 +5335,7 @@ bool FileStorage::read_snapshots(Recovery& found) {
 }
 
 // Reads all of a snapshot, and compares it with what its marker in the log says.
-bool FileStorage::verify(Snapshot& snapshot, Recovery& found) {
+bool FileStorage::read_through(Snapshot& snapshot, Recovery& found) {
     const Bytes path = path_of("snapshot.", snapshot.sequence);
     FileId file;
     if (!open_file(path, Files::Mode::read, file)) return false;
@@ -5355,7 +5355,7 @@ bool FileStorage::verify(Snapshot& snapshot, Recovery& found) {
         crc = crc32c(piece, crc);
         offset += found.bytes.size();
     }
-    const bool is_read = check(error, path);
+    const bool is_read = passed(error, path);
     close(file);
     if (!is_read) return false;
     snapshot.is_sound = offset == detail::file_header_bytes + snapshot.size &&
@@ -5458,7 +5458,7 @@ bool FileStorage::give_birth(const StorageOwner& owner) {
     id_ = mix64(owner.entropy, owner.ensemble) | 1, salt_ = detail::salt_of(id_);
     for (const Bytes* directory : {&options_.directory, &options_.snapshot_directory}) {
         const Bytes parent = detail::joined(*directory, "/..", "");
-        if (options_.sync && !check(files_->sync_directory(parent), parent)) return false;
+        if (options_.sync && !passed(files_->sync_directory(parent), parent)) return false;
     }
     for (const std::uint64_t spare : spares_) {
         if (!remove(path_of("spare.", spare))) return false;
@@ -5492,7 +5492,7 @@ bool FileStorage::cut_tail(const Bytes& path) {
     for (std::uint64_t at = offset_; at < size_; at += zeros.size()) {
         const std::uint64_t left = (std::min)(size_ - at, std::uint64_t{zeros.size()});
         const BytesView piece(zeros.data(), static_cast<std::size_t>(left));
-        if (!check(files_->write(current_, at, piece), path)) return false;
+        if (!passed(files_->write(current_, at, piece), path)) return false;
     }
     return true;
 }
@@ -5583,7 +5583,7 @@ bool FileStorage::write_out() {
     const Errc error = files_->write(current_, offset_, buffer_);
     offset_ += size;
     buffer_.clear();
-    return check(error, "log");
+    return passed(error, "log");
 }
 
 Errc FileStorage::flush() {
@@ -5604,7 +5604,7 @@ bool FileStorage::write_mark() {
     detail::FileHeader header;
     header.ensemble = ensemble_, header.id = id_, header.sequence = durable_;
     detail::encode_file_header(detail::mark_magic, header, scratch_);
-    return check(files_->write(mark_, 0, scratch_), "mark");
+    return passed(files_->write(mark_, 0, scratch_), "mark");
 }
 
 // Begins a segment of at least that size. REQUIRES that all that was appended is in the file.
@@ -5628,10 +5628,10 @@ Errc FileStorage::start_segment(std::uint64_t size) {
     scratch_.append(detail::frame_header_bytes, '\0');
     close(current_);
     if (!open_file(spare, Files::Mode::write, current_)) return failed_;
-    if (!check(files_->write(current_, 0, scratch_), spare)) return failed_;
+    if (!passed(files_->write(current_, 0, scratch_), spare)) return failed_;
     if (!sync(current_, spare)) return failed_;
     close(current_);
-    if (!check(files_->rename(spare, path), path) || !sync_names()) return failed_;  // S4
+    if (!passed(files_->rename(spare, path), path) || !sync_names()) return failed_;  // S4
     if (!open_file(path, Files::Mode::write, current_)) return failed_;
     spares_.pop_back();
     if (!segments_.empty() && segments_.back().first == header.sequence) segments_.pop_back();
@@ -5647,7 +5647,7 @@ Errc FileStorage::make_spare(std::uint64_t size) {
     const Result<FileId> file = files_->open(path, Files::Mode::create);
     const Errc error = file ? files_->allocate(*file, size) : file.error();
     const bool is_full = error == Errc::storage_full;
-    if (!is_full) check(error, path);  // says why
+    if (!is_full) passed(error, path);  // says why
     if (file) files_->close(*file);
     if (is_full && file && !remove(path)) return failed_;
     if (error != Errc::ok) return is_full ? error : failed_;
@@ -5701,7 +5701,7 @@ bool FileStorage::retire_segments(Sequence needed) {
         const bool is_fit = segments_[gone].size == options_.segment_bytes;
         if (is_fit && spares_.size() < detail::spares_max) {
             const Bytes spare = path_of("spare.", spare_newest_ + 1);
-            if (!check(files_->rename(path, spare), spare)) return false;
+            if (!passed(files_->rename(path, spare), spare)) return false;
             spares_.push_back(++spare_newest_);
         } else if (!remove(path)) {
             return false;
@@ -5719,7 +5719,7 @@ bool FileStorage::retire_segments(Sequence needed) {
 Errc FileStorage::give_up_snapshot(Errc error) {
     const Bytes path = path_of("snapshot.tmp");
     if (error != Errc::ok && error != Errc::storage_full) {
-        check(error, path);
+        passed(error, path);
         return failed_;
     }
     close(begun_);
@@ -5806,7 +5806,7 @@ Errc FileStorage::read_snapshot(Sequence snapshot, std::uint64_t offset, std::si
         if (error != Errc::ok) return error;
     }
     const FileId file = snapshot == 0 ? begun_ : ended_;
-    check(files_->read(file, detail::file_header_bytes + offset, size, out), "snapshot");
+    passed(files_->read(file, detail::file_header_bytes + offset, size, out), "snapshot");
     return failed_;
 }
 

@@ -145,14 +145,14 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <memory>
+#include <new>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
-#include <variant>
 #include <vector>
 
 namespace coord {
@@ -230,21 +230,39 @@ const char* text(Errc code);
 template <class T>
 class [[nodiscard]] Result {
 public:
-    Result(T value) : value_(std::move(value)), error_(Errc::ok) {}
+    Result(T value) : error_(Errc::ok) { place(std::move(value)); }
     Result(Errc error) : error_(error) { COORD_ASSERT(error != Errc::ok); }
+    Result(const Result& other) : error_(other.error_) {
+        if (other) place(T(other.value_));
+    }
+    Result(Result&& other) noexcept : error_(other.error_) {
+        if (other) place(std::move(other.value_));
+    }
+    Result& operator=(Result other) noexcept {
+        if (*this) value_.~T();
+        error_ = other.error_;
+        if (other) place(std::move(other.value_));
+        return *this;
+    }
+    ~Result() {
+        if (*this) value_.~T();
+    }
 
-    explicit operator bool() const { return value_.has_value(); }
+    explicit operator bool() const { return error_ == Errc::ok; }
     Errc error() const { return error_; }
-    const T& value() const { return COORD_ASSERT(value_.has_value()), *value_; }
-    T& value() { return COORD_ASSERT(value_.has_value()), *value_; }
-    T value_or(T other) const { return value_ ? *value_ : std::move(other); }
+    const T& value() const { return COORD_ASSERT(error_ == Errc::ok), value_; }
+    T& value() { return COORD_ASSERT(error_ == Errc::ok), value_; }
+    T value_or(T other) const { return *this ? value_ : std::move(other); }
     const T& operator*() const { return value(); }
     T& operator*() { return value(); }
     const T* operator->() const { return &value(); }
     T* operator->() { return &value(); }
 
 private:
-    std::optional<T> value_;
+    void place(T&& value) { ::new (static_cast<void*>(&value_)) T(std::move(value)); }
+    union {
+        T value_;  // there where error_ is ok. std::optional would take longer to compile
+    };
     Errc error_;
 };
 
@@ -259,6 +277,98 @@ public:
 
 private:
     Errc error_ = Errc::ok;
+};
+
+namespace detail {
+
+// What every kind of Callback is made of, so that one more kind adds little to compile.
+class AnyCallback {
+public:
+    AnyCallback() = default;
+    AnyCallback(const AnyCallback& other);
+    AnyCallback(AnyCallback&& other) noexcept { swap(other); }
+    AnyCallback& operator=(AnyCallback other) noexcept { return swap(other), *this; }
+    ~AnyCallback() {
+        if (manage_ != nullptr) manage_(place_.heap, false);
+    }
+
+    explicit operator bool() const { return entry_ != nullptr; }
+    friend bool operator==(const AnyCallback& a, std::nullptr_t) { return a.entry_ == nullptr; }
+    friend bool operator!=(const AnyCallback& a, std::nullptr_t) { return a.entry_ != nullptr; }
+    // REQUIRES that it is not empty, and was made as a Callback<R(Args...)>.
+    template <class R, class... Args>
+    R call(Args&&... args) const {
+        COORD_ASSERT(entry_ != nullptr);
+        using Typed = R (*)(const Place&, Args&&...);
+        return reinterpret_cast<Typed>(entry_)(place_, static_cast<Args&&>(args)...);
+    }
+
+protected:
+    using Entry = void (*)();                             // stands for a function of any type
+    using Manage = void* (*)(void* callable, bool copy);  // RETURNS a copy, or deletes it
+    union Place {
+        void* heap;
+        unsigned char bytes[2 * sizeof(void*)];
+    };
+    // What is small and has nothing to destroy is kept in place: nothing is allocated for it.
+    template <class F>
+    static constexpr bool fits = sizeof(F) <= sizeof(Place) && alignof(F) <= alignof(Place) &&
+                                 std::is_trivially_copyable_v<F>;
+
+    void swap(AnyCallback& other) noexcept;
+
+    Place place_{nullptr};
+    Manage manage_ = nullptr;  // null: nothing is on the heap
+    Entry entry_ = nullptr;    // null: empty
+};
+
+}  // namespace detail
+
+// Something to call: any callable that can be copied, or nothing. For coord it is what
+// std::function is, and takes a fraction of the time to compile.
+template <class Signature>
+class Callback;
+
+template <class R, class... Args>
+class Callback<R(Args...)> : public detail::AnyCallback {
+public:
+    Callback() = default;
+    Callback(std::nullptr_t) {}
+    template <class F, class Callable = std::decay_t<F>,
+              class = std::enable_if_t<!std::is_base_of_v<Callback, Callable> &&
+                                       std::is_invocable_r_v<R, Callable&, Args...>>>
+    Callback(F&& f) {
+        if constexpr (std::is_constructible_v<Callable, std::nullptr_t>) {
+            if (!f) return;  // nothing, of another type
+        }
+        if constexpr (fits<Callable>) {
+            ::new (static_cast<void*>(place_.bytes)) Callable(static_cast<F&&>(f));
+        } else {
+            place_.heap = new Callable(static_cast<F&&>(f));
+            manage_ = &manage<Callable>;
+        }
+        entry_ = reinterpret_cast<Entry>(&enter<Callable>);
+    }
+
+    // REQUIRES that it is not empty.
+    R operator()(Args... args) const {
+        return call<R, Args...>(static_cast<Args&&>(args)...);
+    }
+
+private:
+    template <class Callable>
+    static R enter(const Place& place, Args&&... args) {
+        void* const callable =
+            fits<Callable> ? const_cast<unsigned char*>(place.bytes) : place.heap;
+        return static_cast<R>((*static_cast<Callable*>(callable))(static_cast<Args&&>(args)...));
+    }
+    template <class Callable>
+    static void* manage(void* callable, bool copy) {
+        Callable* const held = static_cast<Callable*>(callable);
+        if (copy) return new Callable(*held);
+        delete held;
+        return nullptr;
+    }
 };
 
 // A number that names something. Ids compare and copy; nothing is added to them.
@@ -365,16 +475,73 @@ struct Limits {
 
 namespace detail {
 
+// An object on the heap, or with Owned<T[]> an array of them: std::unique_ptr in all that coord
+// needs of it, for a fraction of its time to compile.
+template <class T>
+class Owned {
+public:
+    using Item = std::remove_extent_t<T>;
+    Owned() = default;
+    explicit Owned(Item* item) : item_(item) {}
+    Owned(Owned&& other) noexcept : item_(other.item_) { other.item_ = nullptr; }
+    Owned& operator=(Owned other) noexcept { return std::swap(item_, other.item_), *this; }
+    ~Owned() {
+        if constexpr (std::is_array_v<T>) {
+            delete[] item_;
+        } else {
+            delete item_;
+        }
+    }
+
+    explicit operator bool() const { return item_ != nullptr; }
+    Item* get() const { return item_; }
+    Item* operator->() const { return item_; }
+    Item& operator*() const { return *item_; }
+    Item& operator[](std::size_t i) const { return item_[i]; }
+
+private:
+    Item* item_ = nullptr;
+};
+
+// So many objects as it was made with.
+template <class T>
+class Array {
+public:
+    Array() = default;
+    explicit Array(std::size_t size) : items_(new T[size]()), size_(size) {}
+
+    std::size_t size() const { return size_; }
+    T& operator[](std::size_t i) { return COORD_ASSERT(i < size_), items_[i]; }
+    const T& operator[](std::size_t i) const { return COORD_ASSERT(i < size_), items_[i]; }
+    T* begin() { return items_.get(); }
+    T* end() { return items_.get() + size_; }
+    const T* begin() const { return items_.get(); }
+    const T* end() const { return items_.get() + size_; }
+
+private:
+    Owned<T[]> items_;
+    std::size_t size_ = 0;
+};
+
 // A queue in one array. Popped slots are kept and used again, so that what they hold (strings
 // above all) keeps its memory: in steady state nothing is allocated.
 template <class T>
 class Ring {
 public:
+    Ring() = default;
+    ~Ring() { delete[] slots_; }
+    Ring(Ring&& other) noexcept { *this = std::move(other); }
+    Ring& operator=(Ring&& other) noexcept {
+        std::swap(slots_, other.slots_), std::swap(mask_, other.mask_);
+        std::swap(head_, other.head_), std::swap(size_, other.size_);
+        return *this;
+    }
+
     bool empty() const { return size_ == 0; }
     std::size_t size() const { return size_; }
-    T& operator[](std::size_t i) { return COORD_ASSERT(i < size_), slots_[(head_ + i) & mask()]; }
+    T& operator[](std::size_t i) { return COORD_ASSERT(i < size_), slots_[(head_ + i) & mask_]; }
     const T& operator[](std::size_t i) const {
-        return COORD_ASSERT(i < size_), slots_[(head_ + i) & mask()];
+        return COORD_ASSERT(i < size_), slots_[(head_ + i) & mask_];
     }
     T& front() { return (*this)[0]; }
     T& back() { return (*this)[size_ - 1]; }
@@ -382,26 +549,72 @@ public:
     const T& back() const { return (*this)[size_ - 1]; }
     // RETURNS a slot with whatever it held last: the caller sets every field.
     T& push() {
-        if (size_ == slots_.size()) grow();
+        if (slots_ == nullptr || size_ > mask_) grow();
         size_ += 1;
         return back();
     }
-    void pop() { COORD_ASSERT(size_ > 0), head_ = (head_ + 1) & mask(), size_ -= 1; }
+    void pop() { COORD_ASSERT(size_ > 0), head_ = (head_ + 1) & mask_, size_ -= 1; }
     void pop_back() { COORD_ASSERT(size_ > 0), size_ -= 1; }
     void clear() { head_ = 0, size_ = 0; }
+    // Those behind it move up. What it held is given back.
+    void erase(std::size_t i) {
+        for (; i + 1 < size_; i++) (*this)[i] = std::move((*this)[i + 1]);
+        back() = T();
+        pop_back();
+    }
 
 private:
-    std::size_t mask() const { return slots_.size() - 1; }
     void grow() {
-        std::vector<T> larger(slots_.empty() ? 8 : slots_.size() * 2);
+        const std::size_t capacity = slots_ == nullptr ? 8 : (mask_ + 1) * 2;
+        T* const larger = new T[capacity]();
         for (std::size_t i = 0; i < size_; i++) {
-            larger[i] = std::move(slots_[(head_ + i) & mask()]);
+            larger[i] = std::move(slots_[(head_ + i) & mask_]);
         }
-        slots_ = std::move(larger), head_ = 0;
+        delete[] slots_;
+        slots_ = larger, mask_ = capacity - 1, head_ = 0;
     }
-    std::vector<T> slots_;  // its size is a power of two, or 0
+    T* slots_ = nullptr;    // a power of two, or none. A vector would take longer to compile
+    std::size_t mask_ = 0;  // their number less one
     std::size_t head_ = 0;
     std::size_t size_ = 0;
+};
+
+// What is to come, the earliest first; of one time, in the order in which it was added. A heap.
+template <class T>
+class Agenda {
+public:
+    bool empty() const { return items_.empty(); }
+    const T& front() const { return items_[0]; }
+    void add(T&& item) {
+        item.order = order_++;
+        std::size_t i = items_.size();
+        items_.push();
+        for (; i > 0 && is_before(item, items_[(i - 1) / 2]); i = (i - 1) / 2) {
+            items_[i] = std::move(items_[(i - 1) / 2]);
+        }
+        items_[i] = std::move(item);
+    }
+    T take() {
+        T taken = std::move(items_[0]);
+        T last = std::move(items_.back());
+        items_.pop_back();
+        std::size_t i = 0, child = 1;
+        for (; child < items_.size(); i = child, child = 2 * i + 1) {
+            const bool right = child + 1 < items_.size();
+            if (right && is_before(items_[child + 1], items_[child])) child += 1;
+            if (!is_before(items_[child], last)) break;
+            items_[i] = std::move(items_[child]);
+        }
+        if (!items_.empty()) items_[i] = std::move(last);
+        return taken;
+    }
+
+private:
+    static bool is_before(const T& a, const T& b) {
+        return a.at < b.at || (a.at == b.at && a.order < b.order);
+    }
+    Ring<T> items_;
+    std::uint64_t order_ = 0;
 };
 
 }  // namespace detail
@@ -467,7 +680,7 @@ std::uint64_t mix64(std::uint64_t a, std::uint64_t b);          // two words to 
 //            T4 An ephemeral node has no children.
 //            T5 What a save gives is the tree as it was when the save began.
 // May touch  Memory; deterministic.
-// Reading    ZooKeeper's DataTree and PathUtils. What it may cost: one hash of the path and three
+// Reading    ZooKeeper's DataTree and PathUtils. What it may cost: one hash of the path and four
 //            cache lines a look-up, 120 bytes a node beside its path and data.
 
 enum class CreateMode : std::int32_t {
@@ -550,20 +763,21 @@ public:
     // about to change or to go is written first as it was. begin_save gives up a save before.
     void begin_save();
     // Appends records of nodes to out, about `bytes` of them beside those written early. RETURNS
-    // true where that was the last of it. REQUIRES is_saving().
+    // true where that was the last of it. REQUIRES is_saving(). Of 0 bytes: only those.
     bool save_slice(std::size_t bytes, Bytes& out);
     bool is_saving() const { return save_end_ > 0; }
-    void stop_saving() { save_end_ = 0, saved_early_.clear(); }
+    void stop_saving() { save_end_ = 0, saved_early_ = Bytes(); }
 
     // And back, node by node, in any order. Nothing is trusted: false, and corrupt, for whatever a
-    // save would not have written; reset is due then, as it is where a load is given up.
+    // save would not have written; reset is due then, as it is where a load is given up. Nothing
+    // may look at the tree before end_load or reset.
     void begin_load();
     bool load_node(BytesView record, const Limits& limits);
     Errc end_load();
     // What a node of that record adds to the digest. RETURNS false as load_node does.
     static bool digest_of_record(BytesView record, const Limits& limits, std::uint64_t& digest);
     // Calls visit for each node, parents before children, children in order.
-    void visit(const std::function<void(const NodeView&)>& visit_node) const;
+    void visit(const Callback<void(const NodeView&)>& visit_node) const;
     void reset();        // back to a fresh tree: /, /zookeeper, /zookeeper/config, /zookeeper/quota
     void audit() const;  // asserts T1-T4 over the whole tree; cost as the tree
 
@@ -573,6 +787,7 @@ private:
     struct Table;
 
     Node& at(std::uint32_t node) const;
+    Node* seek(BytesView path) const;            // RETURNS nullptr where there is no such node
     std::uint32_t locate(BytesView path) const;  // RETURNS 0 where there is no such node
     std::uint32_t add_node(const Node& fields, BytesView path, BytesView data);
     void place_node(std::uint32_t index, const Node& fields, BytesView path, BytesView data);
@@ -582,8 +797,9 @@ private:
     static Node* make_node(const Node& fields, BytesView path, BytesView data,
                            std::size_t capacity);
     static void free_node(Node* node);
-    void insert_entry(std::uint64_t hash, std::uint32_t node);
-    void erase_entry(std::uint64_t hash, std::uint32_t node);
+    void insert_entry(std::uint64_t hash, Node* node);
+    void replace_entry(std::uint64_t hash, const Node* node, Node* moved);
+    void erase_entry(std::uint64_t hash, const Node* node);
 
     std::uint32_t priority(std::uint32_t node) const;
     BytesView child_name(std::uint32_t child, std::size_t offset) const;
@@ -613,8 +829,8 @@ private:
     void audit_node(std::uint32_t node) const;
     void audit_children(std::uint32_t parent) const;
 
-    std::vector<std::unique_ptr<Node*[]>> slabs_;  // nodes by index; all of one size but the first
-    std::unique_ptr<Table[]> tables_;              // indices by path: for each top byte of a hash
+    std::vector<detail::Owned<Node*[]>> slabs_;  // nodes by index; all of one size but the first
+    detail::Owned<Table[]> tables_;              // nodes by path: for each top byte of a hash
     std::vector<std::uint32_t> free_indices_;
     std::uint32_t indices_used_ = 0;               // ever, index 0 included
     std::uint32_t indices_capacity_ = 0;           // of slabs_
@@ -763,11 +979,11 @@ public:
     const Outcome* apply(const Txn& txn, ChangeSink& changes);
 
     // The state as it is now, as bytes, in slices between which transactions are applied: see
-    // Tree::begin_save. save_slice RETURNS true where that was the last of it.
+    // Tree::begin_save. save_slice RETURNS true where that was the last of it; REQUIRES bytes > 0.
     void begin_save();
     bool save_slice(std::size_t bytes, Bytes& out);
     bool is_saving() const { return is_saving_; }
-    void stop_saving() { is_saving_ = false, tree_.stop_saving(), saved_early_.clear(); }
+    void stop_saving() { is_saving_ = false, tree_.stop_saving(), saved_early_ = Bytes(); }
 
     // A state from bytes, in pieces or in one; it replaces what was. RETURNS corrupt, and leaves a
     // fresh state, where the bytes are not those of a save.
@@ -802,7 +1018,7 @@ private:
     Outcome outcome_;    // of a transaction whose session keeps none
     Bytes created_path_;
 
-    std::unique_ptr<StateReader> loading_;
+    detail::Owned<StateReader> loading_;
     bool is_saving_ = false;
     std::uint64_t save_number_ = 0;
     Zxid save_zxid_;
@@ -844,7 +1060,7 @@ struct WatchEvent {
     Zxid zxid;  // of the change
 };
 
-using Watcher = std::function<void(const WatchEvent&)>;
+using Watcher = Callback<void(const WatchEvent&)>;
 
 enum class WatchKind : std::uint8_t { data = 0, children = 1 };
 
@@ -882,14 +1098,14 @@ private:
         SessionId session;
         Watcher watcher;
     };
-    using Table = std::map<std::uint64_t, std::vector<Watch>>;  // by hash of the path
+    using Table = std::map<std::uint64_t, detail::Ring<Watch>>;  // by hash of the path
     void fire(WatchKind kind, EventType type, BytesView path, Zxid zxid);
     static EventType missed(WatchKind kind, BytesView path, const Tree& before, const Tree& after);
     EventSink& events_;
     std::array<Table, 2> tables_;
     std::map<SessionId, std::size_t> counts_;
     std::size_t count_ = 0;
-    std::vector<Watch> firing_;
+    detail::Ring<Watch> firing_;
 };
 
 // =================================================================================================
@@ -1348,7 +1564,7 @@ private:
         Sequence sequence = 0;
     };
     struct Block {
-        std::unique_ptr<char[]> bytes;
+        detail::Owned<char[]> bytes;
         std::size_t size = 0;
         std::size_t used = 0;
     };
@@ -1380,7 +1596,7 @@ private:
     Storage& storage_;
     detail::Ring<Entry> entries_;
     detail::Ring<Block> blocks_;
-    std::vector<Block> spare_blocks_;
+    detail::Ring<Block> spare_blocks_;
     std::uint32_t first_block_ = 0;
     LogPosition base_;
     Epochs epochs_;
@@ -1504,10 +1720,11 @@ public:
     void send(PeerId to, Message& message);  // fills in from, to, ensemble and nonce
     template <class Send>
     void drain(Send&& deliver) {
-        for (const Piece& piece : pieces_) {
+        for (; !pieces_.empty(); pieces_.pop()) {
+            const Piece& piece = pieces_.front();
             deliver(piece.to, BytesView(bytes_).substr(piece.offset, piece.size));
         }
-        pieces_.clear(), bytes_.clear();
+        bytes_.clear();
     }
     bool empty() const { return pieces_.empty(); }
 
@@ -1521,7 +1738,7 @@ private:
     std::uint64_t ensemble_;
     std::uint64_t nonce_;
     Bytes bytes_;
-    std::vector<Piece> pieces_;
+    detail::Ring<Piece> pieces_;
 };
 
 // =================================================================================================
@@ -1595,7 +1812,7 @@ private:
     const Voters& voters_;
     const Timing timing_;
     Vote own_;
-    std::vector<Voice> voices_;
+    detail::Array<Voice> voices_;
     PeerId candidate_;
     PeerId winner_;
     std::uint64_t sequence_ = 0;
@@ -1706,7 +1923,6 @@ private:
         Zxid received;                // last it said it has
         Zxid acked;                   // durable there, with the epoch current
         bool epoch_current = false;
-        bool serving = false;
         Time heard_at;
         Time progress_at;
         Time repeat_at;
@@ -1788,15 +2004,15 @@ private:
     Zxid initial_;                    // the end of its initial history
     Zxid committed_;
     const char* resignation_ = nullptr;
-    std::vector<Peer> peers_;         // in the order of the voters, itself among them
+    detail::Array<Peer> peers_;       // in the order of the voters, itself among them
     Time started_at_;
     Time phase_at_;                   // when discovery or promise began
     Time ping_at_;
     std::uint64_t ping_sequence_ = 0;
     std::uint64_t confirmed_sequence_ = 0;
     detail::Ring<Round> rounds_;
-    std::vector<Sync> syncs_;
-    std::vector<Sync> own_synced_;
+    detail::Ring<Sync> syncs_;
+    detail::Ring<Sync> own_synced_;
     bool ping_now_ = false;
     Time lease_from_{INT64_MIN / 4};  // clocks may start below zero
     Zxid lease_at_;
@@ -1941,7 +2157,11 @@ private:
     std::uint64_t ping_sequence_ = 0;
     std::uint64_t touch_confirmed_ = 0;
     Zxid touch_confirmed_at_;
-    std::vector<std::pair<std::uint64_t, Zxid>> synced_;
+    struct Synced {
+        std::uint64_t sequence = 0;
+        Zxid zxid;
+    };
+    detail::Ring<Synced> synced_;
 };
 
 // =================================================================================================
@@ -2015,14 +2235,38 @@ struct Page {
 // How a request ends. Called once for each, inside poll, never inside the call that asked, and not
 // at all after the replica is destroyed. May call anything but poll, and must not destroy the
 // replica.
-using OnOpened = std::function<void(Result<SessionId>)>;
-using OnCreated = std::function<void(Result<Created>)>;
-using OnStat = std::function<void(Result<Stat>)>;
-using OnData = std::function<void(Result<Data>)>;
-using OnChildren = std::function<void(Result<Children>)>;
-using OnDone = std::function<void(Result<void>)>;
-using Completion = std::variant<std::monostate, OnOpened, OnCreated, OnStat, OnData, OnChildren,
-                                OnDone>;
+using OnOpened = Callback<void(Result<SessionId>)>;
+using OnCreated = Callback<void(Result<Created>)>;
+using OnStat = Callback<void(Result<Stat>)>;
+using OnData = Callback<void(Result<Data>)>;
+using OnChildren = Callback<void(Result<Children>)>;
+using OnDone = Callback<void(Result<void>)>;
+
+// One of these, or none.
+class Completion {
+public:
+    enum class Kind : std::uint8_t { none, opened, created, stat, data, children, done };
+    Completion() = default;
+    Completion(OnOpened done) : Completion(Kind::opened, std::move(done)) {}
+    Completion(OnCreated done) : Completion(Kind::created, std::move(done)) {}
+    Completion(OnStat done) : Completion(Kind::stat, std::move(done)) {}
+    Completion(OnData done) : Completion(Kind::data, std::move(done)) {}
+    Completion(OnChildren done) : Completion(Kind::children, std::move(done)) {}
+    Completion(OnDone done) : Completion(Kind::done, std::move(done)) {}
+
+    Kind kind() const { return kind_; }
+    // REQUIRES that it is of the kind that takes such a result.
+    template <class T>
+    void operator()(Result<T> result) const {
+        callback_.call<void, Result<T>>(std::move(result));
+    }
+
+private:
+    Completion(Kind kind, detail::AnyCallback&& callback)
+        : callback_(std::move(callback)), kind_(callback_ ? kind : Kind::none) {}
+    detail::AnyCallback callback_;
+    Kind kind_ = Kind::none;
+};
 
 enum class SessionState : std::uint8_t {
     connected = 0,  // its replica serves: writes go through
@@ -2031,7 +2275,7 @@ enum class SessionState : std::uint8_t {
     closed = 3,     // by its owner; only listeners are told this
 };
 const char* name(SessionState state);
-using OnState = std::function<void(SessionState)>;
+using OnState = Callback<void(SessionState)>;
 
 struct Request {
     enum class Kind : std::uint8_t { create, remove, set, exists, get, children, sync, close };
@@ -2063,6 +2307,7 @@ struct ReplicaCounters {
     std::uint64_t requests_repeated = 0;
     std::uint64_t events = 0;
     std::uint64_t polls = 0;
+    std::uint64_t calls = 0;             // from outside, that may have moved next_deadline()
 };
 
 struct ReplicaStatus {
@@ -2140,7 +2385,7 @@ public:
     // most clock_drift_permille.
     Time certain_until(SessionId session) const;
     // Calls f once, in the poll at or after that time.
-    void at(Time time, std::function<void()> call);
+    void at(Time time, Callback<void()> call);
     void audit() const;   // asserts what holds between steps; cost as the state
 
 private:
@@ -2166,7 +2411,7 @@ private:
         std::uint64_t stalled_at = 0;  // the first pending one when last looked
         detail::Ring<Pending> pending;
         SessionState state = SessionState::connected;
-        std::vector<OnState> listeners;
+        detail::Ring<OnState> listeners;
         Time opened_at;               // asked for
         Time attached_at;             // known here
         bool closing = false;
@@ -2191,12 +2436,16 @@ private:
         EventType event = EventType::none;
         OnState on_state;
         SessionState state = SessionState::connected;
-        std::function<void()> call;
+        Callback<void()> call;
+    };
+    struct Touch {
+        std::uint64_t number = 0;
+        Time sent_at;
     };
     struct Timer {
-        Time time;
+        Time at;
         std::uint64_t order = 0;
-        std::function<void()> call;
+        Callback<void()> call;
     };
 
     void open();
@@ -2248,6 +2497,7 @@ private:
     void tell_states();
     void run_timers();
     void run_callbacks();
+    void end_request(Ready& ready);
     void call(Ready& ready);
     void on_event(SessionId session, Watcher&& watcher, EventType type, BytesView path,
                   Zxid zxid) override;
@@ -2261,14 +2511,14 @@ private:
 
     ReplicaOptions options_;
     const char* const refused_;        // why the options are no good, or null
-    std::unique_ptr<Transport> own_transport_;
+    detail::Owned<Transport> own_transport_;
     Transport& transport_;
     ReplicaObserver* observer_;
     Voters voters_;
     Rng rng_;
     std::uint64_t nonce_;
     Log log_;
-    std::unique_ptr<Machine> machine_;
+    detail::Owned<Machine> machine_;
     Watches watches_;
     Election election_;
     Leader leader_;
@@ -2283,7 +2533,7 @@ private:
     Bytes inbox_;                      // u32 size and bytes, one after the other
     Bytes inbox_read_;
     std::map<SessionId, LocalSession> sessions_;
-    std::vector<Opening> openings_;
+    detail::Ring<Opening> openings_;
     std::vector<SessionId> unsent_;    // with requests that have not been sent to the leader
     std::vector<SessionId> sending_;
     Time repeat_at_;
@@ -2294,10 +2544,9 @@ private:
     Bytes requests_;                   // the body of the next request message
     detail::Ring<Ready> ready_;
     Ready current_;                    // the callback that runs
-    std::vector<Timer> timers_;        // a heap
-    std::uint64_t timer_order_ = 0;
+    detail::Agenda<Timer> timers_;
     std::uint64_t touch_ = 0;
-    std::vector<std::pair<std::uint64_t, Time>> touches_;  // sent and not yet confirmed
+    detail::Ring<Touch> touches_;      // sent and not yet confirmed
     Time lease_from_{INT64_MIN / 4};
     bool was_serving_ = false;
     enum class SnapshotPhase : std::uint8_t { none, writing, checking, ending };
@@ -2326,7 +2575,7 @@ private:
 // Reading    ZooKeeper's programmer's guide, "ZooKeeper Sessions" and "ZooKeeper Watches".
 
 class Session;
-using OnSession = std::function<void(Result<Session>)>;
+using OnSession = Callback<void(Result<Session>)>;
 
 namespace detail {
 class StateListeners;
@@ -2399,7 +2648,7 @@ public:
     // What recipes need beside requests: the time of the latest poll, a call in the poll at or
     // after a time, and a number that no copy of this handle has given before.
     Time now() const { return replica_->now(); }
-    void at(Time time, std::function<void()> call) const { replica_->at(time, std::move(call)); }
+    void at(Time time, Callback<void()> call) const { replica_->at(time, std::move(call)); }
     std::uint64_t next_number() const;
 
 private:
@@ -2412,7 +2661,25 @@ private:
 // Makes things go on a little, and RETURNS whether to go on waiting: Simulation::pump, one turn of
 // an event loop with a deadline, or [&] { replica.poll(clock()); return true; } for a standalone
 // replica. It may wait for input, and should, rather than spin.
-using Pump = std::function<bool()>;
+using Pump = Callback<bool()>;
+
+namespace detail {
+// What a Sync that waits shares with its callback. When the wait ends, however it ends, there is no
+// place for an answer any more (C4).
+struct Waiting {
+    struct State {
+        void* place;
+        bool is_answered = false;
+    };
+    explicit Waiting(void* place);
+    ~Waiting() { state->place = nullptr; }
+    Waiting(const Waiting&) = delete;
+    Waiting& operator=(const Waiting&) = delete;
+    void pump_until_answered(const Pump& pump) const;
+    static void* take(State& state);  // RETURNS where the answer goes, or null
+    const std::shared_ptr<State> state;
+};
+}  // namespace detail
 
 // The same operations, each waiting for its answer while it pumps. Errors are the operation's own,
 // and operation_timeout where the pump gave up: the outcome is then unknown and the request goes
@@ -2451,15 +2718,14 @@ private:
 template <class T, class Start>
 Result<T> Sync::wait(Replica& replica, const Pump& pump, Start&& start) {
     if (replica.is_polling()) return Errc::api_error;
-    const auto answer = std::make_shared<std::optional<Result<T>>>();  // C4
-    start(std::function<void(Result<T>)>([answer](Result<T> result) {
-        COORD_ASSERT(!answer->has_value());  // C1
-        answer->emplace(std::move(result));
+    Result<T> answer = Errc::operation_timeout;
+    const detail::Waiting waiting(&answer);
+    start(Callback<void(Result<T>)>([state = waiting.state](Result<T> result) {
+        Result<T>* const place = static_cast<Result<T>*>(detail::Waiting::take(*state));
+        if (place != nullptr) *place = std::move(result);
     }));
-    bool going_on = true;
-    while (going_on && !answer->has_value()) going_on = pump();
-    if (!answer->has_value()) return Errc::operation_timeout;
-    return std::move(**answer);
+    waiting.pump_until_answered(pump);
+    return answer;
 }
 
 // =================================================================================================
@@ -2486,8 +2752,8 @@ struct Grant {
     Bytes node;  // the path of the lock's node
 };
 
-using OnGranted = std::function<void(Result<Grant>)>;
-using OnLost = std::function<void(Errc)>;
+using OnGranted = Callback<void(Result<Grant>)>;
+using OnLost = Callback<void(Errc)>;
 
 namespace detail {
 struct LockCore;
@@ -2613,6 +2879,7 @@ struct SimulationCounters {
     std::uint64_t cuts = 0;              // links, each direction for itself
     std::uint64_t stalls = 0;
     std::uint64_t records_lost = 0;      // by crashes
+    std::uint64_t hints = 0;             // that a peer is gone
 };
 
 class Simulation final : private ReplicaObserver {
@@ -2635,11 +2902,11 @@ public:
     Time now() const { return now_; }
     bool step() { return advance(never); }  // false: nothing will ever happen
     void run_for(Duration duration);
-    bool run_until(const std::function<bool()>& condition, Duration limit);  // RETURNS condition()
+    bool run_until(const Callback<bool()>& condition, Duration limit);  // RETURNS condition()
     // For the blocking face of sessions: steps, and gives up, once, when a call has taken limit.
-    std::function<bool()> pump(Duration limit = seconds(60));
+    Callback<bool()> pump(Duration limit = seconds(60));
     // Runs an action of the test at that time, between two polls.
-    void after(Duration delay, std::function<void()> action);
+    void after(Duration delay, Callback<void()> action);
 
     // Replicas.
     std::uint32_t size() const { return options_.voters; }
@@ -2651,11 +2918,14 @@ public:
     void crash(Which which);                 // inside its own callback: when its poll is done
     void crash_at_send(Which which, std::uint32_t sends);  // after so many: in the midst of a poll
     // Calls this before a replica is destroyed: what points into it (locks above all) has to go.
-    void before_crash(std::function<void(PeerId)> call) { before_crash_ = std::move(call); }
+    void before_crash(Callback<void(PeerId)> call) { before_crash_ = std::move(call); }
     void restart(Which which);               // on the disk that it had; REQUIRES !is_running
     void pause(Which which);                 // it stands still; a bounded part of what comes waits
     void resume(Which which);
     void stall(Which which, Duration duration);  // its disk makes nothing durable for so long
+    // Its transport hints that a peer is gone, as after a TCP reset: the truth or not. A crash or
+    // a cut link does not say so by itself. REQUIRES is_running.
+    void forget(Which which, Which peer);
     // Each replica's own clocks.
     Time clock(Which which) const;
     Time when(Which which, Time clock) const;    // the virtual time at which its clock shows that
@@ -2708,9 +2978,10 @@ private:
         Bytes text;
     };
 
-    static bool is_later(const Event& a, const Event& b);
     bool advance(Time limit);
     Time due_at(Node& node);
+    void note_deadline(Node& node);
+    void note_calls(Node& node);
     void schedule(Time at, EventKind kind, std::uint32_t what, std::uint64_t start = 0,
                   Sequence sequence = 0);
     void handle(const Event& event);
@@ -2740,20 +3011,19 @@ private:
     Rng clock_rng_;
     Rng start_rng_;
     Time now_;
-    std::vector<std::unique_ptr<Node>> nodes_;
-    std::vector<Link> links_;             // from, to
-    std::vector<Event> events_;           // a heap: the earliest first, then in order
-    std::uint64_t event_order_ = 0;
-    std::vector<Packet> packets_;         // used again, with their memory
+    detail::Array<detail::Owned<Node>> nodes_;
+    detail::Array<Link> links_;           // from, to
+    detail::Agenda<Event> events_;
+    detail::Ring<Packet> packets_;        // used again, with their memory
     std::vector<std::uint32_t> free_packets_;
-    std::vector<std::function<void()>> actions_;
+    detail::Ring<Callback<void()>> actions_;
     std::vector<std::uint32_t> free_actions_;
     bool stepping_ = false;
     std::uint64_t calls_ = 0;             // how often a replica was called between steps
     std::uint64_t hash_ = 0;
     SimulationCounters counters_;
     ReplicaObserver* observer_ = nullptr;
-    std::function<void(PeerId)> before_crash_;
+    Callback<void(PeerId)> before_crash_;
     detail::Ring<Line> lines_;
 };
 
@@ -2774,7 +3044,6 @@ private:
 #include <cstdlib>
 #include <cstring>
 #include <limits>
-#include <new>
 
 namespace coord {
 inline namespace COORD_ABI {
@@ -2798,6 +3067,17 @@ namespace detail {
 // =================================================================================================
 
 namespace detail {
+
+AnyCallback::AnyCallback(const AnyCallback& other)
+    : place_(other.place_), manage_(other.manage_), entry_(other.entry_) {
+    if (manage_ != nullptr) place_.heap = manage_(other.place_.heap, true);
+}
+
+void AnyCallback::swap(AnyCallback& other) noexcept {
+    const Place place = place_;
+    place_ = other.place_, other.place_ = place;
+    std::swap(manage_, other.manage_), std::swap(entry_, other.entry_);
+}
 
 struct ErrcRow {
     Errc code;
@@ -2915,9 +3195,11 @@ std::uint64_t Rng::next() {
 // A draw is refused in fewer than half of the cases.
 std::uint64_t Rng::below(std::uint64_t bound) {
     COORD_ASSERT(bound > 0);
-    const std::uint64_t refused = (0 - bound) % bound;
     std::uint64_t drawn = next();
-    while (drawn < refused) drawn = next();
+    if (drawn < bound) {  // hardly ever, and what is refused is less
+        const std::uint64_t refused = (0 - bound) % bound;
+        while (drawn < refused) drawn = next();
+    }
     return drawn % bound;
 }
 
@@ -2931,6 +3213,27 @@ std::uint64_t Rng::between(std::uint64_t low, std::uint64_t high) {
     const std::uint64_t span = high - low;
     return span == UINT64_MAX ? next() : low + below(span + 1);
 }
+
+namespace detail {
+
+// What map[key] does, in a quarter of the time to compile.
+template <class Map>
+typename Map::mapped_type& at_or_new(Map& map, const typename Map::key_type& key) {
+    using Key = typename Map::key_type;
+    using Value = typename Map::mapped_type;
+    auto found = map.find(key);
+    if (found == map.end()) found = map.emplace(std::pair<Key, Value>(key, Value())).first;
+    return found->second;
+}
+
+// The same for map.erase(key).
+template <class Map>
+void forget(Map& map, const typename Map::key_type& key) {
+    const auto found = map.find(key);
+    if (found != map.end()) map.erase(found);
+}
+
+}  // namespace detail
 
 // =================================================================================================
 // Part Two, chapter 2: Codec
@@ -2964,11 +3267,20 @@ static std::uint32_t load_big32(const char* bytes) {
     return at(0) << 24 | at(1) << 16 | at(2) << 8 | at(3);
 }
 
+static std::uint64_t load_big64(const char* bytes) {
+    return std::uint64_t{load_big32(bytes)} << 32 | load_big32(bytes + 4);
+}
+
 static void store_big32(char* out, std::uint32_t value) {
     out[0] = static_cast<char>(value >> 24);
     out[1] = static_cast<char>(value >> 16);
     out[2] = static_cast<char>(value >> 8);
     out[3] = static_cast<char>(value);
+}
+
+static void store_big64(char* out, std::uint64_t value) {
+    store_big32(out, static_cast<std::uint32_t>(value >> 32));
+    store_big32(out + 4, static_cast<std::uint32_t>(value));
 }
 
 }  // namespace detail
@@ -2981,8 +3293,7 @@ void Writer::u32(std::uint32_t value) {
 
 void Writer::u64(std::uint64_t value) {
     char encoded[8];
-    detail::store_big32(encoded, static_cast<std::uint32_t>(value >> 32));
-    detail::store_big32(encoded + 4, static_cast<std::uint32_t>(value));
+    detail::store_big64(encoded, value);
     out_.append(encoded, sizeof encoded);
 }
 
@@ -3003,26 +3314,31 @@ BytesView Reader::raw(std::size_t size) {
         ok_ = false, rest_ = {};
         return {};
     }
-    const BytesView taken = rest_.substr(0, size);
+    const BytesView taken(rest_.data(), size);
     rest_.remove_prefix(size);
     return taken;
 }
 
+// A bad reader has nothing left, so that the size alone decides in these.
 std::uint8_t Reader::u8() {
-    const BytesView taken = raw(1);
-    return taken.empty() ? std::uint8_t{0} : static_cast<std::uint8_t>(taken[0]);
+    if (rest_.empty()) return ok_ = false, std::uint8_t{0};
+    const auto value = static_cast<std::uint8_t>(rest_.front());
+    rest_.remove_prefix(1);
+    return value;
 }
 
 std::uint32_t Reader::u32() {
-    const BytesView taken = raw(4);
-    return taken.empty() ? 0 : detail::load_big32(taken.data());
+    if (rest_.size() < 4) return ok_ = false, rest_ = {}, 0;
+    const std::uint32_t value = detail::load_big32(rest_.data());
+    rest_.remove_prefix(4);
+    return value;
 }
 
 std::uint64_t Reader::u64() {
-    const BytesView taken = raw(8);
-    if (taken.empty()) return 0;
-    return std::uint64_t{detail::load_big32(taken.data())} << 32 |
-           detail::load_big32(taken.data() + 4);
+    if (rest_.size() < 8) return ok_ = false, rest_ = {}, 0;
+    const std::uint64_t value = detail::load_big64(rest_.data());
+    rest_.remove_prefix(8);
+    return value;
 }
 
 BytesView Reader::bytes(std::size_t size_max) {
@@ -3081,6 +3397,7 @@ __attribute__((target("sse4.2"))) static std::uint32_t crc32c_by_instruction(Byt
         wide = __builtin_ia32_crc32di(wide, load_little64(at));
     }
     crc = static_cast<std::uint32_t>(wide);
+    if (left >= 4) crc = __builtin_ia32_crc32si(crc, load_little32(at)), at += 4, left -= 4;
     for (; left > 0; at++, left--) {
         crc = __builtin_ia32_crc32qi(crc, static_cast<unsigned char>(*at));
     }
@@ -3173,8 +3490,9 @@ std::uint64_t mix64(std::uint64_t a, std::uint64_t b) {
 // themselves.
 //
 // A path is found through a hash table of 256 parts, each of which grows by itself: no create ever
-// waits until a million entries have moved. The root is in no part: "" and "/" are short enough to
-// be known by sight.
+// waits until a million entries have moved. Its entries are pointers, so that a look-up waits for
+// two things one after the other, a line of the table and the node. The root is in no part: "" and
+// "/" are short enough to be known by sight.
 
 namespace detail {
 
@@ -3243,7 +3561,7 @@ inline void close_state_record(std::size_t start, Bytes& out) {
 
 // printf's %010lld, without its locale and its size.
 static void append_sequence(std::uint64_t number, Bytes& out) {
-    COORD_ASSERT(number <= creations_max);
+    COORD_ASSERT(number < creations_max * 2);  // what is loaded may go on from creations_max
     char digits[sequence_digits_max];
     std::size_t first = sequence_digits_max;
     while (number > 0 || first > sequence_digits_max - 10) {
@@ -3303,7 +3621,7 @@ std::optional<std::int64_t> sequence_of(BytesView name_or_path) {
 }
 
 // The layout is the cost of a node: with its pointer in a slab (8) and its share of the hash table
-// (10 to 15) it must stay within 120 bytes. What a walk through a family needs comes last, beside
+// (10 to 16) it must stay within 120 bytes. What a walk through a family needs comes last, beside
 // the path.
 struct Tree::Node {
     Zxid czxid;
@@ -3311,8 +3629,7 @@ struct Tree::Node {
     Zxid pzxid;
     std::int64_t ctime_ms = 0;
     std::int64_t mtime_ms = 0;
-    SessionId owner;
-    std::uint64_t creations = 0;      // of children, ever: the next sequence number; T3
+    std::uint64_t owner_or_creations = 0;  // one word for both: T4
     std::int32_t version = 0;
     std::int32_t aversion = 0;
     std::uint32_t data_length = 0;
@@ -3323,7 +3640,18 @@ struct Tree::Node {
     std::uint32_t right = 0;          // and after
     std::uint32_t capacity = 0;       // of path and data together
     std::uint32_t path_length = 0;
+    std::uint32_t index = 0;
+    std::uint32_t hash : 31;          // of the path, what of it says where the entry is
+    std::uint32_t is_owned : 1;       // by a session: the node is ephemeral
 
+    Node() : hash(0), is_owned(0) {}
+    SessionId owner() const { return SessionId{is_owned != 0 ? owner_or_creations : 0}; }
+    // Of children, ever: the next sequence number; T3.
+    std::uint64_t creations() const { return is_owned != 0 ? 0 : owner_or_creations; }
+    void set_owner(SessionId owner) {
+        COORD_ASSERT(owner_or_creations == 0 || owner == SessionId{});  // T4
+        if (owner != SessionId{}) owner_or_creations = owner.value, is_owned = 1;
+    }
     const char* bytes() const { return reinterpret_cast<const char*>(this + 1); }
     char* bytes() { return reinterpret_cast<char*>(this + 1); }
     BytesView path() const { return {bytes(), path_length}; }
@@ -3360,12 +3688,12 @@ void Tree::grow_slabs() {
     COORD_ASSERT(indices_used_ == indices_capacity_);
     COORD_ASSERT(indices_capacity_ <= UINT32_MAX - detail::slab_size);
     if (indices_capacity_ >= detail::slab_size) {
-        slabs_.push_back(std::make_unique<Node*[]>(detail::slab_size));
+        slabs_.emplace_back(new Node*[detail::slab_size]());
         indices_capacity_ += detail::slab_size;
         return;
     }
     const std::uint32_t larger = (std::max)(detail::slab_size_min, indices_capacity_ * 2);
-    auto slab = std::make_unique<Node*[]>(larger);
+    detail::Owned<Node*[]> slab(new Node*[larger]());
     if (slabs_.empty()) slabs_.emplace_back();
     std::copy_n(slabs_[0].get(), indices_used_, slab.get());
     slabs_[0] = std::move(slab), indices_capacity_ = larger;
@@ -3396,90 +3724,124 @@ std::uint32_t Tree::add_node(const Node& fields, BytesView path, BytesView data)
 void Tree::place_node(std::uint32_t index, const Node& fields, BytesView path, BytesView data) {
     COORD_ASSERT(!path.empty() && path[0] == '/');
     COORD_ASSERT(data.size() <= static_cast<std::size_t>(INT32_MAX));
-    slabs_[index / detail::slab_size][index % detail::slab_size] =
-        make_node(fields, path, data, path.size() + data.size());
-    if (index != detail::root_index) insert_entry(hash64(path, seed_), index);
+    Node* const node = make_node(fields, path, data, path.size() + data.size());
+    node->index = index;
+    slabs_[index / detail::slab_size][index % detail::slab_size] = node;
+    if (index != detail::root_index) insert_entry(hash64(path, seed_), node);
     size_ += 1;
 }
 
 // ---- From a path to a node
 
-// A cache line of entries. A look-up compares all of them without a branch that could be predicted
-// wrong, so that the processor runs ahead into the next look-up. What does not fit into its home
-// goes to the next bucket that has room: a bucket that is not full ends the search.
-struct alignas(64) Tree::Bucket {
-    static constexpr unsigned entries = 8;
-    std::uint32_t hash[entries] = {};  // low half of the path's hash
-    std::uint32_t node[entries] = {};  // 0: the entry is empty
-
-    // RETURNS a bit for each word that is equal. Written out, for compilers that keep the loop.
-    static unsigned equal_bits(const std::uint32_t (&words)[entries], std::uint32_t word) {
-        const auto bit = [&words, word](unsigned i) { return unsigned{words[i] == word} << i; };
-        return bit(0) | bit(1) | bit(2) | bit(3) | bit(4) | bit(5) | bit(6) | bit(7);
-    }
-    unsigned matches(std::uint32_t low) const { return equal_bits(hash, low); }
-    unsigned vacant() const { return equal_bits(node, 0); }
-    unsigned entry_of(std::uint32_t index) const {  // entries where it is not here
-        unsigned i = 0;
-        while (i < entries && node[i] != index) i++;
-        return i;
-    }
-};
-
-struct Tree::Table {
-    std::unique_ptr<Bucket[]> buckets;
-    std::uint32_t bucket_count = 0;
-    std::uint32_t size = 0;  // entries; at most four fifths of what fits
-
-    std::uint32_t home(std::uint32_t low) const {
-        return static_cast<std::uint32_t>((std::uint64_t{low} * bucket_count) >> 32);
-    }
-    std::uint32_t after(std::uint32_t bucket) const {
-        return bucket + 1 == bucket_count ? 0 : bucket + 1;
-    }
-    std::uint32_t distance(std::uint32_t from, std::uint32_t to) const {
-        return to >= from ? to - from : to + bucket_count - from;
-    }
-    void put(std::uint32_t low, std::uint32_t node) {
-        std::uint32_t bucket = home(low);
-        while (buckets[bucket].vacant() == 0) bucket = after(bucket);
-        const unsigned entry = buckets[bucket].entry_of(detail::no_index);
-        buckets[bucket].hash[entry] = low, buckets[bucket].node[entry] = node;
-    }
-    void grow();
-};
-
 namespace detail {
 
-// REQUIRES bits != 0.
-static unsigned lowest_bit(unsigned bits) {
+static void prefetch([[maybe_unused]] const void* memory) {
 #ifdef __GNUC__
-    return static_cast<unsigned>(__builtin_ctz(bits));
+    __builtin_prefetch(memory);
+#endif
+}
+
+// REQUIRES bytes != 0. RETURNS the number of the lowest byte that is not 0.
+static unsigned lowest_byte(std::uint64_t bytes) {
+#ifdef __GNUC__
+    return static_cast<unsigned>(__builtin_ctzll(bytes)) / 8;
 #else
-    unsigned bit = 0;
-    while ((bits >> bit & 1) == 0) bit++;
-    return bit;
+    unsigned byte = 0;
+    while ((bytes >> byte * 8 & 0xFF) == 0) byte++;
+    return byte;
 #endif
 }
 
 }  // namespace detail
 
-std::uint32_t Tree::locate(BytesView path) const {
+// A cache line of entries. A look-up compares all tags at once, without a branch that could be
+// predicted wrong, so that the processor runs ahead into the next look-up; and one entry in 255
+// that is not meant has the tag that is. What does not fit into its home goes to the next bucket
+// that has room, and each bucket counts what went past it: where nothing did, the search ends.
+struct alignas(64) Tree::Bucket {
+    static constexpr unsigned entries = 7;
+    static constexpr std::uint64_t each = 0x0001010101010101u;  // a byte for each entry
+    static constexpr std::uint64_t one_passed = std::uint64_t{1} << 56;
+    Node* node[entries] = {};
+    std::uint64_t tags = 0;  // a byte for each entry, 0 where it is empty; on top what went past
+
+    // RETURNS the top bit of the byte of each entry whose tag this is.
+    std::uint64_t matches(unsigned tag) const {
+        const std::uint64_t differences = tags ^ each * tag;
+        return ~((differences | each * 0x80) - each) & ~differences & each * 0x80;
+    }
+    std::uint64_t vacant() const { return matches(0); }
+    unsigned passed() const { return static_cast<unsigned>(tags >> 56); }
+    // A count that has come to 255 stays there: it is not known any more how much went past.
+    void count_passed(bool more) {
+        COORD_ASSERT(more || passed() > 0);
+        if (passed() < 255) tags = more ? tags + one_passed : tags - one_passed;
+    }
+    unsigned entry_of(const Node* sought) const {  // entries where it is not here
+        unsigned i = 0;
+        while (i < entries && node[i] != sought) i++;
+        return i;
+    }
+};
+
+struct Tree::Table {
+    detail::Owned<Bucket[]> buckets;
+    std::uint32_t bucket_count = 0;
+    std::uint32_t size = 0;  // entries; at most seven eighths of what fits
+
+    // Of a hash, the top byte chooses the table, the byte after it is the tag, and 31 bits of the
+    // lower half say where the entry is at home.
+    static unsigned tag_of(std::uint64_t hash) {
+        const auto tag = static_cast<unsigned>(hash >> 48 & 0xFF);
+        return tag == 0 ? 1 : tag;
+    }
+    static std::uint32_t place_of(std::uint64_t hash) {
+        return static_cast<std::uint32_t>(hash) >> 1;
+    }
+    std::uint32_t home(std::uint32_t place) const {
+        return static_cast<std::uint32_t>((std::uint64_t{place} * bucket_count) >> 31);
+    }
+    std::uint32_t after(std::uint32_t bucket) const {
+        return bucket + 1 == bucket_count ? 0 : bucket + 1;
+    }
+    void put(unsigned tag, Node* node) {
+        std::uint32_t i = home(node->hash);
+        for (; buckets[i].vacant() == 0; i = after(i)) buckets[i].count_passed(true);
+        const unsigned entry = detail::lowest_byte(buckets[i].vacant());
+        COORD_ASSERT(buckets[i].node[entry] == nullptr);
+        buckets[i].node[entry] = node;
+        buckets[i].tags |= std::uint64_t{tag} << entry * 8;
+    }
+    void prefetch_nodes(std::uint32_t bucket) const {
+        for (const Node* node : buckets[bucket].node) {
+            if (node != nullptr) detail::prefetch(&node->path_length);
+        }
+    }
+    void grow();
+    void audit() const;
+};
+
+inline Tree::Node* Tree::seek(BytesView path) const {
     if (path.size() <= 1) {
-        return path.empty() || path[0] == '/' ? detail::root_index : detail::no_index;
+        return path.empty() || path[0] == '/' ? &at(detail::root_index) : nullptr;
     }
     const std::uint64_t hash = hash64(path, seed_);
-    const auto low = static_cast<std::uint32_t>(hash);
     const Table& table = tables_[hash >> 56];
-    if (table.size == 0) return detail::no_index;
-    for (std::uint32_t i = table.home(low);; i = table.after(i)) {
+    if (table.size == 0) return nullptr;
+    const unsigned tag = Table::tag_of(hash);
+    for (std::uint32_t i = table.home(Table::place_of(hash));; i = table.after(i)) {
         const Bucket& bucket = table.buckets[i];
-        for (unsigned bits = bucket.matches(low); bits != 0; bits &= bits - 1) {
-            const std::uint32_t node = bucket.node[detail::lowest_bit(bits)];
-            if (node != detail::no_index && at(node).path() == path) return node;
+        for (std::uint64_t bits = bucket.matches(tag); bits != 0; bits &= bits - 1) {
+            Node* const node = bucket.node[detail::lowest_byte(bits)];
+            if (node->path() == path) return node;
         }
-        if (bucket.vacant() != 0) return detail::no_index;
+        if (bucket.passed() == 0) return nullptr;
     }
+}
+
+std::uint32_t Tree::locate(BytesView path) const {
+    const Node* const node = seek(path);
+    return node == nullptr ? detail::no_index : node->index;
 }
 
 Tree::Tree(std::uint64_t seed) : seed_(mix64(seed, 0)) {
@@ -3490,15 +3852,17 @@ Tree::Tree(std::uint64_t seed) : seed_(mix64(seed, 0)) {
 Tree::~Tree() { clear(); }
 
 // Entries are taken over in the order of the buckets, which is nearly that of their hashes: the
-// new ones are written from front to back.
+// new ones are written from front to back. The nodes know their hashes, and are fetched ahead.
 void Tree::Table::grow() {
+    constexpr std::uint32_t ahead = 4;
     Table larger;
     larger.bucket_count = bucket_count + bucket_count / 2 + (bucket_count < 2 ? 1 : 0);
-    larger.buckets = std::make_unique<Bucket[]>(larger.bucket_count);
+    larger.buckets = detail::Owned<Bucket[]>(new Bucket[larger.bucket_count]());
     for (std::uint32_t i = 0; i < bucket_count; i++) {
+        if (i + ahead < bucket_count) prefetch_nodes(i + ahead);
         for (unsigned entry = 0; entry < Bucket::entries; entry++) {
-            if (buckets[i].node[entry] == detail::no_index) continue;
-            larger.put(buckets[i].hash[entry], buckets[i].node[entry]);
+            if (buckets[i].node[entry] == nullptr) continue;
+            larger.put(buckets[i].tags >> entry * 8 & 0xFF, buckets[i].node[entry]);
             larger.size += 1;
         }
     }
@@ -3507,57 +3871,45 @@ void Tree::Table::grow() {
     *this = std::move(larger);
 }
 
-void Tree::insert_entry(std::uint64_t hash, std::uint32_t node) {
-    COORD_ASSERT(node > detail::root_index);
+void Tree::insert_entry(std::uint64_t hash, Node* node) {
+    COORD_ASSERT(node->index > detail::root_index);
     Table& table = tables_[hash >> 56];
     const std::uint64_t room = std::uint64_t{table.bucket_count} * Bucket::entries;
-    if ((std::uint64_t{table.size} + 1) * 5 > room * 4) table.grow();
-    table.put(static_cast<std::uint32_t>(hash), node);
+    if ((std::uint64_t{table.size} + 1) * 8 > room * 7) table.grow();
+    node->hash = Table::place_of(hash) & 0x7FFFFFFFu;
+    table.put(Table::tag_of(hash), node);
     table.size += 1;
 }
 
-// Where a full bucket gets a hole, an entry that had to go past it moves back into it, and leaves
-// a hole in turn: no tombstone stays behind.
-void Tree::erase_entry(std::uint64_t hash, std::uint32_t node) {
+// For a node that has moved to another block of memory.
+void Tree::replace_entry(std::uint64_t hash, const Node* node, Node* moved) {
+    COORD_ASSERT(node->hash == moved->hash);
+    Table& table = tables_[hash >> 56];
+    std::uint32_t i = table.home(node->hash);
+    while (table.buckets[i].entry_of(node) == Bucket::entries) {
+        COORD_ASSERT(table.buckets[i].passed() > 0);
+        i = table.after(i);
+    }
+    table.buckets[i].node[table.buckets[i].entry_of(node)] = moved;
+}
+
+// No tombstone stays behind: the buckets on the way count one less that went past them.
+void Tree::erase_entry(std::uint64_t hash, const Node* node) {
     Table& table = tables_[hash >> 56];
     COORD_ASSERT(table.size > 0);
-    std::uint32_t hole = table.home(static_cast<std::uint32_t>(hash));
-    unsigned hole_entry = table.buckets[hole].entry_of(node);
-    while (hole_entry == Bucket::entries) {
-        COORD_ASSERT(table.buckets[hole].vacant() == 0);
-        hole = table.after(hole);
-        hole_entry = table.buckets[hole].entry_of(node);
+    std::uint32_t i = table.home(node->hash);
+    unsigned entry = table.buckets[i].entry_of(node);
+    while (entry == Bucket::entries) {
+        table.buckets[i].count_passed(false);
+        i = table.after(i);
+        entry = table.buckets[i].entry_of(node);
     }
-    bool full = table.buckets[hole].vacant() == 0;
-    for (std::uint32_t i = table.after(hole); full; i = table.after(i)) {
-        Bucket& bucket = table.buckets[i];
-        full = bucket.vacant() == 0;
-        unsigned entry = 0;
-        for (; entry < Bucket::entries; entry++) {
-            const std::uint32_t home = table.home(bucket.hash[entry]);
-            if (bucket.node[entry] == detail::no_index) continue;
-            if (table.distance(home, i) >= table.distance(hole, i)) break;
-        }
-        if (entry == Bucket::entries) continue;
-        table.buckets[hole].hash[hole_entry] = bucket.hash[entry];
-        table.buckets[hole].node[hole_entry] = bucket.node[entry];
-        hole = i, hole_entry = entry;
-    }
-    table.buckets[hole].hash[hole_entry] = 0, table.buckets[hole].node[hole_entry] = 0;
+    table.buckets[i].node[entry] = nullptr;
+    table.buckets[i].tags &= ~(std::uint64_t{0xFF} << entry * 8);
     table.size -= 1;
 }
 
 // ---- Children in order
-
-namespace detail {
-
-static void prefetch([[maybe_unused]] const void* memory) {
-#ifdef __GNUC__
-    __builtin_prefetch(memory);
-#endif
-}
-
-}  // namespace detail
 
 // A bijection, so that no two nodes have the same.
 inline std::uint32_t Tree::priority(std::uint32_t node) const {
@@ -3673,7 +4025,7 @@ std::uint64_t Tree::own_digest(std::uint64_t path_hash, const Node& node, BytesV
         detail::stir(path_hash ^ hash_key[0], hash64(data, 1) ^ hash_key[1]) +
         detail::stir(node.czxid.value ^ hash_key[2], node.mzxid.value ^ hash_key[3]) +
         detail::stir(ctime ^ hash_key[4], mtime ^ hash_key[5]) +
-        detail::stir(node.owner.value ^ hash_key[6], versions ^ hash_key[7]);
+        detail::stir(node.owner().value ^ hash_key[6], versions ^ hash_key[7]);
     return mix64(sum, path_hash);
 }
 
@@ -3681,7 +4033,7 @@ std::uint64_t Tree::children_digest(std::uint64_t path_hash, const Node& node) {
     using detail::hash_key;
     const std::uint64_t sum =
         detail::stir(path_hash ^ hash_key[1], node.pzxid.value ^ hash_key[0]) +
-        detail::stir(node.creations ^ hash_key[3], node.child_count ^ hash_key[2]);
+        detail::stir(node.creations() ^ hash_key[3], node.child_count ^ hash_key[2]);
     return mix64(path_hash, sum);
 }
 
@@ -3708,9 +4060,9 @@ inline NodeView Tree::view_of(const Node& node, std::size_t path_length) {
     view.stat.mtime_ms = node.mtime_ms;
     view.stat.version = node.version;
     view.stat.cversion =
-        2 * static_cast<std::int64_t>(node.creations) - static_cast<std::int64_t>(node.child_count);
+        2 * static_cast<std::int64_t>(node.creations()) - std::int64_t{node.child_count};
     view.stat.aversion = node.aversion;
-    view.stat.ephemeral_owner = node.owner;
+    view.stat.ephemeral_owner = node.owner();
     view.stat.data_length = static_cast<std::int32_t>(node.data_length);
     view.stat.num_children = static_cast<std::int32_t>(node.child_count);
     view.stat.pzxid = node.pzxid;
@@ -3718,12 +4070,12 @@ inline NodeView Tree::view_of(const Node& node, std::size_t path_length) {
 }
 
 std::optional<NodeView> Tree::find(BytesView path) const {
-    const std::uint32_t node = locate(path);
-    if (node == detail::no_index) return std::nullopt;
-    return view_of(at(node), (std::max)(path.size(), std::size_t{1}));
+    const Node* const node = seek(path);
+    if (node == nullptr) return std::nullopt;
+    return view_of(*node, (std::max)(path.size(), std::size_t{1}));
 }
 
-bool Tree::contains(BytesView path) const { return locate(path) != detail::no_index; }
+bool Tree::contains(BytesView path) const { return seek(path) != nullptr; }
 
 Errc Tree::children(BytesView path, BytesView after, std::size_t limit,
                     std::vector<Bytes>& names) const {
@@ -3745,7 +4097,7 @@ Errc Tree::children(BytesView path, BytesView after, std::size_t limit,
     return Errc::ok;
 }
 
-void Tree::visit(const std::function<void(const NodeView&)>& visit_node) const {
+void Tree::visit(const Callback<void(const NodeView&)>& visit_node) const {
     COORD_ASSERT(visit_node != nullptr);
     std::vector<std::uint32_t> stack{detail::root_index};
     while (!stack.empty()) {
@@ -3765,7 +4117,7 @@ Errc Tree::prepare_create(BytesView path, CreateMode mode, Bytes& created) const
     const std::uint32_t parent = locate(path.substr(0, slash));
     if (parent == detail::no_index) return Errc::no_node;
     created.assign(path);
-    if (is_sequential(mode)) detail::append_sequence(at(parent).creations, created);
+    if (is_sequential(mode)) detail::append_sequence(at(parent).creations(), created);
     // The parent's path is valid, for it is in the tree; but it is written "" where it is the root.
     if (created.size() > 1) {
         if (slash == 1 || !detail::is_valid_name(BytesView{created}.substr(slash + 1))) {
@@ -3773,7 +4125,7 @@ Errc Tree::prepare_create(BytesView path, CreateMode mode, Bytes& created) const
         }
     }
     if (locate(created) != detail::no_index) return Errc::node_exists;
-    if (at(parent).owner != SessionId{}) return Errc::no_children_for_ephemerals;
+    if (at(parent).is_owned != 0) return Errc::no_children_for_ephemerals;
     return Errc::ok;
 }
 
@@ -3781,11 +4133,12 @@ void Tree::count_child(std::uint32_t parent, bool created, Zxid zxid) {
     save_before_change(parent);
     Node& node = at(parent);
     COORD_ASSERT(created || node.child_count > 0);
-    COORD_ASSERT(node.creations < detail::creations_max * 2);
+    COORD_ASSERT(node.is_owned == 0);  // T4
+    COORD_ASSERT(node.owner_or_creations < detail::creations_max * 2);
     const std::uint64_t path_hash = hash64(node.path(), 0);
     digest_ -= children_digest(path_hash, node);
     node.child_count += created ? 1u : 0u - 1u;
-    node.creations += created ? 1u : 0u;  // T3
+    node.owner_or_creations += created ? 1u : 0u;  // T3
     node.pzxid = zxid;
     digest_ += children_digest(path_hash, node);
 }
@@ -3794,12 +4147,12 @@ void Tree::create(BytesView path, BytesView data, SessionId owner, Zxid zxid,
                   std::int64_t time_ms) {
     COORD_ASSERT(path.size() > 1);
     const std::uint32_t parent = locate(parent_path(path));
-    COORD_ASSERT(parent != detail::no_index);         // T1
-    COORD_ASSERT(at(parent).owner == SessionId{});    // T4
+    COORD_ASSERT(parent != detail::no_index);  // T1
+    COORD_ASSERT(at(parent).is_owned == 0);    // T4
     Node fields;
     fields.czxid = fields.mzxid = fields.pzxid = zxid;
     fields.ctime_ms = fields.mtime_ms = time_ms;
-    fields.owner = owner;
+    fields.set_owner(owner);
     fields.parent = parent;
     const std::uint32_t child = add_node(fields, path, data);
     leave_out(child);
@@ -3825,7 +4178,7 @@ Errc Tree::remove(BytesView path, std::int32_t version, Zxid zxid) {
     save_before_change(child);
     digest_ -= digest_of(node);
     unlink_child(parent, child);
-    erase_entry(hash64(path, seed_), child);
+    erase_entry(hash64(path, seed_), &node);
     count_child(parent, false, zxid);
     free_node(&node);
     slabs_[child / detail::slab_size][child % detail::slab_size] = nullptr;
@@ -3839,16 +4192,17 @@ Errc Tree::remove(BytesView path, std::int32_t version, Zxid zxid) {
 Errc Tree::set(BytesView path, BytesView data, std::int32_t version, Zxid zxid,
                std::int64_t time_ms) {
     COORD_ASSERT(data.size() <= static_cast<std::size_t>(INT32_MAX));
-    const std::uint32_t index = path.empty() ? detail::no_index : locate(path);
-    if (index == detail::no_index) return is_valid_path(path) ? Errc::no_node : Errc::bad_arguments;
-    Node* node = &at(index);
+    Node* node = path.empty() ? nullptr : seek(path);
+    if (node == nullptr) return is_valid_path(path) ? Errc::no_node : Errc::bad_arguments;
     if (version != any_version && version != node->version) return Errc::bad_version;
-    save_before_change(index);
+    save_before_change(node->index);
     const std::uint64_t path_hash = hash64(node->path(), 0);
     digest_ -= own_digest(path_hash, *node, node->data());
     const std::size_t needed = node->path_length + data.size();
     if (needed > node->capacity || node->capacity / 2 > needed + 64) {
         Node* const moved = make_node(*node, node->path(), data, (needed + 15) / 16 * 16);
+        const std::uint32_t index = node->index;
+        if (index != detail::root_index) replace_entry(hash64(path, seed_), node, moved);
         free_node(node);
         slabs_[index / detail::slab_size][index % detail::slab_size] = node = moved;
     } else if (!data.empty()) {
@@ -3870,7 +4224,7 @@ void Tree::clear() {
     }
     slabs_.clear();
     free_indices_.clear();
-    tables_ = std::make_unique<Table[]>(detail::tree_tables);
+    tables_ = detail::Owned<Table[]>(new Table[detail::tree_tables]());
     indices_used_ = 0, indices_capacity_ = 0;
     size_ = 0, digest_ = 0;
     stop_saving();
@@ -3926,10 +4280,10 @@ void Tree::save_node(std::uint32_t index, Bytes& bytes) const {
     out.zxid(node.pzxid);
     out.i64(node.ctime_ms);
     out.i64(node.mtime_ms);
-    out.u64(node.owner.value);
+    out.u64(node.owner().value);
     out.i32(node.version);
     out.i32(node.aversion);
-    out.u64(node.creations);
+    out.u64(node.creations());
     out.u32(node.child_count);
     detail::close_state_record(start, bytes);
 }
@@ -3982,15 +4336,18 @@ bool Tree::read_node(BytesView record, const Limits& limits, Node& node, BytesVi
     node.pzxid = in.zxid();
     node.ctime_ms = in.i64();
     node.mtime_ms = in.i64();
-    node.owner = SessionId{in.u64()};
+    const SessionId owner{in.u64()};
     node.version = in.i32();
     node.aversion = in.i32();
-    node.creations = in.u64();
+    node.owner_or_creations = in.u64();
     node.child_count = in.u32();
     if (!in.done() || node.version == any_version) return false;
-    if (node.creations > detail::creations_max || !is_valid_path(path)) return false;
-    if (node.child_count > node.creations + detail::built_in_children(path)) return false;
-    return node.owner == SessionId{} || (node.creations == 0 && !detail::is_built_in(path));
+    if (node.creations() > detail::creations_max || !is_valid_path(path)) return false;
+    if (node.child_count > node.creations() + detail::built_in_children(path)) return false;
+    const bool is_owned = owner != SessionId{};
+    if (is_owned && (node.creations() > 0 || detail::is_built_in(path))) return false;  // T4
+    node.set_owner(owner);
+    return true;
 }
 
 bool Tree::digest_of_record(BytesView record, const Limits& limits, std::uint64_t& digest) {
@@ -4036,7 +4393,7 @@ bool Tree::link_loaded() {
     for (std::uint32_t child = detail::root_index + 1; child < indices_used_; child++) {
         const BytesView path = parent_path(at(child).path());
         if (at(parent).path() != path) parent = locate(path);
-        if (parent == detail::no_index || at(parent).owner != SessionId{}) return false;  // T1, T4
+        if (parent == detail::no_index || at(parent).is_owned != 0) return false;  // T1, T4
         at(child).parent = parent;
         const std::size_t offset = detail::name_offset(path);
         const bool is_last = last[parent] == 0 ||
@@ -4083,14 +4440,35 @@ void Tree::audit_node(std::uint32_t index) const {
     COORD_ASSERT(node.path().size() + node.data_length <= node.capacity);
     COORD_ASSERT(node.version != any_version);
     COORD_ASSERT(locate(node.path()) == index);
-    COORD_ASSERT(node.child_count <= node.creations + detail::built_in_children(node.path()));
-    COORD_ASSERT(node.owner == SessionId{} || node.creations == 0);  // T4
+    COORD_ASSERT(node.child_count <= node.creations() + detail::built_in_children(node.path()));
+    COORD_ASSERT((node.is_owned != 0) == (node.owner() != SessionId{}));
+    COORD_ASSERT(&at(node.index) == &node && node.index == index);
     if (index == detail::root_index) {
         COORD_ASSERT(node.path() == "/" && node.parent == detail::no_index);
     } else {
         COORD_ASSERT(locate(parent_path(node.path())) == node.parent);  // T1
     }
     audit_children(index);
+}
+
+// Each entry can be found: the buckets between its home and its place have counted it.
+void Tree::Table::audit() const {
+    std::vector<std::uint32_t> passed(bucket_count);
+    std::uint32_t entries = 0;
+    for (std::uint32_t bucket = 0; bucket < bucket_count; bucket++) {
+        for (unsigned entry = 0; entry < Bucket::entries; entry++) {
+            const Node* const node = buckets[bucket].node[entry];
+            const bool is_tagged = (buckets[bucket].tags >> entry * 8 & 0xFF) != 0;
+            COORD_ASSERT(is_tagged == (node != nullptr));
+            if (node == nullptr) continue;
+            for (std::uint32_t i = home(node->hash); i != bucket; i = after(i)) passed[i] += 1;
+            entries += 1;
+        }
+    }
+    COORD_ASSERT(entries == size);
+    for (std::uint32_t i = 0; i < bucket_count; i++) {
+        COORD_ASSERT(buckets[i].passed() == 255 || buckets[i].passed() == passed[i]);
+    }
 }
 
 void Tree::audit() const {
@@ -4105,7 +4483,10 @@ void Tree::audit() const {
     COORD_ASSERT(seen == size_);
     COORD_ASSERT(digest == digest_);  // T2
     std::size_t slots = 0;
-    for (std::size_t i = 0; i < detail::tree_tables; i++) slots += tables_[i].size;
+    for (std::size_t i = 0; i < detail::tree_tables; i++) {
+        tables_[i].audit();
+        slots += tables_[i].size;
+    }
     COORD_ASSERT(slots == size_ - 1);
     COORD_ASSERT(size_ + free_indices_.size() == indices_used_ - detail::root_index);
     for (const std::uint32_t index : free_indices_) {
@@ -4264,9 +4645,9 @@ const Outcome* Machine::open_session(const Txn& txn) {
         outcome_.error = Errc::too_many;
     } else {
         const SessionId id{txn.zxid.value};
-        SessionRecord& session = sessions_[id];
+        SessionRecord& session = detail::at_or_new(sessions_, id);
         session.id = id, session.nonce = nonce, session.timeout_ms = timeout_ms;
-        nonces_[nonce] = id;
+        detail::at_or_new(nonces_, nonce) = id;
         sessions_digest_ += digest_of(session);
         outcome_.session = id;
     }
@@ -4283,7 +4664,7 @@ const Outcome* Machine::close_session(const Txn& txn, ChangeSink& changes) {
         changes.on_children_changed(parent_path(entry.first), txn.zxid);
     }
     sessions_digest_ -= digest_of(found->second);
-    nonces_.erase(found->second.nonce);
+    detail::forget(nonces_, found->second.nonce);
     sessions_.erase(found);
     outcome_ = Outcome{txn.cxid, txn.zxid, txn.op, Errc::ok, {}, {}, txn.session};
     return &outcome_;
@@ -4314,7 +4695,7 @@ Errc Machine::create(const Txn& txn, SessionRecord& session, Outcome& outcome,
     }
     const SessionId owner = ephemeral ? session.id : SessionId{};
     tree_.create(created_path_, body.data, owner, txn.zxid, txn.time_ms);
-    if (ephemeral) session.ephemerals.emplace(created_path_, true);
+    if (ephemeral) detail::at_or_new(session.ephemerals, created_path_) = true;
     outcome.path = created_path_;
     const std::optional<NodeView> node = tree_.find(created_path_);
     COORD_ASSERT(node.has_value() && node->stat.czxid == txn.zxid);
@@ -4356,7 +4737,8 @@ Errc Machine::set(const Txn& txn, Outcome& outcome, ChangeSink& changes) {
     return Errc::ok;
 }
 
-// FORMAT of a state: records as in chapter 3, the head first, the end last, the others in any order.
+// FORMAT of a state: records as in chapter 3: the head first, the end last, the others in any
+// order.
 //
 //   head     u64 "coordst2", u64 zxid, u64 digest of the state
 //   session  u64 id, u64 nonce, u32 timeout in ms, u64 cxid, u64 confirmed, u32 outcomes; each u64
@@ -4408,6 +4790,7 @@ void Machine::save_session(const SessionRecord& session, Bytes& out) {
 }
 
 void Machine::begin_save() {
+    COORD_ASSERT(!loading_);
     tree_.begin_save();
     is_saving_ = true;
     save_number_ += 1;
@@ -4430,21 +4813,22 @@ void Machine::save_before_change(SessionRecord& session) {
 }
 
 bool Machine::save_slice(std::size_t bytes, Bytes& out) {
-    COORD_ASSERT(is_saving_);
+    COORD_ASSERT(is_saving_ && tree_.is_saving());
+    COORD_ASSERT(bytes > 0);
     const std::size_t start = out.size();
     out.append(saved_early_);
     saved_early_.clear();
+    const auto opened_since = sessions_.upper_bound(SessionId{save_zxid_.value});
     auto next = sessions_.upper_bound(save_next_);
-    while (next != sessions_.end() && out.size() - start < bytes) {
-        SessionRecord& session = next->second;
-        const bool is_due = session.id.value <= save_zxid_.value;
-        if (is_due && session.saved_in != save_number_) save_session(session, out);
+    while (next != opened_since && out.size() - start < bytes) {
+        const SessionRecord& session = next->second;
+        if (session.saved_in != save_number_) save_session(session, out);
         save_next_ = session.id, ++next;
     }
     const std::size_t written = out.size() - start;
-    const std::size_t left = bytes > written ? bytes - written : 0;
-    const bool is_last = tree_.is_saving() ? tree_.save_slice(left, out) : true;
-    const bool done = is_last && next == sessions_.end();
+    const std::size_t left = bytes > written ? bytes - written : 0;  // 0 where sessions are left
+    const bool done = tree_.save_slice(left, out);
+    COORD_ASSERT(!done || next == opened_since);
     save_crc_ = crc32c(BytesView(out).substr(start), save_crc_);
     if (!done) return false;
     const std::size_t end = detail::open_state_record(detail::StateRecord::end, out);
@@ -4544,8 +4928,10 @@ void Machine::reset() {
 
 Errc Machine::load(BytesView state) {
     begin_load();
-    for (; !state.empty(); state.remove_prefix((std::min)(state.size(), detail::load_piece_bytes))) {
-        load_piece(state.substr(0, detail::load_piece_bytes));
+    while (!state.empty()) {
+        const BytesView piece = state.substr(0, detail::load_piece_bytes);
+        load_piece(piece);
+        state.remove_prefix(piece.size());
     }
     return end_load();
 }
@@ -4553,11 +4939,11 @@ Errc Machine::load(BytesView state) {
 void Machine::begin_load() {
     reset();
     tree_.begin_load();
-    loading_ = std::make_unique<StateReader>(limits_);
+    loading_ = detail::Owned<StateReader>(new StateReader(limits_));
 }
 
 void Machine::load_piece(BytesView piece) {
-    COORD_ASSERT(loading_ != nullptr);
+    COORD_ASSERT(loading_);
     loading_->feed(piece);
     std::uint8_t kind = 0;
     BytesView record;
@@ -4573,8 +4959,8 @@ void Machine::load_piece(BytesView piece) {
 }
 
 Errc Machine::end_load() {
-    COORD_ASSERT(loading_ != nullptr);
-    const std::unique_ptr<StateReader> reader = std::move(loading_);
+    COORD_ASSERT(loading_);
+    const detail::Owned<StateReader> reader = std::move(loading_);
     applied_ = reader->zxid();
     const bool sound = reader->is_whole() && reader->sessions() == sessions_.size() &&
                        reader->nodes() == tree_.size() && tree_.end_load() == Errc::ok &&
@@ -4591,7 +4977,7 @@ bool Machine::adopt_ephemerals() {
         if (owner == SessionId{}) return;
         const auto found = sessions_.find(owner);
         owned = owned && found != sessions_.end();
-        if (owned) found->second.ephemerals.emplace(Bytes(node.path), true);
+        if (owned) detail::at_or_new(found->second.ephemerals, Bytes(node.path)) = true;
     });
     return owned;
 }
@@ -4623,9 +5009,11 @@ bool Machine::load_session(BytesView record) {
     SessionRecord session;
     if (sessions_.size() >= limits_.sessions_max) return false;
     if (!read_session(record, limits_, session)) return false;
-    if (!nonces_.emplace(session.nonce, session.id).second) return false;
+    if (find_session(session.id) != nullptr || find_nonce(session.nonce) != nullptr) return false;
     sessions_digest_ += digest_of(session);
-    return sessions_.emplace(session.id, std::move(session)).second;
+    detail::at_or_new(nonces_, session.nonce) = session.id;
+    detail::at_or_new(sessions_, session.id) = std::move(session);
+    return true;
 }
 
 void Machine::audit() const {
@@ -4634,7 +5022,7 @@ void Machine::audit() const {
     std::uint64_t digest_now = 0;
     for (const auto& [id, session] : sessions_) {
         COORD_ASSERT(id == session.id && session.confirmed <= session.cxid);
-        COORD_ASSERT(nonces_.count(session.nonce) == 1);
+        COORD_ASSERT(nonces_.find(session.nonce) != nonces_.end());
         for (const auto& entry : session.ephemerals) {
             const std::optional<NodeView> node = tree_.find(entry.first);
             COORD_ASSERT(node.has_value() && node->stat.ephemeral_owner == id);  // M3
@@ -4660,9 +5048,9 @@ constexpr std::uint64_t watch_hash_seed = 0x77617463686573;
 void Watches::add(WatchKind kind, BytesView path, SessionId session, Watcher watcher) {
     COORD_ASSERT(watcher != nullptr && session != SessionId{});
     Table& table = tables_[static_cast<std::size_t>(kind)];
-    table[hash64(path, detail::watch_hash_seed)].push_back(
-        Watch{Bytes(path), session, std::move(watcher)});
-    counts_[session] += 1;
+    detail::at_or_new(table, hash64(path, detail::watch_hash_seed)).push() =
+        Watch{Bytes(path), session, std::move(watcher)};
+    detail::at_or_new(counts_, session) += 1;
     count_ += 1;
 }
 
@@ -4676,11 +5064,10 @@ void Watches::remove_session(SessionId session) {
     if (counted == counts_.end()) return;
     for (Table& table : tables_) {
         for (auto entry = table.begin(); entry != table.end();) {
-            std::vector<Watch>& watches = entry->second;
-            const auto kept = std::remove_if(watches.begin(), watches.end(), [&](const Watch& w) {
-                return w.session == session;
-            });
-            watches.erase(kept, watches.end());
+            detail::Ring<Watch>& watches = entry->second;
+            for (std::size_t i = watches.size(); i > 0; i--) {
+                if (watches[i - 1].session == session) watches.erase(i - 1);
+            }
             entry = watches.empty() ? table.erase(entry) : std::next(entry);
         }
     }
@@ -4694,22 +5081,27 @@ void Watches::fire(WatchKind kind, EventType type, BytesView path, Zxid zxid) {
     if (table.empty()) return;
     const auto entry = table.find(hash64(path, detail::watch_hash_seed));
     if (entry == table.end()) return;
-    std::vector<Watch>& watches = entry->second;
-    const auto fired = std::stable_partition(watches.begin(), watches.end(), [&](const Watch& w) {
-        return w.path != path;  // another path with the same hash stays
-    });
+    detail::Ring<Watch>& watches = entry->second;
     COORD_ASSERT(firing_.empty());
-    std::move(fired, watches.end(), std::back_inserter(firing_));
-    watches.erase(fired, watches.end());
+    std::size_t kept = 0;
+    for (std::size_t i = 0; i < watches.size(); i++) {
+        if (watches[i].path == path) {
+            firing_.push() = std::move(watches[i]);
+        } else {  // another path with the same hash
+            if (kept < i) watches[kept] = std::move(watches[i]);
+            kept += 1;
+        }
+    }
+    while (watches.size() > kept) watches.pop_back();
     if (watches.empty()) table.erase(entry);
-    for (Watch& watch : firing_) {  // W1: they are out of the table already
+    for (; !firing_.empty(); firing_.pop()) {  // W1: they are out of the table already
+        Watch& watch = firing_.front();
         const auto counted = counts_.find(watch.session);
         COORD_ASSERT(counted != counts_.end() && counted->second > 0 && count_ > 0);
         count_ -= 1, counted->second -= 1;
         if (counted->second == 0) counts_.erase(counted);
         events_.on_event(watch.session, std::move(watch.watcher), type, path, zxid);
     }
-    firing_.clear();
 }
 
 void Watches::on_created(BytesView path, Zxid zxid) {
@@ -4746,13 +5138,14 @@ EventType Watches::missed(WatchKind kind, BytesView path, const Tree& before, co
 
 void Watches::catch_up(const Tree& before, const Tree& after, Zxid zxid) {
     for (const WatchKind kind : {WatchKind::data, WatchKind::children}) {
-        std::vector<Bytes> paths;
+        std::map<Bytes, bool, std::less<>> paths;  // in order, each once
         for (const auto& entry : tables_[static_cast<std::size_t>(kind)]) {
-            for (const Watch& watch : entry.second) paths.push_back(watch.path);
+            for (std::size_t i = 0; i < entry.second.size(); i++) {
+                detail::at_or_new(paths, entry.second[i].path) = true;
+            }
         }
-        std::sort(paths.begin(), paths.end());
-        paths.erase(std::unique(paths.begin(), paths.end()), paths.end());
-        for (const Bytes& path : paths) {
+        for (const auto& entry : paths) {
+            const Bytes& path = entry.first;
             const EventType type = missed(kind, path, before, after);
             if (type != EventType::none) fire(kind, type, path, zxid);
         }
@@ -6159,12 +6552,12 @@ inline std::uint32_t close_record(std::size_t start, Bytes& out) {
 
 // Checks the frame of a record that is all of `record`, or of its first `length` bytes.
 inline Errc open_frame(BytesView record, RecordKind& kind, BytesView& fields, BytesView& rest) {
-    Reader in(record);
-    const std::uint32_t length = in.u32();
-    const std::uint32_t crc = in.u32();
-    if (!in.ok() || length < record_header_bytes || length > record.size()) return Errc::corrupt;
+    if (record.size() < record_header_bytes) return Errc::corrupt;
+    const std::uint32_t length = load_big32(record.data());
+    const std::uint32_t crc = load_big32(record.data() + 4);
+    if (length < record_header_bytes || length > record.size()) return Errc::corrupt;
     if (crc32c(record.substr(8, length - 8)) != crc) return Errc::corrupt;
-    kind = static_cast<RecordKind>(in.u8());
+    kind = static_cast<RecordKind>(record[8]);
     fields = record.substr(record_header_bytes, length - record_header_bytes);
     rest = record.substr(length);
     return Errc::ok;
@@ -6177,13 +6570,18 @@ Errc decode_entry(BytesView record, Txn& txn) {
     BytesView fields, rest;
     if (detail::open_frame(record, kind, fields, rest) != Errc::ok) return Errc::corrupt;
     if (kind != RecordKind::entry || !rest.empty()) return Errc::corrupt;
-    Reader in(fields);
-    txn.zxid = in.zxid(), txn.previous = in.zxid(), txn.previous_crc = in.u32();
-    txn.time_ms = in.i64(), txn.session = SessionId{in.u64()};
-    txn.cxid = in.u64(), txn.confirmed = in.u64();
-    txn.op = static_cast<OpCode>(in.u8());
-    txn.body = in.raw(in.left());
-    const bool sound = in.ok() && txn.zxid > txn.previous && txn.zxid.counter() > 0;
+    constexpr std::size_t fixed = entry_header_bytes - detail::record_header_bytes;
+    if (fields.size() < fixed) return Errc::corrupt;
+    const char* const at = fields.data();
+    txn.zxid = Zxid{detail::load_big64(at)}, txn.previous = Zxid{detail::load_big64(at + 8)};
+    txn.previous_crc = detail::load_big32(at + 16);
+    txn.time_ms = static_cast<std::int64_t>(detail::load_big64(at + 20));
+    txn.session = SessionId{detail::load_big64(at + 28)};
+    txn.cxid = detail::load_big64(at + 36), txn.confirmed = detail::load_big64(at + 44);
+    txn.op = static_cast<OpCode>(at[52]);
+    static_assert(fixed == 53, "the offsets above are those of the format");
+    txn.body = fields.substr(fixed);
+    const bool sound = txn.zxid > txn.previous && txn.zxid.counter() > 0;
     return sound ? Errc::ok : Errc::corrupt;
 }
 
@@ -6321,6 +6719,11 @@ LogPosition Log::last() const {
 std::size_t Log::find(Zxid zxid) const {
     std::size_t low = 0, high = entries_.size();
     if (high > 0 && zxid >= entries_.back().zxid) return high;
+    // Within an epoch the numbers have no gaps, so that the newest place is mostly told by them.
+    const std::uint64_t behind = high > 0 ? entries_.back().zxid.value - zxid.value : high;
+    if (behind < high && entries_[high - 1 - static_cast<std::size_t>(behind)].zxid == zxid) {
+        return high - static_cast<std::size_t>(behind);
+    }
     while (low < high) {
         const std::size_t middle = low + (high - low) / 2;
         if (entries_[middle].zxid <= zxid) {
@@ -6389,7 +6792,7 @@ char* Log::reserve(std::size_t size) {
             spare_blocks_.pop_back();
         } else {
             block.size = (std::max)(size, detail::log_block_bytes);
-            block.bytes.reset(new char[block.size]);
+            block.bytes = detail::Owned<char[]>(new char[block.size]);
         }
         block.used = 0;
         blocks_.push() = std::move(block);
@@ -6509,9 +6912,9 @@ void Log::drop_through(std::size_t count) {
         Block& block = blocks_.front();
         const bool plain = block.size == detail::log_block_bytes;
         if (plain && spare_blocks_.size() < detail::spare_blocks_max) {
-            spare_blocks_.push_back(std::move(block));
+            spare_blocks_.push() = std::move(block);
         } else {
-            block.bytes.reset();
+            block.bytes = {};
         }
         blocks_.pop();
     }
@@ -6704,12 +7107,18 @@ void each_field(Fields& m, Do&& f) {
     if (has & field_payload) f(m.payload);
 }
 
+// Into room for all fields: they are appended to a message in one go, then the payload.
 struct PutField {
-    Writer& out;
-    void operator()(std::uint8_t value) const { out.u8(value); }
-    void operator()(std::uint32_t value) const { out.u32(value); }
-    void operator()(std::uint64_t value) const { out.u64(value); }
-    void operator()(BytesView value) const { out.bytes(value); }
+    char* at;
+    BytesView payload;
+    void operator()(std::uint8_t value) { *at++ = static_cast<char>(value); }
+    void operator()(std::uint32_t value) { store_big32(at, value), at += 4; }
+    void operator()(std::uint64_t value) { store_big64(at, value), at += 8; }
+    void operator()(BytesView value) {
+        COORD_ASSERT(value.size() <= UINT32_MAX && payload.empty());
+        (*this)(static_cast<std::uint32_t>(value.size()));
+        payload = value;
+    }
 };
 
 struct TakeField {
@@ -6748,18 +7157,22 @@ const char* name(MessageType type) {
 }
 
 void encode_message(const Message& message, Bytes& out) {
-    const std::size_t start = out.size();
-    Writer writer(out);
-    writer.u32(detail::message_magic), writer.u32(0);
-    writer.u64(message.ensemble);
-    writer.u32(message.from.value), writer.u32(message.to.value);
-    writer.u64(message.nonce);
-    writer.u8(static_cast<std::uint8_t>(message.type));
-    writer.u32(message.epoch);
-    COORD_ASSERT(out.size() - start == message_header_bytes);
-    detail::each_field(message, detail::PutField{writer});
-    COORD_ASSERT(out.size() - start <= message_overhead_bytes + message.payload.size());
-    writer.patch_u32(start + 4, crc32c(BytesView(out).substr(start + 8)));
+    char room[message_overhead_bytes];
+    detail::PutField put{room, {}};
+    put(detail::message_magic), put(std::uint32_t{0});
+    put(message.ensemble);
+    put(message.from.value), put(message.to.value);
+    put(message.nonce);
+    put(static_cast<std::uint8_t>(message.type));
+    put(message.epoch);
+    COORD_ASSERT(put.at == room + message_header_bytes);
+    detail::each_field(message, put);
+    const std::size_t size = static_cast<std::size_t>(put.at - room);
+    COORD_ASSERT(size <= message_overhead_bytes);
+    const std::uint32_t crc = crc32c(BytesView(room + 8, size - 8));
+    detail::store_big32(room + 4, crc32c(put.payload, crc));
+    out.append(room, size);
+    out.append(put.payload);
 }
 
 Errc decode_message(BytesView bytes, Message& message) {
@@ -6780,16 +7193,23 @@ Errc decode_message(BytesView bytes, Message& message) {
 }
 
 Voters::Voters(std::vector<PeerId> ids) : ids_(std::move(ids)) {
-    std::sort(ids_.begin(), ids_.end());
     COORD_ASSERT(is_valid(ids_));
+    for (std::size_t i = 1; i < ids_.size(); i++) {  // they are few
+        for (std::size_t j = i; j > 0 && ids_[j] < ids_[j - 1]; j--) {
+            std::swap(ids_[j], ids_[j - 1]);
+        }
+    }
 }
 
 bool Voters::is_valid(const std::vector<PeerId>& ids) {
     if (ids.empty() || ids.size() > count_max) return false;
-    std::vector<PeerId> sorted = ids;
-    std::sort(sorted.begin(), sorted.end());
-    if (sorted.front() == PeerId{}) return false;
-    return std::adjacent_find(sorted.begin(), sorted.end()) == sorted.end();
+    for (std::size_t i = 0; i < ids.size(); i++) {
+        if (ids[i] == PeerId{}) return false;
+        for (std::size_t j = 0; j < i; j++) {
+            if (ids[j] == ids[i]) return false;
+        }
+    }
+    return true;
 }
 
 std::uint64_t Voters::bit(PeerId id) const {
@@ -6813,7 +7233,7 @@ void Outbox::send(PeerId to, Message& message) {
     Piece piece{to, bytes_.size(), 0};
     encode_message(message, bytes_);
     piece.size = bytes_.size() - piece.offset;
-    pieces_.push_back(piece);
+    pieces_.push() = piece;
 }
 
 // =================================================================================================
@@ -7144,7 +7564,7 @@ bool Leader::receive(Time now, const Message& message, Outbox& out) {
 void Leader::meet(Peer& peer, const Message& message) {
     if (peer.nonce != message.nonce) {
         peer.touch = peer.touch_in_parts = peer.touch_parts = peer.touch_confirmed = 0;
-        const auto place = static_cast<std::size_t>(&peer - peers_.data());
+        const auto place = static_cast<std::size_t>(&peer - peers_.begin());
         for (std::size_t i = 0; i < rounds_.size(); i++) rounds_[i].touches[place] = 0;
     }
     peer.nonce = message.nonce, peer.attempt = message.attempt;
@@ -7213,7 +7633,6 @@ void Leader::on_ack(Time now, Peer& peer, const Message& message, Outbox& out) {
     }
     const bool settled = now - peer.rewound_at >= timing_.settle();
     if (message.offset == 1 && message.commit >= peer.received && settled) rewind(now, peer);
-    peer.serving = message.phase == 2;
     if (message.phase == 1 && is_established()) {
         Message up_to_date;
         up_to_date.commit = committed_;
@@ -7325,8 +7744,8 @@ void Leader::synchronize(Time now, Peer& peer, Outbox& out) {
         COORD_ASSERT(position.zxid >= log_.base() && log_.snapshot_bytes() > 0);
         message.zxid = position.zxid, message.crc = position.crc;
         message.total = log_.snapshot_bytes();
+        counters_.snapshots_sent += peer.fetching ? 0 : 1;
         peer.fetching = true;
-        counters_.snapshots_sent += 1;
         post(peer, MessageType::snap, out, message);
         return;
     }
@@ -7449,9 +7868,9 @@ void Leader::ping(Time now, const Machine& machine, Outbox& out) {
 
 void Leader::advance(Time now, Outbox& out) {
     if (phase_ == Phase::idle || resignation_ != nullptr) return;
-    Peer& own = peers_[static_cast<std::size_t>(
-        std::find_if(peers_.begin(), peers_.end(), [&](const Peer& p) { return p.id == self_; }) -
-        peers_.begin())];
+    std::size_t place = 0;
+    while (peers_[place].id != self_) place += 1;
+    Peer& own = peers_[place];
     if (phase_ == Phase::promise && epoch_is_ours()) {
         if (!own.promised) {
             own.promised = true;
@@ -7528,7 +7947,7 @@ void Leader::request_sync(std::uint64_t sequence, PeerId from) {
     sync.from = from, sync.sequence = sequence;
     sync.round = ping_sequence_ + 1;  // begun after the request
     sync.zxid = committed_;
-    syncs_.push_back(sync);
+    syncs_.push() = sync;
     ping_now_ = true;
 }
 
@@ -7546,14 +7965,14 @@ void Leader::confirm_rounds(Outbox& out) {
         if (sync.round > confirmed_sequence_) {
             syncs_[kept++] = sync;
         } else if (sync.from == PeerId{}) {
-            own_synced_.push_back(sync);
+            own_synced_.push() = sync;
         } else if (Peer* peer = find(sync.from)) {
             Message message;
             message.sequence = sync.sequence, message.zxid = sync.zxid;
             post(*peer, MessageType::synced, out, message);
         }
     }
-    syncs_.resize(kept);
+    while (syncs_.size() > kept) syncs_.pop_back();
 }
 
 // A lease counts only for who has applied every expiry that was numbered before its round: so it
@@ -7591,7 +8010,7 @@ bool Leader::can_number(const Machine& machine) {
     if (sessions_armed_) return true;
     sessions_armed_ = true;
     for (const auto& [id, record] : machine.sessions()) {
-        LiveSession& live = sessions_[id];
+        LiveSession& live = detail::at_or_new(sessions_, id);
         live.numbered = record.cxid, live.timeout_ms = record.timeout_ms;
         live.expires_at = clock_ + milliseconds(record.timeout_ms);
     }
@@ -7654,15 +8073,15 @@ void Leader::number_open(std::int64_t wall_ms, const Machine& machine, const Txn
     Reader in(request.body);
     const std::uint64_t nonce = in.u64();
     const std::uint32_t timeout_ms = in.u32();
-    if (machine.find_nonce(nonce) != nullptr || opening_.count(nonce) > 0) {
+    if (machine.find_nonce(nonce) != nullptr || opening_.find(nonce) != opening_.end()) {
         counters_.requests_ignored += 1;
         return;
     }
     const Zxid zxid = append(wall_ms, request);
     if (zxid == Zxid{}) return;
     const SessionId id{zxid.value};
-    opening_[nonce] = id;
-    LiveSession& live = sessions_[id];
+    detail::at_or_new(opening_, nonce) = id;
+    LiveSession& live = detail::at_or_new(sessions_, id);
     live.timeout_ms = timeout_ms;
     live.expires_at = clock_ + milliseconds(timeout_ms);
 }
@@ -7671,10 +8090,10 @@ void Leader::on_applied(const Txn& txn, const Machine& machine) {
     if (phase_ != Phase::broadcast) return;
     if (txn.op == OpCode::open_session) {
         const SessionId id{txn.zxid.value};
-        opening_.erase(Reader(txn.body).u64());
-        if (machine.find_session(id) == nullptr) sessions_.erase(id);
+        detail::forget(opening_, Reader(txn.body).u64());
+        if (machine.find_session(id) == nullptr) detail::forget(sessions_, id);
     } else if (txn.op == OpCode::close_session && machine.find_session(txn.session) == nullptr) {
-        sessions_.erase(txn.session);
+        detail::forget(sessions_, txn.session);
     }
 }
 
@@ -7765,7 +8184,7 @@ bool Learner::receive(Time now, const Message& message, Outbox& out) {
         case MessageType::commit: see_commit(message.commit), see_digest(message); return true;
         case MessageType::ping: on_ping(message); return true;
         case MessageType::synced:
-            synced_.emplace_back(message.sequence, message.zxid);
+            synced_.push() = Synced{message.sequence, message.zxid};
             return true;
         default: return false;
     }
@@ -8000,7 +8419,7 @@ void Learner::request_sync(std::uint64_t sequence, Outbox& out) {
 
 bool Learner::take_synced(std::uint64_t& sequence, Zxid& zxid) {
     if (synced_.empty()) return false;
-    sequence = synced_.back().first, zxid = synced_.back().second;
+    sequence = synced_.back().sequence, zxid = synced_.back().zxid;
     synced_.pop_back();
     return true;
 }
@@ -8199,8 +8618,9 @@ void Replica::fail(const char* reason) {
     reason_ = reason;
     leader_.stop(), learner_.stop();
     if (observer_ != nullptr) observer_->on_role(options_.id, role_, PeerId{}, 0);
-    for (Opening& opening : openings_) refuse(std::move(opening.done), Errc::replica_failed);
-    openings_.clear();
+    for (; !openings_.empty(); openings_.pop()) {
+        refuse(std::move(openings_.front().done), Errc::replica_failed);
+    }
     for (auto& [id, session] : sessions_) {
         for (; !session.pending.empty(); session.pending.pop()) {
             refuse(std::move(session.pending.front().done), Errc::replica_failed);
@@ -8212,6 +8632,7 @@ void Replica::fail(const char* reason) {
 // -- Polling -------------------------------------------------------------------------------------
 
 void Replica::receive(PeerId from, BytesView bytes) {
+    counters_.calls += 1;
     if (inbox_.size() + bytes.size() > inbox_bytes_max) {
         counters_.dropped_overflow += 1;
         return;
@@ -8229,7 +8650,8 @@ void Replica::poll(Time now, std::int64_t wall_ms) {
     wall_ms_ = wall_ms != 0 ? wall_ms : now_.ns / 1000000;
     if (role_ != Role::failed) {
         if (!started_) {
-            for (Opening& opening : openings_) opening.asked_at = now_;  // now the time is known
+            // Now the time is known.
+            for (std::size_t i = 0; i < openings_.size(); i++) openings_[i].asked_at = now_;
             look("it has just started");
         }
         started_ = true;
@@ -8251,7 +8673,7 @@ void Replica::poll(Time now, std::int64_t wall_ms) {
 Time Replica::next_deadline() const {
     const Time at_once = now_;
     if (!ready_.empty()) return at_once;
-    Time deadline = timers_.empty() ? never : timers_.front().time;
+    Time deadline = timers_.empty() ? never : timers_.front().at;
     if (role_ == Role::failed) return deadline;
     const bool unsent = !unsent_.empty() && can_send_requests();
     if (!started_ || !inbox_.empty() || unsent || log_.is_dirty()) return at_once;
@@ -8320,6 +8742,7 @@ void Replica::dispatch(const Message& message) {
 }
 
 void Replica::forget(PeerId peer) {
+    counters_.calls += 1;
     election_.forget(peer);
     if (role_ == Role::leading) leader_.forget(peer);
     if (role_ == Role::following && learner_.leader() == peer && started_) {
@@ -8571,7 +8994,7 @@ void Replica::give_up_snapshot(Errc error) {
 void Replica::install_snapshot() {
     COORD_ASSERT(role_ == Role::following && learner_.has_snapshot());
     const LogPosition position = learner_.snapshot_position();
-    std::unique_ptr<Machine> machine(new Machine(options_.limits, rng_.next()));
+    detail::Owned<Machine> machine(new Machine(options_.limits, rng_.next()));
     const Errc loaded = machine->load(learner_.snapshot());
     if (loaded != Errc::ok || machine->applied() != position.zxid) {
         return learner_.refuse_snapshot("the leader's snapshot is damaged");
@@ -8583,7 +9006,7 @@ void Replica::install_snapshot() {
         return fail("the storage failed");
     }
     learner_.installed();
-    machine_.swap(machine);
+    std::swap(machine_, machine);
     snapshot_phase_ = SnapshotPhase::none;  // of what is no more
     entries_since_snapshot_ = 0, bytes_since_snapshot_ = 0;
     counters_.snapshots_installed += 1;
@@ -8611,7 +9034,7 @@ std::size_t Replica::request_bytes_max() const {
 
 Replica::Ready& Replica::push_ready() {
     Ready& ready = ready_.push();
-    ready.done = std::monostate{};
+    ready.done = Completion{};
     ready.error = Errc::ok;
     ready.text.clear(), ready.names.clear();
     ready.more = false;
@@ -8627,6 +9050,7 @@ void Replica::refuse(Completion&& done, Errc error) {
 }
 
 void Replica::open_session(const SessionOptions& options, OnOpened done) {
+    counters_.calls += 1;
     if (role_ == Role::failed) return refuse(std::move(done), Errc::replica_failed);
     if (openings_.size() + sessions_.size() >= options_.limits.sessions_max) {
         counters_.requests_refused += 1;
@@ -8637,7 +9061,7 @@ void Replica::open_session(const SessionOptions& options, OnOpened done) {
     opening.timeout_ms = clamp_timeout_ms(options.timeout);
     opening.done = std::move(done);
     opening.asked_at = now_;
-    openings_.push_back(std::move(opening));
+    openings_.push() = std::move(opening);
     if (unsent_.empty()) unsent_.push_back(SessionId{});  // there is something to send
 }
 
@@ -8649,6 +9073,7 @@ std::size_t Replica::requests_max(Request::Kind kind) const {
 }
 
 void Replica::submit(SessionId id, Request&& request) {
+    counters_.calls += 1;
     const auto found = sessions_.find(id);
     Errc error = Errc::ok;
     if (role_ == Role::failed) {
@@ -8749,7 +9174,8 @@ bool Replica::can_send_requests() const {
 void Replica::send_requests() {
     repeat_requests();
     if (unsent_.empty()) return;
-    for (Opening& opening : openings_) {
+    for (std::size_t i = 0; i < openings_.size(); i++) {
+        Opening& opening = openings_[i];
         if (opening.sent) continue;
         opening.sent = true;
         Bytes body;
@@ -8811,7 +9237,8 @@ void Replica::repeat_requests() {
     const Duration interval = options_.timing.heartbeat;
     if (now_ < repeat_at_ && repeat_at_ - now_ <= interval) return;
     repeat_at_ = now_ + interval;
-    for (Opening& opening : openings_) {
+    for (std::size_t i = 0; i < openings_.size(); i++) {
+        Opening& opening = openings_[i];
         if (opening.sent) counters_.requests_repeated += 1;
         opening.sent = false;
     }
@@ -8845,26 +9272,26 @@ void Replica::complete(const Txn& txn, const Outcome* outcome) {
 }
 
 void Replica::complete_open(std::uint64_t nonce, SessionId id, Errc error) {
-    const auto opening = std::find_if(openings_.begin(), openings_.end(), [&](const Opening& o) {
-        return o.nonce == nonce;
-    });
-    if (opening == openings_.end()) return;
+    std::size_t i = 0;
+    while (i < openings_.size() && openings_[i].nonce != nonce) i++;
+    if (i == openings_.size()) return;
+    Opening& opening = openings_[i];
     Ready& ready = push_ready();
-    ready.done = std::move(opening->done);
+    ready.done = std::move(opening.done);
     ready.error = error, ready.session = id;
     if (error == Errc::ok) {
-        LocalSession& session = sessions_[id];
-        session.timeout_ms = opening->timeout_ms;
-        session.opened_at = opening->asked_at;
+        LocalSession& session = detail::at_or_new(sessions_, id);
+        session.timeout_ms = opening.timeout_ms;
+        session.opened_at = opening.asked_at;
         session.attached_at = now_;
         session.state = is_serving() ? SessionState::connected : SessionState::suspended;
     }
-    openings_.erase(opening);
+    openings_.erase(i);
 }
 
 void Replica::catch_up_sessions() {
     std::vector<std::uint64_t> nonces;
-    for (const Opening& opening : openings_) nonces.push_back(opening.nonce);
+    for (std::size_t i = 0; i < openings_.size(); i++) nonces.push_back(openings_[i].nonce);
     for (const std::uint64_t nonce : nonces) {
         const SessionRecord* const record = machine_->find_nonce(nonce);
         if (record != nullptr) complete_open(nonce, record->id, Errc::ok);
@@ -8872,7 +9299,7 @@ void Replica::catch_up_sessions() {
     std::vector<SessionId> ids;
     for (const auto& entry : sessions_) ids.push_back(entry.first);
     for (const SessionId id : ids) {
-        LocalSession& session = sessions_[id];
+        LocalSession& session = detail::at_or_new(sessions_, id);
         if (machine_->find_session(id) == nullptr) {
             end_session(id, session.closing ? SessionState::closed : SessionState::expired);
         } else {
@@ -8979,9 +9406,9 @@ void Replica::on_event(SessionId, Watcher&& watcher, EventType type, BytesView p
 }
 
 void Replica::tell_state(const LocalSession& session) {
-    for (const OnState& listener : session.listeners) {
+    for (std::size_t i = 0; i < session.listeners.size(); i++) {
         Ready& ready = push_ready();
-        ready.on_state = listener;
+        ready.on_state = session.listeners[i];
         ready.state = session.state;
     }
 }
@@ -8998,24 +9425,18 @@ void Replica::tell_states() {
         }
         tell_state(session);
     }
-    for (Opening& opening : openings_) opening.sent = false;
+    for (std::size_t i = 0; i < openings_.size(); i++) openings_[i].sent = false;
     if (!openings_.empty() && unsent_.empty()) unsent_.push_back(SessionId{});
 }
 
-void Replica::at(Time time, std::function<void()> call) {
-    timers_.push_back(Timer{time, ++timer_order_, std::move(call)});
-    std::push_heap(timers_.begin(), timers_.end(), [](const Timer& a, const Timer& b) {
-        return b.time < a.time || (b.time == a.time && b.order < a.order);
-    });
+void Replica::at(Time time, Callback<void()> call) {
+    counters_.calls += 1;
+    timers_.add(Timer{time, 0, std::move(call)});
 }
 
 void Replica::run_timers() {
-    while (!timers_.empty() && timers_.front().time <= now_) {
-        std::pop_heap(timers_.begin(), timers_.end(), [](const Timer& a, const Timer& b) {
-            return b.time < a.time || (b.time == a.time && b.order < a.order);
-        });
-        push_ready().call = std::move(timers_.back().call);
-        timers_.pop_back();
+    while (!timers_.empty() && timers_.front().at <= now_) {
+        push_ready().call = timers_.take().call;
     }
 }
 
@@ -9029,29 +9450,34 @@ void Replica::run_callbacks() {
     }
 }
 
+void Replica::end_request(Ready& ready) {
+    using Kind = Completion::Kind;
+    const Errc error = ready.error;
+    const bool good = error == Errc::ok;
+    const Completion& done = ready.done;
+    switch (done.kind()) {
+        case Kind::none: break;
+        case Kind::opened: done(good ? Result<SessionId>(ready.session) : error); break;
+        case Kind::created: done(good ? Result<Created>({ready.text, ready.stat}) : error); break;
+        case Kind::stat: done(good ? Result<Stat>(ready.stat) : error); break;
+        case Kind::data:
+            done(good ? Result<Data>({ready.text, ready.stat, ready.zxid}) : error);
+            break;
+        case Kind::children:
+            done(good ? Result<Children>({std::move(ready.names), ready.stat, ready.zxid,
+                                          ready.more})
+                      : error);
+            break;
+        case Kind::done: done(Result<void>(error)); break;
+    }
+}
+
 void Replica::call(Ready& ready) {
     if (ready.watcher) ready.watcher(WatchEvent{ready.event, ready.text, ready.zxid});
     if (ready.on_state) ready.on_state(ready.state);
     if (ready.call) ready.call();
-    const Errc error = ready.error;
-    const bool good = error == Errc::ok;
-    if (const auto* opened = std::get_if<OnOpened>(&ready.done); opened && *opened) {
-        (*opened)(good ? Result<SessionId>(ready.session) : Result<SessionId>(error));
-    } else if (const auto* created = std::get_if<OnCreated>(&ready.done); created && *created) {
-        (*created)(good ? Result<Created>(Created{ready.text, ready.stat})
-                        : Result<Created>(error));
-    } else if (const auto* stat = std::get_if<OnStat>(&ready.done); stat && *stat) {
-        (*stat)(good ? Result<Stat>(ready.stat) : Result<Stat>(error));
-    } else if (const auto* data = std::get_if<OnData>(&ready.done); data && *data) {
-        (*data)(good ? Result<Data>(Data{ready.text, ready.stat, ready.zxid})
-                     : Result<Data>(error));
-    } else if (const auto* list = std::get_if<OnChildren>(&ready.done); list && *list) {
-        Children children{std::move(ready.names), ready.stat, ready.zxid, ready.more};
-        (*list)(good ? Result<Children>(std::move(children)) : Result<Children>(error));
-    } else if (const auto* done = std::get_if<OnDone>(&ready.done); done && *done) {
-        (*done)(Result<void>(error));
-    }
-    ready.done = std::monostate{};
+    end_request(ready);
+    ready.done = Completion{};
     ready.watcher = nullptr, ready.on_state = nullptr, ready.call = nullptr;
 }
 
@@ -9060,15 +9486,15 @@ void Replica::call(Ready& ready) {
 void Replica::send_pong() {
     // The pings of sync rounds come often; sessions are touched once a heartbeat all the same.
     const Duration recent = options_.timing.heartbeat / 2;
-    if (!touches_.empty() && now_ - touches_.back().second < recent) {
+    if (!touches_.empty() && now_ - touches_.back().sent_at < recent) {
         return learner_.pong_alone(outbox_);
     }
     scratch_.clear();
     Writer writer(scratch_);
     for (const auto& entry : sessions_) writer.u64(entry.first.value);
     touch_ += 1;
-    if (touches_.size() == detail::touches_max) touches_.erase(touches_.begin());
-    touches_.emplace_back(touch_, now_);
+    if (touches_.size() == detail::touches_max) touches_.pop();
+    touches_.push() = Touch{touch_, now_};
     learner_.pong(touch_, scratch_, transport_.message_bytes_max(), outbox_);
 }
 
@@ -9078,9 +9504,13 @@ void Replica::renew_lease() {
     }
     if (role_ != Role::following) return;
     if (machine_->applied() < learner_.touch_confirmed_at()) return;  // an expiry may stand before
-    for (const auto& [touch, time] : touches_) {
-        if (touch == learner_.touch_confirmed()) lease_from_ = (std::max)(lease_from_, time);
-    }
+    const std::uint64_t confirmed = learner_.touch_confirmed();
+    if (touches_.empty() || confirmed < touches_.front().number) return;
+    const std::uint64_t place = confirmed - touches_.front().number;  // they are numbered in a row
+    if (place >= touches_.size()) return;
+    const Touch& touch = touches_[static_cast<std::size_t>(place)];
+    COORD_ASSERT(touch.number == confirmed);
+    lease_from_ = (std::max)(lease_from_, touch.sent_at);
 }
 
 void Replica::touch_own_sessions() {
@@ -9127,7 +9557,7 @@ SessionState Replica::session_state(SessionId id) const {
 void Replica::on_session_state(SessionId id, OnState listener) {
     const auto found = sessions_.find(id);
     if (found == sessions_.end() || !listener) return;
-    found->second.listeners.push_back(std::move(listener));
+    found->second.listeners.push() = std::move(listener);
 }
 
 Duration Replica::session_timeout(SessionId id) const {
@@ -9181,26 +9611,27 @@ public:
     };
 
     void add(Listener&& listener) {
-        const auto is_orphan = [](const Listener& each) {
-            return each.is_owned && each.owner.expired();
-        };
-        listeners_.erase(std::remove_if(listeners_.begin(), listeners_.end(), is_orphan),
-                         listeners_.end());
-        listeners_.push_back(std::move(listener));
+        for (std::size_t i = listeners_.size(); i > 0; i--) {
+            const Listener& each = listeners_[i - 1];
+            if (each.is_owned && each.owner.expired()) listeners_.erase(i - 1);
+        }
+        listeners_.push() = std::move(listener);
     }
 
     // Listeners that are added meanwhile are not called this time; they go behind the others.
     void tell(SessionState state) {
         COORD_ASSERT(!is_telling_);  // C3: there is no poll within poll
         is_telling_ = true;
-        std::vector<Listener> told;
-        told.swap(listeners_);
-        for (const Listener& each : told) {
+        Ring<Listener> told = std::move(listeners_);
+        for (std::size_t i = 0; i < told.size(); i++) {
+            const Listener& each = told[i];
             const std::shared_ptr<const void> owner = each.owner.lock();
             if (owner || !each.is_owned) each.call(state);
         }
-        for (Listener& added : listeners_) told.push_back(std::move(added));
-        listeners_.swap(told);
+        for (; !listeners_.empty(); listeners_.pop()) {
+            told.push() = std::move(listeners_.front());
+        }
+        listeners_ = std::move(told);
         is_telling_ = false;
     }
 
@@ -9208,24 +9639,23 @@ public:
     std::uint64_t numbers = 0;   // given by next_number
 
 private:
-    std::vector<Listener> listeners_;
+    Ring<Listener> listeners_;
     bool is_telling_ = false;
 };
 
 // A request of that kind, its callback passed on as it is: nothing is allocated on the way.
-template <class Done>
-static Request request_of(Request::Kind kind, BytesView path, Done&& done) {
+static Request request_of(Request::Kind kind, BytesView path, Completion done) {
     Request request;
     request.kind = kind;
     request.path = path;
-    if (done) request.done.template emplace<std::decay_t<Done>>(std::forward<Done>(done));
+    request.done = std::move(done);
     return request;
 }
 
 }  // namespace detail
 
 Session::Session(Replica& replica, SessionId id)
-    : replica_(&replica), id_(id), listeners_(std::make_shared<detail::StateListeners>()) {}
+    : replica_(&replica), id_(id), listeners_(new detail::StateListeners) {}
 
 void Session::open(Replica& replica, const SessionOptions& options, OnSession done) {
     replica.open_session(options, [&replica, done = std::move(done)](Result<SessionId> opened) {
@@ -9330,6 +9760,23 @@ void Session::on_state(std::weak_ptr<const void> owner, OnState listener) const 
 }
 
 std::uint64_t Session::next_number() const { return listeners_->numbers += 1; }
+
+namespace detail {
+
+Waiting::Waiting(void* place) : state(std::make_shared<State>(State{place})) {}
+
+void* Waiting::take(State& state) {
+    COORD_ASSERT(!state.is_answered);  // C1
+    state.is_answered = true;
+    return state.place;
+}
+
+void Waiting::pump_until_answered(const Pump& pump) const {
+    bool going_on = true;
+    while (going_on && !state->is_answered) going_on = pump();
+}
+
+}  // namespace detail
 
 Result<Session> Sync::open(Replica& replica, const SessionOptions& options, const Pump& pump) {
     return wait<Session>(replica, pump, [&](OnSession done) {
@@ -9480,7 +9927,7 @@ void LockCore::acquire(bool is_one_try, OnGranted done) {
     if (turn != nullptr || !is_valid_path(path)) {
         return answer_later(std::move(done), Errc::bad_arguments);
     }
-    turn = std::make_shared<LockTurn>();
+    turn = Turn(new LockTurn);
     phase = Phase::creating;
     is_try = is_one_try;
     waiter = std::move(done);
@@ -9705,7 +10152,7 @@ void LockCore::remove_node_later(const Turn& ended, const OnDone& removed) {
 }  // namespace detail
 
 Lock::Lock(Session session, BytesView path)
-    : core_(std::make_shared<detail::LockCore>(std::move(session), path)) {
+    : core_(new detail::LockCore(std::move(session), path)) {
     core_->session.on_state(core_, [core = core_.get()](SessionState state) {
         if (core->turn != nullptr) core->on_state(state);
     });
@@ -9788,7 +10235,7 @@ struct Simulation::Node final : Transport {
     Simulation& simulation;
     const PeerId id;
     MemoryStorage storage;             // outlives the replica
-    std::unique_ptr<Replica> replica;  // null: crashed
+    detail::Owned<Replica> replica;  // null: crashed
     std::uint64_t starts = 0;
     bool paused = false;
     bool polling = false;
@@ -9796,6 +10243,7 @@ struct Simulation::Node final : Transport {
     std::uint32_t sends_left = UINT32_MAX;
     Time polled_at;
     Time wake_at = never;              // something came for it
+    std::uint64_t calls = 0;           // of its replica, as last seen
     Time deadline;                     // its own, by its own clock, as last seen
     Time deadline_at = never;          // the same in virtual time
     std::size_t waiting_bytes = 0;     // received since its last poll
@@ -9817,16 +10265,17 @@ Simulation::Simulation(const SimulationOptions& options)
       network_rng_(mix64(options.seed, 1)),
       disk_rng_(mix64(options.seed, 2)),
       clock_rng_(mix64(options.seed, 3)),
-      start_rng_(mix64(options.seed, 4)) {
+      start_rng_(mix64(options.seed, 4)),
+      nodes_(options.voters),
+      links_(std::size_t{options.voters} * options.voters) {
     COORD_ASSERT(options.voters >= 1 && options.voters <= Voters::count_max);
     COORD_ASSERT(options.clocks.rate_permille_min >= 500);
     COORD_ASSERT(options.clocks.rate_permille_max <= 2000);
     options_.replica.voters.clear();
     for (std::uint32_t i = 1; i <= options.voters; i++) {
         options_.replica.voters.push_back(PeerId{i});
-        nodes_.push_back(std::make_unique<Node>(*this, PeerId{i}));
+        nodes_[i - 1] = detail::Owned<Node>(new Node(*this, PeerId{i}));
     }
-    links_.resize(nodes_.size() * nodes_.size());
     const SimulatedClocks& clocks = options_.clocks;
     const auto error_ms = static_cast<std::uint64_t>(clocks.wall_error_max.ns / 1000000);
     for (const auto& each : nodes_) {
@@ -9865,10 +10314,6 @@ void Simulation::mix(std::uint64_t tag, std::uint64_t a, std::uint64_t b) {
 
 // Time
 
-bool Simulation::is_later(const Event& a, const Event& b) {
-    return a.at != b.at ? a.at > b.at : a.order > b.order;
-}
-
 // One event if there is one until limit; or else time goes on to limit. At one time, what comes to
 // the replicas is before their polls.
 bool Simulation::advance(Time limit) {
@@ -9889,10 +10334,7 @@ bool Simulation::advance(Time limit) {
     counters_.steps += 1;
     stepping_ = true;
     if (is_event) {
-        const Event event = events_.front();
-        std::pop_heap(events_.begin(), events_.end(), is_later);
-        events_.pop_back();
-        handle(event);
+        handle(events_.take());
     } else {
         poll(*next);
     }
@@ -9900,17 +10342,27 @@ bool Simulation::advance(Time limit) {
     return true;
 }
 
-// A deadline that differs from the one after the last poll comes from a call made since.
 Time Simulation::due_at(Node& node) {
     if (!node.replica || node.paused) return never;
-    const Time deadline = node.replica->next_deadline();
-    if (deadline != node.deadline) {
-        node.deadline = deadline;
-        node.deadline_at = node.when(deadline);
-        calls_ += 1;
-    }
+    if (node.calls != node.replica->counters().calls) note_calls(node);
     const Time due = (std::min)(node.wake_at, node.deadline_at);
     return due == never ? never : (std::max)(due, node.polled_at + detail::poll_gap);
+}
+
+// What a message or the disk did to the deadline is not a call: the replica is woken as it is.
+void Simulation::note_deadline(Node& node) {
+    node.calls = node.replica->counters().calls;
+    node.deadline = node.replica->next_deadline();
+}
+
+// A deadline that differs from the one after the last poll comes from a call made since.
+void Simulation::note_calls(Node& node) {
+    const Time deadline = node.replica->next_deadline();
+    node.calls = node.replica->counters().calls;
+    if (deadline == node.deadline) return;
+    node.deadline = deadline;
+    node.deadline_at = node.when(deadline);
+    calls_ += 1;
 }
 
 void Simulation::schedule(Time at, EventKind kind, std::uint32_t what, std::uint64_t start,
@@ -9918,13 +10370,11 @@ void Simulation::schedule(Time at, EventKind kind, std::uint32_t what, std::uint
     COORD_ASSERT(at >= now_);
     Event event;
     event.at = at;
-    event.order = event_order_++;
     event.kind = kind;
     event.what = what;
     event.start = start;
     event.sequence = sequence;
-    events_.push_back(event);
-    std::push_heap(events_.begin(), events_.end(), is_later);
+    events_.add(std::move(event));
 }
 
 void Simulation::handle(const Event& event) {
@@ -9937,9 +10387,9 @@ void Simulation::handle(const Event& event) {
         disk.is_flushing = false;
         schedule_flush(disk);  // of what has come meanwhile
         disk.wake_at = now_;
-        disk.deadline = disk.replica->next_deadline();
+        note_deadline(disk);
     } else {
-        const std::function<void()> action = std::move(actions_[event.what]);
+        const Callback<void()> action = std::move(actions_[event.what]);
         actions_[event.what] = nullptr;
         free_actions_.push_back(event.what);
         action();
@@ -9961,7 +10411,7 @@ void Simulation::deliver(std::uint32_t packet) {
     mix(1, (std::uint64_t{message.from.value} << 32) | message.to.value, hash64(message.bytes, 0));
     to.waiting_bytes += size;
     to.replica->receive(message.from, message.bytes);
-    to.deadline = to.replica->next_deadline();
+    note_deadline(to);
     if (to.wake_at == never) to.wake_at = now_ + draw(start_rng_, {}, options_.poll_delay_max);
 }
 
@@ -9981,7 +10431,7 @@ void Simulation::poll(Node& node) {
         return;
     }
     schedule_flush(node);
-    node.deadline = node.replica->next_deadline();
+    note_deadline(node);
     node.deadline_at = node.when(node.deadline);
     counters_.polls_wanted += node.deadline_at <= now_ ? 1u : 0u;
 }
@@ -10006,7 +10456,7 @@ void Simulation::run_for(Duration duration) {
     COORD_ASSERT(now_ == end);
 }
 
-bool Simulation::run_until(const std::function<bool()>& condition, Duration limit) {
+bool Simulation::run_until(const Callback<bool()>& condition, Duration limit) {
     COORD_ASSERT(limit.ns >= 0);
     const Time end = now_ + limit;
     while (!condition()) {
@@ -10016,7 +10466,7 @@ bool Simulation::run_until(const std::function<bool()>& condition, Duration limi
 }
 
 // A new call of the blocking face is known by the deadline that it moved.
-std::function<bool()> Simulation::pump(Duration limit) {
+Callback<bool()> Simulation::pump(Duration limit) {
     COORD_ASSERT(limit.ns > 0);
     return [this, limit, calls = UINT64_MAX, end = now_]() mutable {
         for (const auto& each : nodes_) (void)due_at(*each);
@@ -10027,11 +10477,11 @@ std::function<bool()> Simulation::pump(Duration limit) {
     };
 }
 
-void Simulation::after(Duration delay, std::function<void()> action) {
+void Simulation::after(Duration delay, Callback<void()> action) {
     COORD_ASSERT(delay.ns >= 0 && action);
     if (free_actions_.empty()) {
         free_actions_.push_back(static_cast<std::uint32_t>(actions_.size()));
-        actions_.emplace_back();
+        actions_.push();
     }
     const std::uint32_t slot = free_actions_.back();
     free_actions_.pop_back();
@@ -10047,7 +10497,7 @@ Replica& Simulation::replica(Which which) {
 }
 
 MemoryStorage& Simulation::storage(Which which) { return node(which).storage; }
-bool Simulation::is_running(Which which) const { return node(which).replica != nullptr; }
+bool Simulation::is_running(Which which) const { return node(which).replica.get() != nullptr; }
 bool Simulation::is_paused(Which which) const { return node(which).paused; }
 
 PeerId Simulation::leader() const {
@@ -10077,9 +10527,9 @@ void Simulation::start(Node& node) {
     if (options_.disk.flush_max.ns > 0) node.storage.hold_flushes();
     mix(3, node.id.value, node.storage.durable());
     ReplicaObserver& own = *this;
-    node.replica = std::make_unique<Replica>(options, node.storage, node, &own);
+    node.replica = detail::Owned<Replica>(new Replica(options, node.storage, node, &own));
     schedule_flush(node);
-    node.deadline = node.replica->next_deadline();
+    note_deadline(node);
     node.deadline_at = node.when(node.deadline);
 }
 
@@ -10088,7 +10538,7 @@ void Simulation::stop(Node& node) {
     if (before_crash_) before_crash_(node.id);
     const std::uint64_t pending = node.storage.appended() - node.storage.durable();
     const std::uint64_t kept = options_.disk.torn ? disk_rng_.between(0, pending) : 0;
-    node.replica.reset();
+    node.replica = {};
     node.storage.crash(static_cast<std::size_t>(kept));
     node.is_flushing = false;
     node.disk_free_at = now_;
@@ -10143,6 +10593,21 @@ void Simulation::stall(Which which, Duration duration) {
     if (is_traced()) trace('n', PeerId{which.number}, {}, "disk stalls");
 }
 
+// It wakes the replica as a message does.
+void Simulation::forget(Which which, Which peer) {
+    COORD_ASSERT(is_running(which) && which.number != peer.number);
+    COORD_ASSERT(peer.number >= 1 && peer.number <= size());
+    Node& own = node(which);
+    counters_.hints += 1;
+    mix(12, which.number, peer.number);
+    if (is_traced()) {
+        trace('n', own.id, {}, "hears that " + std::to_string(peer.number) + " is gone");
+    }
+    own.replica->forget(PeerId{peer.number});
+    note_deadline(own);
+    if (own.wake_at == never) own.wake_at = now_ + draw(start_rng_, {}, options_.poll_delay_max);
+}
+
 Time Simulation::clock(Which which) const { return node(which).clock(now_); }
 Time Simulation::when(Which which, Time clock) const { return node(which).when(clock); }
 
@@ -10181,7 +10646,7 @@ void Simulation::send(Node& from, PeerId to, BytesView bytes) {
 void Simulation::transmit(Node& from, PeerId to, BytesView bytes, bool repeated) {
     if (free_packets_.empty()) {
         free_packets_.push_back(static_cast<std::uint32_t>(packets_.size()));
-        packets_.emplace_back();
+        packets_.push();
     }
     const std::uint32_t slot = free_packets_.back();
     free_packets_.pop_back();

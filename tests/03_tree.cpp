@@ -72,33 +72,57 @@ std::vector<Bytes> children(const Tree& tree, BytesView path, BytesView after = 
     return names;
 }
 
-Bytes save(const Tree& tree) {
-    Bytes bytes;
-    coord::Writer writer{bytes};
-    tree.save(writer);
+// At once, appended to what is there.
+Bytes save(Tree& tree, Bytes bytes = "") {
+    tree.begin_save();
+    while (!tree.save_slice(SIZE_MAX / 4, bytes)) {
+    }
     return bytes;
 }
 
+// What two trees with the same nodes have in common, wherever the nodes are.
+std::vector<Bytes> sorted(Tree& tree) { return support::sorted_records(save(tree)); }
+
+// Takes the records apart as chapter 4 does. After an error the tree is fresh.
 Errc load(Tree& tree, BytesView bytes, const coord::Limits& limits = {}) {
-    coord::Reader reader{bytes};
-    return tree.load(reader, limits);
+    coord::Reader in{bytes};
+    bool sound = true;
+    tree.begin_load();
+    while (sound && in.ok() && !in.done()) {
+        sound = in.u8() == 3;
+        const BytesView record = in.bytes(in.left());
+        sound = sound && in.ok() && tree.load_node(record, limits);
+    }
+    const Errc error = sound && in.ok() ? tree.end_load() : Errc::corrupt;
+    if (error != Errc::ok) tree.reset();
+    return error;
 }
 
-void patch_u64(Bytes& bytes, std::size_t offset, std::uint64_t value) {
-    coord::Writer writer{bytes};
-    writer.patch_u32(offset, static_cast<std::uint32_t>(value >> 32));
-    writer.patch_u32(offset + 4, static_cast<std::uint32_t>(value));
+// The fields that all records have at their end, in bytes before the end.
+constexpr std::size_t children_field = 4;
+constexpr std::size_t creations_field = 12;
+constexpr std::size_t version_field = 20;
+constexpr std::size_t owner_field = 28;
+
+// RETURNS where the field is in the saved tree's record of the path.
+std::size_t place_of(const Bytes& bytes, BytesView path, std::size_t field) {
+    coord::Reader in{bytes};
+    while (in.u8() == 3) {
+        coord::Reader record{in.bytes(in.left())};
+        if (record.bytes(record.left()) == path) return bytes.size() - in.left() - field;
+    }
+    FAIL("there is no such record");
+    return 0;
 }
 
-// Offsets in a saved tree whose root has no data and whose first child, after the root, is "a"
-// without data.
-constexpr std::size_t root_creations = 68;
-constexpr std::size_t root_children = 76;
-constexpr std::size_t first_child = 80;
-constexpr std::size_t a_owner = first_child + 9 + 40;
-constexpr std::size_t a_version = first_child + 9 + 48;
-constexpr std::size_t a_creations = first_child + 9 + 56;
-constexpr std::size_t a_children = first_child + 9 + 64;
+void patch(Bytes& bytes, BytesView path, std::size_t field, std::uint32_t value) {
+    coord::Writer{bytes}.patch_u32(place_of(bytes, path, field), value);
+}
+
+void patch_u64(Bytes& bytes, BytesView path, std::size_t field, std::uint64_t value) {
+    patch(bytes, path, field, static_cast<std::uint32_t>(value >> 32));
+    patch(bytes, path, field - 4, static_cast<std::uint32_t>(value));
+}
 
 // The tree of the golden tests: a node with data, an ephemeral one below it, and the built-in ones.
 void make_golden(Tree& tree) {
@@ -112,56 +136,64 @@ void make_golden(Tree& tree) {
 }
 
 const char golden_tree[] =
-    "00000006"
     // the root: 1 creation, 2 children
-    "00000000" "00000000" "0000000000000000" "0000000000000000" "0000010000000001"
+    "03" "0000004d"
+    "00000001" "2f" "00000000" "0000000000000000" "0000000000000000" "0000010000000001"
     "0000000000000000" "0000000000000000" "0000000000000000" "00000000" "00000000"
     "0000000000000001" "00000002"
-    // a
-    "00000001" "61" "00000005" "68656c6c6f"
-    "0000010000000001" "0000010000000002" "0000010000000003"
-    "00000000000003e8" "00000000000007d0" "0000000000000000" "00000001" "00000000"
-    "0000000000000001" "00000001"
-    // a/b-0000000000
-    "0000000c" "622d30303030303030303030" "00000002" "00ff"
-    "0000010000000003" "0000010000000003" "0000010000000003"
-    "0000000000000bb8" "0000000000000bb8" "0000000000000007" "00000000" "00000000"
-    "0000000000000000" "00000000"
-    // zookeeper
-    "00000009" "7a6f6f6b6565706572" "00000000"
+    // /zookeeper
+    "03" "00000056"
+    "0000000a" "2f7a6f6f6b6565706572" "00000000"
     "0000000000000000" "0000000000000000" "0000000000000000"
     "0000000000000000" "0000000000000000" "0000000000000000" "00000000" "00000000"
     "0000000000000000" "00000002"
-    // zookeeper/config
-    "00000006" "636f6e666967" "00000000"
+    // /zookeeper/config
+    "03" "0000005d"
+    "00000011" "2f7a6f6f6b65657065722f636f6e666967" "00000000"
     "0000000000000000" "0000000000000000" "0000000000000000"
     "0000000000000000" "0000000000000000" "0000000000000000" "00000000" "ffffffff"
     "0000000000000000" "00000000"
-    // zookeeper/quota
-    "00000005" "71756f7461" "00000000"
+    // /zookeeper/quota
+    "03" "0000005c"
+    "00000010" "2f7a6f6f6b65657065722f71756f7461" "00000000"
     "0000000000000000" "0000000000000000" "0000000000000000"
     "0000000000000000" "0000000000000000" "0000000000000000" "00000000" "00000000"
+    "0000000000000000" "00000000"
+    // /a
+    "03" "00000053"
+    "00000002" "2f61" "00000005" "68656c6c6f"
+    "0000010000000001" "0000010000000002" "0000010000000003"
+    "00000000000003e8" "00000000000007d0" "0000000000000000" "00000001" "00000000"
+    "0000000000000001" "00000001"
+    // /a/b-0000000000
+    "03" "0000005d"
+    "0000000f" "2f612f622d30303030303030303030" "00000002" "00ff"
+    "0000010000000003" "0000010000000003" "0000010000000003"
+    "0000000000000bb8" "0000000000000bb8" "0000000000000007" "00000000" "00000000"
     "0000000000000000" "00000000";
 
 // A saved tree, written by hand: for what save itself would never write.
 struct HandWritten {
     Bytes bytes;
 
-    explicit HandWritten(std::uint32_t count) { coord::Writer{bytes}.u32(count); }
-    HandWritten& node(BytesView name, std::uint32_t children, std::uint64_t creations,
+    HandWritten& node(BytesView path, std::uint32_t children, std::uint64_t creations,
                       std::uint64_t owner = 0) {
-        coord::Writer writer{bytes};
-        writer.bytes(name);
+        Bytes record;
+        coord::Writer writer{record};
+        writer.bytes(path);
         writer.bytes("");
         for (int i = 0; i < 5; i++) writer.u64(0);
         writer.u64(owner);
         writer.u64(0);  // both versions
         writer.u64(creations);
         writer.u32(children);
+        coord::Writer out{bytes};
+        out.u8(3), out.bytes(record);
         return *this;
     }
     HandWritten& built_in() {
-        return node("zookeeper", 2, 0).node("config", 0, 0).node("quota", 0, 0);
+        return node("/zookeeper", 2, 0).node("/zookeeper/config", 0, 0)
+            .node("/zookeeper/quota", 0, 0);
     }
     Errc load() const {
         Tree tree;
@@ -498,7 +530,7 @@ TEST_CASE("sequence: past 2^31 and past ten digits") {
     REQUIRE(create(tree, "/a") == Errc::ok);
     const auto from = [&tree](std::uint64_t creations) {
         Bytes bytes = save(tree);
-        patch_u64(bytes, a_creations, creations);
+        patch_u64(bytes, "/a", creations_field, creations);
         Tree patched;
         REQUIRE(load(patched, bytes) == Errc::ok);
         const Bytes first = create_sequential(patched, "/a/n");
@@ -628,7 +660,7 @@ TEST_CASE("set: versions skip -1, which stands for any") {
         Tree tree;
         REQUIRE(create(tree, "/a") == Errc::ok);
         Bytes bytes = save(tree);
-        coord::Writer{bytes}.patch_u32(a_version, static_cast<std::uint32_t>(version));
+        patch(bytes, "/a", version_field, static_cast<std::uint32_t>(version));
         REQUIRE(load(tree, bytes) == Errc::ok);
         REQUIRE(stat(tree, "/a").version == version);
         REQUIRE(set(tree, "/a", version) == Errc::ok);
@@ -899,7 +931,7 @@ TEST_CASE("digest: histories that lead to the same nodes have the same") {
     CHECK(a.digest() != b.digest());  // the last create below /x had another zxid
     make(a, "/x/3", 8), make(b, "/x/3", 8);
     CHECK(a.digest() == b.digest());
-    CHECK(save(a) == save(b));
+    CHECK(sorted(a) == sorted(b));
 }
 
 TEST_CASE("digest: sees every field of every node") {
@@ -958,7 +990,7 @@ TEST_CASE("load: what was saved is there again") {
     other.audit();
     CHECK(other.digest() == tree.digest());
     CHECK(other.size() == tree.size());
-    CHECK(save(other) == bytes);
+    CHECK(sorted(other) == sorted(tree));
     CHECK(!other.contains("/to-be-forgotten"));
     CHECK(row(other, "/a/b-0000000000") == row(tree, "/a/b-0000000000"));
     CHECK(data(other, "/a/b-0000000000") == (BytesView{"\0\xff", 2}));
@@ -966,12 +998,69 @@ TEST_CASE("load: what was saved is there again") {
     other.audit();
 }
 
-TEST_CASE("load: leaves what follows to the next reader") {
-    const Bytes bytes = unhex(golden_tree) + "rest";
-    coord::Reader reader{bytes};
+TEST_CASE("save: appends to what is there, and changes nothing") {
     Tree tree;
-    REQUIRE(tree.load(reader, coord::Limits{}) == Errc::ok);
-    CHECK(reader.left() == 4);
+    make_golden(tree);
+    const std::uint64_t digest = tree.digest();
+    CHECK(save(tree, "before") == "before" + unhex(golden_tree));
+    CHECK(!tree.is_saving());
+    CHECK(tree.digest() == digest);
+    tree.audit();
+}
+
+TEST_CASE("load: the order of the records means nothing") {
+    Tree tree;
+    make_golden(tree);
+    std::vector<Bytes> records = sorted(tree);
+    REQUIRE(records.size() == 6);
+    int orders = 0;
+    do {
+        Bytes bytes;
+        for (const Bytes& record : records) bytes += record;
+        Tree other;
+        REQUIRE(load(other, bytes) == Errc::ok);
+        other.audit();
+        REQUIRE(other.digest() == tree.digest());
+        REQUIRE(children(other, "/") == std::vector<Bytes>{"a", "zookeeper"});
+        orders += 1;
+    } while (std::next_permutation(records.begin(), records.end()));
+    CHECK(orders == 720);
+}
+
+TEST_CASE("load: a record of a node is taken alone where its digest is, and adds that") {
+    const Bytes bytes = unhex(golden_tree);
+    Tree tree;
+    make_golden(tree);
+    std::uint64_t sum = 0;
+    std::size_t same = 0;
+    for (const Bytes& whole : sorted(tree)) {
+        const Bytes record = whole.substr(5);
+        std::uint64_t digest = 0;
+        REQUIRE(Tree::digest_of_record(record, {}, digest));
+        sum += digest;
+        for (std::size_t i = 0; i < record.size(); i++) {
+            for (const int flip : {1, 0x80, 0xff}) {
+                Bytes changed = record;
+                changed[i] = static_cast<char>(changed[i] ^ flip);
+                Tree other;
+                other.begin_load();
+                const bool loaded = other.load_node(changed, {});
+                std::uint64_t of_changed = 0;
+                REQUIRE(loaded == Tree::digest_of_record(changed, {}, of_changed));
+                if (loaded) REQUIRE(other.digest() == of_changed);
+                if (loaded) REQUIRE(of_changed != digest);
+                same += loaded ? 1 : 0;
+                other.reset();
+            }
+        }
+        for (std::size_t size = 0; size < record.size(); size++) {
+            std::uint64_t cut = 0;
+            REQUIRE(!Tree::digest_of_record(BytesView{record}.substr(0, size), {}, cut));
+        }
+        REQUIRE(!Tree::digest_of_record(record + "x", {}, digest));
+    }
+    CHECK(sum == tree.digest());
+    CHECK(same > 500);
 }
 
 TEST_CASE("load: a fresh tree") {
@@ -1004,7 +1093,7 @@ TEST_CASE("load: every byte changed in every way is corrupt, or a tree that hold
             const Errc error = load(tree, changed);
             REQUIRE((error == Errc::ok || error == Errc::corrupt));
             if (error == Errc::ok) {
-                REQUIRE(save(tree) == changed);
+                REQUIRE(sorted(tree) == support::sorted_records(changed));
                 good += 1;
             } else {
                 REQUIRE(tree.size() == 4);
@@ -1043,73 +1132,95 @@ TEST_CASE("load: random damage of a larger tree") {
 }
 
 TEST_CASE("load: what holds together is taken, by hand too") {
-    CHECK(HandWritten{4}.node("", 1, 0).built_in().load() == Errc::ok);
-    CHECK(HandWritten{6}.node("", 3, 2).node("a", 0, 0).node("b", 0, 0).built_in().load() ==
-          Errc::ok);
-    CHECK(HandWritten{5}.node("", 2, 9).node("a", 0, 9).built_in().load() == Errc::ok);
-    CHECK(HandWritten{5}.node("", 2, 1).node("a", 0, 0, 1).built_in().load() == Errc::ok);
+    const auto root = [](std::uint32_t children, std::uint64_t creations) {
+        return HandWritten{}.built_in().node("/", children, creations);
+    };
+    CHECK(root(1, 0).load() == Errc::ok);
+    CHECK(root(3, 2).node("/a", 0, 0).node("/b", 0, 0).load() == Errc::ok);
+    CHECK(root(3, 2).node("/b", 0, 0).node("/a", 0, 0).load() == Errc::ok);
+    CHECK(root(2, 1).node("/a/b", 0, 0).node("/a", 1, 1).load() == Errc::ok);
+    CHECK(root(2, 9).node("/a", 0, 9).load() == Errc::ok);
+    CHECK(root(2, 1).node("/a", 0, 0, 1).load() == Errc::ok);
 }
 
 TEST_CASE("load: each rule, broken by hand") {
-    SUBCASE("children out of order") {
-        CHECK(HandWritten{6}.node("", 3, 2).node("b", 0, 0).node("a", 0, 0).built_in().load() ==
-              Errc::corrupt);
-    }
+    const auto root = [](std::uint32_t children, std::uint64_t creations) {
+        return HandWritten{}.node("/", children, creations).built_in();
+    };
     SUBCASE("a child twice") {
-        CHECK(HandWritten{6}.node("", 3, 2).node("a", 0, 0).node("a", 0, 0).built_in().load() ==
-              Errc::corrupt);
+        CHECK(root(3, 2).node("/a", 0, 0).node("/a", 0, 0).load() == Errc::corrupt);
+        CHECK(root(2, 1).node("/a", 0, 0).node("/a", 0, 0).load() == Errc::corrupt);
     }
-    SUBCASE("more nodes than were announced") {
-        CHECK(HandWritten{4}.node("", 2, 1).node("a", 0, 0).built_in().load() == Errc::corrupt);
+    SUBCASE("the root twice, or not at all") {
+        CHECK(root(1, 0).node("/", 1, 0).load() == Errc::corrupt);
+        CHECK(HandWritten{}.node("/", 1, 0).node("/", 1, 0).built_in().load() == Errc::corrupt);
+        CHECK(HandWritten{}.built_in().load() == Errc::corrupt);
+        CHECK(HandWritten{}.built_in().node("/a", 0, 0).load() == Errc::corrupt);
+    }
+    SUBCASE("more children than there are nodes") {
+        CHECK(root(2, 1).load() == Errc::corrupt);
+        CHECK(root(2, 1).node("/a", 1, 1).load() == Errc::corrupt);
     }
     SUBCASE("fewer") {
-        CHECK(HandWritten{6}.node("", 2, 1).node("a", 0, 0).built_in().load() == Errc::corrupt);
+        CHECK(root(1, 1).node("/a", 0, 0).load() == Errc::corrupt);
+        CHECK(root(2, 1).node("/a", 0, 1).node("/a/b", 0, 0).load() == Errc::corrupt);
     }
-    SUBCASE("a root with a name") {
-        CHECK(HandWritten{4}.node("r", 1, 0).built_in().load() == Errc::corrupt);
-    }
-    SUBCASE("a child without one") {
-        CHECK(HandWritten{5}.node("", 2, 1).node("", 0, 0).built_in().load() == Errc::corrupt);
+    SUBCASE("a parent that is missing") {
+        CHECK(root(1, 0).node("/a/b", 0, 0).load() == Errc::corrupt);
+        CHECK(root(2, 1).node("/a", 0, 0).node("/b/c", 0, 0).load() == Errc::corrupt);
     }
     SUBCASE("names that no path may have") {
-        for (const char* const name : {".", "..", "a/b", "/", "\x01", "\x7F", "\xFF", "\xC3"}) {
-            CHECK(HandWritten{5}.node("", 2, 1).node(name, 0, 0).built_in().load() ==
-                  Errc::corrupt);
+        for (const char* const path : {"", "a", "//", "/.", "/..", "/a/", "//a", "/\x01", "/\x7F",
+                                       "/\xFF", "/\xC3"}) {
+            CAPTURE(path);
+            CHECK(root(2, 1).node(path, 0, 0).load() == Errc::corrupt);
         }
     }
     SUBCASE("an ephemeral node with a child, or that had one") {
-        CHECK(HandWritten{6}.node("", 2, 1).node("a", 1, 1, 7).node("b", 0, 0).built_in().load() ==
-              Errc::corrupt);
-        CHECK(HandWritten{5}.node("", 2, 1).node("a", 0, 1, 7).built_in().load() == Errc::corrupt);
+        CHECK(root(2, 1).node("/a", 1, 1, 7).node("/a/b", 0, 0).load() == Errc::corrupt);
+        CHECK(root(2, 1).node("/a", 1, 0, 7).node("/a/b", 0, 0).load() == Errc::corrupt);
+        CHECK(root(2, 1).node("/a", 0, 1, 7).load() == Errc::corrupt);
+        CHECK(root(2, 1).node("/a/b", 0, 0).node("/a", 0, 0, 7).load() == Errc::corrupt);
     }
     SUBCASE("a built-in node that is ephemeral") {
-        CHECK(HandWritten{4}
-                  .node("", 1, 0)
-                  .node("zookeeper", 2, 0)
-                  .node("config", 0, 0, 7)
-                  .node("quota", 0, 0)
+        CHECK(HandWritten{}
+                  .node("/", 1, 0)
+                  .node("/zookeeper", 2, 0)
+                  .node("/zookeeper/config", 0, 0, 7)
+                  .node("/zookeeper/quota", 0, 0)
                   .load() == Errc::corrupt);
-        CHECK(HandWritten{4}.node("", 1, 0, 7).built_in().load() == Errc::corrupt);
+        CHECK(HandWritten{}.node("/", 1, 0, 7).built_in().load() == Errc::corrupt);
     }
     SUBCASE("more children than creations") {
-        CHECK(HandWritten{5}.node("", 2, 0).node("a", 0, 0).built_in().load() == Errc::corrupt);
-        CHECK(HandWritten{6}.node("", 2, 1).node("a", 1, 0).node("b", 0, 0).built_in().load() ==
-              Errc::corrupt);
+        CHECK(root(2, 0).node("/a", 0, 0).load() == Errc::corrupt);
+        CHECK(root(2, 1).node("/a", 1, 0).node("/a/b", 0, 0).load() == Errc::corrupt);
     }
     SUBCASE("a built-in node that is missing") {
-        CHECK(HandWritten{1}.node("", 0, 0).load() == Errc::corrupt);
-        CHECK(HandWritten{2}.node("", 1, 0).node("zookeeper", 0, 0).load() == Errc::corrupt);
-        CHECK(HandWritten{3}.node("", 1, 0).node("zookeeper", 1, 0).node("quota", 0, 0).load() ==
-              Errc::corrupt);
-        CHECK(HandWritten{3}.node("", 1, 0).node("zookeeper", 1, 0).node("config", 0, 0).load() ==
-              Errc::corrupt);
-    }
-    SUBCASE("no nodes, or too many to be true") {
-        CHECK(HandWritten{0}.load() == Errc::corrupt);
-        CHECK(HandWritten{UINT32_MAX}.node("", 1, 0).built_in().load() == Errc::corrupt);
+        HandWritten none;
+        CHECK(none.load() == Errc::corrupt);
+        CHECK(none.node("/", 0, 0).load() == Errc::corrupt);
+        none = HandWritten{}.node("/", 1, 0).node("/zookeeper", 0, 0);
+        CHECK(none.load() == Errc::corrupt);
+        for (const char* const path : {"/zookeeper/config", "/zookeeper/quota"}) {
+            none = HandWritten{}.node("/", 1, 0).node("/zookeeper", 1, 0).node(path, 0, 0);
+            CHECK(none.load() == Errc::corrupt);
+        }
     }
     SUBCASE("a count of children that nothing follows") {
-        CHECK(HandWritten{4}.node("", UINT32_MAX, UINT32_MAX).built_in().load() == Errc::corrupt);
+        CHECK(root(UINT32_MAX, UINT32_MAX).load() == Errc::corrupt);
+    }
+}
+
+TEST_CASE("load: what a length promises is there, or the record is refused") {
+    const Bytes record = unhex(golden_tree).substr(5, 0x4d);
+    std::uint64_t digest = 0;
+    REQUIRE(Tree::digest_of_record(record, {}, digest));
+    for (const std::size_t at : {std::size_t{0}, std::size_t{5}}) {  // of the path, of the data
+        for (const std::uint32_t length : {2u, 64u, 69u, 70u, 1u << 20, 0x7fffffffu, UINT32_MAX}) {
+            Bytes changed = record;
+            coord::Writer{changed}.patch_u32(at, length);
+            CHECK(!Tree::digest_of_record(changed, {}, digest));
+        }
     }
 }
 
@@ -1117,24 +1228,28 @@ TEST_CASE("load: numbers that would overflow later") {
     Tree tree;
     REQUIRE(create(tree, "/a") == Errc::ok);
     const Bytes bytes = save(tree);
-    const auto patched = [&](std::size_t offset, std::uint64_t value) {
+    const auto patched = [&](BytesView path, std::size_t field, std::uint64_t value) {
         Bytes changed = bytes;
-        patch_u64(changed, offset, value);
+        patch_u64(changed, path, field, value);
         return load(tree, changed);
     };
-    CHECK(patched(root_creations, std::uint64_t{1} << 61) == Errc::ok);
-    CHECK(patched(root_creations, (std::uint64_t{1} << 61) + 1) == Errc::corrupt);
-    CHECK(patched(root_creations, UINT64_MAX) == Errc::corrupt);
-    CHECK(patched(a_creations, std::uint64_t{1} << 61) == Errc::ok);
+    const std::uint64_t most = std::uint64_t{1} << 61;
+    CHECK(patched("/", creations_field, most) == Errc::ok);
+    CHECK(patched("/", creations_field, most + 1) == Errc::corrupt);
+    CHECK(patched("/", creations_field, UINT64_MAX) == Errc::corrupt);
+    CHECK(patched("/a", creations_field, most) == Errc::ok);
     CHECK(create_sequential(tree, "/a/") == "/a/2305843009213693952");
     CHECK(stat(tree, "/a").cversion == (std::int64_t{1} << 62) + 1);
-    CHECK(patched(a_owner, 7) == Errc::ok);
+    CHECK(create_sequential(tree, "/a/") == "/a/2305843009213693953");  // and it goes on
+    CHECK(patched("/a", owner_field, 7) == Errc::ok);
     Bytes any = bytes;
-    coord::Writer{any}.patch_u32(a_version, UINT32_MAX);
+    patch(any, "/a", version_field, UINT32_MAX);
     CHECK(load(tree, any) == Errc::corrupt);
-    coord::Writer{any = bytes}.patch_u32(root_children, 3);
+    any = bytes;
+    patch(any, "/", children_field, 3);
     CHECK(load(tree, any) == Errc::corrupt);
-    coord::Writer{any = bytes}.patch_u32(a_children, 1);
+    any = bytes;
+    patch(any, "/a", children_field, 1);
     CHECK(load(tree, any) == Errc::corrupt);
 }
 
@@ -1164,7 +1279,8 @@ TEST_CASE("load: limits, one below and one above") {
     CHECK(load(other, bytes, limits) == Errc::corrupt);
     limits = {};
     limits.nodes_max = 0;  // the built-in nodes are always allowed
-    CHECK(load(other, save(Tree{}), limits) == Errc::ok);
+    Tree fresh;
+    CHECK(load(other, save(fresh), limits) == Errc::ok);
 }
 
 TEST_CASE("load: a chain as deep as paths are long") {
@@ -1180,12 +1296,251 @@ TEST_CASE("load: a chain as deep as paths are long") {
     CHECK(other.contains(path));
     other.audit();
     // One deeper than the limit allows, though every name is short.
-    HandWritten endless{2000};
-    endless.node("", 2, 1);
-    for (int depth = 0; depth < 1999; depth++) endless.node("d", 1, 1);
+    HandWritten endless;
+    endless.node("/", 2, 1).built_in();
+    Bytes deep;
+    for (int depth = 0; depth < 600; depth++) endless.node(deep += "/d", depth < 599, depth < 599);
     CHECK(endless.load() == Errc::corrupt);
     for (; path.size() > 2; path.resize(path.size() - 2)) REQUIRE(remove(tree, path) == Errc::ok);
     tree.audit();
+}
+
+// ---- A save in slices
+
+namespace {
+
+// A small tree with two indices that nobody has: one between others, one behind most.
+void make_sliced(Tree& tree) {
+    Bytes made;
+    std::uint64_t zxid = 1;
+    for (const char* const path : {"/1", "/a", "/a/b", "/c", "/2", "/z"}) {
+        REQUIRE(create(tree, path, CreateMode::persistent, path, zxid, 5, {}, made) == Errc::ok);
+        zxid += 1;
+    }
+    REQUIRE(create(tree, "/e", CreateMode::ephemeral, "e", zxid, 5, SessionId{7}, made) ==
+            Errc::ok);
+    REQUIRE(remove(tree, "/1") == Errc::ok);
+    REQUIRE(remove(tree, "/2") == Errc::ok);
+}
+
+struct Change {
+    std::string what;
+    void (*make)(Tree& tree, std::uint64_t zxid);
+};
+
+void put(Tree& tree, const char* path, BytesView value, std::uint64_t zxid) {
+    (void)tree.set(path, value, any_version, Zxid{zxid}, 77);
+}
+
+void add(Tree& tree, const char* path, std::uint64_t zxid, BytesView value = "added") {
+    Bytes made;
+    (void)create(tree, path, CreateMode::persistent, value, zxid, 77, {}, made);
+}
+
+void drop(Tree& tree, const char* path, std::uint64_t zxid) {
+    (void)tree.remove(path, any_version, Zxid{zxid});
+}
+
+// Where a change meets another that made it impossible, it fails: on the twin as well.
+const Change changes[] = {
+    {"nothing", [](Tree&, std::uint64_t) {}},
+    {"create", [](Tree& tree, std::uint64_t zxid) { add(tree, "/new", zxid); }},
+    {"three creates: both free indices, and one more",
+     [](Tree& tree, std::uint64_t zxid) {
+         add(tree, "/n1", zxid), add(tree, "/n2", zxid), add(tree, "/n3", zxid);
+     }},
+    {"create below a node",
+     [](Tree& tree, std::uint64_t zxid) { add(tree, "/a/d", zxid), add(tree, "/a/d/e", zxid); }},
+    {"create and set", [](Tree& tree, std::uint64_t zxid) {
+         add(tree, "/new", zxid), put(tree, "/new", "changed", zxid);
+     }},
+    {"create and remove", [](Tree& tree, std::uint64_t zxid) {
+         add(tree, "/new", zxid), drop(tree, "/new", zxid);
+     }},
+    {"set in its place", [](Tree& tree, std::uint64_t zxid) { put(tree, "/a", "/x", zxid); }},
+    {"set that moves", [](Tree& tree, std::uint64_t zxid) {
+         put(tree, "/a/b", Bytes(300, 'm'), zxid);
+     }},
+    {"set twice", [](Tree& tree, std::uint64_t zxid) {
+         put(tree, "/c", "once", zxid), put(tree, "/c", "twice", zxid);
+     }},
+    {"set of the root", [](Tree& tree, std::uint64_t zxid) { put(tree, "/", "root", zxid); }},
+    {"set that fails", [](Tree& tree, std::uint64_t zxid) {
+         (void)tree.set("/a", "never", 99, Zxid{zxid}, 77);
+     }},
+    {"remove", [](Tree& tree, std::uint64_t zxid) { drop(tree, "/c", zxid); }},
+    {"remove of a child", [](Tree& tree, std::uint64_t zxid) { drop(tree, "/a/b", zxid); }},
+    {"remove of an ephemeral", [](Tree& tree, std::uint64_t zxid) { drop(tree, "/e", zxid); }},
+    {"remove and create again", [](Tree& tree, std::uint64_t zxid) {
+         drop(tree, "/z", zxid), add(tree, "/z", zxid);
+     }},
+    {"remove, and another in its place", [](Tree& tree, std::uint64_t zxid) {
+         drop(tree, "/c", zxid), add(tree, "/d", zxid), put(tree, "/d", "new", zxid);
+     }},
+};
+
+// What becomes of a tree that nobody saves meanwhile.
+struct Twin {
+    std::uint64_t digest = 0;
+    std::vector<Bytes> records;
+
+    Twin(const Change& first, const Change& second) {
+        Tree tree;
+        make_sliced(tree);
+        first.make(tree, 100), second.make(tree, 101);
+        digest = tree.digest();
+        records = sorted(tree);
+    }
+};
+
+// Saves in slices of `bytes`; before the slices of the two numbers the changes are made. RETURNS
+// how many slices there were.
+std::size_t save_around(Tree& tree, std::size_t bytes, Bytes& out, std::size_t first_at,
+                        const Change& first, std::size_t second_at, const Change& second) {
+    std::size_t slices = 0;
+    tree.begin_save();
+    for (bool done = false; !done; slices++) {
+        if (slices == first_at) first.make(tree, 100);
+        if (slices == second_at) second.make(tree, 101);
+        done = tree.save_slice(bytes, out);
+        REQUIRE(tree.is_saving() == !done);
+    }
+    return slices;
+}
+
+}  // namespace
+
+TEST_CASE("T5 save: every pair of changes between any two nodes") {
+    Tree tree;
+    make_sliced(tree);
+    const std::vector<Bytes> before = sorted(tree);
+    Bytes plain;
+    const Change& none = changes[0];
+    const std::size_t slices = save_around(tree, 1, plain, 0, none, 0, none);
+    CHECK(slices == 11);  // one for each index, free ones too
+    for (const Change& first : changes) {
+        for (const Change& second : changes) {
+            const Twin twin(first, second);
+            for (std::size_t i = 0; i < slices; i++) {
+                for (std::size_t j = i; j < slices; j++) {
+                    Tree live;
+                    Bytes out;
+                    make_sliced(live);
+                    CAPTURE(first.what);
+                    CAPTURE(second.what);
+                    CAPTURE(i);
+                    CAPTURE(j);
+                    REQUIRE(save_around(live, 1, out, i, first, j, second) == slices);
+                    REQUIRE(support::sorted_records(out) == before);
+                    REQUIRE(live.digest() == twin.digest);
+                    if (i == j) REQUIRE(sorted(live) == twin.records);
+                    if (i == j) live.audit();
+                }
+            }
+        }
+    }
+}
+
+TEST_CASE("T5 save: every change at every boundary of slices of every size") {
+    Tree tree, loaded;
+    make_sliced(tree);
+    const std::uint64_t digest = tree.digest();
+    const std::vector<Bytes> before = sorted(tree);
+    std::size_t slicings = 0, last_slices = 0;
+    for (std::size_t bytes = 1; last_slices != 1; bytes++) {
+        Bytes plain;
+        const std::size_t slices =
+            save_around(tree, bytes, plain, 0, changes[0], 0, changes[0]);
+        slicings += slices != last_slices ? 1 : 0;
+        last_slices = slices;
+        for (const Change& change : changes) {
+            for (std::size_t i = 0; i < slices; i++) {
+                Tree live;
+                Bytes out;
+                make_sliced(live);
+                CAPTURE(bytes);
+                CAPTURE(change.what);
+                CAPTURE(i);
+                save_around(live, bytes, out, i, change, SIZE_MAX, change);
+                REQUIRE(support::sorted_records(out) == before);
+                REQUIRE(load(loaded, out) == Errc::ok);
+                REQUIRE(loaded.digest() == digest);
+            }
+        }
+    }
+    CHECK(slicings > 5);
+    loaded.audit();
+}
+
+TEST_CASE("T5 save: begun anew at every boundary, it is the tree as it is then") {
+    for (const Change& change : changes) {
+        const Twin twin(change, changes[0]);
+        for (std::size_t i = 0; i <= 10; i++) {
+            Tree live;
+            Bytes given_up, out;
+            make_sliced(live);
+            live.begin_save();
+            for (std::size_t slice = 0; slice < i; slice++) {
+                REQUIRE(!live.save_slice(1, given_up));
+            }
+            change.make(live, 100);
+            if (i % 2 == 0) live.stop_saving();
+            live.begin_save();
+            changes[i % 5 + 1].make(live, 101);
+            while (!live.save_slice(1, out)) {
+            }
+            CAPTURE(change.what);
+            CAPTURE(i);
+            REQUIRE(support::sorted_records(out) == twin.records);
+            live.audit();
+        }
+    }
+}
+
+TEST_CASE("save: given up, reset or loaded over, it leaves nothing behind") {
+    Tree tree, other;
+    make_sliced(tree);
+    const std::vector<Bytes> records = sorted(tree);
+    const Bytes bytes = save(tree);
+    Bytes out;
+    for (int how = 0; how < 3; how++) {
+        REQUIRE(load(other, bytes) == Errc::ok);
+        other.begin_save();
+        REQUIRE(!other.save_slice(1, out));
+        put(other, "/z", "changed", 100);
+        if (how == 0) other.stop_saving();
+        if (how == 1) other.reset();
+        if (how == 2) REQUIRE(load(other, bytes) == Errc::ok);
+        CHECK(!other.is_saving());
+        other.audit();
+        REQUIRE(load(other, bytes) == Errc::ok);
+        CHECK(sorted(other) == records);
+    }
+}
+
+TEST_CASE("save: a slice of nothing gives what has changed, and no more") {
+    Tree tree;
+    make_sliced(tree);
+    Bytes out;
+    tree.begin_save();
+    REQUIRE(!tree.save_slice(0, out));
+    CHECK(out.empty());
+    put(tree, "/c", "changed", 100);
+    put(tree, "/c", "again", 101);
+    REQUIRE(!tree.save_slice(0, out));
+    CHECK(support::sorted_records(out).size() == 1);
+}
+
+TEST_CASE("save: many free indices are not passed in one slice") {
+    Tree tree;
+    for (int i = 0; i < 40000; i++) REQUIRE(create(tree, "/" + std::to_string(i)) == Errc::ok);
+    for (int i = 0; i < 40000; i++) REQUIRE(remove(tree, "/" + std::to_string(i)) == Errc::ok);
+    Bytes out;
+    std::size_t slices = 1;
+    tree.begin_save();
+    while (!tree.save_slice(65536, out)) slices += 1;
+    CHECK(slices == 3);
+    CHECK(support::sorted_records(out).size() == 4);
 }
 
 // ---- Many nodes
@@ -1217,7 +1572,7 @@ TEST_CASE("many: a large flat family, built, listed, halved, saved and loaded") 
 }
 
 TEST_CASE("many: trees of any seed behave alike") {
-    Bytes saved;
+    std::vector<Bytes> saved;
     for (std::uint64_t seed = 0; seed < 20; seed++) {
         Tree tree{seed};
         for (int i = 0; i < 300; i++) {
@@ -1226,9 +1581,9 @@ TEST_CASE("many: trees of any seed behave alike") {
             if (i % 3 == 0) REQUIRE(remove(tree, path) == Errc::ok);
         }
         tree.audit();
-        const Bytes bytes = save(tree);
-        if (seed > 0) CHECK(bytes == saved);
-        saved = bytes;
+        const std::vector<Bytes> records = sorted(tree);
+        if (seed > 0) CHECK(records == saved);
+        saved = records;
     }
 }
 

@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <map>
 #include <string>
 #include <vector>
@@ -71,6 +72,7 @@ struct Rig {
     Machine machine;
     Heard heard;
     std::uint64_t counter = 0;
+    bool audits = true;  // after each transaction
     std::map<SessionId, std::uint64_t> cxids;
 
     explicit Rig(const Limits& limits = {}, std::uint64_t seed = 1) : machine(limits, seed) {}
@@ -85,7 +87,7 @@ struct Rig {
         txn.session = session, txn.cxid = cxid, txn.confirmed = confirmed;
         txn.op = op, txn.body = body;
         const Outcome* const outcome = machine.apply(txn, heard);
-        machine.audit();
+        if (audits) machine.audit();
         return outcome;
     }
     SessionId open(std::uint64_t nonce, std::uint32_t timeout_ms = 5000) {
@@ -115,11 +117,9 @@ struct Rig {
     Outcome set(SessionId session, BytesView path, BytesView data, std::int32_t version = -1) {
         return next(session, OpCode::set, set_body(path, data, version));
     }
-    Bytes saved() const {
-        Bytes out;
-        machine.save(out);
-        return out;
-    }
+    Bytes saved() { return support::save(machine); }
+    // The same for two machines in the same state, however they came there.
+    std::vector<Bytes> records() { return support::sorted_records(saved()); }
 };
 
 using Lines = std::vector<std::string>;
@@ -526,7 +526,7 @@ TEST_CASE("M1 the same transactions give the same state under any seed of the ha
         rig->next(other, OpCode::close_session, BytesView("\0", 1));
     }
     CHECK(one.machine.digest() == two.machine.digest());
-    CHECK(one.saved() == two.saved());
+    CHECK(one.records() == two.records());
 }
 
 TEST_CASE("the digest covers every field of a session and follows its changes back") {
@@ -555,6 +555,12 @@ TEST_CASE("the digest covers every field of a session and follows its changes ba
     CHECK(rig.machine.digest() == fresh);
 }
 
+static bool is_sound(BytesView state, Zxid zxid, const Limits& limits = {}) {
+    coord::StateCheck check(limits);
+    check.feed(state);
+    return check.is_sound(zxid);
+}
+
 // A state with everything in it: two sessions, outcomes good and bad, ephemerals, deep paths.
 static void fill(Rig& rig) {
     const SessionId one = rig.open(11, 4000), two = rig.open(22, 8000);
@@ -580,7 +586,7 @@ TEST_CASE("save and load: the same state, which goes on in the same way") {
     copy.counter = rig.counter, copy.cxids = rig.cxids;
     CHECK(copy.machine.digest() == rig.machine.digest());
     CHECK(copy.machine.applied() == rig.machine.applied());
-    CHECK(copy.saved() == bytes);
+    CHECK(copy.records() == rig.records());
     CHECK(copy.machine.find_nonce(123) == nullptr);
     const SessionId one = rig.machine.find_nonce(11)->id;
     const coord::SessionRecord* const loaded = copy.machine.find_session(one);
@@ -596,7 +602,7 @@ TEST_CASE("save and load: the same state, which goes on in the same way") {
         each->next(one, OpCode::close_session, BytesView("\0", 1));
     }
     CHECK(copy.machine.digest() == rig.machine.digest());
-    CHECK(copy.saved() == rig.saved());
+    CHECK(copy.records() == rig.records());
     CHECK(copy.machine.tree().find("/a/b")->stat.num_children == 0);
 }
 
@@ -604,8 +610,12 @@ TEST_CASE("save appends to what is there") {
     Rig rig;
     fill(rig);
     Bytes out = "before";
-    rig.machine.save(out);
-    CHECK(out == "before" + rig.saved());
+    rig.machine.begin_save();
+    while (!rig.machine.save_slice(50, out)) {
+    }
+    CHECK(out.substr(0, 6) == "before");
+    CHECK(Rig{}.machine.load(BytesView(out).substr(6)) == Errc::ok);
+    CHECK(support::sorted_records(out.substr(6)) == rig.records());
 }
 
 TEST_CASE("load: a state cut at any length is corrupt, and leaves a fresh machine") {
@@ -618,7 +628,9 @@ TEST_CASE("load: a state cut at any length is corrupt, and leaves a fresh machin
         CAPTURE(size);
         REQUIRE(copy.machine.load(BytesView(bytes).substr(0, size)) == Errc::corrupt);
         REQUIRE(copy.machine.digest() == fresh);
+        REQUIRE_FALSE(is_sound(BytesView(bytes).substr(0, size), rig.machine.applied()));
     }
+    CHECK_FALSE(is_sound(bytes + "x", rig.machine.applied()));
     CHECK(copy.machine.load(bytes + "x") == Errc::corrupt);
     CHECK(copy.machine.applied() == Zxid{});
     CHECK(copy.machine.sessions().empty());
@@ -637,6 +649,7 @@ TEST_CASE("load: no flipped bit passes") {
             CAPTURE(i);
             CAPTURE(bit);
             REQUIRE(copy.machine.load(bytes) == Errc::corrupt);
+            REQUIRE_FALSE(is_sound(bytes, rig.machine.applied()));
             bytes[i] = static_cast<char>(bytes[i] ^ (1 << bit));
         }
     }
@@ -658,10 +671,15 @@ TEST_CASE("load: hostile bytes whose checksum is right are refused or make a sou
             const Errc error = copy.machine.load(bytes);
             CHECK((error == Errc::ok || error == Errc::corrupt));
             copy.machine.audit();  // never an unsound one, whatever it says
-            if (error == Errc::ok) accepted += 1;
+            if (error == Errc::ok) {
+                CHECK(is_sound(bytes, copy.machine.applied()));
+                REQUIRE(copy.records() == support::sorted_records(bytes));
+                accepted += 1;
+            }
         }
         bytes[i] = good[i];
     }
+    CHECK(accepted > 100);
     CHECK(accepted < good.size() * 3 / 2);  // the digest catches what is not an outcome
 }
 
@@ -688,9 +706,11 @@ TEST_CASE("golden: the state after one session has created one node") {
     const SessionId id = rig.open(0x0102030405060708, 5000);
     rig.create(id, "/a", "hi", CreateMode::ephemeral);
     const char* const golden =
-        "636f6f7264207374"                  // "coord st"
+        "01" "00000018"                     // the head
+        "636f6f7264737432"                  // "coordst2"
         "0000010000000002"                  // zxid 1.2
-        "00000001"                          // one session
+        "82e5711fe953c5dc"                  // the digest
+        "02" "0000008b"                     // a session
         "0000010000000001"                  // its id
         "0102030405060708" "00001388"       // nonce, timeout
         "0000000000000001" "0000000000000000"  // cxid, confirmed
@@ -700,32 +720,707 @@ TEST_CASE("golden: the state after one session has created one node") {
         "0000010000000002" "0000010000000002" "00000000000003ea" "00000000000003ea"
         "00000000" "0000000000000000" "00000000" "0000010000000001"
         "00000002" "00000000" "0000010000000002"  // the stat
-        "00000005"                          // five nodes
-        "00000000" "00000000"               // the root: name, data
+        "03" "0000004d"                     // the root
+        "00000001" "2f" "00000000"          // path, data
         "0000000000000000" "0000000000000000" "0000010000000002"  // czxid, mzxid, pzxid
         "0000000000000000" "0000000000000000" "0000000000000000"  // ctime, mtime, owner
         "00000000" "00000000" "0000000000000001" "00000002"  // versions, creations, children
-        "00000001" "61" "00000002" "6869"
-        "0000010000000002" "0000010000000002" "0000010000000002"
-        "00000000000003ea" "00000000000003ea" "0000010000000001"
-        "00000000" "00000000" "0000000000000000" "00000000"
-        "00000009" "7a6f6f6b6565706572" "00000000"
+        "03" "00000056"
+        "0000000a" "2f7a6f6f6b6565706572" "00000000"
         "0000000000000000" "0000000000000000" "0000000000000000"
         "0000000000000000" "0000000000000000" "0000000000000000"
         "00000000" "00000000" "0000000000000000" "00000002"
-        "00000006" "636f6e666967" "00000000"
+        "03" "0000005d"
+        "00000011" "2f7a6f6f6b65657065722f636f6e666967" "00000000"
         "0000000000000000" "0000000000000000" "0000000000000000"
         "0000000000000000" "0000000000000000" "0000000000000000"
         "00000000" "ffffffff" "0000000000000000" "00000000"
-        "00000005" "71756f7461" "00000000"
+        "03" "0000005c"
+        "00000010" "2f7a6f6f6b65657065722f71756f7461" "00000000"
         "0000000000000000" "0000000000000000" "0000000000000000"
         "0000000000000000" "0000000000000000" "0000000000000000"
         "00000000" "00000000" "0000000000000000" "00000000"
-        "82e5711fe953c5dc" "80d289c4";      // digest, checksum
+        "03" "00000050"
+        "00000002" "2f61" "00000002" "6869"
+        "0000010000000002" "0000010000000002" "0000010000000002"
+        "00000000000003ea" "00000000000003ea" "0000010000000001"
+        "00000000" "00000000" "0000000000000000" "00000000"
+        "00" "0000000c"                     // the end
+        "00000001" "00000005" "57a63572";   // one session, five nodes, the checksum
     CHECK(support::hex(rig.saved()) == golden);
     Rig copy;
     CHECK(copy.machine.load(support::unhex(golden)) == Errc::ok);
     CHECK(copy.machine.digest() == rig.machine.digest());
+}
+
+// ---- States that no save has written
+
+namespace {
+
+// What a session of that record adds to the digest. FORMAT: replicas compare digests.
+std::uint64_t session_digest(std::uint64_t id, std::uint64_t nonce, std::uint32_t timeout_ms,
+                             std::uint64_t cxid, std::uint64_t confirmed) {
+    const std::uint64_t who = coord::mix64(coord::mix64(id, nonce), timeout_ms);
+    return coord::mix64(who, coord::mix64(cxid + 1, confirmed + 1));
+}
+
+// Writes a state record by record, with a digest, counts and a checksum that are right unless they
+// are said to be others: so that what is refused is refused for the reason that the test has.
+struct ByHand {
+    Bytes records;
+    std::uint64_t magic = 0x636f6f7264737432;
+    Zxid zxid{1, 9};
+    std::uint64_t digest = 0;
+    std::uint32_t sessions = 0;
+    std::uint32_t nodes = 0;
+
+    ByHand& record(std::uint8_t kind, BytesView bytes) {
+        Writer out(records);
+        out.u8(kind), out.bytes(bytes);
+        return *this;
+    }
+    ByHand& node(BytesView path, std::uint32_t children, std::uint64_t creations,
+                 std::uint64_t owner = 0) {
+        Bytes bytes;
+        Writer out(bytes);
+        out.bytes(path), out.bytes("");
+        for (int i = 0; i < 5; i++) out.u64(0);
+        out.u64(owner), out.u64(0), out.u64(creations), out.u32(children);
+        std::uint64_t added = 0;
+        (void)coord::Tree::digest_of_record(bytes, {}, added);
+        digest += added, nodes += 1;
+        return record(3, bytes);
+    }
+    ByHand& built_in(std::uint32_t children = 1, std::uint64_t creations = 0) {
+        node("/", children, creations).node("/zookeeper", 2, 0);
+        return node("/zookeeper/config", 0, 0).node("/zookeeper/quota", 0, 0);
+    }
+    // With the outcomes of `confirmed` + 1 to `cxid`, each of them moved by `shift`.
+    ByHand& session(std::uint64_t id, std::uint64_t nonce, std::uint64_t cxid = 0,
+                    std::uint64_t confirmed = 0, std::uint64_t shift = 0, BytesView path = "/") {
+        Bytes bytes;
+        Writer out(bytes);
+        out.u64(id), out.u64(nonce), out.u32(1000), out.u64(cxid), out.u64(confirmed);
+        out.u32(static_cast<std::uint32_t>(cxid - confirmed));
+        for (std::uint64_t i = confirmed + 1; i <= cxid; i++) {
+            out.u64(i + shift), out.u64(1), out.u8(4), out.i32(0), out.bytes(path);
+            out.raw(Bytes(72, '\0'));
+        }
+        digest += session_digest(id, nonce, 1000, cxid, confirmed), sessions += 1;
+        return record(2, bytes);
+    }
+    Bytes head() const {
+        Bytes bytes;
+        Writer out(bytes);
+        out.u8(1), out.u32(24), out.u64(magic), out.zxid(zxid), out.u64(digest);
+        return bytes;
+    }
+    static Bytes ended(Bytes bytes, std::uint32_t sessions, std::uint32_t nodes) {
+        Writer out(bytes);
+        out.u8(0), out.u32(12), out.u32(sessions), out.u32(nodes);
+        out.u32(coord::crc32c(bytes));
+        return bytes;
+    }
+    Bytes done() const { return ended(head() + records, sessions, nodes); }
+};
+
+Errc load(BytesView state, const Limits& limits = {}) {
+    Rig rig(limits);
+    const Errc error = rig.machine.load(state);
+    rig.machine.audit();
+    if (error != Errc::ok) CHECK(rig.machine.digest() == Rig{}.machine.digest());
+    return error;
+}
+
+// RETURNS whether both refuse.
+bool refused(const ByHand& state) {
+    const bool sound = is_sound(state.done(), state.zxid);
+    return load(state.done()) == Errc::corrupt && !sound;
+}
+
+// For what only a load can know, for it takes more than one record to see it.
+bool refused_by_load(const ByHand& state) {
+    CHECK(is_sound(state.done(), state.zxid));
+    return load(state.done()) == Errc::corrupt;
+}
+
+bool taken(const ByHand& state) {
+    return load(state.done()) == Errc::ok && is_sound(state.done(), state.zxid);
+}
+
+}  // namespace
+
+TEST_CASE("load: what holds together is taken, by hand too") {
+    CHECK(taken(ByHand{}.built_in()));
+    CHECK(taken(ByHand{}.built_in().session(5, 50).session(6, 60)));
+    CHECK(taken(ByHand{}.session(6, 60).built_in().session(5, 50)));
+    CHECK(taken(ByHand{}.built_in().session(5, 50, 7, 4)));
+    CHECK(taken(ByHand{}.built_in().session(5, 50, UINT64_MAX - 1, UINT64_MAX - 3)));
+    CHECK(taken(ByHand{}.node("/e", 0, 0, 5).built_in(2, 1).session(5, 0)));
+    ByHand old = ByHand{}.built_in();
+    old.zxid = Zxid{};
+    CHECK(taken(old));
+}
+
+TEST_CASE("load: each rule of a state, broken by hand") {
+    SUBCASE("what stands first") {
+        ByHand state = ByHand{}.built_in();
+        state.magic += 1;
+        CHECK(refused(state));
+        state.magic -= 1;
+        CHECK(taken(state));
+        CHECK(load(ByHand::ended(state.records, 0, 4)) == Errc::corrupt);
+        CHECK(load(ByHand::ended(state.records + state.head(), 0, 4)) == Errc::corrupt);
+        CHECK(load(ByHand::ended("", 0, 0)) == Errc::corrupt);
+        CHECK(load("") == Errc::corrupt);
+    }
+    SUBCASE("a second head") {
+        const ByHand state = ByHand{}.built_in();
+        const Bytes twice = ByHand::ended(state.head() + state.head() + state.records, 0, 4);
+        CHECK(load(twice) == Errc::corrupt);
+        CHECK(load(ByHand::ended(state.head() + state.records + state.head(), 0, 4)) ==
+              Errc::corrupt);
+        CHECK_FALSE(is_sound(twice, state.zxid));
+    }
+    SUBCASE("a kind that nobody knows") {
+        for (const int kind : {4, 5, 128, 255}) {
+            CHECK(refused(ByHand{}.built_in().record(static_cast<std::uint8_t>(kind), "x")));
+        }
+    }
+    SUBCASE("something behind the end") {
+        const Bytes state = ByHand{}.built_in().done();
+        CHECK(load(state + state) == Errc::corrupt);
+        CHECK(load(state + '\0') == Errc::corrupt);
+        CHECK(load(ByHand::ended(state, 0, 4)) == Errc::corrupt);
+        CHECK(load(state + ByHand{}.node("/a", 0, 0).records) == Errc::corrupt);
+        coord::StateCheck check{Limits{}};
+        check.feed(state);
+        CHECK(check.is_sound(Zxid{1, 9}));
+        check.feed("");
+        CHECK(check.is_sound(Zxid{1, 9}));
+        check.feed("x");
+        CHECK_FALSE(check.is_sound(Zxid{1, 9}));
+    }
+    SUBCASE("an end of another size") {
+        for (const std::size_t size : {0u, 3u, 4u, 11u, 13u}) {
+            Bytes bytes = ByHand{}.built_in().done();
+            bytes.resize(bytes.size() - 17);
+            Writer out(bytes);
+            out.u8(0), out.bytes(Bytes(size, '\0'));
+            CHECK(load(bytes) == Errc::corrupt);
+            CHECK_FALSE(is_sound(bytes, Zxid{1, 9}));
+        }
+    }
+    SUBCASE("counts and a digest that are not so") {
+        ByHand state = ByHand{}.built_in().session(5, 50);
+        state.nodes += 1;
+        CHECK(refused(state));
+        state.nodes -= 2;
+        CHECK(refused(state));
+        state.nodes += 1, state.sessions -= 1;
+        CHECK(refused(state));
+        state.sessions += 2;
+        CHECK(refused(state));
+        state.sessions -= 1, state.digest += 1;
+        CHECK(refused(state));
+        state.digest -= 1;
+        CHECK(taken(state));
+    }
+    SUBCASE("a node or a session twice") {
+        CHECK(refused_by_load(ByHand{}.built_in().node("/", 1, 0)));
+        CHECK(refused_by_load(ByHand{}.built_in(3, 2).node("/a", 0, 0).node("/a", 0, 0)));
+        CHECK(refused_by_load(ByHand{}.built_in().session(5, 50).session(5, 50)));
+        CHECK(refused_by_load(ByHand{}.built_in().session(5, 50).session(5, 51)));
+        CHECK(refused_by_load(ByHand{}.built_in().session(5, 50).session(6, 50)));
+    }
+    SUBCASE("a tree that does not hold together") {
+        CHECK(refused_by_load(ByHand{}));
+        CHECK(refused_by_load(ByHand{}.node("/zookeeper", 0, 0)));
+        CHECK(refused_by_load(ByHand{}.built_in().node("/a/b", 0, 0)));
+        CHECK(refused_by_load(ByHand{}.built_in(2, 1)));
+        CHECK(refused(ByHand{}.built_in(2, 1).node("/a/", 0, 0)));
+        CHECK(refused(ByHand{}.built_in(2, 1).session(5, 50).node("/a", 1, 1, 5)));
+    }
+    SUBCASE("an ephemeral node whose owner is no session") {
+        CHECK(refused_by_load(ByHand{}.built_in(2, 1).node("/e", 0, 0, 5)));
+        CHECK(refused_by_load(ByHand{}.built_in(2, 1).node("/e", 0, 0, 5).session(6, 60)));
+        CHECK(refused_by_load(ByHand{}
+                                  .built_in(3, 2)
+                                  .session(5, 50)
+                                  .node("/e", 0, 0, 5)
+                                  .node("/f", 0, 0, 6)));
+        CHECK(refused_by_load(
+            ByHand{}.built_in(2, 1).session(5, 50).node("/e", 0, 0, 5).node("/e/x", 0, 0)));
+    }
+    SUBCASE("sessions that cannot be") {
+        CHECK(refused(ByHand{}.built_in().session(0, 50)));
+        CHECK(refused_by_load(ByHand{}.built_in().session(Zxid(1, 10).value, 50)));
+        CHECK(taken(ByHand{}.built_in().session(Zxid(1, 9).value, 50)));
+        CHECK(refused(ByHand{}.built_in().session(5, 50, 3, 4)));
+        CHECK(refused(ByHand{}.built_in().session(5, 50, 7, 4, 1)));
+        CHECK(refused(ByHand{}.built_in().session(5, 50, 7, 4, UINT64_MAX)));
+        CHECK(refused(ByHand{}.built_in().session(5, 50, 7, 4, 0, Bytes(1024 + 20, 'p'))));
+        CHECK(taken(ByHand{}.built_in().session(5, 50, 7, 4, 0, Bytes(1024 + 19, 'p'))));
+    }
+    SUBCASE("as many outcomes as there are numbers, and none of them there") {
+        for (const std::uint64_t outcomes : {std::uint64_t{1}, std::uint64_t{UINT32_MAX}}) {
+            Bytes bytes;
+            Writer out(bytes);
+            out.u64(5), out.u64(50), out.u32(1000), out.u64(outcomes), out.u64(0);
+            out.u32(static_cast<std::uint32_t>(outcomes));
+            ByHand state = ByHand{}.built_in().record(2, bytes);
+            state.sessions = 1;
+            CHECK(refused(state));
+        }
+    }
+}
+
+TEST_CASE("load: a record longer than any is refused by its length, before its bytes are there") {
+    const Bytes head = ByHand{}.head();
+    Limits limits;
+    limits.data_bytes_max = 100, limits.path_bytes_max = 30, limits.requests_per_session_max = 1;
+    for (const std::uint32_t length : {4000u, 1u << 20, 0x7fffffffu, UINT32_MAX}) {
+        for (const int kind : {2, 3}) {
+            Bytes bytes = head;
+            Writer out(bytes);
+            out.u8(static_cast<std::uint8_t>(kind)), out.u32(length);
+            coord::StateReader reader(limits);
+            reader.feed(bytes);
+            std::uint8_t got = 0;
+            BytesView record;
+            CHECK(reader.next(got, record));
+            CHECK(reader.is_sound());
+            CHECK_FALSE(reader.next(got, record));
+            CHECK_FALSE(reader.is_sound());
+        }
+    }
+}
+
+TEST_CASE("load: the largest node and the largest session of the limits can be read again") {
+    Limits limits;
+    limits.path_bytes_max = 40, limits.data_bytes_max = 5000, limits.requests_per_session_max = 2;
+    Rig rig(limits);
+    const SessionId id = rig.open(1);
+    const auto sequential = CreateMode::persistent_sequential;
+    REQUIRE(rig.create(id, "/" + Bytes(39, 'n'), Bytes(5000, 'd')).error == Errc::ok);
+    // Twice as many are numbered as a session has requests.
+    const Bytes path = "/" + Bytes(20, 's');
+    for (int i = 0; i < 3; i++) REQUIRE(rig.create(id, path, "", sequential).error == Errc::ok);
+    REQUIRE(rig.machine.find_session(id)->outcomes.size() == 4);
+    Rig copy(limits);
+    CHECK(copy.machine.load(rig.saved()) == Errc::ok);
+    CHECK(is_sound(rig.saved(), rig.machine.applied(), limits));
+    CHECK(copy.records() == rig.records());
+}
+
+TEST_CASE("load: in pieces of every size, and given up half way") {
+    Rig rig;
+    fill(rig);
+    const Bytes bytes = rig.saved();
+    Rig copy;
+    for (std::size_t size = 1; size <= bytes.size() + 1; size += size < 20 ? 1 : 97) {
+        CAPTURE(size);
+        coord::StateCheck check{Limits{}};
+        copy.machine.begin_load();
+        for (std::size_t at = 0; at < bytes.size(); at += size) {
+            copy.machine.load_piece(BytesView(bytes).substr(at, size));
+            check.feed(BytesView(bytes).substr(at, size));
+            if (at + size < bytes.size()) CHECK_FALSE(check.is_sound(rig.machine.applied()));
+        }
+        REQUIRE(copy.machine.end_load() == Errc::ok);
+        CHECK(check.is_sound(rig.machine.applied()));
+        CHECK(copy.machine.digest() == rig.machine.digest());
+        copy.machine.begin_load();
+        copy.machine.load_piece(BytesView(bytes).substr(0, size));
+    }
+    REQUIRE(copy.machine.load(bytes) == Errc::ok);
+    copy.machine.audit();
+    CHECK(copy.records() == rig.records());
+    copy.machine.begin_load();
+    CHECK(copy.machine.end_load() == Errc::corrupt);
+    CHECK(copy.machine.tree().size() == 4);
+}
+
+// ---- The check that builds nothing
+
+TEST_CASE("check: takes the state of its zxid and no other, and can be used again") {
+    Rig rig, empty;
+    fill(rig);
+    const Bytes bytes = rig.saved();
+    const Zxid zxid = rig.machine.applied();
+    coord::StateCheck check{Limits{}};
+    CHECK_FALSE(check.is_sound(Zxid{}));
+    for (int round = 0; round < 2; round++) {
+        check.feed(bytes);
+        CHECK(check.is_sound(zxid));
+        CHECK_FALSE(check.is_sound(Zxid{zxid.value - 1}));
+        CHECK_FALSE(check.is_sound(Zxid{zxid.value + 1}));
+        CHECK_FALSE(check.is_sound(Zxid{}));
+        check.restart();
+        CHECK_FALSE(check.is_sound(zxid));
+        check.feed("nonsense");
+        CHECK_FALSE(check.is_sound(zxid));
+        check.feed(bytes);
+        CHECK_FALSE(check.is_sound(zxid));
+        check.restart();
+        check.feed(BytesView(bytes).substr(0, bytes.size() / 2));
+        check.restart();
+    }
+    check.feed(empty.saved());
+    CHECK(check.is_sound(Zxid{}));
+}
+
+TEST_CASE("check: a node or a session that is not as it was when the save began") {
+    Rig rig;
+    fill(rig);
+    const Bytes bytes = rig.saved();
+    const Zxid zxid = rig.machine.applied();
+    const SessionId one = rig.machine.find_nonce(11)->id;
+    Bytes head = bytes.substr(0, 29);
+    // Another state under the head of this one: what a save without T5 would give.
+    rig.set(one, "/a", "later");
+    const Bytes later = rig.saved();
+    Bytes mixed = head + later.substr(29, later.size() - 29 - 17);
+    CHECK_FALSE(is_sound(ByHand::ended(mixed, 2, 8), zxid));
+    mixed = bytes.substr(0, bytes.size() - 17);
+    CHECK(is_sound(ByHand::ended(mixed, 2, 8), zxid));
+    CHECK_FALSE(is_sound(ByHand::ended(mixed, 2, 7), zxid));
+    CHECK_FALSE(is_sound(ByHand::ended(mixed, 1, 8), zxid));
+}
+
+TEST_CASE("check: looks at the limits, as a load does") {
+    Rig rig;
+    fill(rig);
+    Limits limits;
+    limits.data_bytes_max = 299;
+    CHECK_FALSE(is_sound(rig.saved(), rig.machine.applied(), limits));
+    limits.data_bytes_max = 300;
+    CHECK(is_sound(rig.saved(), rig.machine.applied(), limits));
+}
+
+// ---- A save in slices
+
+namespace {
+
+struct Change {
+    std::string what;
+    void (*make)(Rig& rig);
+};
+
+constexpr std::uint64_t first_id = (std::uint64_t{1} << 40) + 1;
+const SessionId alpha{first_id}, beta{first_id + 1}, gamma{first_id + 2};
+
+// Three sessions, one of them with ephemerals, one with outcomes, and a hole where a node was.
+void fill_small(Rig& rig) {
+    rig.audits = false;
+    rig.open(11), rig.open(22), rig.open(33);
+    rig.create(alpha, "/gone");
+    rig.create(alpha, "/a", "data of a");
+    rig.create(beta, "/a/e", "", CreateMode::ephemeral);
+    rig.create(beta, "/e", "", CreateMode::ephemeral);
+    rig.create(alpha, "/z", "z");
+    rig.remove(alpha, "/gone");
+    rig.set(gamma, "/nothing", "");
+}
+
+void request(Rig& rig, SessionId session, OpCode op, BytesView body, std::uint64_t confirmed = 0) {
+    rig.apply(session, ++rig.cxids[session], op, body, confirmed);
+}
+
+void close(Rig& rig, SessionId session) {
+    rig.apply(session, 0, OpCode::close_session, BytesView("\1", 1));
+}
+
+const Change changes[] = {
+    {"nothing", [](Rig&) {}},
+    {"a create over a free index", [](Rig& rig) {
+         request(rig, alpha, OpCode::create, create_body("/new", "new", CreateMode::persistent));
+     }},
+    {"two creates", [](Rig& rig) {
+         const auto mode = CreateMode::persistent_sequential;
+         request(rig, gamma, OpCode::create, create_body("/s", "", mode));
+         request(rig, gamma, OpCode::create, create_body("/a/s", "", mode));
+     }},
+    {"an ephemeral", [](Rig& rig) {
+         request(rig, beta, OpCode::create, create_body("/f", "", CreateMode::ephemeral));
+     }},
+    {"a set", [](Rig& rig) { request(rig, alpha, OpCode::set, set_body("/z", "y", -1)); }},
+    {"a set that moves", [](Rig& rig) {
+         request(rig, gamma, OpCode::set, set_body("/a", Bytes(200, 'm'), -1));
+     }},
+    {"a remove", [](Rig& rig) { request(rig, alpha, OpCode::remove, remove_body("/z", -1)); }},
+    {"a remove and a create again", [](Rig& rig) {
+         request(rig, beta, OpCode::remove, remove_body("/z", -1));
+         request(rig, beta, OpCode::create, create_body("/z", "again", CreateMode::ephemeral));
+     }},
+    {"an ephemeral removed by another", [](Rig& rig) {
+         request(rig, alpha, OpCode::remove, remove_body("/e", -1));
+     }},
+    {"a session opened", [](Rig& rig) {
+         rig.apply(SessionId{}, 0, OpCode::open_session, open_body(44, 1));
+     }},
+    {"a session opened, used and closed", [](Rig& rig) {
+         const SessionId id =
+             rig.apply(SessionId{}, 0, OpCode::open_session, open_body(55, 1))->session;
+         const Bytes body = create_body("/g", "", CreateMode::ephemeral);
+         rig.apply(id, 1, OpCode::create, body), close(rig, id);
+     }},
+    {"a session closed with its ephemerals", [](Rig& rig) { close(rig, beta); }},
+    {"a session closed, and its nonce used again", [](Rig& rig) {
+         close(rig, gamma);
+         rig.apply(SessionId{}, 0, OpCode::open_session, open_body(33, 1));
+     }},
+    {"a request that fails", [](Rig& rig) {
+         request(rig, beta, OpCode::remove, remove_body("/nothing", -1));
+     }},
+    {"outcomes confirmed", [](Rig& rig) {
+         request(rig, alpha, OpCode::remove, remove_body("/nothing", -1), 3);
+     }},
+    {"a request that was executed already", [](Rig& rig) {
+         rig.apply(alpha, 1, OpCode::create, create_body("/gone", "", CreateMode::persistent));
+     }},
+};
+
+// What becomes of a machine that nobody saves meanwhile.
+struct Twin {
+    std::uint64_t digest = 0;
+    std::vector<Bytes> records;
+
+    Twin(const Change& first, const Change& second) {
+        Rig rig;
+        fill_small(rig);
+        first.make(rig), second.make(rig);
+        digest = rig.machine.digest();
+        records = rig.records();
+    }
+};
+
+// Saves in slices of `bytes`; before the slices of the two numbers the changes are made. RETURNS
+// how many slices there were.
+std::size_t save_around(Rig& rig, std::size_t bytes, Bytes& out, std::size_t first_at,
+                        const Change& first, std::size_t second_at, const Change& second) {
+    std::size_t slices = 0;
+    rig.machine.begin_save();
+    for (bool done = false; !done; slices++) {
+        if (slices == first_at) first.make(rig);
+        if (slices == second_at) second.make(rig);
+        done = rig.machine.save_slice(bytes, out);
+        REQUIRE(rig.machine.is_saving() == !done);
+    }
+    // A change may have made the save shorter than the place of the next.
+    if (first_at >= slices && first_at != SIZE_MAX) first.make(rig);
+    if (second_at >= slices && second_at != SIZE_MAX) second.make(rig);
+    return slices;
+}
+
+}  // namespace
+
+TEST_CASE("P21 T5 save: every pair of changes between any two records") {
+    Rig rig;
+    fill_small(rig);
+    const std::vector<Bytes> before = rig.records();
+    const Zxid zxid = rig.machine.applied();
+    const Change& none = changes[0];
+    Bytes plain;
+    const std::size_t slices = save_around(rig, 1, plain, 0, none, 0, none);
+    CHECK(slices == 13);  // the head, three sessions, and an index each, of which one is free
+    for (const Change& first : changes) {
+        for (const Change& second : changes) {
+            const Twin twin(first, second);
+            for (std::size_t i = 0; i < slices; i++) {
+                for (std::size_t j = i; j < slices; j++) {
+                    Rig live;
+                    Bytes out;
+                    fill_small(live);
+                    CAPTURE(first.what);
+                    CAPTURE(second.what);
+                    CAPTURE(i);
+                    CAPTURE(j);
+                    save_around(live, 1, out, i, first, j, second);
+                    REQUIRE(support::sorted_records(out) == before);
+                    REQUIRE(is_sound(out, zxid));
+                    REQUIRE(live.machine.digest() == twin.digest);
+                    if (i == j) REQUIRE(live.records() == twin.records);
+                    if (i == j) live.machine.audit();
+                }
+            }
+        }
+    }
+}
+
+TEST_CASE("P21 T5 save: every change at every boundary of slices of every size") {
+    Rig rig;
+    fill_small(rig);
+    const std::vector<Bytes> before = rig.records();
+    const std::uint64_t digest = rig.machine.digest();
+    const Zxid zxid = rig.machine.applied();
+    std::size_t slices = SIZE_MAX;
+    for (std::size_t bytes = 1; slices != 1; bytes += bytes < 32 ? 1 : 7) {
+        Bytes plain;
+        slices = save_around(rig, bytes, plain, 0, changes[0], 0, changes[0]);
+        for (const Change& change : changes) {
+            for (std::size_t i = 0; i < slices; i++) {
+                Rig live, loaded({}, 9);
+                Bytes out;
+                fill_small(live);
+                CAPTURE(bytes);
+                CAPTURE(change.what);
+                CAPTURE(i);
+                save_around(live, bytes, out, i, change, SIZE_MAX, change);
+                REQUIRE(loaded.machine.load(out) == Errc::ok);
+                REQUIRE(loaded.machine.digest() == digest);
+                REQUIRE(loaded.machine.applied() == zxid);
+                REQUIRE(loaded.records() == before);
+            }
+        }
+    }
+}
+
+TEST_CASE("P21 save: one after the other, each is the state of its beginning") {
+    for (const Change& change : changes) {
+        for (std::size_t i = 0; i < 13; i++) {
+            Rig live;
+            Bytes first, second;
+            fill_small(live);
+            const std::vector<Bytes> before = live.records();
+            save_around(live, 1, first, i, change, SIZE_MAX, change);
+            const std::vector<Bytes> between = live.records();
+            save_around(live, 1, second, 12 - i, changes[2], i, changes[6]);
+            CAPTURE(change.what);
+            CAPTURE(i);
+            REQUIRE(support::sorted_records(first) == before);
+            REQUIRE(support::sorted_records(second) == between);
+        }
+    }
+}
+
+TEST_CASE("P21 save: given up or begun anew at every boundary, it is the state as it is then") {
+    for (const Change& change : changes) {
+        const Twin twin(change, changes[0]);
+        for (std::size_t i = 0; i < 12; i++) {
+            Rig live;
+            Bytes given_up, out;
+            fill_small(live);
+            live.machine.begin_save();
+            for (std::size_t slice = 0; slice < i; slice++) {
+                REQUIRE_FALSE(live.machine.save_slice(1, given_up));
+            }
+            change.make(live);
+            if (i % 2 == 0) {
+                live.machine.stop_saving();
+                CHECK_FALSE(live.machine.is_saving());
+            }
+            save_around(live, 1, out, i, change, i / 2, changes[6]);
+            CAPTURE(change.what);
+            CAPTURE(i);
+            REQUIRE(support::sorted_records(out) == twin.records);
+            live.machine.audit();
+        }
+    }
+}
+
+TEST_CASE("save: a load gives it up") {
+    Rig rig;
+    fill(rig);
+    const Bytes bytes = rig.saved();
+    const std::vector<Bytes> records = rig.records();
+    Bytes out;
+    rig.machine.begin_save();
+    REQUIRE_FALSE(rig.machine.save_slice(1, out));
+    REQUIRE(rig.machine.load(bytes) == Errc::ok);
+    CHECK_FALSE(rig.machine.is_saving());
+    CHECK_FALSE(rig.machine.tree().is_saving());
+    CHECK(rig.records() == records);
+    rig.machine.begin_save();
+    REQUIRE(rig.machine.load("junk") == Errc::corrupt);
+    CHECK_FALSE(rig.machine.is_saving());
+}
+
+TEST_CASE("save: sessions that are opened meanwhile do not make it longer") {
+    Rig rig;
+    fill_small(rig);
+    const std::vector<Bytes> before = rig.records();
+    Bytes out;
+    std::size_t slices = 0;
+    rig.machine.begin_save();
+    for (bool done = false; !done; slices++) {
+        for (std::uint64_t i = 0; i < 20; i++) rig.open(1000 + slices * 20 + i);
+        done = rig.machine.save_slice(1, out);
+        REQUIRE(slices < 13);
+    }
+    CHECK(slices == 13);
+    CHECK(support::sorted_records(out) == before);
+}
+
+// One transaction for both, of a session that there is, mostly.
+static void apply_random(coord::Rng& rng, Rig& live, Rig& twin) {
+    std::vector<SessionId> ids{SessionId{7}};
+    for (const auto& entry : live.machine.sessions()) ids.push_back(entry.first);
+    const SessionId id = ids[rng.below(ids.size())];
+    const coord::SessionRecord* const record = live.machine.find_session(id);
+    const std::uint64_t newest = record ? record->cxid : 0;
+    const std::uint64_t unsaid = rng.below((std::min)(newest, std::uint64_t{8}) + 1);
+    std::uint64_t cxid = newest + (rng.chance(950) ? 1 : 0);
+    Bytes path, body;
+    for (std::uint64_t i = 0; i <= rng.below(3); i++) {
+        path += "/", path += static_cast<char>('a' + rng.below(8));
+    }
+    OpCode op = OpCode::create;
+    const std::uint64_t dice = rng.below(100);
+    const Bytes value(rng.below(rng.chance(100) ? 2000 : 40), 'v');
+    if (dice < 6) {
+        op = OpCode::open_session, body = open_body(rng.below(1000), 9);
+    } else if (dice < 10) {
+        op = OpCode::close_session, body = Bytes(1, '\1'), cxid = 0;
+    } else if (dice < 40) {
+        op = OpCode::remove, body = remove_body(path, -1);
+    } else if (dice < 65) {
+        op = OpCode::set, body = set_body(path, value, -1);
+    } else {
+        body = create_body(path, value, static_cast<CreateMode>(rng.below(4)));
+    }
+    live.apply(id, cxid, op, body, newest - unsaid);
+    twin.apply(id, cxid, op, body, newest - unsaid);
+}
+
+TEST_CASE("P21 save: thousands of random transactions, saves of random slices among them") {
+    for (std::uint64_t seed = 1; seed <= 3; seed++) {
+        coord::Rng rng(support::seed_or(seed * 77));
+        CAPTURE(seed);
+        Limits limits;
+        limits.nodes_max = 300, limits.ephemerals_per_session_max = 30, limits.sessions_max = 12;
+        Rig live(limits), twin(limits, 5), loaded(limits, 6);
+        live.audits = twin.audits = false;
+        std::vector<Bytes> before;
+        std::uint64_t digest = 0, saved = 0, given_up = 0;
+        Zxid zxid;
+        Bytes out;
+        for (int step = 0; step < 20000; step++) {
+            apply_random(rng, live, twin);
+            REQUIRE(live.machine.digest() == twin.machine.digest());
+            if (!live.machine.is_saving() || rng.chance(3)) {
+                given_up += live.machine.is_saving() ? 1u : 0u;
+                out.clear();
+                live.machine.begin_save();
+                before = twin.records(), digest = twin.machine.digest();
+                zxid = twin.machine.applied();
+                continue;
+            }
+            if (!rng.chance(600)) continue;
+            const std::size_t bytes = 1 + rng.below(rng.chance(100) ? 3000 : 200);
+            if (!live.machine.save_slice(bytes, out)) continue;
+            saved += 1;
+            REQUIRE(support::sorted_records(out) == before);
+            REQUIRE(is_sound(out, zxid, limits));
+            REQUIRE(loaded.machine.load(out) == Errc::ok);
+            REQUIRE(loaded.machine.digest() == digest);
+            live.machine.audit(), loaded.machine.audit();
+        }
+        CHECK(saved > 20);
+        CHECK(given_up > 3);
+        live.machine.stop_saving();
+        CHECK(live.records() == twin.records());
+    }
 }
 
 TEST_CASE("judge_request: what a replica would number, and everything that it would not") {
@@ -847,6 +1542,7 @@ TEST_CASE("random transactions: sound after each, and equal to a copy loaded hal
                     CHECK(one->path == two->path);
                 }
                 REQUIRE(copy.machine.digest() == rig.machine.digest());
+                if (step % 50 == 0) REQUIRE(copy.records() == rig.records());
             } else if (step < 300) {
                 copy.counter = rig.counter;
             }

@@ -3,8 +3,10 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <deque>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "coord.hpp"
@@ -378,6 +380,31 @@ TEST_CASE("synchronization: a snapshot to who is behind the log, in chunks asked
     CHECK(rig.count(MessageType::chunk) == 0);
 }
 
+TEST_CASE("synchronization: a snapshot is offered again until it is acknowledged") {
+    Rig rig(5);
+    rig.leader.stop();
+    REQUIRE(rig.log.take_snapshot({Zxid{1, 4}, rig.log.crc_at(Zxid{1, 4})}, "state", 1) ==
+            Errc::ok);
+    rig.flush();
+    rig.leader.start(rig.now);
+    rig.to_promise();
+    rig.ack_epoch(2, Zxid{}, 0, 0);
+    rig.step();
+    REQUIRE(rig.count(MessageType::snap) == 1);
+    CHECK(rig.leader.is_fetched(rig.now));
+    rig.step(milliseconds(1));
+    CHECK(rig.count(MessageType::snap) == 1);
+    rig.step(rig.timing.retry());
+    CHECK(rig.count(MessageType::snap) == 2);
+    rig.ack(2, Zxid{1, 4}, 0);
+    CHECK_FALSE(rig.leader.is_fetched(rig.now));
+    rig.forget();
+    rig.step(rig.timing.retry());
+    CHECK(rig.count(MessageType::snap) == 0);
+    REQUIRE(rig.count(MessageType::proposal) == 1);
+    CHECK(rig.take(MessageType::proposal)[0].message.zxid == Zxid{1, 4});
+}
+
 TEST_CASE("an empty history with a checksum is nobody's") {
     Rig rig;
     rig.to_promise();
@@ -505,6 +532,61 @@ TEST_CASE("entries that are not acknowledged are sent again; a gap is filled at 
     rig.step(rig.timing.heartbeat + milliseconds(1));  // no answer
     REQUIRE(rig.count(MessageType::proposal) == 1);
     CHECK(rig.leader.counters().retransmissions == 2);
+}
+
+TEST_CASE("nothing is streamed to a silent peer; heard again, it gets what it has not received") {
+    Rig rig;
+    rig.to_broadcast();
+    rig.follower_info(3);
+    rig.ack_epoch(3, {}, 0);
+    rig.ack(3, {}, 2);
+    const auto number = [&](coord::Duration passed) {
+        rig.forget();
+        rig.number({}, 0, OpCode::open_session, Rig::open_body(rig.log.last().zxid.value + 1));
+        rig.step(passed);
+        rig.ack(2, rig.log.last().zxid, 2);
+    };
+    number({});
+    CHECK(rig.count(MessageType::proposal, 3) == 1);
+    rig.ack(3, rig.log.last().zxid, 2);
+    const Zxid received = rig.log.last().zxid;
+    for (int i = 0; i < 5; i++) number(rig.timing.silence / 5);
+    CHECK(rig.count(MessageType::proposal, 3) > 0);  // it may yet answer
+    for (int i = 0; i < 20; i++) {
+        number(milliseconds(30));
+        CHECK(rig.count(MessageType::proposal, 3) == 0);
+        CHECK(rig.count(MessageType::proposal, 2) == 1);
+        CHECK(rig.leader.next_deadline(rig.now) > rig.now);  // it asks for no poll either
+    }
+    rig.forget();
+    rig.pong(3, rig.leader.pings());
+    rig.step();
+    REQUIRE(rig.count(MessageType::proposal, 3) > 0);
+    CHECK(rig.take(MessageType::proposal, 3)[0].message.zxid == received);
+}
+
+TEST_CASE("NEWLEADER and UPTODATE are said again to who has not heard them") {
+    Rig rig(2);
+    rig.to_synchronization();
+    rig.ack(2, Zxid{1, 2}, 0);  // it has the history, and nothing of the epoch
+    rig.forget();
+    rig.step(milliseconds(1));
+    CHECK(rig.count(MessageType::new_leader) == 0);
+    rig.step(rig.timing.retry());
+    REQUIRE(rig.count(MessageType::new_leader) == 1);
+    CHECK(rig.take(MessageType::new_leader)[0].message.zxid == Zxid{1, 2});
+    rig.ack(2, Zxid{1, 2}, 1);
+    CHECK(rig.count(MessageType::up_to_date) == 0);  // not established yet
+    rig.step(rig.timing.retry());
+    REQUIRE(rig.leader.is_established());
+    CHECK(rig.count(MessageType::new_leader) == 1);
+    CHECK(rig.count(MessageType::up_to_date) == 1);
+    rig.forget();
+    rig.ack(2, Zxid{1, 2}, 1);
+    REQUIRE(rig.count(MessageType::up_to_date) == 1);
+    CHECK(rig.take(MessageType::up_to_date)[0].message.commit == Zxid{1, 2});
+    rig.ack(2, Zxid{1, 2}, 2);
+    CHECK(rig.count(MessageType::up_to_date) == 1);
 }
 
 TEST_CASE("a stale attempt is ignored; a life not heard of before begins anew") {
@@ -700,6 +782,30 @@ TEST_CASE("the clock of expiry does not run over a gap in the polling") {
     CHECK(rig.leader.counters().sessions_expired == 1);
 }
 
+TEST_CASE("a touch counts from when it comes, not from the poll before") {
+    Rig rig;
+    rig.to_broadcast();
+    const SessionId id = rig.open(1, 1000);
+    Bytes payload;
+    coord::Writer(payload).u64(id.value);
+    rig.now = rig.now + milliseconds(190);  // nobody has polled meanwhile
+    Message pong = rig.from(2, MessageType::pong);
+    pong.sequence = rig.leader.pings(), pong.touch = 1, pong.total = 1, pong.payload = payload;
+    rig.tell(pong);
+    for (int passed = 0; passed < 950; passed += 50) {
+        rig.pong(2, rig.leader.pings());
+        rig.step(milliseconds(50));
+        rig.leader.expire(rig.now, 0);
+    }
+    CHECK(rig.leader.counters().sessions_expired == 0);
+    for (int i = 0; i < 4; i++) {
+        rig.pong(2, rig.leader.pings());
+        rig.step(milliseconds(50));
+        rig.leader.expire(rig.now, 0);
+    }
+    CHECK(rig.leader.counters().sessions_expired == 1);
+}
+
 TEST_CASE("a pong touches the sessions that it names, also in a list of very many parts") {
     for (const std::uint64_t parts : {1u, 64u, 65u, 1000u}) {
         CAPTURE(parts);
@@ -748,6 +854,133 @@ TEST_CASE("touches in parts: a list is confirmed when all of its parts have come
     CHECK(confirmed() < 7);
     part(7, 1, 3);
     CHECK(confirmed() == 7);
+}
+
+// A leader whose voter 3 touches, and whose voter 2 makes the quorum of each round.
+struct Touches : Rig {
+    explicit Touches(std::uint64_t entries = 0) : Rig(entries) {}
+    void touch(std::uint64_t number, std::uint64_t nonce = 23) {
+        Message message = from(3, MessageType::pong);
+        message.nonce = nonce, message.attempt = nonce;
+        message.sequence = leader.pings(), message.touch = number, message.total = 1;
+        tell(message);
+    }
+    // Begins a round. RETURNS what its ping confirms to a peer.
+    std::uint64_t round(std::uint32_t peer = 3) {
+        forget();
+        step(timing.heartbeat);
+        REQUIRE(count(MessageType::ping, peer) == 1);
+        return take(MessageType::ping, peer)[0].message.confirmed;
+    }
+    void answer() {
+        pong(2, leader.pings());
+        step();
+    }
+};
+
+TEST_CASE("touches: a peer that has restarted is confirmed what it has said since, and no more") {
+    Touches rig;
+    rig.to_broadcast();
+    rig.follower_info(3);
+    rig.touch(1000);
+    rig.round();
+    rig.answer();
+    CHECK(rig.round() == 1000);
+    rig.answer();
+    rig.touch(2000);
+    rig.round();
+    SUBCASE("it comes back with a list, while a round of before is under way") {
+        rig.touch(5, 99);
+        rig.answer();
+        CHECK(rig.round() == 0);
+        rig.answer();
+        CHECK(rig.round() == 5);
+    }
+    SUBCASE("it comes back and has not touched anything yet") {
+        Message info = rig.from(3, MessageType::follower_info);
+        info.epoch = 0, info.nonce = 99, info.attempt = 99;
+        rig.tell(info);
+        rig.answer();
+        for (int i = 0; i < 3; i++) {
+            CHECK(rig.round() == 0);
+            rig.answer();
+        }
+    }
+}
+
+// The expiry of a session may stand in the history of a voter that has not committed it. Until the
+// leader is established, that history may still become everybody's, and the session be over.
+TEST_CASE("no lease from a round that began before the leader was established") {
+    Touches rig(2);
+    rig.to_synchronization();
+    rig.pong(2, rig.leader.pings());
+    rig.round(2);
+    const Time none = rig.leader.lease_from();
+    rig.ack(2, Zxid{1, 2});
+    rig.step();
+    REQUIRE(rig.leader.can_number(rig.machine));
+    rig.answer();
+    CHECK(rig.leader.lease_from() == none);
+    CHECK(rig.round(2) == 0);
+    const Time begun = rig.now;
+    rig.answer();
+    CHECK(rig.leader.lease_from() == begun);
+    CHECK(rig.leader.lease_at() == Zxid{1, 2});
+    CHECK(rig.round(2) == 1);
+}
+
+TEST_CASE("no lease before what stands before its round is committed: an expiry may be there") {
+    Touches rig;
+    rig.to_broadcast();
+    rig.follower_info(3);
+    rig.touch(7);
+    rig.round();
+    rig.answer();
+    const Time before = rig.leader.lease_from();
+    rig.touch(8);
+    rig.number({}, 0, OpCode::open_session, Rig::open_body(1));
+    const Zxid zxid = rig.log.last().zxid;
+    CHECK(rig.round() == 7);
+    const Time begun = rig.now;
+    rig.answer();
+    CHECK(rig.leader.lease_from() == before);
+    CHECK(rig.leader.lease_at() < zxid);
+    CHECK(rig.round() == 7);
+    rig.ack(2, zxid, 2);
+    rig.step();
+    CHECK(rig.leader.lease_from() == begun);
+    CHECK(rig.leader.lease_at() == zxid);
+    CHECK(rig.round() == 8);
+    CHECK(rig.take(MessageType::ping, 3)[0].message.commit == zxid);
+}
+
+// Each round would push out the one whose answer is just coming.
+TEST_CASE("syncs are answered though one comes in each poll, and answers take many polls") {
+    Rig rig;
+    rig.to_broadcast();
+    std::deque<std::pair<Time, std::uint64_t>> under_way;
+    std::vector<std::uint64_t> answered;
+    bool asked_for_a_poll = false;
+    for (std::uint64_t i = 1; i <= 400; i++) {
+        rig.leader.request_sync(i);
+        rig.forget();
+        rig.step(milliseconds(1));
+        const std::vector<Said> pings = rig.take(MessageType::ping);
+        if (asked_for_a_poll) CHECK(pings.size() == 1);  // a sync that waits asks for none
+        asked_for_a_poll = rig.leader.next_deadline(rig.now) <= rig.now;
+        for (const Said& ping : pings) {
+            under_way.emplace_back(rig.now + milliseconds(40), ping.message.sequence);
+        }
+        for (; !under_way.empty() && under_way.front().first <= rig.now; under_way.pop_front()) {
+            rig.pong(2, under_way.front().second);
+        }
+        std::uint64_t sequence = 0;
+        Zxid zxid;
+        while (rig.leader.take_own_synced(sequence, zxid)) answered.push_back(sequence);
+    }
+    std::sort(answered.begin(), answered.end());
+    REQUIRE(answered.size() > 300);  // the others are of the last two round trips
+    for (std::size_t i = 0; i < answered.size(); i++) CHECK(answered[i] == i + 1);
 }
 
 TEST_CASE("a sync is answered by a round begun after it, and by a quorum alone") {

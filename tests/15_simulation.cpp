@@ -344,6 +344,45 @@ TEST_SUITE("15 simulation") {
         CHECK(sim.storage(slow).durable() > durable);
     }
 
+    TEST_CASE("a hint that the leader is gone: the next one leads before silence would tell") {
+        const Duration soon = coord::Timing{}.silence / 4;
+        for (const bool hinted : {false, true}) {
+            Simulation sim(of(3, seed()));
+            const PeerId old = elect(sim);
+            REQUIRE(sim.run_until([&sim] { return all_serve(sim); }, seconds(10)));
+            const PeerId one{old.value % 3 + 1};
+            const PeerId two{one.value % 3 + 1};
+            sim.crash(old);
+            if (hinted) sim.forget(one, old), sim.forget(two, old);
+            CHECK(sim.run_until([&] { return sim.leader() != PeerId{}; }, soon) == hinted);
+            CHECK(sim.counters().hints == (hinted ? 2 : 0));
+            CHECK(sim.run_until([&] { return sim.leader() != PeerId{}; }, seconds(5)));
+        }
+    }
+
+    TEST_CASE("a wrong hint is in the trace and the hash, and the ensemble comes together again") {
+        SimulationOptions options = of(3, seed());
+        options.trace_lines = 1000;
+        std::uint64_t hashes[2];
+        for (std::uint64_t& hash : hashes) {
+            Simulation sim(options);
+            const PeerId leader = elect(sim);
+            REQUIRE(sim.run_until([&sim] { return all_serve(sim); }, seconds(10)));
+            const PeerId follower{leader.value % 3 + 1};
+            const std::uint64_t before = sim.hash();
+            sim.forget(follower, leader);
+            CHECK(sim.hash() != before);
+            sim.forget(follower, leader);
+            sim.forget(leader, follower);
+            CHECK(!sim.replica(follower).status().serving);
+            CHECK(sim.trace_text().find("hears that " + std::to_string(leader.value) +
+                                        " is gone") != Bytes::npos);
+            CHECK(sim.run_until([&sim] { return all_serve(sim); }, seconds(5)));
+            hash = sim.hash();
+        }
+        CHECK(hashes[0] == hashes[1]);
+    }
+
     TEST_CASE("the network loses, repeats, delays and damages as it is told") {
         SimulationOptions options = of(3, seed());
         Simulation sim(options);

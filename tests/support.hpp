@@ -6,8 +6,10 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace support {
 
@@ -64,6 +66,23 @@ inline coord::Bytes save(coord::Machine& machine) {
     while (!machine.save_slice(SIZE_MAX / 4, state)) {
     }
     return state;
+}
+
+// The records of a state or of a saved tree, in order of their bytes: the order in which a save
+// writes them means nothing. Without the checksum at the end, which goes with that order.
+inline std::vector<coord::Bytes> sorted_records(coord::BytesView bytes) {
+    std::vector<coord::Bytes> records;
+    while (!bytes.empty()) {
+        coord::Reader in(bytes);
+        const bool is_end = in.u8() == 0;
+        const std::size_t size = std::size_t{in.u32()} + 5;
+        REQUIRE(in.ok());
+        REQUIRE(size <= bytes.size());
+        records.emplace_back(bytes.substr(0, is_end ? size - 4 : size));
+        bytes.remove_prefix(size);
+    }
+    std::sort(records.begin(), records.end());
+    return records;
 }
 
 }  // namespace support

@@ -10,12 +10,11 @@
 // WHAT IT IS NOT
 //   A server, a database, a message queue, a thread, a socket. It keeps the whole tree in memory,
 //   wants values of kilobytes, and every voter sees every write. It trusts the replicas of its own
-//   ensemble: a message that decodes is believed. Not there yet: storage on files (with
-//   MemoryStorage an ensemble whose replicas all stop has forgotten everything, and one replica
-//   that lost its storage must not come back under its id while the others go on: it has forgotten
-//   what it acknowledged), observers, change of membership, ACLs, multi, persistent watches,
-//   re-attaching a session elsewhere, recipes beside the lock, authentication between replicas,
-//   snapshots taken in slices (a poll that takes one costs as much as the tree is large).
+//   ensemble: a message that decodes is believed. With MemoryStorage an ensemble whose replicas
+//   all stop has forgotten everything, and one replica that lost its storage must not come back
+//   under its id while the others go on: it has forgotten what it acknowledged. FileStorage
+//   remembers. Not there yet: observers, change of membership, ACLs, multi, persistent watches,
+//   re-attaching a session elsewhere, recipes beside the lock, authentication between replicas.
 //
 // QUICK START
 //   // main.cpp                              g++ -std=c++17 -I. main.cpp
@@ -59,7 +58,7 @@
 //   3  Tree           nodes, paths, Stat, children in order, digest
 //   4  Machine        transactions, sessions' records, snapshot out and in
 //   5  Watches        which watcher hears of which change
-//   6  Storage        the contract with what keeps bytes; MemoryStorage
+//   6  Storage        the contract with what keeps bytes; MemoryStorage, FileStorage
 //   7  Log            a replica's history and its two epochs; what of it is durable
 //   8  Messages       the peer protocol as values and bytes; voters and quorums
 //   9  Election       who should lead: a hint

@@ -602,7 +602,7 @@ private:
         blocks_ = wider, block_mask_ = count * 2 - 1, head_ = ended;
     }
     T** blocks_ = nullptr;        // null where there is none yet
-    std::size_t slot_mask_ = 0;   // slots of a block, less one: block_slots - 1 where there are more
+    std::size_t slot_mask_ = 0;   // slots of a block, less one
     std::size_t block_mask_ = 0;  // blocks, less one
     std::size_t head_ = 0;
     std::size_t size_ = 0;
@@ -1554,8 +1554,8 @@ public:
     std::size_t size() const { return entries_.size(); }
     std::size_t count_after(Zxid zxid) const { return entries_.size() - find(zxid); }
 
-    // Changes: each is one record, buffered until flush. All RETURN storage_failed, or storage_full,
-    // and then nothing has changed.
+    // Changes: each is one record, buffered until flush. All RETURN storage_failed, or
+    // storage_full, and then nothing has changed.
     Errc append(BytesView record, const Txn& txn);  // REQUIRES that it follows last(): L1
     Errc truncate(Zxid zxid);                       // REQUIRES contains(zxid)
     Errc accept_epoch(std::uint32_t epoch, PeerId leader);
@@ -7016,8 +7016,9 @@ Errc Log::install_snapshot(LogPosition position, BytesView state) {
     return error;
 }
 
+// A storage that is full is asked to flush nothing, too: so it finds out that there is room again.
 Errc Log::flush() {
-    if (!dirty_) return Errc::ok;
+    if (!dirty_) return storage_.has_room() ? Errc::ok : storage_.flush();
     dirty_ = false;
     Mark& mark = marks_.push();
     mark.sequence = storage_.appended(), mark.last = last().zxid, mark.epochs = epochs_;
@@ -7699,7 +7700,8 @@ void Leader::on_chunk_request(Peer& peer, const Message& message, Outbox& out) {
     if (message.offset > log_.snapshot_bytes()) return;
     const std::size_t room = message_bytes_max_ - message_overhead_bytes;
     scratch_.clear();
-    error_ = log_.read_snapshot(message.offset, (std::min)(room, detail::chunk_bytes_max), scratch_);
+    const std::size_t size = (std::min)(room, detail::chunk_bytes_max);
+    error_ = log_.read_snapshot(message.offset, size, scratch_);
     if (error_ != Errc::ok) return;
     Message chunk;
     chunk.zxid = message.zxid, chunk.offset = message.offset;

@@ -881,6 +881,7 @@ private:
 //            M2 A session's requests are executed in cxid order without gaps, each once.
 //            M3 An ephemeral node's owner is an open session, and its list has the node's path.
 //            M4 A closed session goes with all its ephemerals in one transaction.
+//            M5 The table of voters changes by admit alone, which only a leader numbers, by itself.
 // May touch  The tree: it is its only writer.
 // Reading    ZooKeeper's PrepRequestProcessor and DataTree.processTxn. Unlike there, a request is
 //            judged when it is applied, so there is no table of outstanding changes.
@@ -891,6 +892,7 @@ enum class OpCode : std::uint8_t {
     create = 3,         // string path, string data, i32 mode
     remove = 4,         // string path, i32 version
     set = 5,            // string path, string data, i32 version
+    admit = 6,          // u32 count; each u32 voter, u64 storage: see VoterTable
 };
 
 // One transaction: an entry of the log. The views are into the entry's bytes.
@@ -929,6 +931,35 @@ struct SessionRecord {
 
     // RETURNS the outcome of a request that was executed and is not confirmed, or null.
     const Outcome* outcome_of(std::uint64_t request_cxid) const;
+};
+
+// Which storage counts for each voter: what was promised and acknowledged belongs to a storage, not
+// to a name. An admit changes it:
+//
+//   a voter that is not in it   founds: its storage counts from here on
+//   a voter that is in it       the storage takes the place of the one that counted; 0 = none counts
+//   nobody                      the founding is complete: a majority is enough from here on
+class VoterTable {
+public:
+    struct Place {
+        std::uint64_t storage = 0;
+        bool is_founding = false;  // put there by a founding that is not complete
+    };
+    bool knows(PeerId voter) const { return places_.count(voter) > 0; }
+    std::uint64_t storage_of(PeerId voter) const;  // 0: none
+    bool is_founding() const;
+    const std::map<PeerId, Place>& places() const { return places_; }
+    bool apply(BytesView body);  // of an admit; RETURNS false, and changes nothing, if it is none
+    static void write(const std::vector<std::pair<PeerId, std::uint64_t>>& voters, Bytes& body);
+    std::uint64_t digest() const;
+    void save(Bytes& out) const;
+    static bool read(BytesView record, PeerId& voter, Place& place);
+    bool load(BytesView record);
+    static std::uint64_t digest_of(PeerId voter, const Place& place);
+    void clear() { places_.clear(); }
+
+private:
+    std::map<PeerId, Place> places_;
 };
 
 // Hears of each change as it is applied, in order: a node's own before its parent's children.
@@ -1002,6 +1033,7 @@ public:
     const std::map<SessionId, SessionRecord>& sessions() const { return sessions_; }
     const SessionRecord* find_session(SessionId id) const;
     const SessionRecord* find_nonce(std::uint64_t nonce) const;
+    const VoterTable& voters() const { return voters_; }
 
     // Applies one transaction; a later one than every one before. RETURNS its outcome, valid until
     // the next call; null where the request was executed before (M2) and this entry is void.
@@ -1023,6 +1055,7 @@ public:
     void audit() const;  // asserts M3 and the tree's T1-T4; cost as the state
 
 private:
+    const Outcome* admit(const Txn& txn);
     const Outcome* open_session(const Txn& txn);
     const Outcome* close_session(const Txn& txn, ChangeSink& changes);
     Errc execute(const Txn& txn, SessionRecord& session, Outcome& outcome, ChangeSink& changes);
@@ -1043,6 +1076,8 @@ private:
     std::map<SessionId, SessionRecord> sessions_;
     std::map<std::uint64_t, SessionId> nonces_;
     std::uint64_t sessions_digest_ = 0;
+    VoterTable voters_;
+    std::uint64_t voters_digest_ = 0;
     Zxid applied_;
     Outcome outcome_;    // of a transaction whose session keeps none
     Bytes created_path_;
@@ -1059,7 +1094,7 @@ private:
 };
 
 // Whether a request is one that a replica would number: RETURNS ok, marshalling_error,
-// unimplemented, bad_arguments or too_large. Judged before anything is sent or logged.
+// unimplemented (an admit too), bad_arguments or too_large. Judged before anything is sent or logged.
 Errc judge_request(OpCode op, BytesView body, const Limits& limits);
 
 // =================================================================================================
@@ -1160,6 +1195,7 @@ private:
 //            also of those behind the tail, and the mark. Otherwise it is damage, and then nothing
 //            is changed. What open reads it syncs before it counts as durable.
 //            S9 After a write, sync or rename that failed no file is touched any more.
+//            S10 An id is never used again: a storage that starts over draws another.
 // May touch  Bytes; FileStorage through Files alone, and only the two implementations of that touch
 //            the operating system (COORD_NO_FILES removes them).
 // Format     The files of a storage; NUMBER is of 16 digits, in base 16:
@@ -1204,8 +1240,14 @@ class Storage {
 public:
     virtual ~Storage() = default;
     // Called once, first. Hands over what is durable, from the first_needed of the newest snapshot
-    // on. RETURNS an error, storage_full and storage_locked too; nothing else is called then.
+    // on. RETURNS an error, storage_full and storage_locked too, and nothing else is called then;
+    // but after corrupt, where something that was durable cannot be read, start_over may be.
     virtual Errc open(RecoverySink& sink, const StorageOwner& owner) = 0;
+    // Sets aside all that it holds and goes on as an empty one, under another id that is drawn from
+    // entropy; it may not found an ensemble for ever. RETURNS unimplemented or storage_failed.
+    virtual Errc start_over(std::uint64_t /*entropy*/) { return Errc::unimplemented; }
+    // False for one that has started over: its emptiness does not say that there was nothing.
+    virtual bool may_found() const { return true; }
     // Takes a copy. Buffered: durable after a later flush. RETURNS storage_failed.
     virtual Errc append(BytesView record) = 0;
     // A snapshot is written in pieces, aside, while records go on. begin gives up one that was
@@ -1226,7 +1268,7 @@ public:
     virtual Errc health() const = 0;        // ok, or storage_failed: flush failed behind the scenes
     // False when space runs out: what is left is for what must go on (epochs, closes, deletes).
     virtual bool has_room() const { return true; }
-    virtual std::uint64_t id() const = 0;   // random, drawn at its birth; 0 before open
+    virtual std::uint64_t id() const = 0;   // random, drawn at its birth, not 0; 0 before open
 };
 
 // Keeps everything in memory: for tests, for simulation, and for ensembles that may forget when
@@ -1247,6 +1289,8 @@ public:
     Errc health() const override { return failed_ ? Errc::storage_failed : Errc::ok; }
     bool has_room() const override { return !full_; }
     std::uint64_t id() const override { return id_; }
+    Errc start_over(std::uint64_t entropy) override;
+    bool may_found() const override { return may_found_; }
 
     // For tests. While held, a flush is remembered and durable() stands still; release makes
     // durable what was flushed up to `sequence` (all of it by default).
@@ -1258,6 +1302,9 @@ public:
     void crash(std::size_t survivors = 0);
     void fail() { failed_ = true; }  // every later append and flush is storage_failed
     void set_full(bool full) { full_ = full; }
+    // An older image of it comes back: what is newer, durable or not, is gone. REQUIRES that no
+    // snapshot is among it.
+    void roll_back(Sequence sequence);
     std::size_t bytes() const { return bytes_; }  // of what it holds, spare memory not counted
 
 private:
@@ -1288,6 +1335,7 @@ private:
     Sequence needed_ = 1;           // what is before it goes, a few records at a time
     std::size_t bytes_ = 0;
     std::uint64_t id_ = 0;
+    bool may_found_ = true;
     bool held_ = false;
     bool failed_ = false;
     bool full_ = false;
@@ -1384,6 +1432,10 @@ public:
     Errc health() const override { return failed_ == Errc::ok ? failed_ : Errc::storage_failed; }
     bool has_room() const override { return !full_; }
     std::uint64_t id() const override { return id_; }
+    // Every file gets another name, aside.ID.NAME with the new id, and stays there for whoever can
+    // still read it. RETURNS corrupt where the files are not the owner's: they are not touched.
+    Errc start_over(std::uint64_t entropy) override;
+    bool may_found() const override { return may_found_; }
 
     const RecoveryReport& report() const { return report_; }
     const Bytes& reason() const { return reason_; }  // why it failed, and at which file; "" = not
@@ -1431,6 +1483,7 @@ private:
     bool hand_over(Recovery& found, RecoverySink& sink);
     bool hand_over_segment(const Segment& segment, Recovery& found, RecoverySink& sink);
     bool give_birth(const StorageOwner& owner);
+    bool set_aside(const Bytes& directory, std::uint64_t id);
     bool take_over(Recovery& found);
     bool cut_tail(const Bytes& path);
     bool remove_leftovers(const Recovery& found);
@@ -1471,6 +1524,8 @@ private:
     std::uint64_t id_ = 0;
     std::uint32_t idle_flushes_ = 0;   // since the last try to make a spare
     bool full_ = false;
+    bool may_found_ = true;
+    bool is_foreign_ = false;          // the files are not the owner's
     bool is_open_ = false;             // open has returned ok
     Errc failed_ = Errc::ok;
     Bytes reason_;
@@ -1535,6 +1590,10 @@ public:
     // Reads what the storage holds. RETURNS corrupt or storage_failed; reason() then says more.
     Errc open(const StorageOwner& owner = {});
     const char* reason() const { return reason_; }
+    // After open was corrupt: sets everything aside and is an empty log, of another storage id.
+    Errc start_over(std::uint64_t entropy);
+    std::uint64_t storage_id() const { return storage_.id(); }
+    bool may_found() const { return storage_.may_found(); }
     // The newest snapshot: the point that it is of, its state's size and bytes. Appends what there
     // is of size bytes from offset on. read RETURNS storage_failed.
     LogPosition snapshot_position() const { return snapshot_position_; }
@@ -1553,6 +1612,11 @@ public:
     BytesView entries_after(Zxid zxid, std::size_t bytes_max, Zxid& last_sent) const;
     std::size_t size() const { return entries_.size(); }
     std::size_t count_after(Zxid zxid) const { return entries_.size() - find(zxid); }
+    // Those of them that are admits: few, and what counts in an election.
+    const std::vector<Zxid>& admits() const { return admits_; }
+    BytesView admit_at(Zxid zxid) const;            // its body; REQUIRES that it is one
+    // The table of voters at the end: applied's, and what the entries after that change.
+    VoterTable voters_at_end(const Machine& applied) const;
 
     // Changes: each is one record, buffered until flush. All RETURN storage_failed, or
     // storage_full, and then nothing has changed.
@@ -1624,6 +1688,7 @@ private:
 
     Storage& storage_;
     detail::Ring<Entry> entries_;
+    std::vector<Zxid> admits_;
     detail::Ring<Block> blocks_;
     detail::Ring<Block> spare_blocks_;
     std::uint32_t first_block_ = 0;
@@ -1658,9 +1723,12 @@ private:
 //   notification  any -> voter      sequence: newest wins; leader: the vote; current_epoch, zxid:
 //                                   the sender's own history; phase: its role; heard, reachable:
 //                                   whom it hears, and whom in both directions
-//   follower_info learner -> leader attempt, accepted_epoch, leader: whom that was promised to
-//   leader_info   leader -> learner attempt: that it answers; epoch: the new one
-//   ack_epoch     learner -> leader attempt, current_epoch, zxid and crc: the last it has
+//   follower_info learner -> leader attempt, accepted_epoch, leader: whom that was promised to;
+//                                   storage: its id; phase: 1 = may found an ensemble
+//   leader_info   leader -> learner attempt: that it answers; epoch: the new one; sequence: how
+//                                   much the leader has heard by now
+//   ack_epoch     learner -> leader attempt, current_epoch, zxid and crc: the last it has;
+//                                   storage and phase as above; sequence: of the leader_info
 //   diff          leader -> learner attempt, zxid: go on after it, which is the last you have
 //   trunc         leader -> learner attempt, zxid: cut what you have after it, or say what you have
 //   snap          leader -> learner attempt, zxid, crc, total: fetch this snapshot
@@ -1682,13 +1750,19 @@ private:
 //                                   operation, string body
 //   sync          learner -> leader sequence
 //   synced        leader -> learner sequence, zxid: apply this much and the sync is done
+//   refused       leader -> learner confirmed: the nonce of the life that is meant; phase: why
 
 enum class MessageType : std::uint8_t {
     notification = 1, follower_info, leader_info, ack_epoch, diff, trunc, snap, chunk_request,
     chunk, new_leader, up_to_date, proposal, ack, commit, ping, pong, request, sync, synced,
+    refused,
 };
-constexpr std::uint8_t message_type_last = static_cast<std::uint8_t>(MessageType::synced);
+constexpr std::uint8_t message_type_last = static_cast<std::uint8_t>(MessageType::refused);
 const char* name(MessageType type);
+
+// Why a leader refuses one life of a replica: it has proof, so that it is so for ever.
+enum class Refusal : std::uint8_t { rolled_back = 1, twice = 2 };
+const char* text(Refusal refusal);
 
 struct Message {
     MessageType type = MessageType::notification;
@@ -1714,6 +1788,7 @@ struct Message {
     std::uint8_t phase = 0;
     std::uint64_t heard = 0;      // bit i: the i-th voter
     std::uint64_t reachable = 0;
+    std::uint64_t storage = 0;
     BytesView payload;            // into the bytes that were decoded, or the caller's
 };
 
@@ -1866,9 +1941,24 @@ private:
 //            own disk counts as anybody's.
 //            Z5 Its history only grows while it leads.
 //            Z6 A session's requests are numbered in cxid order, each once, none after its close.
+//            Z7 A voter counts - its promise, its acknowledgements, its answers to rounds, its being
+//            in reach - only with the storage that the table of voters at the end of this leader's
+//            own history has for it. What it has acknowledged belongs to that storage.
+//            Z8 While a voter is missing in that table, or its founding is not complete, nothing
+//            less than all voters is a quorum, and each of them must say that it may found; all are
+//            then in the table before anything else is numbered.
+//            Z9 Else the table changes by one voter at a time: the storage that counted is taken
+//            out, then the new one is put in when it is in step; each when the change before it is
+//            committed, by an established leader.
+//            Z10 A life is refused on proof alone: what it says was said after what it contradicts.
 // May touch  Chapters 4 (reads), 7, 8.
 // Reading    Zab, DSN'11, sections IV and V; ZooKeeper's Leader and LearnerHandler. Every message
 //            of a phase is repeated until its answer is there, and every answer may come twice.
+//            Z9 is the rule of Raft for a change of membership by one server (Ongaro, 2014, 4.1,
+//            with the correction of 2015 that a leader first commits something of its own term).
+//            A storage is the server there. Two majorities of one table, or of a table and the one
+//            after it, have a storage in common, since no voter is in both with two storages; so
+//            what was committed under one is known to a quorum under the other.
 
 struct LeaderCounters {
     std::uint64_t proposals = 0;
@@ -1876,6 +1966,8 @@ struct LeaderCounters {
     std::uint64_t retransmissions = 0;
     std::uint64_t snapshots_sent = 0;
     std::uint64_t sessions_expired = 0;
+    std::uint64_t admissions = 0;         // changes of the table of voters that it numbered
+    std::uint64_t refusals = 0;           // lives of replicas that it refused, with proof
 };
 
 class Leader {
@@ -1885,6 +1977,9 @@ public:
     Leader(PeerId self, const Voters& voters, const Timing& timing, Log& log, const Limits& limits,
            std::size_t message_bytes_max);
 
+    // Before start: the table of voters, by the state and what of the log is not in it yet; and
+    // whether the own storage may found an ensemble. A leader that is not told counts everybody.
+    void know(const Machine& machine, bool may_found);
     void start(Time now);   // a prospective leader: discovery
     void stop();
     Phase phase() const { return phase_; }
@@ -1893,6 +1988,7 @@ public:
     Zxid committed() const { return committed_; }
     // Why it has to give up, or null. Then stop() is due.
     const char* resignation() const { return resignation_; }
+    const char* barred() const { return barred_; }  // why it will never be established, or null
     Errc error() const { return error_; }  // storage_failed: the log could not be written
     const LeaderCounters& counters() const { return counters_; }
     // Voters that are in step: synchronized and heard from lately, itself included.
@@ -1921,9 +2017,14 @@ public:
     // REQUIRES can_number().
     void number(std::int64_t wall_ms, const Machine& machine, const Txn& request);
     void on_applied(const Txn& txn, const Machine& machine);  // frees what numbering remembered
+    void audit(const Machine& machine) const;
     // Expires sessions not touched for their timeout, a few each call. REQUIRES can_number().
     void expire(Time now, std::int64_t wall_ms);
     void touch(SessionId session);
+    // Whether the table of voters is due for a change (Z8, Z9); and numbers it. REQUIRES
+    // can_number().
+    bool is_admission_due(Time now) const;
+    void admit(Time now, std::int64_t wall_ms);
     // Requests of learners that came since the last call: f(Txn), in order.
     template <class Take>
     void take_requests(Take&& take);
@@ -1936,10 +2037,22 @@ public:
     Zxid lease_at() const { return lease_at_; }
 
 private:
+    struct Life {
+        std::uint64_t nonce = 0;
+        std::uint64_t storage = 0;
+        std::uint64_t pings = 0;      // sent when its first answer came
+    };
     struct Peer {
         PeerId id;
         std::uint64_t bit = 0;
         std::uint64_t nonce = 0;      // the life of it that attempt belongs to
+        std::uint64_t storage = 0;    // that life's; 0: it has not said
+        bool may_found = false;
+        Time met_at;                  // that life
+        Life proved;                  // the last one that has answered a ping
+        Life before;                  // the one that had before
+        std::uint64_t refused = 0;    // the nonce of one that was refused
+        Refusal refusal{};
         bool informed = false;        // it has said follower_info
         std::uint32_t accepted_epoch = 0;
         bool promised = false;        // ack_epoch, for this epoch
@@ -1950,8 +2063,10 @@ private:
         bool fetching = false;        // it fetches a snapshot
         Zxid cursor;                  // last sent
         Zxid received;                // last it said it has
+        std::uint64_t acked_by = 0;   // the storage that the next two are of
         Zxid acked;                   // durable there, with the epoch current
         bool epoch_current = false;
+        std::uint64_t acked_tick = 0;  // tick_ when that grew last
         Time heard_at;
         Time progress_at;
         Time repeat_at;
@@ -1998,7 +2113,16 @@ private:
     void on_chunk_request(Peer& peer, const Message& message, Outbox& out);
     void on_request(const Message& message);
     bool is_stale(const Peer& peer, const Message& message) const;
-    void meet(Peer& peer, const Message& message);
+    void meet(Time now, Peer& peer, const Message& message);
+    void identify(Peer& peer, const Message& message);
+    void recount();
+    bool has_quorum(std::uint64_t bits) const;
+    bool is_clone(Peer& peer, const Message& message);
+    void refuse_clone(Peer& peer, const Message& message, Outbox& out);
+    void refuse(Peer& peer, std::uint64_t nonce, Refusal refusal, Outbox& out);
+    void send_refusal(Peer& peer, Outbox& out);
+    void found();
+    const PeerId* next_admission(Time now, std::uint64_t& storage) const;
     void lose(Time now, Peer& peer, Outbox& out);
     void begin_promise(Time now);
     void begin_synchronization(Time now, Outbox& out);
@@ -2033,6 +2157,14 @@ private:
     Zxid initial_;                    // the end of its initial history
     Zxid committed_;
     const char* resignation_ = nullptr;
+    const char* barred_ = nullptr;
+    bool knows_ = false;              // the table of voters
+    VoterTable table_;                // at the end of the log
+    bool may_found_ = false;
+    Zxid admitted_;                   // the newest change of it
+    std::uint64_t counted_ = 0;       // bits of those that count (Z7)
+    bool is_founding_ = false;        // all are needed (Z8)
+    std::uint64_t tick_ = 0;          // how often somebody has acknowledged more
     detail::Array<Peer> peers_;       // in the order of the voters, itself among them
     Time started_at_;
     Time phase_at_;                   // when discovery or promise began
@@ -2083,6 +2215,7 @@ void Leader::take_requests(Take&& take) {
 //            F4 It makes the epoch current when the leader's initial history is in its log before
 //            it, and acknowledges when that record is durable.
 //            F5 It reports as durable only what is.
+//            F6 With what it promises it says which storage keeps the promise.
 // May touch  Chapters 7 and 8.
 // Reading    Zab, DSN'11, sections IV and V; ZooKeeper's Learner and Follower; the bugs A1-A15.
 
@@ -2093,6 +2226,7 @@ public:
     Learner(PeerId self, const Timing& timing, Log& log, std::uint64_t first_attempt);
 
     void count_attempts_from(std::uint64_t attempt) { attempt_ = attempt; }  // before the first
+    void set_may_found(bool may_found) { may_found_ = may_found; }
     void start(Time now, PeerId leader, Zxid committed = {});  // committed: known here to be
     void stop();
     Phase phase() const { return phase_; }
@@ -2164,7 +2298,9 @@ private:
     PeerId leader_;
     std::uint32_t epoch_ = 0;         // promised to this leader
     std::uint64_t attempt_;
+    bool may_found_ = true;
     LogPosition have_;                // what this attempt reports
+    std::uint64_t answers_ = 0;       // the sequence of the leader_info that it answers
     Zxid initial_;                    // of new_leader
     bool initial_known_ = false;
     Zxid committed_;
@@ -2206,6 +2342,9 @@ private:
 //            R4 A write is sent again until its outcome is applied here: it is never lost, and the
 //            machine executes it once.
 //            R5 A failed replica does nothing any more, and says why.
+//            R6 A storage that does not count by its own history stands for nothing in an election,
+//            and does not lead.
+//            R7 A storage that has counted, and whose place another one has taken, has failed.
 // May touch  Everything above.
 // Reading    "Rules for callers" in the manual above; the contracts of Storage and Transport.
 
@@ -2224,6 +2363,7 @@ struct ReplicaOptions {
     std::vector<PeerId> voters{PeerId{1}};  // the whole ensemble, itself included; the same in all
     std::uint64_t ensemble = 0;             // the ensemble's name; strangers' messages are dropped
     std::uint64_t entropy = 0;              // random, another at each start; 0 only if standalone
+    bool may_found = true;                  // false: this replica only joins an ensemble that there is
     Timing timing;
     Duration session_timeout_min = milliseconds(200);   // what sessions ask for is brought into
     Duration session_timeout_max = seconds(3600);       // this range
@@ -2353,7 +2493,10 @@ struct ReplicaStatus {
     std::size_t nodes = 0;
     std::size_t sessions = 0;
     std::size_t watches = 0;
+    std::uint64_t storage = 0;   // its storage's id
+    bool admitted = false;       // that counts, as far as is applied here
     const char* reason = "";     // why it failed, or left its last role
+    const char* damage = "";     // what was damaged in the storage, which has started over
 };
 
 // Sees what happens inside; for tests, simulation and tracing. Called inside poll; only looks.
@@ -2478,6 +2621,9 @@ private:
     };
 
     void open();
+    Errc load_snapshot();
+    bool is_admitted(const VoterTable& table) const;
+    bool is_replaced(const VoterTable& table, Zxid zxid) const;
     void fail(const char* reason);
     void take_inbox();
     void dispatch(const Message& message);
@@ -2555,6 +2701,8 @@ private:
     Outbox outbox_;
     Role role_ = Role::looking;
     const char* reason_ = "";
+    const char* damage_ = "";
+    bool was_admitted_ = false;        // the own storage has counted (R7)
     Time now_;
     std::int64_t wall_ms_ = 0;
     bool started_ = false;
@@ -3573,7 +3721,13 @@ static std::uint32_t built_in_children(BytesView path) {
 }
 
 // A state (chapter 4) is a row of records: u8 kind, u32 length of the rest, the rest.
-enum class StateRecord : std::uint8_t { end = 0, head = 1, session = 2, node = 3 };  // FORMAT
+enum class StateRecord : std::uint8_t {  // FORMAT
+    end = 0,
+    head = 1,
+    session = 2,
+    node = 3,
+    voter = 4,
+};
 constexpr std::size_t state_record_header_bytes = 5;
 
 inline std::size_t open_state_record(StateRecord kind, Bytes& out) {
@@ -4568,6 +4722,9 @@ inline bool is_mode(CreateMode mode) {
     return mode >= CreateMode::persistent && mode <= CreateMode::ephemeral_sequential;
 }
 
+constexpr std::size_t places_max = 1024;         // of voters past and present
+constexpr std::uint64_t place_seed = 0x766f746572;
+
 inline Errc judge_sizes(BytesView path, BytesView data, const Limits& limits) {
     if (path.size() > limits.path_bytes_max) return Errc::too_large;
     if (data.size() > limits.data_bytes_max) return Errc::too_large;
@@ -4599,8 +4756,81 @@ Errc judge_request(OpCode op, BytesView body, const Limits& limits) {
             if (!detail::read_set(body, set)) return Errc::marshalling_error;
             return detail::judge_sizes(set.path, set.data, limits);
         }
+        case OpCode::admit: break;  // M5
     }
     return Errc::unimplemented;
+}
+
+std::uint64_t VoterTable::storage_of(PeerId voter) const {
+    const auto found = places_.find(voter);
+    return found == places_.end() ? 0 : found->second.storage;
+}
+
+bool VoterTable::is_founding() const {
+    for (const auto& entry : places_) {
+        if (entry.second.is_founding) return true;
+    }
+    return false;
+}
+
+bool VoterTable::apply(BytesView body) {
+    Reader in(body);
+    const std::uint32_t count = in.u32();
+    if (!in.ok() || count > detail::places_max || in.left() != count * std::size_t{12}) return false;
+    if (places_.size() + count > detail::places_max) return false;
+    for (std::uint32_t i = 0; i < count; i++) {
+        const PeerId voter{in.u32()};
+        const auto [found, is_new] = places_.emplace(voter, Place{});
+        found->second.storage = in.u64();
+        found->second.is_founding = found->second.is_founding || is_new;
+    }
+    for (auto& entry : places_) {
+        if (count == 0) entry.second.is_founding = false;
+    }
+    return true;
+}
+
+void VoterTable::write(const std::vector<std::pair<PeerId, std::uint64_t>>& voters, Bytes& body) {
+    Writer writer(body);
+    writer.u32(static_cast<std::uint32_t>(voters.size()));
+    for (const auto& [voter, storage] : voters) writer.u32(voter.value), writer.u64(storage);
+}
+
+std::uint64_t VoterTable::digest_of(PeerId voter, const Place& place) {
+    return mix64(mix64(detail::place_seed, voter.value),
+                 mix64(place.storage, place.is_founding ? 1 : 0));
+}
+
+std::uint64_t VoterTable::digest() const {
+    std::uint64_t sum = 0;
+    for (const auto& [voter, place] : places_) sum += digest_of(voter, place);
+    return sum;
+}
+
+void VoterTable::save(Bytes& out) const {
+    for (const auto& [voter, place] : places_) {
+        const std::size_t start = detail::open_state_record(detail::StateRecord::voter, out);
+        Writer writer(out);
+        writer.u32(voter.value), writer.u64(place.storage);
+        writer.u8(place.is_founding ? 1 : 0);
+        detail::close_state_record(start, out);
+    }
+}
+
+bool VoterTable::read(BytesView record, PeerId& voter, Place& place) {
+    Reader in(record);
+    voter = PeerId{in.u32()};
+    place.storage = in.u64();
+    const std::uint8_t is_founding = in.u8();
+    place.is_founding = is_founding == 1;
+    return in.done() && is_founding <= 1;
+}
+
+bool VoterTable::load(BytesView record) {
+    PeerId voter;
+    Place place;
+    if (!read(record, voter, place) || places_.size() == detail::places_max) return false;
+    return places_.emplace(voter, place).second;
 }
 
 const Outcome* SessionRecord::outcome_of(std::uint64_t request_cxid) const {
@@ -4614,7 +4844,9 @@ const Outcome* SessionRecord::outcome_of(std::uint64_t request_cxid) const {
 
 Machine::Machine(const Limits& limits, std::uint64_t seed) : limits_(limits), tree_(seed) {}
 
-std::uint64_t Machine::digest() const { return tree_.digest() + sessions_digest_; }
+std::uint64_t Machine::digest() const {
+    return tree_.digest() + sessions_digest_ + voters_digest_;
+}
 
 std::uint64_t Machine::digest_of(const SessionRecord& session) {
     const std::uint64_t who = mix64(session.id.value, session.nonce);
@@ -4636,6 +4868,7 @@ const Outcome* Machine::apply(const Txn& txn, ChangeSink& changes) {
     COORD_ASSERT(txn.zxid > applied_);
     applied_ = txn.zxid;
     if (txn.op == OpCode::open_session) return open_session(txn);
+    if (txn.op == OpCode::admit) return admit(txn);
     const auto found = sessions_.find(txn.session);
     if (found == sessions_.end()) {
         outcome_ = Outcome{txn.cxid, txn.zxid, txn.op, Errc::session_expired, {}, {}, txn.session};
@@ -4659,6 +4892,13 @@ const Outcome* Machine::apply(const Txn& txn, ChangeSink& changes) {
     outcome.error = execute(txn, session, outcome, changes);
     sessions_digest_ += digest_of(session);
     return &outcome;
+}
+
+const Outcome* Machine::admit(const Txn& txn) {
+    outcome_ = Outcome{0, txn.zxid, txn.op, Errc::ok, {}, {}, {}};
+    if (!voters_.apply(txn.body)) outcome_.error = Errc::marshalling_error;
+    voters_digest_ = voters_.digest();  // M5
+    return &outcome_;
 }
 
 const Outcome* Machine::open_session(const Txn& txn) {
@@ -4706,7 +4946,8 @@ Errc Machine::execute(const Txn& txn, SessionRecord& session, Outcome& outcome,
         case OpCode::remove: return remove(txn, outcome, changes);
         case OpCode::set: return set(txn, outcome, changes);
         case OpCode::open_session:
-        case OpCode::close_session: break;
+        case OpCode::close_session:
+        case OpCode::admit: break;
     }
     return Errc::unimplemented;
 }
@@ -4773,6 +5014,7 @@ Errc Machine::set(const Txn& txn, Outcome& outcome, ChangeSink& changes) {
 //   session  u64 id, u64 nonce, u32 timeout in ms, u64 cxid, u64 confirmed, u32 outcomes; each u64
 //            cxid, u64 zxid, u8 operation, i32 error, string path, the stat's eleven fields
 //   node     as in chapter 3
+//   voter    u32 id, u64 storage, u8 1 = its founding is not complete
 //   end      u32 sessions, u32 nodes, u32 CRC32C of all before it
 namespace detail {
 
@@ -4831,6 +5073,7 @@ void Machine::begin_save() {
     Writer writer(saved_early_);
     writer.u64(detail::state_magic), writer.zxid(applied_), writer.u64(digest());
     detail::close_state_record(start, saved_early_);
+    voters_.save(saved_early_);
 }
 
 // Ids are zxids: a session with a later one was opened since.
@@ -4923,7 +5166,8 @@ bool StateReader::take_frame(std::uint8_t kind, BytesView record) {
         sessions_ = in.u32(), nodes_ = in.u32();
         return in.u32() == crc_ && in.done();
     }
-    return is(detail::StateRecord::session) || is(detail::StateRecord::node);
+    return is(detail::StateRecord::session) || is(detail::StateRecord::node) ||
+           is(detail::StateRecord::voter);
 }
 
 void StateCheck::feed(BytesView piece) {
@@ -4939,6 +5183,11 @@ void StateCheck::feed(BytesView piece) {
             SessionRecord session;
             if (!Machine::read_session(record, limits_, session)) return reader_.refuse();
             digest_ += Machine::digest_of(session), sessions_ += 1;
+        } else if (kind == static_cast<std::uint8_t>(detail::StateRecord::voter)) {
+            PeerId voter;
+            VoterTable::Place place;
+            if (!VoterTable::read(record, voter, place)) return reader_.refuse();
+            digest_ += VoterTable::digest_of(voter, place);
         }
     }
 }
@@ -4953,6 +5202,7 @@ void Machine::reset() {
     tree_.reset();
     sessions_.clear(), nonces_.clear();
     sessions_digest_ = 0, applied_ = Zxid{};
+    voters_.clear(), voters_digest_ = 0;
 }
 
 Errc Machine::load(BytesView state) {
@@ -4982,6 +5232,8 @@ void Machine::load_piece(BytesView piece) {
             sound = tree_.load_node(record, limits_);
         } else if (kind == static_cast<std::uint8_t>(detail::StateRecord::session)) {
             sound = load_session(record);
+        } else if (kind == static_cast<std::uint8_t>(detail::StateRecord::voter)) {
+            sound = voters_.load(record);
         }
     }
     if (!sound) loading_->refuse();
@@ -4991,6 +5243,7 @@ Errc Machine::end_load() {
     COORD_ASSERT(loading_);
     const detail::Owned<StateReader> reader = std::move(loading_);
     applied_ = reader->zxid();
+    voters_digest_ = voters_.digest();
     const bool sound = reader->is_whole() && reader->sessions() == sessions_.size() &&
                        reader->nodes() == tree_.size() && tree_.end_load() == Errc::ok &&
                        adopt_ephemerals() && reader->digest() == digest();
@@ -5064,6 +5317,7 @@ void Machine::audit() const {
     });
     COORD_ASSERT(listed == owned);  // M3
     COORD_ASSERT(digest_now == sessions_digest_ && nonces_.size() == sessions_.size());
+    COORD_ASSERT(voters_.digest() == voters_digest_);  // M5
 }
 
 // =================================================================================================
@@ -5230,6 +5484,24 @@ Errc MemoryStorage::open(RecoverySink& sink, const StorageOwner& owner) {
         sink.on_snapshot(sequence, head, items_[i].snapshot.size);
     }
     return Errc::ok;
+}
+
+Errc MemoryStorage::start_over(std::uint64_t entropy) {
+    if (failed_) return Errc::storage_failed;
+    const std::uint64_t old = id_;
+    const bool held = held_, full = full_;
+    *this = MemoryStorage{};
+    held_ = held, full_ = full, may_found_ = false;
+    id_ = mix64(entropy, old) | 1;
+    if (id_ == old) id_ ^= 2;  // S10
+    return Errc::ok;
+}
+
+void MemoryStorage::roll_back(Sequence sequence) {
+    COORD_ASSERT(sequence + 1 >= first_ && sequence >= snapshot_);
+    crash();
+    durable_ = (std::min)(durable_, sequence);
+    crash();
 }
 
 MemoryStorage::Item& MemoryStorage::push(bool is_snapshot) {
@@ -5507,6 +5779,7 @@ struct FileStorage::Recovery {
     std::vector<Sequence> snapshots;   // files that there are
     bool has_temporary = false;
     bool has_mark = false;
+    bool has_begun = false;            // to start over
     Bytes bytes;                       // one segment, or a piece of a snapshot
     std::size_t begin = 0;             // segments_ from begin to end are relied on
     std::size_t end = 0;
@@ -5566,6 +5839,7 @@ void FileStorage::close_all() {
     appended_ = 0, durable_ = 0, id_ = 0, chain_ = 0, idle_flushes_ = 0, spare_newest_ = 0;
     size_ = 0, offset_ = 0;
     full_ = false, is_open_ = false, failed_ = Errc::ok, report_ = {};
+    may_found_ = true, is_foreign_ = false;
 }
 
 bool FileStorage::sync(FileId file, BytesView what) {
@@ -5609,6 +5883,10 @@ Errc FileStorage::open(RecoverySink& sink, const StorageOwner& owner) {
     Recovery found;
     COORD_ASSERT(lock_ == FileId{} && segments_.empty() && appended_ == 0);
     if (!list_files(found)) return failed_;
+    if (found.has_begun) {  // what is there may be any part of what there was
+        refuse(options_.directory + "/over.begun", "starting over was interrupted");
+        return failed_;
+    }
     if (segments_.empty() && found.snapshots.empty() && !found.has_mark) {
         is_open_ = give_birth(owner);
         return failed_;
@@ -5645,6 +5923,8 @@ bool FileStorage::list_files(Recovery& found) {
         }
         if (name == "snapshot.tmp") found.has_temporary = true;
         if (name == "mark") found.has_mark = true;
+        if (name == "over.begun") found.has_begun = true;
+        if (name == "over") may_found_ = false;
     }
     for (const Sequence first : segments) segments_.emplace_back().first = first;
     if (!spares_.empty()) spare_newest_ = spares_.back();
@@ -5654,10 +5934,13 @@ bool FileStorage::list_files(Recovery& found) {
 // Files that belong to another ensemble, or were copied from another storage, are not touched.
 bool FileStorage::is_ours(std::uint32_t version, std::uint64_t ensemble, std::uint64_t id,
                           BytesView name) {
+    is_foreign_ = true;  // unless nothing below says so
     if (version != detail::files_version) return refuse(name, "written by another coord");
     if (ensemble != ensemble_) return refuse(name, "belongs to another ensemble");
     if (id_ == 0) id_ = id, salt_ = detail::salt_of(id);
-    return id == id_ || refuse(name, "belongs to another storage");
+    if (id != id_) return refuse(name, "belongs to another storage");
+    is_foreign_ = false;
+    return true;
 }
 
 // One that was torn or has rotted is no witness, and no harm.
@@ -5890,6 +6173,53 @@ bool FileStorage::give_birth(const StorageOwner& owner) {
     if (error == Errc::storage_full) failed_ = error, reason_ = path_of("log: no space");
     return failed_ == Errc::ok && open_mark(false) && sync(mark_, "mark") && sync_names() &&
            tend_reserve();
+}
+
+// A crash in the midst of it leaves over.begun behind: then open is corrupt, whatever else there
+// is, and this is done once more. What was set aside before keeps its name.
+Errc FileStorage::start_over(std::uint64_t entropy) {
+    const bool may = is_open_ ? failed_ == Errc::ok : failed_ == Errc::corrupt && !is_foreign_;
+    if (!may) return failed_ == Errc::ok ? Errc::storage_failed : failed_;
+    const std::uint64_t old = id_, ensemble = ensemble_;
+    const RecoveryReport before = report_;
+    StorageOwner owner{ensemble, entropy};
+    if ((mix64(entropy, ensemble) | 1) == old) owner.entropy += 1;  // S10
+    const FileId lock = lock_;
+    lock_ = {};
+    close_all();
+    lock_ = lock;
+    const Bytes begun = options_.directory + "/over.begun", over = options_.directory + "/over";
+    const Bytes& other = options_.snapshot_directory;
+    const std::uint64_t id = mix64(owner.entropy, ensemble) | 1;
+    FileId file;
+    if (!open_file(begun, Files::Mode::create, file)) return failed_;
+    const bool is_sure = sync(file, begun) && sync_names();
+    close(file);
+    if (!is_sure || !set_aside(options_.directory, id)) return failed_;
+    if (other != options_.directory && !set_aside(other, id)) return failed_;
+    if (!sync_names() || !give_birth(owner)) return failed_;
+    COORD_ASSERT(id_ == id && id_ != old);  // S10
+    if (!check(files_->rename(begun, over), over) || !sync_names()) return failed_;
+    may_found_ = false, is_open_ = true;
+    report_.damage = before.damage, report_.damaged_at = before.damaged_at;
+    return Errc::ok;
+}
+
+bool FileStorage::set_aside(const Bytes& directory, std::uint64_t id) {
+    std::vector<Bytes> names;
+    if (!check(files_->list(directory, names), directory)) return false;
+    std::sort(names.begin(), names.end());
+    for (const Bytes& name : names) {
+        std::uint64_t number = 0;
+        const bool is_of_it = detail::parse_name(name, "log.", number) ||
+                              detail::parse_name(name, "snapshot.", number) ||
+                              name == "snapshot.tmp" || name == "mark";
+        const Bytes aside = detail::name_of("aside.", id) + "." + name;
+        const Bytes path = directory + "/" + name;
+        if (is_of_it && !check(files_->rename(path, directory + "/" + aside), path)) return false;
+        if (detail::parse_name(name, "spare.", number) && !remove(path)) return false;
+    }
+    return true;
 }
 
 // Makes the storage what was handed over, durably (S8), and goes on behind it.
@@ -6649,6 +6979,20 @@ Errc Log::open(const StorageOwner& owner) {
     return Errc::ok;
 }
 
+Errc Log::start_over(std::uint64_t entropy) {
+    const Errc error = storage_.start_over(entropy);
+    if (error != Errc::ok) return error;
+    drop_through(entries_.size());
+    base_ = snapshot_position_ = begun_position_ = LogPosition{};
+    epochs_ = durable_epochs_ = begun_epochs_ = Epochs{};
+    durable_last_ = needless_ = Zxid{};
+    marks_.clear(), admits_.clear();
+    snapshot_sequence_ = 0, snapshot_bytes_ = begun_bytes_ = 0;
+    anchored_ = dirty_ = false;
+    reason_ = "";
+    return Errc::ok;
+}
+
 void Log::damage(const char* reason) {
     if (*reason_ == 0) reason_ = reason;
 }
@@ -6811,6 +7155,22 @@ BytesView Log::entries_after(Zxid zxid, std::size_t bytes_max, Zxid& last_sent) 
     return BytesView(block.bytes.get() + first.offset, bytes);
 }
 
+BytesView Log::admit_at(Zxid zxid) const {
+    COORD_ASSERT(contains(zxid) && zxid > base_.zxid);
+    Txn txn;
+    const Errc decoded = decode_entry(bytes_of(entries_[find(zxid) - 1]), txn);
+    COORD_ASSERT(decoded == Errc::ok && txn.op == OpCode::admit);
+    return txn.body;
+}
+
+VoterTable Log::voters_at_end(const Machine& applied) const {
+    VoterTable table = applied.voters();
+    for (const Zxid zxid : admits_) {
+        if (zxid > applied.applied()) (void)table.apply(admit_at(zxid));
+    }
+    return table;
+}
+
 // -- Changing ------------------------------------------------------------------------------------
 
 char* Log::reserve(std::size_t size) {
@@ -6843,6 +7203,7 @@ void Log::push_entry(BytesView record, const Txn& txn, std::uint32_t crc) {
     entry.offset = static_cast<std::uint32_t>(place - blocks_.back().bytes.get());
     entry.block = first_block_ + static_cast<std::uint32_t>(blocks_.size() - 1);
     entry.sequence = 0;
+    if (txn.op == OpCode::admit) admits_.push_back(txn.zxid);
 }
 
 Errc Log::append(BytesView record, const Txn& txn) {
@@ -6864,6 +7225,7 @@ void Log::cut_after(Zxid zxid) {
         blocks_.back().used = entry.offset;
         entries_.pop_back();
     }
+    while (!admits_.empty() && admits_.back() > zxid) admits_.pop_back();
     for (std::size_t i = 0; i < marks_.size(); i++) {
         marks_[i].last = (std::min)(marks_[i].last, zxid);  // L2
     }
@@ -6934,6 +7296,8 @@ void Log::drop_through(std::size_t count) {
         base_ = LogPosition{entries_.front().zxid, entries_.front().crc};
         entries_.pop();
     }
+    const auto kept = std::upper_bound(admits_.begin(), admits_.end(), base_.zxid);
+    admits_.erase(admits_.begin(), kept);
     const std::uint32_t needed = entries_.empty()
         ? first_block_ + static_cast<std::uint32_t>(blocks_.size())
         : entries_.front().block;
@@ -7045,6 +7409,7 @@ void Log::audit() const {
         COORD_ASSERT(txn.previous == before.zxid && txn.previous_crc == before.crc);  // L1
         before = LogPosition{entries_[i].zxid, entries_[i].crc};
     }
+    for (const Zxid zxid : admits_) (void)admit_at(zxid);
     COORD_ASSERT(durable_last_ <= last().zxid);  // L2
     COORD_ASSERT(epochs_.current <= epochs_.accepted);  // L3
     COORD_ASSERT(durable_epochs_.accepted <= epochs_.accepted);
@@ -7078,6 +7443,7 @@ enum Field : std::uint32_t {  // FORMAT: fields are written in this order
     field_heard = 1u << 14,
     field_reachable = 1u << 15,
     field_payload = 1u << 16,
+    field_storage = 1u << 17,
 };
 
 inline std::uint32_t fields_of(MessageType type) {  // FORMAT
@@ -7086,10 +7452,12 @@ inline std::uint32_t fields_of(MessageType type) {  // FORMAT
             return field_leader | field_current_epoch | field_zxid | field_sequence | field_phase |
                    field_heard | field_reachable;
         case MessageType::follower_info:
-            return field_attempt | field_leader | field_accepted_epoch;
-        case MessageType::leader_info: return field_attempt;
+            return field_attempt | field_leader | field_accepted_epoch | field_phase |
+                   field_storage;
+        case MessageType::leader_info: return field_attempt | field_sequence;
         case MessageType::ack_epoch:
-            return field_attempt | field_current_epoch | field_zxid | field_crc;
+            return field_attempt | field_current_epoch | field_zxid | field_crc | field_sequence |
+                   field_phase | field_storage;
         case MessageType::diff:
         case MessageType::trunc: return field_attempt | field_zxid;
         case MessageType::snap: return field_attempt | field_zxid | field_crc | field_total;
@@ -7110,6 +7478,7 @@ inline std::uint32_t fields_of(MessageType type) {  // FORMAT
         case MessageType::request: return field_payload;
         case MessageType::sync: return field_sequence;
         case MessageType::synced: return field_zxid | field_sequence;
+        case MessageType::refused: return field_confirmed | field_phase;
     }
     return 0;
 }
@@ -7134,6 +7503,7 @@ void each_field(Fields& m, Do&& f) {
     if (has & field_phase) f(m.phase);
     if (has & field_heard) f(m.heard);
     if (has & field_reachable) f(m.reachable);
+    if (has & field_storage) f(m.storage);
     if (has & field_payload) f(m.payload);
 }
 
@@ -7182,8 +7552,17 @@ const char* name(MessageType type) {
         case MessageType::request: return "REQUEST";
         case MessageType::sync: return "SYNC";
         case MessageType::synced: return "SYNCED";
+        case MessageType::refused: return "REFUSED";
     }
     return "unknown";
+}
+
+const char* text(Refusal refusal) {
+    switch (refusal) {
+        case Refusal::rolled_back: return "its storage has lost what it had acknowledged";
+        case Refusal::twice: return "another replica is alive under this id";
+    }
+    return "the leader has refused it";
 }
 
 void encode_message(const Message& message, Bytes& out) {
@@ -7469,6 +7848,14 @@ Leader::Leader(PeerId self, const Voters& voters, const Timing& timing, Log& log
     COORD_ASSERT(message_bytes_max > message_overhead_bytes);
 }
 
+void Leader::know(const Machine& machine, bool may_found) {
+    COORD_ASSERT(phase_ == Phase::idle);
+    knows_ = true;
+    may_found_ = may_found;
+    table_ = log_.voters_at_end(machine);
+    admitted_ = log_.admits().empty() ? Zxid{} : log_.admits().back();
+}
+
 void Leader::start(Time now) {
     COORD_ASSERT(phase_ == Phase::idle);
     phase_ = Phase::discovery;
@@ -7484,7 +7871,14 @@ void Leader::start(Time now) {
         peers_[i].heard_at = peers_[i].rewound_at = detail::long_ago;
         if (peers_[i].id != self_) continue;
         peers_[i].informed = true, peers_[i].accepted_epoch = log_.epochs().accepted;
+        peers_[i].storage = peers_[i].acked_by = log_.storage_id();
+        peers_[i].may_found = may_found_;
     }
+    recount();
+    barred_ = nullptr;
+    if ((counted_ & voters_.bit(self_)) != 0) return;
+    barred_ = is_founding_ ? "this storage may not found an ensemble"
+                           : "this storage has not been admitted";
 }
 
 void Leader::stop() {
@@ -7512,6 +7906,88 @@ std::uint64_t Leader::bits_where(Predicate&& predicate) const {
     return bits;
 }
 
+// -- Who counts ----------------------------------------------------------------------------------
+
+// Whenever a storage becomes known, or the table or the phase is another.
+void Leader::recount() {
+    is_founding_ = knows_ && table_.is_founding();
+    for (const Peer& peer : peers_) is_founding_ = is_founding_ || (knows_ && !table_.knows(peer.id));
+    const bool gathers = is_founding_ && phase_ < Phase::synchronization;
+    counted_ = bits_where([&](const Peer& peer) {
+        if (!knows_) return true;
+        const bool is_there = peer.storage != 0 && peer.storage == table_.storage_of(peer.id);
+        const bool founds = gathers && peer.storage != 0 && peer.may_found;
+        return is_there || founds;  // Z7, Z8
+    });
+}
+
+bool Leader::has_quorum(std::uint64_t bits) const {
+    const std::uint64_t those = bits & counted_;
+    if (!is_founding_) return voters_.is_quorum(those);
+    return those == (std::uint64_t{1} << voters_.size()) - 1;  // Z8
+}
+
+// From a message that says whose it is. What another storage acknowledged is not this one's.
+void Leader::identify(Peer& peer, const Message& message) {
+    COORD_ASSERT(peer.nonce == message.nonce && peer.id != self_);
+    peer.storage = message.storage, peer.may_found = message.phase == 1;
+    if (peer.acked_by != peer.storage) {  // Z7
+        peer.acked_by = peer.storage;
+        peer.acked = Zxid{}, peer.epoch_current = false, peer.acked_tick = 0;
+        peer.pong = 0;
+    }
+    for (Life* const life : {&peer.proved, &peer.before}) {
+        if (life->nonce == peer.nonce) life->storage = peer.storage;
+    }
+    recount();
+    if (is_founding_ && phase_ >= Phase::synchronization && (counted_ & peer.bit) == 0) {
+        resignation_ = "a voter has changed its storage before all had founded the ensemble";
+    }
+}
+
+// Whether the sender of this pong and another life of the same voter are both alive: it has
+// answered before the other one did, and does so after it. A life that has ended never comes back.
+bool Leader::is_clone(Peer& peer, const Message& message) {
+    if (message.nonce == peer.proved.nonce || message.nonce == 0) return false;
+    if (message.sequence <= peer.proved.pings && peer.proved.nonce != 0) return false;  // Z10: old
+    const bool again = peer.proved.nonce != 0 && message.nonce == peer.before.nonce;
+    if (again) return true;
+    peer.before = peer.proved;
+    peer.proved = Life{message.nonce, 0, ping_sequence_};
+    if (peer.nonce == message.nonce) peer.proved.storage = peer.storage;
+    return false;
+}
+
+// Two lives are alive, one of which is speaking. The one whose storage counts stays, else this one.
+void Leader::refuse_clone(Peer& peer, const Message& message, Outbox& out) {
+    const std::uint64_t counts = table_.storage_of(peer.id);
+    const Life other = peer.proved, own = peer.before;
+    const bool other_stays = other.storage == counts && own.storage != counts;
+    COORD_ASSERT(own.nonce == message.nonce && other.nonce != own.nonce);
+    refuse(peer, other_stays ? own.nonce : other.nonce, Refusal::twice, out);
+    if (!other_stays) peer.proved = Life{own.nonce, own.storage, ping_sequence_};
+    peer.before = Life{};
+}
+
+void Leader::refuse(Peer& peer, std::uint64_t nonce, Refusal refusal, Outbox& out) {
+    peer.refused = nonce, peer.refusal = refusal;
+    counters_.refusals += 1;
+    if (peer.nonce == nonce) {
+        peer.storage = 0;  // until another life says who it is
+        peer.promised = peer.streaming = peer.fetching = false;
+        peer.in_flight.clear();
+        recount();
+    }
+    send_refusal(peer, out);
+}
+
+void Leader::send_refusal(Peer& peer, Outbox& out) {
+    COORD_ASSERT(peer.refused != 0);
+    Message message;
+    message.confirmed = peer.refused, message.phase = static_cast<std::uint8_t>(peer.refusal);
+    post(peer, MessageType::refused, out, message);
+}
+
 bool Leader::epoch_is_ours() const {
     return epoch_ > 0 && log_.durable_epochs().accepted >= epoch_;
 }
@@ -7520,6 +7996,7 @@ void Leader::post(Peer& peer, MessageType type, Outbox& out, Message message) {
     message.type = type;
     message.epoch = epoch_is_ours() ? epoch_ : 0;  // Z1
     message.attempt = peer.attempt;
+    if (type == MessageType::leader_info) message.sequence = tick_;
     out.send(peer.id, message);
 }
 
@@ -7527,7 +8004,7 @@ std::size_t Leader::synced(Time now) const {
     std::size_t count = 0;
     for (const Peer& peer : peers_) {
         const bool heard = peer.id == self_ || now - peer.heard_at <= timing_.silence;
-        if (peer.epoch_current && heard) count += 1;
+        if (peer.epoch_current && heard && (counted_ & peer.bit) != 0) count += 1;
     }
     return count;
 }
@@ -7563,6 +8040,10 @@ bool Leader::receive(Time now, const Message& message, Outbox& out) {
     Peer* const peer = find(message.from);
     if (phase_ == Phase::idle || peer == nullptr) return false;
     run_clock(now);  // touches count from now on, not from the poll before
+    if (peer->refused != 0 && message.nonce == peer->refused) {
+        send_refusal(*peer, out);
+        return true;
+    }
     if (message.type == MessageType::follower_info) {
         peer->heard_at = now;
         on_follower_info(now, *peer, message, out);
@@ -7579,8 +8060,12 @@ bool Leader::receive(Time now, const Message& message, Outbox& out) {
         case MessageType::sync: request_sync(message.sequence, message.from); return true;
         default: return false;
     }
+    if (message.sequence <= ping_sequence_ && is_clone(*peer, message)) {
+        refuse_clone(*peer, message, out);
+        if (peer->refused == message.nonce) return true;
+    }
     if (message.nonce != peer->nonce) {  // we took an old life of it for the present one
-        meet(*peer, message);
+        meet(now, *peer, message);
         lose(now, *peer, out);
     } else if (message.attempt > peer->attempt) {  // it has given up the attempt that we know
         peer->attempt = message.attempt;
@@ -7591,8 +8076,11 @@ bool Leader::receive(Time now, const Message& message, Outbox& out) {
 }
 
 // Takes the message's life and attempt for the present ones. A new life counts its touches anew.
-void Leader::meet(Peer& peer, const Message& message) {
+void Leader::meet(Time now, Peer& peer, const Message& message) {
     if (peer.nonce != message.nonce) {
+        peer.met_at = now;
+        peer.storage = 0, peer.may_found = false;  // it does not count before it has said whose
+        recount();
         peer.touch = peer.touch_in_parts = peer.touch_parts = peer.touch_confirmed = 0;
         const auto place = static_cast<std::size_t>(&peer - peers_.begin());
         for (std::size_t i = 0; i < rounds_.size(); i++) rounds_[i].touches[place] = 0;
@@ -7602,7 +8090,8 @@ void Leader::meet(Peer& peer, const Message& message) {
 
 void Leader::on_follower_info(Time now, Peer& peer, const Message& message, Outbox& out) {
     if (is_stale(peer, message)) return;
-    meet(peer, message);
+    meet(now, peer, message);
+    identify(peer, message);
     peer.informed = true, peer.accepted_epoch = message.accepted_epoch;
     peer.promised = peer.streaming = peer.fetching = false;
     peer.in_flight.clear();
@@ -7633,7 +8122,14 @@ void Leader::on_ack_epoch(Time now, Peer& peer, const Message& message, Outbox& 
     if (phase_ == Phase::promise && Vote{own_.current_epoch, own_.zxid, self_} < theirs) {
         return;  // Z2: its history is newer than ours, so it cannot count for us
     }
-    meet(peer, message);
+    // It has heard of us after the storage had acknowledged more than is there now.
+    const bool lost = message.zxid < peer.acked || message.current_epoch < epoch_;
+    if (knows_ && peer.epoch_current && message.storage == peer.acked_by &&
+        message.sequence >= peer.acked_tick && lost && message.nonce != 0) {  // Z10
+        return refuse(peer, message.nonce, Refusal::rolled_back, out);
+    }
+    meet(now, peer, message);
+    identify(peer, message);
     peer.informed = peer.promised = true;
     peer.have = message.zxid, peer.have_crc = message.crc;
     peer.streaming = peer.fetching = false;
@@ -7644,11 +8140,14 @@ void Leader::on_ack_epoch(Time now, Peer& peer, const Message& message, Outbox& 
 void Leader::on_ack(Time now, Peer& peer, const Message& message, Outbox& out) {
     const bool plausible = message.zxid <= log_.last().zxid && message.commit <= log_.last().zxid;
     if (phase_ < Phase::synchronization || !plausible) return;
+    if (message.nonce != peer.nonce || (knows_ && peer.storage == 0)) return;  // Z7: whose is it?
+    COORD_ASSERT(!knows_ || peer.acked_by == peer.storage);
     if (message.phase >= 1) {  // Z4; true for ever, whichever attempt it comes from
+        if (!peer.epoch_current || message.zxid > peer.acked) peer.acked_tick = ++tick_;
         peer.epoch_current = true;
         peer.acked = (std::max)(peer.acked, message.zxid);
     }
-    if (message.nonce != peer.nonce || message.attempt != peer.attempt || !peer.promised) return;
+    if (message.attempt != peer.attempt || !peer.promised) return;
     if (!peer.streaming) {
         peer.fetching = false, peer.streaming = true;
         peer.received = peer.cursor = message.commit;
@@ -7748,14 +8247,39 @@ void Leader::begin_promise(Time now) {
 
 void Leader::begin_synchronization(Time now, Outbox& out) {
     COORD_ASSERT(phase_ == Phase::promise);
-    COORD_ASSERT(voters_.is_quorum(bits_where([](const Peer& p) { return p.promised; })));  // Z2
+    COORD_ASSERT(has_quorum(bits_where([](const Peer& p) { return p.promised; })));  // Z2
     COORD_ASSERT(log_.last().zxid == own_.zxid);
     phase_ = Phase::synchronization;
+    if (is_founding_) found();  // Z8
+    if (error_ != Errc::ok || resignation_ != nullptr) return;
+    recount();
+    COORD_ASSERT((counted_ & voters_.bit(self_)) != 0);  // Z7
     initial_ = log_.last().zxid;
     error_ = log_.set_current_epoch(epoch_);
     for (Peer& peer : peers_) {
         if (peer.id != self_ && peer.promised) synchronize(now, peer, out);
     }
+}
+
+// All voters have promised, and none has a newer history: as they are now, they are the ensemble.
+void Leader::found() {
+    COORD_ASSERT(is_founding_ && phase_ == Phase::synchronization);
+    std::vector<std::pair<PeerId, std::uint64_t>> voters;
+    for (const Peer& peer : peers_) {
+        COORD_ASSERT(peer.promised && (counted_ & peer.bit) != 0);  // Z8
+        const bool is_there = table_.storage_of(peer.id) == peer.storage;
+        if (!is_there) voters.emplace_back(peer.id, peer.storage);
+    }
+    if (voters.empty()) return;  // the founding before this one went as far as that
+    Bytes body;
+    VoterTable::write(voters, body);
+    Txn txn;
+    txn.op = OpCode::admit, txn.body = body;
+    admitted_ = append(0, txn);
+    if (admitted_ == Zxid{} && error_ == Errc::ok) resignation_ = "no room to found an ensemble";
+    const bool applied = table_.apply(body);
+    COORD_ASSERT(applied);
+    counters_.admissions += 1;
 }
 
 void Leader::synchronize(Time now, Peer& peer, Outbox& out) {
@@ -7850,12 +8374,19 @@ void Leader::send(Time now, const Machine& machine, Outbox& out) {
         return peer.id == self_ || now - peer.heard_at <= timing_.silence;
     });
     const bool grace = now - started_at_ <= timing_.silence;
-    if (!voters_.is_quorum(heard) && !grace) resignation_ = "no quorum is in reach";
     const bool early = phase_ == Phase::discovery || phase_ == Phase::promise;
-    if (early && now - phase_at_ > timing_.silence * 2) resignation_ = "no quorum has promised";
+    if (early && now - phase_at_ > timing_.silence * 2) {
+        resignation_ = is_founding_ ? "not all voters are here and may found an ensemble"
+                                    : "no quorum has promised";
+    }
+    const std::uint64_t asked = bits_where([](const Peer& p) { return p.storage == 0; });
+    if (!voters_.is_quorum(heard & (counted_ | asked)) && !grace && !(early && is_founding_)) {
+        resignation_ = "no quorum is in reach";  // Z7; who it is, is about to be told
+    }
+    if (barred_ != nullptr && !grace) resignation_ = barred_;  // not at once: it may win again
     if (resignation_ != nullptr) return;
-    if (phase_ == Phase::discovery &&
-        voters_.is_quorum(heard & bits_where([](const Peer& p) { return p.informed; }))) {
+    if (phase_ == Phase::discovery && barred_ == nullptr &&
+        has_quorum(heard & bits_where([](const Peer& p) { return p.informed; }))) {
         begin_promise(now);
     }
     for (Peer& peer : peers_) {
@@ -7911,14 +8442,14 @@ void Leader::advance(Time now, Outbox& out) {
             }
         }
         const std::uint64_t promised = bits_where([](const Peer& p) { return p.promised; });
-        if (voters_.is_quorum(promised)) begin_synchronization(now, out);
+        if (has_quorum(promised)) begin_synchronization(now, out);
     }
     if (phase_ >= Phase::synchronization && log_.durable_epochs().current == epoch_) {
         own.epoch_current = true;  // Z4
         own.acked = log_.durable_last();
         advance_commit();
         const auto has_all = [&](const Peer& p) { return p.epoch_current && p.acked >= initial_; };
-        if (phase_ == Phase::synchronization && voters_.is_quorum(bits_where(has_all))) {
+        if (phase_ == Phase::synchronization && has_quorum(bits_where(has_all))) {
             begin_broadcast(out);
         }
     }
@@ -7935,7 +8466,7 @@ void Leader::advance_commit() {
     for (std::size_t i = 0; i < count; i++) {
         const Zxid candidate = acked[i];
         const auto has_it = [&](const Peer& p) { return p.epoch_current && p.acked >= candidate; };
-        if (candidate > committed_ && voters_.is_quorum(bits_where(has_it))) {
+        if (candidate > committed_ && has_quorum(bits_where(has_it))) {
             committed_ = candidate;  // Z4
         }
     }
@@ -7957,6 +8488,7 @@ void Leader::announce(const Machine& machine, Outbox& out) {
 Time Leader::next_deadline(Time now) const {
     if (phase_ == Phase::idle) return never;
     if (resignation_ != nullptr || is_sync_ping_due()) return now;
+    if (sessions_armed_ && is_admission_due(now)) return now;
     if (!queued_.empty() && sessions_armed_) return now;
     Time deadline = ping_at_;
     for (const Peer& peer : peers_) {
@@ -7986,7 +8518,7 @@ void Leader::confirm_rounds(Outbox& out) {
     for (std::size_t i = 0; i < rounds_.size(); i++) {
         const Round& round = rounds_[i];
         const auto answered = [&](const Peer& p) { return p.pong >= round.sequence; };
-        if (!voters_.is_quorum(bits_where(answered))) break;
+        if (!has_quorum(bits_where(answered))) break;
         confirmed_sequence_ = round.sequence;
     }
     renew_leases();
@@ -8117,6 +8649,49 @@ void Leader::number_open(std::int64_t wall_ms, const Machine& machine, const Txn
     live.expires_at = clock_ + milliseconds(timeout_ms);
 }
 
+// Z8, Z9. RETURNS whom a change of the table is about, or null; nobody: the founding is complete.
+const PeerId* Leader::next_admission(Time now, std::uint64_t& storage) const {
+    static const PeerId nobody;
+    if (!knows_ || phase_ != Phase::broadcast || admitted_ > committed_) return nullptr;
+    if (is_founding_) return voters_.size() > 2 ? &nobody : nullptr;  // a majority is all of two
+    for (const Peer& peer : peers_) {
+        if (peer.id == self_ || peer.storage == 0 || (counted_ & peer.bit) != 0) continue;
+        const bool is_in_step = peer.promised && peer.streaming && peer.epoch_current &&
+                                peer.acked >= initial_;
+        // A life just met may be a stranger's, beside the voter that it says it is.
+        if (!is_in_step || now - peer.met_at <= timing_.silence) continue;
+        COORD_ASSERT(peer.acked_by == peer.storage);
+        storage = table_.storage_of(peer.id) != 0 ? 0 : peer.storage;
+        return &peer.id;
+    }
+    return nullptr;
+}
+
+bool Leader::is_admission_due(Time now) const {
+    std::uint64_t storage = 0;
+    return resignation_ == nullptr && next_admission(now, storage) != nullptr;
+}
+
+void Leader::admit(Time now, std::int64_t wall_ms) {
+    COORD_ASSERT(phase_ == Phase::broadcast && sessions_armed_);
+    std::uint64_t storage = 0;
+    const PeerId* const voter = next_admission(now, storage);
+    if (voter == nullptr) return;
+    std::vector<std::pair<PeerId, std::uint64_t>> changes;
+    if (*voter != PeerId{}) changes.emplace_back(*voter, storage);
+    Bytes body;
+    VoterTable::write(changes, body);
+    Txn txn;
+    txn.op = OpCode::admit, txn.body = body;
+    const Zxid zxid = append(wall_ms, txn);
+    if (zxid == Zxid{}) return;
+    const bool applied = table_.apply(body);
+    COORD_ASSERT(applied && committed_ >= admitted_);  // Z9
+    admitted_ = zxid;
+    counters_.admissions += 1;
+    recount();
+}
+
 void Leader::on_applied(const Txn& txn, const Machine& machine) {
     if (phase_ != Phase::broadcast) return;
     if (txn.op == OpCode::open_session) {
@@ -8125,6 +8700,18 @@ void Leader::on_applied(const Txn& txn, const Machine& machine) {
         if (machine.find_session(id) == nullptr) detail::forget(sessions_, id);
     } else if (txn.op == OpCode::close_session && machine.find_session(txn.session) == nullptr) {
         detail::forget(sessions_, txn.session);
+    }
+}
+
+void Leader::audit(const Machine& machine) const {
+    if (!knows_ || phase_ == Phase::idle || resignation_ != nullptr) return;
+    COORD_ASSERT(log_.voters_at_end(machine).digest() == table_.digest());  // Z7
+    const bool counts = (counted_ & voters_.bit(self_)) != 0;
+    COORD_ASSERT(counts || barred_ != nullptr);
+    COORD_ASSERT(barred_ == nullptr || phase_ == Phase::discovery);
+    for (const Peer& peer : peers_) {
+        COORD_ASSERT(!peer.epoch_current || peer.storage == 0 || peer.acked_by == peer.storage);
+        COORD_ASSERT(peer.storage != 0 || (counted_ & peer.bit) == 0);
     }
 }
 
@@ -8247,6 +8834,7 @@ void Learner::on_leader_info(Time now, const Message& message) {
         error_ = log_.accept_epoch(message.epoch, leader_);  // F1
     }
     epoch_ = message.epoch;
+    answers_ = message.sequence;
     report(now, log_.last());
 }
 
@@ -8467,6 +9055,7 @@ void Learner::send(Time now, Outbox& out) {
         Message message;
         message.accepted_epoch = log_.epochs().accepted;
         message.leader = log_.epochs().accepted_from;
+        message.storage = log_.storage_id(), message.phase = may_found_ ? 1 : 0;  // F6
         post(MessageType::follower_info, message, out);
     } else if (phase_ == Phase::fetching && !snapshot_whole_) {
         ask_chunk(now, out);
@@ -8489,6 +9078,8 @@ void Learner::acknowledge(Time now, Outbox& out) {
         Message message;
         message.current_epoch = log_.durable_epochs().current;
         message.zxid = have_.zxid, message.crc = have_.crc;
+        message.storage = log_.storage_id(), message.phase = may_found_ ? 1 : 0;  // F6
+        message.sequence = answers_;
         post(MessageType::ack_epoch, message, out);
     } else if (is_in_step()) {
         const bool current = log_.durable_epochs().current == epoch_;
@@ -8530,6 +9121,7 @@ constexpr int steps_per_poll_max = 12;
 constexpr std::size_t snapshot_slice_bytes = 64 * 1024;  // that a poll writes, or reads again
 constexpr Duration snapshot_slice_gap = milliseconds(1);
 constexpr std::size_t touches_max = 64;
+constexpr char replaced[] = "another replica has been admitted under this id";
 constexpr std::size_t transport_bytes_min = 1024;
 
 class NoTransport final : public Transport {
@@ -8620,7 +9212,15 @@ Replica::~Replica() { COORD_ASSERT(!in_poll_); }
 void Replica::open() {
     if (refused_ != nullptr) return fail(refused_);
     const StorageOwner owner{options_.ensemble, rng_.next()};
-    if (log_.open(owner) != Errc::ok) return fail(log_.reason());
+    Errc opened = log_.open(owner);
+    const char* reason = log_.reason();
+    if (opened == Errc::ok) opened = load_snapshot();
+    if (opened == Errc::corrupt && *reason == 0) reason = "the snapshot is damaged";
+    if (opened == Errc::corrupt && voters_.size() > 1) {
+        opened = log_.start_over(rng_.next());  // the others have what it cannot read
+        if (opened == Errc::ok) damage_ = reason;
+    }
+    if (opened != Errc::ok) return fail(reason);
     // A standalone program may give no entropy: then what it wrote before keeps its nonces apart.
     // A life that has promised or opened anything has appended to it.
     rng_ = Rng(mix64(rng_.next(), mix64(log_.last().zxid.value, log_.appended())));
@@ -8629,7 +9229,14 @@ void Replica::open() {
     learner_.count_attempts_from(rng_.next() >> 1);
     touch_ = rng_.next() >> 1;  // so that another life's numbers mean nothing in this one
     sync_sequence_ = rng_.next() >> 1;  // nor do answers to its syncs
-    if (log_.snapshot_position().zxid == Zxid{}) return;
+    options_.may_found = options_.may_found && log_.may_found();
+    learner_.set_may_found(options_.may_found);
+    committed_ = machine_->applied();
+    was_admitted_ = is_admitted(machine_->voters());
+}
+
+Errc Replica::load_snapshot() {
+    if (log_.snapshot_position().zxid == Zxid{}) return Errc::ok;
     machine_->begin_load();
     for (std::uint64_t read = 0; read < log_.snapshot_bytes(); read += detail::load_piece_bytes) {
         scratch_.clear();
@@ -8637,10 +9244,22 @@ void Replica::open() {
         machine_->load_piece(scratch_);
     }
     const Errc loaded = machine_->end_load();
-    if (loaded != Errc::ok || machine_->applied() != log_.snapshot_position().zxid) {
-        return fail("the snapshot is damaged");
-    }
-    committed_ = machine_->applied();
+    if (loaded == Errc::ok && machine_->applied() == log_.snapshot_position().zxid) return Errc::ok;
+    machine_ = detail::Owned<Machine>(new Machine(options_.limits, rng_.next()));
+    return Errc::corrupt;
+}
+
+// -- Identity ------------------------------------------------------------------------------------
+
+bool Replica::is_admitted(const VoterTable& table) const {
+    return table.storage_of(options_.id) == log_.storage_id() && log_.storage_id() != 0;
+}
+
+// R7. What is not applied yet may have named the own storage, too, before the table was that.
+bool Replica::is_replaced(const VoterTable& table, Zxid zxid) const {
+    const bool is_other = table.storage_of(options_.id) != 0 && !is_admitted(table);
+    const bool is_later = !log_.admits().empty() && log_.admits().back() < zxid;
+    return is_other && (was_admitted_ || (is_later && is_admitted(log_.voters_at_end(*machine_))));
 }
 
 void Replica::fail(const char* reason) {
@@ -8742,6 +9361,11 @@ void Replica::take_inbox() {
 
 void Replica::dispatch(const Message& message) {
     bool taken = true;
+    if (message.type == MessageType::refused) {
+        if (message.confirmed == nonce_) return fail(text(static_cast<Refusal>(message.phase)));
+        counters_.dropped_stale += 1;
+        return;
+    }
     if (message.type == MessageType::notification) {
         const bool asks = message.phase == static_cast<std::uint8_t>(Role::looking);
         if (role_ == Role::looking) {
@@ -8796,7 +9420,9 @@ bool Replica::step() {
     send_all();
     const bool decided = role_ == Role::looking && election_.winner() != PeerId{};
     const bool unsent = !unsent_.empty() && can_send_requests();
-    return role_ != before || decided || unsent || log_.is_dirty();
+    const bool admits = can_send_requests() && role_ == Role::leading &&
+                        leader_.is_admission_due(now_);
+    return role_ != before || decided || unsent || admits || log_.is_dirty();
 }
 
 void Replica::drive_roles() {
@@ -8825,7 +9451,9 @@ void Replica::look(const char* reason) {
 void Replica::lead() {
     COORD_ASSERT(role_ == Role::looking && voters_.contains(options_.id));
     role_ = Role::leading;
+    leader_.know(*machine_, options_.may_found);
     leader_.start(now_);
+    if (leader_.barred() != nullptr && voters_.size() == 1) return fail(leader_.barred());
     if (observer_ != nullptr) observer_->on_role(options_.id, role_, options_.id, 0);
 }
 
@@ -8839,6 +9467,7 @@ void Replica::follow(PeerId leader) {
 
 void Replica::lead_step() {
     if (leader_.can_number(*machine_)) {
+        leader_.admit(now_, wall_ms_);
         leader_.expire(now_, wall_ms_);
         leader_.take_requests([this](const Txn& request) {
             leader_.number(wall_ms_, *machine_, request);
@@ -8887,6 +9516,9 @@ bool Replica::is_full() const {
 }
 
 Vote Replica::own_vote() const {
+    const VoterTable table = log_.voters_at_end(*machine_);
+    const bool stands = is_admitted(table) || !table.knows(options_.id) || table.is_founding();
+    if (!stands) return Vote{0, Zxid{}, options_.id};  // R6
     return Vote{log_.durable_epochs().current, log_.durable_last(), options_.id};
 }
 
@@ -8926,7 +9558,9 @@ void Replica::apply(const Txn& txn) {
     if (observer_ != nullptr) {
         observer_->on_applied(options_.id, txn, outcome, machine_->digest());
     }
-    complete(txn, outcome);
+    if (txn.op != OpCode::admit) return complete(txn, outcome);
+    if (is_replaced(machine_->voters(), txn.zxid)) return fail(detail::replaced);
+    was_admitted_ = was_admitted_ || is_admitted(machine_->voters());
 }
 
 void Replica::compare_digest() {
@@ -9033,6 +9667,9 @@ void Replica::install_snapshot() {
     if (position.zxid <= machine_->applied()) {
         return learner_.refuse_snapshot("the leader's snapshot is older than this state");
     }
+    if (is_replaced(machine->voters(), position.zxid)) {  // before it is installed
+        return fail(detail::replaced);
+    }
     if (log_.install_snapshot(position, learner_.snapshot()) != Errc::ok) {
         return fail("the storage failed");
     }
@@ -9044,6 +9681,7 @@ void Replica::install_snapshot() {
     if (observer_ != nullptr) {
         observer_->on_installed(options_.id, position.zxid, machine_->digest());
     }
+    was_admitted_ = was_admitted_ || is_admitted(machine_->voters());
     watches_.catch_up(machine->tree(), machine_->tree(), position.zxid);
     catch_up_sessions();
 }
@@ -9610,13 +10248,15 @@ ReplicaStatus Replica::status() const {
     status.nodes = machine_->tree().size();
     status.sessions = machine_->sessions().size();
     status.watches = watches_.count();
-    status.reason = reason_;
+    status.storage = log_.storage_id(), status.admitted = is_admitted(machine_->voters());
+    status.reason = reason_, status.damage = damage_;
     return status;
 }
 
 void Replica::audit() const {
     machine_->audit();
     log_.audit();
+    if (role_ == Role::leading) leader_.audit(*machine_);
     COORD_ASSERT(role_ == Role::failed || machine_->applied() <= committed_);  // R2
     COORD_ASSERT(log_.snapshot_position().zxid <= machine_->applied() || role_ == Role::failed);
     for (const auto& [id, session] : sessions_) {

@@ -867,6 +867,110 @@ TEST_CASE("D18 segments that were swapped, and files of another storage or ensem
     CHECK(have_same_files(disk, untouched));
 }
 
+// Under whatever name.
+static bool has_contents(const SimulatedFiles& disk, const Bytes& contents) {
+    for (const std::string& path : disk.paths()) {
+        if (disk.contents(path) == contents) return true;
+    }
+    return false;
+}
+
+TEST_CASE("D19 S10 a damaged storage starts over: another id, nothing removed, never a founder") {
+    Model model;
+    SimulatedFiles disk = disk_after("aaaaaafsaaaaafaaaaaaaaaaaf", model);
+    const std::vector<std::string> segments = segments_on(disk);
+    std::vector<Bytes> before;
+    Bytes bad = disk.contents(segments.back());
+    bad[100] = static_cast<char>(bad[100] ^ 1);
+    disk.set_contents(segments.back(), bad);
+    disk.end_process();
+    for (const std::string& path : disk.paths()) {
+        if (path.find("spare") == std::string::npos) before.push_back(disk.contents(path));
+    }
+    FileStorage storage(options_on(disk));
+    Recovered heard;
+    REQUIRE(storage.open(heard, owner) == Errc::corrupt);
+    const std::uint64_t old = storage.id();
+    CHECK(storage.may_found());
+    REQUIRE(storage.start_over(77) == Errc::ok);
+    CHECK(storage.id() != old);
+    CHECK_FALSE(storage.may_found());
+    CHECK(storage.health() == Errc::ok);
+    CHECK(storage.appended() == 0);
+    CHECK_FALSE(storage.report().damage.empty());  // what it was is still told
+    for (const Bytes& contents : before) CHECK(has_contents(disk, contents));
+    Model fresh;
+    REQUIRE(run(storage, fresh, "aafsaf") == Errc::ok);
+    const std::uint64_t id = storage.id();
+    disk.end_process();
+    FileStorage again(options_on(disk));
+    recover(again, fresh);
+    CHECK(again.id() == id);
+    CHECK_FALSE(again.may_found());
+    REQUIRE(again.start_over(77) == Errc::ok);  // of a sound one too, with the same entropy even
+    CHECK(again.id() != id);
+    for (const Bytes& contents : before) CHECK(has_contents(disk, contents));
+}
+
+TEST_CASE("S10 files that are not the owner's are not set aside") {
+    Model model;
+    SimulatedFiles disk = disk_after("aaf", model);
+    disk.end_process();
+    const SimulatedFiles untouched = disk;
+    FileStorage storage(options_on(disk));
+    Recovered heard;
+    REQUIRE(storage.open(heard, {8, 1}) == Errc::corrupt);
+    CHECK(storage.start_over(5) == Errc::corrupt);
+    CHECK(have_same_files(disk, untouched));
+}
+
+TEST_CASE("S10 a power cut before each call of starting over: done, or to be done once more") {
+    Model model;
+    SimulatedFiles start = disk_after("aaaaaaafaaaaaaafaaaaaaaf", model);
+    const std::vector<std::string> segments = segments_on(start);
+    REQUIRE(segments.size() >= 3);
+    Bytes bad = start.contents(segments[0]);
+    bad[100] = static_cast<char>(bad[100] ^ 1);
+    start.set_contents(segments[0], bad);
+    start.end_process();
+    const Bytes sound = start.contents(segments[1]);
+    std::size_t count = 0, done = 0;
+    coord::Rng rng(1);
+    for (std::uint64_t k = 1;; k++) {
+        CAPTURE(k);
+        SimulatedFiles disk = start;
+        disk.cut_before(disk.calls() + k);
+        bool is_done = false;
+        {
+            FileStorage storage(options_on(disk));
+            Recovered heard;
+            const Errc opened = storage.open(heard, owner);
+            REQUIRE(opened != Errc::ok);
+            if (opened == Errc::corrupt) is_done = storage.start_over(77) == Errc::ok;
+        }
+        for (const std::vector<bool>& kept : choices(disk.pending(), 7, rng)) {
+            SimulatedFiles after = disk;
+            after.cut_power(kept);
+            count += 1;
+            FileStorage storage(options_on(after));
+            Recovered heard;
+            const Errc opened = storage.open(heard, owner);
+            REQUIRE((opened == Errc::ok || opened == Errc::corrupt));
+            if (is_done) REQUIRE(opened == Errc::ok);
+            if (opened == Errc::corrupt) REQUIRE(storage.start_over(78) == Errc::ok);
+            done += opened == Errc::ok ? 1u : 0u;
+            if (opened == Errc::ok) REQUIRE(heard.lines.empty());
+            REQUIRE_FALSE(storage.may_found());  // whatever survives: it does not look like new
+            REQUIRE(storage.appended() == 0);
+            REQUIRE(has_contents(after, bad));
+            REQUIRE(has_contents(after, sound));
+        }
+        if (!disk.is_cut()) break;
+    }
+    CHECK(count > 100);
+    CHECK(done > 0);
+}
+
 TEST_CASE("D18 a sound frame from another history breaks the chain") {
     Model model, other_model;
     SimulatedFiles disk = disk_after("af", model, 4096);

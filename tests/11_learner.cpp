@@ -835,7 +835,7 @@ TEST_CASE("hostile leaders: any message with any field never trips an assertion"
             const std::uint64_t next = last.zxid.value + 1 + rng.below(3);
             const bool sound = (next & Zxid::counter_max) > 0;
             if (rng.chance(700) && sound) payload = entry(last, Zxid{next});
-            Message m = rig.make(static_cast<MessageType>(1 + rng.below(19)),
+            Message m = rig.make(static_cast<MessageType>(1 + rng.below(20)),
                                  rig.learner.epoch() + (rng.chance(50) ? 1 : 0));
             for (const Said& one : rig.said) rig.attempt = one.message.attempt;
             rig.said.clear();
@@ -855,6 +855,32 @@ TEST_CASE("hostile leaders: any message with any field never trips an assertion"
             rig.learner.stop();
             rig.learner.start(rig.now, PeerId{2});
         }
+    }
+}
+
+TEST_CASE("F6 it says which storage it is, whether that may found, and what it answers") {
+    for (const bool may_found : {false, true}) {
+        Rig rig(2);
+        rig.learner.set_may_found(may_found);
+        rig.step();
+        const std::vector<Message> infos = rig.take(MessageType::follower_info);
+        REQUIRE(infos.size() == 1);
+        CHECK(infos[0].storage == rig.disk.id());
+        CHECK(infos[0].phase == (may_found ? 1 : 0));
+        rig.attempt = infos[0].attempt;
+        Message info = rig.make(MessageType::leader_info, 5);
+        info.sequence = 4711;
+        rig.tell(info);
+        rig.step();
+        const std::vector<Message> acks = rig.take(MessageType::ack_epoch);
+        REQUIRE(acks.size() == 1);
+        CHECK(acks[0].storage == rig.disk.id());
+        CHECK(acks[0].phase == (may_found ? 1 : 0));
+        CHECK(acks[0].sequence == 4711);
+        info.sequence = 5000;  // of the attempt before: it does not answer that one
+        rig.tell(info);
+        rig.step(rig.timing.retry());
+        for (const Message& ack : rig.take(MessageType::ack_epoch)) CHECK(ack.sequence == 4711);
     }
 }
 

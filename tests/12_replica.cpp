@@ -1326,7 +1326,7 @@ static void monkey(std::uint64_t seed, int steps) {
         if (seen.empty() || decode_message(packet.bytes, m) != Errc::ok) m.ensemble = 77;
         const Bytes payload = Bytes(m.payload);
         m.payload = payload;
-        if (rng.chance(300)) m.type = static_cast<MessageType>(1 + rng.below(19));
+        if (rng.chance(300)) m.type = static_cast<MessageType>(1 + rng.below(20));
         for (std::uint64_t changes = rng.below(4); changes > 0; changes--) {
             switch (rng.below(14)) {
                 case 0: m.attempt = any(); break;
@@ -1370,6 +1370,128 @@ TEST_CASE("a hostile-peer monkey never trips an assertion") {
         CAPTURE(seed);
         monkey(support::seed + seed, 20000);
     }
+}
+
+TEST_CASE("alone: it founds itself, unless it may not; and its storage is its own for ever") {
+    Alone a;
+    a.poll();
+    CHECK(a.replica->status().admitted);
+    CHECK(a.replica->status().storage == a.disk.id());
+    CHECK(a.replica->status().last == Zxid{1, 1});
+    ReplicaOptions options;
+    options.may_found = false;
+    a.restart(options);
+    a.poll();
+    CHECK(a.replica->status().serving);  // it has founded already
+    Alone b(options);
+    b.poll();
+    CHECK(b.replica->status().role == Role::failed);
+    CHECK(std::string(b.replica->status().reason) == "this storage may not found an ensemble");
+    CHECK(b.disk.appended() == 0);
+}
+
+TEST_CASE("a damaged storage: alone it has failed, with others it starts over and is admitted") {
+    Alone a;
+    a.poll();
+    REQUIRE(a.disk.append("rot") == Errc::ok);
+    REQUIRE(a.disk.flush() == Errc::ok);
+    a.restart();
+    CHECK(a.replica->status().role == Role::failed);
+    CHECK(std::string(a.replica->status().reason) == "a record in the log is damaged");
+    Trio trio;
+    trio.run();
+    const std::uint32_t id = trio.follower(), leader = trio.leader();
+    REQUIRE(trio.create(leader, trio.open(leader), "/a") == Errc::ok);
+    trio.stop(id);
+    const std::uint64_t old = trio.disks[id - 1]->id();
+    REQUIRE(trio.disks[id - 1]->append("rot") == Errc::ok);
+    REQUIRE(trio.disks[id - 1]->flush() == Errc::ok);
+    trio.start(id);
+    CHECK(std::string(trio[id].status().damage) == "a record in the log is damaged");
+    CHECK_FALSE(trio[id].status().admitted);
+    trio.run(400);
+    CHECK(trio[id].status().admitted);
+    CHECK(trio[id].status().storage != old);
+    CHECK(trio[id].tree().contains("/a"));
+    CHECK(trio[leader].leader_counters().admissions >= 2);
+}
+
+TEST_CASE("a storage that cannot start over: damage is the end of it") {
+    struct Stubborn final : coord::Storage {
+        coord::MemoryStorage disk;
+        Errc open(coord::RecoverySink&, const coord::StorageOwner&) override {
+            return Errc::corrupt;
+        }
+        Errc append(BytesView) override { return Errc::ok; }
+        Errc begin_snapshot() override { return Errc::ok; }
+        Errc write_snapshot(BytesView) override { return Errc::ok; }
+        Errc end_snapshot(coord::Sequence, bool) override { return Errc::ok; }
+        Errc read_snapshot(coord::Sequence, std::uint64_t, std::size_t, Bytes&) override {
+            return Errc::ok;
+        }
+        Errc flush() override { return Errc::ok; }
+        coord::Sequence appended() const override { return 0; }
+        coord::Sequence durable() const override { return 0; }
+        Errc health() const override { return Errc::ok; }
+        std::uint64_t id() const override { return 5; }
+    } disk;
+    Wire wire;
+    ReplicaOptions options;
+    options.voters = {PeerId{1}, PeerId{2}}, options.entropy = 3;
+    Replica replica(options, disk, wire);
+    CHECK(replica.status().role == Role::failed);
+    CHECK(std::string(replica.status().reason) == "the storage did not open");
+    CHECK(disk.may_found());
+}
+
+TEST_CASE("a refusal is for one life: another nonce does nothing, its own is the end") {
+    Trio trio;
+    trio.run();
+    const std::uint32_t id = trio.follower(), leader = trio.leader();
+    std::uint64_t nonce = 0;
+    trio.filter = [&](Packet& packet) {
+        Message message;
+        const bool decoded = decode_message(packet.bytes, message) == Errc::ok;
+        if (decoded && packet.from == PeerId{id}) nonce = message.nonce;
+        return true;
+    };
+    trio.run();
+    REQUIRE(nonce != 0);
+    Message refused;
+    refused.type = MessageType::refused, refused.ensemble = 77;
+    refused.from = PeerId{leader}, refused.to = PeerId{id};
+    refused.phase = static_cast<std::uint8_t>(coord::Refusal::twice);
+    for (const std::uint64_t meant : {nonce + 1, std::uint64_t{0}, nonce}) {
+        refused.confirmed = meant;
+        Bytes bytes;
+        encode_message(refused, bytes);
+        trio[id].receive(PeerId{leader}, bytes);
+        trio[id].poll(trio.now);
+        CHECK((trio[id].status().role == Role::failed) == (meant == nonce));
+    }
+    CHECK(std::string(trio[id].status().reason) == "another replica is alive under this id");
+}
+
+TEST_CASE("an admit that a voter asks for is not numbered") {
+    Trio trio;
+    trio.run();
+    const std::uint32_t id = trio.follower(), leader = trio.leader();
+    Bytes body, payload;
+    coord::VoterTable::write({{PeerId{id}, 4711}}, body);
+    coord::Writer out(payload);
+    out.u64(0), out.u64(0), out.u64(0), out.u8(6), out.bytes(body);
+    Message message;
+    message.type = MessageType::request, message.ensemble = 77;
+    message.from = PeerId{id}, message.to = PeerId{leader};
+    message.epoch = trio[leader].status().epoch, message.payload = payload;
+    Bytes bytes;
+    encode_message(message, bytes);
+    const Zxid before = trio[leader].status().last;
+    trio[leader].receive(PeerId{id}, bytes);
+    trio.run();
+    CHECK(trio[leader].status().last == before);
+    CHECK(trio[leader].leader_counters().requests_ignored == 1);
+    CHECK(coord::judge_request(coord::OpCode::admit, body, {}) == Errc::unimplemented);
 }
 
 }  // TEST_SUITE

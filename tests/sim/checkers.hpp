@@ -85,7 +85,7 @@ inline Fields fields_of(const Txn& txn) {
         fields.nonce = in.u64(), fields.timeout_ms = in.u32();
     } else if (txn.op == OpCode::close_session) {
         fields.expired = in.u8() == 1;
-    } else {
+    } else if (txn.op != OpCode::admit) {
         fields.path = Bytes(in.bytes(SIZE_MAX));
         if (txn.op != OpCode::remove) fields.data = Bytes(in.bytes(SIZE_MAX));
         fields.number = in.i32();
@@ -143,6 +143,10 @@ public:
         Answer answer;
         answer.zxid = txn.zxid, answer.op = txn.op, answer.session = txn.session;
         if (txn.op == OpCode::open_session) return open(txn, fields, answer);
+        if (txn.op == OpCode::admit) {
+            answer.session = SessionId{};
+            return answer;
+        }
         const auto found = sessions_.find(txn.session);
         if (found == sessions_.end() || !found->second.open) {
             answer.error = Errc::session_expired;
@@ -438,6 +442,8 @@ public:
 
     // A replica's memory is gone, or what it says now has to be what it was at that zxid.
     void restarted(std::uint32_t replica) { position_of(replica) = Position{}; }
+    // Its storage is gone, and what it had promised.
+    void wiped(std::uint32_t replica) { of_replica(epochs_, replica) = {0, 0}; }
     void state(std::uint32_t replica, Zxid zxid, std::uint64_t digest) {
         if (zxid == Zxid{}) return;
         const Entry* known = find(zxid);

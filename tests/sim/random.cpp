@@ -54,6 +54,7 @@ struct Profile {
     bool crashes = false;
     bool crashes_in_poll = false;
     bool power_losses = false;
+    bool wipes = false;  // who was down comes back with an empty storage
     bool pauses = false;
     bool stalls = false;
     bool wall_jumps = false;
@@ -109,6 +110,7 @@ Profile draw_profile(u64 seed) {
     p.crashes = on(), p.crashes_in_poll = on(), p.power_losses = on();
     p.pauses = on(), p.stalls = on() && p.disk.flush_max.ns > 0, p.wall_jumps = on();
     p.at_leader = on();
+    p.wipes = on() && (p.crashes || p.crashes_in_poll || p.power_losses);
     p.fault_gap_ms = number(150, 2000);
     p.clients_each = number(1, 3), p.locks = number(0, 2);
     p.op_gap_ms = number(8, 60);
@@ -148,6 +150,8 @@ struct Totals {
     u64 cuts = 0;
     u64 crashes = 0;
     u64 records_lost = 0;
+    u64 wipes = 0;
+    u64 admissions = 0;
     u64 pauses = 0;
     u64 stalls = 0;
     u64 installs = 0;
@@ -189,6 +193,8 @@ public:
     const Checker& checker() const { return checker_; }
     const coord::Simulation& simulation() const { return sim_; }
     u64 installs() const { return installs_; }
+    u64 wipes() const { return wipes_; }
+    u64 admissions() const { return admissions_; }
 
     bool go() {
         sim_.set_network(profile_.network);
@@ -248,12 +254,17 @@ private:
     }
     void on_applied(PeerId id, const Txn& txn, const coord::Outcome* outcome, u64 digest) override {
         if (options_.trace_lines > 0 && txn.zxid > checker_.model().frontier()) {
-            static const char* const names[] = {"", "open", "close", "create", "remove", "set"};
+            static const char* const names[] = {"",       "open", "close", "create",
+                                                "remove", "set",  "admit"};
             const Fields fields = fields_of(txn);
             sim_.note("entry " + show(txn.zxid) + ": " + names[static_cast<std::size_t>(txn.op)] +
                       " of session " + show(Zxid{txn.session.value}) + " cxid " +
                       std::to_string(txn.cxid) + " " + fields.path +
                       (fields.expired ? " (expired)" : ""));
+        }
+        if (txn.op == coord::OpCode::admit && txn.zxid > checker_.model().frontier()) {
+            admissions_ += 1;
+            if (!admitted_.apply(txn.body)) checker_.violate("P3", "an admit that is none");
         }
         checker_.applied(id.value, txn, outcome, digest, sim_.now());
     }
@@ -764,7 +775,27 @@ private:
             if (!sim_.is_running(id)) restart(id);
         });
     }
+    // How many would not count if this one had lost its storage.
+    u32 strangers(u32 lost) {
+        u32 count = 0;
+        for (u32 id = 1; id <= profile_.voters; id++) {
+            const u64 own = sim_.storage(id).id();
+            count += id == lost || own == 0 || own != admitted_.storage_of(PeerId{id}) ? 1u : 0u;
+        }
+        return count;
+    }
+    // Never so many at a time that a majority does not remember: nothing could survive that.
+    void maybe_wipe(u32 id) {
+        if (!profile_.wipes || healing_ || !faults_.chance(400)) return;
+        const bool is_founded = admitted_.knows(PeerId{id}) && !admitted_.is_founding();
+        if (!is_founded || strangers(id) > (profile_.voters - 1) / 2) return;
+        wipes_ += 1;
+        sim_.note("replica " + std::to_string(id) + " has lost its storage");
+        sim_.storage(id) = coord::MemoryStorage{};
+        checker_.wiped(id);
+    }
     void restart(u32 id) {
+        maybe_wipe(id);
         checker_.restarted(id);
         starts_[id] += 1;
         sim_.restart(id);
@@ -827,6 +858,12 @@ private:
         }
         return true;
     }
+    bool all_count() {
+        for (u32 id = 1; id <= profile_.voters; id++) {
+            if (!sim_.is_running(id) || !sim_.replica(id).status().admitted) return false;
+        }
+        return true;
+    }
     bool all_have(Zxid zxid) {
         for (u32 id = 1; id <= profile_.voters; id++) {
             if (!sim_.is_running(id) || sim_.replica(id).machine().applied() < zxid) return false;
@@ -855,6 +892,7 @@ private:
         const Zxid frontier = checker_.model().frontier();
         demand([this, frontier] { return all_have(frontier); }, patience,
                "what is committed, everywhere,");
+        demand([this] { return all_count(); }, patience, "a table with every storage");
     }
 
     // Sessions whose clients are gone expire; no other does. Then silence.
@@ -934,6 +972,9 @@ private:
     u64 steps_ = 0;
     u64 changes_ = UINT64_MAX;
     u64 installs_ = 0;
+    u64 wipes_ = 0;
+    u64 admissions_ = 0;
+    coord::VoterTable admitted_;  // as far as anybody has applied
     bool healing_ = false;  // no more faults
     bool resting_ = false;  // no more work
 };
@@ -962,6 +1003,7 @@ void print_profile(u64 seed, const Profile& p) {
         p.splits ? ", splits" : "", p.one_way ? ", one-way" : "", p.bridges ? ", bridges" : "",
         p.rotation ? ", rotation" : "", p.crashes ? ", crashes" : "",
         p.crashes_in_poll ? ", crashes in poll" : "", p.power_losses ? ", power losses" : "",
+        p.wipes ? ", wipes" : "",
         p.pauses ? ", pauses" : "", p.stalls ? ", stalls" : "",
         p.at_leader ? ", at the leader" : "", p.hints ? ", hints" : "");
 }
@@ -1005,6 +1047,7 @@ bool run_seed(u64 seed, const Arguments& arguments, Totals& totals) {
     own.messages = c.messages_sent, own.lost = c.messages_lost;
     own.repeated = c.messages_repeated, own.delayed = c.messages_delayed;
     own.damaged = c.messages_damaged, own.cuts = c.cuts, own.crashes = c.crashes;
+    own.wipes = run.wipes(), own.admissions = run.admissions();
     own.records_lost = c.records_lost, own.pauses = c.pauses, own.stalls = c.stalls;
     own.hints = c.hints;
     own.installs = run.installs(), own.steps = c.steps;
@@ -1029,11 +1072,11 @@ void print_totals(const Totals& t, double seconds) {
                 n(t.writes), n(t.reads), n(t.events), n(t.elections), n(t.expiries), n(t.grants));
     std::printf(
         "messages %llu, lost %llu, repeated %llu, delayed %llu, damaged %llu; links cut %llu; "
-        "crashes %llu, records lost %llu; pauses %llu; disk stalls %llu; hints %llu; "
-        "snapshots installed %llu\n",
+        "crashes %llu, records lost %llu; storages lost %llu, admissions %llu; pauses %llu; disk "
+        "stalls %llu; hints %llu; snapshots installed %llu\n",
         n(t.messages), n(t.lost), n(t.repeated), n(t.delayed), n(t.damaged), n(t.cuts),
-        n(t.crashes), n(t.records_lost), n(t.pauses), n(t.stalls), n(t.hints),
-        n(t.installs));
+        n(t.crashes), n(t.records_lost), n(t.wipes), n(t.admissions), n(t.pauses), n(t.stalls),
+        n(t.hints), n(t.installs));
 }
 
 double seconds_since(std::chrono::steady_clock::time_point start) {

@@ -5747,7 +5747,13 @@ static bool find_later(BytesView segment, const FrameCursor& end, Sequence& witn
 
 static bool is_zero(BytesView bytes) { return bytes.find_first_not_of('\0') == BytesView::npos; }
 
-// RETURNS whether name is kind and 16 digits.
+static Bytes digits_of(std::uint64_t number) {
+    char digits[17];
+    std::snprintf(digits, sizeof digits, "%016llx", static_cast<unsigned long long>(number));
+    return digits;
+}
+
+// RETURNS whether name is kind and those digits.
 static bool parse_name(BytesView name, BytesView kind, std::uint64_t& number) {
     if (name.size() != kind.size() + 16 || name.substr(0, kind.size()) != kind) return false;
     number = 0;
@@ -5808,9 +5814,7 @@ bool FileStorage::refuse(BytesView name, BytesView why) {
 }
 
 Bytes FileStorage::path_of(const char* kind, std::uint64_t number) const {
-    char digits[17];
-    std::snprintf(digits, sizeof digits, "%016llx", static_cast<unsigned long long>(number));
-    return path_of(kind) + digits;
+    return path_of(kind) + detail::digits_of(number);
 }
 
 Bytes FileStorage::path_of(const char* name) const {
@@ -6199,7 +6203,7 @@ Errc FileStorage::start_over(std::uint64_t entropy) {
     if (other != options_.directory && !set_aside(other, id)) return failed_;
     if (!sync_names() || !give_birth(owner)) return failed_;
     COORD_ASSERT(id_ == id && id_ != old);  // S10
-    if (!check(files_->rename(begun, over), over) || !sync_names()) return failed_;
+    if (!passed(files_->rename(begun, over), over) || !sync_names()) return failed_;
     may_found_ = false, is_open_ = true;
     report_.damage = before.damage, report_.damaged_at = before.damaged_at;
     return Errc::ok;
@@ -6207,16 +6211,15 @@ Errc FileStorage::start_over(std::uint64_t entropy) {
 
 bool FileStorage::set_aside(const Bytes& directory, std::uint64_t id) {
     std::vector<Bytes> names;
-    if (!check(files_->list(directory, names), directory)) return false;
-    std::sort(names.begin(), names.end());
+    if (!passed(files_->list(directory, names), directory)) return false;
     for (const Bytes& name : names) {
         std::uint64_t number = 0;
         const bool is_of_it = detail::parse_name(name, "log.", number) ||
                               detail::parse_name(name, "snapshot.", number) ||
                               name == "snapshot.tmp" || name == "mark";
-        const Bytes aside = detail::name_of("aside.", id) + "." + name;
-        const Bytes path = directory + "/" + name;
-        if (is_of_it && !check(files_->rename(path, directory + "/" + aside), path)) return false;
+        const Bytes path = detail::joined(directory, "/", name);
+        const Bytes aside = directory + "/aside." + detail::digits_of(id) + "." + name;
+        if (is_of_it && !passed(files_->rename(path, aside), path)) return false;
         if (detail::parse_name(name, "spare.", number) && !remove(path)) return false;
     }
     return true;

@@ -937,7 +937,7 @@ struct SessionRecord {
 // to a name. An admit changes it:
 //
 //   a voter that is not in it   founds: its storage counts from here on
-//   a voter that is in it       the storage takes the place of the one that counted; 0 = none counts
+//   a voter that is in it       the storage takes the place of the one that counted; 0 = none
 //   nobody                      the founding is complete: a majority is enough from here on
 class VoterTable {
 public:
@@ -1094,7 +1094,8 @@ private:
 };
 
 // Whether a request is one that a replica would number: RETURNS ok, marshalling_error,
-// unimplemented (an admit too), bad_arguments or too_large. Judged before anything is sent or logged.
+// unimplemented (an admit too), bad_arguments or too_large. Judged before anything is sent or
+// logged.
 Errc judge_request(OpCode op, BytesView body, const Limits& limits);
 
 // =================================================================================================
@@ -1941,9 +1942,9 @@ private:
 //            own disk counts as anybody's.
 //            Z5 Its history only grows while it leads.
 //            Z6 A session's requests are numbered in cxid order, each once, none after its close.
-//            Z7 A voter counts - its promise, its acknowledgements, its answers to rounds, its being
-//            in reach - only with the storage that the table of voters at the end of this leader's
-//            own history has for it. What it has acknowledged belongs to that storage.
+//            Z7 A voter counts - its promise, its acknowledgements, its answers to rounds, its
+//            being in reach - only with the storage that the table of voters at the end of this
+//            leader's own history has for it. What it has acknowledged belongs to that storage.
 //            Z8 While a voter is missing in that table, or its founding is not complete, nothing
 //            less than all voters is a quorum, and each of them must say that it may found; all are
 //            then in the table before anything else is numbered.
@@ -2363,7 +2364,7 @@ struct ReplicaOptions {
     std::vector<PeerId> voters{PeerId{1}};  // the whole ensemble, itself included; the same in all
     std::uint64_t ensemble = 0;             // the ensemble's name; strangers' messages are dropped
     std::uint64_t entropy = 0;              // random, another at each start; 0 only if standalone
-    bool may_found = true;                  // false: this replica only joins an ensemble that there is
+    bool may_found = true;                  // false: it only joins an ensemble that there is
     Timing timing;
     Duration session_timeout_min = milliseconds(200);   // what sessions ask for is brought into
     Duration session_timeout_max = seconds(3600);       // this range
@@ -4776,7 +4777,8 @@ bool VoterTable::is_founding() const {
 bool VoterTable::apply(BytesView body) {
     Reader in(body);
     const std::uint32_t count = in.u32();
-    if (!in.ok() || count > detail::places_max || in.left() != count * std::size_t{12}) return false;
+    if (!in.ok() || count > detail::places_max) return false;
+    if (in.left() != count * std::size_t{12}) return false;
     if (places_.size() + count > detail::places_max) return false;
     for (std::uint32_t i = 0; i < count; i++) {
         const PeerId voter{in.u32()};
@@ -7914,7 +7916,9 @@ std::uint64_t Leader::bits_where(Predicate&& predicate) const {
 // Whenever a storage becomes known, or the table or the phase is another.
 void Leader::recount() {
     is_founding_ = knows_ && table_.is_founding();
-    for (const Peer& peer : peers_) is_founding_ = is_founding_ || (knows_ && !table_.knows(peer.id));
+    for (const Peer& peer : peers_) {
+        is_founding_ = is_founding_ || (knows_ && !table_.knows(peer.id));
+    }
     const bool gathers = is_founding_ && phase_ < Phase::synchronization;
     counted_ = bits_where([&](const Peer& peer) {
         if (!knows_) return true;

@@ -1121,7 +1121,7 @@ TEST_CASE("memory stays bounded over 100,000 entries, with a snapshot now and th
     CHECK(again.last().crc == log.last().crc);
 }
 
-TEST_CASE("admits are known wherever they are, and with what is applied make the table at the end") {
+TEST_CASE("admits are known wherever they are, and what is applied adds to the table") {
     MemoryStorage disk;
     Log log(disk);
     REQUIRE(log.open() == Errc::ok);

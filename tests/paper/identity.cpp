@@ -243,8 +243,8 @@ TEST_CASE("M8: who may not found does not make an empty ensemble of an old one")
 // -------------------------------------------------------------------------------------------------
 // Disks that are empty
 
-// 1. A and B acknowledge /b; C is cut off. 2. A is down; B comes back with an empty disk. 3. B and C
-// are a majority of names. Violated elsewhere: committed durability.
+// 1. A and B acknowledge /b; C is cut off. 2. A is down; B comes back with an empty disk. 3. B and
+// C are a majority of names. Violated elsewhere: committed durability.
 TEST_CASE("M5: a voter with a wiped disk does not elect a leader that lacks what it acknowledged") {
     World w;
     only_two_know(w);

@@ -1,8 +1,9 @@
 // Bugs that ZooKeeper's implementation of Zab had, and traps in the paper itself, each built step
 // by step on real replicas as its report or its analysis tells it. Each test asserts what was
 // violated there; verify() then heals everything, looks for every acknowledged write at every
-// replica, restarts all from their disks and looks again. "1.5" is counter 5 of epoch 1; the founding takes
-// two numbers and opening a session takes one, so that they are higher than in the reports.
+// replica, restarts all from their disks and looks again. "1.5" is counter 5 of epoch 1; the
+// founding takes two numbers and opening a session takes one, so that they are higher than in the
+// reports.
 
 #include <doctest/doctest.h>
 

@@ -29,7 +29,8 @@
 // In every state the ledger of paper/harness.hpp is asked, and audit(). Out of one state in
 // --finish=K (16), by its hash, the run is finished in four ways: with all replicas, or first with
 // each pair alone, what is volatile in the third lost; then the third comes back; then all restart
-// from their disks. A pair with a disk that was emptied need not serve, and is left out. Each time all must serve, be equal and have every write that was acknowledged.
+// from their disks. A pair with a disk that was emptied need not serve, and is left out. Each time
+// all must serve, be equal and have every write that was acknowledged.
 //
 //   --depth=N    the longest path, found by deepening: 2, 3, 4 ...  (--from=N: starts there)
 //   --states=N   gives up a depth after so many states; --minutes=M: after so long in all
@@ -550,7 +551,7 @@ private:
             u64 h = 0;
         };
         Sink sink;
-        if (world_->disk(id).id() == 0) return 0;  // it has been emptied, and gets an id when opened
+        if (world_->disk(id).id() == 0) return 0;  // emptied: it gets an id when it is opened
         static_cast<void>(world_->disk(id).open(sink, {}));
         return coord::mix64(sink.h, world_->life(id) == 1 ? 1u : 0u);
     }

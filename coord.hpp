@@ -10,10 +10,10 @@
 // WHAT IT IS NOT
 //   A server, a database, a message queue, a thread, a socket. It keeps the whole tree in memory,
 //   wants values of kilobytes, and every voter sees every write. It trusts the replicas of its own
-//   ensemble: a message that decodes is believed. With MemoryStorage an ensemble whose replicas all
-//   stop has forgotten everything. Not there yet: observers, change of membership, ACLs, multi,
-//   persistent watches, re-attaching a session elsewhere, recipes beside the lock, authentication
-//   between replicas.
+//   ensemble: a message that decodes is believed. With MemoryStorage an ensemble whose replicas
+//   all stop has forgotten everything; FileStorage remembers. Not there yet: observers, change of
+//   membership, ACLs, multi, persistent watches, re-attaching a session elsewhere, recipes beside
+//   the lock, authentication between replicas.
 //
 // QUICK START
 //   // main.cpp                              g++ -std=c++17 -I. main.cpp
@@ -57,7 +57,7 @@
 //   3  Tree           nodes, paths, Stat, children in order, digest
 //   4  Machine        transactions, sessions' records, snapshot out and in
 //   5  Watches        which watcher hears of which change
-//   6  Storage        the contract with what keeps bytes; MemoryStorage
+//   6  Storage        the contract with what keeps bytes; MemoryStorage, FileStorage
 //   7  Log            a replica's history and its two epochs; what of it is durable
 //   8  Messages       the peer protocol as values and bytes; voters and quorums
 //   9  Election       who should lead: a hint
@@ -620,7 +620,7 @@ private:
         blocks_ = wider, block_mask_ = count * 2 - 1, head_ = ended;
     }
     T** blocks_ = nullptr;        // null where there is none yet
-    std::size_t slot_mask_ = 0;   // slots of a block, less one: block_slots - 1 where there are more
+    std::size_t slot_mask_ = 0;   // slots of a block, less one
     std::size_t block_mask_ = 0;  // blocks, less one
     std::size_t head_ = 0;
     std::size_t size_ = 0;
@@ -955,7 +955,7 @@ struct SessionRecord {
 // to a name. An admit changes it:
 //
 //   a voter that is not in it   founds: its storage counts from here on
-//   a voter that is in it       the storage takes the place of the one before; 0: none counts
+//   a voter that is in it       the storage takes the place of the one that counted; 0 = none
 //   nobody                      the founding is complete: a majority is enough from here on
 class VoterTable {
 public:
@@ -1112,7 +1112,8 @@ private:
 };
 
 // Whether a request is one that a replica would number: RETURNS ok, marshalling_error,
-// unimplemented (an admit too), bad_arguments or too_large. Judged before anything is sent.
+// unimplemented (an admit too), bad_arguments or too_large. Judged before anything is sent or
+// logged.
 Errc judge_request(OpCode op, BytesView body, const Limits& limits);
 
 // =================================================================================================
@@ -1476,10 +1477,10 @@ private:
         bool replaces = false;
         bool is_sound = false;
     };
-    bool check(Errc error, BytesView what);
+    bool passed(Errc error, BytesView what);
     bool refuse(BytesView name, BytesView why);
     Bytes path_of(const char* kind, std::uint64_t number) const;
-    Bytes snapshot_path(Sequence sequence) const;
+    Bytes path_of(const char* name) const;
     bool open_file(const Bytes& path, Files::Mode mode, FileId& file);
     void close(FileId& file);
     void close_all();
@@ -1494,9 +1495,10 @@ private:
     bool read_segment(std::size_t index, Recovery& found);
     void judge_tail(const detail::FrameCursor& end, Recovery& found);
     bool read_snapshots(Recovery& found);
-    bool verify(Snapshot& snapshot, Recovery& found);
+    bool read_through(Snapshot& snapshot, Recovery& found);
     bool choose(std::size_t begin, Sequence limit, Recovery& found);
     void choose_any(Recovery& found);
+    const Snapshot* find_snapshot(Sequence sequence) const;
     bool hand_over(Recovery& found, RecoverySink& sink);
     bool hand_over_segment(const Segment& segment, Recovery& found, RecoverySink& sink);
     bool give_birth(const StorageOwner& owner);
@@ -1635,8 +1637,8 @@ public:
     // The table of voters at the end: applied's, and what the entries after that change.
     VoterTable voters_at_end(const Machine& applied) const;
 
-    // Changes: each is one record, buffered until flush. All RETURN storage_failed, or storage_full,
-    // and then nothing has changed.
+    // Changes: each is one record, buffered until flush. All RETURN storage_failed, or
+    // storage_full, and then nothing has changed.
     Errc append(BytesView record, const Txn& txn);  // REQUIRES that it follows last(): L1
     Errc truncate(Zxid zxid);                       // REQUIRES contains(zxid)
     Errc accept_epoch(std::uint32_t epoch, PeerId leader);
@@ -1958,9 +1960,9 @@ private:
 //            own disk counts as anybody's.
 //            Z5 Its history only grows while it leads.
 //            Z6 A session's requests are numbered in cxid order, each once, none after its close.
-//            Z7 A voter counts (its promise, its acknowledgements, its answers to rounds, its being
-//            in reach) only with the storage that the table of voters at the end of this leader's
-//            own history has for it. What it has acknowledged belongs to that storage.
+//            Z7 A voter counts - its promise, its acknowledgements, its answers to rounds, its
+//            being in reach - only with the storage that the table of voters at the end of this
+//            leader's own history has for it. What it has acknowledged belongs to that storage.
 //            Z8 While a voter is missing in that table, or its founding is not complete, nothing
 //            less than all voters is a quorum, and each of them must say that it may found; all are
 //            then in the table before anything else is numbered.
@@ -4793,8 +4795,9 @@ bool VoterTable::is_founding() const {
 bool VoterTable::apply(BytesView body) {
     Reader in(body);
     const std::uint32_t count = in.u32();
-    if (!in.ok() || places_.size() + count > detail::places_max) return false;
+    if (!in.ok() || count > detail::places_max) return false;
     if (in.left() != count * std::size_t{12}) return false;
+    if (places_.size() + count > detail::places_max) return false;
     for (std::uint32_t i = 0; i < count; i++) {
         const PeerId voter{in.u32()};
         const auto [found, is_new] = places_.emplace(voter, Place{});
@@ -5764,7 +5767,13 @@ static bool find_later(BytesView segment, const FrameCursor& end, Sequence& witn
 
 static bool is_zero(BytesView bytes) { return bytes.find_first_not_of('\0') == BytesView::npos; }
 
-// RETURNS whether name is kind and 16 digits.
+static Bytes digits_of(std::uint64_t number) {
+    char digits[17];
+    std::snprintf(digits, sizeof digits, "%016llx", static_cast<unsigned long long>(number));
+    return digits;
+}
+
+// RETURNS whether name is kind and those digits.
 static bool parse_name(BytesView name, BytesView kind, std::uint64_t& number) {
     if (name.size() != kind.size() + 16 || name.substr(0, kind.size()) != kind) return false;
     number = 0;
@@ -5776,10 +5785,17 @@ static bool parse_name(BytesView name, BytesView kind, std::uint64_t& number) {
     return true;
 }
 
-static Bytes name_of(const char* kind, std::uint64_t number) {
-    char digits[17];
-    std::snprintf(digits, sizeof digits, "%016llx", static_cast<unsigned long long>(number));
-    return Bytes(kind) + digits;
+static Bytes joined(BytesView a, BytesView b, BytesView c) {
+    Bytes out;
+    out.reserve(a.size() + b.size() + c.size());
+    out.append(a).append(b).append(c);
+    return out;
+}
+
+static void insert_sorted(std::vector<std::uint64_t>& numbers, std::uint64_t number) {
+    std::size_t at = numbers.size();
+    while (at > 0 && numbers[at - 1] > number) at -= 1;
+    numbers.insert(numbers.begin() + static_cast<std::ptrdiff_t>(at), number);
 }
 
 }  // namespace detail
@@ -5803,32 +5819,34 @@ struct FileStorage::Recovery {
 // -------------------------------------------------------------------------------------------------
 // Steps that can fail: false, and then failed_ says how and reason_ says where.
 
-bool FileStorage::check(Errc error, BytesView what) {
+bool FileStorage::passed(Errc error, BytesView what) {
     if (error == Errc::ok) return true;
     const bool is_for_open = error == Errc::storage_full || error == Errc::storage_locked;
     failed_ = is_for_open && !is_open_ ? error : Errc::storage_failed;
-    reason_ = Bytes(what) + ": " + files_->error_text();
+    reason_ = detail::joined(what, ": ", files_->error_text());
     return false;
 }
 
 bool FileStorage::refuse(BytesView name, BytesView why) {
-    report_.damage = Bytes(name) + ": " + Bytes(why);
+    report_.damage = detail::joined(name, ": ", why);
     failed_ = Errc::corrupt, reason_ = report_.damage;
     return false;
 }
 
 Bytes FileStorage::path_of(const char* kind, std::uint64_t number) const {
-    return options_.directory + "/" + detail::name_of(kind, number);
+    return path_of(kind) + detail::digits_of(number);
 }
 
-Bytes FileStorage::snapshot_path(Sequence sequence) const {
-    return options_.snapshot_directory + "/" + detail::name_of("snapshot.", sequence);
+Bytes FileStorage::path_of(const char* name) const {
+    const bool is_snapshot = BytesView(name).substr(0, 9) == "snapshot.";
+    const Bytes& at = is_snapshot ? options_.snapshot_directory : options_.directory;
+    return detail::joined(at, "/", name);
 }
 
 bool FileStorage::open_file(const Bytes& path, Files::Mode mode, FileId& file) {
     COORD_ASSERT(file == FileId{});
     const Result<FileId> opened = files_->open(path, mode);
-    if (!opened) return check(opened.error(), path);
+    if (!opened) return passed(opened.error(), path);
     file = *opened;
     return true;
 }
@@ -5849,17 +5867,17 @@ void FileStorage::close_all() {
 }
 
 bool FileStorage::sync(FileId file, BytesView what) {
-    return !options_.sync || check(files_->sync(file), what);
+    return !options_.sync || passed(files_->sync(file), what);
 }
 
 bool FileStorage::sync_names() {
     if (!options_.sync) return true;
     const Bytes& other = options_.snapshot_directory;
-    return check(files_->sync_directory(options_.directory), options_.directory) &&
-           (other == options_.directory || check(files_->sync_directory(other), other));
+    return passed(files_->sync_directory(options_.directory), options_.directory) &&
+           (other == options_.directory || passed(files_->sync_directory(other), other));
 }
 
-bool FileStorage::remove(const Bytes& path) { return check(files_->remove(path), path); }
+bool FileStorage::remove(const Bytes& path) { return passed(files_->remove(path), path); }
 
 // -------------------------------------------------------------------------------------------------
 // Opening: look at all, decide, hand over, and only then touch
@@ -5911,25 +5929,28 @@ Errc FileStorage::open(RecoverySink& sink, const StorageOwner& owner) {
 bool FileStorage::list_files(Recovery& found) {
     const Bytes& directory = options_.directory;
     const Bytes& other = options_.snapshot_directory;
-    if (!check(files_->make_directory(directory), directory)) return false;
-    if (!check(files_->make_directory(other), other)) return false;
-    const Result<FileId> locked = files_->lock(directory + "/lock");
-    if (!locked) return check(locked.error(), directory + "/lock");
+    if (!passed(files_->make_directory(directory), directory)) return false;
+    if (!passed(files_->make_directory(other), other)) return false;
+    const Result<FileId> locked = files_->lock(path_of("lock"));
+    if (!locked) return passed(locked.error(), path_of("lock"));
     lock_ = *locked;
     std::vector<Bytes> names;
-    if (!check(files_->list(directory, names), directory)) return false;
-    if (other != directory && !check(files_->list(other, names), other)) return false;
-    std::sort(names.begin(), names.end());  // what follows is by number
+    if (!passed(files_->list(directory, names), directory)) return false;
+    if (other != directory && !passed(files_->list(other, names), other)) return false;
     std::uint64_t number = 0;
+    std::vector<Sequence> segments;
     for (const Bytes& name : names) {
-        if (detail::parse_name(name, "log.", number)) segments_.emplace_back().first = number;
-        if (detail::parse_name(name, "snapshot.", number)) found.snapshots.push_back(number);
-        if (detail::parse_name(name, "spare.", number)) spares_.push_back(number);
+        if (detail::parse_name(name, "log.", number)) detail::insert_sorted(segments, number);
+        if (detail::parse_name(name, "spare.", number)) detail::insert_sorted(spares_, number);
+        if (detail::parse_name(name, "snapshot.", number)) {
+            detail::insert_sorted(found.snapshots, number);
+        }
         if (name == "snapshot.tmp") found.has_temporary = true;
         if (name == "mark") found.has_mark = true;
         if (name == "over.begun") found.has_begun = true;
         if (name == "over") may_found_ = false;
     }
+    for (const Sequence first : segments) segments_.emplace_back().first = first;
     if (!spares_.empty()) spare_newest_ = spares_.back();
     return true;
 }
@@ -5949,12 +5970,12 @@ bool FileStorage::is_ours(std::uint32_t version, std::uint64_t ensemble, std::ui
 // One that was torn or has rotted is no witness, and no harm.
 bool FileStorage::read_mark(Recovery& found) {
     if (!found.has_mark) return true;
-    const Bytes path = options_.directory + "/mark";
+    const Bytes path = path_of("mark");
     FileId file;
     if (!open_file(path, Files::Mode::read, file)) return false;
     found.bytes.clear();
     const bool is_read =
-        check(files_->read(file, 0, detail::file_header_bytes, found.bytes), path);
+        passed(files_->read(file, 0, detail::file_header_bytes, found.bytes), path);
     close(file);
     detail::FileHeader header;
     if (!is_read) return false;
@@ -5970,7 +5991,7 @@ bool FileStorage::read_whole(const Bytes& path, Bytes& out) {
     const Result<std::uint64_t> size = files_->size(file);
     Errc error = size.error();
     if (size) error = files_->read(file, 0, static_cast<std::size_t>(*size), out);
-    const bool is_read = check(error, path);
+    const bool is_read = passed(error, path);
     close(file);
     return is_read;
 }
@@ -6022,8 +6043,8 @@ void FileStorage::judge_tail(const detail::FrameCursor& end, Recovery& found) {
     found.is_torn = has_later || !detail::is_zero(rest.substr(0, detail::frame_header_bytes));
     if (end.expected <= report_.certain) {
         report_.damaged_at = end.expected;
-        report_.damage = path_of("log.", segments_.back().first) + ": the record at byte " +
-                         std::to_string(end.offset) + " was durable and cannot be read";
+        report_.damage = path_of("log.", segments_.back().first);
+        report_.damage += ": a record that was durable cannot be read";
     } else if (found.is_torn) {
         report_.torn_bytes = rest.find_last_not_of('\0') + 1;
     }
@@ -6033,7 +6054,7 @@ bool FileStorage::read_snapshots(Recovery& found) {
     for (Snapshot& snapshot : snapshots_) {
         const auto& there = found.snapshots;
         const bool exists = std::binary_search(there.begin(), there.end(), snapshot.sequence);
-        if (exists && !verify(snapshot, found)) return false;
+        if (exists && !read_through(snapshot, found)) return false;
         if (snapshot.is_sound) report_.snapshots_sound += 1;
         // An older one that is not there has been removed for a newer one.
         const bool is_newest = &snapshot == &snapshots_.back();
@@ -6043,8 +6064,8 @@ bool FileStorage::read_snapshots(Recovery& found) {
 }
 
 // Reads all of a snapshot, and compares it with what its marker in the log says.
-bool FileStorage::verify(Snapshot& snapshot, Recovery& found) {
-    const Bytes path = snapshot_path(snapshot.sequence);
+bool FileStorage::read_through(Snapshot& snapshot, Recovery& found) {
+    const Bytes path = path_of("snapshot.", snapshot.sequence);
     FileId file;
     if (!open_file(path, Files::Mode::read, file)) return false;
     detail::FileHeader header;
@@ -6063,7 +6084,7 @@ bool FileStorage::verify(Snapshot& snapshot, Recovery& found) {
         crc = crc32c(piece, crc);
         offset += found.bytes.size();
     }
-    const bool is_read = check(error, path);
+    const bool is_read = passed(error, path);
     close(file);
     if (!is_read) return false;
     snapshot.is_sound = offset == detail::file_header_bytes + snapshot.size &&
@@ -6091,7 +6112,8 @@ bool FileStorage::choose(std::size_t begin, Sequence limit, Recovery& found) {
         }
         if (!snapshot.replaces) continue;
         report_.damaged_at = snapshot.sequence;  // nothing older is worth anything
-        report_.damage = snapshot_path(snapshot.sequence) + ": damaged, and nothing stands for it";
+        report_.damage = path_of("snapshot.", snapshot.sequence);
+        report_.damage += ": damaged, and nothing stands for it";
         found.last = limit = snapshot.sequence - 1;
     }
     found.snapshot = 0, found.first = 1;
@@ -6107,13 +6129,21 @@ void FileStorage::choose_any(Recovery& found) {
         if (choose(begin, segments_[found.end - 1].last, found)) return;
         const Segment& first = segments_[begin];
         report_.damaged_at = begin == 0 ? 1 : segments_[begin - 1].last + 1;
-        report_.damage = path_of("log.", first.first) +
-                         (first.is_sound ? ": records before it are missing" : ": a bad header");
+        report_.damage = path_of("log.", first.first);
+        report_.damage += first.is_sound ? ": records before it are missing" : ": a bad header";
     }
     if (report_.damaged_at == 0) {
-        report_.damaged_at = 1, report_.damage = options_.directory + ": the log is missing";
+        report_.damaged_at = 1;
+        report_.damage = detail::joined(options_.directory, ": ", "the log is missing");
     }
     found.begin = 0, found.first = 1, found.last = 0, found.snapshot = 0;
+}
+
+const FileStorage::Snapshot* FileStorage::find_snapshot(Sequence sequence) const {
+    for (const Snapshot& snapshot : snapshots_) {
+        if (snapshot.sequence == sequence) return &snapshot;
+    }
+    return nullptr;
 }
 
 bool FileStorage::hand_over(Recovery& found, RecoverySink& sink) {
@@ -6143,11 +6173,9 @@ bool FileStorage::hand_over_segment(const Segment& segment, Recovery& found, Rec
         if (at.frame.kind == detail::frame_record) sink.on_record(sequence, at.body);
         if (sequence != found.snapshot) continue;
         report_.snapshot = sequence;
-        if (!open_file(snapshot_path(sequence), Files::Mode::read, ended_)) return false;
+        if (!open_file(path_of("snapshot.", sequence), Files::Mode::read, ended_)) return false;
         if (read_snapshot(sequence, 0, 64, head) != Errc::ok) return false;
-        const auto is_it = [sequence](const Snapshot& s) { return s.sequence == sequence; };
-        sink.on_snapshot(sequence, head,
-                         std::find_if(snapshots_.begin(), snapshots_.end(), is_it)->size);
+        sink.on_snapshot(sequence, head, find_snapshot(sequence)->size);
     }
     return true;
 }
@@ -6158,15 +6186,15 @@ bool FileStorage::give_birth(const StorageOwner& owner) {
     report_.is_new = true;
     id_ = mix64(owner.entropy, owner.ensemble) | 1, salt_ = detail::salt_of(id_);
     for (const Bytes* directory : {&options_.directory, &options_.snapshot_directory}) {
-        const Bytes parent = *directory + "/..";
-        if (options_.sync && !check(files_->sync_directory(parent), parent)) return false;
+        const Bytes parent = detail::joined(*directory, "/..", "");
+        if (options_.sync && !passed(files_->sync_directory(parent), parent)) return false;
     }
     for (const std::uint64_t spare : spares_) {
         if (!remove(path_of("spare.", spare))) return false;
     }
     spares_.clear();
     const Errc error = start_segment(options_.segment_bytes);
-    if (error == Errc::storage_full) failed_ = error, reason_ = options_.directory + ": no space";
+    if (error == Errc::storage_full) failed_ = error, reason_ = path_of("log: no space");
     return failed_ == Errc::ok && open_mark(false) && sync(mark_, "mark") && sync_names() &&
            tend_reserve();
 }
@@ -6195,7 +6223,7 @@ Errc FileStorage::start_over(std::uint64_t entropy) {
     if (other != options_.directory && !set_aside(other, id)) return failed_;
     if (!sync_names() || !give_birth(owner)) return failed_;
     COORD_ASSERT(id_ == id && id_ != old);  // S10
-    if (!check(files_->rename(begun, over), over) || !sync_names()) return failed_;
+    if (!passed(files_->rename(begun, over), over) || !sync_names()) return failed_;
     may_found_ = false, is_open_ = true;
     report_.damage = before.damage, report_.damaged_at = before.damaged_at;
     return Errc::ok;
@@ -6203,16 +6231,15 @@ Errc FileStorage::start_over(std::uint64_t entropy) {
 
 bool FileStorage::set_aside(const Bytes& directory, std::uint64_t id) {
     std::vector<Bytes> names;
-    if (!check(files_->list(directory, names), directory)) return false;
-    std::sort(names.begin(), names.end());
+    if (!passed(files_->list(directory, names), directory)) return false;
     for (const Bytes& name : names) {
         std::uint64_t number = 0;
         const bool is_of_it = detail::parse_name(name, "log.", number) ||
                               detail::parse_name(name, "snapshot.", number) ||
                               name == "snapshot.tmp" || name == "mark";
-        const Bytes aside = detail::name_of("aside.", id) + "." + name;
-        const Bytes path = directory + "/" + name;
-        if (is_of_it && !check(files_->rename(path, directory + "/" + aside), path)) return false;
+        const Bytes path = detail::joined(directory, "/", name);
+        const Bytes aside = directory + "/aside." + detail::digits_of(id) + "." + name;
+        if (is_of_it && !passed(files_->rename(path, aside), path)) return false;
         if (detail::parse_name(name, "spare.", number) && !remove(path)) return false;
     }
     return true;
@@ -6240,7 +6267,7 @@ bool FileStorage::cut_tail(const Bytes& path) {
     for (std::uint64_t at = offset_; at < size_; at += zeros.size()) {
         const std::uint64_t left = (std::min)(size_ - at, std::uint64_t{zeros.size()});
         const BytesView piece(zeros.data(), static_cast<std::size_t>(left));
-        if (!check(files_->write(current_, at, piece), path)) return false;
+        if (!passed(files_->write(current_, at, piece), path)) return false;
     }
     return true;
 }
@@ -6254,16 +6281,17 @@ bool FileStorage::remove_leftovers(const Recovery& found) {
     }
     segments_.erase(segments_.begin(), run);
     COORD_ASSERT(!segments_.empty());
-    const auto is_useless = [run_first](const Snapshot& s) { return s.first_needed < run_first; };
-    snapshots_.erase(std::remove_if(snapshots_.begin(), snapshots_.end(), is_useless),
-                     snapshots_.end());
+    std::vector<Snapshot> useful;
+    for (const Snapshot& snapshot : snapshots_) {
+        if (snapshot.first_needed >= run_first) useful.push_back(snapshot);
+    }
+    snapshots_.swap(useful);
     for (const Sequence sequence : found.snapshots) {
-        const auto is_it = [sequence](const Snapshot& s) { return s.sequence == sequence; };
-        if (std::any_of(snapshots_.begin(), snapshots_.end(), is_it)) continue;
-        if (!remove(snapshot_path(sequence))) return false;
+        if (find_snapshot(sequence) != nullptr) continue;
+        if (!remove(path_of("snapshot.", sequence))) return false;
         report_.leftovers += 1;
     }
-    if (found.has_temporary && !remove(options_.snapshot_directory + "/snapshot.tmp")) return false;
+    if (found.has_temporary && !remove(path_of("snapshot.tmp"))) return false;
     report_.leftovers += found.has_temporary ? 1 : 0;
     std::vector<std::uint64_t> kept;
     for (const std::uint64_t spare : spares_) {
@@ -6282,7 +6310,7 @@ bool FileStorage::remove_leftovers(const Recovery& found) {
 }
 
 bool FileStorage::open_mark(bool exists) {
-    const Bytes path = options_.directory + "/mark";
+    const Bytes path = path_of("mark");
     const Files::Mode mode = exists ? Files::Mode::write : Files::Mode::create;
     return open_file(path, mode, mark_) && write_mark();
 }
@@ -6330,7 +6358,7 @@ bool FileStorage::write_out() {
     const Errc error = files_->write(current_, offset_, buffer_);
     offset_ += size;
     buffer_.clear();
-    return check(error, "log");
+    return passed(error, "log");
 }
 
 Errc FileStorage::flush() {
@@ -6351,7 +6379,7 @@ bool FileStorage::write_mark() {
     detail::FileHeader header;
     header.ensemble = ensemble_, header.id = id_, header.sequence = durable_;
     detail::encode_file_header(detail::mark_magic, header, scratch_);
-    return check(files_->write(mark_, 0, scratch_), "mark");
+    return passed(files_->write(mark_, 0, scratch_), "mark");
 }
 
 // Begins a segment of at least that size. REQUIRES that all that was appended is in the file.
@@ -6375,10 +6403,10 @@ Errc FileStorage::start_segment(std::uint64_t size) {
     scratch_.append(detail::frame_header_bytes, '\0');
     close(current_);
     if (!open_file(spare, Files::Mode::write, current_)) return failed_;
-    if (!check(files_->write(current_, 0, scratch_), spare)) return failed_;
+    if (!passed(files_->write(current_, 0, scratch_), spare)) return failed_;
     if (!sync(current_, spare)) return failed_;
     close(current_);
-    if (!check(files_->rename(spare, path), path) || !sync_names()) return failed_;  // S4
+    if (!passed(files_->rename(spare, path), path) || !sync_names()) return failed_;  // S4
     if (!open_file(path, Files::Mode::write, current_)) return failed_;
     spares_.pop_back();
     if (!segments_.empty() && segments_.back().first == header.sequence) segments_.pop_back();
@@ -6394,7 +6422,7 @@ Errc FileStorage::make_spare(std::uint64_t size) {
     const Result<FileId> file = files_->open(path, Files::Mode::create);
     const Errc error = file ? files_->allocate(*file, size) : file.error();
     const bool is_full = error == Errc::storage_full;
-    if (!is_full) check(error, path);  // says why
+    if (!is_full) passed(error, path);  // says why
     if (file) files_->close(*file);
     if (is_full && file && !remove(path)) return failed_;
     if (error != Errc::ok) return is_full ? error : failed_;
@@ -6434,7 +6462,7 @@ bool FileStorage::retire() {
     const bool is_log_longer = segments_.size() > 1 && segments_[1].first <= needed;
     if (kept == 0 && !is_log_longer) return true;
     for (std::size_t i = 0; i < kept; i++) {
-        if (!remove(snapshot_path(snapshots_[i].sequence))) return false;
+        if (!remove(path_of("snapshot.", snapshots_[i].sequence))) return false;
     }
     snapshots_.erase(snapshots_.begin(), snapshots_.begin() + static_cast<std::ptrdiff_t>(kept));
     return retire_segments(needed);
@@ -6448,7 +6476,7 @@ bool FileStorage::retire_segments(Sequence needed) {
         const bool is_fit = segments_[gone].size == options_.segment_bytes;
         if (is_fit && spares_.size() < detail::spares_max) {
             const Bytes spare = path_of("spare.", spare_newest_ + 1);
-            if (!check(files_->rename(path, spare), spare)) return false;
+            if (!passed(files_->rename(path, spare), spare)) return false;
             spares_.push_back(++spare_newest_);
         } else if (!remove(path)) {
             return false;
@@ -6464,9 +6492,9 @@ bool FileStorage::retire_segments(Sequence needed) {
 
 // No room for a snapshot is no failure: it is given up, the log is as it was.
 Errc FileStorage::give_up_snapshot(Errc error) {
-    const Bytes path = options_.snapshot_directory + "/snapshot.tmp";
+    const Bytes path = path_of("snapshot.tmp");
     if (error != Errc::ok && error != Errc::storage_full) {
-        check(error, path);
+        passed(error, path);
         return failed_;
     }
     close(begun_);
@@ -6479,7 +6507,7 @@ Errc FileStorage::begin_snapshot() {
     if (begun_ != FileId{} && give_up_snapshot(Errc::ok) != Errc::ok) return failed_;
     written_ = 0, synced_ = 0, crc_ = 0;
     COORD_ASSERT(piece_.empty());
-    const Bytes path = options_.snapshot_directory + "/snapshot.tmp";
+    const Bytes path = path_of("snapshot.tmp");
     const Result<FileId> file = files_->open(path, Files::Mode::create);
     if (!file) return give_up_snapshot(file.error());
     begun_ = *file;
@@ -6528,8 +6556,8 @@ Errc FileStorage::end_snapshot(Sequence first_needed, bool replaces) {
     error = files_->write(begun_, 0, scratch_);
     if (error == Errc::ok && options_.sync) error = files_->sync(begun_);
     if (error != Errc::ok) return give_up_snapshot(error);
-    const Bytes path = snapshot_path(header.sequence);
-    error = files_->rename(options_.snapshot_directory + "/snapshot.tmp", path);
+    const Bytes path = path_of("snapshot.", header.sequence);
+    error = files_->rename(path_of("snapshot.tmp"), path);
     if (error != Errc::ok) return give_up_snapshot(error);
     if (!sync_names()) return failed_;  // S6
     close(ended_);
@@ -6553,21 +6581,20 @@ Errc FileStorage::read_snapshot(Sequence snapshot, std::uint64_t offset, std::si
         if (error != Errc::ok) return error;
     }
     const FileId file = snapshot == 0 ? begun_ : ended_;
-    check(files_->read(file, detail::file_header_bytes + offset, size, out), "snapshot");
+    passed(files_->read(file, detail::file_header_bytes + offset, size, out), "snapshot");
     return failed_;
 }
 
 Bytes RecoveryReport::text() const {
-    if (is_new) return "a new storage";
-    const auto count = [](const char* name, std::uint64_t number) {
-        return number == 0 ? Bytes() : Bytes(", ") + name + " " + std::to_string(number);
-    };
-    return "records " + std::to_string(first) + " to " + std::to_string(last) +
-           count("durable for certain", certain) + count("snapshot", snapshot) +
-           count("sound snapshots", snapshots_sound) + count("bad snapshots", snapshots_bad) +
-           count("segments", segments) + count("torn bytes", torn_bytes) +
-           count("leftovers", leftovers) + count("damaged at", damaged_at) +
-           (damage.empty() ? Bytes() : ": " + damage);
+    using Number = unsigned long long;  // as printf knows them
+    char line[320];
+    std::snprintf(line, sizeof line,
+                  "%srecords %llu to %llu, snapshot %llu, durable for certain %llu, segments %u, "
+                  "snapshots sound %u bad %u, torn bytes %llu, leftovers %u, damaged at %llu ",
+                  is_new ? "a new storage, " : "", Number{first}, Number{last}, Number{snapshot},
+                  Number{certain}, segments, snapshots_sound, snapshots_bad, Number{torn_bytes},
+                  leftovers, Number{damaged_at});
+    return line + damage;
 }
 
 // -------------------------------------------------------------------------------------------------
@@ -7376,8 +7403,9 @@ Errc Log::install_snapshot(LogPosition position, BytesView state) {
     return error;
 }
 
+// A storage that is full is asked to flush nothing, too: so it finds out that there is room again.
 Errc Log::flush() {
-    if (!dirty_) return Errc::ok;
+    if (!dirty_) return storage_.has_room() ? Errc::ok : storage_.flush();
     dirty_ = false;
     Mark& mark = marks_.push();
     mark.sequence = storage_.appended(), mark.last = last().zxid, mark.epochs = epochs_;
@@ -7907,7 +7935,7 @@ std::uint64_t Leader::bits_where(Predicate&& predicate) const {
 void Leader::recount() {
     is_founding_ = knows_ && table_.is_founding();
     for (const Peer& peer : peers_) {
-        if (knows_ && !table_.knows(peer.id)) is_founding_ = true;
+        is_founding_ = is_founding_ || (knows_ && !table_.knows(peer.id));
     }
     const bool gathers = is_founding_ && phase_ < Phase::synchronization;
     counted_ = bits_where([&](const Peer& peer) {
@@ -8196,7 +8224,8 @@ void Leader::on_chunk_request(Peer& peer, const Message& message, Outbox& out) {
     if (message.offset > log_.snapshot_bytes()) return;
     const std::size_t room = message_bytes_max_ - message_overhead_bytes;
     scratch_.clear();
-    error_ = log_.read_snapshot(message.offset, (std::min)(room, detail::chunk_bytes_max), scratch_);
+    const std::size_t size = (std::min)(room, detail::chunk_bytes_max);
+    error_ = log_.read_snapshot(message.offset, size, scratch_);
     if (error_ != Errc::ok) return;
     Message chunk;
     chunk.zxid = message.zxid, chunk.offset = message.offset;

@@ -1,6 +1,6 @@
-// Snapshots of a large tree: the longest poll while one is taken under load, beside the polls of the
-// same load without one and beside a copy of the whole in one piece; and a restart from it, beside
-// reading its bytes alone.
+// Snapshots of a large tree: the longest poll while one is taken under load, beside the polls of
+// the same load without one and beside a copy of the whole in one piece; and a restart from it,
+// beside reading its bytes alone.
 //
 // One replica with a storage in memory, 1,000,000 nodes of 100 bytes, 64 writes in flight. The time
 // of a poll is CPU time of the thread: what other programs do meanwhile does not count.
@@ -96,7 +96,8 @@ public:
     }
 
     // Sets of nodes drawn by chance, until a snapshot has been begun and ended.
-    void measure_polls(std::size_t nodes, std::vector<double>& during, std::vector<double>& beside) {
+    void measure_polls(std::size_t nodes, std::vector<double>& during,
+                       std::vector<double>& beside) {
         during_ = &during, beside_ = &beside;
         const int ended = disk_.ended;
         while (disk_.ended == ended) {

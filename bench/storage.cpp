@@ -1,6 +1,6 @@
 // Durable writes of one replica on files, beside a loop that writes the same bytes in the same
-// batches into a file that was allocated before, with one fdatasync a batch. Wall time, for the disk
-// is what counts; both take turns.
+// batches into a file that was allocated before, with one fdatasync a batch. Wall time, for the
+// disk is what counts; both take turns.
 //
 // usage: bench_storage [--quick] [directory]      (default: the current one; removes what it made)
 #include "coord.hpp"

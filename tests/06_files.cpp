@@ -528,6 +528,31 @@ TEST_CASE("D15 D21 each byte of each file flipped: found out, or harmless") {
     CHECK(harmless > 1000);
 }
 
+TEST_CASE("D15 S8 without the mark later frames are the witness of what was durable before") {
+    Model model;
+    SimulatedFiles sound = disk_after("aafaafaaf", model, 2048);
+    sound.erase("data/mark");
+    const std::string path = path_in_data("log", 1);
+    const Bytes bytes = sound.contents(path);
+    const std::size_t size = 64 + 6 * 38;
+    for (std::size_t at = 0; at < size; at++) {
+        CAPTURE(at);
+        Bytes flipped = bytes;
+        flipped[at] = static_cast<char>(flipped[at] ^ 1 << at % 8);
+        SimulatedFiles disk = sound;
+        disk.set_contents(path, flipped);
+        const Opened opened = open_damaged(disk, model);
+        if (at < size - 76) {
+            REQUIRE(opened.error == Errc::corrupt);
+            CHECK(opened.report.damaged_at == (at < 64 ? 1 : (at - 64) / 38 + 1));
+        } else {  // of the last flush nothing tells whether it had returned
+            REQUIRE(opened.error == Errc::ok);
+            CHECK(opened.last == (at - 64) / 38);
+            CHECK(opened.report.torn_bytes > 0);
+        }
+    }
+}
+
 TEST_CASE("D15 sectors zeroed, stale or written to the wrong place") {
     Model model;
     const SimulatedFiles sound = disk_after("aaaaafaaaaafaaafaaaf", model);

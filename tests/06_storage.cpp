@@ -321,7 +321,8 @@ TEST_CASE("random: against a plain model of records, flushes and crashes") {
                     items.emplace_back(false, text);
                     break;
                 case 3:
-                    needed[items.size() + 1] = rng.chance(300) ? items.size() + 1 - rng.below(2) : 0;
+                    needed[items.size() + 1] =
+                        rng.chance(300) ? items.size() + 1 - rng.below(2) : 0;
                     REQUIRE(support::append_snapshot(disk, text, needed[items.size() + 1]) ==
                             Errc::ok);
                     items.emplace_back(true, text);

@@ -664,7 +664,8 @@ TEST_CASE("a storage that fails is reported by every change and by the watermark
     CHECK(log.accept_epoch(1, PeerId{1}) == Errc::storage_failed);
     CHECK(log.set_current_epoch(1) == Errc::storage_failed);
     CHECK(log.truncate(Zxid{1, 1}) == Errc::storage_failed);
-    CHECK(support::take_snapshot(log, position_of(log, Zxid{1, 1}), "s", 0) == Errc::storage_failed);
+    CHECK(support::take_snapshot(log, position_of(log, Zxid{1, 1}), "s", 0) ==
+          Errc::storage_failed);
     CHECK(log.install_snapshot(LogPosition{Zxid{1, 9}, 1}, "s") == Errc::storage_failed);
     CHECK(log.flush() == Errc::storage_failed);
     CHECK(log.durable_last() == Zxid{});  // after the install that nobody will see
@@ -1120,7 +1121,7 @@ TEST_CASE("memory stays bounded over 100,000 entries, with a snapshot now and th
     CHECK(again.last().crc == log.last().crc);
 }
 
-TEST_CASE("admits are known wherever they are; with what is applied they make the table") {
+TEST_CASE("admits are known wherever they are, and what is applied adds to the table") {
     MemoryStorage disk;
     Log log(disk);
     REQUIRE(log.open() == Errc::ok);

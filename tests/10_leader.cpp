@@ -426,7 +426,8 @@ TEST_CASE("synchronization: a snapshot to who is behind the log, in chunks asked
     Bytes state(2500, 's');
     for (std::size_t i = 0; i < state.size(); i++) state[i] = static_cast<char>('a' + i % 26);
     rig.leader.stop();
-    REQUIRE(support::take_snapshot(rig.log, {Zxid{1, 4}, rig.log.crc_at(Zxid{1, 4})}, state, 1) == Errc::ok);
+    const coord::LogPosition taken_at{Zxid{1, 4}, rig.log.crc_at(Zxid{1, 4})};
+    REQUIRE(support::take_snapshot(rig.log, taken_at, state, 1) == Errc::ok);
     rig.flush();
     rig.leader.start(rig.now);
     rig.to_promise();

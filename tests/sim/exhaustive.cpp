@@ -29,8 +29,8 @@
 // In every state the ledger of paper/harness.hpp is asked, and audit(). Out of one state in
 // --finish=K (16), by its hash, the run is finished in four ways: with all replicas, or first with
 // each pair alone, what is volatile in the third lost; then the third comes back; then all restart
-// from their disks. Each time all must serve, be equal and have every write that was acknowledged.
-// A pair with a disk that was emptied need not serve, and is left out.
+// from their disks. A pair with a disk that was emptied need not serve, and is left out. Each time
+// all must serve, be equal and have every write that was acknowledged.
 //
 //   --depth=N    the longest path, found by deepening: 2, 3, 4 ...  (--from=N: starts there)
 //   --states=N   gives up a depth after so many states; --minutes=M: after so long in all

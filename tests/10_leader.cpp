@@ -464,8 +464,8 @@ TEST_CASE("synchronization: a snapshot to who is behind the log, in chunks asked
 TEST_CASE("synchronization: a snapshot is offered again until it is acknowledged") {
     Rig rig(5);
     rig.leader.stop();
-    REQUIRE(rig.log.take_snapshot({Zxid{1, 4}, rig.log.crc_at(Zxid{1, 4})}, "state", 1) ==
-            Errc::ok);
+    const coord::LogPosition taken_at{Zxid{1, 4}, rig.log.crc_at(Zxid{1, 4})};
+    REQUIRE(support::take_snapshot(rig.log, taken_at, "state", 1) == Errc::ok);
     rig.flush();
     rig.leader.start(rig.now);
     rig.to_promise();

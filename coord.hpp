@@ -105,7 +105,7 @@
 //                   when it is in step: ReplicaStatus::admitted. Until then one failure less is
 //                   borne. ReplicaStatus::damage says what could not be read.
 //   A storage that comes back after another one took its place fails by name. So does one of two
-//                   that live under one id, and one that has lost what its leader knows that it had.
+//                   that live under one id, and one that has lost what its leader knows it had.
 //   What is lost    Where a majority of the storages is gone, the rest cannot tell what was
 //                   acknowledged: they stand still, with a reason, and do not begin anew. All that
 //                   can be done then is to wipe every storage. Voters whose storages are all wiped
@@ -9530,7 +9530,9 @@ void Replica::after_flush() {
     if (role_ == Role::leading) leader_.announce(*machine_, outbox_);
 }
 
+// Not before the founding is complete here: until then one voter less could stop the others.
 bool Replica::is_serving() const {
+    if (voters_.size() > 2 && machine_->voters().is_founding()) return false;
     if (role_ == Role::leading) return leader_.is_established();
     return role_ == Role::following && learner_.is_serving();
 }

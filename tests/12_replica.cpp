@@ -1494,4 +1494,38 @@ TEST_CASE("an admit that a voter asks for is not numbered") {
     CHECK(coord::judge_request(coord::OpCode::admit, body, {}) == Errc::unimplemented);
 }
 
+TEST_CASE("R6 a storage that has learned everything and is not admitted stands for nothing") {
+    Trio trio;
+    trio.run();
+    const std::uint32_t id = trio.follower(), leader = trio.leader();
+    REQUIRE(trio.create(leader, trio.open(leader), "/a") == Errc::ok);
+    trio.stop(id);
+    *trio.disks[id - 1] = coord::MemoryStorage{};
+    trio.start(id);
+    trio.run(60);  // less than the time of silence: it is admitted after that
+    REQUIRE(trio[id].status().last == trio[leader].status().last);
+    REQUIRE_FALSE(trio[id].status().admitted);
+    int votes = 0;
+    trio.filter = [&](Packet& packet) {
+        Message message;
+        REQUIRE(decode_message(packet.bytes, message) == Errc::ok);
+        const bool votes_now = message.type == MessageType::notification &&
+                               message.phase == static_cast<std::uint8_t>(Role::looking);
+        if (!votes_now || packet.from != PeerId{id}) return true;
+        votes += 1;
+        CHECK(message.zxid == Zxid{});
+        CHECK(message.current_epoch == 0);
+        return true;
+    };
+    trio.stop(leader);
+    trio.run(300);
+    CHECK(votes > 0);
+    CHECK(trio.leader() == 0);
+    trio.filter = nullptr;
+    trio.start(leader);
+    trio.run(400);
+    CHECK(trio.leader() != 0);
+    CHECK(trio[id].status().admitted);
+}
+
 }  // TEST_SUITE

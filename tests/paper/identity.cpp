@@ -134,6 +134,15 @@ TEST_CASE("founding: a majority is not enough, also not one that waits for long"
     CHECK(w.verify() == "");
 }
 
+TEST_CASE("founding: whoever serves bears the loss of the leader from the first moment on") {
+    World w;
+    w.start_all();
+    REQUIRE(w.run_until([&] { return w.serves(A); }));
+    w.crash(A), w.lose_all();
+    CHECK(in_step(w, {B, C}));
+    CHECK(w.verify() == "");
+}
+
 TEST_CASE("founding: once founded, a majority is enough, and no epoch was used up by waiting") {
     World w;
     w.start(A), w.start(B);

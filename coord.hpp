@@ -10,12 +10,11 @@
 // WHAT IT IS NOT
 //   A server, a database, a message queue, a thread, a socket. It keeps the whole tree in memory,
 //   wants values of kilobytes, and every voter sees every write. It trusts the replicas of its own
-//   ensemble: a message that decodes is believed. Not there yet: storage on files (with
-//   MemoryStorage an ensemble whose replicas all stop has forgotten everything, and one replica
-//   that lost its storage must not come back under its id while the others go on: it has forgotten
-//   what it acknowledged), observers, change of membership, ACLs, multi, persistent watches,
-//   re-attaching a session elsewhere, recipes beside the lock, authentication between replicas,
-//   snapshots taken in slices (a poll that takes one costs as much as the tree is large).
+//   ensemble: a message that decodes is believed. With MemoryStorage an ensemble whose replicas
+//   all stop has forgotten everything, and one replica that lost its storage must not come back
+//   under its id while the others go on: it has forgotten what it acknowledged. FileStorage
+//   remembers. Not there yet: observers, change of membership, ACLs, multi, persistent watches,
+//   re-attaching a session elsewhere, recipes beside the lock, authentication between replicas.
 //
 // QUICK START
 //   // main.cpp                              g++ -std=c++17 -I. main.cpp
@@ -59,7 +58,7 @@
 //   3  Tree           nodes, paths, Stat, children in order, digest
 //   4  Machine        transactions, sessions' records, snapshot out and in
 //   5  Watches        which watcher hears of which change
-//   6  Storage        the contract with what keeps bytes; MemoryStorage
+//   6  Storage        the contract with what keeps bytes; MemoryStorage, FileStorage
 //   7  Log            a replica's history and its two epochs; what of it is durable
 //   8  Messages       the peer protocol as values and bytes; voters and quorums
 //   9  Election       who should lead: a hint
@@ -75,6 +74,7 @@
 //   COORD_IMPLEMENTATION    define it in one translation unit, before the include
 //   COORD_ASSERT_HOOK(condition, file, line)  define it there too, to be called before the program
 //                           is aborted because of a bug in coord. Nothing else ever aborts.
+//   COORD_NO_FILES          everywhere or nowhere: no FileStorage and no header of the system.
 //   COORD_AUDIT             everywhere or nowhere: after each poll a replica audits its whole
 //                           state. For debugging: the cost is as the state is large.
 //   COORD_VERSION_MAJOR, _MINOR, _PATCH  defined here; COORD_ASSERT and COORD_ABI are internal.
@@ -144,14 +144,14 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <memory>
+#include <new>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
-#include <variant>
 #include <vector>
 
 namespace coord {
@@ -229,21 +229,39 @@ const char* text(Errc code);
 template <class T>
 class [[nodiscard]] Result {
 public:
-    Result(T value) : value_(std::move(value)), error_(Errc::ok) {}
+    Result(T value) : error_(Errc::ok) { place(std::move(value)); }
     Result(Errc error) : error_(error) { COORD_ASSERT(error != Errc::ok); }
+    Result(const Result& other) : error_(other.error_) {
+        if (other) place(T(other.value_));
+    }
+    Result(Result&& other) noexcept : error_(other.error_) {
+        if (other) place(std::move(other.value_));
+    }
+    Result& operator=(Result other) noexcept {
+        if (*this) value_.~T();
+        error_ = other.error_;
+        if (other) place(std::move(other.value_));
+        return *this;
+    }
+    ~Result() {
+        if (*this) value_.~T();
+    }
 
-    explicit operator bool() const { return value_.has_value(); }
+    explicit operator bool() const { return error_ == Errc::ok; }
     Errc error() const { return error_; }
-    const T& value() const { return COORD_ASSERT(value_.has_value()), *value_; }
-    T& value() { return COORD_ASSERT(value_.has_value()), *value_; }
-    T value_or(T other) const { return value_ ? *value_ : std::move(other); }
+    const T& value() const { return COORD_ASSERT(error_ == Errc::ok), value_; }
+    T& value() { return COORD_ASSERT(error_ == Errc::ok), value_; }
+    T value_or(T other) const { return *this ? value_ : std::move(other); }
     const T& operator*() const { return value(); }
     T& operator*() { return value(); }
     const T* operator->() const { return &value(); }
     T* operator->() { return &value(); }
 
 private:
-    std::optional<T> value_;
+    void place(T&& value) { ::new (static_cast<void*>(&value_)) T(std::move(value)); }
+    union {
+        T value_;  // there where error_ is ok. std::optional would take longer to compile
+    };
     Errc error_;
 };
 
@@ -258,6 +276,98 @@ public:
 
 private:
     Errc error_ = Errc::ok;
+};
+
+namespace detail {
+
+// What every kind of Callback is made of, so that one more kind adds little to compile.
+class AnyCallback {
+public:
+    AnyCallback() = default;
+    AnyCallback(const AnyCallback& other);
+    AnyCallback(AnyCallback&& other) noexcept { swap(other); }
+    AnyCallback& operator=(AnyCallback other) noexcept { return swap(other), *this; }
+    ~AnyCallback() {
+        if (manage_ != nullptr) manage_(place_.heap, false);
+    }
+
+    explicit operator bool() const { return entry_ != nullptr; }
+    friend bool operator==(const AnyCallback& a, std::nullptr_t) { return a.entry_ == nullptr; }
+    friend bool operator!=(const AnyCallback& a, std::nullptr_t) { return a.entry_ != nullptr; }
+    // REQUIRES that it is not empty, and was made as a Callback<R(Args...)>.
+    template <class R, class... Args>
+    R call(Args&&... args) const {
+        COORD_ASSERT(entry_ != nullptr);
+        using Typed = R (*)(const Place&, Args&&...);
+        return reinterpret_cast<Typed>(entry_)(place_, static_cast<Args&&>(args)...);
+    }
+
+protected:
+    using Entry = void (*)();                             // stands for a function of any type
+    using Manage = void* (*)(void* callable, bool copy);  // RETURNS a copy, or deletes it
+    union Place {
+        void* heap;
+        unsigned char bytes[2 * sizeof(void*)];
+    };
+    // What is small and has nothing to destroy is kept in place: nothing is allocated for it.
+    template <class F>
+    static constexpr bool fits = sizeof(F) <= sizeof(Place) && alignof(F) <= alignof(Place) &&
+                                 std::is_trivially_copyable_v<F>;
+
+    void swap(AnyCallback& other) noexcept;
+
+    Place place_{nullptr};
+    Manage manage_ = nullptr;  // null: nothing is on the heap
+    Entry entry_ = nullptr;    // null: empty
+};
+
+}  // namespace detail
+
+// Something to call: any callable that can be copied, or nothing. For coord it is what
+// std::function is, and takes a fraction of the time to compile.
+template <class Signature>
+class Callback;
+
+template <class R, class... Args>
+class Callback<R(Args...)> : public detail::AnyCallback {
+public:
+    Callback() = default;
+    Callback(std::nullptr_t) {}
+    template <class F, class Callable = std::decay_t<F>,
+              class = std::enable_if_t<!std::is_base_of_v<Callback, Callable> &&
+                                       std::is_invocable_r_v<R, Callable&, Args...>>>
+    Callback(F&& f) {
+        if constexpr (std::is_constructible_v<Callable, std::nullptr_t>) {
+            if (!f) return;  // nothing, of another type
+        }
+        if constexpr (fits<Callable>) {
+            ::new (static_cast<void*>(place_.bytes)) Callable(static_cast<F&&>(f));
+        } else {
+            place_.heap = new Callable(static_cast<F&&>(f));
+            manage_ = &manage<Callable>;
+        }
+        entry_ = reinterpret_cast<Entry>(&enter<Callable>);
+    }
+
+    // REQUIRES that it is not empty.
+    R operator()(Args... args) const {
+        return call<R, Args...>(static_cast<Args&&>(args)...);
+    }
+
+private:
+    template <class Callable>
+    static R enter(const Place& place, Args&&... args) {
+        void* const callable =
+            fits<Callable> ? const_cast<unsigned char*>(place.bytes) : place.heap;
+        return static_cast<R>((*static_cast<Callable*>(callable))(static_cast<Args&&>(args)...));
+    }
+    template <class Callable>
+    static void* manage(void* callable, bool copy) {
+        Callable* const held = static_cast<Callable*>(callable);
+        if (copy) return new Callable(*held);
+        delete held;
+        return nullptr;
+    }
 };
 
 // A number that names something. Ids compare and copy; nothing is added to them.
@@ -364,43 +474,176 @@ struct Limits {
 
 namespace detail {
 
-// A queue in one array. Popped slots are kept and used again, so that what they hold (strings
-// above all) keeps its memory: in steady state nothing is allocated.
+// An object on the heap, or with Owned<T[]> an array of them: std::unique_ptr in all that coord
+// needs of it, for a fraction of its time to compile.
+template <class T>
+class Owned {
+public:
+    using Item = std::remove_extent_t<T>;
+    Owned() = default;
+    explicit Owned(Item* item) : item_(item) {}
+    Owned(Owned&& other) noexcept : item_(other.item_) { other.item_ = nullptr; }
+    Owned& operator=(Owned other) noexcept { return std::swap(item_, other.item_), *this; }
+    ~Owned() {
+        if constexpr (std::is_array_v<T>) {
+            delete[] item_;
+        } else {
+            delete item_;
+        }
+    }
+
+    explicit operator bool() const { return item_ != nullptr; }
+    Item* get() const { return item_; }
+    Item* operator->() const { return item_; }
+    Item& operator*() const { return *item_; }
+    Item& operator[](std::size_t i) const { return item_[i]; }
+
+private:
+    Item* item_ = nullptr;
+};
+
+// So many objects as it was made with.
+template <class T>
+class Array {
+public:
+    Array() = default;
+    explicit Array(std::size_t size) : items_(new T[size]()), size_(size) {}
+
+    std::size_t size() const { return size_; }
+    T& operator[](std::size_t i) { return COORD_ASSERT(i < size_), items_[i]; }
+    const T& operator[](std::size_t i) const { return COORD_ASSERT(i < size_), items_[i]; }
+    T* begin() { return items_.get(); }
+    T* end() { return items_.get() + size_; }
+    const T* begin() const { return items_.get(); }
+    const T* end() const { return items_.get() + size_; }
+
+private:
+    Owned<T[]> items_;
+    std::size_t size_ = 0;
+};
+
+// A queue. Popped slots are kept and used again, so that what they hold (strings above all) keeps
+// its memory: in steady state nothing is allocated. A short one is one array, which is replaced as
+// it grows; a long one goes on in blocks that never move, so that no push waits for a copy of all.
 template <class T>
 class Ring {
 public:
+    Ring() = default;
+    ~Ring() {
+        for (std::size_t i = 0; blocks_ != nullptr && i <= block_mask_; i++) delete[] blocks_[i];
+        delete[] blocks_;
+    }
+    Ring(Ring&& other) noexcept { *this = std::move(other); }
+    Ring& operator=(Ring&& other) noexcept {
+        std::swap(blocks_, other.blocks_);
+        std::swap(slot_mask_, other.slot_mask_), std::swap(block_mask_, other.block_mask_);
+        std::swap(head_, other.head_), std::swap(size_, other.size_);
+        return *this;
+    }
+
     bool empty() const { return size_ == 0; }
     std::size_t size() const { return size_; }
-    T& operator[](std::size_t i) { return COORD_ASSERT(i < size_), slots_[(head_ + i) & mask()]; }
-    const T& operator[](std::size_t i) const {
-        return COORD_ASSERT(i < size_), slots_[(head_ + i) & mask()];
-    }
+    T& operator[](std::size_t i) { return COORD_ASSERT(i < size_), slot(head_ + i); }
+    const T& operator[](std::size_t i) const { return COORD_ASSERT(i < size_), slot(head_ + i); }
     T& front() { return (*this)[0]; }
     T& back() { return (*this)[size_ - 1]; }
     const T& front() const { return (*this)[0]; }
     const T& back() const { return (*this)[size_ - 1]; }
     // RETURNS a slot with whatever it held last: the caller sets every field.
     T& push() {
-        if (size_ == slots_.size()) grow();
+        if (size_ == capacity()) grow();
+        T*& block = blocks_[(head_ + size_) / block_slots & block_mask_];
+        if (block == nullptr) block = new T[block_slots]();
         size_ += 1;
         return back();
     }
-    void pop() { COORD_ASSERT(size_ > 0), head_ = (head_ + 1) & mask(), size_ -= 1; }
+    void pop() {
+        COORD_ASSERT(size_ > 0);
+        head_ = (head_ + 1) & (capacity() - 1), size_ -= 1;
+    }
     void pop_back() { COORD_ASSERT(size_ > 0), size_ -= 1; }
     void clear() { head_ = 0, size_ = 0; }
+    // Those behind it move up. What it held is given back.
+    void erase(std::size_t i) {
+        for (; i + 1 < size_; i++) (*this)[i] = std::move((*this)[i + 1]);
+        back() = T();
+        pop_back();
+    }
 
 private:
-    std::size_t mask() const { return slots_.size() - 1; }
-    void grow() {
-        std::vector<T> larger(slots_.empty() ? 8 : slots_.size() * 2);
-        for (std::size_t i = 0; i < size_; i++) {
-            larger[i] = std::move(slots_[(head_ + i) & mask()]);
-        }
-        slots_ = std::move(larger), head_ = 0;
+    static constexpr std::size_t block_slots = 1024;
+    T& slot(std::size_t i) const { return blocks_[i / block_slots & block_mask_][i & slot_mask_]; }
+    std::size_t capacity() const {
+        return blocks_ == nullptr ? 0 : (block_mask_ + 1) * (slot_mask_ + 1);
     }
-    std::vector<T> slots_;  // its size is a power of two, or 0
+    void grow() {
+        COORD_ASSERT(size_ == capacity());
+        if (size_ < block_slots) {
+            const std::size_t larger = size_ == 0 ? 8 : size_ * 2;
+            T* const slots = new T[larger]();
+            for (std::size_t i = 0; i < size_; i++) slots[i] = std::move(slot(head_ + i));
+            if (blocks_ == nullptr) blocks_ = new T*[1]();
+            delete[] blocks_[0];
+            blocks_[0] = slots, slot_mask_ = larger - 1, head_ = 0;
+        } else {
+            widen();
+        }
+    }
+    // The first block is the last one too where the queue begins inside it: what is at its end goes
+    // into a block of its own.
+    void widen() {
+        const std::size_t count = block_mask_ + 1;
+        const std::size_t first = head_ / block_slots, ended = head_ % block_slots;
+        T** const wider = new T*[count * 2]();
+        for (std::size_t i = 0; i < count; i++) wider[i] = blocks_[(first + i) & block_mask_];
+        if (ended > 0) wider[count] = new T[block_slots]();
+        for (std::size_t i = 0; i < ended; i++) wider[count][i] = std::move(wider[0][i]);
+        delete[] blocks_;
+        blocks_ = wider, block_mask_ = count * 2 - 1, head_ = ended;
+    }
+    T** blocks_ = nullptr;        // null where there is none yet
+    std::size_t slot_mask_ = 0;   // slots of a block, less one
+    std::size_t block_mask_ = 0;  // blocks, less one
     std::size_t head_ = 0;
     std::size_t size_ = 0;
+};
+
+// What is to come, the earliest first; of one time, in the order in which it was added. A heap.
+template <class T>
+class Agenda {
+public:
+    bool empty() const { return items_.empty(); }
+    const T& front() const { return items_[0]; }
+    void add(T&& item) {
+        item.order = order_++;
+        std::size_t i = items_.size();
+        items_.push();
+        for (; i > 0 && is_before(item, items_[(i - 1) / 2]); i = (i - 1) / 2) {
+            items_[i] = std::move(items_[(i - 1) / 2]);
+        }
+        items_[i] = std::move(item);
+    }
+    T take() {
+        T taken = std::move(items_[0]);
+        T last = std::move(items_.back());
+        items_.pop_back();
+        std::size_t i = 0, child = 1;
+        for (; child < items_.size(); i = child, child = 2 * i + 1) {
+            const bool right = child + 1 < items_.size();
+            if (right && is_before(items_[child + 1], items_[child])) child += 1;
+            if (!is_before(items_[child], last)) break;
+            items_[i] = std::move(items_[child]);
+        }
+        if (!items_.empty()) items_[i] = std::move(last);
+        return taken;
+    }
+
+private:
+    static bool is_before(const T& a, const T& b) {
+        return a.at < b.at || (a.at == b.at && a.order < b.order);
+    }
+    Ring<T> items_;
+    std::uint64_t order_ = 0;
 };
 
 }  // namespace detail
@@ -466,7 +709,7 @@ std::uint64_t mix64(std::uint64_t a, std::uint64_t b);          // two words to 
 //            T4 An ephemeral node has no children.
 //            T5 What a save gives is the tree as it was when the save began.
 // May touch  Memory; deterministic.
-// Reading    ZooKeeper's DataTree and PathUtils. What it may cost: one hash of the path and three
+// Reading    ZooKeeper's DataTree and PathUtils. What it may cost: one hash of the path and four
 //            cache lines a look-up, 120 bytes a node beside its path and data.
 
 enum class CreateMode : std::int32_t {
@@ -563,7 +806,7 @@ public:
     // What a node of that record adds to the digest. RETURNS false as load_node does.
     static bool digest_of_record(BytesView record, const Limits& limits, std::uint64_t& digest);
     // Calls visit for each node, parents before children, children in order.
-    void visit(const std::function<void(const NodeView&)>& visit_node) const;
+    void visit(const Callback<void(const NodeView&)>& visit_node) const;
     void reset();        // back to a fresh tree: /, /zookeeper, /zookeeper/config, /zookeeper/quota
     void audit() const;  // asserts T1-T4 over the whole tree; cost as the tree
 
@@ -573,6 +816,7 @@ private:
     struct Table;
 
     Node& at(std::uint32_t node) const;
+    Node* seek(BytesView path) const;            // RETURNS nullptr where there is no such node
     std::uint32_t locate(BytesView path) const;  // RETURNS 0 where there is no such node
     std::uint32_t add_node(const Node& fields, BytesView path, BytesView data);
     void place_node(std::uint32_t index, const Node& fields, BytesView path, BytesView data);
@@ -582,8 +826,9 @@ private:
     static Node* make_node(const Node& fields, BytesView path, BytesView data,
                            std::size_t capacity);
     static void free_node(Node* node);
-    void insert_entry(std::uint64_t hash, std::uint32_t node);
-    void erase_entry(std::uint64_t hash, std::uint32_t node);
+    void insert_entry(std::uint64_t hash, Node* node);
+    void replace_entry(std::uint64_t hash, const Node* node, Node* moved);
+    void erase_entry(std::uint64_t hash, const Node* node);
 
     std::uint32_t priority(std::uint32_t node) const;
     BytesView child_name(std::uint32_t child, std::size_t offset) const;
@@ -613,8 +858,8 @@ private:
     void audit_node(std::uint32_t node) const;
     void audit_children(std::uint32_t parent) const;
 
-    std::vector<std::unique_ptr<Node*[]>> slabs_;  // nodes by index; all of one size but the first
-    std::unique_ptr<Table[]> tables_;              // indices by path: for each top byte of a hash
+    std::vector<detail::Owned<Node*[]>> slabs_;  // nodes by index; all of one size but the first
+    detail::Owned<Table[]> tables_;              // nodes by path: for each top byte of a hash
     std::vector<std::uint32_t> free_indices_;
     std::uint32_t indices_used_ = 0;               // ever, index 0 included
     std::uint32_t indices_capacity_ = 0;           // of slabs_
@@ -636,6 +881,7 @@ private:
 //            M2 A session's requests are executed in cxid order without gaps, each once.
 //            M3 An ephemeral node's owner is an open session, and its list has the node's path.
 //            M4 A closed session goes with all its ephemerals in one transaction.
+//            M5 The table of voters changes by admit alone, which only a leader numbers, by itself.
 // May touch  The tree: it is its only writer.
 // Reading    ZooKeeper's PrepRequestProcessor and DataTree.processTxn. Unlike there, a request is
 //            judged when it is applied, so there is no table of outstanding changes.
@@ -646,6 +892,7 @@ enum class OpCode : std::uint8_t {
     create = 3,         // string path, string data, i32 mode
     remove = 4,         // string path, i32 version
     set = 5,            // string path, string data, i32 version
+    admit = 6,          // u32 count; each u32 voter, u64 storage: see VoterTable
 };
 
 // One transaction: an entry of the log. The views are into the entry's bytes.
@@ -684,6 +931,35 @@ struct SessionRecord {
 
     // RETURNS the outcome of a request that was executed and is not confirmed, or null.
     const Outcome* outcome_of(std::uint64_t request_cxid) const;
+};
+
+// Which storage counts for each voter: what was promised and acknowledged belongs to a storage, not
+// to a name. An admit changes it:
+//
+//   a voter that is not in it   founds: its storage counts from here on
+//   a voter that is in it       the storage takes the place of the one that counted; 0 = none
+//   nobody                      the founding is complete: a majority is enough from here on
+class VoterTable {
+public:
+    struct Place {
+        std::uint64_t storage = 0;
+        bool is_founding = false;  // put there by a founding that is not complete
+    };
+    bool knows(PeerId voter) const { return places_.count(voter) > 0; }
+    std::uint64_t storage_of(PeerId voter) const;  // 0: none
+    bool is_founding() const;
+    const std::map<PeerId, Place>& places() const { return places_; }
+    bool apply(BytesView body);  // of an admit; RETURNS false, and changes nothing, if it is none
+    static void write(const std::vector<std::pair<PeerId, std::uint64_t>>& voters, Bytes& body);
+    std::uint64_t digest() const;
+    void save(Bytes& out) const;
+    static bool read(BytesView record, PeerId& voter, Place& place);
+    bool load(BytesView record);
+    static std::uint64_t digest_of(PeerId voter, const Place& place);
+    void clear() { places_.clear(); }
+
+private:
+    std::map<PeerId, Place> places_;
 };
 
 // Hears of each change as it is applied, in order: a node's own before its parent's children.
@@ -757,6 +1033,7 @@ public:
     const std::map<SessionId, SessionRecord>& sessions() const { return sessions_; }
     const SessionRecord* find_session(SessionId id) const;
     const SessionRecord* find_nonce(std::uint64_t nonce) const;
+    const VoterTable& voters() const { return voters_; }
 
     // Applies one transaction; a later one than every one before. RETURNS its outcome, valid until
     // the next call; null where the request was executed before (M2) and this entry is void.
@@ -778,6 +1055,7 @@ public:
     void audit() const;  // asserts M3 and the tree's T1-T4; cost as the state
 
 private:
+    const Outcome* admit(const Txn& txn);
     const Outcome* open_session(const Txn& txn);
     const Outcome* close_session(const Txn& txn, ChangeSink& changes);
     Errc execute(const Txn& txn, SessionRecord& session, Outcome& outcome, ChangeSink& changes);
@@ -798,11 +1076,13 @@ private:
     std::map<SessionId, SessionRecord> sessions_;
     std::map<std::uint64_t, SessionId> nonces_;
     std::uint64_t sessions_digest_ = 0;
+    VoterTable voters_;
+    std::uint64_t voters_digest_ = 0;
     Zxid applied_;
     Outcome outcome_;    // of a transaction whose session keeps none
     Bytes created_path_;
 
-    std::unique_ptr<StateReader> loading_;
+    detail::Owned<StateReader> loading_;
     bool is_saving_ = false;
     std::uint64_t save_number_ = 0;
     Zxid save_zxid_;
@@ -814,7 +1094,8 @@ private:
 };
 
 // Whether a request is one that a replica would number: RETURNS ok, marshalling_error,
-// unimplemented, bad_arguments or too_large. Judged before anything is sent or logged.
+// unimplemented (an admit too), bad_arguments or too_large. Judged before anything is sent or
+// logged.
 Errc judge_request(OpCode op, BytesView body, const Limits& limits);
 
 // =================================================================================================
@@ -844,7 +1125,7 @@ struct WatchEvent {
     Zxid zxid;  // of the change
 };
 
-using Watcher = std::function<void(const WatchEvent&)>;
+using Watcher = Callback<void(const WatchEvent&)>;
 
 enum class WatchKind : std::uint8_t { data = 0, children = 1 };
 
@@ -882,27 +1163,57 @@ private:
         SessionId session;
         Watcher watcher;
     };
-    using Table = std::map<std::uint64_t, std::vector<Watch>>;  // by hash of the path
+    using Table = std::map<std::uint64_t, detail::Ring<Watch>>;  // by hash of the path
     void fire(WatchKind kind, EventType type, BytesView path, Zxid zxid);
     static EventType missed(WatchKind kind, BytesView path, const Tree& before, const Tree& after);
     EventSink& events_;
     std::array<Table, 2> tables_;
     std::map<SessionId, std::size_t> counts_;
     std::size_t count_ = 0;
-    std::vector<Watch> firing_;
+    detail::Ring<Watch> firing_;
 };
 
 // =================================================================================================
 // Part One, chapter 6: Storage
 // =================================================================================================
-// Purpose    The contract with what keeps bytes over a crash; a storage in memory, and one in files.
+// Purpose    The contract with what keeps bytes over a crash; one in memory, and one in files.
 // Invariants S1 Records become durable in the order in which they were appended: a crash cuts the
 //            tail and nothing else. A snapshot takes its place in that order when it is ended.
 //            S2 durable() never falls, and never exceeds what a flush was asked for.
 //            S3 A snapshot that was begun and not ended is nothing. One that is durable is whole,
 //            and only then may records that it makes needless go.
+//            In files, where contents and names are durable apart:
+//            S4 A name comes last: a file is synced before it is called a segment or a snapshot,
+//            and its directory is before anything relies on it. A segment that becomes a spare is
+//            durably a spare before its contents change.
+//            S5 That log.F is there says that all before F was durable. The frames of all segments
+//            are one chain, and a header of zeros follows the newest: a later write that was torn,
+//            or what an earlier life of the file left behind, is told from contents.
+//            S6 A snapshot's marker goes into the log once its file and name are durable.
+//            S7 What makes something needless is durable before that is removed, and a removal
+//            that a crash undid is recognised: what comes back joins nothing that is in use.
+//            S8 A tail is cut only above every witness of what was durable: the headers of frames,
+//            also of those behind the tail, and the mark. Otherwise it is damage, and then nothing
+//            is changed. What open reads it syncs before it counts as durable.
+//            S9 After a write, sync or rename that failed no file is touched any more.
+//            S10 An id is never used again: a storage that starts over draws another.
 // May touch  Bytes; FileStorage through Files alone, and only the two implementations of that touch
 //            the operating system (COORD_NO_FILES removes them).
+// Format     The files of a storage; NUMBER is of 16 digits, in base 16:
+//            lock              held while the storage is open
+//            log.NUMBER        a segment: a header, then frames; named by its first sequence
+//            spare.NUMBER      will be a segment; its contents mean nothing
+//            mark              a header: what was durable, written after each flush, never synced
+//            snapshot.NUMBER   a header, then the contents; named by its sequence
+//            snapshot.tmp      one that was begun
+//            A header (64): u64 magic, u32 version, u64 ensemble, u64 storage's id, u64 sequence,
+//            u64 first needed, u64 size, u32 checksum, u8 1 = replaces, u8 0 (3), u32 CRC32C of the
+//            60 before. checksum: of the contents; in a segment, of the frame before its first.
+//            A frame (36): u32 size of body, u32 CRC32C of body, u64 sequence, u64 durable when it
+//            was appended, u32 chain (the last field of the frame before), u8 kind, u8 0 (3), u32
+//            CRC32C of the 32 before, from the storage's salt on; the body follows. kind 1: a
+//            record; 2: a snapshot's marker (21): u64 first needed, u64 size, u32 CRC32C, u8
+//            replaces.
 
 // Where a record or a snapshot stands: 1 for the first, and one more for each.
 using Sequence = std::uint64_t;
@@ -930,8 +1241,14 @@ class Storage {
 public:
     virtual ~Storage() = default;
     // Called once, first. Hands over what is durable, from the first_needed of the newest snapshot
-    // on. RETURNS storage_failed or corrupt, and nothing else is called then.
+    // on. RETURNS an error, storage_full and storage_locked too, and nothing else is called then;
+    // but after corrupt, where something that was durable cannot be read, start_over may be.
     virtual Errc open(RecoverySink& sink, const StorageOwner& owner) = 0;
+    // Sets aside all that it holds and goes on as an empty one, under another id that is drawn from
+    // entropy; it may not found an ensemble for ever. RETURNS unimplemented or storage_failed.
+    virtual Errc start_over(std::uint64_t /*entropy*/) { return Errc::unimplemented; }
+    // False for one that has started over: its emptiness does not say that there was nothing.
+    virtual bool may_found() const { return true; }
     // Takes a copy. Buffered: durable after a later flush. RETURNS storage_failed.
     virtual Errc append(BytesView record) = 0;
     // A snapshot is written in pieces, aside, while records go on. begin gives up one that was
@@ -941,8 +1258,8 @@ public:
     virtual Errc begin_snapshot() = 0;
     virtual Errc write_snapshot(BytesView piece) = 0;
     virtual Errc end_snapshot(Sequence first_needed, bool replaces) = 0;
-    // Appends bytes of a snapshot to out, as many as there are of size from offset on. snapshot: the
-    // newest one that was ended, or 0 for the one that was begun. RETURNS storage_failed.
+    // Appends bytes of a snapshot to out, as many as there are of size from offset on. snapshot:
+    // the newest one that was ended, or 0 for the one that was begun. RETURNS storage_failed.
     virtual Errc read_snapshot(Sequence snapshot, std::uint64_t offset, std::size_t size,
                                Bytes& out) = 0;
     // Starts to make everything appended durable. May return before it is. RETURNS storage_failed.
@@ -952,7 +1269,7 @@ public:
     virtual Errc health() const = 0;        // ok, or storage_failed: flush failed behind the scenes
     // False when space runs out: what is left is for what must go on (epochs, closes, deletes).
     virtual bool has_room() const { return true; }
-    virtual std::uint64_t id() const = 0;   // random, drawn at its birth; 0 before open
+    virtual std::uint64_t id() const = 0;   // random, drawn at its birth, not 0; 0 before open
 };
 
 // Keeps everything in memory: for tests, for simulation, and for ensembles that may forget when
@@ -973,6 +1290,8 @@ public:
     Errc health() const override { return failed_ ? Errc::storage_failed : Errc::ok; }
     bool has_room() const override { return !full_; }
     std::uint64_t id() const override { return id_; }
+    Errc start_over(std::uint64_t entropy) override;
+    bool may_found() const override { return may_found_; }
 
     // For tests. While held, a flush is remembered and durable() stands still; release makes
     // durable what was flushed up to `sequence` (all of it by default).
@@ -984,6 +1303,9 @@ public:
     void crash(std::size_t survivors = 0);
     void fail() { failed_ = true; }  // every later append and flush is storage_failed
     void set_full(bool full) { full_ = full; }
+    // An older image of it comes back: what is newer, durable or not, is gone. REQUIRES that no
+    // snapshot is among it.
+    void roll_back(Sequence sequence);
     std::size_t bytes() const { return bytes_; }  // of what it holds, spare memory not counted
 
 private:
@@ -999,7 +1321,7 @@ private:
         Sequence first_needed = 0;
     };
     Item& push(bool is_snapshot);
-    void discard_before(Sequence first_kept);
+    void discard(std::size_t items_max);
     void give_up(Pieces& pieces);
     Item& item(Sequence sequence) { return items_[static_cast<std::size_t>(sequence - first_)]; }
     detail::Ring<Item> items_;      // first_ .. appended_
@@ -1011,12 +1333,207 @@ private:
     Sequence flushed_ = 0;
     Sequence durable_ = 0;
     Sequence snapshot_ = 0;         // the newest durable one
+    Sequence needed_ = 1;           // what is before it goes, a few records at a time
     std::size_t bytes_ = 0;
     std::uint64_t id_ = 0;
+    bool may_found_ = true;
     bool held_ = false;
     bool failed_ = false;
     bool full_ = false;
 };
+
+#ifndef COORD_NO_FILES
+
+namespace detail {
+struct FrameCursor;
+}  // namespace detail
+
+using FileId = Id<struct FileTag, std::uint32_t>;  // an open file; 0 is none
+
+// What FileStorage asks of an operating system. Those of POSIX and Windows ship; a test puts a disk
+// with faults in their place. What a file contains and how it is called are durable apart: a
+// creation, renaming or removal survives a crash for certain once its directory was synced.
+// Errors: storage_full (no space, no quota), storage_locked (lock), no_node (open of what is not
+// there), storage_failed (anything else).
+class Files {
+public:
+    enum class Mode : std::uint8_t { read, write, create };  // write: both; create: both, and empty
+    virtual ~Files() = default;
+    virtual Result<FileId> open(BytesView path, Mode mode) = 0;
+    virtual void close(FileId file) = 0;
+    virtual Result<std::uint64_t> size(FileId file) = 0;
+    // Appends what there is of size bytes from offset on: fewer at the end of the file alone.
+    virtual Errc read(FileId file, std::uint64_t offset, std::size_t size, Bytes& out) = 0;
+    virtual Errc write(FileId file, std::uint64_t offset, BytesView bytes) = 0;  // all of them
+    virtual Errc allocate(FileId file, std::uint64_t size) = 0;  // room for an empty file's zeros
+    virtual Errc sync(FileId file) = 0;                          // contents and size
+    virtual Errc rename(BytesView from, BytesView to) = 0;       // replaces what is there
+    virtual Errc remove(BytesView path) = 0;                     // not there: ok
+    virtual Errc make_directory(BytesView path) = 0;             // there already: ok
+    virtual Errc sync_directory(BytesView path) = 0;
+    virtual Errc list(BytesView directory, std::vector<Bytes>& names) = 0;  // appends them
+    // Until it is closed, or the process ends in whatever way, no other call here or in another
+    // process can lock that path. Creates the file. RETURNS storage_locked.
+    virtual Result<FileId> lock(BytesView path) = 0;
+    virtual const char* error_text() const = 0;  // of the last error; lives until the next call
+};
+
+std::unique_ptr<Files> system_files();
+
+struct FileStorageOptions {
+    Bytes directory;                   // made if it is not there; its parent must be
+    Bytes snapshot_directory;          // "" = the same; a disk of its own keeps the log's quick
+    std::uint64_t segment_bytes = 16 * 1024 * 1024;  // of a file of the log
+    std::uint32_t snapshots_kept = 3;  // the newest ones, and the log since the oldest; >= 1
+    bool sync = true;                  // false: durable() LIES, a power cut loses or damages
+    Files* files = nullptr;            // null = system_files(); must outlive the storage
+};
+
+// What the last open found.
+struct RecoveryReport {
+    bool is_new = false;               // there was nothing: a storage was born
+    std::uint32_t segments = 0;
+    Sequence first = 0;                // handed over: first to last; 0 = nothing
+    Sequence last = 0;
+    Sequence certain = 0;              // up to here the storage can tell that it was durable
+    Sequence snapshot = 0;             // the one in use; 0 = none
+    std::uint32_t snapshots_sound = 0;
+    std::uint32_t snapshots_bad = 0;   // there, but damaged: passed over
+    std::uint64_t torn_bytes = 0;      // cut off the end: a write that was never acknowledged
+    std::uint32_t leftovers = 0;       // files removed: half-made ones, and those that came back
+    Sequence damaged_at = 0;           // the first that was durable and cannot be read; 0 = none
+    Bytes damage;                      // what is wrong, and in which file; "" = nothing
+    Bytes text() const;                // all of it, in a line
+};
+
+// Keeps everything in files: segments of the log, allocated in advance and used again, and the
+// newest few snapshots. A flush is one write and one fdatasync. Opened again, it has restarted.
+// A storage that is full takes no snapshots and says has_room() = false; the segment in use is
+// what is left for the rest. flush, also with nothing to write, finds out that there is room again.
+class FileStorage final : public Storage {
+public:
+    explicit FileStorage(FileStorageOptions options);
+    explicit FileStorage(BytesView directory);
+    ~FileStorage() override;           // what was not flushed is lost
+    FileStorage(const FileStorage&) = delete;
+    FileStorage& operator=(const FileStorage&) = delete;
+
+    // RETURNS corrupt where something durable cannot be read, or the files are not the owner's.
+    // The sink has then heard what comes before the damage, and no file was touched.
+    Errc open(RecoverySink& sink, const StorageOwner& owner) override;
+    Errc append(BytesView record) override;
+    Errc begin_snapshot() override;
+    Errc write_snapshot(BytesView piece) override;
+    Errc end_snapshot(Sequence first_needed, bool replaces) override;
+    Errc read_snapshot(Sequence snapshot, std::uint64_t offset, std::size_t size,
+                       Bytes& out) override;
+    Errc flush() override;
+    Sequence appended() const override { return appended_; }
+    Sequence durable() const override { return durable_; }
+    Errc health() const override { return failed_ == Errc::ok ? failed_ : Errc::storage_failed; }
+    bool has_room() const override { return !full_; }
+    std::uint64_t id() const override { return id_; }
+    // Every file gets another name, aside.ID.NAME with the new id, and stays there for whoever can
+    // still read it. RETURNS corrupt where the files are not the owner's: they are not touched.
+    Errc start_over(std::uint64_t entropy) override;
+    bool may_found() const override { return may_found_; }
+
+    const RecoveryReport& report() const { return report_; }
+    const Bytes& reason() const { return reason_; }  // why it failed, and at which file; "" = not
+
+private:
+    struct Recovery;
+    struct Segment {
+        Sequence first = 0;
+        Sequence last = 0;             // first - 1 where it is empty; set by open alone
+        std::uint64_t size = 0;
+        std::uint32_t chain = 0;       // the checksum of its last header
+        bool is_sound = false;         // its header is
+        bool follows = false;          // the segment before it, without a gap
+    };
+    struct Snapshot {
+        Sequence sequence = 0;
+        Sequence first_needed = 0;
+        std::uint64_t size = 0;
+        std::uint32_t crc = 0;
+        bool replaces = false;
+        bool is_sound = false;
+    };
+    bool passed(Errc error, BytesView what);
+    bool refuse(BytesView name, BytesView why);
+    Bytes path_of(const char* kind, std::uint64_t number) const;
+    Bytes path_of(const char* name) const;
+    bool open_file(const Bytes& path, Files::Mode mode, FileId& file);
+    void close(FileId& file);
+    void close_all();
+    bool sync(FileId file, BytesView what);
+    bool sync_names();
+    bool remove(const Bytes& path);
+    bool list_files(Recovery& found);
+    bool is_ours(std::uint32_t version, std::uint64_t ensemble, std::uint64_t id, BytesView name);
+    bool read_mark(Recovery& found);
+    bool read_log(Recovery& found);
+    bool read_whole(const Bytes& path, Bytes& out);
+    bool read_segment(std::size_t index, Recovery& found);
+    void judge_tail(const detail::FrameCursor& end, Recovery& found);
+    bool read_snapshots(Recovery& found);
+    bool read_through(Snapshot& snapshot, Recovery& found);
+    bool choose(std::size_t begin, Sequence limit, Recovery& found);
+    void choose_any(Recovery& found);
+    const Snapshot* find_snapshot(Sequence sequence) const;
+    bool hand_over(Recovery& found, RecoverySink& sink);
+    bool hand_over_segment(const Segment& segment, Recovery& found, RecoverySink& sink);
+    bool give_birth(const StorageOwner& owner);
+    bool set_aside(const Bytes& directory, std::uint64_t id);
+    bool take_over(Recovery& found);
+    bool cut_tail(const Bytes& path);
+    bool remove_leftovers(const Recovery& found);
+    bool open_mark(bool exists);
+    Errc make_room(std::size_t body_size);
+    void append_frame(std::uint8_t kind, BytesView body);
+    bool write_out();
+    Errc start_segment(std::uint64_t size);
+    Errc make_spare(std::uint64_t size);
+    bool tend_reserve();
+    bool write_mark();
+    bool retire();
+    bool retire_segments(Sequence needed);
+    Errc write_piece();
+    Errc give_up_snapshot(Errc error);
+
+    FileStorageOptions options_;
+    std::unique_ptr<Files> own_files_;
+    Files* files_ = nullptr;
+    FileId lock_, current_, mark_, begun_, ended_;  // ended_: the newest snapshot
+    std::vector<Segment> segments_;    // by first; current_ is the last one's
+    std::vector<Snapshot> snapshots_;  // by sequence, bad ones too
+    std::vector<std::uint64_t> spares_;
+    std::uint64_t spare_newest_ = 0;
+    Bytes buffer_;                     // frames that are not in the file yet
+    Bytes scratch_;
+    Bytes piece_;                      // of the snapshot that was begun, not in its file yet
+    std::uint64_t written_ = 0;        // bytes of it that are, and how many of those are synced
+    std::uint64_t synced_ = 0;
+    std::uint32_t crc_ = 0;            // of those bytes
+    std::uint64_t size_ = 0;           // of the current segment
+    std::uint64_t offset_ = 0;         // where buffer_ goes
+    std::uint32_t chain_ = 0;
+    std::uint32_t salt_ = 0;           // of header checksums: another storage's are never right
+    Sequence appended_ = 0;
+    Sequence durable_ = 0;
+    std::uint64_t ensemble_ = 0;
+    std::uint64_t id_ = 0;
+    std::uint32_t idle_flushes_ = 0;   // since the last try to make a spare
+    bool full_ = false;
+    bool may_found_ = true;
+    bool is_foreign_ = false;          // the files are not the owner's
+    bool is_open_ = false;             // open has returned ok
+    Errc failed_ = Errc::ok;
+    Bytes reason_;
+    RecoveryReport report_;
+};
+
+#endif  // COORD_NO_FILES
 
 // =================================================================================================
 // Part One, chapter 7: Log
@@ -1074,6 +1591,10 @@ public:
     // Reads what the storage holds. RETURNS corrupt or storage_failed; reason() then says more.
     Errc open(const StorageOwner& owner = {});
     const char* reason() const { return reason_; }
+    // After open was corrupt: sets everything aside and is an empty log, of another storage id.
+    Errc start_over(std::uint64_t entropy);
+    std::uint64_t storage_id() const { return storage_.id(); }
+    bool may_found() const { return storage_.may_found(); }
     // The newest snapshot: the point that it is of, its state's size and bytes. Appends what there
     // is of size bytes from offset on. read RETURNS storage_failed.
     LogPosition snapshot_position() const { return snapshot_position_; }
@@ -1092,9 +1613,14 @@ public:
     BytesView entries_after(Zxid zxid, std::size_t bytes_max, Zxid& last_sent) const;
     std::size_t size() const { return entries_.size(); }
     std::size_t count_after(Zxid zxid) const { return entries_.size() - find(zxid); }
+    // Those of them that are admits: few, and what counts in an election.
+    const std::vector<Zxid>& admits() const { return admits_; }
+    BytesView admit_at(Zxid zxid) const;            // its body; REQUIRES that it is one
+    // The table of voters at the end: applied's, and what the entries after that change.
+    VoterTable voters_at_end(const Machine& applied) const;
 
-    // Changes: each is one record, buffered until flush. All RETURN storage_failed, or storage_full,
-    // and then nothing has changed.
+    // Changes: each is one record, buffered until flush. All RETURN storage_failed, or
+    // storage_full, and then nothing has changed.
     Errc append(BytesView record, const Txn& txn);  // REQUIRES that it follows last(): L1
     Errc truncate(Zxid zxid);                       // REQUIRES contains(zxid)
     Errc accept_epoch(std::uint32_t epoch, PeerId leader);
@@ -1132,7 +1658,7 @@ private:
         Sequence sequence = 0;
     };
     struct Block {
-        std::unique_ptr<char[]> bytes;
+        detail::Owned<char[]> bytes;
         std::size_t size = 0;
         std::size_t used = 0;
     };
@@ -1151,6 +1677,7 @@ private:
     void push_entry(BytesView record, const Txn& txn, std::uint32_t crc);
     void cut_after(Zxid zxid);
     void drop_through(std::size_t count);
+    void drop_needless();
     void replace_with(LogPosition position);
     void write_base(LogPosition position, bool installed);
     Errc write(RecordKind kind, BytesView fields);
@@ -1162,8 +1689,9 @@ private:
 
     Storage& storage_;
     detail::Ring<Entry> entries_;
+    std::vector<Zxid> admits_;
     detail::Ring<Block> blocks_;
-    std::vector<Block> spare_blocks_;
+    detail::Ring<Block> spare_blocks_;
     std::uint32_t first_block_ = 0;
     LogPosition base_;
     Epochs epochs_;
@@ -1176,6 +1704,7 @@ private:
     LogPosition begun_position_;     // of the one that is being written
     std::uint64_t begun_bytes_ = 0;
     Epochs begun_epochs_;
+    Zxid needless_;                  // entries up to this one go, a few at a time
     Bytes scratch_;
     const char* reason_ = "";
     bool anchored_ = false;          // recovery has seen where the history starts
@@ -1195,9 +1724,12 @@ private:
 //   notification  any -> voter      sequence: newest wins; leader: the vote; current_epoch, zxid:
 //                                   the sender's own history; phase: its role; heard, reachable:
 //                                   whom it hears, and whom in both directions
-//   follower_info learner -> leader attempt, accepted_epoch, leader: whom that was promised to
-//   leader_info   leader -> learner attempt: that it answers; epoch: the new one
-//   ack_epoch     learner -> leader attempt, current_epoch, zxid and crc: the last it has
+//   follower_info learner -> leader attempt, accepted_epoch, leader: whom that was promised to;
+//                                   storage: its id; phase: 1 = may found an ensemble
+//   leader_info   leader -> learner attempt: that it answers; epoch: the new one; sequence: how
+//                                   much the leader has heard by now
+//   ack_epoch     learner -> leader attempt, current_epoch, zxid and crc: the last it has;
+//                                   storage and phase as above; sequence: of the leader_info
 //   diff          leader -> learner attempt, zxid: go on after it, which is the last you have
 //   trunc         leader -> learner attempt, zxid: cut what you have after it, or say what you have
 //   snap          leader -> learner attempt, zxid, crc, total: fetch this snapshot
@@ -1219,13 +1751,19 @@ private:
 //                                   operation, string body
 //   sync          learner -> leader sequence
 //   synced        leader -> learner sequence, zxid: apply this much and the sync is done
+//   refused       leader -> learner confirmed: the nonce of the life that is meant; phase: why
 
 enum class MessageType : std::uint8_t {
     notification = 1, follower_info, leader_info, ack_epoch, diff, trunc, snap, chunk_request,
     chunk, new_leader, up_to_date, proposal, ack, commit, ping, pong, request, sync, synced,
+    refused,
 };
-constexpr std::uint8_t message_type_last = static_cast<std::uint8_t>(MessageType::synced);
+constexpr std::uint8_t message_type_last = static_cast<std::uint8_t>(MessageType::refused);
 const char* name(MessageType type);
+
+// Why a leader refuses one life of a replica: it has proof, so that it is so for ever.
+enum class Refusal : std::uint8_t { rolled_back = 1, twice = 2 };
+const char* text(Refusal refusal);
 
 struct Message {
     MessageType type = MessageType::notification;
@@ -1251,6 +1789,7 @@ struct Message {
     std::uint8_t phase = 0;
     std::uint64_t heard = 0;      // bit i: the i-th voter
     std::uint64_t reachable = 0;
+    std::uint64_t storage = 0;
     BytesView payload;            // into the bytes that were decoded, or the caller's
 };
 
@@ -1286,10 +1825,11 @@ public:
     void send(PeerId to, Message& message);  // fills in from, to, ensemble and nonce
     template <class Send>
     void drain(Send&& deliver) {
-        for (const Piece& piece : pieces_) {
+        for (; !pieces_.empty(); pieces_.pop()) {
+            const Piece& piece = pieces_.front();
             deliver(piece.to, BytesView(bytes_).substr(piece.offset, piece.size));
         }
-        pieces_.clear(), bytes_.clear();
+        bytes_.clear();
     }
     bool empty() const { return pieces_.empty(); }
 
@@ -1303,7 +1843,7 @@ private:
     std::uint64_t ensemble_;
     std::uint64_t nonce_;
     Bytes bytes_;
-    std::vector<Piece> pieces_;
+    detail::Ring<Piece> pieces_;
 };
 
 // =================================================================================================
@@ -1377,7 +1917,7 @@ private:
     const Voters& voters_;
     const Timing timing_;
     Vote own_;
-    std::vector<Voice> voices_;
+    detail::Array<Voice> voices_;
     PeerId candidate_;
     PeerId winner_;
     std::uint64_t sequence_ = 0;
@@ -1402,9 +1942,24 @@ private:
 //            own disk counts as anybody's.
 //            Z5 Its history only grows while it leads.
 //            Z6 A session's requests are numbered in cxid order, each once, none after its close.
+//            Z7 A voter counts - its promise, its acknowledgements, its answers to rounds, its
+//            being in reach - only with the storage that the table of voters at the end of this
+//            leader's own history has for it. What it has acknowledged belongs to that storage.
+//            Z8 While a voter is missing in that table, or its founding is not complete, nothing
+//            less than all voters is a quorum, and each of them must say that it may found; all are
+//            then in the table before anything else is numbered.
+//            Z9 Else the table changes by one voter at a time: the storage that counted is taken
+//            out, then the new one is put in when it is in step; each when the change before it is
+//            committed, by an established leader.
+//            Z10 A life is refused on proof alone: what it says was said after what it contradicts.
 // May touch  Chapters 4 (reads), 7, 8.
 // Reading    Zab, DSN'11, sections IV and V; ZooKeeper's Leader and LearnerHandler. Every message
 //            of a phase is repeated until its answer is there, and every answer may come twice.
+//            Z9 is the rule of Raft for a change of membership by one server (Ongaro, 2014, 4.1,
+//            with the correction of 2015 that a leader first commits something of its own term).
+//            A storage is the server there. Two majorities of one table, or of a table and the one
+//            after it, have a storage in common, since no voter is in both with two storages; so
+//            what was committed under one is known to a quorum under the other.
 
 struct LeaderCounters {
     std::uint64_t proposals = 0;
@@ -1412,6 +1967,8 @@ struct LeaderCounters {
     std::uint64_t retransmissions = 0;
     std::uint64_t snapshots_sent = 0;
     std::uint64_t sessions_expired = 0;
+    std::uint64_t admissions = 0;         // changes of the table of voters that it numbered
+    std::uint64_t refusals = 0;           // lives of replicas that it refused, with proof
 };
 
 class Leader {
@@ -1421,6 +1978,9 @@ public:
     Leader(PeerId self, const Voters& voters, const Timing& timing, Log& log, const Limits& limits,
            std::size_t message_bytes_max);
 
+    // Before start: the table of voters, by the state and what of the log is not in it yet; and
+    // whether the own storage may found an ensemble. A leader that is not told counts everybody.
+    void know(const Machine& machine, bool may_found);
     void start(Time now);   // a prospective leader: discovery
     void stop();
     Phase phase() const { return phase_; }
@@ -1429,6 +1989,7 @@ public:
     Zxid committed() const { return committed_; }
     // Why it has to give up, or null. Then stop() is due.
     const char* resignation() const { return resignation_; }
+    const char* barred() const { return barred_; }  // why it will never be established, or null
     Errc error() const { return error_; }  // storage_failed: the log could not be written
     const LeaderCounters& counters() const { return counters_; }
     // Voters that are in step: synchronized and heard from lately, itself included.
@@ -1457,9 +2018,14 @@ public:
     // REQUIRES can_number().
     void number(std::int64_t wall_ms, const Machine& machine, const Txn& request);
     void on_applied(const Txn& txn, const Machine& machine);  // frees what numbering remembered
+    void audit(const Machine& machine) const;
     // Expires sessions not touched for their timeout, a few each call. REQUIRES can_number().
     void expire(Time now, std::int64_t wall_ms);
     void touch(SessionId session);
+    // Whether the table of voters is due for a change (Z8, Z9); and numbers it. REQUIRES
+    // can_number().
+    bool is_admission_due(Time now) const;
+    void admit(Time now, std::int64_t wall_ms);
     // Requests of learners that came since the last call: f(Txn), in order.
     template <class Take>
     void take_requests(Take&& take);
@@ -1472,10 +2038,22 @@ public:
     Zxid lease_at() const { return lease_at_; }
 
 private:
+    struct Life {
+        std::uint64_t nonce = 0;
+        std::uint64_t storage = 0;
+        std::uint64_t pings = 0;      // sent when its first answer came
+    };
     struct Peer {
         PeerId id;
         std::uint64_t bit = 0;
         std::uint64_t nonce = 0;      // the life of it that attempt belongs to
+        std::uint64_t storage = 0;    // that life's; 0: it has not said
+        bool may_found = false;
+        Time met_at;                  // that life
+        Life proved;                  // the last one that has answered a ping
+        Life before;                  // the one that had before
+        std::uint64_t refused = 0;    // the nonce of one that was refused
+        Refusal refusal{};
         bool informed = false;        // it has said follower_info
         std::uint32_t accepted_epoch = 0;
         bool promised = false;        // ack_epoch, for this epoch
@@ -1486,9 +2064,10 @@ private:
         bool fetching = false;        // it fetches a snapshot
         Zxid cursor;                  // last sent
         Zxid received;                // last it said it has
+        std::uint64_t acked_by = 0;   // the storage that the next two are of
         Zxid acked;                   // durable there, with the epoch current
         bool epoch_current = false;
-        bool serving = false;
+        std::uint64_t acked_tick = 0;  // tick_ when that grew last
         Time heard_at;
         Time progress_at;
         Time repeat_at;
@@ -1535,7 +2114,16 @@ private:
     void on_chunk_request(Peer& peer, const Message& message, Outbox& out);
     void on_request(const Message& message);
     bool is_stale(const Peer& peer, const Message& message) const;
-    void meet(Peer& peer, const Message& message);
+    void meet(Time now, Peer& peer, const Message& message);
+    void identify(Peer& peer, const Message& message);
+    void recount();
+    bool has_quorum(std::uint64_t bits) const;
+    bool is_clone(Peer& peer, const Message& message);
+    void refuse_clone(Peer& peer, const Message& message, Outbox& out);
+    void refuse(Peer& peer, std::uint64_t nonce, Refusal refusal, Outbox& out);
+    void send_refusal(Peer& peer, Outbox& out);
+    void found();
+    const PeerId* next_admission(Time now, std::uint64_t& storage) const;
     void lose(Time now, Peer& peer, Outbox& out);
     void begin_promise(Time now);
     void begin_synchronization(Time now, Outbox& out);
@@ -1570,15 +2158,23 @@ private:
     Zxid initial_;                    // the end of its initial history
     Zxid committed_;
     const char* resignation_ = nullptr;
-    std::vector<Peer> peers_;         // in the order of the voters, itself among them
+    const char* barred_ = nullptr;
+    bool knows_ = false;              // the table of voters
+    VoterTable table_;                // at the end of the log
+    bool may_found_ = false;
+    Zxid admitted_;                   // the newest change of it
+    std::uint64_t counted_ = 0;       // bits of those that count (Z7)
+    bool is_founding_ = false;        // all are needed (Z8)
+    std::uint64_t tick_ = 0;          // how often somebody has acknowledged more
+    detail::Array<Peer> peers_;       // in the order of the voters, itself among them
     Time started_at_;
     Time phase_at_;                   // when discovery or promise began
     Time ping_at_;
     std::uint64_t ping_sequence_ = 0;
     std::uint64_t confirmed_sequence_ = 0;
     detail::Ring<Round> rounds_;
-    std::vector<Sync> syncs_;
-    std::vector<Sync> own_synced_;
+    detail::Ring<Sync> syncs_;
+    detail::Ring<Sync> own_synced_;
     bool ping_now_ = false;
     Time lease_from_{INT64_MIN / 4};  // clocks may start below zero
     Zxid lease_at_;
@@ -1620,6 +2216,7 @@ void Leader::take_requests(Take&& take) {
 //            F4 It makes the epoch current when the leader's initial history is in its log before
 //            it, and acknowledges when that record is durable.
 //            F5 It reports as durable only what is.
+//            F6 With what it promises it says which storage keeps the promise.
 // May touch  Chapters 7 and 8.
 // Reading    Zab, DSN'11, sections IV and V; ZooKeeper's Learner and Follower; the bugs A1-A15.
 
@@ -1630,6 +2227,7 @@ public:
     Learner(PeerId self, const Timing& timing, Log& log, std::uint64_t first_attempt);
 
     void count_attempts_from(std::uint64_t attempt) { attempt_ = attempt; }  // before the first
+    void set_may_found(bool may_found) { may_found_ = may_found; }
     void start(Time now, PeerId leader, Zxid committed = {});  // committed: known here to be
     void stop();
     Phase phase() const { return phase_; }
@@ -1701,7 +2299,9 @@ private:
     PeerId leader_;
     std::uint32_t epoch_ = 0;         // promised to this leader
     std::uint64_t attempt_;
+    bool may_found_ = true;
     LogPosition have_;                // what this attempt reports
+    std::uint64_t answers_ = 0;       // the sequence of the leader_info that it answers
     Zxid initial_;                    // of new_leader
     bool initial_known_ = false;
     Zxid committed_;
@@ -1723,7 +2323,11 @@ private:
     std::uint64_t ping_sequence_ = 0;
     std::uint64_t touch_confirmed_ = 0;
     Zxid touch_confirmed_at_;
-    std::vector<std::pair<std::uint64_t, Zxid>> synced_;
+    struct Synced {
+        std::uint64_t sequence = 0;
+        Zxid zxid;
+    };
+    detail::Ring<Synced> synced_;
 };
 
 // =================================================================================================
@@ -1739,6 +2343,9 @@ private:
 //            R4 A write is sent again until its outcome is applied here: it is never lost, and the
 //            machine executes it once.
 //            R5 A failed replica does nothing any more, and says why.
+//            R6 A storage that does not count by its own history stands for nothing in an election,
+//            and does not lead.
+//            R7 A storage that has counted, and whose place another one has taken, has failed.
 // May touch  Everything above.
 // Reading    "Rules for callers" in the manual above; the contracts of Storage and Transport.
 
@@ -1757,6 +2364,7 @@ struct ReplicaOptions {
     std::vector<PeerId> voters{PeerId{1}};  // the whole ensemble, itself included; the same in all
     std::uint64_t ensemble = 0;             // the ensemble's name; strangers' messages are dropped
     std::uint64_t entropy = 0;              // random, another at each start; 0 only if standalone
+    bool may_found = true;                  // false: it only joins an ensemble that there is
     Timing timing;
     Duration session_timeout_min = milliseconds(200);   // what sessions ask for is brought into
     Duration session_timeout_max = seconds(3600);       // this range
@@ -1797,14 +2405,38 @@ struct Page {
 // How a request ends. Called once for each, inside poll, never inside the call that asked, and not
 // at all after the replica is destroyed. May call anything but poll, and must not destroy the
 // replica.
-using OnOpened = std::function<void(Result<SessionId>)>;
-using OnCreated = std::function<void(Result<Created>)>;
-using OnStat = std::function<void(Result<Stat>)>;
-using OnData = std::function<void(Result<Data>)>;
-using OnChildren = std::function<void(Result<Children>)>;
-using OnDone = std::function<void(Result<void>)>;
-using Completion = std::variant<std::monostate, OnOpened, OnCreated, OnStat, OnData, OnChildren,
-                                OnDone>;
+using OnOpened = Callback<void(Result<SessionId>)>;
+using OnCreated = Callback<void(Result<Created>)>;
+using OnStat = Callback<void(Result<Stat>)>;
+using OnData = Callback<void(Result<Data>)>;
+using OnChildren = Callback<void(Result<Children>)>;
+using OnDone = Callback<void(Result<void>)>;
+
+// One of these, or none.
+class Completion {
+public:
+    enum class Kind : std::uint8_t { none, opened, created, stat, data, children, done };
+    Completion() = default;
+    Completion(OnOpened done) : Completion(Kind::opened, std::move(done)) {}
+    Completion(OnCreated done) : Completion(Kind::created, std::move(done)) {}
+    Completion(OnStat done) : Completion(Kind::stat, std::move(done)) {}
+    Completion(OnData done) : Completion(Kind::data, std::move(done)) {}
+    Completion(OnChildren done) : Completion(Kind::children, std::move(done)) {}
+    Completion(OnDone done) : Completion(Kind::done, std::move(done)) {}
+
+    Kind kind() const { return kind_; }
+    // REQUIRES that it is of the kind that takes such a result.
+    template <class T>
+    void operator()(Result<T> result) const {
+        callback_.call<void, Result<T>>(std::move(result));
+    }
+
+private:
+    Completion(Kind kind, detail::AnyCallback&& callback)
+        : callback_(std::move(callback)), kind_(callback_ ? kind : Kind::none) {}
+    detail::AnyCallback callback_;
+    Kind kind_ = Kind::none;
+};
 
 enum class SessionState : std::uint8_t {
     connected = 0,  // its replica serves: writes go through
@@ -1813,7 +2445,7 @@ enum class SessionState : std::uint8_t {
     closed = 3,     // by its owner; only listeners are told this
 };
 const char* name(SessionState state);
-using OnState = std::function<void(SessionState)>;
+using OnState = Callback<void(SessionState)>;
 
 struct Request {
     enum class Kind : std::uint8_t { create, remove, set, exists, get, children, sync, close };
@@ -1845,6 +2477,7 @@ struct ReplicaCounters {
     std::uint64_t requests_repeated = 0;
     std::uint64_t events = 0;
     std::uint64_t polls = 0;
+    std::uint64_t calls = 0;             // from outside, that may have moved next_deadline()
 };
 
 struct ReplicaStatus {
@@ -1861,7 +2494,10 @@ struct ReplicaStatus {
     std::size_t nodes = 0;
     std::size_t sessions = 0;
     std::size_t watches = 0;
+    std::uint64_t storage = 0;   // its storage's id
+    bool admitted = false;       // that counts, as far as is applied here
     const char* reason = "";     // why it failed, or left its last role
+    const char* damage = "";     // what was damaged in the storage, which has started over
 };
 
 // Sees what happens inside; for tests, simulation and tracing. Called inside poll; only looks.
@@ -1922,7 +2558,7 @@ public:
     // most clock_drift_permille.
     Time certain_until(SessionId session) const;
     // Calls f once, in the poll at or after that time.
-    void at(Time time, std::function<void()> call);
+    void at(Time time, Callback<void()> call);
     void audit() const;   // asserts what holds between steps; cost as the state
 
 private:
@@ -1948,7 +2584,7 @@ private:
         std::uint64_t stalled_at = 0;  // the first pending one when last looked
         detail::Ring<Pending> pending;
         SessionState state = SessionState::connected;
-        std::vector<OnState> listeners;
+        detail::Ring<OnState> listeners;
         Time opened_at;               // asked for
         Time attached_at;             // known here
         bool closing = false;
@@ -1973,15 +2609,22 @@ private:
         EventType event = EventType::none;
         OnState on_state;
         SessionState state = SessionState::connected;
-        std::function<void()> call;
+        Callback<void()> call;
+    };
+    struct Touch {
+        std::uint64_t number = 0;
+        Time sent_at;
     };
     struct Timer {
-        Time time;
+        Time at;
         std::uint64_t order = 0;
-        std::function<void()> call;
+        Callback<void()> call;
     };
 
     void open();
+    Errc load_snapshot();
+    bool is_admitted(const VoterTable& table) const;
+    bool is_replaced(const VoterTable& table, Zxid zxid) const;
     void fail(const char* reason);
     void take_inbox();
     void dispatch(const Message& message);
@@ -2030,6 +2673,7 @@ private:
     void tell_states();
     void run_timers();
     void run_callbacks();
+    void end_request(Ready& ready);
     void call(Ready& ready);
     void on_event(SessionId session, Watcher&& watcher, EventType type, BytesView path,
                   Zxid zxid) override;
@@ -2043,14 +2687,14 @@ private:
 
     ReplicaOptions options_;
     const char* const refused_;        // why the options are no good, or null
-    std::unique_ptr<Transport> own_transport_;
+    detail::Owned<Transport> own_transport_;
     Transport& transport_;
     ReplicaObserver* observer_;
     Voters voters_;
     Rng rng_;
     std::uint64_t nonce_;
     Log log_;
-    std::unique_ptr<Machine> machine_;
+    detail::Owned<Machine> machine_;
     Watches watches_;
     Election election_;
     Leader leader_;
@@ -2058,6 +2702,8 @@ private:
     Outbox outbox_;
     Role role_ = Role::looking;
     const char* reason_ = "";
+    const char* damage_ = "";
+    bool was_admitted_ = false;        // the own storage has counted (R7)
     Time now_;
     std::int64_t wall_ms_ = 0;
     bool started_ = false;
@@ -2065,7 +2711,7 @@ private:
     Bytes inbox_;                      // u32 size and bytes, one after the other
     Bytes inbox_read_;
     std::map<SessionId, LocalSession> sessions_;
-    std::vector<Opening> openings_;
+    detail::Ring<Opening> openings_;
     std::vector<SessionId> unsent_;    // with requests that have not been sent to the leader
     std::vector<SessionId> sending_;
     Time repeat_at_;
@@ -2076,10 +2722,9 @@ private:
     Bytes requests_;                   // the body of the next request message
     detail::Ring<Ready> ready_;
     Ready current_;                    // the callback that runs
-    std::vector<Timer> timers_;        // a heap
-    std::uint64_t timer_order_ = 0;
+    detail::Agenda<Timer> timers_;
     std::uint64_t touch_ = 0;
-    std::vector<std::pair<std::uint64_t, Time>> touches_;  // sent and not yet confirmed
+    detail::Ring<Touch> touches_;      // sent and not yet confirmed
     Time lease_from_{INT64_MIN / 4};
     bool was_serving_ = false;
     enum class SnapshotPhase : std::uint8_t { none, writing, checking, ending };
@@ -2108,7 +2753,7 @@ private:
 // Reading    ZooKeeper's programmer's guide, "ZooKeeper Sessions" and "ZooKeeper Watches".
 
 class Session;
-using OnSession = std::function<void(Result<Session>)>;
+using OnSession = Callback<void(Result<Session>)>;
 
 namespace detail {
 class StateListeners;
@@ -2181,7 +2826,7 @@ public:
     // What recipes need beside requests: the time of the latest poll, a call in the poll at or
     // after a time, and a number that no copy of this handle has given before.
     Time now() const { return replica_->now(); }
-    void at(Time time, std::function<void()> call) const { replica_->at(time, std::move(call)); }
+    void at(Time time, Callback<void()> call) const { replica_->at(time, std::move(call)); }
     std::uint64_t next_number() const;
 
 private:
@@ -2194,7 +2839,25 @@ private:
 // Makes things go on a little, and RETURNS whether to go on waiting: Simulation::pump, one turn of
 // an event loop with a deadline, or [&] { replica.poll(clock()); return true; } for a standalone
 // replica. It may wait for input, and should, rather than spin.
-using Pump = std::function<bool()>;
+using Pump = Callback<bool()>;
+
+namespace detail {
+// What a Sync that waits shares with its callback. When the wait ends, however it ends, there is no
+// place for an answer any more (C4).
+struct Waiting {
+    struct State {
+        void* place;
+        bool is_answered = false;
+    };
+    explicit Waiting(void* place);
+    ~Waiting() { state->place = nullptr; }
+    Waiting(const Waiting&) = delete;
+    Waiting& operator=(const Waiting&) = delete;
+    void pump_until_answered(const Pump& pump) const;
+    static void* take(State& state);  // RETURNS where the answer goes, or null
+    const std::shared_ptr<State> state;
+};
+}  // namespace detail
 
 // The same operations, each waiting for its answer while it pumps. Errors are the operation's own,
 // and operation_timeout where the pump gave up: the outcome is then unknown and the request goes
@@ -2233,15 +2896,14 @@ private:
 template <class T, class Start>
 Result<T> Sync::wait(Replica& replica, const Pump& pump, Start&& start) {
     if (replica.is_polling()) return Errc::api_error;
-    const auto answer = std::make_shared<std::optional<Result<T>>>();  // C4
-    start(std::function<void(Result<T>)>([answer](Result<T> result) {
-        COORD_ASSERT(!answer->has_value());  // C1
-        answer->emplace(std::move(result));
+    Result<T> answer = Errc::operation_timeout;
+    const detail::Waiting waiting(&answer);
+    start(Callback<void(Result<T>)>([state = waiting.state](Result<T> result) {
+        Result<T>* const place = static_cast<Result<T>*>(detail::Waiting::take(*state));
+        if (place != nullptr) *place = std::move(result);
     }));
-    bool going_on = true;
-    while (going_on && !answer->has_value()) going_on = pump();
-    if (!answer->has_value()) return Errc::operation_timeout;
-    return std::move(**answer);
+    waiting.pump_until_answered(pump);
+    return answer;
 }
 
 // =================================================================================================
@@ -2268,8 +2930,8 @@ struct Grant {
     Bytes node;  // the path of the lock's node
 };
 
-using OnGranted = std::function<void(Result<Grant>)>;
-using OnLost = std::function<void(Errc)>;
+using OnGranted = Callback<void(Result<Grant>)>;
+using OnLost = Callback<void(Errc)>;
 
 namespace detail {
 struct LockCore;
@@ -2395,6 +3057,7 @@ struct SimulationCounters {
     std::uint64_t cuts = 0;              // links, each direction for itself
     std::uint64_t stalls = 0;
     std::uint64_t records_lost = 0;      // by crashes
+    std::uint64_t hints = 0;             // that a peer is gone
 };
 
 class Simulation final : private ReplicaObserver {
@@ -2417,11 +3080,11 @@ public:
     Time now() const { return now_; }
     bool step() { return advance(never); }  // false: nothing will ever happen
     void run_for(Duration duration);
-    bool run_until(const std::function<bool()>& condition, Duration limit);  // RETURNS condition()
+    bool run_until(const Callback<bool()>& condition, Duration limit);  // RETURNS condition()
     // For the blocking face of sessions: steps, and gives up, once, when a call has taken limit.
-    std::function<bool()> pump(Duration limit = seconds(60));
+    Callback<bool()> pump(Duration limit = seconds(60));
     // Runs an action of the test at that time, between two polls.
-    void after(Duration delay, std::function<void()> action);
+    void after(Duration delay, Callback<void()> action);
 
     // Replicas.
     std::uint32_t size() const { return options_.voters; }
@@ -2433,11 +3096,14 @@ public:
     void crash(Which which);                 // inside its own callback: when its poll is done
     void crash_at_send(Which which, std::uint32_t sends);  // after so many: in the midst of a poll
     // Calls this before a replica is destroyed: what points into it (locks above all) has to go.
-    void before_crash(std::function<void(PeerId)> call) { before_crash_ = std::move(call); }
+    void before_crash(Callback<void(PeerId)> call) { before_crash_ = std::move(call); }
     void restart(Which which);               // on the disk that it had; REQUIRES !is_running
     void pause(Which which);                 // it stands still; a bounded part of what comes waits
     void resume(Which which);
     void stall(Which which, Duration duration);  // its disk makes nothing durable for so long
+    // Its transport hints that a peer is gone, as after a TCP reset: the truth or not. A crash or
+    // a cut link does not say so by itself. REQUIRES is_running.
+    void forget(Which which, Which peer);
     // Each replica's own clocks.
     Time clock(Which which) const;
     Time when(Which which, Time clock) const;    // the virtual time at which its clock shows that
@@ -2490,9 +3156,10 @@ private:
         Bytes text;
     };
 
-    static bool is_later(const Event& a, const Event& b);
     bool advance(Time limit);
     Time due_at(Node& node);
+    void note_deadline(Node& node);
+    void note_calls(Node& node);
     void schedule(Time at, EventKind kind, std::uint32_t what, std::uint64_t start = 0,
                   Sequence sequence = 0);
     void handle(const Event& event);
@@ -2522,20 +3189,19 @@ private:
     Rng clock_rng_;
     Rng start_rng_;
     Time now_;
-    std::vector<std::unique_ptr<Node>> nodes_;
-    std::vector<Link> links_;             // from, to
-    std::vector<Event> events_;           // a heap: the earliest first, then in order
-    std::uint64_t event_order_ = 0;
-    std::vector<Packet> packets_;         // used again, with their memory
+    detail::Array<detail::Owned<Node>> nodes_;
+    detail::Array<Link> links_;           // from, to
+    detail::Agenda<Event> events_;
+    detail::Ring<Packet> packets_;        // used again, with their memory
     std::vector<std::uint32_t> free_packets_;
-    std::vector<std::function<void()>> actions_;
+    detail::Ring<Callback<void()>> actions_;
     std::vector<std::uint32_t> free_actions_;
     bool stepping_ = false;
     std::uint64_t calls_ = 0;             // how often a replica was called between steps
     std::uint64_t hash_ = 0;
     SimulationCounters counters_;
     ReplicaObserver* observer_ = nullptr;
-    std::function<void(PeerId)> before_crash_;
+    Callback<void(PeerId)> before_crash_;
     detail::Ring<Line> lines_;
 };
 
@@ -2556,7 +3222,6 @@ private:
 #include <cstdlib>
 #include <cstring>
 #include <limits>
-#include <new>
 
 namespace coord {
 inline namespace COORD_ABI {
@@ -2580,6 +3245,17 @@ namespace detail {
 // =================================================================================================
 
 namespace detail {
+
+AnyCallback::AnyCallback(const AnyCallback& other)
+    : place_(other.place_), manage_(other.manage_), entry_(other.entry_) {
+    if (manage_ != nullptr) place_.heap = manage_(other.place_.heap, true);
+}
+
+void AnyCallback::swap(AnyCallback& other) noexcept {
+    const Place place = place_;
+    place_ = other.place_, other.place_ = place;
+    std::swap(manage_, other.manage_), std::swap(entry_, other.entry_);
+}
 
 struct ErrcRow {
     Errc code;
@@ -2697,9 +3373,11 @@ std::uint64_t Rng::next() {
 // A draw is refused in fewer than half of the cases.
 std::uint64_t Rng::below(std::uint64_t bound) {
     COORD_ASSERT(bound > 0);
-    const std::uint64_t refused = (0 - bound) % bound;
     std::uint64_t drawn = next();
-    while (drawn < refused) drawn = next();
+    if (drawn < bound) {  // hardly ever, and what is refused is less
+        const std::uint64_t refused = (0 - bound) % bound;
+        while (drawn < refused) drawn = next();
+    }
     return drawn % bound;
 }
 
@@ -2713,6 +3391,27 @@ std::uint64_t Rng::between(std::uint64_t low, std::uint64_t high) {
     const std::uint64_t span = high - low;
     return span == UINT64_MAX ? next() : low + below(span + 1);
 }
+
+namespace detail {
+
+// What map[key] does, in a quarter of the time to compile.
+template <class Map>
+typename Map::mapped_type& at_or_new(Map& map, const typename Map::key_type& key) {
+    using Key = typename Map::key_type;
+    using Value = typename Map::mapped_type;
+    auto found = map.find(key);
+    if (found == map.end()) found = map.emplace(std::pair<Key, Value>(key, Value())).first;
+    return found->second;
+}
+
+// The same for map.erase(key).
+template <class Map>
+void forget(Map& map, const typename Map::key_type& key) {
+    const auto found = map.find(key);
+    if (found != map.end()) map.erase(found);
+}
+
+}  // namespace detail
 
 // =================================================================================================
 // Part Two, chapter 2: Codec
@@ -2746,11 +3445,20 @@ static std::uint32_t load_big32(const char* bytes) {
     return at(0) << 24 | at(1) << 16 | at(2) << 8 | at(3);
 }
 
+static std::uint64_t load_big64(const char* bytes) {
+    return std::uint64_t{load_big32(bytes)} << 32 | load_big32(bytes + 4);
+}
+
 static void store_big32(char* out, std::uint32_t value) {
     out[0] = static_cast<char>(value >> 24);
     out[1] = static_cast<char>(value >> 16);
     out[2] = static_cast<char>(value >> 8);
     out[3] = static_cast<char>(value);
+}
+
+static void store_big64(char* out, std::uint64_t value) {
+    store_big32(out, static_cast<std::uint32_t>(value >> 32));
+    store_big32(out + 4, static_cast<std::uint32_t>(value));
 }
 
 }  // namespace detail
@@ -2763,8 +3471,7 @@ void Writer::u32(std::uint32_t value) {
 
 void Writer::u64(std::uint64_t value) {
     char encoded[8];
-    detail::store_big32(encoded, static_cast<std::uint32_t>(value >> 32));
-    detail::store_big32(encoded + 4, static_cast<std::uint32_t>(value));
+    detail::store_big64(encoded, value);
     out_.append(encoded, sizeof encoded);
 }
 
@@ -2785,26 +3492,31 @@ BytesView Reader::raw(std::size_t size) {
         ok_ = false, rest_ = {};
         return {};
     }
-    const BytesView taken = rest_.substr(0, size);
+    const BytesView taken(rest_.data(), size);
     rest_.remove_prefix(size);
     return taken;
 }
 
+// A bad reader has nothing left, so that the size alone decides in these.
 std::uint8_t Reader::u8() {
-    const BytesView taken = raw(1);
-    return taken.empty() ? std::uint8_t{0} : static_cast<std::uint8_t>(taken[0]);
+    if (rest_.empty()) return ok_ = false, std::uint8_t{0};
+    const auto value = static_cast<std::uint8_t>(rest_.front());
+    rest_.remove_prefix(1);
+    return value;
 }
 
 std::uint32_t Reader::u32() {
-    const BytesView taken = raw(4);
-    return taken.empty() ? 0 : detail::load_big32(taken.data());
+    if (rest_.size() < 4) return ok_ = false, rest_ = {}, 0;
+    const std::uint32_t value = detail::load_big32(rest_.data());
+    rest_.remove_prefix(4);
+    return value;
 }
 
 std::uint64_t Reader::u64() {
-    const BytesView taken = raw(8);
-    if (taken.empty()) return 0;
-    return std::uint64_t{detail::load_big32(taken.data())} << 32 |
-           detail::load_big32(taken.data() + 4);
+    if (rest_.size() < 8) return ok_ = false, rest_ = {}, 0;
+    const std::uint64_t value = detail::load_big64(rest_.data());
+    rest_.remove_prefix(8);
+    return value;
 }
 
 BytesView Reader::bytes(std::size_t size_max) {
@@ -2863,6 +3575,7 @@ __attribute__((target("sse4.2"))) static std::uint32_t crc32c_by_instruction(Byt
         wide = __builtin_ia32_crc32di(wide, load_little64(at));
     }
     crc = static_cast<std::uint32_t>(wide);
+    if (left >= 4) crc = __builtin_ia32_crc32si(crc, load_little32(at)), at += 4, left -= 4;
     for (; left > 0; at++, left--) {
         crc = __builtin_ia32_crc32qi(crc, static_cast<unsigned char>(*at));
     }
@@ -2955,8 +3668,9 @@ std::uint64_t mix64(std::uint64_t a, std::uint64_t b) {
 // themselves.
 //
 // A path is found through a hash table of 256 parts, each of which grows by itself: no create ever
-// waits until a million entries have moved. The root is in no part: "" and "/" are short enough to
-// be known by sight.
+// waits until a million entries have moved. Its entries are pointers, so that a look-up waits for
+// two things one after the other, a line of the table and the node. The root is in no part: "" and
+// "/" are short enough to be known by sight.
 
 namespace detail {
 
@@ -3008,7 +3722,13 @@ static std::uint32_t built_in_children(BytesView path) {
 }
 
 // A state (chapter 4) is a row of records: u8 kind, u32 length of the rest, the rest.
-enum class StateRecord : std::uint8_t { end = 0, head = 1, session = 2, node = 3 };  // FORMAT
+enum class StateRecord : std::uint8_t {  // FORMAT
+    end = 0,
+    head = 1,
+    session = 2,
+    node = 3,
+    voter = 4,
+};
 constexpr std::size_t state_record_header_bytes = 5;
 
 inline std::size_t open_state_record(StateRecord kind, Bytes& out) {
@@ -3085,7 +3805,7 @@ std::optional<std::int64_t> sequence_of(BytesView name_or_path) {
 }
 
 // The layout is the cost of a node: with its pointer in a slab (8) and its share of the hash table
-// (10 to 15) it must stay within 120 bytes. What a walk through a family needs comes last, beside
+// (10 to 16) it must stay within 120 bytes. What a walk through a family needs comes last, beside
 // the path.
 struct Tree::Node {
     Zxid czxid;
@@ -3093,8 +3813,7 @@ struct Tree::Node {
     Zxid pzxid;
     std::int64_t ctime_ms = 0;
     std::int64_t mtime_ms = 0;
-    SessionId owner;
-    std::uint64_t creations = 0;      // of children, ever: the next sequence number; T3
+    std::uint64_t owner_or_creations = 0;  // one word for both: T4
     std::int32_t version = 0;
     std::int32_t aversion = 0;
     std::uint32_t data_length = 0;
@@ -3105,7 +3824,18 @@ struct Tree::Node {
     std::uint32_t right = 0;          // and after
     std::uint32_t capacity = 0;       // of path and data together
     std::uint32_t path_length = 0;
+    std::uint32_t index = 0;
+    std::uint32_t hash : 31;          // of the path, what of it says where the entry is
+    std::uint32_t is_owned : 1;       // by a session: the node is ephemeral
 
+    Node() : hash(0), is_owned(0) {}
+    SessionId owner() const { return SessionId{is_owned != 0 ? owner_or_creations : 0}; }
+    // Of children, ever: the next sequence number; T3.
+    std::uint64_t creations() const { return is_owned != 0 ? 0 : owner_or_creations; }
+    void set_owner(SessionId owner) {
+        COORD_ASSERT(owner_or_creations == 0 || owner == SessionId{});  // T4
+        if (owner != SessionId{}) owner_or_creations = owner.value, is_owned = 1;
+    }
     const char* bytes() const { return reinterpret_cast<const char*>(this + 1); }
     char* bytes() { return reinterpret_cast<char*>(this + 1); }
     BytesView path() const { return {bytes(), path_length}; }
@@ -3142,12 +3872,12 @@ void Tree::grow_slabs() {
     COORD_ASSERT(indices_used_ == indices_capacity_);
     COORD_ASSERT(indices_capacity_ <= UINT32_MAX - detail::slab_size);
     if (indices_capacity_ >= detail::slab_size) {
-        slabs_.push_back(std::make_unique<Node*[]>(detail::slab_size));
+        slabs_.emplace_back(new Node*[detail::slab_size]());
         indices_capacity_ += detail::slab_size;
         return;
     }
     const std::uint32_t larger = (std::max)(detail::slab_size_min, indices_capacity_ * 2);
-    auto slab = std::make_unique<Node*[]>(larger);
+    detail::Owned<Node*[]> slab(new Node*[larger]());
     if (slabs_.empty()) slabs_.emplace_back();
     std::copy_n(slabs_[0].get(), indices_used_, slab.get());
     slabs_[0] = std::move(slab), indices_capacity_ = larger;
@@ -3178,90 +3908,124 @@ std::uint32_t Tree::add_node(const Node& fields, BytesView path, BytesView data)
 void Tree::place_node(std::uint32_t index, const Node& fields, BytesView path, BytesView data) {
     COORD_ASSERT(!path.empty() && path[0] == '/');
     COORD_ASSERT(data.size() <= static_cast<std::size_t>(INT32_MAX));
-    slabs_[index / detail::slab_size][index % detail::slab_size] =
-        make_node(fields, path, data, path.size() + data.size());
-    if (index != detail::root_index) insert_entry(hash64(path, seed_), index);
+    Node* const node = make_node(fields, path, data, path.size() + data.size());
+    node->index = index;
+    slabs_[index / detail::slab_size][index % detail::slab_size] = node;
+    if (index != detail::root_index) insert_entry(hash64(path, seed_), node);
     size_ += 1;
 }
 
 // ---- From a path to a node
 
-// A cache line of entries. A look-up compares all of them without a branch that could be predicted
-// wrong, so that the processor runs ahead into the next look-up. What does not fit into its home
-// goes to the next bucket that has room: a bucket that is not full ends the search.
-struct alignas(64) Tree::Bucket {
-    static constexpr unsigned entries = 8;
-    std::uint32_t hash[entries] = {};  // low half of the path's hash
-    std::uint32_t node[entries] = {};  // 0: the entry is empty
-
-    // RETURNS a bit for each word that is equal. Written out, for compilers that keep the loop.
-    static unsigned equal_bits(const std::uint32_t (&words)[entries], std::uint32_t word) {
-        const auto bit = [&words, word](unsigned i) { return unsigned{words[i] == word} << i; };
-        return bit(0) | bit(1) | bit(2) | bit(3) | bit(4) | bit(5) | bit(6) | bit(7);
-    }
-    unsigned matches(std::uint32_t low) const { return equal_bits(hash, low); }
-    unsigned vacant() const { return equal_bits(node, 0); }
-    unsigned entry_of(std::uint32_t index) const {  // entries where it is not here
-        unsigned i = 0;
-        while (i < entries && node[i] != index) i++;
-        return i;
-    }
-};
-
-struct Tree::Table {
-    std::unique_ptr<Bucket[]> buckets;
-    std::uint32_t bucket_count = 0;
-    std::uint32_t size = 0;  // entries; at most four fifths of what fits
-
-    std::uint32_t home(std::uint32_t low) const {
-        return static_cast<std::uint32_t>((std::uint64_t{low} * bucket_count) >> 32);
-    }
-    std::uint32_t after(std::uint32_t bucket) const {
-        return bucket + 1 == bucket_count ? 0 : bucket + 1;
-    }
-    std::uint32_t distance(std::uint32_t from, std::uint32_t to) const {
-        return to >= from ? to - from : to + bucket_count - from;
-    }
-    void put(std::uint32_t low, std::uint32_t node) {
-        std::uint32_t bucket = home(low);
-        while (buckets[bucket].vacant() == 0) bucket = after(bucket);
-        const unsigned entry = buckets[bucket].entry_of(detail::no_index);
-        buckets[bucket].hash[entry] = low, buckets[bucket].node[entry] = node;
-    }
-    void grow();
-};
-
 namespace detail {
 
-// REQUIRES bits != 0.
-static unsigned lowest_bit(unsigned bits) {
+static void prefetch([[maybe_unused]] const void* memory) {
 #ifdef __GNUC__
-    return static_cast<unsigned>(__builtin_ctz(bits));
+    __builtin_prefetch(memory);
+#endif
+}
+
+// REQUIRES bytes != 0. RETURNS the number of the lowest byte that is not 0.
+static unsigned lowest_byte(std::uint64_t bytes) {
+#ifdef __GNUC__
+    return static_cast<unsigned>(__builtin_ctzll(bytes)) / 8;
 #else
-    unsigned bit = 0;
-    while ((bits >> bit & 1) == 0) bit++;
-    return bit;
+    unsigned byte = 0;
+    while ((bytes >> byte * 8 & 0xFF) == 0) byte++;
+    return byte;
 #endif
 }
 
 }  // namespace detail
 
-std::uint32_t Tree::locate(BytesView path) const {
+// A cache line of entries. A look-up compares all tags at once, without a branch that could be
+// predicted wrong, so that the processor runs ahead into the next look-up; and one entry in 255
+// that is not meant has the tag that is. What does not fit into its home goes to the next bucket
+// that has room, and each bucket counts what went past it: where nothing did, the search ends.
+struct alignas(64) Tree::Bucket {
+    static constexpr unsigned entries = 7;
+    static constexpr std::uint64_t each = 0x0001010101010101u;  // a byte for each entry
+    static constexpr std::uint64_t one_passed = std::uint64_t{1} << 56;
+    Node* node[entries] = {};
+    std::uint64_t tags = 0;  // a byte for each entry, 0 where it is empty; on top what went past
+
+    // RETURNS the top bit of the byte of each entry whose tag this is.
+    std::uint64_t matches(unsigned tag) const {
+        const std::uint64_t differences = tags ^ each * tag;
+        return ~((differences | each * 0x80) - each) & ~differences & each * 0x80;
+    }
+    std::uint64_t vacant() const { return matches(0); }
+    unsigned passed() const { return static_cast<unsigned>(tags >> 56); }
+    // A count that has come to 255 stays there: it is not known any more how much went past.
+    void count_passed(bool more) {
+        COORD_ASSERT(more || passed() > 0);
+        if (passed() < 255) tags = more ? tags + one_passed : tags - one_passed;
+    }
+    unsigned entry_of(const Node* sought) const {  // entries where it is not here
+        unsigned i = 0;
+        while (i < entries && node[i] != sought) i++;
+        return i;
+    }
+};
+
+struct Tree::Table {
+    detail::Owned<Bucket[]> buckets;
+    std::uint32_t bucket_count = 0;
+    std::uint32_t size = 0;  // entries; at most seven eighths of what fits
+
+    // Of a hash, the top byte chooses the table, the byte after it is the tag, and 31 bits of the
+    // lower half say where the entry is at home.
+    static unsigned tag_of(std::uint64_t hash) {
+        const auto tag = static_cast<unsigned>(hash >> 48 & 0xFF);
+        return tag == 0 ? 1 : tag;
+    }
+    static std::uint32_t place_of(std::uint64_t hash) {
+        return static_cast<std::uint32_t>(hash) >> 1;
+    }
+    std::uint32_t home(std::uint32_t place) const {
+        return static_cast<std::uint32_t>((std::uint64_t{place} * bucket_count) >> 31);
+    }
+    std::uint32_t after(std::uint32_t bucket) const {
+        return bucket + 1 == bucket_count ? 0 : bucket + 1;
+    }
+    void put(unsigned tag, Node* node) {
+        std::uint32_t i = home(node->hash);
+        for (; buckets[i].vacant() == 0; i = after(i)) buckets[i].count_passed(true);
+        const unsigned entry = detail::lowest_byte(buckets[i].vacant());
+        COORD_ASSERT(buckets[i].node[entry] == nullptr);
+        buckets[i].node[entry] = node;
+        buckets[i].tags |= std::uint64_t{tag} << entry * 8;
+    }
+    void prefetch_nodes(std::uint32_t bucket) const {
+        for (const Node* node : buckets[bucket].node) {
+            if (node != nullptr) detail::prefetch(&node->path_length);
+        }
+    }
+    void grow();
+    void audit() const;
+};
+
+inline Tree::Node* Tree::seek(BytesView path) const {
     if (path.size() <= 1) {
-        return path.empty() || path[0] == '/' ? detail::root_index : detail::no_index;
+        return path.empty() || path[0] == '/' ? &at(detail::root_index) : nullptr;
     }
     const std::uint64_t hash = hash64(path, seed_);
-    const auto low = static_cast<std::uint32_t>(hash);
     const Table& table = tables_[hash >> 56];
-    if (table.size == 0) return detail::no_index;
-    for (std::uint32_t i = table.home(low);; i = table.after(i)) {
+    if (table.size == 0) return nullptr;
+    const unsigned tag = Table::tag_of(hash);
+    for (std::uint32_t i = table.home(Table::place_of(hash));; i = table.after(i)) {
         const Bucket& bucket = table.buckets[i];
-        for (unsigned bits = bucket.matches(low); bits != 0; bits &= bits - 1) {
-            const std::uint32_t node = bucket.node[detail::lowest_bit(bits)];
-            if (node != detail::no_index && at(node).path() == path) return node;
+        for (std::uint64_t bits = bucket.matches(tag); bits != 0; bits &= bits - 1) {
+            Node* const node = bucket.node[detail::lowest_byte(bits)];
+            if (node->path() == path) return node;
         }
-        if (bucket.vacant() != 0) return detail::no_index;
+        if (bucket.passed() == 0) return nullptr;
     }
+}
+
+std::uint32_t Tree::locate(BytesView path) const {
+    const Node* const node = seek(path);
+    return node == nullptr ? detail::no_index : node->index;
 }
 
 Tree::Tree(std::uint64_t seed) : seed_(mix64(seed, 0)) {
@@ -3272,15 +4036,17 @@ Tree::Tree(std::uint64_t seed) : seed_(mix64(seed, 0)) {
 Tree::~Tree() { clear(); }
 
 // Entries are taken over in the order of the buckets, which is nearly that of their hashes: the
-// new ones are written from front to back.
+// new ones are written from front to back. The nodes know their hashes, and are fetched ahead.
 void Tree::Table::grow() {
+    constexpr std::uint32_t ahead = 4;
     Table larger;
     larger.bucket_count = bucket_count + bucket_count / 2 + (bucket_count < 2 ? 1 : 0);
-    larger.buckets = std::make_unique<Bucket[]>(larger.bucket_count);
+    larger.buckets = detail::Owned<Bucket[]>(new Bucket[larger.bucket_count]());
     for (std::uint32_t i = 0; i < bucket_count; i++) {
+        if (i + ahead < bucket_count) prefetch_nodes(i + ahead);
         for (unsigned entry = 0; entry < Bucket::entries; entry++) {
-            if (buckets[i].node[entry] == detail::no_index) continue;
-            larger.put(buckets[i].hash[entry], buckets[i].node[entry]);
+            if (buckets[i].node[entry] == nullptr) continue;
+            larger.put(buckets[i].tags >> entry * 8 & 0xFF, buckets[i].node[entry]);
             larger.size += 1;
         }
     }
@@ -3289,57 +4055,45 @@ void Tree::Table::grow() {
     *this = std::move(larger);
 }
 
-void Tree::insert_entry(std::uint64_t hash, std::uint32_t node) {
-    COORD_ASSERT(node > detail::root_index);
+void Tree::insert_entry(std::uint64_t hash, Node* node) {
+    COORD_ASSERT(node->index > detail::root_index);
     Table& table = tables_[hash >> 56];
     const std::uint64_t room = std::uint64_t{table.bucket_count} * Bucket::entries;
-    if ((std::uint64_t{table.size} + 1) * 5 > room * 4) table.grow();
-    table.put(static_cast<std::uint32_t>(hash), node);
+    if ((std::uint64_t{table.size} + 1) * 8 > room * 7) table.grow();
+    node->hash = Table::place_of(hash) & 0x7FFFFFFFu;
+    table.put(Table::tag_of(hash), node);
     table.size += 1;
 }
 
-// Where a full bucket gets a hole, an entry that had to go past it moves back into it, and leaves
-// a hole in turn: no tombstone stays behind.
-void Tree::erase_entry(std::uint64_t hash, std::uint32_t node) {
+// For a node that has moved to another block of memory.
+void Tree::replace_entry(std::uint64_t hash, const Node* node, Node* moved) {
+    COORD_ASSERT(node->hash == moved->hash);
+    Table& table = tables_[hash >> 56];
+    std::uint32_t i = table.home(node->hash);
+    while (table.buckets[i].entry_of(node) == Bucket::entries) {
+        COORD_ASSERT(table.buckets[i].passed() > 0);
+        i = table.after(i);
+    }
+    table.buckets[i].node[table.buckets[i].entry_of(node)] = moved;
+}
+
+// No tombstone stays behind: the buckets on the way count one less that went past them.
+void Tree::erase_entry(std::uint64_t hash, const Node* node) {
     Table& table = tables_[hash >> 56];
     COORD_ASSERT(table.size > 0);
-    std::uint32_t hole = table.home(static_cast<std::uint32_t>(hash));
-    unsigned hole_entry = table.buckets[hole].entry_of(node);
-    while (hole_entry == Bucket::entries) {
-        COORD_ASSERT(table.buckets[hole].vacant() == 0);
-        hole = table.after(hole);
-        hole_entry = table.buckets[hole].entry_of(node);
+    std::uint32_t i = table.home(node->hash);
+    unsigned entry = table.buckets[i].entry_of(node);
+    while (entry == Bucket::entries) {
+        table.buckets[i].count_passed(false);
+        i = table.after(i);
+        entry = table.buckets[i].entry_of(node);
     }
-    bool full = table.buckets[hole].vacant() == 0;
-    for (std::uint32_t i = table.after(hole); full; i = table.after(i)) {
-        Bucket& bucket = table.buckets[i];
-        full = bucket.vacant() == 0;
-        unsigned entry = 0;
-        for (; entry < Bucket::entries; entry++) {
-            const std::uint32_t home = table.home(bucket.hash[entry]);
-            if (bucket.node[entry] == detail::no_index) continue;
-            if (table.distance(home, i) >= table.distance(hole, i)) break;
-        }
-        if (entry == Bucket::entries) continue;
-        table.buckets[hole].hash[hole_entry] = bucket.hash[entry];
-        table.buckets[hole].node[hole_entry] = bucket.node[entry];
-        hole = i, hole_entry = entry;
-    }
-    table.buckets[hole].hash[hole_entry] = 0, table.buckets[hole].node[hole_entry] = 0;
+    table.buckets[i].node[entry] = nullptr;
+    table.buckets[i].tags &= ~(std::uint64_t{0xFF} << entry * 8);
     table.size -= 1;
 }
 
 // ---- Children in order
-
-namespace detail {
-
-static void prefetch([[maybe_unused]] const void* memory) {
-#ifdef __GNUC__
-    __builtin_prefetch(memory);
-#endif
-}
-
-}  // namespace detail
 
 // A bijection, so that no two nodes have the same.
 inline std::uint32_t Tree::priority(std::uint32_t node) const {
@@ -3455,7 +4209,7 @@ std::uint64_t Tree::own_digest(std::uint64_t path_hash, const Node& node, BytesV
         detail::stir(path_hash ^ hash_key[0], hash64(data, 1) ^ hash_key[1]) +
         detail::stir(node.czxid.value ^ hash_key[2], node.mzxid.value ^ hash_key[3]) +
         detail::stir(ctime ^ hash_key[4], mtime ^ hash_key[5]) +
-        detail::stir(node.owner.value ^ hash_key[6], versions ^ hash_key[7]);
+        detail::stir(node.owner().value ^ hash_key[6], versions ^ hash_key[7]);
     return mix64(sum, path_hash);
 }
 
@@ -3463,7 +4217,7 @@ std::uint64_t Tree::children_digest(std::uint64_t path_hash, const Node& node) {
     using detail::hash_key;
     const std::uint64_t sum =
         detail::stir(path_hash ^ hash_key[1], node.pzxid.value ^ hash_key[0]) +
-        detail::stir(node.creations ^ hash_key[3], node.child_count ^ hash_key[2]);
+        detail::stir(node.creations() ^ hash_key[3], node.child_count ^ hash_key[2]);
     return mix64(path_hash, sum);
 }
 
@@ -3490,9 +4244,9 @@ inline NodeView Tree::view_of(const Node& node, std::size_t path_length) {
     view.stat.mtime_ms = node.mtime_ms;
     view.stat.version = node.version;
     view.stat.cversion =
-        2 * static_cast<std::int64_t>(node.creations) - static_cast<std::int64_t>(node.child_count);
+        2 * static_cast<std::int64_t>(node.creations()) - std::int64_t{node.child_count};
     view.stat.aversion = node.aversion;
-    view.stat.ephemeral_owner = node.owner;
+    view.stat.ephemeral_owner = node.owner();
     view.stat.data_length = static_cast<std::int32_t>(node.data_length);
     view.stat.num_children = static_cast<std::int32_t>(node.child_count);
     view.stat.pzxid = node.pzxid;
@@ -3500,12 +4254,12 @@ inline NodeView Tree::view_of(const Node& node, std::size_t path_length) {
 }
 
 std::optional<NodeView> Tree::find(BytesView path) const {
-    const std::uint32_t node = locate(path);
-    if (node == detail::no_index) return std::nullopt;
-    return view_of(at(node), (std::max)(path.size(), std::size_t{1}));
+    const Node* const node = seek(path);
+    if (node == nullptr) return std::nullopt;
+    return view_of(*node, (std::max)(path.size(), std::size_t{1}));
 }
 
-bool Tree::contains(BytesView path) const { return locate(path) != detail::no_index; }
+bool Tree::contains(BytesView path) const { return seek(path) != nullptr; }
 
 Errc Tree::children(BytesView path, BytesView after, std::size_t limit,
                     std::vector<Bytes>& names) const {
@@ -3527,7 +4281,7 @@ Errc Tree::children(BytesView path, BytesView after, std::size_t limit,
     return Errc::ok;
 }
 
-void Tree::visit(const std::function<void(const NodeView&)>& visit_node) const {
+void Tree::visit(const Callback<void(const NodeView&)>& visit_node) const {
     COORD_ASSERT(visit_node != nullptr);
     std::vector<std::uint32_t> stack{detail::root_index};
     while (!stack.empty()) {
@@ -3547,7 +4301,7 @@ Errc Tree::prepare_create(BytesView path, CreateMode mode, Bytes& created) const
     const std::uint32_t parent = locate(path.substr(0, slash));
     if (parent == detail::no_index) return Errc::no_node;
     created.assign(path);
-    if (is_sequential(mode)) detail::append_sequence(at(parent).creations, created);
+    if (is_sequential(mode)) detail::append_sequence(at(parent).creations(), created);
     // The parent's path is valid, for it is in the tree; but it is written "" where it is the root.
     if (created.size() > 1) {
         if (slash == 1 || !detail::is_valid_name(BytesView{created}.substr(slash + 1))) {
@@ -3555,7 +4309,7 @@ Errc Tree::prepare_create(BytesView path, CreateMode mode, Bytes& created) const
         }
     }
     if (locate(created) != detail::no_index) return Errc::node_exists;
-    if (at(parent).owner != SessionId{}) return Errc::no_children_for_ephemerals;
+    if (at(parent).is_owned != 0) return Errc::no_children_for_ephemerals;
     return Errc::ok;
 }
 
@@ -3563,11 +4317,12 @@ void Tree::count_child(std::uint32_t parent, bool created, Zxid zxid) {
     save_before_change(parent);
     Node& node = at(parent);
     COORD_ASSERT(created || node.child_count > 0);
-    COORD_ASSERT(node.creations < detail::creations_max * 2);
+    COORD_ASSERT(node.is_owned == 0);  // T4
+    COORD_ASSERT(node.owner_or_creations < detail::creations_max * 2);
     const std::uint64_t path_hash = hash64(node.path(), 0);
     digest_ -= children_digest(path_hash, node);
     node.child_count += created ? 1u : 0u - 1u;
-    node.creations += created ? 1u : 0u;  // T3
+    node.owner_or_creations += created ? 1u : 0u;  // T3
     node.pzxid = zxid;
     digest_ += children_digest(path_hash, node);
 }
@@ -3576,12 +4331,12 @@ void Tree::create(BytesView path, BytesView data, SessionId owner, Zxid zxid,
                   std::int64_t time_ms) {
     COORD_ASSERT(path.size() > 1);
     const std::uint32_t parent = locate(parent_path(path));
-    COORD_ASSERT(parent != detail::no_index);         // T1
-    COORD_ASSERT(at(parent).owner == SessionId{});    // T4
+    COORD_ASSERT(parent != detail::no_index);  // T1
+    COORD_ASSERT(at(parent).is_owned == 0);    // T4
     Node fields;
     fields.czxid = fields.mzxid = fields.pzxid = zxid;
     fields.ctime_ms = fields.mtime_ms = time_ms;
-    fields.owner = owner;
+    fields.set_owner(owner);
     fields.parent = parent;
     const std::uint32_t child = add_node(fields, path, data);
     leave_out(child);
@@ -3607,7 +4362,7 @@ Errc Tree::remove(BytesView path, std::int32_t version, Zxid zxid) {
     save_before_change(child);
     digest_ -= digest_of(node);
     unlink_child(parent, child);
-    erase_entry(hash64(path, seed_), child);
+    erase_entry(hash64(path, seed_), &node);
     count_child(parent, false, zxid);
     free_node(&node);
     slabs_[child / detail::slab_size][child % detail::slab_size] = nullptr;
@@ -3621,16 +4376,17 @@ Errc Tree::remove(BytesView path, std::int32_t version, Zxid zxid) {
 Errc Tree::set(BytesView path, BytesView data, std::int32_t version, Zxid zxid,
                std::int64_t time_ms) {
     COORD_ASSERT(data.size() <= static_cast<std::size_t>(INT32_MAX));
-    const std::uint32_t index = path.empty() ? detail::no_index : locate(path);
-    if (index == detail::no_index) return is_valid_path(path) ? Errc::no_node : Errc::bad_arguments;
-    Node* node = &at(index);
+    Node* node = path.empty() ? nullptr : seek(path);
+    if (node == nullptr) return is_valid_path(path) ? Errc::no_node : Errc::bad_arguments;
     if (version != any_version && version != node->version) return Errc::bad_version;
-    save_before_change(index);
+    save_before_change(node->index);
     const std::uint64_t path_hash = hash64(node->path(), 0);
     digest_ -= own_digest(path_hash, *node, node->data());
     const std::size_t needed = node->path_length + data.size();
     if (needed > node->capacity || node->capacity / 2 > needed + 64) {
         Node* const moved = make_node(*node, node->path(), data, (needed + 15) / 16 * 16);
+        const std::uint32_t index = node->index;
+        if (index != detail::root_index) replace_entry(hash64(path, seed_), node, moved);
         free_node(node);
         slabs_[index / detail::slab_size][index % detail::slab_size] = node = moved;
     } else if (!data.empty()) {
@@ -3652,7 +4408,7 @@ void Tree::clear() {
     }
     slabs_.clear();
     free_indices_.clear();
-    tables_ = std::make_unique<Table[]>(detail::tree_tables);
+    tables_ = detail::Owned<Table[]>(new Table[detail::tree_tables]());
     indices_used_ = 0, indices_capacity_ = 0;
     size_ = 0, digest_ = 0;
     stop_saving();
@@ -3708,10 +4464,10 @@ void Tree::save_node(std::uint32_t index, Bytes& bytes) const {
     out.zxid(node.pzxid);
     out.i64(node.ctime_ms);
     out.i64(node.mtime_ms);
-    out.u64(node.owner.value);
+    out.u64(node.owner().value);
     out.i32(node.version);
     out.i32(node.aversion);
-    out.u64(node.creations);
+    out.u64(node.creations());
     out.u32(node.child_count);
     detail::close_state_record(start, bytes);
 }
@@ -3764,15 +4520,18 @@ bool Tree::read_node(BytesView record, const Limits& limits, Node& node, BytesVi
     node.pzxid = in.zxid();
     node.ctime_ms = in.i64();
     node.mtime_ms = in.i64();
-    node.owner = SessionId{in.u64()};
+    const SessionId owner{in.u64()};
     node.version = in.i32();
     node.aversion = in.i32();
-    node.creations = in.u64();
+    node.owner_or_creations = in.u64();
     node.child_count = in.u32();
     if (!in.done() || node.version == any_version) return false;
-    if (node.creations > detail::creations_max || !is_valid_path(path)) return false;
-    if (node.child_count > node.creations + detail::built_in_children(path)) return false;
-    return node.owner == SessionId{} || (node.creations == 0 && !detail::is_built_in(path));
+    if (node.creations() > detail::creations_max || !is_valid_path(path)) return false;
+    if (node.child_count > node.creations() + detail::built_in_children(path)) return false;
+    const bool is_owned = owner != SessionId{};
+    if (is_owned && (node.creations() > 0 || detail::is_built_in(path))) return false;  // T4
+    node.set_owner(owner);
+    return true;
 }
 
 bool Tree::digest_of_record(BytesView record, const Limits& limits, std::uint64_t& digest) {
@@ -3818,7 +4577,7 @@ bool Tree::link_loaded() {
     for (std::uint32_t child = detail::root_index + 1; child < indices_used_; child++) {
         const BytesView path = parent_path(at(child).path());
         if (at(parent).path() != path) parent = locate(path);
-        if (parent == detail::no_index || at(parent).owner != SessionId{}) return false;  // T1, T4
+        if (parent == detail::no_index || at(parent).is_owned != 0) return false;  // T1, T4
         at(child).parent = parent;
         const std::size_t offset = detail::name_offset(path);
         const bool is_last = last[parent] == 0 ||
@@ -3865,14 +4624,35 @@ void Tree::audit_node(std::uint32_t index) const {
     COORD_ASSERT(node.path().size() + node.data_length <= node.capacity);
     COORD_ASSERT(node.version != any_version);
     COORD_ASSERT(locate(node.path()) == index);
-    COORD_ASSERT(node.child_count <= node.creations + detail::built_in_children(node.path()));
-    COORD_ASSERT(node.owner == SessionId{} || node.creations == 0);  // T4
+    COORD_ASSERT(node.child_count <= node.creations() + detail::built_in_children(node.path()));
+    COORD_ASSERT((node.is_owned != 0) == (node.owner() != SessionId{}));
+    COORD_ASSERT(&at(node.index) == &node && node.index == index);
     if (index == detail::root_index) {
         COORD_ASSERT(node.path() == "/" && node.parent == detail::no_index);
     } else {
         COORD_ASSERT(locate(parent_path(node.path())) == node.parent);  // T1
     }
     audit_children(index);
+}
+
+// Each entry can be found: the buckets between its home and its place have counted it.
+void Tree::Table::audit() const {
+    std::vector<std::uint32_t> passed(bucket_count);
+    std::uint32_t entries = 0;
+    for (std::uint32_t bucket = 0; bucket < bucket_count; bucket++) {
+        for (unsigned entry = 0; entry < Bucket::entries; entry++) {
+            const Node* const node = buckets[bucket].node[entry];
+            const bool is_tagged = (buckets[bucket].tags >> entry * 8 & 0xFF) != 0;
+            COORD_ASSERT(is_tagged == (node != nullptr));
+            if (node == nullptr) continue;
+            for (std::uint32_t i = home(node->hash); i != bucket; i = after(i)) passed[i] += 1;
+            entries += 1;
+        }
+    }
+    COORD_ASSERT(entries == size);
+    for (std::uint32_t i = 0; i < bucket_count; i++) {
+        COORD_ASSERT(buckets[i].passed() == 255 || buckets[i].passed() == passed[i]);
+    }
 }
 
 void Tree::audit() const {
@@ -3887,7 +4667,10 @@ void Tree::audit() const {
     COORD_ASSERT(seen == size_);
     COORD_ASSERT(digest == digest_);  // T2
     std::size_t slots = 0;
-    for (std::size_t i = 0; i < detail::tree_tables; i++) slots += tables_[i].size;
+    for (std::size_t i = 0; i < detail::tree_tables; i++) {
+        tables_[i].audit();
+        slots += tables_[i].size;
+    }
     COORD_ASSERT(slots == size_ - 1);
     COORD_ASSERT(size_ + free_indices_.size() == indices_used_ - detail::root_index);
     for (const std::uint32_t index : free_indices_) {
@@ -3940,6 +4723,9 @@ inline bool is_mode(CreateMode mode) {
     return mode >= CreateMode::persistent && mode <= CreateMode::ephemeral_sequential;
 }
 
+constexpr std::size_t places_max = 1024;         // of voters past and present
+constexpr std::uint64_t place_seed = 0x766f746572;
+
 inline Errc judge_sizes(BytesView path, BytesView data, const Limits& limits) {
     if (path.size() > limits.path_bytes_max) return Errc::too_large;
     if (data.size() > limits.data_bytes_max) return Errc::too_large;
@@ -3971,8 +4757,82 @@ Errc judge_request(OpCode op, BytesView body, const Limits& limits) {
             if (!detail::read_set(body, set)) return Errc::marshalling_error;
             return detail::judge_sizes(set.path, set.data, limits);
         }
+        case OpCode::admit: break;  // M5
     }
     return Errc::unimplemented;
+}
+
+std::uint64_t VoterTable::storage_of(PeerId voter) const {
+    const auto found = places_.find(voter);
+    return found == places_.end() ? 0 : found->second.storage;
+}
+
+bool VoterTable::is_founding() const {
+    for (const auto& entry : places_) {
+        if (entry.second.is_founding) return true;
+    }
+    return false;
+}
+
+bool VoterTable::apply(BytesView body) {
+    Reader in(body);
+    const std::uint32_t count = in.u32();
+    if (!in.ok() || count > detail::places_max) return false;
+    if (in.left() != count * std::size_t{12}) return false;
+    if (places_.size() + count > detail::places_max) return false;
+    for (std::uint32_t i = 0; i < count; i++) {
+        const PeerId voter{in.u32()};
+        const auto [found, is_new] = places_.emplace(voter, Place{});
+        found->second.storage = in.u64();
+        found->second.is_founding = found->second.is_founding || is_new;
+    }
+    for (auto& entry : places_) {
+        if (count == 0) entry.second.is_founding = false;
+    }
+    return true;
+}
+
+void VoterTable::write(const std::vector<std::pair<PeerId, std::uint64_t>>& voters, Bytes& body) {
+    Writer writer(body);
+    writer.u32(static_cast<std::uint32_t>(voters.size()));
+    for (const auto& [voter, storage] : voters) writer.u32(voter.value), writer.u64(storage);
+}
+
+std::uint64_t VoterTable::digest_of(PeerId voter, const Place& place) {
+    return mix64(mix64(detail::place_seed, voter.value),
+                 mix64(place.storage, place.is_founding ? 1 : 0));
+}
+
+std::uint64_t VoterTable::digest() const {
+    std::uint64_t sum = 0;
+    for (const auto& [voter, place] : places_) sum += digest_of(voter, place);
+    return sum;
+}
+
+void VoterTable::save(Bytes& out) const {
+    for (const auto& [voter, place] : places_) {
+        const std::size_t start = detail::open_state_record(detail::StateRecord::voter, out);
+        Writer writer(out);
+        writer.u32(voter.value), writer.u64(place.storage);
+        writer.u8(place.is_founding ? 1 : 0);
+        detail::close_state_record(start, out);
+    }
+}
+
+bool VoterTable::read(BytesView record, PeerId& voter, Place& place) {
+    Reader in(record);
+    voter = PeerId{in.u32()};
+    place.storage = in.u64();
+    const std::uint8_t is_founding = in.u8();
+    place.is_founding = is_founding == 1;
+    return in.done() && is_founding <= 1;
+}
+
+bool VoterTable::load(BytesView record) {
+    PeerId voter;
+    Place place;
+    if (!read(record, voter, place) || places_.size() == detail::places_max) return false;
+    return places_.emplace(voter, place).second;
 }
 
 const Outcome* SessionRecord::outcome_of(std::uint64_t request_cxid) const {
@@ -3986,7 +4846,9 @@ const Outcome* SessionRecord::outcome_of(std::uint64_t request_cxid) const {
 
 Machine::Machine(const Limits& limits, std::uint64_t seed) : limits_(limits), tree_(seed) {}
 
-std::uint64_t Machine::digest() const { return tree_.digest() + sessions_digest_; }
+std::uint64_t Machine::digest() const {
+    return tree_.digest() + sessions_digest_ + voters_digest_;
+}
 
 std::uint64_t Machine::digest_of(const SessionRecord& session) {
     const std::uint64_t who = mix64(session.id.value, session.nonce);
@@ -4008,6 +4870,7 @@ const Outcome* Machine::apply(const Txn& txn, ChangeSink& changes) {
     COORD_ASSERT(txn.zxid > applied_);
     applied_ = txn.zxid;
     if (txn.op == OpCode::open_session) return open_session(txn);
+    if (txn.op == OpCode::admit) return admit(txn);
     const auto found = sessions_.find(txn.session);
     if (found == sessions_.end()) {
         outcome_ = Outcome{txn.cxid, txn.zxid, txn.op, Errc::session_expired, {}, {}, txn.session};
@@ -4033,6 +4896,13 @@ const Outcome* Machine::apply(const Txn& txn, ChangeSink& changes) {
     return &outcome;
 }
 
+const Outcome* Machine::admit(const Txn& txn) {
+    outcome_ = Outcome{0, txn.zxid, txn.op, Errc::ok, {}, {}, {}};
+    if (!voters_.apply(txn.body)) outcome_.error = Errc::marshalling_error;
+    voters_digest_ = voters_.digest();  // M5
+    return &outcome_;
+}
+
 const Outcome* Machine::open_session(const Txn& txn) {
     Reader in(txn.body);
     const std::uint64_t nonce = in.u64();
@@ -4046,9 +4916,9 @@ const Outcome* Machine::open_session(const Txn& txn) {
         outcome_.error = Errc::too_many;
     } else {
         const SessionId id{txn.zxid.value};
-        SessionRecord& session = sessions_[id];
+        SessionRecord& session = detail::at_or_new(sessions_, id);
         session.id = id, session.nonce = nonce, session.timeout_ms = timeout_ms;
-        nonces_[nonce] = id;
+        detail::at_or_new(nonces_, nonce) = id;
         sessions_digest_ += digest_of(session);
         outcome_.session = id;
     }
@@ -4065,7 +4935,7 @@ const Outcome* Machine::close_session(const Txn& txn, ChangeSink& changes) {
         changes.on_children_changed(parent_path(entry.first), txn.zxid);
     }
     sessions_digest_ -= digest_of(found->second);
-    nonces_.erase(found->second.nonce);
+    detail::forget(nonces_, found->second.nonce);
     sessions_.erase(found);
     outcome_ = Outcome{txn.cxid, txn.zxid, txn.op, Errc::ok, {}, {}, txn.session};
     return &outcome_;
@@ -4078,7 +4948,8 @@ Errc Machine::execute(const Txn& txn, SessionRecord& session, Outcome& outcome,
         case OpCode::remove: return remove(txn, outcome, changes);
         case OpCode::set: return set(txn, outcome, changes);
         case OpCode::open_session:
-        case OpCode::close_session: break;
+        case OpCode::close_session:
+        case OpCode::admit: break;
     }
     return Errc::unimplemented;
 }
@@ -4096,7 +4967,7 @@ Errc Machine::create(const Txn& txn, SessionRecord& session, Outcome& outcome,
     }
     const SessionId owner = ephemeral ? session.id : SessionId{};
     tree_.create(created_path_, body.data, owner, txn.zxid, txn.time_ms);
-    if (ephemeral) session.ephemerals.emplace(created_path_, true);
+    if (ephemeral) detail::at_or_new(session.ephemerals, created_path_) = true;
     outcome.path = created_path_;
     const std::optional<NodeView> node = tree_.find(created_path_);
     COORD_ASSERT(node.has_value() && node->stat.czxid == txn.zxid);
@@ -4145,6 +5016,7 @@ Errc Machine::set(const Txn& txn, Outcome& outcome, ChangeSink& changes) {
 //   session  u64 id, u64 nonce, u32 timeout in ms, u64 cxid, u64 confirmed, u32 outcomes; each u64
 //            cxid, u64 zxid, u8 operation, i32 error, string path, the stat's eleven fields
 //   node     as in chapter 3
+//   voter    u32 id, u64 storage, u8 1 = its founding is not complete
 //   end      u32 sessions, u32 nodes, u32 CRC32C of all before it
 namespace detail {
 
@@ -4191,7 +5063,7 @@ void Machine::save_session(const SessionRecord& session, Bytes& out) {
 }
 
 void Machine::begin_save() {
-    COORD_ASSERT(loading_ == nullptr);
+    COORD_ASSERT(!loading_);
     tree_.begin_save();
     is_saving_ = true;
     save_number_ += 1;
@@ -4203,6 +5075,7 @@ void Machine::begin_save() {
     Writer writer(saved_early_);
     writer.u64(detail::state_magic), writer.zxid(applied_), writer.u64(digest());
     detail::close_state_record(start, saved_early_);
+    voters_.save(saved_early_);
 }
 
 // Ids are zxids: a session with a later one was opened since.
@@ -4295,7 +5168,8 @@ bool StateReader::take_frame(std::uint8_t kind, BytesView record) {
         sessions_ = in.u32(), nodes_ = in.u32();
         return in.u32() == crc_ && in.done();
     }
-    return is(detail::StateRecord::session) || is(detail::StateRecord::node);
+    return is(detail::StateRecord::session) || is(detail::StateRecord::node) ||
+           is(detail::StateRecord::voter);
 }
 
 void StateCheck::feed(BytesView piece) {
@@ -4311,6 +5185,11 @@ void StateCheck::feed(BytesView piece) {
             SessionRecord session;
             if (!Machine::read_session(record, limits_, session)) return reader_.refuse();
             digest_ += Machine::digest_of(session), sessions_ += 1;
+        } else if (kind == static_cast<std::uint8_t>(detail::StateRecord::voter)) {
+            PeerId voter;
+            VoterTable::Place place;
+            if (!VoterTable::read(record, voter, place)) return reader_.refuse();
+            digest_ += VoterTable::digest_of(voter, place);
         }
     }
 }
@@ -4325,6 +5204,7 @@ void Machine::reset() {
     tree_.reset();
     sessions_.clear(), nonces_.clear();
     sessions_digest_ = 0, applied_ = Zxid{};
+    voters_.clear(), voters_digest_ = 0;
 }
 
 Errc Machine::load(BytesView state) {
@@ -4340,11 +5220,11 @@ Errc Machine::load(BytesView state) {
 void Machine::begin_load() {
     reset();
     tree_.begin_load();
-    loading_ = std::make_unique<StateReader>(limits_);
+    loading_ = detail::Owned<StateReader>(new StateReader(limits_));
 }
 
 void Machine::load_piece(BytesView piece) {
-    COORD_ASSERT(loading_ != nullptr);
+    COORD_ASSERT(loading_);
     loading_->feed(piece);
     std::uint8_t kind = 0;
     BytesView record;
@@ -4354,15 +5234,18 @@ void Machine::load_piece(BytesView piece) {
             sound = tree_.load_node(record, limits_);
         } else if (kind == static_cast<std::uint8_t>(detail::StateRecord::session)) {
             sound = load_session(record);
+        } else if (kind == static_cast<std::uint8_t>(detail::StateRecord::voter)) {
+            sound = voters_.load(record);
         }
     }
     if (!sound) loading_->refuse();
 }
 
 Errc Machine::end_load() {
-    COORD_ASSERT(loading_ != nullptr);
-    const std::unique_ptr<StateReader> reader = std::move(loading_);
+    COORD_ASSERT(loading_);
+    const detail::Owned<StateReader> reader = std::move(loading_);
     applied_ = reader->zxid();
+    voters_digest_ = voters_.digest();
     const bool sound = reader->is_whole() && reader->sessions() == sessions_.size() &&
                        reader->nodes() == tree_.size() && tree_.end_load() == Errc::ok &&
                        adopt_ephemerals() && reader->digest() == digest();
@@ -4378,7 +5261,7 @@ bool Machine::adopt_ephemerals() {
         if (owner == SessionId{}) return;
         const auto found = sessions_.find(owner);
         owned = owned && found != sessions_.end();
-        if (owned) found->second.ephemerals.emplace(Bytes(node.path), true);
+        if (owned) detail::at_or_new(found->second.ephemerals, Bytes(node.path)) = true;
     });
     return owned;
 }
@@ -4410,9 +5293,11 @@ bool Machine::load_session(BytesView record) {
     SessionRecord session;
     if (sessions_.size() >= limits_.sessions_max) return false;
     if (!read_session(record, limits_, session)) return false;
-    if (!nonces_.emplace(session.nonce, session.id).second) return false;
+    if (find_session(session.id) != nullptr || find_nonce(session.nonce) != nullptr) return false;
     sessions_digest_ += digest_of(session);
-    return sessions_.emplace(session.id, std::move(session)).second;
+    detail::at_or_new(nonces_, session.nonce) = session.id;
+    detail::at_or_new(sessions_, session.id) = std::move(session);
+    return true;
 }
 
 void Machine::audit() const {
@@ -4421,7 +5306,7 @@ void Machine::audit() const {
     std::uint64_t digest_now = 0;
     for (const auto& [id, session] : sessions_) {
         COORD_ASSERT(id == session.id && session.confirmed <= session.cxid);
-        COORD_ASSERT(nonces_.count(session.nonce) == 1);
+        COORD_ASSERT(nonces_.find(session.nonce) != nonces_.end());
         for (const auto& entry : session.ephemerals) {
             const std::optional<NodeView> node = tree_.find(entry.first);
             COORD_ASSERT(node.has_value() && node->stat.ephemeral_owner == id);  // M3
@@ -4434,6 +5319,7 @@ void Machine::audit() const {
     });
     COORD_ASSERT(listed == owned);  // M3
     COORD_ASSERT(digest_now == sessions_digest_ && nonces_.size() == sessions_.size());
+    COORD_ASSERT(voters_.digest() == voters_digest_);  // M5
 }
 
 // =================================================================================================
@@ -4447,9 +5333,9 @@ constexpr std::uint64_t watch_hash_seed = 0x77617463686573;
 void Watches::add(WatchKind kind, BytesView path, SessionId session, Watcher watcher) {
     COORD_ASSERT(watcher != nullptr && session != SessionId{});
     Table& table = tables_[static_cast<std::size_t>(kind)];
-    table[hash64(path, detail::watch_hash_seed)].push_back(
-        Watch{Bytes(path), session, std::move(watcher)});
-    counts_[session] += 1;
+    detail::at_or_new(table, hash64(path, detail::watch_hash_seed)).push() =
+        Watch{Bytes(path), session, std::move(watcher)};
+    detail::at_or_new(counts_, session) += 1;
     count_ += 1;
 }
 
@@ -4463,11 +5349,10 @@ void Watches::remove_session(SessionId session) {
     if (counted == counts_.end()) return;
     for (Table& table : tables_) {
         for (auto entry = table.begin(); entry != table.end();) {
-            std::vector<Watch>& watches = entry->second;
-            const auto kept = std::remove_if(watches.begin(), watches.end(), [&](const Watch& w) {
-                return w.session == session;
-            });
-            watches.erase(kept, watches.end());
+            detail::Ring<Watch>& watches = entry->second;
+            for (std::size_t i = watches.size(); i > 0; i--) {
+                if (watches[i - 1].session == session) watches.erase(i - 1);
+            }
             entry = watches.empty() ? table.erase(entry) : std::next(entry);
         }
     }
@@ -4481,22 +5366,27 @@ void Watches::fire(WatchKind kind, EventType type, BytesView path, Zxid zxid) {
     if (table.empty()) return;
     const auto entry = table.find(hash64(path, detail::watch_hash_seed));
     if (entry == table.end()) return;
-    std::vector<Watch>& watches = entry->second;
-    const auto fired = std::stable_partition(watches.begin(), watches.end(), [&](const Watch& w) {
-        return w.path != path;  // another path with the same hash stays
-    });
+    detail::Ring<Watch>& watches = entry->second;
     COORD_ASSERT(firing_.empty());
-    std::move(fired, watches.end(), std::back_inserter(firing_));
-    watches.erase(fired, watches.end());
+    std::size_t kept = 0;
+    for (std::size_t i = 0; i < watches.size(); i++) {
+        if (watches[i].path == path) {
+            firing_.push() = std::move(watches[i]);
+        } else {  // another path with the same hash
+            if (kept < i) watches[kept] = std::move(watches[i]);
+            kept += 1;
+        }
+    }
+    while (watches.size() > kept) watches.pop_back();
     if (watches.empty()) table.erase(entry);
-    for (Watch& watch : firing_) {  // W1: they are out of the table already
+    for (; !firing_.empty(); firing_.pop()) {  // W1: they are out of the table already
+        Watch& watch = firing_.front();
         const auto counted = counts_.find(watch.session);
         COORD_ASSERT(counted != counts_.end() && counted->second > 0 && count_ > 0);
         count_ -= 1, counted->second -= 1;
         if (counted->second == 0) counts_.erase(counted);
         events_.on_event(watch.session, std::move(watch.watcher), type, path, zxid);
     }
-    firing_.clear();
 }
 
 void Watches::on_created(BytesView path, Zxid zxid) {
@@ -4533,13 +5423,14 @@ EventType Watches::missed(WatchKind kind, BytesView path, const Tree& before, co
 
 void Watches::catch_up(const Tree& before, const Tree& after, Zxid zxid) {
     for (const WatchKind kind : {WatchKind::data, WatchKind::children}) {
-        std::vector<Bytes> paths;
+        std::map<Bytes, bool, std::less<>> paths;  // in order, each once
         for (const auto& entry : tables_[static_cast<std::size_t>(kind)]) {
-            for (const Watch& watch : entry.second) paths.push_back(watch.path);
+            for (std::size_t i = 0; i < entry.second.size(); i++) {
+                detail::at_or_new(paths, entry.second[i].path) = true;
+            }
         }
-        std::sort(paths.begin(), paths.end());
-        paths.erase(std::unique(paths.begin(), paths.end()), paths.end());
-        for (const Bytes& path : paths) {
+        for (const auto& entry : paths) {
+            const Bytes& path = entry.first;
             const EventType type = missed(kind, path, before, after);
             if (type != EventType::none) fire(kind, type, path, zxid);
         }
@@ -4550,10 +5441,40 @@ void Watches::catch_up(const Tree& before, const Tree& after, Zxid zxid) {
 // Part Two, chapter 6: Storage
 // =================================================================================================
 
+#ifndef COORD_NO_FILES
+}  // inline namespace COORD_ABI
+}  // namespace coord
+
+#ifdef _WIN32
+#ifndef WIN32_LEAN_AND_MEAN
+#define WIN32_LEAN_AND_MEAN
+#endif
+#ifndef NOMINMAX
+#define NOMINMAX
+#endif
+#include <windows.h>
+#else
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#endif
+
+namespace coord {
+inline namespace COORD_ABI {
+#endif  // COORD_NO_FILES
+
+namespace detail {
+constexpr std::size_t dropped_at_once_max = 1000;  // records, or entries of a log, in one poll
+}
+
 Errc MemoryStorage::open(RecoverySink& sink, const StorageOwner& owner) {
     if (failed_) return Errc::storage_failed;
     if (id_ == 0) id_ = mix64(owner.entropy, owner.ensemble) | 1;
     crash();  // what was never durable belongs to a life that has ended
+    discard(SIZE_MAX);
     Bytes head;
     for (std::size_t i = 0; i < items_.size(); i++) {
         const Sequence sequence = first_ + i;
@@ -4565,6 +5486,24 @@ Errc MemoryStorage::open(RecoverySink& sink, const StorageOwner& owner) {
         sink.on_snapshot(sequence, head, items_[i].snapshot.size);
     }
     return Errc::ok;
+}
+
+Errc MemoryStorage::start_over(std::uint64_t entropy) {
+    if (failed_) return Errc::storage_failed;
+    const std::uint64_t old = id_;
+    const bool held = held_, full = full_;
+    *this = MemoryStorage{};
+    held_ = held, full_ = full, may_found_ = false;
+    id_ = mix64(entropy, old) | 1;
+    if (id_ == old) id_ ^= 2;  // S10
+    return Errc::ok;
+}
+
+void MemoryStorage::roll_back(Sequence sequence) {
+    COORD_ASSERT(sequence + 1 >= first_ && sequence >= snapshot_);
+    crash();
+    durable_ = (std::min)(durable_, sequence);
+    crash();
 }
 
 MemoryStorage::Item& MemoryStorage::push(bool is_snapshot) {
@@ -4581,6 +5520,7 @@ Errc MemoryStorage::append(BytesView record) {
     if (failed_) return Errc::storage_failed;
     push(false).bytes.assign(record.data(), record.size());
     bytes_ += record.size();
+    discard(2);
     return Errc::ok;
 }
 
@@ -4640,9 +5580,10 @@ Errc MemoryStorage::read_snapshot(Sequence snapshot, std::uint64_t offset, std::
     return Errc::ok;
 }
 
-void MemoryStorage::discard_before(Sequence first_kept) {
-    COORD_ASSERT(first_kept <= durable_ + 1);
-    for (; first_ < first_kept; first_ += 1) {
+// Never many at once: no caller waits for what a large log takes.
+void MemoryStorage::discard(std::size_t items_max) {
+    COORD_ASSERT(needed_ <= durable_ + 1);
+    for (; first_ < needed_ && items_max > 0; first_ += 1, items_max -= 1) {
         bytes_ -= items_.front().bytes.size();
         give_up(items_.front().snapshot);
         items_.pop();
@@ -4666,7 +5607,8 @@ void MemoryStorage::release(Sequence sequence) {
         snapshot_ = s;
     }
     durable_ = reached;
-    if (snapshot_ != older) discard_before(item(snapshot_).first_needed);
+    if (snapshot_ != older) needed_ = (std::max)(needed_, item(snapshot_).first_needed);
+    discard(detail::dropped_at_once_max);
 }
 
 void MemoryStorage::crash(std::size_t survivors) {
@@ -4683,6 +5625,1266 @@ void MemoryStorage::crash(std::size_t survivors) {
     flushed_ = durable_;
     COORD_ASSERT(first_ + items_.size() == appended_ + 1 && durable_ == appended_);
 }
+
+#ifndef COORD_NO_FILES
+
+namespace detail {
+
+constexpr std::uint64_t log_magic = 0x636F6F72646C6F67u;       // FORMAT: "coordlog"
+constexpr std::uint64_t snapshot_magic = 0x636F6F7264736E70u;  // FORMAT: "coordsnp"
+constexpr std::uint64_t mark_magic = 0x636F6F72646D726Bu;      // FORMAT: "coordmrk"
+constexpr std::uint32_t files_version = 1;                     // FORMAT
+constexpr std::size_t file_header_bytes = 64;                  // FORMAT
+constexpr std::size_t frame_header_bytes = 36;                 // FORMAT; and the zeros at the end
+constexpr std::size_t marker_bytes = 21;                       // FORMAT
+constexpr std::uint8_t frame_record = 1;                       // FORMAT
+constexpr std::uint8_t frame_marker = 2;                       // FORMAT
+constexpr std::size_t files_piece_bytes = 64 * 1024;           // read or written at once
+constexpr std::uint64_t snapshot_sync_bytes = 4 * 1024 * 1024;  // so that no single sync is long
+constexpr std::size_t spares_max = 2;
+constexpr std::uint32_t spare_retry_flushes = 64;
+
+struct FileHeader {
+    std::uint32_t version = files_version;
+    std::uint64_t ensemble = 0;
+    std::uint64_t id = 0;
+    Sequence sequence = 0;
+    Sequence first_needed = 0;
+    std::uint64_t size = 0;
+    std::uint32_t crc = 0;
+    bool replaces = false;
+};
+
+static void encode_file_header(std::uint64_t magic, const FileHeader& header, Bytes& out) {
+    const std::size_t start = out.size();
+    Writer writer(out);
+    writer.u64(magic), writer.u32(header.version), writer.u64(header.ensemble);
+    writer.u64(header.id), writer.u64(header.sequence), writer.u64(header.first_needed);
+    writer.u64(header.size), writer.u32(header.crc);
+    writer.u32(header.replaces ? std::uint32_t{1} << 24 : 0);
+    writer.u32(crc32c(BytesView(out).substr(start)));
+    COORD_ASSERT(out.size() == start + file_header_bytes);
+}
+
+// RETURNS whether it is a sound header of that kind, of whatever version.
+static bool decode_file_header(std::uint64_t magic, BytesView bytes, FileHeader& header) {
+    if (bytes.size() < file_header_bytes) return false;
+    Reader in(bytes.substr(0, file_header_bytes));
+    const bool is_kind = in.u64() == magic;
+    header.version = in.u32(), header.ensemble = in.u64(), header.id = in.u64();
+    header.sequence = in.u64(), header.first_needed = in.u64(), header.size = in.u64();
+    header.crc = in.u32(), header.replaces = in.u32() != 0;
+    return is_kind && in.u32() == crc32c(bytes.substr(0, file_header_bytes - 4));
+}
+
+static std::uint32_t salt_of(std::uint64_t id) {
+    Bytes bytes;
+    Writer(bytes).u64(id);
+    return crc32c(bytes);
+}
+
+struct Frame {
+    std::uint32_t size = 0;
+    std::uint32_t body_crc = 0;
+    Sequence sequence = 0;
+    Sequence durable = 0;
+    std::uint32_t chain = 0;
+    std::uint8_t kind = 0;
+    std::uint32_t crc = 0;
+};
+
+// RETURNS whether bytes start with a sound header; the body is not looked at.
+static bool read_frame(BytesView bytes, std::uint32_t salt, Frame& frame) {
+    if (bytes.size() < frame_header_bytes) return false;
+    Reader in(bytes.substr(0, frame_header_bytes));
+    frame.size = in.u32(), frame.body_crc = in.u32(), frame.sequence = in.u64();
+    frame.durable = in.u64(), frame.chain = in.u32(), frame.kind = in.u8();
+    in.raw(3);
+    frame.crc = in.u32();
+    return frame.crc == crc32c(bytes.substr(0, frame_header_bytes - 4), salt) &&
+           frame.sequence != 0 && frame.durable < frame.sequence;
+}
+
+// Walks over the frames of a segment, as long as each is the next one of the chain.
+struct FrameCursor {
+    BytesView segment;
+    std::uint32_t salt = 0;
+    std::size_t offset = file_header_bytes;
+    Sequence expected = 0;
+    std::uint32_t chain = 0;
+    Frame frame;
+    BytesView body;
+
+    FrameCursor(BytesView bytes, const FileHeader& header, std::uint32_t header_salt)
+        : segment(bytes), salt(header_salt), expected(header.sequence), chain(header.crc) {}
+    bool next() {
+        COORD_ASSERT(offset >= file_header_bytes && offset <= segment.size());
+        if (!read_frame(segment.substr(offset), salt, frame)) return false;
+        if (frame.sequence != expected || frame.chain != chain) return false;
+        const BytesView rest = segment.substr(offset + frame_header_bytes);
+        if (frame.size > rest.size()) return false;
+        body = rest.substr(0, frame.size);
+        if (crc32c(body) != frame.body_crc) return false;
+        offset += frame_header_bytes + frame.size;
+        expected += 1, chain = frame.crc;
+        return true;
+    }
+};
+
+// Looks behind the last frame of a segment for sound headers of later ones, at every byte.
+// RETURNS whether there is any; witness rises to what they know to have been durable (S8).
+static bool find_later(BytesView segment, const FrameCursor& end, Sequence& witness) {
+    bool found = false;
+    const std::size_t count_max = segment.size() / frame_header_bytes;
+    Frame frame;
+    for (std::size_t at = end.offset; at + frame_header_bytes <= segment.size(); at++) {
+        const std::uint64_t high = load_big32(&segment[at + 8]);
+        const Sequence sequence = high << 32 | load_big32(&segment[at + 12]);
+        if (sequence < end.expected || sequence - end.expected > count_max) continue;
+        if (!read_frame(segment.substr(at), end.salt, frame)) continue;
+        found = true, witness = (std::max)(witness, frame.durable);
+    }
+    return found;
+}
+
+static bool is_zero(BytesView bytes) { return bytes.find_first_not_of('\0') == BytesView::npos; }
+
+static Bytes digits_of(std::uint64_t number) {
+    char digits[17];
+    std::snprintf(digits, sizeof digits, "%016llx", static_cast<unsigned long long>(number));
+    return digits;
+}
+
+// RETURNS whether name is kind and those digits.
+static bool parse_name(BytesView name, BytesView kind, std::uint64_t& number) {
+    if (name.size() != kind.size() + 16 || name.substr(0, kind.size()) != kind) return false;
+    number = 0;
+    for (const char digit : name.substr(kind.size())) {
+        const std::size_t value = BytesView("0123456789abcdef").find(digit);
+        if (value == BytesView::npos) return false;
+        number = number << 4 | value;
+    }
+    return true;
+}
+
+static Bytes joined(BytesView a, BytesView b, BytesView c) {
+    Bytes out;
+    out.reserve(a.size() + b.size() + c.size());
+    out.append(a).append(b).append(c);
+    return out;
+}
+
+static void insert_sorted(std::vector<std::uint64_t>& numbers, std::uint64_t number) {
+    std::size_t at = numbers.size();
+    while (at > 0 && numbers[at - 1] > number) at -= 1;
+    numbers.insert(numbers.begin() + static_cast<std::ptrdiff_t>(at), number);
+}
+
+}  // namespace detail
+
+// What open finds out and needs no longer afterwards.
+struct FileStorage::Recovery {
+    std::vector<Sequence> snapshots;   // files that there are
+    bool has_temporary = false;
+    bool has_mark = false;
+    bool has_begun = false;            // to start over
+    Bytes bytes;                       // one segment, or a piece of a snapshot
+    std::size_t begin = 0;             // segments_ from begin to end are relied on
+    std::size_t end = 0;
+    Sequence first = 1;                // what is handed over of them
+    Sequence last = 0;
+    Sequence snapshot = 0;
+    std::size_t tail = 0;              // where the frames of the last segment end
+    bool is_torn = false;
+};
+
+// -------------------------------------------------------------------------------------------------
+// Steps that can fail: false, and then failed_ says how and reason_ says where.
+
+bool FileStorage::passed(Errc error, BytesView what) {
+    if (error == Errc::ok) return true;
+    const bool is_for_open = error == Errc::storage_full || error == Errc::storage_locked;
+    failed_ = is_for_open && !is_open_ ? error : Errc::storage_failed;
+    reason_ = detail::joined(what, ": ", files_->error_text());
+    return false;
+}
+
+bool FileStorage::refuse(BytesView name, BytesView why) {
+    report_.damage = detail::joined(name, ": ", why);
+    failed_ = Errc::corrupt, reason_ = report_.damage;
+    return false;
+}
+
+Bytes FileStorage::path_of(const char* kind, std::uint64_t number) const {
+    return path_of(kind) + detail::digits_of(number);
+}
+
+Bytes FileStorage::path_of(const char* name) const {
+    const bool is_snapshot = BytesView(name).substr(0, 9) == "snapshot.";
+    const Bytes& at = is_snapshot ? options_.snapshot_directory : options_.directory;
+    return detail::joined(at, "/", name);
+}
+
+bool FileStorage::open_file(const Bytes& path, Files::Mode mode, FileId& file) {
+    COORD_ASSERT(file == FileId{});
+    const Result<FileId> opened = files_->open(path, mode);
+    if (!opened) return passed(opened.error(), path);
+    file = *opened;
+    return true;
+}
+
+void FileStorage::close(FileId& file) {
+    if (file != FileId{}) files_->close(file);
+    file = {};
+}
+
+void FileStorage::close_all() {
+    for (FileId* file : {&current_, &mark_, &begun_, &ended_, &lock_}) close(*file);
+    segments_.clear(), snapshots_.clear(), spares_.clear();
+    buffer_.clear(), piece_.clear(), reason_.clear();
+    appended_ = 0, durable_ = 0, id_ = 0, chain_ = 0, idle_flushes_ = 0, spare_newest_ = 0;
+    size_ = 0, offset_ = 0;
+    full_ = false, is_open_ = false, failed_ = Errc::ok, report_ = {};
+    may_found_ = true, is_foreign_ = false;
+}
+
+bool FileStorage::sync(FileId file, BytesView what) {
+    return !options_.sync || passed(files_->sync(file), what);
+}
+
+bool FileStorage::sync_names() {
+    if (!options_.sync) return true;
+    const Bytes& other = options_.snapshot_directory;
+    return passed(files_->sync_directory(options_.directory), options_.directory) &&
+           (other == options_.directory || passed(files_->sync_directory(other), other));
+}
+
+bool FileStorage::remove(const Bytes& path) { return passed(files_->remove(path), path); }
+
+// -------------------------------------------------------------------------------------------------
+// Opening: look at all, decide, hand over, and only then touch
+
+FileStorage::FileStorage(FileStorageOptions options) : options_(std::move(options)) {
+    COORD_ASSERT(options_.snapshots_kept >= 1);
+    COORD_ASSERT(options_.segment_bytes >=
+                 detail::file_header_bytes + 2 * detail::frame_header_bytes);
+    if (options_.snapshot_directory.empty()) options_.snapshot_directory = options_.directory;
+    if (options_.files == nullptr) own_files_ = system_files();
+    files_ = own_files_ ? own_files_.get() : options_.files;
+}
+
+static FileStorageOptions files_options_at(BytesView directory) {
+    FileStorageOptions options;
+    options.directory = directory;
+    return options;
+}
+
+FileStorage::FileStorage(BytesView directory) : FileStorage(files_options_at(directory)) {}
+
+FileStorage::~FileStorage() { close_all(); }
+
+Errc FileStorage::open(RecoverySink& sink, const StorageOwner& owner) {
+    close_all();
+    ensemble_ = owner.ensemble;
+    Recovery found;
+    COORD_ASSERT(lock_ == FileId{} && segments_.empty() && appended_ == 0);
+    if (!list_files(found)) return failed_;
+    if (found.has_begun) {  // what is there may be any part of what there was
+        refuse(options_.directory + "/over.begun", "starting over was interrupted");
+        return failed_;
+    }
+    if (segments_.empty() && found.snapshots.empty() && !found.has_mark) {
+        is_open_ = give_birth(owner);
+        return failed_;
+    }
+    if (!read_mark(found) || !read_log(found) || !read_snapshots(found)) return failed_;
+    choose_any(found);
+    if (!hand_over(found, sink)) return failed_;
+    if (report_.damaged_at != 0) {
+        reason_ = report_.damage;
+        return failed_ = Errc::corrupt;  // S8
+    }
+    is_open_ = take_over(found);
+    return failed_;
+}
+
+bool FileStorage::list_files(Recovery& found) {
+    const Bytes& directory = options_.directory;
+    const Bytes& other = options_.snapshot_directory;
+    if (!passed(files_->make_directory(directory), directory)) return false;
+    if (!passed(files_->make_directory(other), other)) return false;
+    const Result<FileId> locked = files_->lock(path_of("lock"));
+    if (!locked) return passed(locked.error(), path_of("lock"));
+    lock_ = *locked;
+    std::vector<Bytes> names;
+    if (!passed(files_->list(directory, names), directory)) return false;
+    if (other != directory && !passed(files_->list(other, names), other)) return false;
+    std::uint64_t number = 0;
+    std::vector<Sequence> segments;
+    for (const Bytes& name : names) {
+        if (detail::parse_name(name, "log.", number)) detail::insert_sorted(segments, number);
+        if (detail::parse_name(name, "spare.", number)) detail::insert_sorted(spares_, number);
+        if (detail::parse_name(name, "snapshot.", number)) {
+            detail::insert_sorted(found.snapshots, number);
+        }
+        if (name == "snapshot.tmp") found.has_temporary = true;
+        if (name == "mark") found.has_mark = true;
+        if (name == "over.begun") found.has_begun = true;
+        if (name == "over") may_found_ = false;
+    }
+    for (const Sequence first : segments) segments_.emplace_back().first = first;
+    if (!spares_.empty()) spare_newest_ = spares_.back();
+    return true;
+}
+
+// Files that belong to another ensemble, or were copied from another storage, are not touched.
+bool FileStorage::is_ours(std::uint32_t version, std::uint64_t ensemble, std::uint64_t id,
+                          BytesView name) {
+    is_foreign_ = true;  // unless nothing below says so
+    if (version != detail::files_version) return refuse(name, "written by another coord");
+    if (ensemble != ensemble_) return refuse(name, "belongs to another ensemble");
+    if (id_ == 0) id_ = id, salt_ = detail::salt_of(id);
+    if (id != id_) return refuse(name, "belongs to another storage");
+    is_foreign_ = false;
+    return true;
+}
+
+// One that was torn or has rotted is no witness, and no harm.
+bool FileStorage::read_mark(Recovery& found) {
+    if (!found.has_mark) return true;
+    const Bytes path = path_of("mark");
+    FileId file;
+    if (!open_file(path, Files::Mode::read, file)) return false;
+    found.bytes.clear();
+    const bool is_read =
+        passed(files_->read(file, 0, detail::file_header_bytes, found.bytes), path);
+    close(file);
+    detail::FileHeader header;
+    if (!is_read) return false;
+    if (!detail::decode_file_header(detail::mark_magic, found.bytes, header)) return true;
+    report_.certain = header.sequence;
+    return is_ours(header.version, header.ensemble, header.id, path);
+}
+
+bool FileStorage::read_whole(const Bytes& path, Bytes& out) {
+    FileId file;
+    if (!open_file(path, Files::Mode::read, file)) return false;
+    out.clear();
+    const Result<std::uint64_t> size = files_->size(file);
+    Errc error = size.error();
+    if (size) error = files_->read(file, 0, static_cast<std::size_t>(*size), out);
+    const bool is_read = passed(error, path);
+    close(file);
+    return is_read;
+}
+
+bool FileStorage::read_log(Recovery& found) {
+    report_.segments = static_cast<std::uint32_t>(segments_.size());
+    for (std::size_t i = 0; i < segments_.size(); i++) {
+        if (!read_segment(i, found)) return false;
+    }
+    return true;
+}
+
+// Reads the frames of one segment, and notes the snapshots' markers among them.
+bool FileStorage::read_segment(std::size_t index, Recovery& found) {
+    COORD_ASSERT(index < segments_.size());
+    Segment& segment = segments_[index];
+    const Bytes path = path_of("log.", segment.first);
+    segment.last = segment.first - 1;
+    if (!read_whole(path, found.bytes)) return false;
+    segment.size = found.bytes.size();
+    detail::FileHeader header;
+    if (!detail::decode_file_header(detail::log_magic, found.bytes, header)) return true;
+    if (!is_ours(header.version, header.ensemble, header.id, path)) return false;
+    if (header.sequence != segment.first) return true;  // under another one's name
+    segment.is_sound = true;
+    segment.follows = index > 0 && segments_[index - 1].last + 1 == segment.first &&
+                      segments_[index - 1].chain == header.crc;
+    detail::FrameCursor at(found.bytes, header, salt_);
+    while (at.next()) {
+        report_.certain = (std::max)(report_.certain, at.frame.durable);
+        if (at.frame.kind != detail::frame_marker) continue;
+        Reader in(at.body);
+        Snapshot& noted = snapshots_.emplace_back();
+        noted.sequence = at.frame.sequence, noted.first_needed = in.u64();
+        noted.size = in.u64(), noted.crc = in.u32(), noted.replaces = in.u8() != 0;
+    }
+    segment.last = at.expected - 1, segment.chain = at.chain;
+    if (index + 1 == segments_.size()) judge_tail(at, found);
+    return true;
+}
+
+// The end of the log: what comes next is either nothing, or a write that was never acknowledged
+// and is cut, or was durable once and is damage (S8).
+void FileStorage::judge_tail(const detail::FrameCursor& end, Recovery& found) {
+    COORD_ASSERT(end.expected == segments_.back().last + 1);
+    const BytesView rest = end.segment.substr(end.offset);
+    const bool has_later = detail::find_later(end.segment, end, report_.certain);
+    found.tail = end.offset;
+    found.is_torn = has_later || !detail::is_zero(rest.substr(0, detail::frame_header_bytes));
+    if (end.expected <= report_.certain) {
+        report_.damaged_at = end.expected;
+        report_.damage = path_of("log.", segments_.back().first);
+        report_.damage += ": a record that was durable cannot be read";
+    } else if (found.is_torn) {
+        report_.torn_bytes = rest.find_last_not_of('\0') + 1;
+    }
+}
+
+bool FileStorage::read_snapshots(Recovery& found) {
+    for (Snapshot& snapshot : snapshots_) {
+        const auto& there = found.snapshots;
+        const bool exists = std::binary_search(there.begin(), there.end(), snapshot.sequence);
+        if (exists && !read_through(snapshot, found)) return false;
+        if (snapshot.is_sound) report_.snapshots_sound += 1;
+        // An older one that is not there has been removed for a newer one.
+        const bool is_newest = &snapshot == &snapshots_.back();
+        if (!snapshot.is_sound && (exists || is_newest)) report_.snapshots_bad += 1;
+    }
+    return true;
+}
+
+// Reads all of a snapshot, and compares it with what its marker in the log says.
+bool FileStorage::read_through(Snapshot& snapshot, Recovery& found) {
+    const Bytes path = path_of("snapshot.", snapshot.sequence);
+    FileId file;
+    if (!open_file(path, Files::Mode::read, file)) return false;
+    detail::FileHeader header;
+    std::uint64_t offset = 0;
+    std::uint32_t crc = 0;
+    Errc error = Errc::ok;
+    for (bool is_end = false; !is_end && error == Errc::ok;) {
+        found.bytes.clear();
+        error = files_->read(file, offset, detail::files_piece_bytes, found.bytes);
+        BytesView piece = found.bytes;
+        is_end = piece.size() < detail::files_piece_bytes;
+        if (offset == 0) {
+            is_end |= !detail::decode_file_header(detail::snapshot_magic, piece, header);
+            piece = piece.substr((std::min)(piece.size(), detail::file_header_bytes));
+        }
+        crc = crc32c(piece, crc);
+        offset += found.bytes.size();
+    }
+    const bool is_read = passed(error, path);
+    close(file);
+    if (!is_read) return false;
+    snapshot.is_sound = offset == detail::file_header_bytes + snapshot.size &&
+                        crc == snapshot.crc && header.crc == crc && header.size == snapshot.size &&
+                        header.sequence == snapshot.sequence &&
+                        snapshot.first_needed <= snapshot.sequence &&
+                        header.first_needed == snapshot.first_needed &&
+                        header.replaces == snapshot.replaces;
+    return !snapshot.is_sound || is_ours(header.version, header.ensemble, header.id, path);
+}
+
+// Looks for a beginning in the run of segments from begin to found.end: the newest sound snapshot
+// up to limit that has the records it needs, or record 1. RETURNS whether there is one.
+bool FileStorage::choose(std::size_t begin, Sequence limit, Recovery& found) {
+    COORD_ASSERT(begin < found.end && found.end <= segments_.size());
+    const Sequence run_first = segments_[begin].first;
+    found.begin = begin, found.last = limit;
+    for (std::size_t i = snapshots_.size(); i > 0; i--) {
+        const Snapshot& snapshot = snapshots_[i - 1];
+        if (snapshot.sequence > limit) continue;
+        if (snapshot.sequence < run_first) break;
+        if (snapshot.is_sound && snapshot.first_needed >= run_first) {
+            found.snapshot = snapshot.sequence, found.first = snapshot.first_needed;
+            return true;
+        }
+        if (!snapshot.replaces) continue;
+        report_.damaged_at = snapshot.sequence;  // nothing older is worth anything
+        report_.damage = path_of("snapshot.", snapshot.sequence);
+        report_.damage += ": damaged, and nothing stands for it";
+        found.last = limit = snapshot.sequence - 1;
+    }
+    found.snapshot = 0, found.first = 1;
+    return segments_[begin].is_sound && run_first == 1;
+}
+
+// Segments follow each other in runs. What the newest run has no beginning for is damage, and an
+// older run is then handed over up to there. A run that nothing needs is what a crash brought back.
+void FileStorage::choose_any(Recovery& found) {
+    for (found.end = segments_.size(); found.end > 0; found.end = found.begin) {
+        std::size_t begin = found.end - 1;
+        while (begin > 0 && segments_[begin].follows) begin -= 1;
+        if (choose(begin, segments_[found.end - 1].last, found)) return;
+        const Segment& first = segments_[begin];
+        report_.damaged_at = begin == 0 ? 1 : segments_[begin - 1].last + 1;
+        report_.damage = path_of("log.", first.first);
+        report_.damage += first.is_sound ? ": records before it are missing" : ": a bad header";
+    }
+    if (report_.damaged_at == 0) {
+        report_.damaged_at = 1;
+        report_.damage = detail::joined(options_.directory, ": ", "the log is missing");
+    }
+    found.begin = 0, found.first = 1, found.last = 0, found.snapshot = 0;
+}
+
+const FileStorage::Snapshot* FileStorage::find_snapshot(Sequence sequence) const {
+    for (const Snapshot& snapshot : snapshots_) {
+        if (snapshot.sequence == sequence) return &snapshot;
+    }
+    return nullptr;
+}
+
+bool FileStorage::hand_over(Recovery& found, RecoverySink& sink) {
+    COORD_ASSERT(found.begin <= found.end && found.end <= segments_.size());
+    COORD_ASSERT(found.snapshot == 0 || found.snapshot <= found.last);
+    for (std::size_t i = found.begin; i < found.end; i++) {
+        if (segments_[i].last < found.first) continue;
+        if (!hand_over_segment(segments_[i], found, sink)) return false;
+    }
+    return true;
+}
+
+bool FileStorage::hand_over_segment(const Segment& segment, Recovery& found, RecoverySink& sink) {
+    const Bytes path = path_of("log.", segment.first);
+    detail::FileHeader header;
+    if (!read_whole(path, found.bytes)) return false;
+    detail::decode_file_header(detail::log_magic, found.bytes, header);
+    detail::FrameCursor at(found.bytes, header, salt_);
+    Bytes head;
+    while (at.expected <= (std::min)(segment.last, found.last)) {
+        if (!at.next()) return refuse(path, "reads otherwise than a moment ago");
+        const Sequence sequence = at.frame.sequence;
+        COORD_ASSERT(sequence + 1 == at.expected);
+        if (sequence < found.first) continue;
+        if (report_.first == 0) report_.first = sequence;
+        report_.last = sequence;
+        if (at.frame.kind == detail::frame_record) sink.on_record(sequence, at.body);
+        if (sequence != found.snapshot) continue;
+        report_.snapshot = sequence;
+        if (!open_file(path_of("snapshot.", sequence), Files::Mode::read, ended_)) return false;
+        if (read_snapshot(sequence, 0, 64, head) != Errc::ok) return false;
+        sink.on_snapshot(sequence, head, find_snapshot(sequence)->size);
+    }
+    return true;
+}
+
+// A directory without any log is a new storage only where there is no mark, which is made last.
+bool FileStorage::give_birth(const StorageOwner& owner) {
+    COORD_ASSERT(segments_.empty() && appended_ == 0 && current_ == FileId{});
+    report_.is_new = true;
+    id_ = mix64(owner.entropy, owner.ensemble) | 1, salt_ = detail::salt_of(id_);
+    for (const Bytes* directory : {&options_.directory, &options_.snapshot_directory}) {
+        const Bytes parent = detail::joined(*directory, "/..", "");
+        if (options_.sync && !passed(files_->sync_directory(parent), parent)) return false;
+    }
+    for (const std::uint64_t spare : spares_) {
+        if (!remove(path_of("spare.", spare))) return false;
+    }
+    spares_.clear();
+    const Errc error = start_segment(options_.segment_bytes);
+    if (error == Errc::storage_full) failed_ = error, reason_ = path_of("log: no space");
+    return failed_ == Errc::ok && open_mark(false) && sync(mark_, "mark") && sync_names() &&
+           tend_reserve();
+}
+
+// A crash in the midst of it leaves over.begun behind: then open is corrupt, whatever else there
+// is, and this is done once more. What was set aside before keeps its name.
+Errc FileStorage::start_over(std::uint64_t entropy) {
+    const bool may = is_open_ ? failed_ == Errc::ok : failed_ == Errc::corrupt && !is_foreign_;
+    if (!may) return failed_ == Errc::ok ? Errc::storage_failed : failed_;
+    const std::uint64_t old = id_, ensemble = ensemble_;
+    const RecoveryReport before = report_;
+    StorageOwner owner{ensemble, entropy};
+    if ((mix64(entropy, ensemble) | 1) == old) owner.entropy += 1;  // S10
+    const FileId lock = lock_;
+    lock_ = {};
+    close_all();
+    lock_ = lock;
+    const Bytes begun = options_.directory + "/over.begun", over = options_.directory + "/over";
+    const Bytes& other = options_.snapshot_directory;
+    const std::uint64_t id = mix64(owner.entropy, ensemble) | 1;
+    FileId file;
+    if (!open_file(begun, Files::Mode::create, file)) return failed_;
+    const bool is_sure = sync(file, begun) && sync_names();
+    close(file);
+    if (!is_sure || !set_aside(options_.directory, id)) return failed_;
+    if (other != options_.directory && !set_aside(other, id)) return failed_;
+    if (!sync_names() || !give_birth(owner)) return failed_;
+    COORD_ASSERT(id_ == id && id_ != old);  // S10
+    if (!passed(files_->rename(begun, over), over) || !sync_names()) return failed_;
+    may_found_ = false, is_open_ = true;
+    report_.damage = before.damage, report_.damaged_at = before.damaged_at;
+    return Errc::ok;
+}
+
+bool FileStorage::set_aside(const Bytes& directory, std::uint64_t id) {
+    std::vector<Bytes> names;
+    if (!passed(files_->list(directory, names), directory)) return false;
+    for (const Bytes& name : names) {
+        std::uint64_t number = 0;
+        const bool is_of_it = detail::parse_name(name, "log.", number) ||
+                              detail::parse_name(name, "snapshot.", number) ||
+                              name == "snapshot.tmp" || name == "mark";
+        const Bytes path = detail::joined(directory, "/", name);
+        const Bytes aside = directory + "/aside." + detail::digits_of(id) + "." + name;
+        if (is_of_it && !passed(files_->rename(path, aside), path)) return false;
+        if (detail::parse_name(name, "spare.", number) && !remove(path)) return false;
+    }
+    return true;
+}
+
+// Makes the storage what was handed over, durably (S8), and goes on behind it.
+bool FileStorage::take_over(Recovery& found) {
+    COORD_ASSERT(found.end == segments_.size() && found.begin < found.end);
+    const Segment& last = segments_.back();
+    COORD_ASSERT(last.is_sound && found.last == last.last && last.last >= report_.certain);
+    appended_ = last.last, chain_ = last.chain;
+    offset_ = found.tail, size_ = last.size;
+    const Bytes path = path_of("log.", last.first);
+    if (!open_file(path, Files::Mode::write, current_)) return false;
+    if (found.is_torn && !cut_tail(path)) return false;
+    if (!sync(current_, path)) return false;
+    if (!remove_leftovers(found) || !sync_names()) return false;
+    durable_ = appended_;
+    return open_mark(found.has_mark) && retire() && tend_reserve();
+}
+
+bool FileStorage::cut_tail(const Bytes& path) {
+    COORD_ASSERT(report_.damaged_at == 0 && offset_ <= size_);  // S8
+    const Bytes zeros(detail::files_piece_bytes, '\0');
+    for (std::uint64_t at = offset_; at < size_; at += zeros.size()) {
+        const std::uint64_t left = (std::min)(size_ - at, std::uint64_t{zeros.size()});
+        const BytesView piece(zeros.data(), static_cast<std::size_t>(left));
+        if (!passed(files_->write(current_, at, piece), path)) return false;
+    }
+    return true;
+}
+
+// Removes what the run in use does not know: half-made files, and what came back after a crash.
+bool FileStorage::remove_leftovers(const Recovery& found) {
+    const auto run = segments_.begin() + static_cast<std::ptrdiff_t>(found.begin);
+    const Sequence run_first = run->first;
+    for (auto at = segments_.begin(); at != run; ++at, report_.leftovers++) {
+        if (!remove(path_of("log.", at->first))) return false;
+    }
+    segments_.erase(segments_.begin(), run);
+    COORD_ASSERT(!segments_.empty());
+    std::vector<Snapshot> useful;
+    for (const Snapshot& snapshot : snapshots_) {
+        if (snapshot.first_needed >= run_first) useful.push_back(snapshot);
+    }
+    snapshots_.swap(useful);
+    for (const Sequence sequence : found.snapshots) {
+        if (find_snapshot(sequence) != nullptr) continue;
+        if (!remove(path_of("snapshot.", sequence))) return false;
+        report_.leftovers += 1;
+    }
+    if (found.has_temporary && !remove(path_of("snapshot.tmp"))) return false;
+    report_.leftovers += found.has_temporary ? 1 : 0;
+    std::vector<std::uint64_t> kept;
+    for (const std::uint64_t spare : spares_) {
+        const Bytes path = path_of("spare.", spare);
+        FileId file;
+        if (!open_file(path, Files::Mode::read, file)) return false;
+        const std::uint64_t size = files_->size(file).value_or(0);
+        close(file);
+        const bool is_fit = size == options_.segment_bytes && kept.size() < detail::spares_max;
+        if (is_fit) kept.push_back(spare);
+        if (!is_fit && !remove(path)) return false;
+    }
+    spares_ = kept;
+    COORD_ASSERT(spares_.size() <= detail::spares_max);
+    return true;
+}
+
+bool FileStorage::open_mark(bool exists) {
+    const Bytes path = path_of("mark");
+    const Files::Mode mode = exists ? Files::Mode::write : Files::Mode::create;
+    return open_file(path, mode, mark_) && write_mark();
+}
+
+// -------------------------------------------------------------------------------------------------
+// Writing
+
+Errc FileStorage::append(BytesView record) {
+    const Errc error = make_room(record.size());
+    if (error == Errc::ok) append_frame(detail::frame_record, record);
+    return error;
+}
+
+// Sees to it that a frame of that size fits where it goes. RETURNS storage_full, and then nothing
+// has changed.
+Errc FileStorage::make_room(std::size_t body_size) {
+    if (failed_ != Errc::ok) return failed_;
+    COORD_ASSERT(current_ != FileId{} && body_size <= UINT32_MAX);
+    const std::uint64_t needed = 2 * detail::frame_header_bytes + std::uint64_t{body_size};
+    if (offset_ + buffer_.size() + needed <= size_) return Errc::ok;
+    if (!write_out()) return failed_;
+    return start_segment(detail::file_header_bytes + needed);
+}
+
+void FileStorage::append_frame(std::uint8_t kind, BytesView body) {
+    const std::size_t start = buffer_.size();
+    appended_ += 1;
+    Writer out(buffer_);
+    out.u32(static_cast<std::uint32_t>(body.size())), out.u32(crc32c(body));
+    out.u64(appended_), out.u64(options_.sync ? durable_ : 0);
+    out.u32(chain_), out.u32(std::uint32_t{kind} << 24);
+    chain_ = crc32c(BytesView(buffer_).substr(start), salt_);
+    out.u32(chain_);
+    COORD_ASSERT(buffer_.size() == start + detail::frame_header_bytes);
+    out.raw(body);
+    COORD_ASSERT(offset_ + buffer_.size() + detail::frame_header_bytes <= size_);  // S5: the zeros
+}
+
+// What is appended goes into the file, with the zeros that say where it ends (S5).
+bool FileStorage::write_out() {
+    if (buffer_.empty()) return true;
+    const std::size_t size = buffer_.size();
+    COORD_ASSERT(current_ != FileId{} && offset_ >= detail::file_header_bytes);
+    buffer_.append(detail::frame_header_bytes, '\0');
+    const Errc error = files_->write(current_, offset_, buffer_);
+    offset_ += size;
+    buffer_.clear();
+    return passed(error, "log");
+}
+
+Errc FileStorage::flush() {
+    if (failed_ != Errc::ok) return failed_;
+    COORD_ASSERT(current_ != FileId{} && durable_ <= appended_);
+    if (durable_ < appended_) {
+        if (!write_out() || !sync(current_, "log")) return failed_;
+        durable_ = appended_;
+        if (!write_mark() || !retire()) return failed_;
+    }
+    return tend_reserve() ? Errc::ok : failed_;
+}
+
+bool FileStorage::write_mark() {
+    COORD_ASSERT(mark_ != FileId{} && durable_ <= appended_);
+    if (!options_.sync) return true;  // nothing is certain
+    scratch_.clear();
+    detail::FileHeader header;
+    header.ensemble = ensemble_, header.id = id_, header.sequence = durable_;
+    detail::encode_file_header(detail::mark_magic, header, scratch_);
+    return passed(files_->write(mark_, 0, scratch_), "mark");
+}
+
+// Begins a segment of at least that size. REQUIRES that all that was appended is in the file.
+// RETURNS storage_full, and then nothing has changed.
+Errc FileStorage::start_segment(std::uint64_t size) {
+    COORD_ASSERT(buffer_.empty() && durable_ <= appended_);
+    COORD_ASSERT(segments_.empty() || segments_.back().first <= appended_ + 1);
+    size = (std::max)(size, options_.segment_bytes);
+    if (size > options_.segment_bytes || spares_.empty()) {
+        const Errc error = make_spare(size);
+        if (error != Errc::ok) return error;
+    }
+    if (current_ != FileId{} && !sync(current_, "log")) return failed_;  // S5
+    const Bytes spare = path_of("spare.", spares_.back());
+    const Bytes path = path_of("log.", appended_ + 1);
+    detail::FileHeader header;
+    header.ensemble = ensemble_, header.id = id_, header.sequence = appended_ + 1;
+    header.crc = chain_;
+    scratch_.clear();
+    detail::encode_file_header(detail::log_magic, header, scratch_);
+    scratch_.append(detail::frame_header_bytes, '\0');
+    close(current_);
+    if (!open_file(spare, Files::Mode::write, current_)) return failed_;
+    if (!passed(files_->write(current_, 0, scratch_), spare)) return failed_;
+    if (!sync(current_, spare)) return failed_;
+    close(current_);
+    if (!passed(files_->rename(spare, path), path) || !sync_names()) return failed_;  // S4
+    if (!open_file(path, Files::Mode::write, current_)) return failed_;
+    spares_.pop_back();
+    if (!segments_.empty() && segments_.back().first == header.sequence) segments_.pop_back();
+    Segment& segment = segments_.emplace_back();
+    segment.first = header.sequence, segment.size = size;
+    size_ = size, offset_ = detail::file_header_bytes;
+    return Errc::ok;
+}
+
+Errc FileStorage::make_spare(std::uint64_t size) {
+    COORD_ASSERT(size >= options_.segment_bytes);
+    const Bytes path = path_of("spare.", spare_newest_ + 1);
+    const Result<FileId> file = files_->open(path, Files::Mode::create);
+    const Errc error = file ? files_->allocate(*file, size) : file.error();
+    const bool is_full = error == Errc::storage_full;
+    if (!is_full) passed(error, path);  // says why
+    if (file) files_->close(*file);
+    if (is_full && file && !remove(path)) return failed_;
+    if (error != Errc::ok) return is_full ? error : failed_;
+    spares_.push_back(++spare_newest_);
+    return Errc::ok;
+}
+
+// One spare is in reserve, so that no append waits for the space of the next segment.
+bool FileStorage::tend_reserve() {
+    if (spares_.empty() && full_) idle_flushes_ += 1;
+    const bool is_time = !full_ || idle_flushes_ >= detail::spare_retry_flushes;
+    if (spares_.empty() && is_time) {
+        idle_flushes_ = 0;
+        make_spare(options_.segment_bytes);
+    }
+    full_ = spares_.empty();
+    COORD_ASSERT(full_ || spares_.size() <= detail::spares_max);
+    return failed_ == Errc::ok;
+}
+
+// Keeps the newest sound snapshots and the log since the first record that one of them needs. While
+// there are fewer, the log from its beginning stands for one; one that replaces needs none before.
+bool FileStorage::retire() {
+    COORD_ASSERT(durable_ == appended_ && buffer_.empty());  // S7
+    std::size_t kept = snapshots_.size();
+    std::uint32_t count = 0;
+    Sequence needed = UINT64_MAX;
+    bool is_enough = false;
+    while (kept > 0 && !is_enough) {
+        const Snapshot& snapshot = snapshots_[--kept];
+        COORD_ASSERT(snapshot.sequence <= durable_);  // S7
+        if (!snapshot.is_sound) continue;
+        count += 1, needed = (std::min)(needed, snapshot.first_needed);
+        is_enough = count == options_.snapshots_kept || snapshot.replaces;
+    }
+    if (!is_enough) return true;
+    const bool is_log_longer = segments_.size() > 1 && segments_[1].first <= needed;
+    if (kept == 0 && !is_log_longer) return true;
+    for (std::size_t i = 0; i < kept; i++) {
+        if (!remove(path_of("snapshot.", snapshots_[i].sequence))) return false;
+    }
+    snapshots_.erase(snapshots_.begin(), snapshots_.begin() + static_cast<std::ptrdiff_t>(kept));
+    return retire_segments(needed);
+}
+
+bool FileStorage::retire_segments(Sequence needed) {
+    COORD_ASSERT(needed <= durable_ + 1);
+    std::size_t gone = 0;
+    for (; gone + 1 < segments_.size() && segments_[gone + 1].first <= needed; gone++) {
+        const Bytes path = path_of("log.", segments_[gone].first);
+        const bool is_fit = segments_[gone].size == options_.segment_bytes;
+        if (is_fit && spares_.size() < detail::spares_max) {
+            const Bytes spare = path_of("spare.", spare_newest_ + 1);
+            if (!passed(files_->rename(path, spare), spare)) return false;
+            spares_.push_back(++spare_newest_);
+        } else if (!remove(path)) {
+            return false;
+        }
+    }
+    segments_.erase(segments_.begin(), segments_.begin() + static_cast<std::ptrdiff_t>(gone));
+    COORD_ASSERT(!segments_.empty());
+    return sync_names();  // S4: before anything is written into a spare
+}
+
+// -------------------------------------------------------------------------------------------------
+// Snapshots
+
+// No room for a snapshot is no failure: it is given up, the log is as it was.
+Errc FileStorage::give_up_snapshot(Errc error) {
+    const Bytes path = path_of("snapshot.tmp");
+    if (error != Errc::ok && error != Errc::storage_full) {
+        passed(error, path);
+        return failed_;
+    }
+    close(begun_);
+    piece_.clear();
+    return remove(path) ? error : failed_;
+}
+
+Errc FileStorage::begin_snapshot() {
+    if (failed_ != Errc::ok) return failed_;
+    if (begun_ != FileId{} && give_up_snapshot(Errc::ok) != Errc::ok) return failed_;
+    written_ = 0, synced_ = 0, crc_ = 0;
+    COORD_ASSERT(piece_.empty());
+    const Bytes path = path_of("snapshot.tmp");
+    const Result<FileId> file = files_->open(path, Files::Mode::create);
+    if (!file) return give_up_snapshot(file.error());
+    begun_ = *file;
+    return Errc::ok;
+}
+
+Errc FileStorage::write_snapshot(BytesView piece) {
+    if (failed_ != Errc::ok) return failed_;
+    COORD_ASSERT(begun_ != FileId{});
+    while (!piece.empty()) {
+        const BytesView part = piece.substr(0, detail::files_piece_bytes - piece_.size());
+        piece_.append(part);
+        piece.remove_prefix(part.size());
+        if (piece_.size() < detail::files_piece_bytes) continue;
+        const Errc error = write_piece();
+        if (error != Errc::ok) return error;
+    }
+    return Errc::ok;
+}
+
+Errc FileStorage::write_piece() {
+    COORD_ASSERT(begun_ != FileId{} && piece_.size() <= detail::files_piece_bytes);
+    Errc error = files_->write(begun_, detail::file_header_bytes + written_, piece_);
+    crc_ = crc32c(piece_, crc_), written_ += piece_.size();
+    piece_.clear();
+    if (error == Errc::ok && options_.sync && written_ - synced_ >= detail::snapshot_sync_bytes) {
+        synced_ = written_, error = files_->sync(begun_);
+    }
+    return error == Errc::ok ? error : give_up_snapshot(error);
+}
+
+Errc FileStorage::end_snapshot(Sequence first_needed, bool replaces) {
+    if (failed_ != Errc::ok) return failed_;
+    COORD_ASSERT(begun_ != FileId{} && first_needed <= appended_ + 1);
+    Errc error = write_piece();
+    if (error != Errc::ok) return error;
+    COORD_ASSERT(piece_.empty() && synced_ <= written_);
+    error = make_room(detail::marker_bytes);
+    if (error != Errc::ok) return failed_ != Errc::ok ? failed_ : give_up_snapshot(error);
+    detail::FileHeader header;
+    header.ensemble = ensemble_, header.id = id_, header.sequence = appended_ + 1;
+    header.first_needed = first_needed, header.replaces = replaces;
+    header.size = written_, header.crc = crc_;
+    scratch_.clear();
+    detail::encode_file_header(detail::snapshot_magic, header, scratch_);
+    error = files_->write(begun_, 0, scratch_);
+    if (error == Errc::ok && options_.sync) error = files_->sync(begun_);
+    if (error != Errc::ok) return give_up_snapshot(error);
+    const Bytes path = path_of("snapshot.", header.sequence);
+    error = files_->rename(path_of("snapshot.tmp"), path);
+    if (error != Errc::ok) return give_up_snapshot(error);
+    if (!sync_names()) return failed_;  // S6
+    close(ended_);
+    std::swap(ended_, begun_);
+    scratch_.clear();
+    Writer marker(scratch_);
+    marker.u64(first_needed), marker.u64(written_), marker.u32(crc_), marker.u8(replaces ? 1 : 0);
+    append_frame(detail::frame_marker, scratch_);
+    COORD_ASSERT(appended_ == header.sequence);  // S6: the marker names the file
+    COORD_ASSERT(snapshots_.empty() || snapshots_.back().sequence < appended_);
+    snapshots_.push_back({appended_, first_needed, written_, crc_, replaces, true});
+    return Errc::ok;
+}
+
+Errc FileStorage::read_snapshot(Sequence snapshot, std::uint64_t offset, std::size_t size,
+                                Bytes& out) {
+    if (failed_ != Errc::ok) return failed_;
+    COORD_ASSERT(snapshot == 0 ? begun_ != FileId{} : ended_ != FileId{});
+    if (snapshot == 0 && !piece_.empty()) {
+        const Errc error = write_piece();
+        if (error != Errc::ok) return error;
+    }
+    const FileId file = snapshot == 0 ? begun_ : ended_;
+    passed(files_->read(file, detail::file_header_bytes + offset, size, out), "snapshot");
+    return failed_;
+}
+
+Bytes RecoveryReport::text() const {
+    using Number = unsigned long long;  // as printf knows them
+    char line[320];
+    std::snprintf(line, sizeof line,
+                  "%srecords %llu to %llu, snapshot %llu, durable for certain %llu, segments %u, "
+                  "snapshots sound %u bad %u, torn bytes %llu, leftovers %u, damaged at %llu ",
+                  is_new ? "a new storage, " : "", Number{first}, Number{last}, Number{snapshot},
+                  Number{certain}, segments, snapshots_sound, snapshots_bad, Number{torn_bytes},
+                  leftovers, Number{damaged_at});
+    return line + damage;
+}
+
+// -------------------------------------------------------------------------------------------------
+// The operating system
+
+namespace detail {
+
+class SystemFiles final : public Files {
+public:
+    Result<FileId> open(BytesView path, Mode mode) override;
+    void close(FileId file) override;
+    Result<std::uint64_t> size(FileId file) override;
+    Errc read(FileId file, std::uint64_t offset, std::size_t size, Bytes& out) override;
+    Errc write(FileId file, std::uint64_t offset, BytesView bytes) override;
+    Errc allocate(FileId file, std::uint64_t size) override;
+    Errc sync(FileId file) override;
+    Errc rename(BytesView from, BytesView to) override;
+    Errc remove(BytesView path) override;
+    Errc make_directory(BytesView path) override;
+    Errc sync_directory(BytesView path) override;
+    Errc list(BytesView directory, std::vector<Bytes>& names) override;
+    Result<FileId> lock(BytesView path) override;
+    const char* error_text() const override { return text_; }
+
+private:
+    Errc error(const char* call);      // the system's last one
+    Errc write_zeros(FileId file, std::uint64_t size);
+    char text_[160] = "";
+#ifdef _WIN32
+    Result<FileId> open_handle(BytesView path, Mode mode, bool is_shared);
+    HANDLE& handle(FileId file) {
+        COORD_ASSERT(file != FileId{} && file.value <= handles_.size());
+        return handles_[file.value - 1];
+    }
+    std::vector<HANDLE> handles_;      // file n's is at n - 1
+#endif
+};
+
+Errc SystemFiles::write_zeros(FileId file, std::uint64_t size) {
+    const Bytes zeros(files_piece_bytes, '\0');
+    for (std::uint64_t at = 0; at < size; at += zeros.size()) {
+        const std::uint64_t left = size - at;
+        const BytesView piece(zeros.data(), static_cast<std::size_t>((std::min)(
+                                                left, std::uint64_t{zeros.size()})));
+        const Errc failed = write(file, at, piece);
+        if (failed != Errc::ok) return failed;
+    }
+    return Errc::ok;
+}
+
+#ifndef _WIN32
+
+static int descriptor(FileId file) {
+    COORD_ASSERT(file != FileId{});
+    return static_cast<int>(file.value) - 1;
+}
+
+Errc SystemFiles::error(const char* call) {
+    const int code = errno;
+    std::snprintf(text_, sizeof text_, "%s: %s (%d)", call, std::strerror(code), code);
+    if (code == ENOSPC || code == EDQUOT) return Errc::storage_full;
+    return code == ENOENT ? Errc::no_node : Errc::storage_failed;
+}
+
+Result<FileId> SystemFiles::open(BytesView path, Mode mode) {
+    const int flags = mode == Mode::read    ? O_RDONLY
+                      : mode == Mode::write ? O_RDWR
+                                            : O_RDWR | O_CREAT | O_TRUNC;
+    const int opened = ::open(Bytes(path).c_str(), flags | O_CLOEXEC, 0644);
+    if (opened < 0) return error("open");
+    return FileId(static_cast<std::uint32_t>(opened) + 1);
+}
+
+void SystemFiles::close(FileId file) { ::close(descriptor(file)); }
+
+Result<std::uint64_t> SystemFiles::size(FileId file) {
+    struct stat found;
+    if (::fstat(descriptor(file), &found) != 0) return error("fstat");
+    return static_cast<std::uint64_t>(found.st_size);
+}
+
+Errc SystemFiles::read(FileId file, std::uint64_t offset, std::size_t size, Bytes& out) {
+    const std::size_t start = out.size();
+    out.resize(start + size);
+    std::size_t done = 0;
+    while (done < size) {
+        const ssize_t got = ::pread(descriptor(file), &out[start + done], size - done,
+                                    static_cast<off_t>(offset + done));
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) return out.resize(start), error("read");
+        if (got == 0) break;
+        done += static_cast<std::size_t>(got);
+    }
+    out.resize(start + done);
+    return Errc::ok;
+}
+
+Errc SystemFiles::write(FileId file, std::uint64_t offset, BytesView bytes) {
+    while (!bytes.empty()) {
+        const ssize_t put = ::pwrite(descriptor(file), bytes.data(), bytes.size(),
+                                     static_cast<off_t>(offset));
+        if (put < 0 && errno == EINTR) continue;
+        if (put < 0) return error("write");
+        offset += static_cast<std::uint64_t>(put);
+        bytes.remove_prefix(static_cast<std::size_t>(put));
+    }
+    return Errc::ok;
+}
+
+Errc SystemFiles::allocate(FileId file, std::uint64_t size) {
+#ifdef __linux__
+    errno = ::posix_fallocate(descriptor(file), 0, static_cast<off_t>(size));
+    if (errno == 0) return Errc::ok;
+    if (errno != EOPNOTSUPP && errno != EINVAL && errno != ENOSYS) return error("fallocate");
+#endif
+    return write_zeros(file, size);
+}
+
+Errc SystemFiles::sync(FileId file) {
+#ifdef __APPLE__
+    if (::fcntl(descriptor(file), F_FULLFSYNC) == 0) return Errc::ok;  // fsync does too little
+    return ::fsync(descriptor(file)) == 0 ? Errc::ok : error("fsync");
+#else
+    return ::fdatasync(descriptor(file)) == 0 ? Errc::ok : error("fdatasync");
+#endif
+}
+
+Errc SystemFiles::rename(BytesView from, BytesView to) {
+    return ::rename(Bytes(from).c_str(), Bytes(to).c_str()) == 0 ? Errc::ok : error("rename");
+}
+
+Errc SystemFiles::remove(BytesView path) {
+    return ::unlink(Bytes(path).c_str()) == 0 || errno == ENOENT ? Errc::ok : error("unlink");
+}
+
+Errc SystemFiles::make_directory(BytesView path) {
+    return ::mkdir(Bytes(path).c_str(), 0755) == 0 || errno == EEXIST ? Errc::ok : error("mkdir");
+}
+
+// A file system that cannot sync a directory says EINVAL; it keeps its names in its own way.
+Errc SystemFiles::sync_directory(BytesView path) {
+    const int opened = ::open(Bytes(path).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (opened < 0) return error("open");
+    const Errc synced = ::fsync(opened) == 0 || errno == EINVAL ? Errc::ok : error("fsync");
+    ::close(opened);
+    return synced;
+}
+
+Errc SystemFiles::list(BytesView directory, std::vector<Bytes>& names) {
+    DIR* const opened = ::opendir(Bytes(directory).c_str());
+    if (opened == nullptr) return error("opendir");
+    errno = 0;
+    while (const dirent* const entry = ::readdir(opened)) names.emplace_back(entry->d_name);
+    const Errc read = errno == 0 ? Errc::ok : error("readdir");
+    ::closedir(opened);
+    return read;
+}
+
+Result<FileId> SystemFiles::lock(BytesView path) {
+    const int opened = ::open(Bytes(path).c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    if (opened < 0) return error("open");
+    if (::flock(opened, LOCK_EX | LOCK_NB) == 0) {
+        return FileId(static_cast<std::uint32_t>(opened) + 1);
+    }
+    const Errc failed = errno == EWOULDBLOCK ? Errc::storage_locked : Errc::storage_failed;
+    error("flock");
+    ::close(opened);
+    return failed;
+}
+
+#else  // _WIN32
+
+static std::wstring wide(BytesView path) {
+    const int size = static_cast<int>(path.size());
+    const int needed = ::MultiByteToWideChar(CP_UTF8, 0, path.data(), size, nullptr, 0);
+    std::wstring out(static_cast<std::size_t>(needed), L'\0');
+    ::MultiByteToWideChar(CP_UTF8, 0, path.data(), size, &out[0], needed);
+    return out;
+}
+
+Errc SystemFiles::error(const char* call) {
+    const DWORD code = ::GetLastError();
+    std::snprintf(text_, sizeof text_, "%s: system error %lu", call, code);
+    if (code == ERROR_DISK_FULL || code == ERROR_HANDLE_DISK_FULL) return Errc::storage_full;
+    if (code == ERROR_SHARING_VIOLATION) return Errc::storage_locked;
+    const bool is_absent = code == ERROR_FILE_NOT_FOUND || code == ERROR_PATH_NOT_FOUND;
+    return is_absent ? Errc::no_node : Errc::storage_failed;
+}
+
+Result<FileId> SystemFiles::open_handle(BytesView path, Mode mode, bool is_shared) {
+    const DWORD access = mode == Mode::read ? GENERIC_READ : GENERIC_READ | GENERIC_WRITE;
+    const DWORD sharing = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
+    const HANDLE opened = ::CreateFileW(
+        wide(path).c_str(), access, is_shared ? sharing : 0, nullptr,
+        mode == Mode::create ? CREATE_ALWAYS : OPEN_EXISTING, FILE_ATTRIBUTE_NORMAL, nullptr);
+    if (opened == INVALID_HANDLE_VALUE) return error("CreateFile");
+    const auto free = std::find(handles_.begin(), handles_.end(), INVALID_HANDLE_VALUE);
+    const std::size_t index = static_cast<std::size_t>(free - handles_.begin());
+    if (free == handles_.end()) handles_.push_back(opened);
+    handles_[index] = opened;
+    return FileId(static_cast<std::uint32_t>(index) + 1);
+}
+
+Result<FileId> SystemFiles::open(BytesView path, Mode mode) {
+    return open_handle(path, mode, true);
+}
+
+Result<FileId> SystemFiles::lock(BytesView path) { return open_handle(path, Mode::create, false); }
+
+void SystemFiles::close(FileId file) {
+    ::CloseHandle(handle(file));
+    handle(file) = INVALID_HANDLE_VALUE;
+}
+
+Result<std::uint64_t> SystemFiles::size(FileId file) {
+    LARGE_INTEGER found;
+    if (!::GetFileSizeEx(handle(file), &found)) return error("GetFileSizeEx");
+    return static_cast<std::uint64_t>(found.QuadPart);
+}
+
+static OVERLAPPED at_offset(std::uint64_t offset) {
+    OVERLAPPED at = {};
+    at.Offset = static_cast<DWORD>(offset), at.OffsetHigh = static_cast<DWORD>(offset >> 32);
+    return at;
+}
+
+constexpr std::size_t windows_piece_bytes = 1 << 30;  // sizes are of 32 bits there
+
+Errc SystemFiles::read(FileId file, std::uint64_t offset, std::size_t size, Bytes& out) {
+    const std::size_t start = out.size();
+    out.resize(start + size);
+    std::size_t done = 0;
+    while (done < size) {
+        OVERLAPPED at = at_offset(offset + done);
+        DWORD got = 0;
+        const DWORD asked = static_cast<DWORD>((std::min)(size - done, windows_piece_bytes));
+        if (!::ReadFile(handle(file), &out[start + done], asked, &got, &at)) {
+            if (::GetLastError() == ERROR_HANDLE_EOF) break;
+            return out.resize(start), error("ReadFile");
+        }
+        if (got == 0) break;
+        done += got;
+    }
+    out.resize(start + done);
+    return Errc::ok;
+}
+
+Errc SystemFiles::write(FileId file, std::uint64_t offset, BytesView bytes) {
+    while (!bytes.empty()) {
+        OVERLAPPED at = at_offset(offset);
+        DWORD put = 0;
+        const DWORD given = static_cast<DWORD>((std::min)(bytes.size(), windows_piece_bytes));
+        if (!::WriteFile(handle(file), bytes.data(), given, &put, &at)) {
+            return error("WriteFile");
+        }
+        offset += put;
+        bytes.remove_prefix(put);
+    }
+    return Errc::ok;
+}
+
+Errc SystemFiles::allocate(FileId file, std::uint64_t size) { return write_zeros(file, size); }
+
+Errc SystemFiles::sync(FileId file) {
+    return ::FlushFileBuffers(handle(file)) ? Errc::ok : error("FlushFileBuffers");
+}
+
+Errc SystemFiles::rename(BytesView from, BytesView to) {
+    const DWORD flags = MOVEFILE_REPLACE_EXISTING | MOVEFILE_WRITE_THROUGH;
+    return ::MoveFileExW(wide(from).c_str(), wide(to).c_str(), flags) ? Errc::ok
+                                                                      : error("MoveFileEx");
+}
+
+Errc SystemFiles::remove(BytesView path) {
+    if (::DeleteFileW(wide(path).c_str())) return Errc::ok;
+    return ::GetLastError() == ERROR_FILE_NOT_FOUND ? Errc::ok : error("DeleteFile");
+}
+
+Errc SystemFiles::make_directory(BytesView path) {
+    if (::CreateDirectoryW(wide(path).c_str(), nullptr)) return Errc::ok;
+    return ::GetLastError() == ERROR_ALREADY_EXISTS ? Errc::ok : error("CreateDirectory");
+}
+
+// Names are in the journal of the file system, in their order, and renames are written through.
+Errc SystemFiles::sync_directory(BytesView) { return Errc::ok; }
+
+Errc SystemFiles::list(BytesView directory, std::vector<Bytes>& names) {
+    WIN32_FIND_DATAW entry;
+    const HANDLE search = ::FindFirstFileW(wide(Bytes(directory) + "/*").c_str(), &entry);
+    if (search == INVALID_HANDLE_VALUE) return error("FindFirstFile");
+    do {
+        Bytes name;
+        for (const wchar_t* c = entry.cFileName; *c != 0; c++) {
+            name.push_back(*c < 128 ? static_cast<char>(*c) : '?');  // none of ours
+        }
+        names.push_back(name);
+    } while (::FindNextFileW(search, &entry));
+    ::FindClose(search);
+    return Errc::ok;
+}
+
+#endif  // _WIN32
+
+}  // namespace detail
+
+std::unique_ptr<Files> system_files() { return std::make_unique<detail::SystemFiles>(); }
+
+#endif  // COORD_NO_FILES
 
 // =================================================================================================
 // Part Two, chapter 7: Log
@@ -4714,12 +6916,12 @@ inline std::uint32_t close_record(std::size_t start, Bytes& out) {
 
 // Checks the frame of a record that is all of `record`, or of its first `length` bytes.
 inline Errc open_frame(BytesView record, RecordKind& kind, BytesView& fields, BytesView& rest) {
-    Reader in(record);
-    const std::uint32_t length = in.u32();
-    const std::uint32_t crc = in.u32();
-    if (!in.ok() || length < record_header_bytes || length > record.size()) return Errc::corrupt;
+    if (record.size() < record_header_bytes) return Errc::corrupt;
+    const std::uint32_t length = load_big32(record.data());
+    const std::uint32_t crc = load_big32(record.data() + 4);
+    if (length < record_header_bytes || length > record.size()) return Errc::corrupt;
     if (crc32c(record.substr(8, length - 8)) != crc) return Errc::corrupt;
-    kind = static_cast<RecordKind>(in.u8());
+    kind = static_cast<RecordKind>(record[8]);
     fields = record.substr(record_header_bytes, length - record_header_bytes);
     rest = record.substr(length);
     return Errc::ok;
@@ -4732,13 +6934,18 @@ Errc decode_entry(BytesView record, Txn& txn) {
     BytesView fields, rest;
     if (detail::open_frame(record, kind, fields, rest) != Errc::ok) return Errc::corrupt;
     if (kind != RecordKind::entry || !rest.empty()) return Errc::corrupt;
-    Reader in(fields);
-    txn.zxid = in.zxid(), txn.previous = in.zxid(), txn.previous_crc = in.u32();
-    txn.time_ms = in.i64(), txn.session = SessionId{in.u64()};
-    txn.cxid = in.u64(), txn.confirmed = in.u64();
-    txn.op = static_cast<OpCode>(in.u8());
-    txn.body = in.raw(in.left());
-    const bool sound = in.ok() && txn.zxid > txn.previous && txn.zxid.counter() > 0;
+    constexpr std::size_t fixed = entry_header_bytes - detail::record_header_bytes;
+    if (fields.size() < fixed) return Errc::corrupt;
+    const char* const at = fields.data();
+    txn.zxid = Zxid{detail::load_big64(at)}, txn.previous = Zxid{detail::load_big64(at + 8)};
+    txn.previous_crc = detail::load_big32(at + 16);
+    txn.time_ms = static_cast<std::int64_t>(detail::load_big64(at + 20));
+    txn.session = SessionId{detail::load_big64(at + 28)};
+    txn.cxid = detail::load_big64(at + 36), txn.confirmed = detail::load_big64(at + 44);
+    txn.op = static_cast<OpCode>(at[52]);
+    static_assert(fixed == 53, "the offsets above are those of the format");
+    txn.body = fields.substr(fixed);
+    const bool sound = txn.zxid > txn.previous && txn.zxid.counter() > 0;
     return sound ? Errc::ok : Errc::corrupt;
 }
 
@@ -4774,6 +6981,20 @@ Errc Log::open(const StorageOwner& owner) {
     if (*reason_ != 0) return Errc::corrupt;
     durable_last_ = last().zxid;
     durable_epochs_ = epochs_;
+    return Errc::ok;
+}
+
+Errc Log::start_over(std::uint64_t entropy) {
+    const Errc error = storage_.start_over(entropy);
+    if (error != Errc::ok) return error;
+    drop_through(entries_.size());
+    base_ = snapshot_position_ = begun_position_ = LogPosition{};
+    epochs_ = durable_epochs_ = begun_epochs_ = Epochs{};
+    durable_last_ = needless_ = Zxid{};
+    marks_.clear(), admits_.clear();
+    snapshot_sequence_ = 0, snapshot_bytes_ = begun_bytes_ = 0;
+    anchored_ = dirty_ = false;
+    reason_ = "";
     return Errc::ok;
 }
 
@@ -4876,6 +7097,11 @@ LogPosition Log::last() const {
 std::size_t Log::find(Zxid zxid) const {
     std::size_t low = 0, high = entries_.size();
     if (high > 0 && zxid >= entries_.back().zxid) return high;
+    // Within an epoch the numbers have no gaps, so that the newest place is mostly told by them.
+    const std::uint64_t behind = high > 0 ? entries_.back().zxid.value - zxid.value : high;
+    if (behind < high && entries_[high - 1 - static_cast<std::size_t>(behind)].zxid == zxid) {
+        return high - static_cast<std::size_t>(behind);
+    }
     while (low < high) {
         const std::size_t middle = low + (high - low) / 2;
         if (entries_[middle].zxid <= zxid) {
@@ -4934,6 +7160,22 @@ BytesView Log::entries_after(Zxid zxid, std::size_t bytes_max, Zxid& last_sent) 
     return BytesView(block.bytes.get() + first.offset, bytes);
 }
 
+BytesView Log::admit_at(Zxid zxid) const {
+    COORD_ASSERT(contains(zxid) && zxid > base_.zxid);
+    Txn txn;
+    const Errc decoded = decode_entry(bytes_of(entries_[find(zxid) - 1]), txn);
+    COORD_ASSERT(decoded == Errc::ok && txn.op == OpCode::admit);
+    return txn.body;
+}
+
+VoterTable Log::voters_at_end(const Machine& applied) const {
+    VoterTable table = applied.voters();
+    for (const Zxid zxid : admits_) {
+        if (zxid > applied.applied()) (void)table.apply(admit_at(zxid));
+    }
+    return table;
+}
+
 // -- Changing ------------------------------------------------------------------------------------
 
 char* Log::reserve(std::size_t size) {
@@ -4944,7 +7186,7 @@ char* Log::reserve(std::size_t size) {
             spare_blocks_.pop_back();
         } else {
             block.size = (std::max)(size, detail::log_block_bytes);
-            block.bytes.reset(new char[block.size]);
+            block.bytes = detail::Owned<char[]>(new char[block.size]);
         }
         block.used = 0;
         blocks_.push() = std::move(block);
@@ -4966,6 +7208,7 @@ void Log::push_entry(BytesView record, const Txn& txn, std::uint32_t crc) {
     entry.offset = static_cast<std::uint32_t>(place - blocks_.back().bytes.get());
     entry.block = first_block_ + static_cast<std::uint32_t>(blocks_.size() - 1);
     entry.sequence = 0;
+    if (txn.op == OpCode::admit) admits_.push_back(txn.zxid);
 }
 
 Errc Log::append(BytesView record, const Txn& txn) {
@@ -4987,6 +7230,7 @@ void Log::cut_after(Zxid zxid) {
         blocks_.back().used = entry.offset;
         entries_.pop_back();
     }
+    while (!admits_.empty() && admits_.back() > zxid) admits_.pop_back();
     for (std::size_t i = 0; i < marks_.size(); i++) {
         marks_[i].last = (std::min)(marks_[i].last, zxid);  // L2
     }
@@ -5057,6 +7301,8 @@ void Log::drop_through(std::size_t count) {
         base_ = LogPosition{entries_.front().zxid, entries_.front().crc};
         entries_.pop();
     }
+    const auto kept = std::upper_bound(admits_.begin(), admits_.end(), base_.zxid);
+    admits_.erase(admits_.begin(), kept);
     const std::uint32_t needed = entries_.empty()
         ? first_block_ + static_cast<std::uint32_t>(blocks_.size())
         : entries_.front().block;
@@ -5064,12 +7310,17 @@ void Log::drop_through(std::size_t count) {
         Block& block = blocks_.front();
         const bool plain = block.size == detail::log_block_bytes;
         if (plain && spare_blocks_.size() < detail::spare_blocks_max) {
-            spare_blocks_.push_back(std::move(block));
+            spare_blocks_.push() = std::move(block);
         } else {
-            block.bytes.reset();
+            block.bytes = {};
         }
         blocks_.pop();
     }
+}
+
+void Log::drop_needless() {
+    if (needless_ <= base_.zxid) return;
+    drop_through((std::min)(find(needless_), detail::dropped_at_once_max));
 }
 
 void Log::replace_with(LogPosition position) {
@@ -5111,7 +7362,8 @@ Errc Log::end_snapshot(std::size_t entries_kept) {
     }
     error = storage_.end_snapshot(first_needed, false);
     if (error != Errc::ok) return error;
-    drop_through(dropped);
+    if (dropped > 0) needless_ = entries_[dropped - 1].zxid;
+    drop_needless();
     snapshot_position_ = begun_position_, snapshot_bytes_ = begun_bytes_;
     snapshot_sequence_ = storage_.appended();
     begun_position_ = LogPosition{};
@@ -5133,8 +7385,9 @@ Errc Log::install_snapshot(LogPosition position, BytesView state) {
     return error;
 }
 
+// A storage that is full is asked to flush nothing, too: so it finds out that there is room again.
 Errc Log::flush() {
-    if (!dirty_) return Errc::ok;
+    if (!dirty_) return storage_.has_room() ? Errc::ok : storage_.flush();
     dirty_ = false;
     Mark& mark = marks_.push();
     mark.sequence = storage_.appended(), mark.last = last().zxid, mark.epochs = epochs_;
@@ -5148,6 +7401,7 @@ Errc Log::refresh_durable() {
         durable_last_ = marks_.front().last;
         durable_epochs_ = marks_.front().epochs;
     }
+    drop_needless();
     return Errc::ok;
 }
 
@@ -5160,6 +7414,7 @@ void Log::audit() const {
         COORD_ASSERT(txn.previous == before.zxid && txn.previous_crc == before.crc);  // L1
         before = LogPosition{entries_[i].zxid, entries_[i].crc};
     }
+    for (const Zxid zxid : admits_) (void)admit_at(zxid);
     COORD_ASSERT(durable_last_ <= last().zxid);  // L2
     COORD_ASSERT(epochs_.current <= epochs_.accepted);  // L3
     COORD_ASSERT(durable_epochs_.accepted <= epochs_.accepted);
@@ -5193,6 +7448,7 @@ enum Field : std::uint32_t {  // FORMAT: fields are written in this order
     field_heard = 1u << 14,
     field_reachable = 1u << 15,
     field_payload = 1u << 16,
+    field_storage = 1u << 17,
 };
 
 inline std::uint32_t fields_of(MessageType type) {  // FORMAT
@@ -5201,10 +7457,12 @@ inline std::uint32_t fields_of(MessageType type) {  // FORMAT
             return field_leader | field_current_epoch | field_zxid | field_sequence | field_phase |
                    field_heard | field_reachable;
         case MessageType::follower_info:
-            return field_attempt | field_leader | field_accepted_epoch;
-        case MessageType::leader_info: return field_attempt;
+            return field_attempt | field_leader | field_accepted_epoch | field_phase |
+                   field_storage;
+        case MessageType::leader_info: return field_attempt | field_sequence;
         case MessageType::ack_epoch:
-            return field_attempt | field_current_epoch | field_zxid | field_crc;
+            return field_attempt | field_current_epoch | field_zxid | field_crc | field_sequence |
+                   field_phase | field_storage;
         case MessageType::diff:
         case MessageType::trunc: return field_attempt | field_zxid;
         case MessageType::snap: return field_attempt | field_zxid | field_crc | field_total;
@@ -5225,6 +7483,7 @@ inline std::uint32_t fields_of(MessageType type) {  // FORMAT
         case MessageType::request: return field_payload;
         case MessageType::sync: return field_sequence;
         case MessageType::synced: return field_zxid | field_sequence;
+        case MessageType::refused: return field_confirmed | field_phase;
     }
     return 0;
 }
@@ -5249,15 +7508,22 @@ void each_field(Fields& m, Do&& f) {
     if (has & field_phase) f(m.phase);
     if (has & field_heard) f(m.heard);
     if (has & field_reachable) f(m.reachable);
+    if (has & field_storage) f(m.storage);
     if (has & field_payload) f(m.payload);
 }
 
+// Into room for all fields: they are appended to a message in one go, then the payload.
 struct PutField {
-    Writer& out;
-    void operator()(std::uint8_t value) const { out.u8(value); }
-    void operator()(std::uint32_t value) const { out.u32(value); }
-    void operator()(std::uint64_t value) const { out.u64(value); }
-    void operator()(BytesView value) const { out.bytes(value); }
+    char* at;
+    BytesView payload;
+    void operator()(std::uint8_t value) { *at++ = static_cast<char>(value); }
+    void operator()(std::uint32_t value) { store_big32(at, value), at += 4; }
+    void operator()(std::uint64_t value) { store_big64(at, value), at += 8; }
+    void operator()(BytesView value) {
+        COORD_ASSERT(value.size() <= UINT32_MAX && payload.empty());
+        (*this)(static_cast<std::uint32_t>(value.size()));
+        payload = value;
+    }
 };
 
 struct TakeField {
@@ -5291,23 +7557,36 @@ const char* name(MessageType type) {
         case MessageType::request: return "REQUEST";
         case MessageType::sync: return "SYNC";
         case MessageType::synced: return "SYNCED";
+        case MessageType::refused: return "REFUSED";
     }
     return "unknown";
 }
 
+const char* text(Refusal refusal) {
+    switch (refusal) {
+        case Refusal::rolled_back: return "its storage has lost what it had acknowledged";
+        case Refusal::twice: return "another replica is alive under this id";
+    }
+    return "the leader has refused it";
+}
+
 void encode_message(const Message& message, Bytes& out) {
-    const std::size_t start = out.size();
-    Writer writer(out);
-    writer.u32(detail::message_magic), writer.u32(0);
-    writer.u64(message.ensemble);
-    writer.u32(message.from.value), writer.u32(message.to.value);
-    writer.u64(message.nonce);
-    writer.u8(static_cast<std::uint8_t>(message.type));
-    writer.u32(message.epoch);
-    COORD_ASSERT(out.size() - start == message_header_bytes);
-    detail::each_field(message, detail::PutField{writer});
-    COORD_ASSERT(out.size() - start <= message_overhead_bytes + message.payload.size());
-    writer.patch_u32(start + 4, crc32c(BytesView(out).substr(start + 8)));
+    char room[message_overhead_bytes];
+    detail::PutField put{room, {}};
+    put(detail::message_magic), put(std::uint32_t{0});
+    put(message.ensemble);
+    put(message.from.value), put(message.to.value);
+    put(message.nonce);
+    put(static_cast<std::uint8_t>(message.type));
+    put(message.epoch);
+    COORD_ASSERT(put.at == room + message_header_bytes);
+    detail::each_field(message, put);
+    const std::size_t size = static_cast<std::size_t>(put.at - room);
+    COORD_ASSERT(size <= message_overhead_bytes);
+    const std::uint32_t crc = crc32c(BytesView(room + 8, size - 8));
+    detail::store_big32(room + 4, crc32c(put.payload, crc));
+    out.append(room, size);
+    out.append(put.payload);
 }
 
 Errc decode_message(BytesView bytes, Message& message) {
@@ -5328,16 +7607,23 @@ Errc decode_message(BytesView bytes, Message& message) {
 }
 
 Voters::Voters(std::vector<PeerId> ids) : ids_(std::move(ids)) {
-    std::sort(ids_.begin(), ids_.end());
     COORD_ASSERT(is_valid(ids_));
+    for (std::size_t i = 1; i < ids_.size(); i++) {  // they are few
+        for (std::size_t j = i; j > 0 && ids_[j] < ids_[j - 1]; j--) {
+            std::swap(ids_[j], ids_[j - 1]);
+        }
+    }
 }
 
 bool Voters::is_valid(const std::vector<PeerId>& ids) {
     if (ids.empty() || ids.size() > count_max) return false;
-    std::vector<PeerId> sorted = ids;
-    std::sort(sorted.begin(), sorted.end());
-    if (sorted.front() == PeerId{}) return false;
-    return std::adjacent_find(sorted.begin(), sorted.end()) == sorted.end();
+    for (std::size_t i = 0; i < ids.size(); i++) {
+        if (ids[i] == PeerId{}) return false;
+        for (std::size_t j = 0; j < i; j++) {
+            if (ids[j] == ids[i]) return false;
+        }
+    }
+    return true;
 }
 
 std::uint64_t Voters::bit(PeerId id) const {
@@ -5361,7 +7647,7 @@ void Outbox::send(PeerId to, Message& message) {
     Piece piece{to, bytes_.size(), 0};
     encode_message(message, bytes_);
     piece.size = bytes_.size() - piece.offset;
-    pieces_.push_back(piece);
+    pieces_.push() = piece;
 }
 
 // =================================================================================================
@@ -5567,6 +7853,14 @@ Leader::Leader(PeerId self, const Voters& voters, const Timing& timing, Log& log
     COORD_ASSERT(message_bytes_max > message_overhead_bytes);
 }
 
+void Leader::know(const Machine& machine, bool may_found) {
+    COORD_ASSERT(phase_ == Phase::idle);
+    knows_ = true;
+    may_found_ = may_found;
+    table_ = log_.voters_at_end(machine);
+    admitted_ = log_.admits().empty() ? Zxid{} : log_.admits().back();
+}
+
 void Leader::start(Time now) {
     COORD_ASSERT(phase_ == Phase::idle);
     phase_ = Phase::discovery;
@@ -5582,7 +7876,14 @@ void Leader::start(Time now) {
         peers_[i].heard_at = peers_[i].rewound_at = detail::long_ago;
         if (peers_[i].id != self_) continue;
         peers_[i].informed = true, peers_[i].accepted_epoch = log_.epochs().accepted;
+        peers_[i].storage = peers_[i].acked_by = log_.storage_id();
+        peers_[i].may_found = may_found_;
     }
+    recount();
+    barred_ = nullptr;
+    if ((counted_ & voters_.bit(self_)) != 0) return;
+    barred_ = is_founding_ ? "this storage may not found an ensemble"
+                           : "this storage has not been admitted";
 }
 
 void Leader::stop() {
@@ -5610,6 +7911,90 @@ std::uint64_t Leader::bits_where(Predicate&& predicate) const {
     return bits;
 }
 
+// -- Who counts ----------------------------------------------------------------------------------
+
+// Whenever a storage becomes known, or the table or the phase is another.
+void Leader::recount() {
+    is_founding_ = knows_ && table_.is_founding();
+    for (const Peer& peer : peers_) {
+        is_founding_ = is_founding_ || (knows_ && !table_.knows(peer.id));
+    }
+    const bool gathers = is_founding_ && phase_ < Phase::synchronization;
+    counted_ = bits_where([&](const Peer& peer) {
+        if (!knows_) return true;
+        const bool is_there = peer.storage != 0 && peer.storage == table_.storage_of(peer.id);
+        const bool founds = gathers && peer.storage != 0 && peer.may_found;
+        return is_there || founds;  // Z7, Z8
+    });
+}
+
+bool Leader::has_quorum(std::uint64_t bits) const {
+    const std::uint64_t those = bits & counted_;
+    if (!is_founding_) return voters_.is_quorum(those);
+    return those == (std::uint64_t{1} << voters_.size()) - 1;  // Z8
+}
+
+// From a message that says whose it is. What another storage acknowledged is not this one's.
+void Leader::identify(Peer& peer, const Message& message) {
+    COORD_ASSERT(peer.nonce == message.nonce && peer.id != self_);
+    peer.storage = message.storage, peer.may_found = message.phase == 1;
+    if (peer.acked_by != peer.storage) {  // Z7
+        peer.acked_by = peer.storage;
+        peer.acked = Zxid{}, peer.epoch_current = false, peer.acked_tick = 0;
+        peer.pong = 0;
+    }
+    for (Life* const life : {&peer.proved, &peer.before}) {
+        if (life->nonce == peer.nonce) life->storage = peer.storage;
+    }
+    recount();
+    if (is_founding_ && phase_ >= Phase::synchronization && (counted_ & peer.bit) == 0) {
+        resignation_ = "a voter has changed its storage before all had founded the ensemble";
+    }
+}
+
+// Whether the sender of this pong and another life of the same voter are both alive: it has
+// answered before the other one did, and does so after it. A life that has ended never comes back.
+bool Leader::is_clone(Peer& peer, const Message& message) {
+    if (message.nonce == peer.proved.nonce || message.nonce == 0) return false;
+    if (message.sequence <= peer.proved.pings && peer.proved.nonce != 0) return false;  // Z10: old
+    const bool again = peer.proved.nonce != 0 && message.nonce == peer.before.nonce;
+    if (again) return true;
+    peer.before = peer.proved;
+    peer.proved = Life{message.nonce, 0, ping_sequence_};
+    if (peer.nonce == message.nonce) peer.proved.storage = peer.storage;
+    return false;
+}
+
+// Two lives are alive, one of which is speaking. The one whose storage counts stays, else this one.
+void Leader::refuse_clone(Peer& peer, const Message& message, Outbox& out) {
+    const std::uint64_t counts = table_.storage_of(peer.id);
+    const Life other = peer.proved, own = peer.before;
+    const bool other_stays = other.storage == counts && own.storage != counts;
+    COORD_ASSERT(own.nonce == message.nonce && other.nonce != own.nonce);
+    refuse(peer, other_stays ? own.nonce : other.nonce, Refusal::twice, out);
+    if (!other_stays) peer.proved = Life{own.nonce, own.storage, ping_sequence_};
+    peer.before = Life{};
+}
+
+void Leader::refuse(Peer& peer, std::uint64_t nonce, Refusal refusal, Outbox& out) {
+    peer.refused = nonce, peer.refusal = refusal;
+    counters_.refusals += 1;
+    if (peer.nonce == nonce) {
+        peer.storage = 0;  // until another life says who it is
+        peer.promised = peer.streaming = peer.fetching = false;
+        peer.in_flight.clear();
+        recount();
+    }
+    send_refusal(peer, out);
+}
+
+void Leader::send_refusal(Peer& peer, Outbox& out) {
+    COORD_ASSERT(peer.refused != 0);
+    Message message;
+    message.confirmed = peer.refused, message.phase = static_cast<std::uint8_t>(peer.refusal);
+    post(peer, MessageType::refused, out, message);
+}
+
 bool Leader::epoch_is_ours() const {
     return epoch_ > 0 && log_.durable_epochs().accepted >= epoch_;
 }
@@ -5618,6 +8003,7 @@ void Leader::post(Peer& peer, MessageType type, Outbox& out, Message message) {
     message.type = type;
     message.epoch = epoch_is_ours() ? epoch_ : 0;  // Z1
     message.attempt = peer.attempt;
+    if (type == MessageType::leader_info) message.sequence = tick_;
     out.send(peer.id, message);
 }
 
@@ -5625,7 +8011,7 @@ std::size_t Leader::synced(Time now) const {
     std::size_t count = 0;
     for (const Peer& peer : peers_) {
         const bool heard = peer.id == self_ || now - peer.heard_at <= timing_.silence;
-        if (peer.epoch_current && heard) count += 1;
+        if (peer.epoch_current && heard && (counted_ & peer.bit) != 0) count += 1;
     }
     return count;
 }
@@ -5661,6 +8047,10 @@ bool Leader::receive(Time now, const Message& message, Outbox& out) {
     Peer* const peer = find(message.from);
     if (phase_ == Phase::idle || peer == nullptr) return false;
     run_clock(now);  // touches count from now on, not from the poll before
+    if (peer->refused != 0 && message.nonce == peer->refused) {
+        send_refusal(*peer, out);
+        return true;
+    }
     if (message.type == MessageType::follower_info) {
         peer->heard_at = now;
         on_follower_info(now, *peer, message, out);
@@ -5677,8 +8067,12 @@ bool Leader::receive(Time now, const Message& message, Outbox& out) {
         case MessageType::sync: request_sync(message.sequence, message.from); return true;
         default: return false;
     }
+    if (message.sequence <= ping_sequence_ && is_clone(*peer, message)) {
+        refuse_clone(*peer, message, out);
+        if (peer->refused == message.nonce) return true;
+    }
     if (message.nonce != peer->nonce) {  // we took an old life of it for the present one
-        meet(*peer, message);
+        meet(now, *peer, message);
         lose(now, *peer, out);
     } else if (message.attempt > peer->attempt) {  // it has given up the attempt that we know
         peer->attempt = message.attempt;
@@ -5689,10 +8083,13 @@ bool Leader::receive(Time now, const Message& message, Outbox& out) {
 }
 
 // Takes the message's life and attempt for the present ones. A new life counts its touches anew.
-void Leader::meet(Peer& peer, const Message& message) {
+void Leader::meet(Time now, Peer& peer, const Message& message) {
     if (peer.nonce != message.nonce) {
+        peer.met_at = now;
+        peer.storage = 0, peer.may_found = false;  // it does not count before it has said whose
+        recount();
         peer.touch = peer.touch_in_parts = peer.touch_parts = peer.touch_confirmed = 0;
-        const auto place = static_cast<std::size_t>(&peer - peers_.data());
+        const auto place = static_cast<std::size_t>(&peer - peers_.begin());
         for (std::size_t i = 0; i < rounds_.size(); i++) rounds_[i].touches[place] = 0;
     }
     peer.nonce = message.nonce, peer.attempt = message.attempt;
@@ -5700,7 +8097,8 @@ void Leader::meet(Peer& peer, const Message& message) {
 
 void Leader::on_follower_info(Time now, Peer& peer, const Message& message, Outbox& out) {
     if (is_stale(peer, message)) return;
-    meet(peer, message);
+    meet(now, peer, message);
+    identify(peer, message);
     peer.informed = true, peer.accepted_epoch = message.accepted_epoch;
     peer.promised = peer.streaming = peer.fetching = false;
     peer.in_flight.clear();
@@ -5731,7 +8129,14 @@ void Leader::on_ack_epoch(Time now, Peer& peer, const Message& message, Outbox& 
     if (phase_ == Phase::promise && Vote{own_.current_epoch, own_.zxid, self_} < theirs) {
         return;  // Z2: its history is newer than ours, so it cannot count for us
     }
-    meet(peer, message);
+    // It has heard of us after the storage had acknowledged more than is there now.
+    const bool lost = message.zxid < peer.acked || message.current_epoch < epoch_;
+    if (knows_ && peer.epoch_current && message.storage == peer.acked_by &&
+        message.sequence >= peer.acked_tick && lost && message.nonce != 0) {  // Z10
+        return refuse(peer, message.nonce, Refusal::rolled_back, out);
+    }
+    meet(now, peer, message);
+    identify(peer, message);
     peer.informed = peer.promised = true;
     peer.have = message.zxid, peer.have_crc = message.crc;
     peer.streaming = peer.fetching = false;
@@ -5742,11 +8147,14 @@ void Leader::on_ack_epoch(Time now, Peer& peer, const Message& message, Outbox& 
 void Leader::on_ack(Time now, Peer& peer, const Message& message, Outbox& out) {
     const bool plausible = message.zxid <= log_.last().zxid && message.commit <= log_.last().zxid;
     if (phase_ < Phase::synchronization || !plausible) return;
+    if (message.nonce != peer.nonce || (knows_ && peer.storage == 0)) return;  // Z7: whose is it?
+    COORD_ASSERT(!knows_ || peer.acked_by == peer.storage);
     if (message.phase >= 1) {  // Z4; true for ever, whichever attempt it comes from
+        if (!peer.epoch_current || message.zxid > peer.acked) peer.acked_tick = ++tick_;
         peer.epoch_current = true;
         peer.acked = (std::max)(peer.acked, message.zxid);
     }
-    if (message.nonce != peer.nonce || message.attempt != peer.attempt || !peer.promised) return;
+    if (message.attempt != peer.attempt || !peer.promised) return;
     if (!peer.streaming) {
         peer.fetching = false, peer.streaming = true;
         peer.received = peer.cursor = message.commit;
@@ -5761,7 +8169,6 @@ void Leader::on_ack(Time now, Peer& peer, const Message& message, Outbox& out) {
     }
     const bool settled = now - peer.rewound_at >= timing_.settle();
     if (message.offset == 1 && message.commit >= peer.received && settled) rewind(now, peer);
-    peer.serving = message.phase == 2;
     if (message.phase == 1 && is_established()) {
         Message up_to_date;
         up_to_date.commit = committed_;
@@ -5799,7 +8206,8 @@ void Leader::on_chunk_request(Peer& peer, const Message& message, Outbox& out) {
     if (message.offset > log_.snapshot_bytes()) return;
     const std::size_t room = message_bytes_max_ - message_overhead_bytes;
     scratch_.clear();
-    error_ = log_.read_snapshot(message.offset, (std::min)(room, detail::chunk_bytes_max), scratch_);
+    const std::size_t size = (std::min)(room, detail::chunk_bytes_max);
+    error_ = log_.read_snapshot(message.offset, size, scratch_);
     if (error_ != Errc::ok) return;
     Message chunk;
     chunk.zxid = message.zxid, chunk.offset = message.offset;
@@ -5846,14 +8254,39 @@ void Leader::begin_promise(Time now) {
 
 void Leader::begin_synchronization(Time now, Outbox& out) {
     COORD_ASSERT(phase_ == Phase::promise);
-    COORD_ASSERT(voters_.is_quorum(bits_where([](const Peer& p) { return p.promised; })));  // Z2
+    COORD_ASSERT(has_quorum(bits_where([](const Peer& p) { return p.promised; })));  // Z2
     COORD_ASSERT(log_.last().zxid == own_.zxid);
     phase_ = Phase::synchronization;
+    if (is_founding_) found();  // Z8
+    if (error_ != Errc::ok || resignation_ != nullptr) return;
+    recount();
+    COORD_ASSERT((counted_ & voters_.bit(self_)) != 0);  // Z7
     initial_ = log_.last().zxid;
     error_ = log_.set_current_epoch(epoch_);
     for (Peer& peer : peers_) {
         if (peer.id != self_ && peer.promised) synchronize(now, peer, out);
     }
+}
+
+// All voters have promised, and none has a newer history: as they are now, they are the ensemble.
+void Leader::found() {
+    COORD_ASSERT(is_founding_ && phase_ == Phase::synchronization);
+    std::vector<std::pair<PeerId, std::uint64_t>> voters;
+    for (const Peer& peer : peers_) {
+        COORD_ASSERT(peer.promised && (counted_ & peer.bit) != 0);  // Z8
+        const bool is_there = table_.storage_of(peer.id) == peer.storage;
+        if (!is_there) voters.emplace_back(peer.id, peer.storage);
+    }
+    if (voters.empty()) return;  // the founding before this one went as far as that
+    Bytes body;
+    VoterTable::write(voters, body);
+    Txn txn;
+    txn.op = OpCode::admit, txn.body = body;
+    admitted_ = append(0, txn);
+    if (admitted_ == Zxid{} && error_ == Errc::ok) resignation_ = "no room to found an ensemble";
+    const bool applied = table_.apply(body);
+    COORD_ASSERT(applied);
+    counters_.admissions += 1;
 }
 
 void Leader::synchronize(Time now, Peer& peer, Outbox& out) {
@@ -5873,8 +8306,8 @@ void Leader::synchronize(Time now, Peer& peer, Outbox& out) {
         COORD_ASSERT(position.zxid >= log_.base() && log_.snapshot_bytes() > 0);
         message.zxid = position.zxid, message.crc = position.crc;
         message.total = log_.snapshot_bytes();
+        counters_.snapshots_sent += peer.fetching ? 0 : 1;
         peer.fetching = true;
-        counters_.snapshots_sent += 1;
         post(peer, MessageType::snap, out, message);
         return;
     }
@@ -5948,12 +8381,19 @@ void Leader::send(Time now, const Machine& machine, Outbox& out) {
         return peer.id == self_ || now - peer.heard_at <= timing_.silence;
     });
     const bool grace = now - started_at_ <= timing_.silence;
-    if (!voters_.is_quorum(heard) && !grace) resignation_ = "no quorum is in reach";
     const bool early = phase_ == Phase::discovery || phase_ == Phase::promise;
-    if (early && now - phase_at_ > timing_.silence * 2) resignation_ = "no quorum has promised";
+    if (early && now - phase_at_ > timing_.silence * 2) {
+        resignation_ = is_founding_ ? "not all voters are here and may found an ensemble"
+                                    : "no quorum has promised";
+    }
+    const std::uint64_t asked = bits_where([](const Peer& p) { return p.storage == 0; });
+    if (!voters_.is_quorum(heard & (counted_ | asked)) && !grace && !(early && is_founding_)) {
+        resignation_ = "no quorum is in reach";  // Z7; who it is, is about to be told
+    }
+    if (barred_ != nullptr && !grace) resignation_ = barred_;  // not at once: it may win again
     if (resignation_ != nullptr) return;
-    if (phase_ == Phase::discovery &&
-        voters_.is_quorum(heard & bits_where([](const Peer& p) { return p.informed; }))) {
+    if (phase_ == Phase::discovery && barred_ == nullptr &&
+        has_quorum(heard & bits_where([](const Peer& p) { return p.informed; }))) {
         begin_promise(now);
     }
     for (Peer& peer : peers_) {
@@ -5997,9 +8437,9 @@ void Leader::ping(Time now, const Machine& machine, Outbox& out) {
 
 void Leader::advance(Time now, Outbox& out) {
     if (phase_ == Phase::idle || resignation_ != nullptr) return;
-    Peer& own = peers_[static_cast<std::size_t>(
-        std::find_if(peers_.begin(), peers_.end(), [&](const Peer& p) { return p.id == self_; }) -
-        peers_.begin())];
+    std::size_t place = 0;
+    while (peers_[place].id != self_) place += 1;
+    Peer& own = peers_[place];
     if (phase_ == Phase::promise && epoch_is_ours()) {
         if (!own.promised) {
             own.promised = true;
@@ -6009,14 +8449,14 @@ void Leader::advance(Time now, Outbox& out) {
             }
         }
         const std::uint64_t promised = bits_where([](const Peer& p) { return p.promised; });
-        if (voters_.is_quorum(promised)) begin_synchronization(now, out);
+        if (has_quorum(promised)) begin_synchronization(now, out);
     }
     if (phase_ >= Phase::synchronization && log_.durable_epochs().current == epoch_) {
         own.epoch_current = true;  // Z4
         own.acked = log_.durable_last();
         advance_commit();
         const auto has_all = [&](const Peer& p) { return p.epoch_current && p.acked >= initial_; };
-        if (phase_ == Phase::synchronization && voters_.is_quorum(bits_where(has_all))) {
+        if (phase_ == Phase::synchronization && has_quorum(bits_where(has_all))) {
             begin_broadcast(out);
         }
     }
@@ -6033,7 +8473,7 @@ void Leader::advance_commit() {
     for (std::size_t i = 0; i < count; i++) {
         const Zxid candidate = acked[i];
         const auto has_it = [&](const Peer& p) { return p.epoch_current && p.acked >= candidate; };
-        if (candidate > committed_ && voters_.is_quorum(bits_where(has_it))) {
+        if (candidate > committed_ && has_quorum(bits_where(has_it))) {
             committed_ = candidate;  // Z4
         }
     }
@@ -6055,6 +8495,7 @@ void Leader::announce(const Machine& machine, Outbox& out) {
 Time Leader::next_deadline(Time now) const {
     if (phase_ == Phase::idle) return never;
     if (resignation_ != nullptr || is_sync_ping_due()) return now;
+    if (sessions_armed_ && is_admission_due(now)) return now;
     if (!queued_.empty() && sessions_armed_) return now;
     Time deadline = ping_at_;
     for (const Peer& peer : peers_) {
@@ -6076,7 +8517,7 @@ void Leader::request_sync(std::uint64_t sequence, PeerId from) {
     sync.from = from, sync.sequence = sequence;
     sync.round = ping_sequence_ + 1;  // begun after the request
     sync.zxid = committed_;
-    syncs_.push_back(sync);
+    syncs_.push() = sync;
     ping_now_ = true;
 }
 
@@ -6084,7 +8525,7 @@ void Leader::confirm_rounds(Outbox& out) {
     for (std::size_t i = 0; i < rounds_.size(); i++) {
         const Round& round = rounds_[i];
         const auto answered = [&](const Peer& p) { return p.pong >= round.sequence; };
-        if (!voters_.is_quorum(bits_where(answered))) break;
+        if (!has_quorum(bits_where(answered))) break;
         confirmed_sequence_ = round.sequence;
     }
     renew_leases();
@@ -6094,14 +8535,14 @@ void Leader::confirm_rounds(Outbox& out) {
         if (sync.round > confirmed_sequence_) {
             syncs_[kept++] = sync;
         } else if (sync.from == PeerId{}) {
-            own_synced_.push_back(sync);
+            own_synced_.push() = sync;
         } else if (Peer* peer = find(sync.from)) {
             Message message;
             message.sequence = sync.sequence, message.zxid = sync.zxid;
             post(*peer, MessageType::synced, out, message);
         }
     }
-    syncs_.resize(kept);
+    while (syncs_.size() > kept) syncs_.pop_back();
 }
 
 // A lease counts only for who has applied every expiry that was numbered before its round: so it
@@ -6139,7 +8580,7 @@ bool Leader::can_number(const Machine& machine) {
     if (sessions_armed_) return true;
     sessions_armed_ = true;
     for (const auto& [id, record] : machine.sessions()) {
-        LiveSession& live = sessions_[id];
+        LiveSession& live = detail::at_or_new(sessions_, id);
         live.numbered = record.cxid, live.timeout_ms = record.timeout_ms;
         live.expires_at = clock_ + milliseconds(record.timeout_ms);
     }
@@ -6202,27 +8643,82 @@ void Leader::number_open(std::int64_t wall_ms, const Machine& machine, const Txn
     Reader in(request.body);
     const std::uint64_t nonce = in.u64();
     const std::uint32_t timeout_ms = in.u32();
-    if (machine.find_nonce(nonce) != nullptr || opening_.count(nonce) > 0) {
+    if (machine.find_nonce(nonce) != nullptr || opening_.find(nonce) != opening_.end()) {
         counters_.requests_ignored += 1;
         return;
     }
     const Zxid zxid = append(wall_ms, request);
     if (zxid == Zxid{}) return;
     const SessionId id{zxid.value};
-    opening_[nonce] = id;
-    LiveSession& live = sessions_[id];
+    detail::at_or_new(opening_, nonce) = id;
+    LiveSession& live = detail::at_or_new(sessions_, id);
     live.timeout_ms = timeout_ms;
     live.expires_at = clock_ + milliseconds(timeout_ms);
+}
+
+// Z8, Z9. RETURNS whom a change of the table is about, or null; nobody: the founding is complete.
+const PeerId* Leader::next_admission(Time now, std::uint64_t& storage) const {
+    static const PeerId nobody;
+    if (!knows_ || phase_ != Phase::broadcast || admitted_ > committed_) return nullptr;
+    if (is_founding_) return voters_.size() > 2 ? &nobody : nullptr;  // a majority is all of two
+    for (const Peer& peer : peers_) {
+        if (peer.id == self_ || peer.storage == 0 || (counted_ & peer.bit) != 0) continue;
+        const bool is_in_step = peer.promised && peer.streaming && peer.epoch_current &&
+                                peer.acked >= initial_;
+        // A life just met may be a stranger's, beside the voter that it says it is.
+        if (!is_in_step || now - peer.met_at <= timing_.silence) continue;
+        COORD_ASSERT(peer.acked_by == peer.storage);
+        storage = table_.storage_of(peer.id) != 0 ? 0 : peer.storage;
+        return &peer.id;
+    }
+    return nullptr;
+}
+
+bool Leader::is_admission_due(Time now) const {
+    std::uint64_t storage = 0;
+    return resignation_ == nullptr && next_admission(now, storage) != nullptr;
+}
+
+void Leader::admit(Time now, std::int64_t wall_ms) {
+    COORD_ASSERT(phase_ == Phase::broadcast && sessions_armed_);
+    std::uint64_t storage = 0;
+    const PeerId* const voter = next_admission(now, storage);
+    if (voter == nullptr) return;
+    std::vector<std::pair<PeerId, std::uint64_t>> changes;
+    if (*voter != PeerId{}) changes.emplace_back(*voter, storage);
+    Bytes body;
+    VoterTable::write(changes, body);
+    Txn txn;
+    txn.op = OpCode::admit, txn.body = body;
+    const Zxid zxid = append(wall_ms, txn);
+    if (zxid == Zxid{}) return;
+    const bool applied = table_.apply(body);
+    COORD_ASSERT(applied && committed_ >= admitted_);  // Z9
+    admitted_ = zxid;
+    counters_.admissions += 1;
+    recount();
 }
 
 void Leader::on_applied(const Txn& txn, const Machine& machine) {
     if (phase_ != Phase::broadcast) return;
     if (txn.op == OpCode::open_session) {
         const SessionId id{txn.zxid.value};
-        opening_.erase(Reader(txn.body).u64());
-        if (machine.find_session(id) == nullptr) sessions_.erase(id);
+        detail::forget(opening_, Reader(txn.body).u64());
+        if (machine.find_session(id) == nullptr) detail::forget(sessions_, id);
     } else if (txn.op == OpCode::close_session && machine.find_session(txn.session) == nullptr) {
-        sessions_.erase(txn.session);
+        detail::forget(sessions_, txn.session);
+    }
+}
+
+void Leader::audit(const Machine& machine) const {
+    if (!knows_ || phase_ == Phase::idle || resignation_ != nullptr) return;
+    COORD_ASSERT(log_.voters_at_end(machine).digest() == table_.digest());  // Z7
+    const bool counts = (counted_ & voters_.bit(self_)) != 0;
+    COORD_ASSERT(counts || barred_ != nullptr);
+    COORD_ASSERT(barred_ == nullptr || phase_ == Phase::discovery);
+    for (const Peer& peer : peers_) {
+        COORD_ASSERT(!peer.epoch_current || peer.storage == 0 || peer.acked_by == peer.storage);
+        COORD_ASSERT(peer.storage != 0 || (counted_ & peer.bit) == 0);
     }
 }
 
@@ -6313,7 +8809,7 @@ bool Learner::receive(Time now, const Message& message, Outbox& out) {
         case MessageType::commit: see_commit(message.commit), see_digest(message); return true;
         case MessageType::ping: on_ping(message); return true;
         case MessageType::synced:
-            synced_.emplace_back(message.sequence, message.zxid);
+            synced_.push() = Synced{message.sequence, message.zxid};
             return true;
         default: return false;
     }
@@ -6345,6 +8841,7 @@ void Learner::on_leader_info(Time now, const Message& message) {
         error_ = log_.accept_epoch(message.epoch, leader_);  // F1
     }
     epoch_ = message.epoch;
+    answers_ = message.sequence;
     report(now, log_.last());
 }
 
@@ -6548,7 +9045,7 @@ void Learner::request_sync(std::uint64_t sequence, Outbox& out) {
 
 bool Learner::take_synced(std::uint64_t& sequence, Zxid& zxid) {
     if (synced_.empty()) return false;
-    sequence = synced_.back().first, zxid = synced_.back().second;
+    sequence = synced_.back().sequence, zxid = synced_.back().zxid;
     synced_.pop_back();
     return true;
 }
@@ -6565,6 +9062,7 @@ void Learner::send(Time now, Outbox& out) {
         Message message;
         message.accepted_epoch = log_.epochs().accepted;
         message.leader = log_.epochs().accepted_from;
+        message.storage = log_.storage_id(), message.phase = may_found_ ? 1 : 0;  // F6
         post(MessageType::follower_info, message, out);
     } else if (phase_ == Phase::fetching && !snapshot_whole_) {
         ask_chunk(now, out);
@@ -6587,6 +9085,8 @@ void Learner::acknowledge(Time now, Outbox& out) {
         Message message;
         message.current_epoch = log_.durable_epochs().current;
         message.zxid = have_.zxid, message.crc = have_.crc;
+        message.storage = log_.storage_id(), message.phase = may_found_ ? 1 : 0;  // F6
+        message.sequence = answers_;
         post(MessageType::ack_epoch, message, out);
     } else if (is_in_step()) {
         const bool current = log_.durable_epochs().current == epoch_;
@@ -6628,6 +9128,7 @@ constexpr int steps_per_poll_max = 12;
 constexpr std::size_t snapshot_slice_bytes = 64 * 1024;  // that a poll writes, or reads again
 constexpr Duration snapshot_slice_gap = milliseconds(1);
 constexpr std::size_t touches_max = 64;
+constexpr char replaced[] = "another replica has been admitted under this id";
 constexpr std::size_t transport_bytes_min = 1024;
 
 class NoTransport final : public Transport {
@@ -6718,7 +9219,15 @@ Replica::~Replica() { COORD_ASSERT(!in_poll_); }
 void Replica::open() {
     if (refused_ != nullptr) return fail(refused_);
     const StorageOwner owner{options_.ensemble, rng_.next()};
-    if (log_.open(owner) != Errc::ok) return fail(log_.reason());
+    Errc opened = log_.open(owner);
+    const char* reason = log_.reason();
+    if (opened == Errc::ok) opened = load_snapshot();
+    if (opened == Errc::corrupt && *reason == 0) reason = "the snapshot is damaged";
+    if (opened == Errc::corrupt && voters_.size() > 1) {
+        opened = log_.start_over(rng_.next());  // the others have what it cannot read
+        if (opened == Errc::ok) damage_ = reason;
+    }
+    if (opened != Errc::ok) return fail(reason);
     // A standalone program may give no entropy: then what it wrote before keeps its nonces apart.
     // A life that has promised or opened anything has appended to it.
     rng_ = Rng(mix64(rng_.next(), mix64(log_.last().zxid.value, log_.appended())));
@@ -6727,7 +9236,14 @@ void Replica::open() {
     learner_.count_attempts_from(rng_.next() >> 1);
     touch_ = rng_.next() >> 1;  // so that another life's numbers mean nothing in this one
     sync_sequence_ = rng_.next() >> 1;  // nor do answers to its syncs
-    if (log_.snapshot_position().zxid == Zxid{}) return;
+    options_.may_found = options_.may_found && log_.may_found();
+    learner_.set_may_found(options_.may_found);
+    committed_ = machine_->applied();
+    was_admitted_ = is_admitted(machine_->voters());
+}
+
+Errc Replica::load_snapshot() {
+    if (log_.snapshot_position().zxid == Zxid{}) return Errc::ok;
     machine_->begin_load();
     for (std::uint64_t read = 0; read < log_.snapshot_bytes(); read += detail::load_piece_bytes) {
         scratch_.clear();
@@ -6735,10 +9251,22 @@ void Replica::open() {
         machine_->load_piece(scratch_);
     }
     const Errc loaded = machine_->end_load();
-    if (loaded != Errc::ok || machine_->applied() != log_.snapshot_position().zxid) {
-        return fail("the snapshot is damaged");
-    }
-    committed_ = machine_->applied();
+    if (loaded == Errc::ok && machine_->applied() == log_.snapshot_position().zxid) return Errc::ok;
+    machine_ = detail::Owned<Machine>(new Machine(options_.limits, rng_.next()));
+    return Errc::corrupt;
+}
+
+// -- Identity ------------------------------------------------------------------------------------
+
+bool Replica::is_admitted(const VoterTable& table) const {
+    return table.storage_of(options_.id) == log_.storage_id() && log_.storage_id() != 0;
+}
+
+// R7. What is not applied yet may have named the own storage, too, before the table was that.
+bool Replica::is_replaced(const VoterTable& table, Zxid zxid) const {
+    const bool is_other = table.storage_of(options_.id) != 0 && !is_admitted(table);
+    const bool is_later = !log_.admits().empty() && log_.admits().back() < zxid;
+    return is_other && (was_admitted_ || (is_later && is_admitted(log_.voters_at_end(*machine_))));
 }
 
 void Replica::fail(const char* reason) {
@@ -6747,8 +9275,9 @@ void Replica::fail(const char* reason) {
     reason_ = reason;
     leader_.stop(), learner_.stop();
     if (observer_ != nullptr) observer_->on_role(options_.id, role_, PeerId{}, 0);
-    for (Opening& opening : openings_) refuse(std::move(opening.done), Errc::replica_failed);
-    openings_.clear();
+    for (; !openings_.empty(); openings_.pop()) {
+        refuse(std::move(openings_.front().done), Errc::replica_failed);
+    }
     for (auto& [id, session] : sessions_) {
         for (; !session.pending.empty(); session.pending.pop()) {
             refuse(std::move(session.pending.front().done), Errc::replica_failed);
@@ -6760,6 +9289,7 @@ void Replica::fail(const char* reason) {
 // -- Polling -------------------------------------------------------------------------------------
 
 void Replica::receive(PeerId from, BytesView bytes) {
+    counters_.calls += 1;
     if (inbox_.size() + bytes.size() > inbox_bytes_max) {
         counters_.dropped_overflow += 1;
         return;
@@ -6777,7 +9307,8 @@ void Replica::poll(Time now, std::int64_t wall_ms) {
     wall_ms_ = wall_ms != 0 ? wall_ms : now_.ns / 1000000;
     if (role_ != Role::failed) {
         if (!started_) {
-            for (Opening& opening : openings_) opening.asked_at = now_;  // now the time is known
+            // Now the time is known.
+            for (std::size_t i = 0; i < openings_.size(); i++) openings_[i].asked_at = now_;
             look("it has just started");
         }
         started_ = true;
@@ -6799,7 +9330,7 @@ void Replica::poll(Time now, std::int64_t wall_ms) {
 Time Replica::next_deadline() const {
     const Time at_once = now_;
     if (!ready_.empty()) return at_once;
-    Time deadline = timers_.empty() ? never : timers_.front().time;
+    Time deadline = timers_.empty() ? never : timers_.front().at;
     if (role_ == Role::failed) return deadline;
     const bool unsent = !unsent_.empty() && can_send_requests();
     if (!started_ || !inbox_.empty() || unsent || log_.is_dirty()) return at_once;
@@ -6837,6 +9368,11 @@ void Replica::take_inbox() {
 
 void Replica::dispatch(const Message& message) {
     bool taken = true;
+    if (message.type == MessageType::refused) {
+        if (message.confirmed == nonce_) return fail(text(static_cast<Refusal>(message.phase)));
+        counters_.dropped_stale += 1;
+        return;
+    }
     if (message.type == MessageType::notification) {
         const bool asks = message.phase == static_cast<std::uint8_t>(Role::looking);
         if (role_ == Role::looking) {
@@ -6868,6 +9404,7 @@ void Replica::dispatch(const Message& message) {
 }
 
 void Replica::forget(PeerId peer) {
+    counters_.calls += 1;
     election_.forget(peer);
     if (role_ == Role::leading) leader_.forget(peer);
     if (role_ == Role::following && learner_.leader() == peer && started_) {
@@ -6890,7 +9427,9 @@ bool Replica::step() {
     send_all();
     const bool decided = role_ == Role::looking && election_.winner() != PeerId{};
     const bool unsent = !unsent_.empty() && can_send_requests();
-    return role_ != before || decided || unsent || log_.is_dirty();
+    const bool admits = can_send_requests() && role_ == Role::leading &&
+                        leader_.is_admission_due(now_);
+    return role_ != before || decided || unsent || admits || log_.is_dirty();
 }
 
 void Replica::drive_roles() {
@@ -6919,7 +9458,9 @@ void Replica::look(const char* reason) {
 void Replica::lead() {
     COORD_ASSERT(role_ == Role::looking && voters_.contains(options_.id));
     role_ = Role::leading;
+    leader_.know(*machine_, options_.may_found);
     leader_.start(now_);
+    if (leader_.barred() != nullptr && voters_.size() == 1) return fail(leader_.barred());
     if (observer_ != nullptr) observer_->on_role(options_.id, role_, options_.id, 0);
 }
 
@@ -6933,6 +9474,7 @@ void Replica::follow(PeerId leader) {
 
 void Replica::lead_step() {
     if (leader_.can_number(*machine_)) {
+        leader_.admit(now_, wall_ms_);
         leader_.expire(now_, wall_ms_);
         leader_.take_requests([this](const Txn& request) {
             leader_.number(wall_ms_, *machine_, request);
@@ -6981,6 +9523,9 @@ bool Replica::is_full() const {
 }
 
 Vote Replica::own_vote() const {
+    const VoterTable table = log_.voters_at_end(*machine_);
+    const bool stands = is_admitted(table) || !table.knows(options_.id) || table.is_founding();
+    if (!stands) return Vote{0, Zxid{}, options_.id};  // R6
     return Vote{log_.durable_epochs().current, log_.durable_last(), options_.id};
 }
 
@@ -7020,7 +9565,9 @@ void Replica::apply(const Txn& txn) {
     if (observer_ != nullptr) {
         observer_->on_applied(options_.id, txn, outcome, machine_->digest());
     }
-    complete(txn, outcome);
+    if (txn.op != OpCode::admit) return complete(txn, outcome);
+    if (is_replaced(machine_->voters(), txn.zxid)) return fail(detail::replaced);
+    was_admitted_ = was_admitted_ || is_admitted(machine_->voters());
 }
 
 void Replica::compare_digest() {
@@ -7119,7 +9666,7 @@ void Replica::give_up_snapshot(Errc error) {
 void Replica::install_snapshot() {
     COORD_ASSERT(role_ == Role::following && learner_.has_snapshot());
     const LogPosition position = learner_.snapshot_position();
-    std::unique_ptr<Machine> machine(new Machine(options_.limits, rng_.next()));
+    detail::Owned<Machine> machine(new Machine(options_.limits, rng_.next()));
     const Errc loaded = machine->load(learner_.snapshot());
     if (loaded != Errc::ok || machine->applied() != position.zxid) {
         return learner_.refuse_snapshot("the leader's snapshot is damaged");
@@ -7127,17 +9674,21 @@ void Replica::install_snapshot() {
     if (position.zxid <= machine_->applied()) {
         return learner_.refuse_snapshot("the leader's snapshot is older than this state");
     }
+    if (is_replaced(machine->voters(), position.zxid)) {  // before it is installed
+        return fail(detail::replaced);
+    }
     if (log_.install_snapshot(position, learner_.snapshot()) != Errc::ok) {
         return fail("the storage failed");
     }
     learner_.installed();
-    machine_.swap(machine);
+    std::swap(machine_, machine);
     snapshot_phase_ = SnapshotPhase::none;  // of what is no more
     entries_since_snapshot_ = 0, bytes_since_snapshot_ = 0;
     counters_.snapshots_installed += 1;
     if (observer_ != nullptr) {
         observer_->on_installed(options_.id, position.zxid, machine_->digest());
     }
+    was_admitted_ = was_admitted_ || is_admitted(machine_->voters());
     watches_.catch_up(machine->tree(), machine_->tree(), position.zxid);
     catch_up_sessions();
 }
@@ -7159,7 +9710,7 @@ std::size_t Replica::request_bytes_max() const {
 
 Replica::Ready& Replica::push_ready() {
     Ready& ready = ready_.push();
-    ready.done = std::monostate{};
+    ready.done = Completion{};
     ready.error = Errc::ok;
     ready.text.clear(), ready.names.clear();
     ready.more = false;
@@ -7175,6 +9726,7 @@ void Replica::refuse(Completion&& done, Errc error) {
 }
 
 void Replica::open_session(const SessionOptions& options, OnOpened done) {
+    counters_.calls += 1;
     if (role_ == Role::failed) return refuse(std::move(done), Errc::replica_failed);
     if (openings_.size() + sessions_.size() >= options_.limits.sessions_max) {
         counters_.requests_refused += 1;
@@ -7185,7 +9737,7 @@ void Replica::open_session(const SessionOptions& options, OnOpened done) {
     opening.timeout_ms = clamp_timeout_ms(options.timeout);
     opening.done = std::move(done);
     opening.asked_at = now_;
-    openings_.push_back(std::move(opening));
+    openings_.push() = std::move(opening);
     if (unsent_.empty()) unsent_.push_back(SessionId{});  // there is something to send
 }
 
@@ -7197,6 +9749,7 @@ std::size_t Replica::requests_max(Request::Kind kind) const {
 }
 
 void Replica::submit(SessionId id, Request&& request) {
+    counters_.calls += 1;
     const auto found = sessions_.find(id);
     Errc error = Errc::ok;
     if (role_ == Role::failed) {
@@ -7297,7 +9850,8 @@ bool Replica::can_send_requests() const {
 void Replica::send_requests() {
     repeat_requests();
     if (unsent_.empty()) return;
-    for (Opening& opening : openings_) {
+    for (std::size_t i = 0; i < openings_.size(); i++) {
+        Opening& opening = openings_[i];
         if (opening.sent) continue;
         opening.sent = true;
         Bytes body;
@@ -7359,7 +9913,8 @@ void Replica::repeat_requests() {
     const Duration interval = options_.timing.heartbeat;
     if (now_ < repeat_at_ && repeat_at_ - now_ <= interval) return;
     repeat_at_ = now_ + interval;
-    for (Opening& opening : openings_) {
+    for (std::size_t i = 0; i < openings_.size(); i++) {
+        Opening& opening = openings_[i];
         if (opening.sent) counters_.requests_repeated += 1;
         opening.sent = false;
     }
@@ -7393,26 +9948,26 @@ void Replica::complete(const Txn& txn, const Outcome* outcome) {
 }
 
 void Replica::complete_open(std::uint64_t nonce, SessionId id, Errc error) {
-    const auto opening = std::find_if(openings_.begin(), openings_.end(), [&](const Opening& o) {
-        return o.nonce == nonce;
-    });
-    if (opening == openings_.end()) return;
+    std::size_t i = 0;
+    while (i < openings_.size() && openings_[i].nonce != nonce) i++;
+    if (i == openings_.size()) return;
+    Opening& opening = openings_[i];
     Ready& ready = push_ready();
-    ready.done = std::move(opening->done);
+    ready.done = std::move(opening.done);
     ready.error = error, ready.session = id;
     if (error == Errc::ok) {
-        LocalSession& session = sessions_[id];
-        session.timeout_ms = opening->timeout_ms;
-        session.opened_at = opening->asked_at;
+        LocalSession& session = detail::at_or_new(sessions_, id);
+        session.timeout_ms = opening.timeout_ms;
+        session.opened_at = opening.asked_at;
         session.attached_at = now_;
         session.state = is_serving() ? SessionState::connected : SessionState::suspended;
     }
-    openings_.erase(opening);
+    openings_.erase(i);
 }
 
 void Replica::catch_up_sessions() {
     std::vector<std::uint64_t> nonces;
-    for (const Opening& opening : openings_) nonces.push_back(opening.nonce);
+    for (std::size_t i = 0; i < openings_.size(); i++) nonces.push_back(openings_[i].nonce);
     for (const std::uint64_t nonce : nonces) {
         const SessionRecord* const record = machine_->find_nonce(nonce);
         if (record != nullptr) complete_open(nonce, record->id, Errc::ok);
@@ -7420,7 +9975,7 @@ void Replica::catch_up_sessions() {
     std::vector<SessionId> ids;
     for (const auto& entry : sessions_) ids.push_back(entry.first);
     for (const SessionId id : ids) {
-        LocalSession& session = sessions_[id];
+        LocalSession& session = detail::at_or_new(sessions_, id);
         if (machine_->find_session(id) == nullptr) {
             end_session(id, session.closing ? SessionState::closed : SessionState::expired);
         } else {
@@ -7527,9 +10082,9 @@ void Replica::on_event(SessionId, Watcher&& watcher, EventType type, BytesView p
 }
 
 void Replica::tell_state(const LocalSession& session) {
-    for (const OnState& listener : session.listeners) {
+    for (std::size_t i = 0; i < session.listeners.size(); i++) {
         Ready& ready = push_ready();
-        ready.on_state = listener;
+        ready.on_state = session.listeners[i];
         ready.state = session.state;
     }
 }
@@ -7546,24 +10101,18 @@ void Replica::tell_states() {
         }
         tell_state(session);
     }
-    for (Opening& opening : openings_) opening.sent = false;
+    for (std::size_t i = 0; i < openings_.size(); i++) openings_[i].sent = false;
     if (!openings_.empty() && unsent_.empty()) unsent_.push_back(SessionId{});
 }
 
-void Replica::at(Time time, std::function<void()> call) {
-    timers_.push_back(Timer{time, ++timer_order_, std::move(call)});
-    std::push_heap(timers_.begin(), timers_.end(), [](const Timer& a, const Timer& b) {
-        return b.time < a.time || (b.time == a.time && b.order < a.order);
-    });
+void Replica::at(Time time, Callback<void()> call) {
+    counters_.calls += 1;
+    timers_.add(Timer{time, 0, std::move(call)});
 }
 
 void Replica::run_timers() {
-    while (!timers_.empty() && timers_.front().time <= now_) {
-        std::pop_heap(timers_.begin(), timers_.end(), [](const Timer& a, const Timer& b) {
-            return b.time < a.time || (b.time == a.time && b.order < a.order);
-        });
-        push_ready().call = std::move(timers_.back().call);
-        timers_.pop_back();
+    while (!timers_.empty() && timers_.front().at <= now_) {
+        push_ready().call = timers_.take().call;
     }
 }
 
@@ -7577,29 +10126,34 @@ void Replica::run_callbacks() {
     }
 }
 
+void Replica::end_request(Ready& ready) {
+    using Kind = Completion::Kind;
+    const Errc error = ready.error;
+    const bool good = error == Errc::ok;
+    const Completion& done = ready.done;
+    switch (done.kind()) {
+        case Kind::none: break;
+        case Kind::opened: done(good ? Result<SessionId>(ready.session) : error); break;
+        case Kind::created: done(good ? Result<Created>({ready.text, ready.stat}) : error); break;
+        case Kind::stat: done(good ? Result<Stat>(ready.stat) : error); break;
+        case Kind::data:
+            done(good ? Result<Data>({ready.text, ready.stat, ready.zxid}) : error);
+            break;
+        case Kind::children:
+            done(good ? Result<Children>({std::move(ready.names), ready.stat, ready.zxid,
+                                          ready.more})
+                      : error);
+            break;
+        case Kind::done: done(Result<void>(error)); break;
+    }
+}
+
 void Replica::call(Ready& ready) {
     if (ready.watcher) ready.watcher(WatchEvent{ready.event, ready.text, ready.zxid});
     if (ready.on_state) ready.on_state(ready.state);
     if (ready.call) ready.call();
-    const Errc error = ready.error;
-    const bool good = error == Errc::ok;
-    if (const auto* opened = std::get_if<OnOpened>(&ready.done); opened && *opened) {
-        (*opened)(good ? Result<SessionId>(ready.session) : Result<SessionId>(error));
-    } else if (const auto* created = std::get_if<OnCreated>(&ready.done); created && *created) {
-        (*created)(good ? Result<Created>(Created{ready.text, ready.stat})
-                        : Result<Created>(error));
-    } else if (const auto* stat = std::get_if<OnStat>(&ready.done); stat && *stat) {
-        (*stat)(good ? Result<Stat>(ready.stat) : Result<Stat>(error));
-    } else if (const auto* data = std::get_if<OnData>(&ready.done); data && *data) {
-        (*data)(good ? Result<Data>(Data{ready.text, ready.stat, ready.zxid})
-                     : Result<Data>(error));
-    } else if (const auto* list = std::get_if<OnChildren>(&ready.done); list && *list) {
-        Children children{std::move(ready.names), ready.stat, ready.zxid, ready.more};
-        (*list)(good ? Result<Children>(std::move(children)) : Result<Children>(error));
-    } else if (const auto* done = std::get_if<OnDone>(&ready.done); done && *done) {
-        (*done)(Result<void>(error));
-    }
-    ready.done = std::monostate{};
+    end_request(ready);
+    ready.done = Completion{};
     ready.watcher = nullptr, ready.on_state = nullptr, ready.call = nullptr;
 }
 
@@ -7608,15 +10162,15 @@ void Replica::call(Ready& ready) {
 void Replica::send_pong() {
     // The pings of sync rounds come often; sessions are touched once a heartbeat all the same.
     const Duration recent = options_.timing.heartbeat / 2;
-    if (!touches_.empty() && now_ - touches_.back().second < recent) {
+    if (!touches_.empty() && now_ - touches_.back().sent_at < recent) {
         return learner_.pong_alone(outbox_);
     }
     scratch_.clear();
     Writer writer(scratch_);
     for (const auto& entry : sessions_) writer.u64(entry.first.value);
     touch_ += 1;
-    if (touches_.size() == detail::touches_max) touches_.erase(touches_.begin());
-    touches_.emplace_back(touch_, now_);
+    if (touches_.size() == detail::touches_max) touches_.pop();
+    touches_.push() = Touch{touch_, now_};
     learner_.pong(touch_, scratch_, transport_.message_bytes_max(), outbox_);
 }
 
@@ -7626,9 +10180,13 @@ void Replica::renew_lease() {
     }
     if (role_ != Role::following) return;
     if (machine_->applied() < learner_.touch_confirmed_at()) return;  // an expiry may stand before
-    for (const auto& [touch, time] : touches_) {
-        if (touch == learner_.touch_confirmed()) lease_from_ = (std::max)(lease_from_, time);
-    }
+    const std::uint64_t confirmed = learner_.touch_confirmed();
+    if (touches_.empty() || confirmed < touches_.front().number) return;
+    const std::uint64_t place = confirmed - touches_.front().number;  // they are numbered in a row
+    if (place >= touches_.size()) return;
+    const Touch& touch = touches_[static_cast<std::size_t>(place)];
+    COORD_ASSERT(touch.number == confirmed);
+    lease_from_ = (std::max)(lease_from_, touch.sent_at);
 }
 
 void Replica::touch_own_sessions() {
@@ -7675,7 +10233,7 @@ SessionState Replica::session_state(SessionId id) const {
 void Replica::on_session_state(SessionId id, OnState listener) {
     const auto found = sessions_.find(id);
     if (found == sessions_.end() || !listener) return;
-    found->second.listeners.push_back(std::move(listener));
+    found->second.listeners.push() = std::move(listener);
 }
 
 Duration Replica::session_timeout(SessionId id) const {
@@ -7697,13 +10255,15 @@ ReplicaStatus Replica::status() const {
     status.nodes = machine_->tree().size();
     status.sessions = machine_->sessions().size();
     status.watches = watches_.count();
-    status.reason = reason_;
+    status.storage = log_.storage_id(), status.admitted = is_admitted(machine_->voters());
+    status.reason = reason_, status.damage = damage_;
     return status;
 }
 
 void Replica::audit() const {
     machine_->audit();
     log_.audit();
+    if (role_ == Role::leading) leader_.audit(*machine_);
     COORD_ASSERT(role_ == Role::failed || machine_->applied() <= committed_);  // R2
     COORD_ASSERT(log_.snapshot_position().zxid <= machine_->applied() || role_ == Role::failed);
     for (const auto& [id, session] : sessions_) {
@@ -7729,26 +10289,27 @@ public:
     };
 
     void add(Listener&& listener) {
-        const auto is_orphan = [](const Listener& each) {
-            return each.is_owned && each.owner.expired();
-        };
-        listeners_.erase(std::remove_if(listeners_.begin(), listeners_.end(), is_orphan),
-                         listeners_.end());
-        listeners_.push_back(std::move(listener));
+        for (std::size_t i = listeners_.size(); i > 0; i--) {
+            const Listener& each = listeners_[i - 1];
+            if (each.is_owned && each.owner.expired()) listeners_.erase(i - 1);
+        }
+        listeners_.push() = std::move(listener);
     }
 
     // Listeners that are added meanwhile are not called this time; they go behind the others.
     void tell(SessionState state) {
         COORD_ASSERT(!is_telling_);  // C3: there is no poll within poll
         is_telling_ = true;
-        std::vector<Listener> told;
-        told.swap(listeners_);
-        for (const Listener& each : told) {
+        Ring<Listener> told = std::move(listeners_);
+        for (std::size_t i = 0; i < told.size(); i++) {
+            const Listener& each = told[i];
             const std::shared_ptr<const void> owner = each.owner.lock();
             if (owner || !each.is_owned) each.call(state);
         }
-        for (Listener& added : listeners_) told.push_back(std::move(added));
-        listeners_.swap(told);
+        for (; !listeners_.empty(); listeners_.pop()) {
+            told.push() = std::move(listeners_.front());
+        }
+        listeners_ = std::move(told);
         is_telling_ = false;
     }
 
@@ -7756,24 +10317,23 @@ public:
     std::uint64_t numbers = 0;   // given by next_number
 
 private:
-    std::vector<Listener> listeners_;
+    Ring<Listener> listeners_;
     bool is_telling_ = false;
 };
 
 // A request of that kind, its callback passed on as it is: nothing is allocated on the way.
-template <class Done>
-static Request request_of(Request::Kind kind, BytesView path, Done&& done) {
+static Request request_of(Request::Kind kind, BytesView path, Completion done) {
     Request request;
     request.kind = kind;
     request.path = path;
-    if (done) request.done.template emplace<std::decay_t<Done>>(std::forward<Done>(done));
+    request.done = std::move(done);
     return request;
 }
 
 }  // namespace detail
 
 Session::Session(Replica& replica, SessionId id)
-    : replica_(&replica), id_(id), listeners_(std::make_shared<detail::StateListeners>()) {}
+    : replica_(&replica), id_(id), listeners_(new detail::StateListeners) {}
 
 void Session::open(Replica& replica, const SessionOptions& options, OnSession done) {
     replica.open_session(options, [&replica, done = std::move(done)](Result<SessionId> opened) {
@@ -7878,6 +10438,23 @@ void Session::on_state(std::weak_ptr<const void> owner, OnState listener) const 
 }
 
 std::uint64_t Session::next_number() const { return listeners_->numbers += 1; }
+
+namespace detail {
+
+Waiting::Waiting(void* place) : state(std::make_shared<State>(State{place})) {}
+
+void* Waiting::take(State& state) {
+    COORD_ASSERT(!state.is_answered);  // C1
+    state.is_answered = true;
+    return state.place;
+}
+
+void Waiting::pump_until_answered(const Pump& pump) const {
+    bool going_on = true;
+    while (going_on && !state->is_answered) going_on = pump();
+}
+
+}  // namespace detail
 
 Result<Session> Sync::open(Replica& replica, const SessionOptions& options, const Pump& pump) {
     return wait<Session>(replica, pump, [&](OnSession done) {
@@ -8028,7 +10605,7 @@ void LockCore::acquire(bool is_one_try, OnGranted done) {
     if (turn != nullptr || !is_valid_path(path)) {
         return answer_later(std::move(done), Errc::bad_arguments);
     }
-    turn = std::make_shared<LockTurn>();
+    turn = Turn(new LockTurn);
     phase = Phase::creating;
     is_try = is_one_try;
     waiter = std::move(done);
@@ -8253,7 +10830,7 @@ void LockCore::remove_node_later(const Turn& ended, const OnDone& removed) {
 }  // namespace detail
 
 Lock::Lock(Session session, BytesView path)
-    : core_(std::make_shared<detail::LockCore>(std::move(session), path)) {
+    : core_(new detail::LockCore(std::move(session), path)) {
     core_->session.on_state(core_, [core = core_.get()](SessionState state) {
         if (core->turn != nullptr) core->on_state(state);
     });
@@ -8336,7 +10913,7 @@ struct Simulation::Node final : Transport {
     Simulation& simulation;
     const PeerId id;
     MemoryStorage storage;             // outlives the replica
-    std::unique_ptr<Replica> replica;  // null: crashed
+    detail::Owned<Replica> replica;  // null: crashed
     std::uint64_t starts = 0;
     bool paused = false;
     bool polling = false;
@@ -8344,6 +10921,7 @@ struct Simulation::Node final : Transport {
     std::uint32_t sends_left = UINT32_MAX;
     Time polled_at;
     Time wake_at = never;              // something came for it
+    std::uint64_t calls = 0;           // of its replica, as last seen
     Time deadline;                     // its own, by its own clock, as last seen
     Time deadline_at = never;          // the same in virtual time
     std::size_t waiting_bytes = 0;     // received since its last poll
@@ -8365,16 +10943,17 @@ Simulation::Simulation(const SimulationOptions& options)
       network_rng_(mix64(options.seed, 1)),
       disk_rng_(mix64(options.seed, 2)),
       clock_rng_(mix64(options.seed, 3)),
-      start_rng_(mix64(options.seed, 4)) {
+      start_rng_(mix64(options.seed, 4)),
+      nodes_(options.voters),
+      links_(std::size_t{options.voters} * options.voters) {
     COORD_ASSERT(options.voters >= 1 && options.voters <= Voters::count_max);
     COORD_ASSERT(options.clocks.rate_permille_min >= 500);
     COORD_ASSERT(options.clocks.rate_permille_max <= 2000);
     options_.replica.voters.clear();
     for (std::uint32_t i = 1; i <= options.voters; i++) {
         options_.replica.voters.push_back(PeerId{i});
-        nodes_.push_back(std::make_unique<Node>(*this, PeerId{i}));
+        nodes_[i - 1] = detail::Owned<Node>(new Node(*this, PeerId{i}));
     }
-    links_.resize(nodes_.size() * nodes_.size());
     const SimulatedClocks& clocks = options_.clocks;
     const auto error_ms = static_cast<std::uint64_t>(clocks.wall_error_max.ns / 1000000);
     for (const auto& each : nodes_) {
@@ -8413,10 +10992,6 @@ void Simulation::mix(std::uint64_t tag, std::uint64_t a, std::uint64_t b) {
 
 // Time
 
-bool Simulation::is_later(const Event& a, const Event& b) {
-    return a.at != b.at ? a.at > b.at : a.order > b.order;
-}
-
 // One event if there is one until limit; or else time goes on to limit. At one time, what comes to
 // the replicas is before their polls.
 bool Simulation::advance(Time limit) {
@@ -8437,10 +11012,7 @@ bool Simulation::advance(Time limit) {
     counters_.steps += 1;
     stepping_ = true;
     if (is_event) {
-        const Event event = events_.front();
-        std::pop_heap(events_.begin(), events_.end(), is_later);
-        events_.pop_back();
-        handle(event);
+        handle(events_.take());
     } else {
         poll(*next);
     }
@@ -8448,17 +11020,27 @@ bool Simulation::advance(Time limit) {
     return true;
 }
 
-// A deadline that differs from the one after the last poll comes from a call made since.
 Time Simulation::due_at(Node& node) {
     if (!node.replica || node.paused) return never;
-    const Time deadline = node.replica->next_deadline();
-    if (deadline != node.deadline) {
-        node.deadline = deadline;
-        node.deadline_at = node.when(deadline);
-        calls_ += 1;
-    }
+    if (node.calls != node.replica->counters().calls) note_calls(node);
     const Time due = (std::min)(node.wake_at, node.deadline_at);
     return due == never ? never : (std::max)(due, node.polled_at + detail::poll_gap);
+}
+
+// What a message or the disk did to the deadline is not a call: the replica is woken as it is.
+void Simulation::note_deadline(Node& node) {
+    node.calls = node.replica->counters().calls;
+    node.deadline = node.replica->next_deadline();
+}
+
+// A deadline that differs from the one after the last poll comes from a call made since.
+void Simulation::note_calls(Node& node) {
+    const Time deadline = node.replica->next_deadline();
+    node.calls = node.replica->counters().calls;
+    if (deadline == node.deadline) return;
+    node.deadline = deadline;
+    node.deadline_at = node.when(deadline);
+    calls_ += 1;
 }
 
 void Simulation::schedule(Time at, EventKind kind, std::uint32_t what, std::uint64_t start,
@@ -8466,13 +11048,11 @@ void Simulation::schedule(Time at, EventKind kind, std::uint32_t what, std::uint
     COORD_ASSERT(at >= now_);
     Event event;
     event.at = at;
-    event.order = event_order_++;
     event.kind = kind;
     event.what = what;
     event.start = start;
     event.sequence = sequence;
-    events_.push_back(event);
-    std::push_heap(events_.begin(), events_.end(), is_later);
+    events_.add(std::move(event));
 }
 
 void Simulation::handle(const Event& event) {
@@ -8485,9 +11065,9 @@ void Simulation::handle(const Event& event) {
         disk.is_flushing = false;
         schedule_flush(disk);  // of what has come meanwhile
         disk.wake_at = now_;
-        disk.deadline = disk.replica->next_deadline();
+        note_deadline(disk);
     } else {
-        const std::function<void()> action = std::move(actions_[event.what]);
+        const Callback<void()> action = std::move(actions_[event.what]);
         actions_[event.what] = nullptr;
         free_actions_.push_back(event.what);
         action();
@@ -8509,7 +11089,7 @@ void Simulation::deliver(std::uint32_t packet) {
     mix(1, (std::uint64_t{message.from.value} << 32) | message.to.value, hash64(message.bytes, 0));
     to.waiting_bytes += size;
     to.replica->receive(message.from, message.bytes);
-    to.deadline = to.replica->next_deadline();
+    note_deadline(to);
     if (to.wake_at == never) to.wake_at = now_ + draw(start_rng_, {}, options_.poll_delay_max);
 }
 
@@ -8529,7 +11109,7 @@ void Simulation::poll(Node& node) {
         return;
     }
     schedule_flush(node);
-    node.deadline = node.replica->next_deadline();
+    note_deadline(node);
     node.deadline_at = node.when(node.deadline);
     counters_.polls_wanted += node.deadline_at <= now_ ? 1u : 0u;
 }
@@ -8554,7 +11134,7 @@ void Simulation::run_for(Duration duration) {
     COORD_ASSERT(now_ == end);
 }
 
-bool Simulation::run_until(const std::function<bool()>& condition, Duration limit) {
+bool Simulation::run_until(const Callback<bool()>& condition, Duration limit) {
     COORD_ASSERT(limit.ns >= 0);
     const Time end = now_ + limit;
     while (!condition()) {
@@ -8564,7 +11144,7 @@ bool Simulation::run_until(const std::function<bool()>& condition, Duration limi
 }
 
 // A new call of the blocking face is known by the deadline that it moved.
-std::function<bool()> Simulation::pump(Duration limit) {
+Callback<bool()> Simulation::pump(Duration limit) {
     COORD_ASSERT(limit.ns > 0);
     return [this, limit, calls = UINT64_MAX, end = now_]() mutable {
         for (const auto& each : nodes_) (void)due_at(*each);
@@ -8575,11 +11155,11 @@ std::function<bool()> Simulation::pump(Duration limit) {
     };
 }
 
-void Simulation::after(Duration delay, std::function<void()> action) {
+void Simulation::after(Duration delay, Callback<void()> action) {
     COORD_ASSERT(delay.ns >= 0 && action);
     if (free_actions_.empty()) {
         free_actions_.push_back(static_cast<std::uint32_t>(actions_.size()));
-        actions_.emplace_back();
+        actions_.push();
     }
     const std::uint32_t slot = free_actions_.back();
     free_actions_.pop_back();
@@ -8595,7 +11175,7 @@ Replica& Simulation::replica(Which which) {
 }
 
 MemoryStorage& Simulation::storage(Which which) { return node(which).storage; }
-bool Simulation::is_running(Which which) const { return node(which).replica != nullptr; }
+bool Simulation::is_running(Which which) const { return node(which).replica.get() != nullptr; }
 bool Simulation::is_paused(Which which) const { return node(which).paused; }
 
 PeerId Simulation::leader() const {
@@ -8625,9 +11205,9 @@ void Simulation::start(Node& node) {
     if (options_.disk.flush_max.ns > 0) node.storage.hold_flushes();
     mix(3, node.id.value, node.storage.durable());
     ReplicaObserver& own = *this;
-    node.replica = std::make_unique<Replica>(options, node.storage, node, &own);
+    node.replica = detail::Owned<Replica>(new Replica(options, node.storage, node, &own));
     schedule_flush(node);
-    node.deadline = node.replica->next_deadline();
+    note_deadline(node);
     node.deadline_at = node.when(node.deadline);
 }
 
@@ -8636,7 +11216,7 @@ void Simulation::stop(Node& node) {
     if (before_crash_) before_crash_(node.id);
     const std::uint64_t pending = node.storage.appended() - node.storage.durable();
     const std::uint64_t kept = options_.disk.torn ? disk_rng_.between(0, pending) : 0;
-    node.replica.reset();
+    node.replica = {};
     node.storage.crash(static_cast<std::size_t>(kept));
     node.is_flushing = false;
     node.disk_free_at = now_;
@@ -8691,6 +11271,21 @@ void Simulation::stall(Which which, Duration duration) {
     if (is_traced()) trace('n', PeerId{which.number}, {}, "disk stalls");
 }
 
+// It wakes the replica as a message does.
+void Simulation::forget(Which which, Which peer) {
+    COORD_ASSERT(is_running(which) && which.number != peer.number);
+    COORD_ASSERT(peer.number >= 1 && peer.number <= size());
+    Node& own = node(which);
+    counters_.hints += 1;
+    mix(12, which.number, peer.number);
+    if (is_traced()) {
+        trace('n', own.id, {}, "hears that " + std::to_string(peer.number) + " is gone");
+    }
+    own.replica->forget(PeerId{peer.number});
+    note_deadline(own);
+    if (own.wake_at == never) own.wake_at = now_ + draw(start_rng_, {}, options_.poll_delay_max);
+}
+
 Time Simulation::clock(Which which) const { return node(which).clock(now_); }
 Time Simulation::when(Which which, Time clock) const { return node(which).when(clock); }
 
@@ -8729,7 +11324,7 @@ void Simulation::send(Node& from, PeerId to, BytesView bytes) {
 void Simulation::transmit(Node& from, PeerId to, BytesView bytes, bool repeated) {
     if (free_packets_.empty()) {
         free_packets_.push_back(static_cast<std::uint32_t>(packets_.size()));
-        packets_.emplace_back();
+        packets_.push();
     }
     const std::uint32_t slot = free_packets_.back();
     free_packets_.pop_back();

@@ -300,4 +300,30 @@ TEST_CASE("a ring's slots keep what they held, so that strings keep their memory
     CHECK(ring.push().data() == memory);
 }
 
+TEST_CASE("a Ring grows into blocks wherever it begins, and keeps its order") {
+    for (const std::size_t popped : {0u, 1u, 500u, 1000u, 1023u, 1024u}) {
+        CAPTURE(popped);
+        coord::detail::Ring<std::size_t> ring;
+        std::size_t first = 0, next = 0;
+        while (next < 1024) ring.push() = next++;  // one whole block
+        for (; first < popped; first++) {
+            REQUIRE(ring.front() == first);
+            ring.pop();
+        }
+        for (int round = 0; round < 4; round++) {  // 1, 2, 4 and 8 blocks, each full once
+            const std::size_t full = std::size_t{1024} << round;
+            while (ring.size() < full + 1) ring.push() = next++;
+            std::size_t wrong = 0;
+            for (std::size_t i = 0; i < ring.size(); i++) wrong += ring[i] != first + i ? 1u : 0u;
+            REQUIRE(wrong == 0);
+        }
+        for (; !ring.empty(); first++) {
+            REQUIRE(ring.front() == first);
+            ring.pop();
+            if (first % 3 == 0 && next < 40000) ring.push() = next++;
+        }
+        CHECK(first == next);
+    }
+}
+
 }  // TEST_SUITE

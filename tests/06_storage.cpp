@@ -321,7 +321,8 @@ TEST_CASE("random: against a plain model of records, flushes and crashes") {
                     items.emplace_back(false, text);
                     break;
                 case 3:
-                    needed[items.size() + 1] = rng.chance(300) ? items.size() + 1 - rng.below(2) : 0;
+                    needed[items.size() + 1] =
+                        rng.chance(300) ? items.size() + 1 - rng.below(2) : 0;
                     REQUIRE(support::append_snapshot(disk, text, needed[items.size() + 1]) ==
                             Errc::ok);
                     items.emplace_back(true, text);
@@ -369,6 +370,47 @@ TEST_CASE("random: against a plain model of records, flushes and crashes") {
             }
         }
     }
+}
+
+TEST_CASE("S10 a storage that starts over is empty, is another one, and never founds") {
+    coord::MemoryStorage disk;
+    REQUIRE(reopen(disk).empty());
+    const std::uint64_t born = disk.id();
+    CHECK(disk.may_found());
+    REQUIRE(disk.append("one") == Errc::ok);
+    REQUIRE(disk.flush() == Errc::ok);
+    disk.hold_flushes();
+    REQUIRE(disk.start_over(0) == Errc::ok);
+    CHECK(disk.id() != born);
+    CHECK(disk.id() != 0);
+    CHECK_FALSE(disk.may_found());
+    CHECK(disk.appended() == 0);
+    CHECK(disk.bytes() == 0);
+    REQUIRE(disk.append("two") == Errc::ok);
+    REQUIRE(disk.flush() == Errc::ok);
+    CHECK(disk.durable() == 0);  // the test that holds its flushes still does
+    disk.stop_holding();
+    const std::uint64_t second = disk.id();
+    CHECK(reopen(disk) == Lines{"1 two"});
+    CHECK(disk.id() == second);
+    CHECK_FALSE(disk.may_found());  // for ever
+    disk.fail();
+    CHECK(disk.start_over(1) == Errc::storage_failed);
+    CHECK(disk.id() == second);
+}
+
+TEST_CASE("rolled back: an older image, durable or not") {
+    coord::MemoryStorage disk;
+    REQUIRE(reopen(disk).empty());
+    for (const char* record : {"one", "two", "three"}) REQUIRE(disk.append(record) == Errc::ok);
+    REQUIRE(disk.flush() == Errc::ok);
+    REQUIRE(disk.append("four") == Errc::ok);
+    const std::uint64_t id = disk.id();
+    disk.roll_back(3);
+    CHECK(reopen(disk) == Lines{"1 one", "2 two", "3 three"});
+    disk.roll_back(1);
+    CHECK(reopen(disk) == Lines{"1 one"});
+    CHECK(disk.id() == id);
 }
 
 }  // TEST_SUITE

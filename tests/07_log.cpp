@@ -664,7 +664,8 @@ TEST_CASE("a storage that fails is reported by every change and by the watermark
     CHECK(log.accept_epoch(1, PeerId{1}) == Errc::storage_failed);
     CHECK(log.set_current_epoch(1) == Errc::storage_failed);
     CHECK(log.truncate(Zxid{1, 1}) == Errc::storage_failed);
-    CHECK(support::take_snapshot(log, position_of(log, Zxid{1, 1}), "s", 0) == Errc::storage_failed);
+    CHECK(support::take_snapshot(log, position_of(log, Zxid{1, 1}), "s", 0) ==
+          Errc::storage_failed);
     CHECK(log.install_snapshot(LogPosition{Zxid{1, 9}, 1}, "s") == Errc::storage_failed);
     CHECK(log.flush() == Errc::storage_failed);
     CHECK(log.durable_last() == Zxid{});  // after the install that nobody will see
@@ -1118,6 +1119,54 @@ TEST_CASE("memory stays bounded over 100,000 entries, with a snapshot now and th
     Log again(disk);
     REQUIRE(again.open() == Errc::ok);
     CHECK(again.last().crc == log.last().crc);
+}
+
+TEST_CASE("admits are known wherever they are, and what is applied adds to the table") {
+    MemoryStorage disk;
+    Log log(disk);
+    REQUIRE(log.open() == Errc::ok);
+    const auto admit = [&](Zxid zxid, std::uint64_t storage) {
+        Txn txn;
+        Bytes body, record;
+        coord::VoterTable::write({{coord::PeerId{4}, storage}}, body);
+        txn.zxid = zxid, txn.previous = log.last().zxid, txn.previous_crc = log.last().crc;
+        txn.op = coord::OpCode::admit, txn.body = body;
+        coord::encode_entry(txn, record);
+        REQUIRE(log.append(record, txn) == Errc::ok);
+    };
+    const auto at_end = [](const Log& of, const coord::Machine& applied) {
+        return of.voters_at_end(applied).storage_of(coord::PeerId{4});
+    };
+    const coord::Machine nothing(coord::Limits{}, 1);
+    append(log, Zxid{1, 1});
+    admit(Zxid{1, 2}, 7);
+    append(log, Zxid{1, 3});
+    admit(Zxid{1, 4}, 8);
+    append(log, Zxid{1, 5});
+    CHECK(log.admits() == std::vector<Zxid>{Zxid{1, 2}, Zxid{1, 4}});
+    CHECK(at_end(log, nothing) == 8);
+    REQUIRE(log.truncate(Zxid{1, 3}) == Errc::ok);
+    CHECK(log.admits() == std::vector<Zxid>{Zxid{1, 2}});
+    CHECK(at_end(log, nothing) == 7);
+    admit(Zxid{2, 1}, 9);
+    settle(log);
+    log.audit();
+    Log again(disk);
+    REQUIRE(again.open() == Errc::ok);
+    CHECK(again.admits() == std::vector<Zxid>{Zxid{1, 2}, Zxid{2, 1}});
+    CHECK(at_end(again, nothing) == 9);
+    REQUIRE(support::take_snapshot(log, position_of(log, Zxid{1, 3}), "state", 0) == Errc::ok);
+    settle(log);
+    CHECK(log.admits() == std::vector<Zxid>{Zxid{2, 1}});
+    REQUIRE(log.start_over(5) == Errc::ok);
+    CHECK(log.admits().empty());
+    CHECK(log.last().zxid == Zxid{});
+    CHECK(log.epochs().accepted == 0);
+    CHECK_FALSE(log.may_found());
+    CHECK(log.storage_id() == disk.id());
+    append(log, Zxid{3, 1});
+    settle(log);
+    log.audit();
 }
 
 }  // TEST_SUITE

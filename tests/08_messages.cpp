@@ -34,6 +34,7 @@ Message marked(MessageType type) {
     m.confirmed = 0xaaaaaaaaaaaaaaaa, m.touch = 0xabababababababab;
     m.offset = 0xacacacacacacacac, m.total = 0xadadadadadadadad, m.phase = 0xae;
     m.heard = 0xafafafafafafafaf, m.reachable = 0xb0b0b0b0b0b0b0b0;
+    m.storage = 0xb1b1b1b1b1b1b1b1;
     m.payload = "pay";
     return m;
 }
@@ -47,9 +48,9 @@ struct Layout {
 const std::vector<Layout>& layouts() {
     static const std::vector<Layout> all{
         {MessageType::notification, "NOTIFICATION", "a2:4 a4:4 a5:8 a9:8 ae:1 af:8 b0:8"},
-        {MessageType::follower_info, "FOLLOWERINFO", "a1:8 a2:4 a3:4"},
-        {MessageType::leader_info, "LEADERINFO", "a1:8"},
-        {MessageType::ack_epoch, "ACKEPOCH", "a1:8 a4:4 a5:8 a6:4"},
+        {MessageType::follower_info, "FOLLOWERINFO", "a1:8 a2:4 a3:4 ae:1 b1:8"},
+        {MessageType::leader_info, "LEADERINFO", "a1:8 a9:8"},
+        {MessageType::ack_epoch, "ACKEPOCH", "a1:8 a4:4 a5:8 a6:4 a9:8 ae:1 b1:8"},
         {MessageType::diff, "DIFF", "a1:8 a5:8"},
         {MessageType::trunc, "TRUNC", "a1:8 a5:8"},
         {MessageType::snap, "SNAP", "a1:8 a5:8 a6:4 ad:8"},
@@ -65,6 +66,7 @@ const std::vector<Layout>& layouts() {
         {MessageType::request, "REQUEST", "p"},
         {MessageType::sync, "SYNC", "a9:8"},
         {MessageType::synced, "SYNCED", "a5:8 a9:8"},
+        {MessageType::refused, "REFUSED", "aa:8 ae:1"},
     };
     return all;
 }
@@ -109,7 +111,7 @@ Bytes with_checksum(Bytes bytes) {
 
 TEST_SUITE("08 messages") {
 
-TEST_CASE("golden: the bytes of each of the 19 types") {
+TEST_CASE("golden: the bytes of each of the 20 types") {
     REQUIRE(layouts().size() == coord::message_type_last);
     std::uint8_t number = 0;
     for (const Layout& layout : layouts()) {
@@ -122,7 +124,7 @@ TEST_CASE("golden: the bytes of each of the 19 types") {
     }
     CHECK(support::hex(encoded(marked(MessageType::sync)).substr(0, 8)) == "636f7201" "21be0b80");
     CHECK(std::string(name(static_cast<MessageType>(0))) == "unknown");
-    CHECK(std::string(name(static_cast<MessageType>(20))) == "unknown");
+    CHECK(std::string(name(static_cast<MessageType>(21))) == "unknown");
 }
 
 TEST_CASE("a message comes back as it was: the fields of its type, and nothing of the others") {
@@ -159,6 +161,7 @@ TEST_CASE("a message comes back as it was: the fields of its type, and nothing o
         is("ae", got.phase, sent.phase);
         is("af", got.heard, sent.heard);
         is("b0", got.reachable, sent.reachable);
+        is("b1", got.storage, sent.storage);
         CHECK(got.payload == (has.find('p') != std::string::npos ? "pay" : ""));
     }
 }
@@ -258,7 +261,7 @@ TEST_CASE("random bytes behind a right head and checksum never do harm") {
     coord::Rng rng(support::seed_or(8));
     Message got;
     for (int i = 0; i < 30000; i++) {
-        Bytes bytes = encoded(marked(static_cast<MessageType>(1 + rng.below(19))));
+        Bytes bytes = encoded(marked(static_cast<MessageType>(1 + rng.below(20))));
         const std::uint64_t changes = 1 + rng.below(8);
         for (std::uint64_t n = 0; n < changes; n++) {
             bytes[32 + rng.below(bytes.size() - 32)] = static_cast<char>(rng.next());

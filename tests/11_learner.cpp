@@ -471,6 +471,64 @@ TEST_CASE("a repeated proposal is acknowledged again: the answer was lost") {
     CHECK(rig.take(MessageType::ack).size() == 1);
 }
 
+TEST_CASE("what was acknowledged is said again with a ping, while the leader may not know it") {
+    Rig rig(2);
+    const auto acks_after_ping = [&](Zxid commit) {
+        Message ping = rig.make(MessageType::ping);
+        ping.sequence = 1, ping.commit = commit;
+        rig.said.clear();
+        rig.tell(ping);
+        rig.step();
+        return rig.take(MessageType::ack);
+    };
+    rig.to_receiving();
+    rig.tell(MessageType::new_leader, Zxid{1, 2});
+    rig.step();
+    rig.step();
+    REQUIRE(rig.log.durable_epochs().current == 5);
+    std::vector<Message> acks = acks_after_ping(Zxid{1, 2});  // UPTODATE has not come
+    REQUIRE(acks.size() == 1);
+    CHECK(acks[0].phase == 1);
+    CHECK(acks[0].zxid == Zxid{1, 2});
+    rig.tell(MessageType::up_to_date, Zxid{1, 2});
+    rig.step();
+    REQUIRE(rig.learner.is_serving());
+    CHECK(acks_after_ping(Zxid{1, 2}).empty());  // nothing is open between the two
+    LogPosition last = rig.log.last();
+    rig.propose(entry(last, Zxid{5, 1}), Zxid{1, 2});
+    rig.step();
+    for (int i = 0; i < 2; i++) {
+        acks = acks_after_ping(Zxid{1, 2});  // its commit has not come
+        REQUIRE(acks.size() == 1);
+        CHECK(acks[0].phase == 2);
+        CHECK(acks[0].zxid == Zxid{5, 1});
+    }
+    CHECK(acks_after_ping(Zxid{5, 1}).empty());
+}
+
+TEST_CASE("a diff or a trunc that comes again is acknowledged again: the answer was lost") {
+    for (const MessageType type : {MessageType::diff, MessageType::trunc}) {
+        Rig rig(3);
+        rig.to_promise();
+        const Zxid zxid{1, type == MessageType::diff ? 3u : 2u};
+        rig.tell(type, zxid);
+        rig.step();
+        CHECK(rig.take(MessageType::ack).size() == 1);
+        rig.step();
+        CHECK(rig.take(MessageType::ack).empty());
+        rig.tell(type, zxid);
+        rig.step();
+        const std::vector<Message> acks = rig.take(MessageType::ack);
+        REQUIRE(acks.size() == 1);
+        CHECK(acks[0].zxid == zxid);
+        Message old = rig.make(type);
+        old.zxid = zxid, old.attempt -= 1;
+        rig.tell(old);
+        rig.step();
+        CHECK(rig.take(MessageType::ack).empty());
+    }
+}
+
 TEST_CASE("commits: the highest counts, from every message that carries one, in step alone") {
     Rig rig(3);
     rig.to_promise();
@@ -550,6 +608,28 @@ TEST_CASE("a snapshot: chunks are asked for by offset, in order, until it is who
     const std::vector<Message> acks = rig.take(MessageType::ack);
     REQUIRE_FALSE(acks.empty());
     CHECK(acks.back().zxid == Zxid{1, 9});
+}
+
+TEST_CASE("a snapshot that is named again once it is installed is acknowledged again") {
+    Fetch rig;
+    rig.chunk(0, 2500);
+    REQUIRE(rig.learner.has_snapshot());
+    REQUIRE(rig.log.install_snapshot(rig.learner.snapshot_position(), rig.state) == Errc::ok);
+    rig.learner.installed();
+    rig.step();
+    CHECK_FALSE(rig.take(MessageType::ack).empty());
+    rig.step();
+    CHECK(rig.take(MessageType::ack).empty());
+    rig.snap();  // the leader has not heard it, and goes on offering
+    rig.step();
+    const std::vector<Message> acks = rig.take(MessageType::ack);
+    REQUIRE(acks.size() == 1);
+    CHECK(acks[0].zxid == Zxid{1, 9});
+    CHECK(rig.learner.phase() == Phase::receiving);
+    rig.attempt -= 1;
+    rig.snap();
+    rig.step();
+    CHECK(rig.take(MessageType::ack).empty());
 }
 
 TEST_CASE("a snapshot: lost chunks are asked for again; repeated and reordered ones do no harm") {
@@ -676,6 +756,31 @@ TEST_CASE("a ping is answered by the list of sessions, in parts that fit") {
     CHECK(rig.said.size() == 1);  // none is one empty part
 }
 
+TEST_CASE("pings are counted anew for each leader, and an overtaken one confirms nothing") {
+    Rig rig;
+    rig.to_following();
+    const auto answered = [&](std::uint64_t sequence, std::uint64_t confirmed) {
+        Message ping = rig.make(MessageType::ping, rig.learner.epoch());
+        ping.sequence = sequence, ping.confirmed = confirmed;
+        rig.tell(ping);
+        rig.said.clear();
+        rig.learner.pong_alone(rig.out);
+        rig.collect();
+        REQUIRE(rig.said.size() == 1);
+        return rig.said[0].message.sequence;
+    };
+    CHECK(answered(50, 8) == 50);
+    CHECK(answered(49, 7) == 50);
+    CHECK(rig.learner.touch_confirmed() == 8);
+    rig.learner.stop();
+    rig.learner.start(rig.now, PeerId{2});
+    CHECK(rig.learner.touch_confirmed() == 0);
+    rig.said.clear();
+    rig.to_promise(6);
+    CHECK(answered(3, 2) == 3);
+    CHECK(rig.learner.touch_confirmed() == 2);
+}
+
 TEST_CASE("requests and syncs go to the leader, its answers come back") {
     Rig rig;
     rig.to_following();
@@ -730,7 +835,7 @@ TEST_CASE("hostile leaders: any message with any field never trips an assertion"
             const std::uint64_t next = last.zxid.value + 1 + rng.below(3);
             const bool sound = (next & Zxid::counter_max) > 0;
             if (rng.chance(700) && sound) payload = entry(last, Zxid{next});
-            Message m = rig.make(static_cast<MessageType>(1 + rng.below(19)),
+            Message m = rig.make(static_cast<MessageType>(1 + rng.below(20)),
                                  rig.learner.epoch() + (rng.chance(50) ? 1 : 0));
             for (const Said& one : rig.said) rig.attempt = one.message.attempt;
             rig.said.clear();
@@ -750,6 +855,32 @@ TEST_CASE("hostile leaders: any message with any field never trips an assertion"
             rig.learner.stop();
             rig.learner.start(rig.now, PeerId{2});
         }
+    }
+}
+
+TEST_CASE("F6 it says which storage it is, whether that may found, and what it answers") {
+    for (const bool may_found : {false, true}) {
+        Rig rig(2);
+        rig.learner.set_may_found(may_found);
+        rig.step();
+        const std::vector<Message> infos = rig.take(MessageType::follower_info);
+        REQUIRE(infos.size() == 1);
+        CHECK(infos[0].storage == rig.disk.id());
+        CHECK(infos[0].phase == (may_found ? 1 : 0));
+        rig.attempt = infos[0].attempt;
+        Message info = rig.make(MessageType::leader_info, 5);
+        info.sequence = 4711;
+        rig.tell(info);
+        rig.step();
+        const std::vector<Message> acks = rig.take(MessageType::ack_epoch);
+        REQUIRE(acks.size() == 1);
+        CHECK(acks[0].storage == rig.disk.id());
+        CHECK(acks[0].phase == (may_found ? 1 : 0));
+        CHECK(acks[0].sequence == 4711);
+        info.sequence = 5000;  // of the attempt before: it does not answer that one
+        rig.tell(info);
+        rig.step(rig.timing.retry());
+        for (const Message& ack : rig.take(MessageType::ack_epoch)) CHECK(ack.sequence == 4711);
     }
 }
 

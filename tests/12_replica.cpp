@@ -729,6 +729,37 @@ TEST_CASE("R4 the leader dies with a write under way: it ends, and is executed o
     CHECK(trio[leader].status().digest == trio[follower].status().digest);
 }
 
+TEST_CASE("R4 a request that is lost, an open and a sync among them, is sent again") {
+    Trio trio;
+    trio.run();
+    const std::uint32_t id = trio.follower();
+    int lost = 0;
+    trio.filter = [&](Packet& packet) {
+        Message message;
+        REQUIRE(decode_message(packet.bytes, message) == Errc::ok);
+        const bool asks =
+            message.type == MessageType::request || message.type == MessageType::sync;
+        if (packet.from != PeerId{id} || !asks || lost % 3 == 2) return true;
+        lost += 1;
+        return false;
+    };
+    const SessionId session = trio.open(id);
+    CHECK(lost == 2);
+    lost = 0;
+    CHECK(trio.create(id, session, "/a") == Errc::ok);
+    CHECK(lost == 2);
+    lost = 0;
+    bool synced = false;
+    Request sync = make(Kind::sync, "/");
+    sync.done = coord::OnDone([&](const coord::Result<void>& r) { synced = bool(r); });
+    trio[id].submit(session, std::move(sync));
+    trio.run();
+    CHECK(lost == 2);
+    CHECK(synced);
+    CHECK(trio[id].counters().requests_repeated >= 6);
+    CHECK(trio[id].status().sessions == 1);
+}
+
 TEST_CASE("a hint that the leader is gone: its followers look at once") {
     Trio trio;
     trio.run();
@@ -762,12 +793,14 @@ TEST_CASE("a replica far behind gets a snapshot, and watches hear what they miss
     trio.run();
     const std::uint32_t late = trio.follower(), leader = trio.leader();
     const SessionId local = trio.open(late, seconds(3000));
-    bool heard = false;
-    Request watch = make(Kind::exists, "/n39");
-    watch.watcher = [&](const coord::WatchEvent& event) {
-        heard = event.type == coord::EventType::created;
-    };
-    trio[late].submit(local, std::move(watch));
+    Lines heard;
+    for (const char* const path : {"/n0", "/n39"}) {  // one in the snapshot, one after it
+        Request watch = make(Kind::exists, path);
+        watch.watcher = [&](const coord::WatchEvent& event) {
+            if (event.type == coord::EventType::created) heard.push_back(event.path);
+        };
+        trio[late].submit(local, std::move(watch));
+    }
     const SessionId session = trio.open(leader, seconds(3000));
     trio.filter = [&](Packet& packet) {
         return packet.from != PeerId{late} && packet.to != PeerId{late};
@@ -776,16 +809,355 @@ TEST_CASE("a replica far behind gets a snapshot, and watches hear what they miss
         REQUIRE(trio.create(leader, session, "/n" + std::to_string(i), Bytes(200, 'd')) ==
                 Errc::ok);
     }
-    CHECK_FALSE(heard);
+    CHECK(heard.empty());
+    CHECK(trio[leader].log().snapshot_position().zxid < trio[leader].status().last);
     trio.filter = nullptr;
     trio.run(400);
     CHECK(trio[late].counters().snapshots_installed == 1);
-    CHECK(heard);
+    CHECK(heard == Lines{"/n0", "/n39"});
     CHECK(trio[late].status().digest == trio[leader].status().digest);
     CHECK(trio[late].session_state(local) == SessionState::connected);
     trio.start(late);
     trio.run(200);
     CHECK(trio[late].status().digest == trio[leader].status().digest);
+}
+
+MessageType type_of(const Packet& packet) {
+    Message message;
+    REQUIRE(decode_message(packet.bytes, message) == Errc::ok);
+    return message.type;
+}
+
+// A leader with forty nodes more than a replica that is back and fetches a snapshot, of which it
+// gets as many chunks as the test lets through.
+struct Fetching : Trio {
+    std::uint32_t late, head;
+    SessionId session;
+    int chunks = 0;
+    std::vector<std::uint64_t> offsets;  // of the chunks that it got
+
+    static ReplicaOptions often() {
+        ReplicaOptions options;
+        options.snapshot_every_entries = 10, options.log_entries_kept = 2;
+        return options;
+    }
+    Fetching() : Trio(often()) {
+        run();
+        late = follower(), head = leader();
+        session = open(head, seconds(3000));
+        filter = [this](Packet& packet) {
+            return packet.from != PeerId{late} && packet.to != PeerId{late};
+        };
+        for (int i = 0; i < 40; i++) REQUIRE(create("/n" + std::to_string(i)) == Errc::ok);
+        filter = [this](Packet& packet) {
+            if (type_of(packet) != MessageType::chunk) return true;
+            if (chunks == 0) return false;
+            chunks -= 1;
+            Message message;
+            REQUIRE(decode_message(packet.bytes, message) == Errc::ok);
+            offsets.push_back(message.offset);
+            return true;
+        };
+    }
+    Errc create(BytesView path) { return Trio::create(head, session, path, Bytes(200, 'd')); }
+    std::uint64_t taken() { return replicas[head - 1]->counters().snapshots_taken; }
+    std::uint64_t installed() { return replicas[late - 1]->counters().snapshots_installed; }
+    // Many small writes, and little time.
+    void fill(int count) {
+        for (int i = 0; i < count; i++) {
+            replicas[head - 1]->submit(session, make(Kind::set, "/n0", "x"));
+            if (i % 500 == 499) run(4);
+        }
+        run(20);
+    }
+};
+
+TEST_CASE("a snapshot that a learner fetches is not replaced meanwhile") {
+    Fetching trio;
+    trio.chunks = 2;
+    trio.run(100);
+    REQUIRE(trio.chunks == 0);
+    const std::uint64_t taken = trio.taken();
+    for (int i = 0; i < 30; i++) {
+        REQUIRE(trio.create("/m" + std::to_string(i)) == Errc::ok);
+        trio.chunks = i % 10 == 9 ? 1 : 0;
+    }
+    CHECK(trio.taken() == taken);
+    trio.chunks = 1000;
+    trio.run(100);
+    CHECK(trio.installed() == 1);
+    CHECK(trio[trio.late].status().digest == trio[trio.head].status().digest);
+    CHECK(trio.offsets.size() > 4);
+    for (std::size_t i = 1; i < trio.offsets.size(); i++) {
+        CHECK(trio.offsets[i] > trio.offsets[i - 1]);  // it never began anew
+    }
+    CHECK(trio.taken() == taken + 1);  // what was put off is done
+    for (int i = 0; i < 12; i++) {
+        REQUIRE(trio.create("/after" + std::to_string(i)) == Errc::ok);
+    }
+    CHECK(trio.taken() == taken + 2);
+    CHECK(trio[trio.head].log().size() < 20);
+}
+
+TEST_CASE("a learner that fetches is not waited for for ever: the log stays bounded") {
+    Fetching trio;
+    trio.chunks = 2;
+    trio.run(100);
+    const std::uint64_t taken = trio.taken();
+    trio.fill(9000);
+    CHECK(trio.taken() == taken);
+    CHECK(trio[trio.head].log().size() > 9000);
+    trio.fill(2000);
+    CHECK(trio.taken() > taken);
+    CHECK(trio[trio.head].log().size() < 2000);
+    trio.chunks = 1000;
+    trio.run(200);
+    CHECK(trio.installed() == 1);
+    CHECK(trio[trio.late].status().digest == trio[trio.head].status().digest);
+}
+
+TEST_CASE("a snapshot leaves in the log what a learner in reach has not received") {
+    Trio trio(Fetching::often());
+    trio.run();
+    const std::uint32_t late = trio.follower(), head = trio.leader();
+    const SessionId session = trio.open(head, seconds(3000));
+    trio.filter = [&](Packet& packet) {
+        return packet.to != PeerId{late} || type_of(packet) != MessageType::proposal;
+    };
+    for (int i = 0; i < 40; i++) {
+        REQUIRE(trio.create(head, session, "/n" + std::to_string(i)) == Errc::ok);
+    }
+    CHECK(trio[head].counters().snapshots_taken >= 3);
+    CHECK_FALSE(trio[late].tree().contains("/n0"));
+    trio.filter = nullptr;
+    trio.run(100);
+    CHECK(trio[late].tree().contains("/n39"));
+    CHECK(trio[late].counters().snapshots_installed == 0);
+    CHECK(trio[head].leader_counters().snapshots_sent == 0);
+}
+
+TEST_CASE("what was asked before a snapshot was fetched is answered out of it") {
+    Trio trio(Fetching::often());
+    trio.run();
+    const std::uint32_t late = trio.follower(), head = trio.leader();
+    const SessionId own = trio.open(late, seconds(3000)), other = trio.open(head, seconds(3000));
+    bool cut = false;
+    trio.filter = [&](Packet& packet) {
+        const bool to_it = packet.to == PeerId{late};
+        const bool asks = type_of(packet) == MessageType::request;
+        return (!to_it && (asks || packet.from != PeerId{late})) || !cut;
+    };
+    std::vector<std::string> ends;
+    for (const char* const path : {"/asked", "/"}) {
+        Request request = make(Kind::create, path);
+        request.done = coord::OnCreated([&](const coord::Result<coord::Created>& r) {
+            ends.push_back(r ? r->path : name(r.error()));
+        });
+        trio[late].submit(own, std::move(request));
+    }
+    bool opened = false;
+    trio[late].open_session({seconds(3000)}, [&](coord::Result<SessionId> r) { opened = bool(r); });
+    trio.step();
+    cut = true;
+    for (int i = 0; i < 40; i++) {
+        REQUIRE(trio.create(head, other, "/n" + std::to_string(i), Bytes(200, 'd')) == Errc::ok);
+    }
+    CHECK(trio[head].tree().contains("/asked"));
+    CHECK(ends.empty());
+    CHECK_FALSE(opened);
+    trio.filter = nullptr;
+    trio.run(200);
+    CHECK(trio[late].counters().snapshots_installed == 1);
+    CHECK(ends == std::vector<std::string>{"/asked", "node_exists"});
+    CHECK(opened);
+    CHECK(trio[late].status().sessions == 3);
+}
+
+TEST_CASE("sessions are listed in a pong once a heartbeat, however many rounds there are") {
+    Trio trio;
+    trio.run();
+    const std::uint32_t id = trio.follower(), leader = trio.leader();
+    const SessionId session = trio.open(id, seconds(1)), busy = trio.open(leader);
+    int pongs = 0, lists = 0;
+    trio.filter = [&](Packet& packet) {
+        Message message;
+        REQUIRE(decode_message(packet.bytes, message) == Errc::ok);
+        if (packet.from != PeerId{id} || message.type != MessageType::pong) return true;
+        pongs += 1, lists += message.payload.empty() ? 0 : 1;
+        return true;
+    };
+    for (int i = 0; i < 600; i++) {  // three seconds
+        trio[leader].submit(busy, make(Kind::sync, "/"));
+        trio.step();
+    }
+    CHECK(pongs > 150);
+    CHECK(lists >= 29);
+    CHECK(lists <= 61);  // half a heartbeat apart at least
+    CHECK(trio[id].session_state(session) == SessionState::connected);
+    CHECK(trio[id].certain_until(session) > trio.now + milliseconds(500));
+}
+
+TEST_CASE("without entropy each start opens sessions of its own, whatever the log is made of") {
+    for (const std::uint32_t every : {100000u, 1u}) {
+        ReplicaOptions options;
+        options.snapshot_every_entries = every, options.log_entries_kept = 0;
+        Alone a(options);
+        std::vector<SessionId> ids;
+        for (int i = 0; i < 4; i++) {
+            for (int j = 0; j < 2; j++) {
+                const SessionId id = a.open();
+                for (const SessionId other : ids) CHECK(other != id);
+                ids.push_back(id);
+            }
+            CHECK(a.replica->status().sessions == ids.size());
+            a.restart(options);
+        }
+    }
+}
+
+TEST_CASE("P6 an answer to a sync of a former life ends none of this one") {
+    Trio trio;
+    trio.run();
+    const std::uint32_t id = trio.follower(), leader = trio.leader();
+    std::vector<Packet> late;  // what was answered to the former life
+    const auto sync = [&] {
+        const SessionId session = trio.open(id);
+        auto ended = std::make_shared<Errc>(Errc::api_error);
+        Request request = make(Kind::sync, "/");
+        request.done = coord::OnDone([ended](const coord::Result<void>& r) { *ended = r.error(); });
+        trio[id].submit(session, std::move(request));
+        return ended;
+    };
+    trio.filter = [&](Packet& packet) {
+        if (packet.to != PeerId{id} || type_of(packet) != MessageType::synced) return true;
+        late.push_back(packet);
+        return false;
+    };
+    CHECK(*sync() == Errc::api_error);
+    trio.run(60);
+    REQUIRE_FALSE(late.empty());
+    const std::uint32_t epoch = trio[leader].status().epoch;
+    trio.start(id);
+    trio.run(100);
+    trio.filter = [&](Packet& packet) {  // the leader never hears of the new one
+        return packet.from != PeerId{id} || type_of(packet) != MessageType::sync;
+    };
+    const auto ended = sync();
+    trio.run(60);
+    REQUIRE(trio[id].status().serving);
+    REQUIRE(trio[id].status().epoch == epoch);
+    for (const Packet& packet : late) trio[id].receive(packet.from, packet.bytes);
+    trio.run(10);
+    CHECK(*ended == Errc::api_error);
+    trio.filter = nullptr;
+    trio.run(60);
+    CHECK(*ended == Errc::ok);
+}
+
+TEST_CASE("P11 pings to a former life renew no lease of this one") {
+    Trio trio;
+    trio.run();
+    const std::uint32_t id = trio.follower(), leader = trio.leader();
+    std::vector<Packet> pings;
+    trio.filter = [&](Packet& packet) {
+        if (packet.to == PeerId{id} && type_of(packet) == MessageType::ping) {
+            pings.push_back(packet);
+        }
+        return true;
+    };
+    trio.start(id);
+    trio.open(id);
+    trio.run(400);
+    REQUIRE(pings.size() > 15);
+    const std::uint32_t epoch = trio[leader].status().epoch;
+    trio.filter = [&](Packet& packet) {  // the new life hears no ping of the leader's, nor is heard
+        const MessageType type = type_of(packet);
+        const bool to_it = packet.to == PeerId{id} && type == MessageType::ping;
+        const bool of_it = packet.from == PeerId{id} && type == MessageType::pong;
+        return !to_it && !of_it;
+    };
+    trio.start(id);
+    SessionId session;
+    trio[id].open_session({seconds(10)}, [&](coord::Result<SessionId> r) {
+        REQUIRE(r);
+        session = *r;
+    });
+    trio.run(40);
+    REQUIRE(session != SessionId{});
+    const Time until = trio[id].certain_until(session);
+    CHECK(until > trio.now);
+    for (const Packet& ping : pings) {
+        trio[id].receive(ping.from, ping.bytes);
+        trio.run(20);
+    }
+    REQUIRE(trio[id].status().serving);
+    REQUIRE(trio[id].status().epoch == epoch);
+    CHECK(trio[id].certain_until(session) == until);
+}
+
+TEST_CASE("P11 no lease before what stands before it is applied here: it may be an expiry") {
+    for (const bool leads : {true, false}) {
+        CAPTURE(leads);
+        Trio trio;
+        trio.run();
+        const std::uint32_t head = trio.leader(), id = leads ? head : trio.follower();
+        const std::uint32_t writer = leads ? trio.follower() : head;
+        const SessionId session = trio.open(id, seconds(60)), other = trio.open(writer);
+        trio.disks[id - 1]->hold_flushes();
+        CHECK(trio.create(writer, other, "/a") == Errc::ok);  // the two others have it durably
+        const Time until = trio[id].certain_until(session);
+        CHECK(until > trio.now);
+        trio.run(100);
+        REQUIRE(trio[id].status().serving);
+        CHECK(trio[id].status().applied < trio[id].status().committed);
+        CHECK(trio[id].certain_until(session) == until);
+        trio.disks[id - 1]->stop_holding();
+        trio.run(60);
+        CHECK(trio[id].certain_until(session) > until + milliseconds(500));
+    }
+}
+
+// What this replica touched meanwhile was not this session: it did not know of it.
+TEST_CASE("P11 no lease from a touch before the session was known here") {
+    Trio trio;
+    trio.run();
+    const std::uint32_t id = trio.follower(), leader = trio.leader();
+    trio.filter = [&](Packet& packet) {  // it does not hear of the open
+        return packet.to != PeerId{id} || type_of(packet) != MessageType::proposal;
+    };
+    const Zxid before = trio[leader].status().last;
+    SessionId session;
+    trio[id].open_session({seconds(1)}, [&](coord::Result<SessionId> r) {
+        REQUIRE(r);
+        session = *r;
+    });
+    for (int i = 0; i < 60 && trio[leader].status().last == before; i++) trio.step();
+    REQUIRE(trio[leader].status().last > before);
+    const Time numbered = trio.now;
+    trio.run(80);
+    REQUIRE(session == SessionId{});
+    trio.filter = nullptr;
+    for (int i = 0; i < 60 && session == SessionId{}; i++) trio.step();
+    REQUIRE(session != SessionId{});
+    CHECK(trio[id].certain_until(session) <= numbered + seconds(1));
+    trio.run(60);
+    CHECK(trio[id].certain_until(session) > numbered + seconds(1));
+}
+
+TEST_CASE("P11 a session that is being closed is certain of nothing") {
+    Alone a;
+    const SessionId id = a.open();
+    CHECK(a.replica->certain_until(id) > a.now);
+    a.disk.hold_flushes();
+    a.submit(id, make(Kind::close, ""), "close");
+    CHECK(a.replica->certain_until(id) == Time{});
+    a.poll(3);
+    CHECK(a.lines.empty());
+    CHECK(a.replica->session_state(id) == SessionState::connected);
+    CHECK(a.replica->certain_until(id) == Time{});
+    a.disk.stop_holding();
+    a.poll(3);
+    CHECK(a.lines == Lines{"close"});
 }
 
 TEST_CASE("a digest that differs from the leader's: failed, and it says so") {
@@ -954,7 +1326,7 @@ static void monkey(std::uint64_t seed, int steps) {
         if (seen.empty() || decode_message(packet.bytes, m) != Errc::ok) m.ensemble = 77;
         const Bytes payload = Bytes(m.payload);
         m.payload = payload;
-        if (rng.chance(300)) m.type = static_cast<MessageType>(1 + rng.below(19));
+        if (rng.chance(300)) m.type = static_cast<MessageType>(1 + rng.below(20));
         for (std::uint64_t changes = rng.below(4); changes > 0; changes--) {
             switch (rng.below(14)) {
                 case 0: m.attempt = any(); break;
@@ -998,6 +1370,128 @@ TEST_CASE("a hostile-peer monkey never trips an assertion") {
         CAPTURE(seed);
         monkey(support::seed + seed, 20000);
     }
+}
+
+TEST_CASE("alone: it founds itself, unless it may not; and its storage is its own for ever") {
+    Alone a;
+    a.poll();
+    CHECK(a.replica->status().admitted);
+    CHECK(a.replica->status().storage == a.disk.id());
+    CHECK(a.replica->status().last == Zxid{1, 1});
+    ReplicaOptions options;
+    options.may_found = false;
+    a.restart(options);
+    a.poll();
+    CHECK(a.replica->status().serving);  // it has founded already
+    Alone b(options);
+    b.poll();
+    CHECK(b.replica->status().role == Role::failed);
+    CHECK(std::string(b.replica->status().reason) == "this storage may not found an ensemble");
+    CHECK(b.disk.appended() == 0);
+}
+
+TEST_CASE("a damaged storage: alone it has failed, with others it starts over and is admitted") {
+    Alone a;
+    a.poll();
+    REQUIRE(a.disk.append("rot") == Errc::ok);
+    REQUIRE(a.disk.flush() == Errc::ok);
+    a.restart();
+    CHECK(a.replica->status().role == Role::failed);
+    CHECK(std::string(a.replica->status().reason) == "a record in the log is damaged");
+    Trio trio;
+    trio.run();
+    const std::uint32_t id = trio.follower(), leader = trio.leader();
+    REQUIRE(trio.create(leader, trio.open(leader), "/a") == Errc::ok);
+    trio.stop(id);
+    const std::uint64_t old = trio.disks[id - 1]->id();
+    REQUIRE(trio.disks[id - 1]->append("rot") == Errc::ok);
+    REQUIRE(trio.disks[id - 1]->flush() == Errc::ok);
+    trio.start(id);
+    CHECK(std::string(trio[id].status().damage) == "a record in the log is damaged");
+    CHECK_FALSE(trio[id].status().admitted);
+    trio.run(400);
+    CHECK(trio[id].status().admitted);
+    CHECK(trio[id].status().storage != old);
+    CHECK(trio[id].tree().contains("/a"));
+    CHECK(trio[leader].leader_counters().admissions >= 2);
+}
+
+TEST_CASE("a storage that cannot start over: damage is the end of it") {
+    struct Stubborn final : coord::Storage {
+        coord::MemoryStorage disk;
+        Errc open(coord::RecoverySink&, const coord::StorageOwner&) override {
+            return Errc::corrupt;
+        }
+        Errc append(BytesView) override { return Errc::ok; }
+        Errc begin_snapshot() override { return Errc::ok; }
+        Errc write_snapshot(BytesView) override { return Errc::ok; }
+        Errc end_snapshot(coord::Sequence, bool) override { return Errc::ok; }
+        Errc read_snapshot(coord::Sequence, std::uint64_t, std::size_t, Bytes&) override {
+            return Errc::ok;
+        }
+        Errc flush() override { return Errc::ok; }
+        coord::Sequence appended() const override { return 0; }
+        coord::Sequence durable() const override { return 0; }
+        Errc health() const override { return Errc::ok; }
+        std::uint64_t id() const override { return 5; }
+    } disk;
+    Wire wire;
+    ReplicaOptions options;
+    options.voters = {PeerId{1}, PeerId{2}}, options.entropy = 3;
+    Replica replica(options, disk, wire);
+    CHECK(replica.status().role == Role::failed);
+    CHECK(std::string(replica.status().reason) == "the storage did not open");
+    CHECK(disk.may_found());
+}
+
+TEST_CASE("a refusal is for one life: another nonce does nothing, its own is the end") {
+    Trio trio;
+    trio.run();
+    const std::uint32_t id = trio.follower(), leader = trio.leader();
+    std::uint64_t nonce = 0;
+    trio.filter = [&](Packet& packet) {
+        Message message;
+        const bool decoded = decode_message(packet.bytes, message) == Errc::ok;
+        if (decoded && packet.from == PeerId{id}) nonce = message.nonce;
+        return true;
+    };
+    trio.run();
+    REQUIRE(nonce != 0);
+    Message refused;
+    refused.type = MessageType::refused, refused.ensemble = 77;
+    refused.from = PeerId{leader}, refused.to = PeerId{id};
+    refused.phase = static_cast<std::uint8_t>(coord::Refusal::twice);
+    for (const std::uint64_t meant : {nonce + 1, std::uint64_t{0}, nonce}) {
+        refused.confirmed = meant;
+        Bytes bytes;
+        encode_message(refused, bytes);
+        trio[id].receive(PeerId{leader}, bytes);
+        trio[id].poll(trio.now);
+        CHECK((trio[id].status().role == Role::failed) == (meant == nonce));
+    }
+    CHECK(std::string(trio[id].status().reason) == "another replica is alive under this id");
+}
+
+TEST_CASE("an admit that a voter asks for is not numbered") {
+    Trio trio;
+    trio.run();
+    const std::uint32_t id = trio.follower(), leader = trio.leader();
+    Bytes body, payload;
+    coord::VoterTable::write({{PeerId{id}, 4711}}, body);
+    coord::Writer out(payload);
+    out.u64(0), out.u64(0), out.u64(0), out.u8(6), out.bytes(body);
+    Message message;
+    message.type = MessageType::request, message.ensemble = 77;
+    message.from = PeerId{id}, message.to = PeerId{leader};
+    message.epoch = trio[leader].status().epoch, message.payload = payload;
+    Bytes bytes;
+    encode_message(message, bytes);
+    const Zxid before = trio[leader].status().last;
+    trio[leader].receive(PeerId{id}, bytes);
+    trio.run();
+    CHECK(trio[leader].status().last == before);
+    CHECK(trio[leader].leader_counters().requests_ignored == 1);
+    CHECK(coord::judge_request(coord::OpCode::admit, body, {}) == Errc::unimplemented);
 }
 
 }  // TEST_SUITE

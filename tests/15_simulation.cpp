@@ -344,6 +344,45 @@ TEST_SUITE("15 simulation") {
         CHECK(sim.storage(slow).durable() > durable);
     }
 
+    TEST_CASE("a hint that the leader is gone: the next one leads before silence would tell") {
+        const Duration soon = coord::Timing{}.silence / 4;
+        for (const bool hinted : {false, true}) {
+            Simulation sim(of(3, seed()));
+            const PeerId old = elect(sim);
+            REQUIRE(sim.run_until([&sim] { return all_serve(sim); }, seconds(10)));
+            const PeerId one{old.value % 3 + 1};
+            const PeerId two{one.value % 3 + 1};
+            sim.crash(old);
+            if (hinted) sim.forget(one, old), sim.forget(two, old);
+            CHECK(sim.run_until([&] { return sim.leader() != PeerId{}; }, soon) == hinted);
+            CHECK(sim.counters().hints == (hinted ? 2 : 0));
+            CHECK(sim.run_until([&] { return sim.leader() != PeerId{}; }, seconds(5)));
+        }
+    }
+
+    TEST_CASE("a wrong hint is in the trace and the hash, and the ensemble comes together again") {
+        SimulationOptions options = of(3, seed());
+        options.trace_lines = 1000;
+        std::uint64_t hashes[2];
+        for (std::uint64_t& hash : hashes) {
+            Simulation sim(options);
+            const PeerId leader = elect(sim);
+            REQUIRE(sim.run_until([&sim] { return all_serve(sim); }, seconds(10)));
+            const PeerId follower{leader.value % 3 + 1};
+            const std::uint64_t before = sim.hash();
+            sim.forget(follower, leader);
+            CHECK(sim.hash() != before);
+            sim.forget(follower, leader);
+            sim.forget(leader, follower);
+            CHECK(!sim.replica(follower).status().serving);
+            CHECK(sim.trace_text().find("hears that " + std::to_string(leader.value) +
+                                        " is gone") != Bytes::npos);
+            CHECK(sim.run_until([&sim] { return all_serve(sim); }, seconds(5)));
+            hash = sim.hash();
+        }
+        CHECK(hashes[0] == hashes[1]);
+    }
+
     TEST_CASE("the network loses, repeats, delays and damages as it is told") {
         SimulationOptions options = of(3, seed());
         Simulation sim(options);
@@ -479,7 +518,7 @@ TEST_SUITE("15 simulation") {
         sim.run_for(milliseconds(200));
         CHECK(seen.established == 1);
         CHECK(seen.roles >= 3);
-        CHECK(seen.applied == 6);
+        CHECK(seen.applied == 12);  // the founding is two, the session and the node one each
     }
 
     TEST_CASE("the trace of a small run, as text and as a sequence diagram") {
@@ -496,8 +535,9 @@ TEST_SUITE("15 simulation") {
         CHECK(sim.trace_text() == "     0.000000  1  LOOKING\n"
                                   "     0.000000  1  LEADING\n"
                                   "     0.000000  1  established, epoch 1\n"
-                                  "     0.000001  1  applies 1.1\n"
-                                  "     0.000002  1  applies 1.2\n"
+                                  "     0.000000  1  applies 1.1\n"
+                                  "     0.000001  1  applies 1.2\n"
+                                  "     0.000002  1  applies 1.3\n"
                                   "     0.000002  -  half time\n"
                                   "     0.000002  1  crashes, 0 records lost\n"
                                   "     0.000002  1  restarts\n"
@@ -510,6 +550,7 @@ TEST_SUITE("15 simulation") {
                                      "    Note over R1: established, epoch 1\n"
                                      "    Note over R1: applies 1.1\n"
                                      "    Note over R1: applies 1.2\n"
+                                     "    Note over R1: applies 1.3\n"
                                      "    Note over R1: half time\n"
                                      "    Note over R1: crashes, 0 records lost\n"
                                      "    Note over R1: restarts\n"

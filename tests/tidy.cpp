@@ -392,6 +392,7 @@ Findings rule_macros(const Source& source) {
     Findings found;
     for (std::size_t i = 0; i < source.code.size(); ++i) {
         std::string name = defined_macro(source.code[i]);
+        if (name == "WIN32_LEAN_AND_MEAN" || name == "NOMINMAX") continue;  // windows.h reads them
         if (!name.empty() && !starts_with(name, "COORD_")) {
             found.push_back({i + 1, "the macro " + name});
         }
@@ -410,9 +411,9 @@ std::size_t part_two_line(const Source& source) {
 }
 
 Findings rule_includes(const Source& source) {
-    static const Strings budget{"array",   "cassert", "cstddef",  "cstdint", "functional",
-                                "map",     "memory",  "optional", "string",  "string_view",
-                                "utility", "variant", "vector"};
+    static const Strings budget{"array",  "cassert",     "cstddef",     "cstdint", "map",
+                                "memory", "new",         "optional",    "string",  "string_view",
+                                "type_traits", "utility", "vector"};
     Findings found;
     for (std::size_t i = 0; i < part_two_line(source); ++i) {
         std::string s = trim(source.lines[i]);
@@ -426,6 +427,21 @@ Findings rule_includes(const Source& source) {
         if (!standard || std::find(budget.begin(), budget.end(), name) == budget.end()) {
             found.push_back({i + 1, "Part One includes " + name});
         }
+    }
+    return found;
+}
+
+// The system's headers: in Part Two, chapter 6 alone.
+Findings rule_system_includes(const Source& source) {
+    Findings found;
+    bool is_allowed = false;
+    for (std::size_t i = 0; i < source.lines.size(); ++i) {
+        if (contains(source.lines[i], ", chapter ")) {
+            is_allowed = contains(source.lines[i], "// Part Two, chapter 6:");
+        }
+        const std::string s = trim(source.lines[i]);
+        const bool is_system = starts_with(s, "#") && contains(s, "include") && contains(s, ".h>");
+        if (is_system && !is_allowed) found.push_back({i + 1, "a header of the system: " + s});
     }
     return found;
 }
@@ -695,6 +711,10 @@ TEST_CASE("coord.hpp: Part One includes only what the budget allows") {
     expect_none("coord.hpp", rule_includes(header()));
 }
 
+TEST_CASE("coord.hpp: the system's headers are included in chapter 6 of Part Two alone") {
+    expect_none("coord.hpp", rule_system_includes(header()));
+}
+
 TEST_CASE("coord.hpp: the index equals the banners of both parts") {
     expect_none("coord.hpp", rule_banners(header()));
     expect_none("coord.hpp", rule_chapters(header()));
@@ -846,6 +866,10 @@ TEST_CASE("self-test: macros, includes, version") {
     const std::string ask = "#ifdef COORD_IMPLEMENTATION\n";
     const std::string more = replaced(good, ask, ask + "#include <chrono>\n");
     expect_none("good", rule_includes(Source{more}));
+    expect_some(rule_system_includes(Source{"// Part Two, chapter 5: A\n#include <fcntl.h>\n"}),
+                "header of the system");
+    expect_none("good",
+                rule_system_includes(Source{"// Part Two, chapter 6: A\n# include <fcntl.h>\n"}));
     CHECK(header_version(Source{replaced(good, "_PATCH 3", "_PATCH 4")}) == "1.2.4");
     CHECK(header_version(Source{replaced(good, "VERSION_PATCH", "PATCH")}) == "1.2.?");
 }

@@ -15,6 +15,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -101,6 +102,8 @@ public:
         promises_.erase(gone, promises_.end());
     }
     void allow_failure(PeerId id) { lives_[id].may_fail = true; }
+    void forbid_failure(PeerId id) { lives_[id].may_fail = false; }
+    void lost_its_disk(PeerId id) { lives_[id].epoch = lives_[id].accepted = 0; }
 
 private:
     struct Life {
@@ -273,14 +276,8 @@ public:
     void start(PeerId id) {
         Node& own = node(id);
         COORD_ASSERT(own.replica == nullptr);
-        coord::ReplicaOptions replica;
-        replica.id = id, replica.voters = ids();
-        replica.timing = options_.timing;
-        replica.ensemble = 7;
         own.life += 1;
-        replica.entropy = own.life * 1000 + id.value;
-        if (options_.tune) options_.tune(replica);
-        own.replica.reset(new coord::Replica(replica, own.disk, own, &ledger));
+        own.replica.reset(new coord::Replica(options_for(id), own.disk, own, &ledger));
         ledger.started(*own.replica);
         poll(id);
     }
@@ -303,6 +300,31 @@ public:
         }
         packets.clear();
     }
+    // Puts this disk in for the one that was there, and the other way round. Of a process that is
+    // down.
+    void swap_disk(PeerId id, coord::MemoryStorage& other) {
+        COORD_ASSERT(!is_up(id));
+        std::swap(disk(id), other);
+        ledger.lost_its_disk(id);
+    }
+    void wipe(PeerId id) {
+        coord::MemoryStorage empty;
+        swap_disk(id, empty);
+    }
+    // An older image of the disk comes back.
+    void roll_back(PeerId id, coord::Sequence to) {
+        COORD_ASSERT(!is_up(id));
+        disk(id).roll_back(to);
+        ledger.lost_its_disk(id);
+    }
+    // A second process under the same id: what is sent to the one reaches both.
+    coord::Replica& start_twin(PeerId id, coord::Storage& storage) {
+        Node& own = node(id);
+        own.life += 1;
+        own.twin.reset(new coord::Replica(options_for(id), storage, own));
+        return *own.twin;
+    }
+    void stop_twin(PeerId id) { node(id).twin.reset(); }
 
     // Steps by hand ------------------------------------------------------------------------------
     std::deque<Packet> packets;  // sent, neither delivered nor lost
@@ -348,6 +370,11 @@ public:
         deliver_copy(packet);
     }
     void deliver_copy(const Packet& packet) {
+        coord::Replica* const twin = node(packet.to).twin.get();
+        if (twin != nullptr && !is_cut(packet.from, packet.to)) {
+            twin->receive(packet.from, packet.bytes);
+            twin->poll(now_, wall_ms);
+        }
         if (!is_up(packet.to) || is_cut(packet.from, packet.to)) return;
         node(packet.to).replica->receive(packet.from, packet.bytes);
         poll(packet.to);
@@ -406,6 +433,7 @@ public:
             deliveries = 0;
             Time next = end;
             for (const auto& each : nodes_) {
+                if (each->twin) next = (std::min)(next, each->twin->next_deadline());
                 if (!each->replica || each->frozen) continue;
                 next = (std::min)(next, each->replica->next_deadline());
             }
@@ -423,6 +451,8 @@ public:
     void pass_to(Time time) {
         now_ = (std::max)(now_, time);
         for (const PeerId id : ids()) {
+            coord::Replica* const twin = node(id).twin.get();
+            if (twin != nullptr && twin->next_deadline() <= now_) twin->poll(now_, wall_ms);
             if (!is_up(id) || node(id).frozen) continue;
             if ((*this)[id].next_deadline() <= now_) poll(id);
         }
@@ -572,11 +602,21 @@ private:
         std::size_t message_bytes;
         coord::MemoryStorage disk;
         std::unique_ptr<coord::Replica> replica;
+        std::unique_ptr<coord::Replica> twin;
         std::uint32_t life = 0;
         std::uint64_t cut = 0;   // bits of those that it does not reach
         bool frozen = false;
     };
 
+    coord::ReplicaOptions options_for(PeerId id) const {
+        coord::ReplicaOptions replica;
+        replica.id = id, replica.voters = ids();
+        replica.timing = options_.timing;
+        replica.ensemble = 7;
+        replica.entropy = node(id).life * 1000 + id.value;
+        if (options_.tune) options_.tune(replica);
+        return replica;
+    }
     static std::uint64_t bit(PeerId id) { return std::uint64_t{1} << id.value; }
     Node& node(PeerId id) const {
         COORD_ASSERT(id.value >= 1 && id.value <= nodes_.size());

@@ -1,8 +1,9 @@
 // Bugs that ZooKeeper's implementation of Zab had, and traps in the paper itself, each built step
 // by step on real replicas as its report or its analysis tells it. Each test asserts what was
 // violated there; verify() then heals everything, looks for every acknowledged write at every
-// replica, restarts all from their disks and looks again. "1.3" is counter 3 of epoch 1; opening a
-// session takes a number too, so that the numbers are one higher than in some reports.
+// replica, restarts all from their disks and looks again. "1.5" is counter 5 of epoch 1; the
+// founding takes two numbers and opening a session takes one, so that they are higher than in the
+// reports.
 
 #include <doctest/doctest.h>
 
@@ -41,11 +42,17 @@ bool bring_up(World& w, const std::vector<PeerId>& group) {
     return w.run_until([&] { return w.are_equal(group); });
 }
 
+// All voters have been there once, which founds the ensemble: 1.1 and 1.2. Then all stop.
+void found(World& w) {
+    REQUIRE(bring_up(w, w.ids()));
+    w.crash_all();
+}
+
 bool in_step(World& w, const std::vector<PeerId>& group) {
     return w.run_until([&] { return w.are_equal(group); });
 }
 
-// A leads all three; a session at A has written /a: everybody has 1.2.
+// A leads all three; a session at A has written /a: everybody has 1.4.
 SessionId three(World& w) {
     REQUIRE(bring_up(w, {A, B, C}));
     REQUIRE(w.leader() == A);
@@ -53,7 +60,7 @@ SessionId three(World& w) {
     REQUIRE(session != SessionId{});
     REQUIRE(w.write(A, session, "/a"));
     REQUIRE(in_step(w, {A, B, C}));
-    REQUIRE(w.last(A) == Zxid(1, 2));
+    REQUIRE(w.last(A) == Zxid(1, 4));
     return session;
 }
 
@@ -151,37 +158,37 @@ TEST_CASE("trap 3: UPTODATE carries the newest commit") {
 // -------------------------------------------------------------------------------------------------
 // A: recovery and synchronization
 
-// 1. A leads epoch 1, all have 1.2. 2. A logs 1.3 alone. 3. A is cut off and becomes LOOKING, its
-// memory still at 1.2. 4. B and C elect B and commit in epoch 2. 5. A comes back: it must report
-// 1.3 and be truncated. 6. A restarts. ZooKeeper: A reported its memory, kept 1.3 in its log, and
+// 1. A leads epoch 1, all have 1.4. 2. A logs 1.5 alone. 3. A is cut off and becomes LOOKING, its
+// memory still at 1.4. 4. B and C elect B and commit in epoch 2. 5. A comes back: it must report
+// 1.5 and be truncated. 6. A restarts. ZooKeeper: A reported its memory, kept 1.5 in its log, and
 // replayed it. Violated: agreement, process consistency.
 TEST_CASE("A1 ZOOKEEPER-2845: an uncommitted tail does not survive an election") {
     World w;
     const SessionId s = three(w);
     w.isolate(A);
     w.create(A, s, "/alone");
-    REQUIRE(w.last(A) == Zxid(1, 3));
-    REQUIRE(w.last(B) == Zxid(1, 2));
+    REQUIRE(w.last(A) == Zxid(1, 5));
+    REQUIRE(w.last(B) == Zxid(1, 4));
     REQUIRE(w.run_until([&] { return w.leads(B) && w[A].status().role == Role::looking; }));
-    CHECK(w[A].status().applied == Zxid(1, 2));
+    CHECK(w[A].status().applied == Zxid(1, 4));
     REQUIRE(w.write(B, w.open(B), "/b"));
     w.hold(MessageType::ack_epoch, A, B);
     w.hold(MessageType::trunc, B, A);
     w.heal();
     REQUIRE(w.run_until([&] { return w.count(MessageType::ack_epoch, A, B) > 0; }));
-    CHECK(w.first(MessageType::ack_epoch, A, B)->message().zxid == Zxid(1, 3));
+    CHECK(w.first(MessageType::ack_epoch, A, B)->message().zxid == Zxid(1, 5));
     REQUIRE(w.deliver(MessageType::ack_epoch, A, B));
     REQUIRE(w.count(MessageType::trunc, B, A) == 1);
     w.no_rules();
     REQUIRE(in_step(w, {A, B, C}));
-    CHECK_FALSE(w[A].log().contains(Zxid(1, 3)));
+    CHECK_FALSE(w[A].log().contains(Zxid(1, 5)));
     w.crash(A);
     w.start(A);
-    CHECK_FALSE(w[A].log().contains(Zxid(1, 3)));
+    CHECK_FALSE(w[A].log().contains(Zxid(1, 5)));
     CHECK(w.verify() == "");
 }
 
-// 1. All have 1.2; all stop. 2. A and B: B leads epoch 2 and logs 2.1 alone; both stop. 3. A and C
+// 1. All have 1.4; all stop. 2. A and B: B leads epoch 2 and logs 2.1 alone; both stop. 3. A and C
 // commit in epoch 3, C takes a snapshot and drops its log; both stop. 4. B and C: C wins and has
 // nothing but a snapshot for B. 5. They commit in epoch 4. 6. B restarts. ZooKeeper: the snapshot
 // lay beside the old log, and 2.1 was replayed over it. Here B also crashes just before and just
@@ -249,18 +256,18 @@ TEST_CASE("A2 ZOOKEEPER-2832: an installed snapshot replaces the old tail of the
     }
 }
 
-// A has 1.1 to 1.10, of which B and C have 1.5. All stop. Then A and C start, and C is given 1.6 to
-// 1.10, its disk making nothing durable any more.
+// A has 1.1 to 1.12, of which B and C have 1.7. All stop. Then A and C start, and C is given 1.8 to
+// 1.12, its disk making nothing durable any more.
 void tail_at_a(World& w) {
     REQUIRE(bring_up(w, {A, B, C}));
     const SessionId s = w.open(A);
     ask_many(w, A, s, "x", 4);
     REQUIRE(in_step(w, {A, B, C}));
-    REQUIRE(w.last(B) == Zxid(1, 5));
+    REQUIRE(w.last(B) == Zxid(1, 7));
     w.lose_from_now(MessageType::proposal, A, anybody);
     ask_many(w, A, s, "y", 5);
-    REQUIRE(w[A].status().durable == Zxid(1, 10));
-    REQUIRE(w.last(C) == Zxid(1, 5));
+    REQUIRE(w[A].status().durable == Zxid(1, 12));
+    REQUIRE(w.last(C) == Zxid(1, 7));
     w.crash_all();
     w.no_rules();
     w.hold(MessageType::proposal, A, C);
@@ -270,12 +277,12 @@ void tail_at_a(World& w) {
     w.disk(C).hold_flushes();
     w.no_rules();
     w.flow();
-    REQUIRE(w.last(C) == Zxid(1, 10));
-    REQUIRE(w[C].status().durable == Zxid(1, 5));
+    REQUIRE(w.last(C) == Zxid(1, 12));
+    REQUIRE(w[C].status().durable == Zxid(1, 7));
 }
 
-// 1. A has 1.6 to 1.10, which nobody acknowledged; B is down. 2. A and C: A leads epoch 2 and
-// sends C a DIFF, which C keeps in memory and acknowledges. 3. A is established, clients read 1.10.
+// 1. A has 1.8 to 1.12, which nobody acknowledged; B is down. 2. A and C: A leads epoch 2 and
+// sends C a DIFF, which C keeps in memory and acknowledges. 3. A is established, clients read 1.12.
 // 4. A and C crash before C writes. 5. B and C form a quorum without it. Violated: committed
 // durability, monotonic reads. Here A must not serve before C's disk has it.
 TEST_CASE("A3 ZOOKEEPER-3911: a DIFF is durable before NEWLEADER is acknowledged") {
@@ -283,15 +290,15 @@ TEST_CASE("A3 ZOOKEEPER-3911: a DIFF is durable before NEWLEADER is acknowledged
     tail_at_a(w);
     w.run(milliseconds(200));
     CHECK_FALSE(w.serves(A));
-    CHECK(w[A].status().applied <= Zxid(1, 5));
+    CHECK(w[A].status().applied <= Zxid(1, 7));
     SUBCASE("the crash comes first: nobody has read it") {
         w.crash(A);
         w.crash(C);
         REQUIRE(bring_up(w, {B, C}));
-        CHECK_FALSE(w[B].log().contains(Zxid(1, 6)));
+        CHECK_FALSE(w[B].log().contains(Zxid(1, 8)));
         REQUIRE(w.write(B, w.open(B), "/after"));
         CHECK(w.verify() == "");
-        CHECK_FALSE(w[A].log().contains(Zxid(1, 10)));
+        CHECK_FALSE(w[A].log().contains(Zxid(1, 12)));
     }
     SUBCASE("the disk comes first: what is read stays") {
         w.release(C);
@@ -302,7 +309,7 @@ TEST_CASE("A3 ZOOKEEPER-3911: a DIFF is durable before NEWLEADER is acknowledged
         const CallPtr read = w.ask(Request::Kind::get, A, s, "/y5");
         REQUIRE(w.run_until([&] { return read->done; }));
         REQUIRE(read->result == "=5");
-        w.ledger.promise({Zxid(1, 10), w[A].log().crc_at(Zxid(1, 10)), "/y5", "5"});
+        w.ledger.promise({Zxid(1, 12), w[A].log().crc_at(Zxid(1, 12)), "/y5", "5"});
         w.crash(A);
         w.crash(C);
         REQUIRE(bring_up(w, {B, C}));
@@ -332,7 +339,7 @@ TEST_CASE("A4 ZOOKEEPER-3023, 4646, 4785: no acknowledgement for what is only qu
     }
 }
 
-// The same for a write: the disks of both followers are busy, so that nobody but A has 1.3. Then B
+// The same for a write: the disks of both followers are busy, so that nobody but A has 1.5. Then B
 // has it; A and C crash, and what C has not written is gone. Violated: committed durability.
 TEST_CASE("A4 ZOOKEEPER-3023, 4646, 4785: no acknowledgement of a proposal that is only queued") {
     World w;
@@ -341,10 +348,10 @@ TEST_CASE("A4 ZOOKEEPER-3023, 4646, 4785: no acknowledgement of a proposal that 
     w.disk(C).hold_flushes();
     const CallPtr call = w.create(A, s, "/b");
     w.run(milliseconds(200));
-    REQUIRE(w.last(B) == Zxid(1, 3));
-    REQUIRE(w.last(C) == Zxid(1, 3));
+    REQUIRE(w.last(B) == Zxid(1, 5));
+    REQUIRE(w.last(C) == Zxid(1, 5));
     CHECK_FALSE(call->done);
-    CHECK(w[A].status().committed == Zxid(1, 2));
+    CHECK(w[A].status().committed == Zxid(1, 4));
     w.release(B);
     w.flow();
     CHECK(call->done);
@@ -357,14 +364,15 @@ TEST_CASE("A4 ZOOKEEPER-3023, 4646, 4785: no acknowledgement of a proposal that 
     CHECK(w.verify() == "");
 }
 
-// 1. A and B commit 1.2; C is empty. 2. A is cut off; B leads epoch 2 with C: DIFF, NEWLEADER.
-// 3. C makes epoch 2 current and crashes before the history is durable. 4. B crashes; A and C
+// 1. A and B commit 2.2; C has 1.2. 2. A is cut off; B leads epoch 3 with C: DIFF, NEWLEADER.
+// 3. C makes epoch 3 current and crashes before the history is durable. 4. B crashes; A and C
 // restart. 5. C wins by its epoch and truncates A. Violated: committed durability, leader
 // completeness. Here C crashes after each single record.
 TEST_CASE("A5 ZOOKEEPER-4643: the history is durable before the epoch is current") {
     for (std::size_t survivors = 0; survivors <= 3; survivors++) {
         CAPTURE(survivors);
         World w;
+        found(w);
         REQUIRE(bring_up(w, {A, B}));
         REQUIRE(w.write(A, w.open(A), "/a"));
         REQUIRE(in_step(w, {A, B}));
@@ -372,7 +380,7 @@ TEST_CASE("A5 ZOOKEEPER-4643: the history is durable before the epoch is current
         w.hold(MessageType::proposal, B, C);
         w.start(C);
         REQUIRE(w.run_until([&] { return w.count(MessageType::proposal, B, C) > 0; }));
-        REQUIRE(w[C].status().accepted_epoch == 2);
+        REQUIRE(w[C].status().accepted_epoch == 3);
         w.disk(C).hold_flushes();
         w.no_rules();
         w.flow();
@@ -383,9 +391,9 @@ TEST_CASE("A5 ZOOKEEPER-4643: the history is durable before the epoch is current
         w.lose_all();
         w.heal();
         w.start(C);
-        const bool newer = w[C].status().epoch == 2;
+        const bool newer = w[C].status().epoch == 3;
         CHECK(newer == (survivors == 3));
-        if (newer) CHECK(w.last(C) == Zxid(1, 2));
+        if (newer) CHECK(w.last(C) == Zxid(2, 2));
         REQUIRE(bring_up(w, {A, C}));
         CHECK(w.has(w.leader(), "/a"));
         CHECK(w.verify() == "");
@@ -433,7 +441,7 @@ TEST_CASE("A6 ZOOKEEPER-4394: a commit between NEWLEADER and UPTODATE") {
     REQUIRE(w.deliver(MessageType::proposal, A, C));  // P1
     const CallPtr p2 = w.create(A, s, "/p2");
     REQUIRE(w.deliver(MessageType::proposal, A, C));  // P2
-    REQUIRE(w[C].log().contains(Zxid(1, 4)));
+    REQUIRE(w[C].log().contains(Zxid(1, 6)));
     REQUIRE(w.deliver(MessageType::new_leader, A, C));
     REQUIRE(w.run_until([&] { return p2->done; }, milliseconds(10)));
     REQUIRE(w.deliver(MessageType::commit, A, C));    // C2
@@ -477,7 +485,7 @@ TEST_CASE("A7 ZOOKEEPER-4685: an ACK of a proposal overtakes the ACK of NEWLEADE
     w.start(B);
     REQUIRE(w.run_until([&] { return w.count(MessageType::ack, B, A) > 1; }));
     w.flow();
-    REQUIRE(w[B].log().contains(Zxid(1, 5)));
+    REQUIRE(w[B].log().contains(Zxid(1, 7)));
     for (std::size_t i = w.packets.size(); i-- > 0;) {
         if (w.packets[i].type == MessageType::ack) w.deliver_at(i);
     }
@@ -488,9 +496,9 @@ TEST_CASE("A7 ZOOKEEPER-4685: an ACK of a proposal overtakes the ACK of NEWLEADE
     CHECK(w.verify() == "");
 }
 
-// 1. C follows epoch 1 with 1.3 queued and not written. 2. The link breaks; C leaves the role, and
+// 1. C follows epoch 1 with 1.5 queued and not written. 2. The link breaks; C leaves the role, and
 // its writer goes on. 3. C synchronizes with the leader of epoch 2 from too low a zxid. 4. The old
-// writer writes 1.3 after records of epoch 2. Violated: process consistency, agreement. Here the
+// writer writes 1.5 after records of epoch 2. Violated: process consistency, agreement. Here the
 // disk makes durable one record after the other, and C crashes after each number of them.
 TEST_CASE("A8 ZOOKEEPER-4712, 4541: what was queued in the old role does not come later") {
     for (int records = 0; records <= 6; records++) {
@@ -501,8 +509,8 @@ TEST_CASE("A8 ZOOKEEPER-4712, 4541: what was queued in the old role does not com
         w.lose_from_now(MessageType::proposal, A, B);
         w.create(A, s, "/alone");
         w.flow();
-        REQUIRE(w.last(C) == Zxid(1, 3));
-        REQUIRE(w[C].status().durable == Zxid(1, 2));
+        REQUIRE(w.last(C) == Zxid(1, 5));
+        REQUIRE(w[C].status().durable == Zxid(1, 4));
         w.crash(A);
         w.lose_all();
         w.no_rules();
@@ -516,14 +524,14 @@ TEST_CASE("A8 ZOOKEEPER-4712, 4541: what was queued in the old role does not com
         w.crash(C);
         w.start(C);
         REQUIRE(in_step(w, {B, C}));
-        CHECK_FALSE((w[C].log().contains(Zxid(1, 3)) && w[B].log().contains(Zxid(2, 1))));
+        CHECK_FALSE((w[C].log().contains(Zxid(1, 5)) && w[B].log().contains(Zxid(2, 1))));
         CHECK(w.verify() == "");
     }
 }
 
-// 1. C's disk fails for a moment: 1.3 and 1.4 are not logged. 2. The others commit them; COMMIT
-// reaches C, which applies. 3. C goes LOOKING with memory ahead of its disk. 4. It reports 1.4 and
-// gets an empty DIFF. 5. After a restart 1.3 and 1.4 are gone under a higher zxid. 6. It may lead.
+// 1. C's disk fails for a moment: 1.5 and 1.6 are not logged. 2. The others commit them; COMMIT
+// reaches C, which applies. 3. C goes LOOKING with memory ahead of its disk. 4. It reports 1.6 and
+// gets an empty DIFF. 5. After a restart 1.5 and 1.6 are gone under a higher zxid. 6. It may lead.
 // Violated: committed durability, process consistency.
 TEST_CASE("A10 ZOOKEEPER-4882: memory is never ahead of the disk") {
     World w;
@@ -533,18 +541,18 @@ TEST_CASE("A10 ZOOKEEPER-4882: memory is never ahead of the disk") {
         REQUIRE(w.write(A, s, "/b"));
         REQUIRE(w.write(A, s, "/c"));
         w.run(milliseconds(200));
-        CHECK(w[C].status().committed == Zxid(1, 4));
-        CHECK(w[C].status().applied == Zxid(1, 2));
+        CHECK(w[C].status().committed == Zxid(1, 6));
+        CHECK(w[C].status().applied == Zxid(1, 4));
         w.isolate(C);
         w.lose_on_cut_links();
         REQUIRE(w.run_until([&] { return w[C].status().role == Role::looking; }));
         w.heal();
         w.hold(MessageType::notification, C, A);
         REQUIRE(w.run_until([&] { return w.count(MessageType::notification, C, A) > 0; }));
-        CHECK(w.first(MessageType::notification, C, A)->message().zxid == Zxid(1, 2));
+        CHECK(w.first(MessageType::notification, C, A)->message().zxid == Zxid(1, 4));
         w.crash(C);
         w.start(C);
-        CHECK(w.last(C) == Zxid(1, 2));
+        CHECK(w.last(C) == Zxid(1, 4));
         w.crash(A);
         CHECK(w.run_until([&] { return w.leads(B); }));  // C would be without what is committed
     }
@@ -553,12 +561,12 @@ TEST_CASE("A10 ZOOKEEPER-4882: memory is never ahead of the disk") {
         const CallPtr call = w.create(A, s, "/b");
         w.run(milliseconds(200));
         CHECK(w.has(B, "/b"));
-        CHECK(w[A].status().committed == Zxid(1, 3));
+        CHECK(w[A].status().committed == Zxid(1, 5));
         CHECK_FALSE(w.has(A, "/b"));
         CHECK_FALSE(call->done);
         w.crash(A);
         w.start(A);
-        CHECK(w.last(A) == Zxid(1, 2));
+        CHECK(w.last(A) == Zxid(1, 4));
         CHECK(w.run_until([&] { return w.serves(A); }));
         CHECK(w.run_until([&] { return w.has(A, "/b"); }));
     }
@@ -616,15 +624,15 @@ TEST_CASE("A14 ZOOKEEPER-2355: a DIFF that breaks off is not taken for whole") {
     CHECK(w.verify() == "");
 }
 
-// 1. A logs 1.3 alone; all crash. 2. B and C lead epoch 2 from 1.2 and commit 2.1. 3. A joins with
-// 1.3, which lies between the ends of their history and is not in it: a plain DIFF was sent.
+// 1. A logs 1.5 alone; all crash. 2. B and C lead epoch 2 from 1.4 and commit 2.1. 3. A joins with
+// 1.5, which lies between the ends of their history and is not in it: a plain DIFF was sent.
 // Violated: agreement.
 TEST_CASE("A15 ZOOKEEPER-1154, 1156: a zxid has to be found, not only to lie between") {
     World w;
     const SessionId s = three(w);
     w.lose_from_now(MessageType::proposal, A, anybody);
     w.create(A, s, "/alone");
-    REQUIRE(w[A].status().durable == Zxid(1, 3));
+    REQUIRE(w[A].status().durable == Zxid(1, 5));
     w.crash_all();
     w.no_rules();
     REQUIRE(bring_up(w, {B, C}));
@@ -636,10 +644,10 @@ TEST_CASE("A15 ZOOKEEPER-1154, 1156: a zxid has to be found, not only to lie bet
         return w.count(MessageType::trunc, B, A) + w.count(MessageType::diff, B, A) > 0;
     }));
     REQUIRE(w.count(MessageType::diff, B, A) == 0);
-    CHECK(w.first(MessageType::trunc, B, A)->message().zxid == Zxid(1, 2));
+    CHECK(w.first(MessageType::trunc, B, A)->message().zxid == Zxid(1, 4));
     w.no_rules();
     REQUIRE(in_step(w, {A, B, C}));
-    CHECK_FALSE(w[A].log().contains(Zxid(1, 3)));
+    CHECK_FALSE(w[A].log().contains(Zxid(1, 5)));
     CHECK_FALSE(w.has(A, "/alone"));
     CHECK(w.verify() == "");
 }
@@ -673,6 +681,7 @@ TEST_CASE("C2 ZOOKEEPER-1419: five servers settle, whenever each joined") {
     options.voters = 5;
     World w(options);
     const std::vector<PeerId> all = w.ids();
+    found(w);
     REQUIRE(bring_up(w, {PeerId{1}, PeerId{2}, PeerId{5}}));
     REQUIRE(bring_up(w, {PeerId{1}, PeerId{2}, PeerId{3}, PeerId{5}}));
     REQUIRE(bring_up(w, all));
@@ -716,6 +725,7 @@ TEST_CASE("C4 ZOOKEEPER-1732, 1805, 1817: members that answer differently let a 
     options.voters = 5;
     World w(options);
     const PeerId leader{5}, late{1};
+    found(w);
     REQUIRE(bring_up(w, {PeerId{2}, PeerId{3}, PeerId{4}, leader}));
     const SessionId s = w.open(leader);
     for (int i = 0; i < 3; i++) {  // each follower joins at another zxid
@@ -739,6 +749,7 @@ TEST_CASE("C4 ZOOKEEPER-1732, 1805, 1817: members that answer differently let a 
 // mind. 3. B waits for a quorum that does not come. Violated: liveness, for as long as initLimit.
 TEST_CASE("C5 ZOOKEEPER-3109: a voter changes its mind at the last moment") {
     World w;
+    found(w);
     w.start(B);
     w.start(C);
     REQUIRE(w.run_until([&] { return w[B].status().role == Role::leading; }));
@@ -777,13 +788,13 @@ TEST_CASE("C12: of two leaders only one can commit") {
     CHECK(w.ledger.established(1) == A);
     CHECK(w.ledger.established(2) == B);
     CHECK(w.settle() == "");
-    CHECK_FALSE(w[A].log().contains(Zxid(1, 3)));
+    CHECK_FALSE(w[A].log().contains(Zxid(1, 5)));
     CHECK(w.run_until([&] { return old->done; }));  // its replica has asked the new leader for it
     CHECK(old->zxid.epoch() > 1);
     CHECK(w.verify() == "");
 }
 
-// The election gives the wrong leader: 1. A and C commit 1.3; B has 1.2. 2. A is gone; B and C
+// The election gives the wrong leader: 1. A and C commit 1.5; B has 1.4. 2. A is gone; B and C
 // start. 3. B is made to lead by a vote of C that C did not give. 4. C follows B, as it leads. B
 // must not be established over C's newer history. Violated otherwise: leader completeness.
 TEST_CASE("C12: who leads by mistake does not get over a newer history") {
@@ -800,7 +811,7 @@ TEST_CASE("C12: who leads by mistake does not get over a newer history") {
     w.start(C);
     Packet vote = *w.first(MessageType::notification, C, B);
     Message message = vote.message();
-    message.zxid = Zxid(1, 2), message.leader = B;
+    message.zxid = Zxid(1, 4), message.leader = B;
     message.heard = message.reachable = 7;
     message.sequence += 100;
     vote.bytes.clear();

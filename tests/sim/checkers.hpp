@@ -85,7 +85,7 @@ inline Fields fields_of(const Txn& txn) {
         fields.nonce = in.u64(), fields.timeout_ms = in.u32();
     } else if (txn.op == OpCode::close_session) {
         fields.expired = in.u8() == 1;
-    } else {
+    } else if (txn.op != OpCode::admit) {
         fields.path = Bytes(in.bytes(SIZE_MAX));
         if (txn.op != OpCode::remove) fields.data = Bytes(in.bytes(SIZE_MAX));
         fields.number = in.i32();
@@ -121,20 +121,21 @@ public:
         const coord::Tree fresh;
         fresh.visit([this](const coord::NodeView& node) {
             Node& own = nodes_[Bytes(node.path)];
+            own.present = true, size_ += 1;
             own.stat = node.stat;
             own.creations = (node.stat.cversion + node.stat.num_children) / 2;
             if (node.path != "/") {
-                const Bytes up(coord::parent_path(node.path));
-                nodes_[up].children.insert(Bytes(coord::node_name(node.path)));
-                child_log_[up].push_back({Zxid{}, Bytes(coord::node_name(node.path)), true});
+                Node& up = nodes_[Bytes(coord::parent_path(node.path))];
+                up.children.insert(Bytes(coord::node_name(node.path)));
+                up.child_log.push_back({Zxid{}, Bytes(coord::node_name(node.path)), true});
             }
-            remember(Bytes(node.path), Zxid{});
+            remember(own, Zxid{});
         });
     }
 
     Zxid frontier() const { return frontier_; }
     const std::map<SessionId, SessionState>& sessions() const { return sessions_; }
-    std::size_t size() const { return nodes_.size(); }
+    std::size_t size() const { return size_; }
 
     Answer apply(const Txn& txn) {
         frontier_ = txn.zxid;
@@ -142,6 +143,10 @@ public:
         Answer answer;
         answer.zxid = txn.zxid, answer.op = txn.op, answer.session = txn.session;
         if (txn.op == OpCode::open_session) return open(txn, fields, answer);
+        if (txn.op == OpCode::admit) {
+            answer.session = SessionId{};
+            return answer;
+        }
         const auto found = sessions_.find(txn.session);
         if (found == sessions_.end() || !found->second.open) {
             answer.error = Errc::session_expired;
@@ -162,10 +167,11 @@ public:
 
     // The node at that point of the log; null: there never was one.
     const Version* at(const Bytes& path, Zxid zxid) const {
-        const auto found = versions_.find(path);
-        if (found == versions_.end()) return nullptr;
+        const std::vector<Version>* const found = versions(path);
+        if (found == nullptr || found->empty()) return nullptr;
+        const std::vector<Version>& all = *found;
+        if (all.back().zxid <= zxid) return &all.back();
         const Version* newest = nullptr;
-        const std::vector<Version>& all = found->second;
         const auto after = std::upper_bound(all.begin(), all.end(), zxid,
                                             [](Zxid z, const Version& v) { return z < v.zxid; });
         if (after != all.begin()) newest = &*(after - 1);
@@ -173,44 +179,57 @@ public:
     }
 
     const std::vector<Version>* versions(const Bytes& path) const {
-        const auto found = versions_.find(path);
-        return found == versions_.end() ? nullptr : &found->second;
+        const auto found = nodes_.find(path);
+        return found == nodes_.end() ? nullptr : &found->second.versions;
     }
 
-    std::vector<Bytes> children_at(const Bytes& path, Zxid zxid) const {
-        std::set<Bytes> names;
-        const auto found = child_log_.find(path);
-        if (found != child_log_.end()) {
-            for (const ChildChange& each : found->second) {
-                if (each.zxid > zxid) break;
-                if (each.added) names.insert(each.name);
-                if (!each.added) names.erase(each.name);
+    // Whether these were the children at that point of the log: those of now, with what has
+    // changed since taken back. Reads are of the newest states, histories are long.
+    bool had_children(const Bytes& path, Zxid zxid, const std::vector<Bytes>& names) const {
+        const auto node = nodes_.find(path);
+        if (node == nodes_.end()) return names.empty();
+        const std::vector<ChildChange>& log = node->second.child_log;
+        const std::set<Bytes>* all = &node->second.children;
+        std::set<Bytes> then;
+        if (!log.empty() && log.back().zxid > zxid) {
+            then = *all, all = &then;
+            for (auto each = log.rbegin(); each != log.rend() && each->zxid > zxid; ++each) {
+                if (each->added) then.erase(each->name);
+                if (!each->added) then.insert(each->name);
             }
         }
-        return {names.begin(), names.end()};
+        return std::equal(all->begin(), all->end(), names.begin(), names.end());
     }
 
-    // The first change after `after` that a watcher of that kind hears of, or null.
-    const Change* first_change(WatchKind kind, const Bytes& path, Zxid after) const {
-        const auto found = changes_.find({kind, path});
-        if (found == changes_.end()) return nullptr;
-        const std::vector<Change>& all = found->second;
-        const auto first = std::upper_bound(all.begin(), all.end(), after,
-                                            [](Zxid z, const Change& c) { return z < c.zxid; });
-        return first == all.end() ? nullptr : &*first;
+    // What watchers of that kind hear of. It stays where it is, and grows.
+    const std::vector<Change>& changes(WatchKind kind, const Bytes& path) {
+        Node& node = nodes_[path];
+        return kind == WatchKind::data ? node.data_changes : node.child_changes;
+    }
+    // The first change after `after`, or null.
+    static const Change* first_change(const std::vector<Change>& all, Zxid after) {
+        if (all.empty() || all.back().zxid <= after) return nullptr;
+        return &*std::upper_bound(all.begin(), all.end(), after,
+                                  [](Zxid z, const Change& c) { return z < c.zxid; });
     }
 
 private:
-    struct Node {
-        Stat stat;
-        Bytes data;
-        std::int64_t creations = 0;
-        std::set<Bytes> children;
-    };
     struct ChildChange {
         Zxid zxid;
         Bytes name;
         bool added = false;
+    };
+    // What is at a path, or was, or is only asked for; and all that it ever was.
+    struct Node {
+        bool present = false;
+        Stat stat;
+        Bytes data;
+        std::int64_t creations = 0;
+        std::set<Bytes> children;
+        std::vector<Version> versions;
+        std::vector<ChildChange> child_log;
+        std::vector<Change> data_changes;
+        std::vector<Change> child_changes;
     };
 
     Answer& open(const Txn& txn, const Fields& fields, Answer& answer) {
@@ -237,24 +256,27 @@ private:
 
     void create(const Txn& txn, const Fields& fields, SessionState& session, Answer& answer) {
         const auto mode = static_cast<coord::CreateMode>(fields.number);
-        const Bytes up(coord::parent_path(fields.path));
-        const auto parent = nodes_.find(up);
+        const auto found = nodes_.find(coord::parent_path(fields.path));
         answer.error = Errc::no_node;
-        if (parent == nodes_.end()) return;
+        if (found == nodes_.end() || !found->second.present) return;
+        Node& parent = found->second;
         Bytes path = fields.path;
         if (coord::is_sequential(mode)) {
             char digits[32];
             std::snprintf(digits, sizeof digits, "%010lld",
-                          static_cast<long long>(parent->second.creations));
+                          static_cast<long long>(parent.creations));
             path += digits;
         }
-        answer.error = Errc::node_exists;
-        if (nodes_.count(path) != 0) return;
-        answer.error = Errc::no_children_for_ephemerals;
-        if (parent->second.stat.ephemeral_owner != SessionId{}) return;
-        answer.error = Errc::ok;
         Node& node = nodes_[path];
+        answer.error = Errc::node_exists;
+        if (node.present) return;
+        answer.error = Errc::no_children_for_ephemerals;
+        if (parent.stat.ephemeral_owner != SessionId{}) return;
+        answer.error = Errc::ok;
+        node.present = true, size_ += 1;
+        node.creations = 0;
         node.data = fields.data;
+        node.stat = Stat{};
         node.stat.czxid = node.stat.mzxid = node.stat.pzxid = txn.zxid;
         node.stat.ctime_ms = node.stat.mtime_ms = txn.time_ms;
         node.stat.data_length = static_cast<std::int32_t>(fields.data.size());
@@ -263,31 +285,31 @@ private:
             session.ephemerals.insert(path);
         }
         answer.path = path, answer.stat = node.stat;
-        parent->second.creations += 1;
-        changed(path, txn.zxid, EventType::created);
-        child_changed(path, txn.zxid, true);
+        parent.creations += 1;
+        changed(node, txn.zxid, EventType::created);
+        child_changed(parent, path, txn.zxid, true);
     }
 
     Errc remove(Zxid zxid, const Bytes& path, std::int32_t version) {
         const auto found = nodes_.find(path);
-        if (found == nodes_.end()) return Errc::no_node;
-        const Stat stat = found->second.stat;
-        if (version != coord::any_version && version != stat.version) return Errc::bad_version;
-        if (!found->second.children.empty()) return Errc::not_empty;
-        nodes_.erase(found);
-        if (stat.ephemeral_owner != SessionId{}) {
-            sessions_[stat.ephemeral_owner].ephemerals.erase(path);
+        if (found == nodes_.end() || !found->second.present) return Errc::no_node;
+        Node& node = found->second;
+        if (version != coord::any_version && version != node.stat.version) return Errc::bad_version;
+        if (!node.children.empty()) return Errc::not_empty;
+        node.present = false, size_ -= 1;
+        if (node.stat.ephemeral_owner != SessionId{}) {
+            sessions_[node.stat.ephemeral_owner].ephemerals.erase(path);
         }
-        changed(path, zxid, EventType::deleted);
-        changes_[{WatchKind::children, path}].push_back({zxid, EventType::deleted});
-        child_changed(path, zxid, false);
+        changed(node, zxid, EventType::deleted);
+        node.child_changes.push_back({zxid, EventType::deleted});
+        child_changed(nodes_.find(coord::parent_path(path))->second, path, zxid, false);
         return Errc::ok;
     }
 
     void set(const Txn& txn, const Fields& fields, Answer& answer) {
         const auto found = nodes_.find(fields.path);
         answer.error = Errc::no_node;
-        if (found == nodes_.end()) return;
+        if (found == nodes_.end() || !found->second.present) return;
         Node& node = found->second;
         answer.error = Errc::bad_version;
         if (fields.number != coord::any_version && fields.number != node.stat.version) return;
@@ -297,43 +319,38 @@ private:
         node.stat.version += 1;
         node.stat.data_length = static_cast<std::int32_t>(fields.data.size());
         answer.stat = node.stat;
-        changed(fields.path, txn.zxid, EventType::data_changed);
+        changed(node, txn.zxid, EventType::data_changed);
     }
 
-    void changed(const Bytes& path, Zxid zxid, EventType type) {
-        changes_[{WatchKind::data, path}].push_back({zxid, type});
-        remember(path, zxid);
+    static void changed(Node& node, Zxid zxid, EventType type) {
+        node.data_changes.push_back({zxid, type});
+        remember(node, zxid);
     }
 
-    void child_changed(const Bytes& path, Zxid zxid, bool added) {
-        const Bytes up(coord::parent_path(path));
+    static void child_changed(Node& parent, const Bytes& path, Zxid zxid, bool added) {
         const Bytes own(coord::node_name(path));
-        Node& parent = nodes_[up];
         if (added) parent.children.insert(own);
         if (!added) parent.children.erase(own);
         parent.stat.cversion += 1;
         parent.stat.pzxid = zxid;
         parent.stat.num_children = static_cast<std::int32_t>(parent.children.size());
-        child_log_[up].push_back({zxid, own, added});
-        changes_[{WatchKind::children, up}].push_back({zxid, EventType::children_changed});
-        remember(up, zxid);
+        parent.child_log.push_back({zxid, own, added});
+        parent.child_changes.push_back({zxid, EventType::children_changed});
+        remember(parent, zxid);
     }
 
-    void remember(const Bytes& path, Zxid zxid) {
-        const auto found = nodes_.find(path);
-        Version version;
+    static void remember(Node& node, Zxid zxid) {
+        node.versions.emplace_back();
+        Version& version = node.versions.back();
         version.zxid = zxid;
-        version.present = found != nodes_.end();
-        if (version.present) version.stat = found->second.stat, version.data = found->second.data;
-        versions_[path].push_back(version);
+        version.present = node.present;
+        if (version.present) version.stat = node.stat, version.data = node.data;
     }
 
-    std::map<Bytes, Node> nodes_;
+    std::map<Bytes, Node, std::less<>> nodes_;
+    std::size_t size_ = 0;  // of nodes that are present
     std::map<SessionId, SessionState> sessions_;
     std::map<std::uint64_t, SessionId> nonces_;
-    std::map<Bytes, std::vector<Version>> versions_;
-    std::map<Bytes, std::vector<ChildChange>> child_log_;
-    std::map<std::pair<WatchKind, Bytes>, std::vector<Change>> changes_;
     Zxid frontier_;
 };
 
@@ -389,15 +406,18 @@ public:
 
     void applied(std::uint32_t replica, const Txn& txn, const coord::Outcome* outcome,
                  std::uint64_t digest, Time now) {
-        follow(replica, txn.zxid);
-        const Entry* known = find(txn.zxid);
+        const Position& position = follow(replica, txn.zxid);
+        const bool is_next = position.next < log_.size() && log_[position.next].zxid == txn.zxid;
+        const Entry* known = is_next ? &log_[position.next] : find(txn.zxid);
         const std::uint64_t content = content_of(txn);
         if (known != nullptr) {
             if (known->content != content) differ("P13", replica, txn.zxid, "another entry");
             if (known->digest != digest) differ("P13", replica, txn.zxid, "another digest");
+            position_of(replica) = {txn.zxid, static_cast<std::size_t>(known - log_.data()) + 1};
             return;
         }
         if (txn.zxid <= model_.frontier()) {
+            place(position_of(replica), txn.zxid);
             return differ("P13", replica, txn.zxid, "an entry that is not in the log");
         }
         if (txn.previous != model_.frontier()) {
@@ -407,12 +427,13 @@ public:
         }
         extend(txn, outcome, now);
         log_.push_back({txn.zxid, content, digest});
+        position_of(replica) = {txn.zxid, log_.size()};
     }
 
     // A snapshot has taken the place of what the replica had applied.
     void installed(std::uint32_t replica, Zxid zxid, std::uint64_t digest) {
         state(replica, zxid, digest);
-        follower_of(replica) = zxid;
+        place(position_of(replica), zxid);
         for (auto& [id, client] : clients_) {
             if (client.home != replica || client.dropped) continue;
             for (auto& [number, watch] : client.armed) jump(watch, zxid);
@@ -420,7 +441,9 @@ public:
     }
 
     // A replica's memory is gone, or what it says now has to be what it was at that zxid.
-    void restarted(std::uint32_t replica) { follower_of(replica) = no_position; }
+    void restarted(std::uint32_t replica) { position_of(replica) = Position{}; }
+    // Its storage is gone, and what it had promised.
+    void wiped(std::uint32_t replica) { of_replica(epochs_, replica) = {0, 0}; }
     void state(std::uint32_t replica, Zxid zxid, std::uint64_t digest) {
         if (zxid == Zxid{}) return;
         const Entry* known = find(zxid);
@@ -493,7 +516,7 @@ public:
     std::size_t elections() const { return leaders_.size(); }
 
     void epochs(std::uint32_t replica, std::uint32_t accepted, std::uint32_t current) {
-        auto& before = epochs_[replica];
+        auto& before = of_replica(epochs_, replica);
         if (accepted < before.first || current < before.second || current > accepted) {
             violate("P12", "the epochs of " + std::to_string(replica) + " go from " +
                                std::to_string(before.first) + "/" + std::to_string(before.second) +
@@ -518,14 +541,15 @@ public:
     // RETURNS the number of the request within its session.
     std::size_t called(SessionId id, const Asked& asked) {
         Client& client = clients_[id];
-        Op op;
+        const std::size_t number = client.ops.size();
+        client.ops.emplace_back();
+        Op& op = client.ops.back();
         op.asked = asked;
         op.observed_at_call = observed_;
         op.frontier_at_call = model_.frontier();
         if (is_write(asked.call)) op.cxid = ++client.writes;
-        if (op.cxid != 0) client.write_ops.push_back(client.ops.size());
-        client.ops.push_back(op);
-        return client.ops.size() - 1;
+        if (op.cxid != 0) client.write_ops.push_back(number);
+        return number;
     }
 
     // here: what the client's replica has applied.
@@ -560,8 +584,8 @@ public:
         const Watch& watch = armed->second;
         if (client.dropped) violate("P8", "an event after the end: " + label(id, number));
         if (path != watch.path) violate("P8", "an event of another path: " + label(id, number));
-        const Model::Change* first = model_.first_change(watch.kind, watch.path, watch.from_max);
-        const Model::Change* least = model_.first_change(watch.kind, watch.path, watch.from_min);
+        const Model::Change* first = Model::first_change(*watch.changes, watch.from_max);
+        const Model::Change* least = Model::first_change(*watch.changes, watch.from_min);
         const bool exact = first != nullptr && first->zxid == zxid && first->type == type;
         const bool within = least != nullptr && least->zxid <= zxid && zxid <= watch.from_max;
         const bool at_once = watch.jumped_to == zxid && first != nullptr && first->zxid <= zxid &&
@@ -647,6 +671,11 @@ private:
         std::uint64_t content = 0;
         std::uint64_t digest = 0;
     };
+    // What a replica has applied, and where in the log the entry after it is or will be.
+    struct Position {
+        Zxid zxid = no_position;
+        std::size_t next = 0;
+    };
     struct Op {
         Asked asked;
         std::uint64_t cxid = 0;
@@ -655,8 +684,8 @@ private:
         bool answered = false;
     };
     struct Watch {
-        WatchKind kind = WatchKind::data;
         Bytes path;
+        const std::vector<Model::Change>* changes = nullptr;
         Zxid from_min;  // it was set at a zxid between these
         Zxid from_max;
         Zxid jumped_to;  // changes up to here came all at once, with a snapshot
@@ -714,14 +743,23 @@ private:
                                             [](const Entry& e, Zxid z) { return e.zxid < z; });
         return found != log_.end() && found->zxid == zxid ? &*found : nullptr;
     }
-    Zxid& follower_of(std::uint32_t replica) {
-        return positions_.insert({replica, no_position}).first->second;
+    template <class Each>
+    static Each& of_replica(std::vector<Each>& all, std::uint32_t replica) {
+        if (replica >= all.size()) all.resize(replica + 1u);
+        return all[replica];
+    }
+    Position& position_of(std::uint32_t replica) { return of_replica(positions_, replica); }
+    void place(Position& position, Zxid zxid) const {
+        const auto after = std::upper_bound(log_.begin(), log_.end(), zxid,
+                                            [](Zxid z, const Entry& e) { return z < e.zxid; });
+        position.zxid = zxid;
+        position.next = static_cast<std::size_t>(after - log_.begin());
     }
 
     // What changed between the watch and the snapshot is told by one event at the snapshot's zxid;
     // a node that came and went unseen is not told of at all.
     void jump(Watch& watch, Zxid zxid) {
-        const Model::Change* first = model_.first_change(watch.kind, watch.path, watch.from_max);
+        const Model::Change* first = Model::first_change(*watch.changes, watch.from_max);
         if (first == nullptr || first->zxid > zxid) return;
         watch.jumped_to = zxid;
         const Model::Version* before = model_.at(watch.path, watch.from_max);
@@ -738,17 +776,15 @@ private:
     }
 
     // A replica applies the log without holes and in order.
-    void follow(std::uint32_t replica, Zxid zxid) {
-        Zxid& position = follower_of(replica);
-        if (position != no_position) {
-            const auto after = std::upper_bound(log_.begin(), log_.end(), position,
-                                                [](Zxid z, const Entry& e) { return z < e.zxid; });
-            const bool known_next = after != log_.end();
-            if (zxid <= position || (known_next && after->zxid != zxid)) {
-                differ("P13", replica, position, "a next entry " + show(zxid));
-            }
+    const Position& follow(std::uint32_t replica, Zxid zxid) {
+        Position& position = position_of(replica);
+        const bool is_known = position.zxid != no_position;
+        const std::size_t next = position.next;
+        const bool known_next = next < log_.size();
+        if (is_known && (zxid <= position.zxid || (known_next && log_[next].zxid != zxid))) {
+            differ("P13", replica, position.zxid, "a next entry " + show(zxid));
         }
-        position = zxid;
+        return position;
     }
 
     void extend(const Txn& txn, const coord::Outcome* outcome, Time now) {
@@ -896,8 +932,9 @@ private:
         see(id, client, number, at);
         if (!op.asked.watch || (told.error != Errc::ok && op.asked.call != Call::exists)) return;
         Watch watch;
-        watch.kind = op.asked.call == Call::children ? WatchKind::children : WatchKind::data;
         watch.path = op.asked.path;
+        watch.changes = &model_.changes(
+            op.asked.call == Call::children ? WatchKind::children : WatchKind::data, watch.path);
         watch.from_min = at, watch.from_max = known ? at : here;
         client.armed[number] = watch;
     }
@@ -913,7 +950,7 @@ private:
     void expect_events(SessionId id, Client& client, Zxid zxid) {
         for (auto watch = client.armed.begin(); watch != client.armed.end();) {
             const Model::Change* due =
-                model_.first_change(watch->second.kind, watch->second.path, watch->second.from_max);
+                Model::first_change(*watch->second.changes, watch->second.from_max);
             const bool late = due != nullptr && due->zxid <= zxid;
             if (late) {
                 violate("P7", "an answer at " + show(zxid) + " comes before the event at " +
@@ -929,7 +966,7 @@ private:
         if (told.error != Errc::ok) return told.error == Errc::no_node && !present;
         if (!present || !same(node->stat, told.stat) || zxid > model_.frontier()) return false;
         if (asked.call == Call::get) return node->data == told.data;
-        if (asked.call == Call::children) return model_.children_at(asked.path, zxid) == told.names;
+        if (asked.call == Call::children) return model_.had_children(asked.path, zxid, told.names);
         return true;
     }
 
@@ -949,9 +986,9 @@ private:
     const std::uint32_t drift_permille_;
     Model model_;
     std::vector<Entry> log_;
-    std::map<std::uint32_t, Zxid> positions_;
+    std::vector<Position> positions_;  // of replica 1, 2, 3 ...
     std::map<std::uint32_t, std::pair<std::uint32_t, std::uint64_t>> leaders_;
-    std::map<std::uint32_t, std::pair<std::uint32_t, std::uint32_t>> epochs_;
+    std::vector<std::pair<std::uint32_t, std::uint32_t>> epochs_;
     std::uint32_t newest_epoch_ = 0;
     std::map<SessionId, Client> clients_;
     std::map<SessionId, Time> expired_at_;

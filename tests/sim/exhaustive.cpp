@@ -1,5 +1,6 @@
 // ctest: --depth=8 --minutes=2
 // ctest: --depth=40 --from=24 --writes=2 --crashes=0 --partitions=0 --minutes=2
+// ctest: --depth=9 --from=9 --writes=1 --crashes=2 --partitions=0 --wipes=1 --minutes=2
 //
 // Exhaustive search in a small scope: three voters that have elected a leader, and every order of
 // what can happen next, message by message, up to a number of steps: breadth by depth, each state
@@ -13,6 +14,7 @@
 //   restart  it comes back on that disk
 //   isolate  a replica loses all its links, with what is on them; at most --partitions=N (1) times
 //   heal     the links come back
+//   empty    a replica that is down loses its disk, at most --wipes=N (0) times
 //   hint     a replica is told, wrongly, that its leader is gone; at most --hints=N (0) times
 //   wait     nothing is on its way and no disk is busy: time goes on until something happens
 //
@@ -27,7 +29,8 @@
 // In every state the ledger of paper/harness.hpp is asked, and audit(). Out of one state in
 // --finish=K (16), by its hash, the run is finished in four ways: with all replicas, or first with
 // each pair alone, what is volatile in the third lost; then the third comes back; then all restart
-// from their disks. Each time all must serve, be equal and have every write that was acknowledged.
+// from their disks. A pair with a disk that was emptied need not serve, and is left out. Each time
+// all must serve, be equal and have every write that was acknowledged.
 //
 //   --depth=N    the longest path, found by deepening: 2, 3, 4 ...  (--from=N: starts there)
 //   --states=N   gives up a depth after so many states; --minutes=M: after so long in all
@@ -227,12 +230,13 @@ struct Bounds {
     u32 crashes = 2;
     u32 partitions = 1;
     u32 hints = 0;
+    u32 wipes = 0;
     bool any_order = false;
     bool strict = false;
 };
 
 struct Choice {
-    enum class Kind : u8 { deliver, disk, write, crash, restart, isolate, heal, hint, wait };
+    enum class Kind : u8 { deliver, disk, write, crash, restart, isolate, heal, hint, wait, wipe };
     Kind kind = Kind::wait;
     u8 a = 0;
     u8 b = 0;
@@ -253,6 +257,7 @@ std::string show(Choice choice) {
         case Choice::Kind::heal: return "h";
         case Choice::Kind::hint: return "t" + a;
         case Choice::Kind::wait: return "z";
+        case Choice::Kind::wipe: return "e" + a;
     }
     return "?";
 }
@@ -264,7 +269,7 @@ std::string show(const std::vector<Choice>& path) {
 }
 
 bool read_choice(const std::string& text, Choice& choice) {
-    static const char letters[] = "mdwcrihtz";
+    static const char letters[] = "mdwcrihtze";
     const char* const letter = text.empty() ? nullptr : std::strchr(letters, text[0]);
     if (letter == nullptr) return false;
     choice = Choice{};
@@ -316,6 +321,7 @@ public:
             const coord::MemoryStorage& disk = world_->disk(id);
             if (!world_->is_up(id)) {
                 out.push_back({Kind::restart, a});
+                if (left_.wipes > 0) out.push_back({Kind::wipe, a});
                 continue;
             }
             if (disk.flushed() > disk.durable()) out.push_back({Kind::disk, a}), quiet = false;
@@ -359,13 +365,17 @@ public:
                 world_->poll(id);
                 break;
             case Choice::Kind::wait: wait(); break;
+            case Choice::Kind::wipe:
+                left_.wipes -= 1, wiped_ = id;
+                world_->wipe(id);
+                break;
         }
         flow();
     }
 
     u64 hash() const {
         u64 h = coord::mix64(left_.writes * 64 + left_.crashes * 8 + left_.partitions,
-                             left_.hints * 2 + (isolated_ ? 1u : 0u));
+                             left_.wipes * 256 + left_.hints * 2 + (isolated_ ? 1u : 0u));
         for (const PeerId id : world_->ids()) h = coord::mix64(h, hash_of(id));
         return coord::mix64(h, hash_of_links() + world_->ledger.promises().size());
     }
@@ -379,6 +389,7 @@ public:
     // Ends the run: every fault stops. Without `missing`, which comes back later; nobody: with all.
     void finish(PeerId missing) {
         World& w = *world_;
+        if (missing != PeerId{} && wiped_ != PeerId{} && missing != wiped_) return;
         w.heal();
         std::vector<PeerId> group;
         for (const PeerId id : w.ids()) {
@@ -510,6 +521,7 @@ private:
     u64 hash_of(PeerId id) const {
         const coord::MemoryStorage& disk = world_->disk(id);
         u64 h = coord::mix64(disk.appended() - disk.durable(), disk.flushed() - disk.durable());
+        h = coord::mix64(h, disk.id());
         if (!world_->is_up(id)) return coord::mix64(h, hash_of_disk(id));
         const coord::Replica& replica = (*world_)[id];
         const coord::ReplicaStatus status = replica.status();
@@ -539,6 +551,7 @@ private:
             u64 h = 0;
         };
         Sink sink;
+        if (world_->disk(id).id() == 0) return 0;  // emptied: it gets an id when it is opened
         static_cast<void>(world_->disk(id).open(sink, {}));
         return coord::mix64(sink.h, world_->life(id) == 1 ? 1u : 0u);
     }
@@ -562,6 +575,7 @@ private:
     std::array<u64, voters_max + 1> elections_{};
     std::array<u64, voters_max + 1> newest_attempt_{};
     bool isolated_ = false;
+    PeerId wiped_;
 };
 
 // -------------------------------------------------------------------------------------------------
@@ -632,9 +646,10 @@ public:
 
     int run() {
         started_ = std::chrono::steady_clock::now();
-        std::printf("%u voters, %u writes, %u crashes, %u partitions, %u hints%s%s; from %s\n",
+        std::printf("%u voters, %u writes, %u crashes, %u partitions, %u hints, %u wipes%s%s; "
+                    "from %s\n",
                     options_.bounds.voters, options_.bounds.writes, options_.bounds.crashes,
-                    options_.bounds.partitions, options_.bounds.hints,
+                    options_.bounds.partitions, options_.bounds.hints, options_.bounds.wipes,
                     options_.bounds.any_order ? ", any order" : "",
                     options_.bounds.strict ? ", strict" : "", state_->world().state().c_str());
         for (u32 depth = options_.from; depth <= options_.depth; depth++) {
@@ -792,7 +807,7 @@ private:
         }
         state_->take(choice);
         static const char* const words[] = {"deliver", "disk", "write",   "crash", "restart",
-                                            "isolate", "heal", "no leader", "wait"};
+                                            "isolate", "heal", "no leader", "wait", "empty"};
         std::printf("%-6s %-9s %s\n       %s\n", show(choice).c_str(),
                     words[static_cast<std::size_t>(choice.kind)], what.c_str(),
                     world.state().c_str());
@@ -839,6 +854,7 @@ bool read_options(int argc, char** argv, Options& options) {
         else if (key == "--crashes") bounds.crashes = static_cast<u32>(number(value));
         else if (key == "--partitions") bounds.partitions = static_cast<u32>(number(value));
         else if (key == "--hints") bounds.hints = static_cast<u32>(number(value));
+        else if (key == "--wipes") bounds.wipes = static_cast<u32>(number(value));
         else if (key == "--depth") options.depth = static_cast<u32>(number(value));
         else if (key == "--from") options.from = static_cast<u32>(number(value));
         else if (key == "--states") options.states = number(value);

@@ -1,6 +1,7 @@
 // ctest: --seeds=1000 --first=1 -j2
 // ctest: --seeds=1000 --first=1001 -j2
 // ctest: --self-test
+// ctest: --load --seeds=3
 //
 // Random simulations: an ensemble with clients and locks under drawn faults, every property of
 // checkers.hpp checked all the way; then everything is healed, and has to come to life again; then
@@ -8,6 +9,9 @@
 //
 //   --seed=N     one seed, with what was drawn for it and the end of its trace; --trace: all of it
 //   --seeds=N    so many, from --first=N (1) on; --minutes=M stops after that time; -jN processes
+//   --load       the load by which the speed is judged: ten clients, 100 writes and 75 reads a
+//                second, no faults, every checker; --seeds=N runs of a minute, and how many
+//                simulated seconds each makes a second of CPU
 //   --self-test  each checker is fed flawed histories and has to find the flaw
 
 #include "checkers.hpp"
@@ -15,6 +19,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 
 #if defined(__unix__) || defined(__APPLE__)
 #    include <sys/wait.h>
@@ -49,12 +54,15 @@ struct Profile {
     bool crashes = false;
     bool crashes_in_poll = false;
     bool power_losses = false;
+    bool wipes = false;  // who was down comes back with an empty storage
     bool pauses = false;
     bool stalls = false;
     bool wall_jumps = false;
+    bool hints = false;  // that a peer is gone: after crashes, and for no reason
     bool at_leader = false;  // faults are aimed at the leader
     u32 fault_gap_ms = 1000;
-    u32 clients_each = 2;
+    u32 clients_each = 2;  // at each replica
+    u32 clients = 0;       // or so many in all, in turn at one replica after the other
     u32 locks = 0;
     u32 op_gap_ms = 20;
     u32 timeout_min_ms = 400;
@@ -102,10 +110,25 @@ Profile draw_profile(u64 seed) {
     p.crashes = on(), p.crashes_in_poll = on(), p.power_losses = on();
     p.pauses = on(), p.stalls = on() && p.disk.flush_max.ns > 0, p.wall_jumps = on();
     p.at_leader = on();
+    p.wipes = on() && (p.crashes || p.crashes_in_poll || p.power_losses);
     p.fault_gap_ms = number(150, 2000);
     p.clients_each = number(1, 3), p.locks = number(0, 2);
     p.op_gap_ms = number(8, 60);
     p.timeout_min_ms = number(200, 600), p.timeout_max_ms = p.timeout_min_ms + number(1, 3000);
+    p.hints = Rng(coord::mix64(seed, 0x6b6b)).chance(500);
+    return p;
+}
+
+// The load of the design's budget. Nothing is drawn but what the clients do.
+Profile load_profile(u64 seed) {
+    Profile p;
+    p.options.seed = seed;
+    p.options.replica.ensemble = coord::mix64(seed, 77);
+    p.network = p.options.network;
+    p.clients = 10;
+    p.op_gap_ms = 57;
+    p.faults_for = coord::seconds(60);
+    p.fault_gap_ms = 60000;
     return p;
 }
 
@@ -127,10 +150,14 @@ struct Totals {
     u64 cuts = 0;
     u64 crashes = 0;
     u64 records_lost = 0;
+    u64 wipes = 0;
+    u64 admissions = 0;
     u64 pauses = 0;
     u64 stalls = 0;
     u64 installs = 0;
+    u64 hints = 0;
     u64 steps = 0;
+    u64 cpu_us = 0;
 
     void add(const Totals& o) {
         const auto* from = reinterpret_cast<const u64*>(&o);
@@ -147,29 +174,34 @@ public:
           sim_(options_),
           checker_(options_.replica.clock_drift_permille),
           work_(coord::mix64(seed, 11)),
-          faults_(coord::mix64(seed, 12)) {
+          faults_(coord::mix64(seed, 12)),
+          hints_(coord::mix64(seed, 13)) {
         sim_.set_observer(this);
-        sim_.before_crash([this](PeerId id) { forget_clients(id.value); });
+        sim_.before_crash([this](PeerId id) {
+            forget_clients(id.value);
+            hint_at_crash(id.value);
+        });
         for (u32 home = 1; home <= profile_.voters; home++) {
-            const u32 count = profile_.clients_each + (home <= profile_.locks ? 1 : 0);
-            for (u32 i = 0; i < count; i++) {
-                clients_.push_back(std::make_unique<Client>());
-                clients_.back()->home = home;
-                clients_.back()->locker = i >= profile_.clients_each;
-            }
+            const u32 each = profile_.clients > 0 ? 0 : profile_.clients_each;
+            for (u32 i = 0; i < each; i++) add_client(home, false);
+            if (home <= profile_.locks) add_client(home, true);
         }
+        for (u32 i = 0; i < profile_.clients; i++) add_client(i % profile_.voters + 1, false);
     }
     ~Run() override { clients_.clear(); }
 
     const Checker& checker() const { return checker_; }
     const coord::Simulation& simulation() const { return sim_; }
     u64 installs() const { return installs_; }
+    u64 wipes() const { return wipes_; }
+    u64 admissions() const { return admissions_; }
 
     bool go() {
         sim_.set_network(profile_.network);
         sim_.set_disk(profile_.disk);
         for (std::size_t i = 0; i < clients_.size(); i++) tick(i);
         schedule_fault();
+        if (profile_.hints && profile_.voters > 1) schedule_hint();
         pass(profile_.faults_for);
         recover();
         come_to_rest();
@@ -188,7 +220,8 @@ private:
         std::optional<Session> session;
         std::size_t waiting = 0;  // for answers
         std::map<Bytes, std::int32_t> versions;
-        std::vector<Bytes> names;
+        Bytes parent;              // of what it has listed last
+        std::vector<Bytes> names;  // its children, unless it is the root
         std::unique_ptr<coord::Lock> lock;
         Bytes lock_path;
         u64 holder = 0;  // another number for each grant asked for
@@ -200,6 +233,11 @@ private:
                                                std::size_t lines) {
         options.trace_lines = lines;
         return options;
+    }
+    void add_client(u32 home, bool locker) {
+        clients_.push_back(std::make_unique<Client>());
+        clients_.back()->home = home;
+        clients_.back()->locker = locker;
     }
     Rng& work() { return work_; }
     Duration any_ms(Rng& rng, u64 low, u64 high) {
@@ -216,12 +254,17 @@ private:
     }
     void on_applied(PeerId id, const Txn& txn, const coord::Outcome* outcome, u64 digest) override {
         if (options_.trace_lines > 0 && txn.zxid > checker_.model().frontier()) {
-            static const char* const names[] = {"", "open", "close", "create", "remove", "set"};
+            static const char* const names[] = {"",       "open", "close", "create",
+                                                "remove", "set",  "admit"};
             const Fields fields = fields_of(txn);
             sim_.note("entry " + show(txn.zxid) + ": " + names[static_cast<std::size_t>(txn.op)] +
                       " of session " + show(Zxid{txn.session.value}) + " cxid " +
                       std::to_string(txn.cxid) + " " + fields.path +
                       (fields.expired ? " (expired)" : ""));
+        }
+        if (txn.op == coord::OpCode::admit && txn.zxid > checker_.model().frontier()) {
+            admissions_ += 1;
+            if (!admitted_.apply(txn.body)) checker_.violate("P3", "an admit that is none");
         }
         checker_.applied(id.value, txn, outcome, digest, sim_.now());
     }
@@ -233,11 +276,9 @@ private:
     // After each step: what is cheap. Now and then: what is not.
     bool inspect() {
         steps_ += 1;
-        for (u32 id = 1; id <= profile_.voters; id++) {
-            if (!sim_.is_running(id)) continue;
-            const coord::Log::Epochs& epochs = sim_.replica(id).log().durable_epochs();
-            checker_.epochs(id, epochs.accepted, epochs.current);
-        }
+        const u64 changes = sim_.counters().polls + sim_.counters().restarts;
+        if (changes != changes_) inspect_epochs();  // nothing but a poll or a start moves them
+        changes_ = changes;
         if (failed_ != PeerId{} && sim_.is_running(failed_)) {
             checker_.violate("P19", "replica " + std::to_string(failed_.value) +
                                         " failed: " + sim_.replica(failed_).status().reason);
@@ -256,6 +297,14 @@ private:
             }
         }
         return checker_.ok();
+    }
+
+    void inspect_epochs() {
+        for (u32 id = 1; id <= profile_.voters; id++) {
+            if (!sim_.is_running(id)) continue;
+            const coord::Log::Epochs& epochs = sim_.replica(id).log().durable_epochs();
+            checker_.epochs(id, epochs.accepted, epochs.current);
+        }
     }
 
     void pass(Duration duration) {
@@ -406,7 +455,7 @@ private:
     // Often one that the client has seen.
     Bytes any_known_path(const Client& client) {
         if (client.names.empty() || work().chance(500)) return any_path();
-        return client.names[work().below(client.names.size())];
+        return client.parent + "/" + client.names[work().below(client.names.size())];
     }
     Bytes any_data() {
         Bytes data = std::to_string(++payloads_);
@@ -540,14 +589,13 @@ private:
                                      Told told;
                                      told.error = r.error();
                                      if (r)
-                                         told.stat = r->stat, told.names = r->names,
+                                         told.stat = r->stat, told.names = std::move(r->names),
                                          told.zxid = r->zxid;
-                                     Client& own = *ticket.run->clients_[ticket.slot];
-                                     own.names.clear();
-                                     for (const Bytes& each : told.names) {
-                                         if (path != "/") own.names.push_back(path + "/" + each);
-                                     }
                                      answer(ticket, told);
+                                     Client& own = *ticket.run->clients_[ticket.slot];
+                                     own.parent = path;
+                                     if (path == "/") told.names.clear();
+                                     own.names = std::move(told.names);
                                  });
     }
 
@@ -727,7 +775,27 @@ private:
             if (!sim_.is_running(id)) restart(id);
         });
     }
+    // How many would not count if this one had lost its storage.
+    u32 strangers(u32 lost) {
+        u32 count = 0;
+        for (u32 id = 1; id <= profile_.voters; id++) {
+            const u64 own = sim_.storage(id).id();
+            count += id == lost || own == 0 || own != admitted_.storage_of(PeerId{id}) ? 1u : 0u;
+        }
+        return count;
+    }
+    // Never so many at a time that a majority does not remember: nothing could survive that.
+    void maybe_wipe(u32 id) {
+        if (!profile_.wipes || healing_ || !faults_.chance(400)) return;
+        const bool is_founded = admitted_.knows(PeerId{id}) && !admitted_.is_founding();
+        if (!is_founded || strangers(id) > (profile_.voters - 1) / 2) return;
+        wipes_ += 1;
+        sim_.note("replica " + std::to_string(id) + " has lost its storage");
+        sim_.storage(id) = coord::MemoryStorage{};
+        checker_.wiped(id);
+    }
     void restart(u32 id) {
+        maybe_wipe(id);
         checker_.restarted(id);
         starts_[id] += 1;
         sim_.restart(id);
@@ -746,11 +814,53 @@ private:
         });
     }
 
+    // ---- Hints that a peer is gone. They come from a stream of their own: what else happens in a
+    // seed's run does not depend on how many there are.
+
+    // Some of the others notice, some of them more than once, some when it is back already.
+    void hint_at_crash(u32 gone) {
+        if (!profile_.hints || healing_) return;
+        for (u32 id = 1; id <= profile_.voters; id++) {
+            if (id == gone || !hints_.chance(700)) continue;
+            hint_later(id, gone, any_ms(hints_, 0, hints_.chance(700) ? 20 : 2000));
+            if (hints_.chance(200)) hint_later(id, gone, any_ms(hints_, 0, 500));
+        }
+    }
+    // Wrong, or of a link that is cut; now and then a shower of them.
+    void schedule_hint() {
+        sim_.after(any_ms(hints_, 1, profile_.fault_gap_ms * 2), [this] {
+            if (healing_) return;
+            const PeerId leader = sim_.leader();
+            u32 gone = static_cast<u32>(hints_.between(1, profile_.voters));
+            if (profile_.at_leader && leader != PeerId{} && hints_.chance(500)) gone = leader.value;
+            const u64 others = hints_.chance(200) ? profile_.voters : 1;
+            for (u64 i = 0; i < others; i++) {
+                const u32 id = static_cast<u32>(hints_.between(1, profile_.voters));
+                const u64 times = hints_.chance(200) ? hints_.between(2, 30) : 1;
+                for (u64 j = 0; j < times; j++) {
+                    if (id != gone) hint_later(id, gone, any_ms(hints_, 0, j * 20));
+                }
+            }
+            schedule_hint();
+        });
+    }
+    void hint_later(u32 id, u32 gone, Duration after) {
+        sim_.after(after, [this, id, gone] {
+            if (!healing_ && sim_.is_running(id)) sim_.forget(id, gone);
+        });
+    }
+
     // ---- The end
 
     bool all_serve() {
         for (u32 id = 1; id <= profile_.voters; id++) {
             if (!sim_.is_running(id) || !sim_.replica(id).status().serving) return false;
+        }
+        return true;
+    }
+    bool all_count() {
+        for (u32 id = 1; id <= profile_.voters; id++) {
+            if (!sim_.is_running(id) || !sim_.replica(id).status().admitted) return false;
         }
         return true;
     }
@@ -782,6 +892,7 @@ private:
         const Zxid frontier = checker_.model().frontier();
         demand([this, frontier] { return all_have(frontier); }, patience,
                "what is committed, everywhere,");
+        demand([this] { return all_count(); }, patience, "a table with every storage");
     }
 
     // Sessions whose clients are gone expire; no other does. Then silence.
@@ -852,13 +963,18 @@ private:
     Checker checker_;
     Rng work_;
     Rng faults_;
+    Rng hints_;
     std::vector<std::unique_ptr<Client>> clients_;
     std::map<u32, u64> starts_;
     PeerId failed_;
     u64 payloads_ = 0;
     u64 holders_ = 0;
     u64 steps_ = 0;
+    u64 changes_ = UINT64_MAX;
     u64 installs_ = 0;
+    u64 wipes_ = 0;
+    u64 admissions_ = 0;
+    coord::VoterTable admitted_;  // as far as anybody has applied
     bool healing_ = false;  // no more faults
     bool resting_ = false;  // no more work
 };
@@ -869,6 +985,7 @@ struct Arguments {
     bool one = false;
     bool trace = false;
     bool self_test = false;
+    bool load = false;
     u64 minutes = 0;
     u32 processes = 1;
 };
@@ -876,7 +993,7 @@ struct Arguments {
 void print_profile(u64 seed, const Profile& p) {
     std::printf(
         "seed %llu: %u voters, heartbeat %lld ms, silence %lld ms, loss %u, repeat %u, delay %u "
-        "up to %lld ms, damage %u, flush up to %lld us%s%s%s%s%s%s%s%s%s%s%s\n",
+        "up to %lld ms, damage %u, flush up to %lld us%s%s%s%s%s%s%s%s%s%s%s%s\n",
         static_cast<unsigned long long>(seed), p.voters,
         static_cast<long long>(p.options.replica.timing.heartbeat.ns / 1000000),
         static_cast<long long>(p.options.replica.timing.silence.ns / 1000000),
@@ -886,13 +1003,17 @@ void print_profile(u64 seed, const Profile& p) {
         p.splits ? ", splits" : "", p.one_way ? ", one-way" : "", p.bridges ? ", bridges" : "",
         p.rotation ? ", rotation" : "", p.crashes ? ", crashes" : "",
         p.crashes_in_poll ? ", crashes in poll" : "", p.power_losses ? ", power losses" : "",
+        p.wipes ? ", wipes" : "",
         p.pauses ? ", pauses" : "", p.stalls ? ", stalls" : "",
-        p.at_leader ? ", at the leader" : "");
+        p.at_leader ? ", at the leader" : "", p.hints ? ", hints" : "");
 }
+
+u64 cpu_us() { return static_cast<u64>(std::clock()) * 1000 / (CLOCKS_PER_SEC / 1000); }
 
 // RETURNS whether all was well.
 bool run_seed(u64 seed, const Arguments& arguments, Totals& totals) {
-    const Profile profile = draw_profile(seed);
+    const u64 start_us = cpu_us();
+    const Profile profile = arguments.load ? load_profile(seed) : draw_profile(seed);
     if (arguments.one) print_profile(seed, profile);
     const std::size_t lines = arguments.trace ? 10000000 : arguments.one ? 100 : 0;
     Run run(profile, seed, lines);
@@ -926,27 +1047,36 @@ bool run_seed(u64 seed, const Arguments& arguments, Totals& totals) {
     own.messages = c.messages_sent, own.lost = c.messages_lost;
     own.repeated = c.messages_repeated, own.delayed = c.messages_delayed;
     own.damaged = c.messages_damaged, own.cuts = c.cuts, own.crashes = c.crashes;
+    own.wipes = run.wipes(), own.admissions = run.admissions();
     own.records_lost = c.records_lost, own.pauses = c.pauses, own.stalls = c.stalls;
+    own.hints = c.hints;
     own.installs = run.installs(), own.steps = c.steps;
+    own.cpu_us = cpu_us() - start_us;
     totals.add(own);
     return well;
 }
 
+double speed_of(const Totals& t) {
+    return static_cast<double>(t.simulated_ms) * 1000 /
+           static_cast<double>((std::max)(t.cpu_us, u64{1}));
+}
+
 void print_totals(const Totals& t, double seconds) {
     const auto n = [](u64 v) { return static_cast<unsigned long long>(v); };
-    std::printf("seeds %llu, failures %llu, simulated %.2f h in %.1f s (%.0f x), steps %llu\n",
+    std::printf("seeds %llu, failures %llu, simulated %.2f h in %.1f s, %.0f s a second of CPU, "
+                "steps %llu\n",
                 n(t.seeds), n(t.failures), static_cast<double>(t.simulated_ms) / 3.6e6, seconds,
-                static_cast<double>(t.simulated_ms) / 1000 / (seconds > 0 ? seconds : 1),
-                n(t.steps));
+                speed_of(t), n(t.steps));
     std::printf("writes acknowledged %llu, reads compared %llu, events %llu, elections %llu, "
                 "expiries %llu, lock grants %llu\n",
                 n(t.writes), n(t.reads), n(t.events), n(t.elections), n(t.expiries), n(t.grants));
     std::printf(
         "messages %llu, lost %llu, repeated %llu, delayed %llu, damaged %llu; links cut %llu; "
-        "crashes %llu, records lost %llu; pauses %llu; disk stalls %llu; snapshots "
-        "installed %llu\n",
+        "crashes %llu, records lost %llu; storages lost %llu, admissions %llu; pauses %llu; disk "
+        "stalls %llu; hints %llu; snapshots installed %llu\n",
         n(t.messages), n(t.lost), n(t.repeated), n(t.delayed), n(t.damaged), n(t.cuts),
-        n(t.crashes), n(t.records_lost), n(t.pauses), n(t.stalls), n(t.installs));
+        n(t.crashes), n(t.records_lost), n(t.wipes), n(t.admissions), n(t.pauses), n(t.stalls),
+        n(t.hints), n(t.installs));
 }
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
@@ -997,6 +1127,29 @@ Totals run_forked(const Arguments& arguments, std::chrono::steady_clock::time_po
 }
 #endif
 
+// Each run for itself, so that a slow minute of the machine does not hide the others.
+int run_load(const Arguments& arguments) {
+    std::vector<double> speeds;
+    Totals totals;
+    const auto start = std::chrono::steady_clock::now();
+    for (u64 i = 0; i < arguments.seeds; i++) {
+        Totals own;
+        (void)run_seed(arguments.first + i, arguments, own);
+        totals.add(own);
+        speeds.push_back(speed_of(own));
+    }
+    std::sort(speeds.begin(), speeds.end());
+    print_totals(totals, seconds_since(start));
+    const double seconds = static_cast<double>(totals.simulated_ms) / 1000;
+    std::printf("a simulated second: writes %.0f, reads %.0f, messages %.0f\n",
+                static_cast<double>(totals.writes) / seconds,
+                static_cast<double>(totals.reads) / seconds,
+                static_cast<double>(totals.messages) / seconds);
+    std::printf("simulated seconds a second of CPU: min %.0f, median %.0f, max %.0f\n",
+                speeds.front(), speeds[speeds.size() / 2], speeds.back());
+    return totals.failures == 0 ? 0 : 1;
+}
+
 bool number_after(const char* argument, const char* name, u64& value) {
     const std::size_t length = std::strlen(name);
     if (std::strncmp(argument, name, length) != 0) return false;
@@ -1034,6 +1187,8 @@ int main(int argc, char** argv) {
             arguments.processes = value == 0 ? 1 : static_cast<std::uint32_t>(value);
         } else if (std::strcmp(argv[i], "--trace") == 0) {
             arguments.trace = true;
+        } else if (std::strcmp(argv[i], "--load") == 0) {
+            arguments.load = true;
         } else if (std::strcmp(argv[i], "--self-test") == 0) {
             arguments.self_test = true;
         } else {
@@ -1042,6 +1197,7 @@ int main(int argc, char** argv) {
         }
     }
     if (arguments.self_test) return sim::self_test();
+    if (arguments.load) return sim::run_load(arguments);
 #ifndef SIM_HAS_FORK
     arguments.processes = 1;
 #endif

@@ -1,0 +1,158 @@
+// Chapter 4: the table of voters, in the machine, in its digest and in its snapshots.
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "coord.hpp"
+#include "support.hpp"
+
+namespace {
+
+using coord::Bytes;
+using coord::BytesView;
+using coord::Errc;
+using coord::Machine;
+using coord::OpCode;
+using coord::PeerId;
+using coord::Txn;
+using coord::VoterTable;
+using coord::Zxid;
+using Places = std::vector<std::pair<PeerId, std::uint64_t>>;
+
+constexpr PeerId A{1}, B{2}, C{3};
+
+Bytes body_of(const Places& places) {
+    Bytes body;
+    VoterTable::write(places, body);
+    return body;
+}
+
+struct Rig {
+    struct Nobody final : coord::ChangeSink {
+        void on_created(BytesView, Zxid) override { FAIL("no node changes"); }
+        void on_deleted(BytesView, Zxid) override { FAIL("no node changes"); }
+        void on_data_changed(BytesView, Zxid) override { FAIL("no node changes"); }
+        void on_children_changed(BytesView, Zxid) override { FAIL("no node changes"); }
+    } nobody;
+    Machine machine{coord::Limits{}, 1};
+    std::uint64_t counter = 0;
+
+    Errc apply(BytesView body) {
+        Txn txn;
+        txn.zxid = Zxid{1, ++counter}, txn.op = OpCode::admit, txn.body = body;
+        const coord::Outcome* const outcome = machine.apply(txn, nobody);
+        REQUIRE(outcome != nullptr);
+        CHECK(outcome->zxid == txn.zxid);
+        machine.audit();
+        return outcome->error;
+    }
+    Errc admit(const Places& places) { return apply(body_of(places)); }
+    const VoterTable& table() const { return machine.voters(); }
+};
+
+}  // namespace
+
+TEST_SUITE("04 machine") {
+
+TEST_CASE("M5 voters found, are replaced, and are taken out; the founding is complete when said") {
+    Rig rig;
+    CHECK_FALSE(rig.table().is_founding());
+    CHECK_FALSE(rig.table().knows(A));
+    REQUIRE(rig.admit({{A, 11}, {B, 12}}) == Errc::ok);
+    CHECK(rig.table().is_founding());
+    CHECK(rig.table().storage_of(A) == 11);
+    CHECK(rig.table().storage_of(B) == 12);
+    CHECK(rig.table().storage_of(C) == 0);
+    REQUIRE(rig.admit({{B, 22}}) == Errc::ok);
+    CHECK(rig.table().is_founding());
+    REQUIRE(rig.admit({}) == Errc::ok);
+    CHECK_FALSE(rig.table().is_founding());
+    REQUIRE(rig.admit({{B, 0}}) == Errc::ok);
+    CHECK(rig.table().knows(B));
+    CHECK(rig.table().storage_of(B) == 0);
+    REQUIRE(rig.admit({{B, 23}}) == Errc::ok);
+    CHECK_FALSE(rig.table().is_founding());  // it was there
+    REQUIRE(rig.admit({{C, 13}}) == Errc::ok);
+    CHECK(rig.table().is_founding());
+    CHECK_FALSE(rig.table().places().at(A).is_founding);
+}
+
+TEST_CASE("M5 what is not the body of an admit changes nothing, and has a zxid all the same") {
+    Rig rig;
+    REQUIRE(rig.admit({{A, 11}}) == Errc::ok);
+    const std::uint64_t digest = rig.machine.digest();
+    const Bytes whole = body_of({{A, 99}, {B, 12}});
+    for (std::size_t size = 0; size < whole.size(); size++) {
+        CHECK(rig.apply(BytesView(whole).substr(0, size)) == Errc::marshalling_error);
+    }
+    CHECK(rig.apply(whole + "x") == Errc::marshalling_error);
+    CHECK(rig.apply(Bytes(4, '\xff')) == Errc::marshalling_error);
+    Places many;
+    for (std::uint32_t i = 1; i <= 1025; i++) many.emplace_back(PeerId{i}, i);
+    CHECK(rig.admit(many) == Errc::marshalling_error);
+    CHECK(rig.machine.digest() == digest);
+    CHECK(rig.machine.applied() == Zxid{1, rig.counter});
+}
+
+TEST_CASE("M5 the table is part of the digest: voter, storage and founding") {
+    std::vector<std::uint64_t> digests;
+    for (const Places& places : {Places{{A, 1}}, Places{{A, 2}}, Places{{B, 1}}, Places{{A, 0}},
+                                 Places{{A, 1}, {B, 2}}, Places{{A, 2}, {B, 1}}}) {
+        for (const bool is_complete : {false, true}) {
+            Rig rig;
+            REQUIRE(rig.admit(places) == Errc::ok);
+            if (is_complete) REQUIRE(rig.admit({}) == Errc::ok);
+            digests.push_back(rig.machine.digest());
+        }
+    }
+    std::sort(digests.begin(), digests.end());
+    CHECK(std::adjacent_find(digests.begin(), digests.end()) == digests.end());
+}
+
+TEST_CASE("M5 the table goes into a snapshot and comes back") {
+    Rig rig;
+    REQUIRE(rig.admit({{A, 11}, {B, UINT64_MAX}}) == Errc::ok);
+    REQUIRE(rig.admit({}) == Errc::ok);
+    REQUIRE(rig.admit({{C, 13}}) == Errc::ok);
+    const Bytes state = support::save(rig.machine);
+    coord::StateCheck check{coord::Limits{}};
+    check.feed(state);
+    CHECK(check.is_sound(rig.machine.applied()));
+    Machine other(coord::Limits{}, 2);
+    REQUIRE(other.load(state) == Errc::ok);
+    other.audit();
+    CHECK(other.digest() == rig.machine.digest());
+    CHECK(other.voters().storage_of(B) == UINT64_MAX);
+    CHECK(other.voters().places().at(C).is_founding);
+    CHECK_FALSE(other.voters().places().at(A).is_founding);
+    REQUIRE(rig.admit({{A, 12}}) == Errc::ok);
+    REQUIRE(other.load(support::save(rig.machine)) == Errc::ok);  // nothing of the old one stays
+    CHECK(other.voters().storage_of(A) == 12);
+    for (std::size_t i = 0; i < state.size(); i++) {
+        Bytes bad = state;
+        bad[i] = static_cast<char>(bad[i] ^ 1);
+        CHECK(other.load(bad) == Errc::corrupt);
+        CHECK(other.voters().places().empty());
+    }
+}
+
+TEST_CASE("M5 a save that goes on while the table changes has the table of its beginning") {
+    Rig rig;
+    REQUIRE(rig.admit({{A, 11}}) == Errc::ok);
+    const std::uint64_t digest = rig.machine.digest();
+    rig.machine.begin_save();
+    REQUIRE(rig.admit({{A, 12}}) == Errc::ok);
+    Bytes state;
+    while (!rig.machine.save_slice(16, state)) {
+    }
+    Machine other(coord::Limits{}, 2);
+    REQUIRE(other.load(state) == Errc::ok);
+    CHECK(other.voters().storage_of(A) == 11);
+    CHECK(other.digest() == digest);
+}
+
+}  // TEST_SUITE

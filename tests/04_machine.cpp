@@ -893,6 +893,14 @@ TEST_CASE("load: each rule of a state, broken by hand") {
         CHECK(load(state + '\0') == Errc::corrupt);
         CHECK(load(ByHand::ended(state, 0, 4)) == Errc::corrupt);
         CHECK(load(state + ByHand{}.node("/a", 0, 0).records) == Errc::corrupt);
+        // Announced, but late: all the numbers are right.
+        ByHand late = ByHand{}.built_in(2, 1);
+        const Bytes before = late.records;
+        late.node("/a", 0, 0);
+        CHECK(taken(late));
+        const Bytes behind = late.records.substr(before.size());
+        CHECK(load(ByHand::ended(late.head() + before, 0, 5) + behind) == Errc::corrupt);
+        CHECK_FALSE(is_sound(ByHand::ended(late.head() + before, 0, 5) + behind, late.zxid));
         coord::StateCheck check{Limits{}};
         check.feed(state);
         CHECK(check.is_sound(Zxid{1, 9}));

@@ -2678,6 +2678,8 @@ private:
     Errc prepare(SessionId id, Request& request, Pending& pending);
     void encode_write(const Request& request, Pending& pending);
     bool is_snapshot_due() const;
+    bool is_fetch_waited_for() const;
+    std::uint64_t snapshot_patience() const;
     void work_on_snapshot();
     std::size_t write_snapshot_slice();
     std::size_t check_snapshot_slice();
@@ -2749,6 +2751,7 @@ private:
     SnapshotPhase snapshot_phase_ = SnapshotPhase::none;
     LogPosition snapshot_position_;    // of the one that is being written
     StateCheck snapshot_check_;
+    bool snapshot_may_wait_ = false;   // for a learner that fetches the one before
     std::uint64_t snapshot_written_ = 0;
     std::uint64_t snapshot_checked_ = 0;
     std::uint64_t entries_since_snapshot_ = 0;
@@ -9604,7 +9607,19 @@ bool Replica::is_snapshot_due() const {
         return false;
     }
     const Zxid zxid = machine_->applied();
-    return zxid > log_.snapshot_position().zxid && zxid <= log_.durable_last();
+    return zxid > log_.snapshot_position().zxid && zxid <= log_.durable_last() &&
+           !is_fetch_waited_for();
+}
+
+// A learner that fetches the snapshot before, or has just done so, would have to begin once more.
+// It is waited for, but not for ever.
+bool Replica::is_fetch_waited_for() const {
+    return role_ == Role::leading && leader_.is_fetched(now_) &&
+           entries_since_snapshot_ < snapshot_patience();
+}
+
+std::uint64_t Replica::snapshot_patience() const {
+    return std::uint64_t{options_.snapshot_every_entries} * 10 + 10000;
 }
 
 // A slice: what a poll does of it is bounded, however large the tree is. First it is written, then
@@ -9613,6 +9628,7 @@ void Replica::work_on_snapshot() {
     if (role_ == Role::failed) return;
     if (snapshot_phase_ == SnapshotPhase::none) {
         if (!is_snapshot_due()) return;
+        snapshot_may_wait_ = role_ != Role::leading || !leader_.is_fetched(now_);
         snapshot_position_ = LogPosition{machine_->applied(), log_.crc_at(machine_->applied())};
         entries_since_snapshot_ = 0, bytes_since_snapshot_ = 0;
         snapshot_phase_ = SnapshotPhase::writing;
@@ -9641,7 +9657,8 @@ std::size_t Replica::write_snapshot_slice() {
     snapshot_written_ += scratch_.size();
     const Errc error = log_.write_snapshot(scratch_);
     if (error != Errc::ok) give_up_snapshot(error);
-    return scratch_.size() + 1;
+    const bool is_last = snapshot_phase_ != SnapshotPhase::writing;
+    return is_last ? scratch_.size() : detail::snapshot_slice_bytes;  // a slice is one poll's work
 }
 
 std::size_t Replica::check_snapshot_slice() {
@@ -9657,16 +9674,13 @@ std::size_t Replica::check_snapshot_slice() {
     return scratch_.size();
 }
 
-// A learner that fetches the snapshot before, or has just done so, would have to begin once more.
-// It is waited for, but not for ever.
 void Replica::end_snapshot() {
-    const std::uint64_t patience = std::uint64_t{options_.snapshot_every_entries} * 10 + 10000;
+    if (snapshot_may_wait_ && is_fetch_waited_for()) return;  // it has begun to since
     std::size_t kept = options_.log_entries_kept;
     if (role_ == Role::leading) {
-        if (leader_.is_fetched(now_) && entries_since_snapshot_ < patience) return;
-        const std::size_t wanted = log_.count_after(leader_.needed(now_));
-        kept = (std::max)(kept, static_cast<std::size_t>((std::min)(patience,
-                                                                    std::uint64_t{wanted})));
+        const std::uint64_t wanted = log_.count_after(leader_.needed(now_));
+        kept = (std::max)(kept,
+                          static_cast<std::size_t>((std::min)(snapshot_patience(), wanted)));
     }
     const Errc error = log_.end_snapshot(kept);
     if (error != Errc::ok) return give_up_snapshot(error);

@@ -283,8 +283,8 @@ static Bytes rebuild(coord::FileStorage& storage, const Options& options, std::u
     const std::size_t count = apply_entries(log, machine);
     digest = machine.digest();
     print_zxid("state at ", log.last().zxid);
-    std::printf(": %s and %zu entries after it, the newest of them perhaps not committed\n",
-                has_snapshot ? "the snapshot" : "nothing", count);
+    std::printf(", of %s%zu entries, the newest of them perhaps not committed\n",
+                has_snapshot ? "the snapshot and " : "", count);
     std::printf("  digest %016" PRIx64 ", %zu nodes, %zu sessions, epochs: current %" PRIu32
                 ", accepted %" PRIu32 " of leader %" PRIu32 "\n",
                 digest, machine.tree().size(), machine.sessions().size(), log.epochs().current,

@@ -69,7 +69,8 @@ private:
 };
 
 static void run_replica(const Seat& seat) {
-    Member member{seat};
+    coord::MemoryStorage storage;  // who dies here does not come back
+    Member member{seat, storage};
     Contender contender{member};
     contender.begin();
     member.run([&](const std::string& line) { contender.take_line(line); });

@@ -1,4 +1,5 @@
 // One replica, standalone, with the blocking face: create a node, read it, watch it change.
+// To keep it, say coord::FileStorage storage{"directory"}: another run is then told node_exists.
 //
 //     g++ -std=c++17 -I. examples/one_replica.cpp -o one_replica && ./one_replica
 #define COORD_IMPLEMENTATION

@@ -1,14 +1,18 @@
-// Three processes, each with a replica, over TCP on the loopback: an ensemble forms, nodes are
-// created and watched, and the process of the leader is killed in the middle of many writes.
-// Nothing that was acknowledged is lost, and the survivors agree to the last bit.
+// Three processes, each with a replica on files of its own, over TCP on the loopback: an ensemble
+// forms, nodes are created and watched, and the process of the leader is killed in the middle of
+// many writes. Nothing that was acknowledged is lost, and the survivors agree to the last bit. The
+// dead one is started again and catches up. Then all three are killed at once, and started again:
+// what was acknowledged is there, and the ensemble goes on.
 //
 //     g++ -std=c++17 -O1 -I. examples/three_processes.cpp -o three_processes && ./three_processes
 #define COORD_IMPLEMENTATION
 #include "coord.hpp"
 
 #include "support/processes.hpp"
+#include "support/scratch_directory.hpp"
 
 #include <cinttypes>
+#include <climits>
 #include <cstdarg>
 #include <map>
 #include <set>
@@ -18,7 +22,8 @@
 // A child: a replica, one session, and a line for everything that it is asked to do:
 //     TAG create PATH DATA MODE | TAG get PATH | TAG watch PATH | TAG set PATH DATA
 //     TAG ls PATH | TAG sync | TAG status
-// It answers TAG ok TEXT or TAG ERROR, and says "event TYPE PATH" when a watch fires.
+// It answers TAG ok TEXT or TAG ERROR, and says "event TYPE PATH" when a watch fires. First it
+// says "storage TEXT", what it has found in its directory, and "session ok", when it is at work.
 
 static const char* const mode_names[] = {"persistent", "ephemeral", "persistent_sequential",
                                          "ephemeral_sequential"};
@@ -75,7 +80,16 @@ static void execute(Member& member, const coord::Session& session, const std::st
 }
 
 static void run_replica(const Seat& seat) {
-    Member member{seat};
+    coord::FileStorageOptions files;
+    files.directory = seat.directory;
+    files.segment_bytes = 128 * 1024;      // small, for a short story: several segments of the log
+    coord::FileStorage storage{files};
+    coord::ReplicaOptions replica;
+    replica.snapshot_every_entries = 400;  // and snapshots
+    replica.log_entries_kept = 200;
+    Member member{seat, storage, replica};
+    member.say("storage " + storage.report().text());
+
     std::optional<coord::Session> session;
     coord::SessionOptions options;
     options.timeout = coord::seconds(2);
@@ -100,7 +114,11 @@ private:
     void leader_dies_among_writes();
     void nothing_is_lost();
     void ephemerals_go();
-    void survivors_agree();
+    void all_agree();
+    void the_dead_one_returns();
+    void all_die_among_writes();
+    void all_return();
+    void life_goes_on();
 
     void say(const char* format, ...) __attribute__((format(printf, 2, 3)));
     void fail(const std::string& why);
@@ -108,15 +126,21 @@ private:
     std::string ask(int id, const std::string& command);   // prints neither
     std::string show(int id, const std::string& command);  // prints both
     void await_event(int id, const std::string& event, coord::Duration patience);
+    void await_sessions(int count);
+    void find_the_leader();
+    void write_until(int asked_for, std::size_t acknowledged);
     void write_one(int id);
     void take_write(const Processes::Line& line);
-    void kill_the_leader();
-    int other_than(int id) const { return id % 3 + 1; }
+    void kill(int id);
+    std::string check_writes(int id);
+    std::size_t in_flight() const;
+    std::vector<int> living() const;
 
     static constexpr int writes_total = 1500;
     static constexpr int writes_before_the_kill = 500;
     static constexpr int window = 16;  // in flight at each replica
 
+    ScratchDirectory directory_;       // outlives the processes
     Processes processes_;
     coord::Time started_at_ = monotonic_now();
     bool failed_ = false;
@@ -134,12 +158,16 @@ private:
 };
 
 int Story::run() {
-    const std::string error = processes_.start(3, 60, run_replica);
+    if (directory_.path().empty()) fail("no temporary directory");
+    const std::string error = processes_.start(3, 60, run_replica, directory_.path());
     if (!error.empty()) fail(error);
     void (Story::*const chapters[])() = {
         &Story::ensemble_forms, &Story::nodes_and_modes, &Story::a_watch_fires,
         &Story::leader_dies_among_writes, &Story::nothing_is_lost, &Story::ephemerals_go,
-        &Story::survivors_agree};
+        &Story::all_agree, &Story::the_dead_one_returns, &Story::nothing_is_lost,
+        &Story::all_agree, &Story::all_die_among_writes, &Story::all_return,
+        &Story::nothing_is_lost, &Story::all_agree, &Story::life_goes_on,
+        &Story::nothing_is_lost, &Story::all_agree};
     for (auto chapter : chapters) {
         if (!failed_) (this->*chapter)();
     }
@@ -149,16 +177,9 @@ int Story::run() {
 }
 
 void Story::ensemble_forms() {
-    Processes::Line line;
-    for (int open = 0; open < 3; open++) {
-        if (!hear(line, coord::seconds(10))) return fail("no ensemble");
-        if (line.text.compare(0, 10, "session ok") != 0) return fail(line.text);
-    }
-    for (int id = 1; id <= 3; id++) {
-        if (ask(id, "status").compare(0, 7, "LEADING") == 0) leader_ = id;
-    }
-    if (leader_ == 0) return fail("nobody leads");
-    say("three processes, one ensemble: replica %d leads, and each has a session", leader_);
+    await_sessions(3);
+    find_the_leader();
+    if (!failed_) say("three replicas are at work, replica %d leads", leader_);
 }
 
 void Story::nodes_and_modes() {
@@ -182,30 +203,136 @@ void Story::a_watch_fires() {
 
 void Story::leader_dies_among_writes() {
     show(1, "create /writes - persistent");
+    find_the_leader();
     say("%d writes through all three, %d in flight at each ...", writes_total, window);
-    const coord::Time deadline = monotonic_now() + coord::seconds(30);
-    Processes::Line line;
-    while (!failed_ && written_ < writes_total + window) {
-        for (int id = 1; id <= 3 && written_ < writes_total; id++) {
-            const bool is_free = in_flight_[id].size() < static_cast<std::size_t>(window);
-            if (processes_.is_alive(id) && is_free) write_one(id);
-        }
-        const std::size_t pending = in_flight_[1].size() + in_flight_[2].size() +
-                                    in_flight_[3].size();
-        if (written_ >= writes_total && pending == 0) break;
-        if (!hear(line, deadline - monotonic_now())) return fail("writes do not go on");
-        take_write(line);
-        if (dead_ == 0 && acknowledged_.size() >= writes_before_the_kill) kill_the_leader();
-    }
+    write_until(writes_total, writes_before_the_kill);
     if (failed_) return;
-    for (int id = 1; id <= 3; id++) {
-        if (id != dead_ && ask(id, "status").compare(0, 7, "LEADING") == 0) leader_ = id;
-    }
+    kill(dead_ = leader_);
+    killed_at_ = monotonic_now();
+    say("kill -9 of replica %d, the leader, after %zu acknowledged writes", dead_,
+        acknowledged_.size());
+    first_after_kill_ = written_;
+    for (int id : living()) write_one(id);  // one more each, to be sure of one asked for after it
+    write_until(writes_total, SIZE_MAX);
+    find_the_leader();
+    if (failed_) return;
     say("replica %d leads now", leader_);
     say("failover %.1f ms: from the kill to the first acknowledged write asked for after it",
         static_cast<double>((first_acknowledged_at_ - killed_at_).ns) / 1e6);
-    say("%zu writes acknowledged; %zu were in flight in the process that died",
+}
+
+void Story::nothing_is_lost() {
+    say("%zu writes acknowledged; %zu were in flight in a process that died",
         acknowledged_.size(), died_with_caller_.size());
+    std::set<std::string> lists;
+    for (int id : living()) lists.insert(check_writes(id));
+    if (!failed_ && lists.size() != 1) fail("the replicas have different nodes");
+}
+
+// RETURNS the names of all writes that a replica has.
+std::string Story::check_writes(int id) {
+    ask(id, "sync");
+    const std::string list = ask(id, "ls /writes");
+    if (failed_) return "";
+    std::istringstream words(list);
+    std::set<std::string> present;
+    for (std::string name; words >> name;) present.insert(name);
+    std::size_t lost = 0;
+    std::size_t unasked = 0;
+    for (const std::string& name : acknowledged_) lost += present.count(name) == 0;
+    for (const std::string& name : present) {
+        unasked += acknowledged_.count(name) == 0 && died_with_caller_.count(name) == 0;
+    }
+    say("replica %d: %zu writes, %zu acknowledged ones missing", id, present.size(), lost);
+    if (lost != 0 || unasked != 0) fail("acknowledged and present writes differ");
+    return list;
+}
+
+// The session of the dead process expires, and its ephemeral nodes go.
+void Story::ephemerals_go() {
+    const int id = living().front();
+    show(id, "ls /modes");
+    if (show(id, "watch /modes/e-") == "watching") {
+        await_event(id, "event deleted /modes/e-", coord::seconds(10));
+    }
+    if (show(id, "ls /modes") != "p- p-0000000002") fail("not the two persistent ones");
+}
+
+void Story::all_agree() {
+    auto after = [](const std::string& text, const char* word) {
+        return text.substr((std::min)(text.find(word), text.size()));
+    };
+    for (int tries = 0; tries < 100 && !failed_; tries++) {
+        std::map<int, std::string> status;
+        std::set<std::string> states;   // zxid and digest
+        std::set<std::string> digests;
+        for (int id : living()) ask(id, "sync");
+        for (int id : living()) {
+            status[id] = ask(id, "status");
+            states.insert(after(status[id], "zxid"));
+            digests.insert(after(status[id], "digest"));
+        }
+        const std::string zxid = states.begin()->substr(0, states.begin()->find(" digest"));
+        const bool is_level = states.rbegin()->compare(0, zxid.size(), zxid) == 0;
+        if (!is_level) continue;  // one is a little ahead
+        for (const auto& [id, text] : status) say("replica %d: %s", id, text.c_str());
+        if (digests.size() != 1) fail("different digests at the same zxid");
+        return;
+    }
+    fail("the replicas do not come to the same zxid");
+}
+
+void Story::the_dead_one_returns() {
+    say("replica %d is started again on its directory", dead_);
+    const std::string error = processes_.spawn(dead_);
+    if (!error.empty()) return fail(error);
+    await_sessions(1);
+}
+
+void Story::all_die_among_writes() {
+    say("more writes through all three ...");
+    write_until(INT_MAX, acknowledged_.size() + 200);
+    if (failed_) return;
+    const std::size_t count = in_flight();
+    for (int id = 1; id <= 3; id++) processes_.signal(id, SIGKILL);
+    for (int id = 1; id <= 3; id++) kill(id);
+    say("kill -9 of all three at once, after %zu acknowledged writes, with %zu in flight",
+        acknowledged_.size(), count);
+}
+
+void Story::all_return() {
+    say("all three are started again on their directories");
+    for (int id = 1; id <= 3; id++) {
+        const std::string error = processes_.spawn(id);
+        if (!error.empty()) return fail(error);
+    }
+    await_sessions(3);
+    find_the_leader();
+    if (!failed_) say("three replicas are at work, replica %d leads", leader_);
+}
+
+void Story::life_goes_on() {
+    show(2, "get /javaer");
+    show(1, "set /javaer the.next.day");
+    write_until(written_ + 100, SIZE_MAX);
+    say("100 more writes");
+}
+
+// ------------------------------------------------------------------------------------------------
+
+// Keeps in flight what the windows allow, until so many are acknowledged; or until so many were
+// asked for, and all are answered.
+void Story::write_until(int asked_for, std::size_t acknowledged) {
+    const coord::Time deadline = monotonic_now() + coord::seconds(30);
+    Processes::Line line;
+    while (!failed_ && acknowledged_.size() < acknowledged) {
+        for (int id : living()) {
+            const bool is_free = in_flight_[id].size() < static_cast<std::size_t>(window);
+            if (is_free && written_ < asked_for) write_one(id);
+        }
+        if (in_flight() == 0) return;
+        if (!hear(line, deadline - monotonic_now())) return fail("writes do not go on");
+    }
 }
 
 void Story::write_one(int id) {
@@ -214,7 +341,7 @@ void Story::write_one(int id) {
     processes_.tell(id, name + " create /writes/" + name + " value persistent");
 }
 
-// An answer to a write. Every error is one: a write done twice would be node_exists.
+// An answer to a write, if it is one. Every error is one: a write done twice would be node_exists.
 void Story::take_write(const Processes::Line& line) {
     std::istringstream words(line.text);
     std::string name, result;
@@ -228,69 +355,49 @@ void Story::take_write(const Processes::Line& line) {
     }
 }
 
-void Story::kill_the_leader() {
-    dead_ = leader_;
-    killed_at_ = monotonic_now();
-    processes_.kill_hard(dead_);
-    say("kill -9 of replica %d, the leader, after %zu acknowledged writes", dead_,
-        acknowledged_.size());
-    died_with_caller_.swap(in_flight_[dead_]);
-    first_after_kill_ = written_;
+std::size_t Story::in_flight() const {
+    std::size_t count = 0;
+    for (const auto& one : in_flight_) count += one.second.size();
+    return count;
+}
+
+// What it was asked for and has not answered is there later, or is not: nobody was promised either.
+void Story::kill(int id) {
+    processes_.kill_hard(id);
+    died_with_caller_.insert(in_flight_[id].begin(), in_flight_[id].end());
+    in_flight_[id].clear();
+}
+
+std::vector<int> Story::living() const {
+    std::vector<int> ids;
     for (int id = 1; id <= 3; id++) {
-        if (id != dead_) write_one(id);  // one more each, so that there is one asked for after it
+        if (processes_.is_alive(id)) ids.push_back(id);
     }
+    return ids;
 }
 
-void Story::nothing_is_lost() {
-    std::string lists[2];
-    for (int i = 0, id = other_than(dead_); i < 2; i++, id = other_than(id)) {
-        if (ask(id, "sync") != "") return fail("no sync");
-        lists[i] = ask(id, "ls /writes");
-        std::istringstream words(lists[i]);
-        std::set<std::string> present;
-        for (std::string name; words >> name;) present.insert(name);
-        std::size_t lost = 0;
-        std::size_t unasked = 0;
-        for (const std::string& name : acknowledged_) lost += present.count(name) == 0;
-        for (const std::string& name : present) {
-            unasked += acknowledged_.count(name) == 0 && died_with_caller_.count(name) == 0;
+void Story::find_the_leader() {
+    leader_ = 0;
+    for (int tries = 0; tries < 1000 && leader_ == 0 && !failed_; tries++) {
+        for (int id : living()) {
+            if (ask(id, "status").compare(0, 7, "LEADING") == 0) leader_ = id;
         }
-        say("replica %d: %zu writes, %zu acknowledged ones missing", id, present.size(), lost);
-        if (lost != 0 || unasked != 0) return fail("acknowledged and present writes differ");
     }
-    if (lists[0] != lists[1]) fail("the survivors have different nodes");
+    if (leader_ == 0 && !failed_) fail("nobody leads");
 }
 
-// The session of the dead process expires, and its ephemeral nodes go.
-void Story::ephemerals_go() {
-    const int id = other_than(dead_);
-    show(id, "ls /modes");
-    if (show(id, "watch /modes/e-") == "watching") {
-        await_event(id, "event deleted /modes/e-", coord::seconds(10));
+void Story::await_sessions(int count) {
+    Processes::Line line;
+    while (count > 0 && !failed_) {
+        if (!hear(line, coord::seconds(10))) return fail("no ensemble");
+        if (line.text.compare(0, 8, "storage ") == 0) {
+            say("  replica %d: %s", line.from, line.text.c_str() + 8);
+        } else if (line.text.compare(0, 8, "session ") == 0) {
+            if (line.text != "session ok") fail(line.text);
+            count -= 1;
+        }
     }
-    if (show(id, "ls /modes") != "p- p-0000000002") fail("not the two persistent ones");
 }
-
-void Story::survivors_agree() {
-    const int one = other_than(dead_);
-    const int other = other_than(one);
-    auto from_zxid = [](const std::string& status) { return status.substr(status.find("zxid")); };
-    for (int tries = 0; tries < 100; tries++) {
-        ask(one, "sync"), ask(other, "sync");
-        const std::string a = ask(one, "status");
-        const std::string b = ask(other, "status");
-        if (failed_) return;
-        const std::string zxid = from_zxid(a).substr(0, from_zxid(a).find(" digest"));
-        if (from_zxid(b).compare(0, zxid.size(), zxid) != 0) continue;  // one is a little ahead
-        say("replica %d: %s", one, a.c_str());
-        say("replica %d: %s", other, b.c_str());
-        if (from_zxid(a) != from_zxid(b)) fail("different digests at the same zxid");
-        return;
-    }
-    fail("the survivors do not come to the same zxid");
-}
-
-// ------------------------------------------------------------------------------------------------
 
 void Story::say(const char* format, ...) {
     std::printf("%7.1f ms  ", static_cast<double>((monotonic_now() - started_at_).ns) / 1e6);
@@ -312,6 +419,7 @@ bool Story::hear(Processes::Line& line, coord::Duration patience) {
     if (line.text.compare(0, 6, "event ") == 0) {
         events_.push_back(std::to_string(line.from) + " " + line.text);
     }
+    take_write(line);
     return true;
 }
 

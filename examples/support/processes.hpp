@@ -1,6 +1,7 @@
 // What the examples with several processes share: a parent that forks replicas, one a process,
-// talks to each of them in lines of text over a socket pair, and leaves none behind; and the
-// child's side, which runs a replica over TCP and does what the lines say.
+// talks to each of them in lines of text over a socket pair, starts again those that it has killed,
+// and leaves none behind; and the child's side, which runs a replica over TCP and does what the
+// lines say.
 #pragma once
 
 #include "tcp_transport.hpp"
@@ -66,14 +67,16 @@ struct Seat {
     int listener = -1;
     int control = -1;                  // its end of the socket pair
     std::vector<std::uint16_t> ports;  // of replica 1, 2, 3
+    std::string directory;             // for its files, if the example has a place for any
 };
 
-// A child's whole world: one replica, its storage, its sockets.
+// A child's whole world beside its storage: one replica, its sockets. What the seat says goes into
+// the options; the others are the example's.
 class Member {
 public:
-    explicit Member(const Seat& seat)
+    Member(const Seat& seat, coord::Storage& storage, const coord::ReplicaOptions& options = {})
         : control_(seat.control), transport_(seat.id),
-          replica_(options(seat), storage_, transport_) {
+          replica_(seated(seat, options), storage, transport_) {
         transport_.listen_on(seat.listener);
         for (std::size_t i = 0; i < seat.ports.size(); i++) {
             const coord::PeerId peer{static_cast<std::uint32_t>(i + 1)};
@@ -96,8 +99,7 @@ public:
     }
 
 private:
-    static coord::ReplicaOptions options(const Seat& seat) {
-        coord::ReplicaOptions options;
+    static coord::ReplicaOptions seated(const Seat& seat, coord::ReplicaOptions options) {
         options.id = seat.id;
         options.voters.clear();
         for (std::size_t i = 0; i < seat.ports.size(); i++) {
@@ -110,7 +112,6 @@ private:
     }
 
     LineSocket control_;
-    coord::MemoryStorage storage_;
     TcpTransport transport_;
     coord::Replica replica_;
 };
@@ -123,40 +124,52 @@ public:
         std::string text;
     };
 
-    // Forks count children, each of which runs `run` and exits. The whole example is over after
-    // seconds_max, come what may. RETURNS "", or what is wrong.
-    std::string start(int count, unsigned int seconds_max, void (*run)(const Seat&)) {
-        std::fflush(nullptr);
-        alarm_in(seconds_max);
-        std::vector<Seat> seats(static_cast<std::size_t>(count));
+    // Forks count children, each of which runs `run` and exits. In `directory`, if one is given,
+    // each has a directory of its own. The whole example is over after seconds_max, come what may.
+    // RETURNS "", or what is wrong.
+    std::string start(int count, unsigned int seconds_max, void (*run)(const Seat&),
+                      const std::string& directory = "") {
+        alarm_in(seconds_max_ = seconds_max);
+        run_ = run;
         std::vector<std::uint16_t> ports;
-        for (std::size_t i = 0; i < seats.size(); i++) {
-            TcpTransport opener{coord::PeerId{static_cast<std::uint32_t>(i + 1)}};
-            const std::string error = opener.listen("127.0.0.1", 0);  // any free port
-            int pair[2] = {-1, -1};
-            if (!error.empty()) return error;
-            if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) != 0) return "no socket pair";
-            ports.push_back(opener.port());
-            seats[i].id = coord::PeerId{static_cast<std::uint32_t>(i + 1)};
-            seats[i].listener = opener.release_listener();
-            seats[i].control = pair[1];
+        for (int id = 1; id <= count; id++) {
             children_.emplace_back();
-            children_.back().control = LineSocket{pair[0]};
+            Seat& seat = child(id).seat;
+            seat.id = coord::PeerId{static_cast<std::uint32_t>(id)};
+            if (!directory.empty()) seat.directory = directory + "/" + std::to_string(id);
+            TcpTransport opener{seat.id};
+            const std::string error = opener.listen("127.0.0.1", 0);  // any free port
+            if (!error.empty()) return error;
+            ports.push_back(opener.port());
+            seat.listener = opener.release_listener();
         }
         const auto ensemble = static_cast<std::uint64_t>(monotonic_now().ns);
-        for (Seat& seat : seats) seat.ports = ports, seat.ensemble = ensemble;
-        for (std::size_t i = 0; i < seats.size(); i++) {
-            children_[i].pid = fork();
-            if (children_[i].pid < 0) return "no process";
-            if (children_[i].pid == 0) be_child(seats, i, seconds_max, run);
+        for (Child& one : children_) one.seat.ports = ports, one.seat.ensemble = ensemble;
+        for (int id = 1; id <= count; id++) {
+            const std::string error = spawn(id);
+            if (!error.empty()) return error;
         }
-        for (Seat& seat : seats) ::close(seat.listener), ::close(seat.control);
         return "";
+    }
+    // Starts one that is dead again, with the same directory and the same port: the parent keeps
+    // that open, and whoever dials meanwhile waits. RETURNS "", or what is wrong.
+    std::string spawn(int id) {
+        Child& one = child(id);
+        int pair[2] = {-1, -1};
+        if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) != 0) return "no socket pair";
+        one.control = LineSocket{pair[0]};
+        one.seat.control = pair[1];
+        std::fflush(nullptr);
+        one.pid = fork();
+        if (one.pid == 0) be_child(id);
+        ::close(std::exchange(one.seat.control, -1));
+        return one.pid > 0 ? "" : "no process";
     }
     ~Processes() {
         for (Child& child : children_) {
             child.control.shut();
             if (child.pid > 0) ::kill(child.pid, SIGKILL), ::waitpid(child.pid, nullptr, 0);
+            if (child.seat.listener >= 0) ::close(child.seat.listener);
         }
     }
 
@@ -165,6 +178,7 @@ public:
         if (is_alive(id)) ::kill(child(id).pid, number);
     }
     void kill_hard(int id) {  // kill -9: it gets no chance to say goodbye
+        if (!is_alive(id)) return;
         signal(id, SIGKILL);
         ::waitpid(child(id).pid, nullptr, 0);
         child(id).pid = -1;
@@ -206,6 +220,7 @@ private:
     struct Child {
         pid_t pid = -1;
         LineSocket control;
+        Seat seat;
     };
     Child& child(int id) { return children_[static_cast<std::size_t>(id - 1)]; }
     const Child& child(int id) const { return children_[static_cast<std::size_t>(id - 1)]; }
@@ -219,20 +234,22 @@ private:
         alarm(time);
     }
     // Closes what belongs to the others: else a dead one's sockets would live on in its siblings.
-    [[noreturn]] void be_child(std::vector<Seat>& seats, std::size_t self, unsigned int seconds_max,
-                               void (*run)(const Seat&)) {
-        alarm_in(seconds_max);
+    [[noreturn]] void be_child(int id) {
+        alarm_in(seconds_max_);
 #ifdef __linux__
         prctl(PR_SET_PDEATHSIG, SIGKILL);  // not even one that is stopped outlives the parent
 #endif
-        for (std::size_t i = 0; i < seats.size(); i++) {
-            children_[i].control.shut();
-            if (i != self) ::close(seats[i].listener), ::close(seats[i].control);
+        const Seat seat = child(id).seat;
+        for (Child& one : children_) {
+            one.control.shut();
+            if (one.seat.id != seat.id) ::close(one.seat.listener);
         }
-        run(seats[self]);
+        run_(seat);
         _exit(0);
     }
 
     std::vector<Child> children_;
     std::size_t next_ = 0;
+    unsigned int seconds_max_ = 0;
+    void (*run_)(const Seat&) = nullptr;
 };

@@ -6966,7 +6966,8 @@ Errc Log::install_snapshot(LogPosition position, BytesView state) {
 }
 
 Errc Log::flush() {
-    if (!dirty_) return Errc::ok;
+    // A full storage is asked all the same: that is how it finds out that there is room again.
+    if (!dirty_) return storage_.has_room() ? Errc::ok : storage_.flush();
     dirty_ = false;
     Mark& mark = marks_.push();
     mark.sequence = storage_.appended(), mark.last = last().zxid, mark.epochs = epochs_;

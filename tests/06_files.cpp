@@ -702,6 +702,32 @@ TEST_CASE("D13 D14 a full disk: no snapshot, no room, nothing lost; and then the
     CHECK(no_room > 100);
 }
 
+// The replica refuses writes then, so that nothing is appended: its storage has to be asked all the
+// same.
+TEST_CASE("D14 a replica alone, full and idle, finds out that there is room again") {
+    SimulatedFiles disk;
+    disk.capacity = 3000;
+    FileStorage storage(options_on(disk));
+    coord::Replica replica({}, storage);
+    coord::Time now;
+    const auto pump = [&] {
+        now = now + coord::milliseconds(1);
+        return replica.poll(now), now < coord::Time{} + coord::seconds(10);
+    };
+    coord::Result<coord::Session> session = coord::Sync::open(replica, {}, pump);
+    REQUIRE(session);
+    const coord::Sync zk(*session, pump);
+    Errc error = zk.create("/a", "").error();
+    for (int i = 0; i < 100 && error == Errc::ok; i++) error = zk.set("/a", "value").error();
+    REQUIRE(error == Errc::storage_full);
+    for (int i = 0; i < 1000; i++) pump();
+    CHECK(zk.set("/a", "value").error() == Errc::storage_full);
+    disk.capacity = UINT64_MAX;
+    for (int i = 0; i < 1000 && !storage.has_room(); i++) pump();
+    CHECK(zk.set("/a", "last"));
+    CHECK(zk.get("/a")->bytes == "last");
+}
+
 TEST_CASE("D16 what is there without the rest of it has a defined result") {
     Model model;
     const SimulatedFiles sound = disk_after("aaafsfaaaaaaaaaafaaaaaaaaaaaf", model);

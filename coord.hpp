@@ -5718,6 +5718,7 @@ bool FileStorage::verify(Snapshot& snapshot, Recovery& found) {
     FileId file;
     if (!open_file(path, Files::Mode::read, file)) return false;
     detail::FileHeader header;
+    bool has_header = false;
     std::uint64_t offset = 0;
     std::uint32_t crc = 0;
     Errc error = Errc::ok;
@@ -5727,7 +5728,8 @@ bool FileStorage::verify(Snapshot& snapshot, Recovery& found) {
         BytesView piece = found.bytes;
         is_end = piece.size() < detail::files_piece_bytes;
         if (offset == 0) {
-            is_end |= !detail::decode_file_header(detail::snapshot_magic, piece, header);
+            has_header = detail::decode_file_header(detail::snapshot_magic, piece, header);
+            is_end = is_end || !has_header;
             piece = piece.substr((std::min)(piece.size(), detail::file_header_bytes));
         }
         crc = crc32c(piece, crc);
@@ -5736,7 +5738,7 @@ bool FileStorage::verify(Snapshot& snapshot, Recovery& found) {
     const bool is_read = check(error, path);
     close(file);
     if (!is_read) return false;
-    snapshot.is_sound = offset == detail::file_header_bytes + snapshot.size &&
+    snapshot.is_sound = has_header && offset == detail::file_header_bytes + snapshot.size &&
                         crc == snapshot.crc && header.crc == crc && header.size == snapshot.size &&
                         header.sequence == snapshot.sequence &&
                         snapshot.first_needed <= snapshot.sequence &&

@@ -789,6 +789,18 @@ TEST_CASE("D17 a bad newest snapshot: an older one and a longer log; where it re
     CHECK(opened.report.snapshots_sound == 2);
     CHECK(opened.last == model.items.size());
 
+    bytes[70] ^= 1;
+    for (std::size_t at = 0; at < 64; at++) {  // the header's bytes are no better than the others
+        CAPTURE(at);
+        bytes[at] ^= 1;
+        disk.set_contents(path_in_data("snapshot", 9), bytes);
+        bytes[at] ^= 1;
+        opened = open_damaged(disk, model);
+        CHECK(opened.error == Errc::ok);
+        CHECK(opened.report.snapshot == 6);
+        CHECK(opened.report.snapshots_bad == 1);
+    }
+
     Model replaced;
     disk = disk_after("aafsfaafrfaf", replaced);
     bytes = disk.contents(path_in_data("snapshot", 6));

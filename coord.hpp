@@ -6250,6 +6250,16 @@ static int descriptor(FileId file) {
     return static_cast<int>(file.value) - 1;
 }
 
+// A signal may interrupt any call that can take long, before it has done anything. A sync is not
+// among those that are done again: nobody knows what became of it.
+static int open_descriptor(BytesView path, int flags) {
+    int opened = -1;
+    do {
+        opened = ::open(Bytes(path).c_str(), flags | O_CLOEXEC, 0644);
+    } while (opened < 0 && errno == EINTR);
+    return opened;
+}
+
 Errc SystemFiles::error(const char* call) {
     const int code = errno;
     std::snprintf(text_, sizeof text_, "%s: %s (%d)", call, std::strerror(code), code);
@@ -6261,7 +6271,7 @@ Result<FileId> SystemFiles::open(BytesView path, Mode mode) {
     const int flags = mode == Mode::read    ? O_RDONLY
                       : mode == Mode::write ? O_RDWR
                                             : O_RDWR | O_CREAT | O_TRUNC;
-    const int opened = ::open(Bytes(path).c_str(), flags | O_CLOEXEC, 0644);
+    const int opened = open_descriptor(path, flags);
     if (opened < 0) return error("open");
     return FileId(static_cast<std::uint32_t>(opened) + 1);
 }
@@ -6304,7 +6314,9 @@ Errc SystemFiles::write(FileId file, std::uint64_t offset, BytesView bytes) {
 
 Errc SystemFiles::allocate(FileId file, std::uint64_t size) {
 #ifdef __linux__
-    errno = ::posix_fallocate(descriptor(file), 0, static_cast<off_t>(size));
+    do {
+        errno = ::posix_fallocate(descriptor(file), 0, static_cast<off_t>(size));
+    } while (errno == EINTR);
     if (errno == 0) return Errc::ok;
     if (errno != EOPNOTSUPP && errno != EINVAL && errno != ENOSYS) return error("fallocate");
 #endif
@@ -6334,7 +6346,7 @@ Errc SystemFiles::make_directory(BytesView path) {
 
 // A file system that cannot sync a directory says EINVAL; it keeps its names in its own way.
 Errc SystemFiles::sync_directory(BytesView path) {
-    const int opened = ::open(Bytes(path).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const int opened = open_descriptor(path, O_RDONLY | O_DIRECTORY);
     if (opened < 0) return error("open");
     const Errc synced = ::fsync(opened) == 0 || errno == EINVAL ? Errc::ok : error("fsync");
     ::close(opened);
@@ -6342,7 +6354,10 @@ Errc SystemFiles::sync_directory(BytesView path) {
 }
 
 Errc SystemFiles::list(BytesView directory, std::vector<Bytes>& names) {
-    DIR* const opened = ::opendir(Bytes(directory).c_str());
+    DIR* opened = nullptr;
+    do {
+        opened = ::opendir(Bytes(directory).c_str());
+    } while (opened == nullptr && errno == EINTR);
     if (opened == nullptr) return error("opendir");
     errno = 0;
     while (const dirent* const entry = ::readdir(opened)) names.emplace_back(entry->d_name);
@@ -6352,7 +6367,7 @@ Errc SystemFiles::list(BytesView directory, std::vector<Bytes>& names) {
 }
 
 Result<FileId> SystemFiles::lock(BytesView path) {
-    const int opened = ::open(Bytes(path).c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    const int opened = open_descriptor(path, O_RDWR | O_CREAT);
     if (opened < 0) return error("open");
     if (::flock(opened, LOCK_EX | LOCK_NB) == 0) {
         return FileId(static_cast<std::uint32_t>(opened) + 1);

@@ -113,7 +113,7 @@ void take_snapshot(coord::Log& log) {
 }
 
 void go_on(std::unique_ptr<coord::Log>& log, coord::MemoryStorage& storage) {
-    if (log->last().zxid.counter() > coord::Zxid::counter_max - 10) return;
+    if (log->last().zxid.counter() > coord::Zxid::counter_max - 20) return;
     const std::uint64_t next = log->last().zxid.value + 1;
     append(*log, next), append(*log, next + 1);
     if (log->epochs().accepted < UINT32_MAX) {

@@ -1376,6 +1376,7 @@ private:
         std::uint32_t crc = 0;
         bool replaces = false;
         bool is_sound = false;
+        Sequence segment = 0;          // the first of the one that its marker is in
     };
     bool check(Errc error, BytesView what);
     bool refuse(BytesView name, BytesView why);
@@ -5597,7 +5598,8 @@ bool FileStorage::list_files(Recovery& found) {
     std::sort(names.begin(), names.end());  // what follows is by number
     std::uint64_t number = 0;
     for (const Bytes& name : names) {
-        if (detail::parse_name(name, "log.", number)) segments_.emplace_back().first = number;
+        const bool is_log = detail::parse_name(name, "log.", number) && number != 0;
+        if (is_log) segments_.emplace_back().first = number;
         if (detail::parse_name(name, "snapshot.", number)) found.snapshots.push_back(number);
         if (detail::parse_name(name, "spare.", number)) spares_.push_back(number);
         if (name == "snapshot.tmp") found.has_temporary = true;
@@ -5676,6 +5678,7 @@ bool FileStorage::read_segment(std::size_t index, Recovery& found) {
         Snapshot& noted = snapshots_.emplace_back();
         noted.sequence = at.frame.sequence, noted.first_needed = in.u64();
         noted.size = in.u64(), noted.crc = in.u32(), noted.replaces = in.u8() != 0;
+        noted.segment = segment.first;
     }
     segment.last = at.expected - 1, segment.chain = at.chain;
     if (index + 1 == segments_.size()) judge_tail(at, found);
@@ -5755,8 +5758,9 @@ bool FileStorage::choose(std::size_t begin, Sequence limit, Recovery& found) {
     found.begin = begin, found.last = limit;
     for (std::size_t i = snapshots_.size(); i > 0; i--) {
         const Snapshot& snapshot = snapshots_[i - 1];
+        if (snapshot.segment > segments_[found.end - 1].first) continue;  // another run's
+        if (snapshot.segment < run_first) break;
         if (snapshot.sequence > limit) continue;
-        if (snapshot.sequence < run_first) break;
         if (snapshot.is_sound && snapshot.first_needed >= run_first) {
             found.snapshot = snapshot.sequence, found.first = snapshot.first_needed;
             return true;
@@ -5817,7 +5821,9 @@ bool FileStorage::hand_over_segment(const Segment& segment, Recovery& found, Rec
         report_.snapshot = sequence;
         if (!open_file(snapshot_path(sequence), Files::Mode::read, ended_)) return false;
         if (read_snapshot(sequence, 0, 64, head) != Errc::ok) return false;
-        const auto is_it = [sequence](const Snapshot& s) { return s.sequence == sequence; };
+        const auto is_it = [&](const Snapshot& s) {
+            return s.sequence == sequence && s.segment == segment.first;
+        };
         sink.on_snapshot(sequence, head,
                          std::find_if(snapshots_.begin(), snapshots_.end(), is_it)->size);
     }
@@ -5879,7 +5885,9 @@ bool FileStorage::remove_leftovers(const Recovery& found) {
     }
     segments_.erase(segments_.begin(), run);
     COORD_ASSERT(!segments_.empty());
-    const auto is_useless = [run_first](const Snapshot& s) { return s.first_needed < run_first; };
+    const auto is_useless = [run_first](const Snapshot& s) {
+        return s.segment < run_first || s.first_needed < run_first;
+    };
     snapshots_.erase(std::remove_if(snapshots_.begin(), snapshots_.end(), is_useless),
                      snapshots_.end());
     for (const Sequence sequence : found.snapshots) {
@@ -6165,7 +6173,8 @@ Errc FileStorage::end_snapshot(Sequence first_needed, bool replaces) {
     append_frame(detail::frame_marker, scratch_);
     COORD_ASSERT(appended_ == header.sequence);  // S6: the marker names the file
     COORD_ASSERT(snapshots_.empty() || snapshots_.back().sequence < appended_);
-    snapshots_.push_back({appended_, first_needed, written_, crc_, replaces, true});
+    snapshots_.push_back({appended_, first_needed, written_, crc_, replaces, true,
+                          segments_.back().first});
     return Errc::ok;
 }
 

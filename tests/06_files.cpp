@@ -776,6 +776,28 @@ TEST_CASE("D16 what is there without the rest of it has a defined result") {
     CHECK(opened.report.leftovers == 2);
 }
 
+// A file that is called segment 0 would seem to reach up to the last number that there is, and to
+// have every snapshot in it.
+TEST_CASE("D16 a file with the name of segment 0, which is never written, is none of ours") {
+    Model model;
+    const SimulatedFiles sound = disk_after("aaaaaaaaaafnfaaf", model);  // 11 is in segment 11
+    const std::string zero = path_in_data("log", 0);
+    for (const Bytes& bytes : {Bytes(), sound.contents(path_in_data("log", 11))}) {
+        SimulatedFiles disk = sound;
+        disk.set_contents(zero, bytes);
+        Opened opened = open_damaged(disk, model);
+        CHECK(opened.error == Errc::ok);
+        CHECK(opened.lines == model.lines(model.items.size()));
+        disk = sound;
+        disk.set_contents(zero, bytes);
+        disk.erase(path_in_data("log", 1));  // which has record 10, that the snapshot needs
+        opened = open_damaged(disk, model);
+        CHECK(opened.error == Errc::corrupt);
+        CHECK(opened.report.damaged_at == 1);
+        CHECK(disk.contents(zero) == bytes);
+    }
+}
+
 TEST_CASE("D17 a bad newest snapshot: an older one and a longer log; where it replaced, damage") {
     Model model;
     SimulatedFiles disk = disk_after("aafsfaafsfaafsfaf", model);

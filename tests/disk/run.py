@@ -2,10 +2,9 @@
 """Kills, starves and restarts a replica on files, on the files of this system.
 
     run.py WRITER                  everything: each call of each kind, each fault
-    run.py WRITER --every=23       one in 23 of them: what CTest runs
+    run.py WRITER --every=61 -j2   one in 61 of them, two at a time: what CTest runs
     run.py WRITER --only=kill      one part: kill, error, short, full, lock (may be repeated)
     run.py WRITER --work=DIR       where the directories are made (default: a temporary one)
-    run.py WRITER -j2              two at a time
 
 WRITER is the program of writer.cpp; strace puts the faults in. There are two undisturbed runs, whose
 calls are counted first: the birth of a storage with its first writes, and the recovery of one whose
@@ -239,7 +238,7 @@ def run_jobs(jobs, every, at_once):
         if place % every == every // 2:
             chosen.append(job)
     with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
-        futures = [(name, pool.submit(function, *arguments)) for name, function, arguments in chosen]
+        futures = [(name, pool.submit(job, *arguments)) for name, job, arguments in chosen]
         for name, future in futures:
             text, code = future.result()
             done[name] += 1
@@ -365,17 +364,18 @@ def full_outside(writer):
     own = [] if os.geteuid() == 0 else ["--map-root-user"]
     command = ["unshare", "--mount"] + own
     try:
-        done = subprocess.run(command + [sys.executable, "-B", os.path.abspath(__file__), writer,
-                                         "--inside"], timeout=TIMEOUT_S, check=False)
-        code = done.returncode if subprocess.run(command + ["true"], check=False,
-                                                 stderr=subprocess.DEVNULL).returncode == 0 else SKIPPED
+        code = SKIPPED
+        if subprocess.run(command + ["true"], check=False,
+                          stderr=subprocess.DEVNULL).returncode == 0:
+            again = [sys.executable, "-B", os.path.abspath(__file__), writer, "--inside"]
+            code = subprocess.run(command + again, timeout=TIMEOUT_S, check=False).returncode
     except OSError:
         code = SKIPPED
     except subprocess.TimeoutExpired:
-        return ["full: it hangs"], False
+        return ["full: it hangs"]
     if code == SKIPPED:
         print("  full: SKIPPED, no right to mount a file system here")
-    return ["full"] if code not in (0, SKIPPED) else [], code == SKIPPED
+    return ["full"] if code not in (0, SKIPPED) else []
 
 
 def can_inject():
@@ -422,7 +422,7 @@ def main():
         if "lock" in parts:
             wrong += lock_part(writer, work)
         if "full" in parts:
-            wrong += full_outside(writer)[0]
+            wrong += full_outside(writer)
     finally:
         if not options.work:
             shutil.rmtree(work, ignore_errors=True)

@@ -2,7 +2,7 @@
 // corrupt, and then has touched nothing; what it takes it hands over a second time alike, appends
 // to, takes snapshots of, and opens again to the same. How to run it: fuzz.hpp.
 //
-// ctest: --runs=15000
+// ctest: --runs=60000
 //
 // Input: u8 flags, then files: u8 kind, u8 number, u16 size, contents. Kinds: 0 log, 1 snapshot, 2
 // mark, 3 spare, 4 snapshot.tmp; numbers from 240 on stand for the last ones that there are. Flags:

@@ -2,7 +2,7 @@
 // history or says corrupt; what it takes holds all that audit knows, and goes on: entries, epochs,
 // a cut, a snapshot, and is opened again to the same. How to run it: fuzz.hpp.
 //
-// ctest: --runs=60000
+// ctest: --runs=200000
 //
 // Input: items of u8 kind, u8 size and so many bytes; kind's low bits: 0 = a record as it is, 1 =
 // one whose length and checksum are put right, 2 = an entry that is made to follow the one before,

@@ -2,7 +2,7 @@
 // corrupt, alike in all pieces; one that loads is sound in every way that audit knows, saves to the
 // same records, and goes on; one that does not leaves a fresh machine. How to run it: fuzz.hpp.
 //
-// ctest: --runs=20000
+// ctest: --runs=60000
 //
 // Input: u8 flags, u8 chance of the pieces, then the state. Flags: 1 = the counts and the digest
 // are put right first, 2 = the checksum at the end is, 4 = the limits are large.

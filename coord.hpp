@@ -1476,6 +1476,7 @@ private:
         std::uint32_t crc = 0;
         bool replaces = false;
         bool is_sound = false;
+        Sequence segment = 0;          // the first of the one that its marker is in
     };
     bool passed(Errc error, BytesView what);
     bool refuse(BytesView name, BytesView why);
@@ -1498,7 +1499,7 @@ private:
     bool read_through(Snapshot& snapshot, Recovery& found);
     bool choose(std::size_t begin, Sequence limit, Recovery& found);
     void choose_any(Recovery& found);
-    const Snapshot* find_snapshot(Sequence sequence) const;
+    const Snapshot* find_snapshot(Sequence sequence, Sequence segment = 0) const;
     bool hand_over(Recovery& found, RecoverySink& sink);
     bool hand_over_segment(const Segment& segment, Recovery& found, RecoverySink& sink);
     bool give_birth(const StorageOwner& owner);
@@ -5943,7 +5944,8 @@ bool FileStorage::list_files(Recovery& found) {
     std::uint64_t number = 0;
     std::vector<Sequence> segments;
     for (const Bytes& name : names) {
-        if (detail::parse_name(name, "log.", number)) detail::insert_sorted(segments, number);
+        const bool is_log = detail::parse_name(name, "log.", number) && number != 0;
+        if (is_log) detail::insert_sorted(segments, number);
         if (detail::parse_name(name, "spare.", number)) detail::insert_sorted(spares_, number);
         if (detail::parse_name(name, "snapshot.", number)) {
             detail::insert_sorted(found.snapshots, number);
@@ -6030,6 +6032,7 @@ bool FileStorage::read_segment(std::size_t index, Recovery& found) {
         Snapshot& noted = snapshots_.emplace_back();
         noted.sequence = at.frame.sequence, noted.first_needed = in.u64();
         noted.size = in.u64(), noted.crc = in.u32(), noted.replaces = in.u8() != 0;
+        noted.segment = segment.first;
     }
     segment.last = at.expected - 1, segment.chain = at.chain;
     if (index + 1 == segments_.size()) judge_tail(at, found);
@@ -6072,6 +6075,7 @@ bool FileStorage::read_through(Snapshot& snapshot, Recovery& found) {
     FileId file;
     if (!open_file(path, Files::Mode::read, file)) return false;
     detail::FileHeader header;
+    bool has_header = false;
     std::uint64_t offset = 0;
     std::uint32_t crc = 0;
     Errc error = Errc::ok;
@@ -6081,7 +6085,8 @@ bool FileStorage::read_through(Snapshot& snapshot, Recovery& found) {
         BytesView piece = found.bytes;
         is_end = piece.size() < detail::files_piece_bytes;
         if (offset == 0) {
-            is_end |= !detail::decode_file_header(detail::snapshot_magic, piece, header);
+            has_header = detail::decode_file_header(detail::snapshot_magic, piece, header);
+            is_end = is_end || !has_header;
             piece = piece.substr((std::min)(piece.size(), detail::file_header_bytes));
         }
         crc = crc32c(piece, crc);
@@ -6090,7 +6095,7 @@ bool FileStorage::read_through(Snapshot& snapshot, Recovery& found) {
     const bool is_read = passed(error, path);
     close(file);
     if (!is_read) return false;
-    snapshot.is_sound = offset == detail::file_header_bytes + snapshot.size &&
+    snapshot.is_sound = has_header && offset == detail::file_header_bytes + snapshot.size &&
                         crc == snapshot.crc && header.crc == crc && header.size == snapshot.size &&
                         header.sequence == snapshot.sequence &&
                         snapshot.first_needed <= snapshot.sequence &&
@@ -6107,8 +6112,9 @@ bool FileStorage::choose(std::size_t begin, Sequence limit, Recovery& found) {
     found.begin = begin, found.last = limit;
     for (std::size_t i = snapshots_.size(); i > 0; i--) {
         const Snapshot& snapshot = snapshots_[i - 1];
+        if (snapshot.segment > segments_[found.end - 1].first) continue;  // another run's
+        if (snapshot.segment < run_first) break;
         if (snapshot.sequence > limit) continue;
-        if (snapshot.sequence < run_first) break;
         if (snapshot.is_sound && snapshot.first_needed >= run_first) {
             found.snapshot = snapshot.sequence, found.first = snapshot.first_needed;
             return true;
@@ -6142,9 +6148,12 @@ void FileStorage::choose_any(Recovery& found) {
     found.begin = 0, found.first = 1, found.last = 0, found.snapshot = 0;
 }
 
-const FileStorage::Snapshot* FileStorage::find_snapshot(Sequence sequence) const {
+// The one with its marker in that segment; in any where segment is 0.
+const FileStorage::Snapshot* FileStorage::find_snapshot(Sequence sequence,
+                                                        Sequence segment) const {
     for (const Snapshot& snapshot : snapshots_) {
-        if (snapshot.sequence == sequence) return &snapshot;
+        const bool is_there = segment == 0 || snapshot.segment == segment;
+        if (snapshot.sequence == sequence && is_there) return &snapshot;
     }
     return nullptr;
 }
@@ -6178,7 +6187,9 @@ bool FileStorage::hand_over_segment(const Segment& segment, Recovery& found, Rec
         report_.snapshot = sequence;
         if (!open_file(path_of("snapshot.", sequence), Files::Mode::read, ended_)) return false;
         if (read_snapshot(sequence, 0, 64, head) != Errc::ok) return false;
-        sink.on_snapshot(sequence, head, find_snapshot(sequence)->size);
+        const Snapshot* const snapshot = find_snapshot(sequence, segment.first);
+        COORD_ASSERT(snapshot != nullptr);
+        sink.on_snapshot(sequence, head, snapshot->size);
     }
     return true;
 }
@@ -6286,7 +6297,8 @@ bool FileStorage::remove_leftovers(const Recovery& found) {
     COORD_ASSERT(!segments_.empty());
     std::vector<Snapshot> useful;
     for (const Snapshot& snapshot : snapshots_) {
-        if (snapshot.first_needed >= run_first) useful.push_back(snapshot);
+        const bool is_of_run = snapshot.segment >= run_first;
+        if (is_of_run && snapshot.first_needed >= run_first) useful.push_back(snapshot);
     }
     snapshots_.swap(useful);
     for (const Sequence sequence : found.snapshots) {
@@ -6571,7 +6583,8 @@ Errc FileStorage::end_snapshot(Sequence first_needed, bool replaces) {
     append_frame(detail::frame_marker, scratch_);
     COORD_ASSERT(appended_ == header.sequence);  // S6: the marker names the file
     COORD_ASSERT(snapshots_.empty() || snapshots_.back().sequence < appended_);
-    snapshots_.push_back({appended_, first_needed, written_, crc_, replaces, true});
+    snapshots_.push_back({appended_, first_needed, written_, crc_, replaces, true,
+                          segments_.back().first});
     return Errc::ok;
 }
 
@@ -6655,6 +6668,16 @@ static int descriptor(FileId file) {
     return static_cast<int>(file.value) - 1;
 }
 
+// A signal may interrupt any call that can take long, before it has done anything. A sync is not
+// among those that are done again: nobody knows what became of it.
+static int open_descriptor(BytesView path, int flags) {
+    int opened = -1;
+    do {
+        opened = ::open(Bytes(path).c_str(), flags | O_CLOEXEC, 0644);
+    } while (opened < 0 && errno == EINTR);
+    return opened;
+}
+
 Errc SystemFiles::error(const char* call) {
     const int code = errno;
     std::snprintf(text_, sizeof text_, "%s: %s (%d)", call, std::strerror(code), code);
@@ -6666,7 +6689,7 @@ Result<FileId> SystemFiles::open(BytesView path, Mode mode) {
     const int flags = mode == Mode::read    ? O_RDONLY
                       : mode == Mode::write ? O_RDWR
                                             : O_RDWR | O_CREAT | O_TRUNC;
-    const int opened = ::open(Bytes(path).c_str(), flags | O_CLOEXEC, 0644);
+    const int opened = open_descriptor(path, flags);
     if (opened < 0) return error("open");
     return FileId(static_cast<std::uint32_t>(opened) + 1);
 }
@@ -6709,7 +6732,9 @@ Errc SystemFiles::write(FileId file, std::uint64_t offset, BytesView bytes) {
 
 Errc SystemFiles::allocate(FileId file, std::uint64_t size) {
 #ifdef __linux__
-    errno = ::posix_fallocate(descriptor(file), 0, static_cast<off_t>(size));
+    do {
+        errno = ::posix_fallocate(descriptor(file), 0, static_cast<off_t>(size));
+    } while (errno == EINTR);
     if (errno == 0) return Errc::ok;
     if (errno != EOPNOTSUPP && errno != EINVAL && errno != ENOSYS) return error("fallocate");
 #endif
@@ -6739,7 +6764,7 @@ Errc SystemFiles::make_directory(BytesView path) {
 
 // A file system that cannot sync a directory says EINVAL; it keeps its names in its own way.
 Errc SystemFiles::sync_directory(BytesView path) {
-    const int opened = ::open(Bytes(path).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const int opened = open_descriptor(path, O_RDONLY | O_DIRECTORY);
     if (opened < 0) return error("open");
     const Errc synced = ::fsync(opened) == 0 || errno == EINVAL ? Errc::ok : error("fsync");
     ::close(opened);
@@ -6747,7 +6772,10 @@ Errc SystemFiles::sync_directory(BytesView path) {
 }
 
 Errc SystemFiles::list(BytesView directory, std::vector<Bytes>& names) {
-    DIR* const opened = ::opendir(Bytes(directory).c_str());
+    DIR* opened = nullptr;
+    do {
+        opened = ::opendir(Bytes(directory).c_str());
+    } while (opened == nullptr && errno == EINTR);
     if (opened == nullptr) return error("opendir");
     errno = 0;
     while (const dirent* const entry = ::readdir(opened)) names.emplace_back(entry->d_name);
@@ -6757,7 +6785,7 @@ Errc SystemFiles::list(BytesView directory, std::vector<Bytes>& names) {
 }
 
 Result<FileId> SystemFiles::lock(BytesView path) {
-    const int opened = ::open(Bytes(path).c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    const int opened = open_descriptor(path, O_RDWR | O_CREAT);
     if (opened < 0) return error("open");
     if (::flock(opened, LOCK_EX | LOCK_NB) == 0) {
         return FileId(static_cast<std::uint32_t>(opened) + 1);

@@ -727,6 +727,32 @@ TEST_CASE("D13 D14 a full disk: no snapshot, no room, nothing lost; and then the
     CHECK(no_room > 100);
 }
 
+// The replica refuses writes then, so that nothing is appended: its storage has to be asked all the
+// same.
+TEST_CASE("D14 a replica alone, full and idle, finds out that there is room again") {
+    SimulatedFiles disk;
+    disk.capacity = 3000;
+    FileStorage storage(options_on(disk));
+    coord::Replica replica({}, storage);
+    coord::Time now;
+    const auto pump = [&] {
+        now = now + coord::milliseconds(1);
+        return replica.poll(now), now < coord::Time{} + coord::seconds(10);
+    };
+    coord::Result<coord::Session> session = coord::Sync::open(replica, {}, pump);
+    REQUIRE(session);
+    const coord::Sync zk(*session, pump);
+    Errc error = zk.create("/a", "").error();
+    for (int i = 0; i < 100 && error == Errc::ok; i++) error = zk.set("/a", "value").error();
+    REQUIRE(error == Errc::storage_full);
+    for (int i = 0; i < 1000; i++) pump();
+    CHECK(zk.set("/a", "value").error() == Errc::storage_full);
+    disk.capacity = UINT64_MAX;
+    for (int i = 0; i < 1000 && !storage.has_room(); i++) pump();
+    CHECK(zk.set("/a", "last"));
+    CHECK(zk.get("/a")->bytes == "last");
+}
+
 TEST_CASE("D16 what is there without the rest of it has a defined result") {
     Model model;
     const SimulatedFiles sound = disk_after("aaafsfaaaaaaaaaafaaaaaaaaaaaf", model);
@@ -775,6 +801,28 @@ TEST_CASE("D16 what is there without the rest of it has a defined result") {
     CHECK(opened.report.leftovers == 2);
 }
 
+// A file that is called segment 0 would seem to reach up to the last number that there is, and to
+// have every snapshot in it.
+TEST_CASE("D16 a file with the name of segment 0, which is never written, is none of ours") {
+    Model model;
+    const SimulatedFiles sound = disk_after("aaaaaaaaaafnfaaf", model);  // 11 is in segment 11
+    const std::string zero = path_in_data("log", 0);
+    for (const Bytes& bytes : {Bytes(), sound.contents(path_in_data("log", 11))}) {
+        SimulatedFiles disk = sound;
+        disk.set_contents(zero, bytes);
+        Opened opened = open_damaged(disk, model);
+        CHECK(opened.error == Errc::ok);
+        CHECK(opened.lines == model.lines(model.items.size()));
+        disk = sound;
+        disk.set_contents(zero, bytes);
+        disk.erase(path_in_data("log", 1));  // which has record 10, that the snapshot needs
+        opened = open_damaged(disk, model);
+        CHECK(opened.error == Errc::corrupt);
+        CHECK(opened.report.damaged_at == 1);
+        CHECK(disk.contents(zero) == bytes);
+    }
+}
+
 TEST_CASE("D17 a bad newest snapshot: an older one and a longer log; where it replaced, damage") {
     Model model;
     SimulatedFiles disk = disk_after("aafsfaafsfaafsfaf", model);
@@ -787,6 +835,18 @@ TEST_CASE("D17 a bad newest snapshot: an older one and a longer log; where it re
     CHECK(opened.report.snapshots_bad == 1);
     CHECK(opened.report.snapshots_sound == 2);
     CHECK(opened.last == model.items.size());
+
+    bytes[70] ^= 1;
+    for (std::size_t at = 0; at < 64; at++) {  // the header's bytes are no better than the others
+        CAPTURE(at);
+        bytes[at] ^= 1;
+        disk.set_contents(path_in_data("snapshot", 9), bytes);
+        bytes[at] ^= 1;
+        opened = open_damaged(disk, model);
+        CHECK(opened.error == Errc::ok);
+        CHECK(opened.report.snapshot == 6);
+        CHECK(opened.report.snapshots_bad == 1);
+    }
 
     Model replaced;
     disk = disk_after("aafsfaafrfaf", replaced);

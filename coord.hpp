@@ -57,7 +57,7 @@
 //   3  Tree           nodes, paths, Stat, children in order, digest
 //   4  Machine        transactions, sessions' records, snapshot out and in
 //   5  Watches        which watcher hears of which change
-//   6  Storage        the contract with what keeps bytes; MemoryStorage, FileStorage
+//   6  Storage        the contract with what keeps bytes; in memory, in files, on a thread
 //   7  Log            a replica's history and its two epochs; what of it is durable
 //   8  Messages       the peer protocol as values and bytes; voters and quorums
 //   9  Election       who should lead: a hint
@@ -74,13 +74,16 @@
 //   COORD_ASSERT_HOOK(condition, file, line)  define it there too, to be called before the program
 //                           is aborted because of a bug in coord. Nothing else ever aborts.
 //   COORD_NO_FILES          everywhere or nowhere: no FileStorage and no header of the system.
+//   COORD_NO_THREADS        everywhere or nowhere: no BackgroundStorage, and no thread at all. An
+//                           old libc wants -pthread where it is not defined.
 //   COORD_AUDIT             everywhere or nowhere: after each poll a replica audits its whole
 //                           state. For debugging: the cost is as the state is large.
 //   COORD_VERSION_MAJOR, _MINOR, _PATCH  defined here; COORD_ASSERT and COORD_ABI are internal.
 //
 // RULES FOR CALLERS
 //   Threads     A replica, its sessions and its storage belong to one thread at a time: the one
-//               that polls. coord has no lock, no thread and no global state.
+//               that polls. coord has no global state, and no thread and no lock but those that
+//               a BackgroundStorage keeps to itself.
 //   Callbacks   run inside poll, after everything else in it. They may call anything but poll, and
 //               may not destroy the replica. Their arguments live as long as the call.
 //   Views       A BytesView that is passed in is lent for the call; one that comes out lives until
@@ -1194,7 +1197,8 @@ private:
 // =================================================================================================
 // Part One, chapter 6: Storage
 // =================================================================================================
-// Purpose    The contract with what keeps bytes over a crash; one in memory, and one in files.
+// Purpose    The contract with what keeps bytes over a crash; one in memory, one in files, and one
+//            that puts a thread before another.
 // Invariants S1 Records become durable in the order in which they were appended: a crash cuts the
 //            tail and nothing else. A snapshot takes its place in that order when it is ended.
 //            S2 durable() never falls, and never exceeds what a flush was asked for.
@@ -1215,8 +1219,12 @@ private:
 //            is changed. What open reads it syncs before it counts as durable.
 //            S9 After a write, sync or rename that failed no file is touched any more.
 //            S10 An id is never used again: a storage that starts over draws another.
+//            On a thread:
+//            S11 The storage behind is called by one thread at a time: by the other while that is
+//            busy, else by the caller. It gets every change that was accepted, in their order.
 // May touch  Bytes; FileStorage through Files alone, and only the two implementations of that touch
-//            the operating system (COORD_NO_FILES removes them).
+//            the operating system (COORD_NO_FILES removes them). BackgroundStorage has a thread
+//            (COORD_NO_THREADS removes it).
 // Format     The files of a storage; NUMBER is of 16 digits, in base 16:
 //            lock              held while the storage is open
 //            log.NUMBER        a segment: a header, then frames; named by its first sequence
@@ -1277,7 +1285,8 @@ public:
     virtual Errc write_snapshot(BytesView piece) = 0;
     virtual Errc end_snapshot(Sequence first_needed, bool replaces) = 0;
     // Appends bytes of a snapshot to out, as many as there are of size from offset on. snapshot:
-    // the newest one that was ended, or 0 for the one that was begun. RETURNS storage_failed.
+    // the newest one that was ended, or 0 for the one that was begun. RETURNS storage_failed; or
+    // throttled_op, which says not now, ask again: never between open and the first change.
     virtual Errc read_snapshot(Sequence snapshot, std::uint64_t offset, std::size_t size,
                                Bytes& out) = 0;
     // Starts to make everything appended durable. May return before it is. RETURNS storage_failed.
@@ -1554,6 +1563,55 @@ private:
 
 #endif  // COORD_NO_FILES
 
+#ifndef COORD_NO_THREADS
+
+// Puts a thread between a replica and a storage that blocks: for loops that may not wait for a
+// disk. Changes are queued, and made behind the caller's back. What is flushed while a flush is
+// under way becomes one flush. A call waits where 16 MiB are queued, and then for the thread to
+// take them: a loop that outruns its disk is the worse for it, but nothing is lost or swapped.
+// What was accepted is not refused afterwards:
+//   No space for a record: it waits with all that is behind it, has_room() is false and further
+//   changes are storage_full, each of them a reason to try again.
+//   No space for a snapshot: a later call of the same one is storage_full, and it is given up.
+//   Where the end of one cannot be made, for which nothing spoke when it was accepted, the storage
+//   has failed. So it is best read before; and while has_room() is false, end waits for the disk.
+class BackgroundStorage final : public Storage {
+public:
+    // inner must outlive it, and its flush return when all is durable or it has failed. on_progress
+    // runs on the thread when a call would now answer otherwise, to wake a loop, until the
+    // destructor has returned; it calls nothing of this or of a replica.
+    explicit BackgroundStorage(Storage& inner, Callback<void()> on_progress = {});
+    // Stops the thread. What was flushed it finishes first; the rest is lost, as in a crash.
+    ~BackgroundStorage() override;
+    BackgroundStorage(const BackgroundStorage&) = delete;
+    BackgroundStorage& operator=(const BackgroundStorage&) = delete;
+
+    Errc open(RecoverySink& sink, const StorageOwner& owner) override;  // here the caller waits
+    Errc start_over(std::uint64_t entropy) override;                    // and here
+    bool may_found() const override { return inner_.may_found(); }      // set by these two alone
+    Errc append(BytesView record) override;
+    Errc begin_snapshot() override;
+    Errc write_snapshot(BytesView piece) override;
+    Errc end_snapshot(Sequence first_needed, bool replaces) override;
+    // While the thread is busy it is asked to read: throttled_op, and the same call gets it later.
+    Errc read_snapshot(Sequence snapshot, std::uint64_t offset, std::size_t size,
+                       Bytes& out) override;
+    Errc flush() override;
+    Sequence appended() const override;
+    Sequence durable() const override;
+    Errc health() const override;
+    bool has_room() const override;
+    std::uint64_t id() const override;
+
+private:
+    struct Work;
+    Storage& inner_;
+    Callback<void()> on_progress_;
+    detail::Owned<Work> work_;         // since open
+};
+
+#endif  // COORD_NO_THREADS
+
 // =================================================================================================
 // Part One, chapter 7: Log
 // =================================================================================================
@@ -1615,7 +1673,7 @@ public:
     std::uint64_t storage_id() const { return storage_.id(); }
     bool may_found() const { return storage_.may_found(); }
     // The newest snapshot: the point that it is of, its state's size and bytes. Appends what there
-    // is of size bytes from offset on. read RETURNS storage_failed.
+    // is of size bytes from offset on. read RETURNS storage_failed, or throttled_op: not now.
     LogPosition snapshot_position() const { return snapshot_position_; }
     std::uint64_t snapshot_bytes() const { return snapshot_bytes_; }
     Errc read_snapshot(std::uint64_t offset, std::size_t size, Bytes& out) const;
@@ -3244,6 +3302,11 @@ private:
 #include <cstdlib>
 #include <cstring>
 #include <limits>
+#ifndef COORD_NO_THREADS
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+#endif
 
 namespace coord {
 inline namespace COORD_ABI {
@@ -6935,6 +6998,402 @@ std::unique_ptr<Files> system_files() { return std::make_unique<detail::SystemFi
 
 #endif  // COORD_NO_FILES
 
+#ifndef COORD_NO_THREADS
+
+// -------------------------------------------------------------------------------------------------
+// On a thread
+
+namespace detail {
+constexpr std::size_t background_bytes_max = 16 * 1024 * 1024;  // queued, beside what is made
+constexpr std::size_t background_piece_bytes = 1024 * 1024;     // of a snapshot, queued at once
+}  // namespace detail
+
+// What the caller and the thread share.
+struct BackgroundStorage::Work {
+    enum class Kind : std::uint8_t { record, begin, piece, end };
+    struct Change {
+        Kind kind = Kind::record;
+        bool replaces = false;
+        std::size_t size = 0;          // of its bytes
+        std::uint64_t begun = 0;       // the snapshot's number
+        Sequence first_needed = 0;
+    };
+    struct Changes {
+        Bytes bytes;                   // of all of them
+        std::vector<Change> list;
+        std::size_t next = 0;          // what is before it was made
+        std::size_t next_at = 0;       // its bytes
+        bool is_done() const { return next == list.size(); }
+        void clear() { bytes.clear(), list.clear(), next = 0, next_at = 0; }
+        std::size_t cost() const { return bytes.size() + list.size() * sizeof(Change); }
+    };
+    struct Read {
+        Sequence snapshot = 0;
+        std::uint64_t version = 0;     // of what it reads
+        std::uint64_t offset = 0;
+        std::size_t size = 0;
+        bool is_there = false;         // somebody asks, or here is what was asked
+        bool is_same(const Read& other) const {
+            return is_there && snapshot == other.snapshot && version == other.version &&
+                   offset == other.offset && size == other.size;
+        }
+    };
+
+    Work(Storage& storage, const Callback<void()>& progress);
+    ~Work();
+    Errc push(Change change, BytesView bytes);
+    Errc end_now(std::unique_lock<std::mutex>& lock, const Change& change);
+    bool is_begun_full() const { return begun > 0 && begun_full == begun; }
+    Errc read(const Read& asked, Bytes& out);
+    Errc flush();
+    void run();
+    void want();
+    bool fits(std::size_t size) const;
+    std::uint64_t version(Sequence snapshot) const { return snapshot == 0 ? changed : ended; }
+    void take();
+    Errc make_all();
+    Errc make(const Change& change, BytesView bytes);
+    bool publish(Errc error);
+
+    Storage& inner;                    // S11
+    const Callback<void()>& on_progress;
+    const std::uint64_t id;
+    // Both threads, under the mutex.
+    mutable std::mutex mutex;
+    std::condition_variable wake;      // the thread: something is wanted
+    std::condition_variable moved;     // the caller: the queue was taken, or will not be
+    Changes queued;
+    Read asked_read;
+    Read answer;
+    Bytes answer_bytes;
+    Sequence appended = 0;             // accepted
+    Sequence asked = 0;                // up to here a flush was asked for
+    Sequence durable = 0;
+    std::uint64_t begun = 0;           // snapshots, and the newest of them that found no space
+    std::uint64_t begun_full = 0;
+    std::uint64_t ended = 0;
+    std::uint64_t changed = 0;         // changes of snapshots: accepted, and made
+    std::uint64_t changed_made = 0;
+    bool is_wanted = false;
+    bool is_flush_wanted = false;
+    bool is_busy = false;
+    bool is_stopping = false;
+    bool is_failed = false;
+    bool is_full = false;              // the next change waits for space
+    bool has_room = true;
+    // The thread while it is busy.
+    Changes changes;
+    Read reading;
+    Bytes reading_bytes;
+    Sequence goal = 0;                 // what of them a flush was asked for
+    bool is_flush_due = false;
+    Sequence made = 0;                 // the newest sequence that inner has
+    std::uint64_t begun_made = 0;
+    std::uint64_t snapshots_made = 0;  // changes of snapshots
+    bool is_given_up = false;          // the snapshot that was begun: no space
+    std::thread thread;                // the last member: it runs once all others are there
+};
+
+BackgroundStorage::Work::Work(Storage& storage, const Callback<void()>& progress)
+    : inner(storage), on_progress(progress), id(inner.id()), appended(inner.appended()), asked(appended),
+      durable(inner.durable()), has_room(inner.has_room()), goal(appended), made(appended),
+      thread([this] { run(); }) {}
+
+BackgroundStorage::Work::~Work() {
+    {
+        const std::lock_guard<std::mutex> lock(mutex);
+        is_stopping = true;
+    }
+    wake.notify_one();
+    thread.join();
+}
+
+// -- The caller
+
+void BackgroundStorage::Work::want() {
+    is_wanted = !is_failed;
+    wake.notify_one();
+}
+
+bool BackgroundStorage::Work::fits(std::size_t size) const {
+    const std::size_t cost = queued.cost() + sizeof(Change) + size;
+    return queued.list.empty() || cost <= detail::background_bytes_max;
+}
+
+// RETURNS storage_full and storage_failed, and then nothing has changed.
+Errc BackgroundStorage::Work::push(Change change, BytesView bytes) {
+    std::unique_lock<std::mutex> lock(mutex);
+    if (!fits(bytes.size()) && !is_full) {
+        want();
+        moved.wait(lock, [&] { return is_failed || is_full || fits(bytes.size()); });
+    }
+    if (is_failed) return Errc::storage_failed;
+    const bool is_record = change.kind == Kind::record, is_end = change.kind == Kind::end;
+    if (change.kind == Kind::begin) begun += 1;
+    if (is_full) want();
+    if (is_full && !is_record) begun_full = begun;
+    if (is_full || (!is_record && is_begun_full())) return Errc::storage_full;
+    if (is_end && !has_room) return end_now(lock, change);
+    change.size = bytes.size(), change.begun = begun;
+    queued.bytes.append(bytes);
+    queued.list.push_back(change);
+    if (is_record || is_end) appended += 1;
+    if (is_end) ended += 1;
+    if (is_record) return Errc::ok;
+    changed += 1;
+    want();  // so that a large snapshot does not pile up
+    return Errc::ok;
+}
+
+// Where an end could be refused it must be known at once whether it has got its sequence.
+Errc BackgroundStorage::Work::end_now(std::unique_lock<std::mutex>& lock, const Change& change) {
+    want();
+    moved.wait(lock, [this] { return is_failed || is_full || (!is_busy && !is_wanted); });
+    if (is_full) begun_full = begun;
+    if (is_failed || is_full || is_begun_full()) {
+        return is_failed ? Errc::storage_failed : Errc::storage_full;
+    }
+    COORD_ASSERT(queued.list.empty() && changes.is_done() && !is_given_up);
+    const Errc error = inner.end_snapshot(change.first_needed, change.replaces);  // S11
+    is_failed = error != Errc::ok && error != Errc::storage_full;
+    if (error == Errc::storage_full) begun_full = begun, is_given_up = true;
+    if (error != Errc::ok) return is_failed ? Errc::storage_failed : error;
+    appended += 1, made += 1, ended += 1;
+    changed += 1, changed_made += 1, snapshots_made += 1;
+    return Errc::ok;
+}
+
+Errc BackgroundStorage::Work::flush() {
+    const std::lock_guard<std::mutex> lock(mutex);
+    if (is_failed) return Errc::storage_failed;
+    asked = appended, is_flush_wanted = true;
+    want();
+    return Errc::ok;
+}
+
+Errc BackgroundStorage::Work::read(const Read& call, Bytes& out) {
+    const std::lock_guard<std::mutex> lock(mutex);
+    Read exact = call;
+    exact.version = version(call.snapshot), exact.is_there = true;
+    if (is_failed) return Errc::storage_failed;
+    if (call.snapshot == 0 && is_begun_full()) return Errc::storage_full;
+    if (answer.is_same(exact)) {
+        answer.is_there = false;
+        out.append(answer_bytes);
+        return Errc::ok;
+    }
+    if (is_busy || is_wanted || changed != changed_made) {
+        if (is_full && call.snapshot == 0) return Errc::storage_full;
+        asked_read = exact;
+        want();
+        return Errc::throttled_op;
+    }
+    const Errc error = inner.read_snapshot(call.snapshot, call.offset, call.size, out);  // S11
+    if (error == Errc::ok) return error;
+    if (error == Errc::storage_full && call.snapshot == 0) {
+        begun_full = begun, is_given_up = true;
+        return error;
+    }
+    is_failed = true;
+    return Errc::storage_failed;
+}
+
+// -- The thread
+
+void BackgroundStorage::Work::run() {
+    std::unique_lock<std::mutex> lock(mutex);
+    for (;;) {
+        wake.wait(lock, [this] { return is_wanted || is_stopping; });
+        if (!is_wanted) return;
+        take();
+        moved.notify_one();
+        lock.unlock();
+        const Errc error = make_all();
+        lock.lock();
+        const bool is_progress = publish(error);
+        moved.notify_one();
+        lock.unlock();
+        if (is_progress && on_progress) on_progress();
+        lock.lock();
+    }
+}
+
+void BackgroundStorage::Work::take() {
+    COORD_ASSERT(is_wanted && !is_busy && !is_failed);
+    is_wanted = false, is_busy = true;
+    if (changes.is_done()) {
+        changes.clear();
+        std::swap(changes, queued);
+    } else {
+        changes.bytes.append(queued.bytes);
+        changes.list.insert(changes.list.end(), queued.list.begin(), queued.list.end());
+        queued.clear();
+    }
+    goal = asked;
+    is_flush_due = is_flush_wanted || asked > durable;  // what waited for space was asked before
+    is_flush_wanted = false;
+    reading = asked_read;
+    reading.is_there = reading.is_there && reading.version == version(reading.snapshot);
+    asked_read.is_there = false;
+}
+
+// RETURNS storage_full where the next change must wait, storage_failed where all is over.
+Errc BackgroundStorage::Work::make_all() {
+    Errc error = Errc::ok;
+    while (error == Errc::ok && !changes.is_done()) {
+        const Change& change = changes.list[changes.next];
+        error = make(change, BytesView(changes.bytes).substr(changes.next_at, change.size));
+        if (error != Errc::ok) break;
+        changes.next += 1, changes.next_at += change.size;
+        if (change.kind == Kind::record || change.kind == Kind::end) made += 1;
+        if (change.kind != Kind::record) snapshots_made += 1;
+    }
+    if (error != Errc::ok && error != Errc::storage_full) return Errc::storage_failed;
+    if (inner.appended() != made) return Errc::storage_failed;
+    if (is_flush_due && inner.flush() != Errc::ok) return Errc::storage_failed;
+    reading.is_there = reading.is_there && error == Errc::ok &&
+                       !(reading.snapshot == 0 && is_given_up);
+    if (!reading.is_there) return error;
+    reading_bytes.clear();
+    const Errc read =
+        inner.read_snapshot(reading.snapshot, reading.offset, reading.size, reading_bytes);
+    if (read == Errc::ok) return error;
+    reading.is_there = false;
+    is_given_up = is_given_up || reading.snapshot == 0;
+    return read == Errc::storage_full && reading.snapshot == 0 ? error : Errc::storage_failed;
+}
+
+Errc BackgroundStorage::Work::make(const Change& change, BytesView bytes) {
+    Errc error = Errc::ok;
+    switch (change.kind) {
+        case Kind::record: return inner.append(bytes);
+        case Kind::begin:
+            begun_made = change.begun, is_given_up = false;
+            error = inner.begin_snapshot();
+            break;
+        case Kind::piece:
+            if (!is_given_up) error = inner.write_snapshot(bytes);
+            break;
+        case Kind::end:  // its sequence was given away
+            if (is_given_up) return Errc::storage_failed;
+            error = inner.end_snapshot(change.first_needed, change.replaces);
+            return error == Errc::ok ? error : Errc::storage_failed;
+    }
+    is_given_up = is_given_up || error == Errc::storage_full;
+    return error == Errc::storage_full ? Errc::ok : error;
+}
+
+// RETURNS whether the caller would see something that it did not before.
+bool BackgroundStorage::Work::publish(Errc error) {
+    const Sequence reached = (std::min)(inner.durable(), goal);  // S2
+    is_busy = false;
+    is_failed = error == Errc::storage_failed || inner.health() != Errc::ok;
+    const bool is_room = error == Errc::ok && inner.has_room();
+    const bool is_read = reading.is_there && !is_failed;
+    const bool is_progress = reached > durable || is_failed || is_room != has_room || is_read ||
+                             (is_given_up && begun_full < begun_made);
+    is_full = error == Errc::storage_full, has_room = is_room;
+    changed_made = snapshots_made;
+    if (is_given_up) begun_full = (std::max)(begun_full, begun_made);
+    if (!is_failed) durable = (std::max)(durable, reached);
+    if (is_failed) is_wanted = false, queued.clear(), changes.clear();
+    if (is_read) answer = reading, std::swap(answer_bytes, reading_bytes);
+    reading.is_there = false;
+    return is_progress;
+}
+
+// -- The face
+
+BackgroundStorage::BackgroundStorage(Storage& inner, Callback<void()> on_progress)
+    : inner_(inner), on_progress_(std::move(on_progress)) {}
+
+BackgroundStorage::~BackgroundStorage() = default;
+
+Errc BackgroundStorage::open(RecoverySink& sink, const StorageOwner& owner) {
+    work_ = detail::Owned<Work>();
+    const Errc error = inner_.open(sink, owner);
+    if (error == Errc::ok) work_ = detail::Owned<Work>(new Work(inner_, on_progress_));
+    return error;
+}
+
+Errc BackgroundStorage::start_over(std::uint64_t entropy) {
+    work_ = detail::Owned<Work>();
+    const Errc error = inner_.start_over(entropy);
+    if (error == Errc::ok) work_ = detail::Owned<Work>(new Work(inner_, on_progress_));
+    return error;
+}
+
+Errc BackgroundStorage::append(BytesView record) {
+    return work_ ? work_->push({}, record) : Errc::storage_failed;
+}
+
+Errc BackgroundStorage::begin_snapshot() {
+    if (!work_) return Errc::storage_failed;
+    Work::Change change;
+    change.kind = Work::Kind::begin;
+    return work_->push(change, {});
+}
+
+Errc BackgroundStorage::write_snapshot(BytesView piece) {
+    if (!work_) return Errc::storage_failed;
+    Work::Change change;
+    change.kind = Work::Kind::piece;
+    Errc error = Errc::ok;
+    while (!piece.empty() && error == Errc::ok) {
+        const BytesView part = piece.substr(0, detail::background_piece_bytes);
+        error = work_->push(change, part);
+        piece.remove_prefix(part.size());
+    }
+    return error;
+}
+
+Errc BackgroundStorage::end_snapshot(Sequence first_needed, bool replaces) {
+    if (!work_) return Errc::storage_failed;
+    COORD_ASSERT(first_needed <= appended() + 1);
+    Work::Change change;
+    change.kind = Work::Kind::end;
+    change.first_needed = first_needed, change.replaces = replaces;
+    return work_->push(change, {});
+}
+
+Errc BackgroundStorage::read_snapshot(Sequence snapshot, std::uint64_t offset, std::size_t size,
+                                      Bytes& out) {
+    if (!work_) return inner_.read_snapshot(snapshot, offset, size, out);
+    Work::Read call;
+    call.snapshot = snapshot, call.offset = offset, call.size = size;
+    return work_->read(call, out);
+}
+
+Errc BackgroundStorage::flush() { return work_ ? work_->flush() : Errc::storage_failed; }
+
+Sequence BackgroundStorage::appended() const {
+    if (!work_) return inner_.appended();
+    const std::lock_guard<std::mutex> lock(work_->mutex);
+    return work_->appended;
+}
+
+Sequence BackgroundStorage::durable() const {
+    if (!work_) return inner_.durable();
+    const std::lock_guard<std::mutex> lock(work_->mutex);
+    return work_->durable;
+}
+
+Errc BackgroundStorage::health() const {
+    if (!work_) return inner_.health();
+    const std::lock_guard<std::mutex> lock(work_->mutex);
+    return work_->is_failed ? Errc::storage_failed : Errc::ok;
+}
+
+bool BackgroundStorage::has_room() const {
+    if (!work_) return inner_.has_room();
+    const std::lock_guard<std::mutex> lock(work_->mutex);
+    return work_->has_room;
+}
+
+std::uint64_t BackgroundStorage::id() const { return work_ ? work_->id : inner_.id(); }
+
+#endif  // COORD_NO_THREADS
+
 // =================================================================================================
 // Part Two, chapter 7: Log
 // =================================================================================================
@@ -8256,7 +8715,9 @@ void Leader::on_chunk_request(Peer& peer, const Message& message, Outbox& out) {
     const std::size_t room = message_bytes_max_ - message_overhead_bytes;
     scratch_.clear();
     const std::size_t size = (std::min)(room, detail::chunk_bytes_max);
-    error_ = log_.read_snapshot(message.offset, size, scratch_);
+    const Errc error = log_.read_snapshot(message.offset, size, scratch_);
+    if (error == Errc::throttled_op) return;  // as if it were lost: the learner asks again
+    error_ = error;
     if (error_ != Errc::ok) return;
     Message chunk;
     chunk.zxid = message.zxid, chunk.offset = message.offset;
@@ -9692,6 +10153,7 @@ std::size_t Replica::write_snapshot_slice() {
 std::size_t Replica::check_snapshot_slice() {
     scratch_.clear();
     const Errc error = log_.read_begun(snapshot_checked_, detail::snapshot_slice_bytes, scratch_);
+    if (error == Errc::throttled_op) return detail::snapshot_slice_bytes;  // enough for this poll
     if (error != Errc::ok) return give_up_snapshot(error), 0;
     snapshot_check_.feed(scratch_);
     snapshot_checked_ += scratch_.size();

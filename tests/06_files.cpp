@@ -10,6 +10,7 @@
 
 #include "coord.hpp"
 #include "simulated_disk.hpp"
+#include "storage_contract.hpp"
 #include "support.hpp"
 
 #ifndef _WIN32
@@ -30,101 +31,13 @@ using coord::FileStorageOptions;
 using coord::Sequence;
 using coord::Storage;
 using support::SimulatedFiles;
+using support::Model;
+using support::owner;
+using support::Recovered;
+using support::recover;
+using support::run;
 using Call = SimulatedFiles::Call;
 using Lines = std::vector<std::string>;
-
-constexpr coord::StorageOwner owner{7, 12345};
-
-struct Recovered final : coord::RecoverySink {
-    Lines lines;
-    Sequence snapshot = 0;
-    std::uint64_t size = 0;
-    void on_record(Sequence sequence, BytesView record) override {
-        lines.push_back(std::to_string(sequence) + " " + Bytes(record));
-    }
-    void on_snapshot(Sequence sequence, BytesView, std::uint64_t bytes) override {
-        lines.push_back("");
-        snapshot = sequence, size = bytes;
-    }
-};
-
-// What open tells: "1 text" for a record, "2 [text]" for a snapshot, of which all is read.
-Lines lines_of(Storage& storage, Recovered& heard) {
-    Lines lines = heard.lines;
-    for (std::string& line : lines) {
-        if (!line.empty()) continue;
-        Bytes bytes;
-        const auto size = static_cast<std::size_t>(heard.size) + 1;
-        REQUIRE(storage.read_snapshot(heard.snapshot, 0, size, bytes) == Errc::ok);
-        REQUIRE(bytes.size() + 1 == size);
-        line = std::to_string(heard.snapshot) + " [" + bytes + "]";
-    }
-    return lines;
-}
-
-struct Item {
-    bool is_snapshot = false;
-    std::string text;
-    Sequence first_needed = 0;
-    bool replaces = false;
-};
-
-// What was appended, and how much of it must survive.
-struct Model {
-    std::vector<Item> items;       // of sequence 1 on
-    Sequence durable = 0;
-
-    // What an undamaged storage hands over that ends with `last`.
-    Lines lines(Sequence last) const {
-        Sequence newest = 0;
-        for (Sequence s = 1; s <= last; s++) newest = items[s - 1].is_snapshot ? s : newest;
-        return lines_from(newest, last);
-    }
-    Lines lines_from(Sequence snapshot, Sequence last) const {
-        Lines out;
-        for (Sequence s = snapshot == 0 ? 1 : items[snapshot - 1].first_needed; s <= last; s++) {
-            const Item& item = items[s - 1];
-            if (!item.is_snapshot) out.push_back(std::to_string(s) + " " + item.text);
-            if (s == snapshot) out.push_back(std::to_string(s) + " [" + item.text + "]");
-        }
-        return out;
-    }
-};
-
-// a append, A append a long one, f flush; a snapshot of all that is before it: s; one that needs
-// the record before it too: n; one that replaces: r; one that is begun and left: b.
-// RETURNS the first error, and stops there.
-Errc run(Storage& storage, Model& model, const std::string& script) {
-    for (const char step : script) {
-        const Sequence next = storage.appended() + 1;
-        std::string text = std::string(1, step) + std::to_string(next);
-        Errc error = Errc::ok;
-        if (step == 'f') {
-            error = storage.flush();
-        } else if (step == 'a' || step == 'A') {
-            if (step == 'A') text.append(700, '+');
-            error = storage.append(text);
-            if (error == Errc::ok) model.items.push_back({false, text, 0, false});
-        } else {
-            const Sequence needed = step == 'n' && next > 1 ? next - 1 : next;
-            text += " is a snapshot";
-            error = storage.begin_snapshot();
-            if (error == Errc::ok) error = storage.write_snapshot(text.substr(0, 3));
-            if (error == Errc::ok) error = storage.write_snapshot(text.substr(3));
-            if (error == Errc::ok && step != 'b') error = storage.end_snapshot(needed, step == 'r');
-            if (error == Errc::ok && step != 'b') {
-                model.items.push_back({true, text, needed, step == 'r'});
-            }
-        }
-        REQUIRE(storage.appended() == model.items.size());
-        REQUIRE(storage.durable() >= model.durable);
-        REQUIRE(storage.durable() <= storage.appended());
-        model.durable = storage.durable();
-        if (error != Errc::ok) return error;
-        if (step == 'f') REQUIRE(model.durable == storage.appended());
-    }
-    return Errc::ok;
-}
 
 FileStorageOptions options_on(SimulatedFiles& disk, std::uint64_t segment_bytes = 512) {
     FileStorageOptions options;
@@ -132,18 +45,6 @@ FileStorageOptions options_on(SimulatedFiles& disk, std::uint64_t segment_bytes 
     options.segment_bytes = segment_bytes;
     options.files = &disk;
     return options;
-}
-
-// Opens, expects all that was durable and nothing that was not appended, and cuts the model to it.
-void recover(Storage& storage, Model& model) {
-    Recovered heard;
-    REQUIRE(storage.open(heard, owner) == Errc::ok);
-    const Sequence last = storage.appended();
-    REQUIRE(storage.durable() == last);
-    REQUIRE(last >= model.durable);
-    REQUIRE(last <= model.items.size());
-    REQUIRE(lines_of(storage, heard) == model.lines(last));
-    model.items.resize(static_cast<std::size_t>(last)), model.durable = last;
 }
 
 // Every way in which a power cut can choose among so many pending things; where they are too many,
@@ -309,30 +210,13 @@ struct Scratch {
 TEST_SUITE("06 files") {
 
 TEST_CASE("the contract: both storages do the same") {
-    for (const char* const script :
-         {"", "f", "a", "af", "afa", "aafasfaf", "sf", "s", "afb", "afbaf", "asfanfarfaf",
-          "bsfbaf", "afsnrfaA", "AAAfAAAf", "asfasfasfasfasfasf", "aaaarf"}) {
+    for (const char* const script : support::contract_scripts) {
         CAPTURE(script);
         coord::MemoryStorage memory;
         SimulatedFiles disk;
         FileStorage files(options_on(disk));
-        for (Storage* storage : {static_cast<Storage*>(&memory), static_cast<Storage*>(&files)}) {
-            Recovered heard;
-            REQUIRE(storage->open(heard, owner) == Errc::ok);
-            CHECK(heard.lines == Lines{});
-            CHECK(storage->appended() == 0);
-            const std::uint64_t id = storage->id();
-            CHECK(id != 0);
-            Model model;
-            REQUIRE(run(*storage, model, script) == Errc::ok);
-            CHECK(storage->health() == Errc::ok);
-            CHECK(storage->has_room());
-            recover(*storage, model);
-            REQUIRE(run(*storage, model, "aafsaf") == Errc::ok);
-            recover(*storage, model);
-            CHECK(model.durable == model.items.size());
-            CHECK(storage->id() == id);
-        }
+        support::expect_contract(memory, script);
+        support::expect_contract(files, script);
     }
 }
 
@@ -340,32 +224,8 @@ TEST_CASE("the contract: a snapshot that was begun can be read before it is ende
     coord::MemoryStorage memory;
     SimulatedFiles disk;
     FileStorage files(options_on(disk));
-    for (Storage* storage : {static_cast<Storage*>(&memory), static_cast<Storage*>(&files)}) {
-        Recovered heard;
-        REQUIRE(storage->open(heard, owner) == Errc::ok);
-        REQUIRE(storage->begin_snapshot() == Errc::ok);
-        REQUIRE(storage->write_snapshot("given up") == Errc::ok);
-        REQUIRE(storage->begin_snapshot() == Errc::ok);
-        const Bytes large(200000, 'x');
-        REQUIRE(storage->write_snapshot("abc") == Errc::ok);
-        Bytes read;
-        REQUIRE(storage->read_snapshot(0, 1, 10, read) == Errc::ok);
-        CHECK(read == "bc");
-        REQUIRE(storage->write_snapshot(large) == Errc::ok);
-        REQUIRE(storage->write_snapshot("yz") == Errc::ok);
-        REQUIRE(storage->end_snapshot(1, false) == Errc::ok);
-        read.clear();
-        REQUIRE(storage->read_snapshot(1, 200002, 10, read) == Errc::ok);
-        CHECK(read == "xyz");
-        REQUIRE(storage->read_snapshot(1, 200005, 10, read) == Errc::ok);
-        CHECK(read == "xyz");
-        REQUIRE(storage->flush() == Errc::ok);
-        REQUIRE(storage->open(heard, owner) == Errc::ok);
-        CHECK(heard.size == 200005);
-        read.clear();
-        REQUIRE(storage->read_snapshot(1, 2, 2, read) == Errc::ok);
-        CHECK(read == "cx");
-    }
+    support::expect_begun_can_be_read(memory);
+    support::expect_begun_can_be_read(files);
 }
 
 TEST_CASE("FORMAT: the bytes of each file") {

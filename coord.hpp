@@ -74,8 +74,8 @@
 //   COORD_ASSERT_HOOK(condition, file, line)  define it there too, to be called before the program
 //                           is aborted because of a bug in coord. Nothing else ever aborts.
 //   COORD_NO_FILES          everywhere or nowhere: no FileStorage and no header of the system.
-//   COORD_NO_THREADS        everywhere or nowhere: no BackgroundStorage, and no thread at all. An
-//                           old libc wants -pthread where it is not defined.
+//   COORD_NO_THREADS        everywhere or nowhere: no BackgroundStorage, and no thread at all.
+//                           Without it a libc older than glibc 2.34 wants -pthread.
 //   COORD_AUDIT             everywhere or nowhere: after each poll a replica audits its whole
 //                           state. For debugging: the cost is as the state is large.
 //   COORD_VERSION_MAJOR, _MINOR, _PATCH  defined here; COORD_ASSERT and COORD_ABI are internal.
@@ -7095,8 +7095,8 @@ struct BackgroundStorage::Work {
 };
 
 BackgroundStorage::Work::Work(Storage& storage, const Callback<void()>& progress)
-    : inner(storage), on_progress(progress), id(inner.id()), appended(inner.appended()), asked(appended),
-      durable(inner.durable()), has_room(inner.has_room()), goal(appended), made(appended),
+    : inner(storage), on_progress(progress), id(inner.id()), appended(inner.appended()),
+      asked(appended), durable(inner.durable()), has_room(inner.has_room()), goal(appended), made(appended),
       thread([this] { run(); }) {}
 
 BackgroundStorage::Work::~Work() {

@@ -335,7 +335,7 @@ TEST_CASE("a queue that is full waits for the thread, and keeps the order") {
     CHECK(end == "yy");
 }
 
-TEST_CASE("no space for a record: it waits with what is behind it, and nothing is lost or swapped") {
+TEST_CASE("no space for a record: it waits with all that is behind it, and nothing is swapped") {
     Slow inner;
     BackgroundStorage storage(inner);
     Recovered heard;
@@ -486,7 +486,7 @@ TEST_CASE("a storage that does not open, or was not opened, is no more than that
     CHECK(storage.id() == 0);
 }
 
-TEST_CASE("destroyed with work in the queue: what was flushed is there, the rest is as in a crash") {
+TEST_CASE("destroyed with work in the queue: what was flushed is there, the rest is a crash's") {
     for (const bool is_stuck : {false, true}) {
         CAPTURE(is_stuck);
         Slow inner;

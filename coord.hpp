@@ -5446,7 +5446,7 @@ static bool find_later(BytesView segment, const FrameCursor& end, Sequence& witn
 
 static bool is_zero(BytesView bytes) { return bytes.find_first_not_of('\0') == BytesView::npos; }
 
-// RETURNS whether name is kind and 16 digits.
+// RETURNS whether name is kind and 16 digits, of a number that a storage can ever come to.
 static bool parse_name(BytesView name, BytesView kind, std::uint64_t& number) {
     if (name.size() != kind.size() + 16 || name.substr(0, kind.size()) != kind) return false;
     number = 0;
@@ -5455,7 +5455,7 @@ static bool parse_name(BytesView name, BytesView kind, std::uint64_t& number) {
         if (value == BytesView::npos) return false;
         number = number << 4 | value;
     }
-    return true;
+    return number <= INT64_MAX;
 }
 
 static Bytes name_of(const char* kind, std::uint64_t number) {

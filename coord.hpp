@@ -5840,7 +5840,7 @@ static Bytes digits_of(std::uint64_t number) {
     return digits;
 }
 
-// RETURNS whether name is kind and those digits.
+// RETURNS whether name is kind and those digits, of a number that a storage can ever come to.
 static bool parse_name(BytesView name, BytesView kind, std::uint64_t& number) {
     if (name.size() != kind.size() + 16 || name.substr(0, kind.size()) != kind) return false;
     number = 0;
@@ -5849,7 +5849,7 @@ static bool parse_name(BytesView name, BytesView kind, std::uint64_t& number) {
         if (value == BytesView::npos) return false;
         number = number << 4 | value;
     }
-    return true;
+    return number <= INT64_MAX;
 }
 
 static Bytes joined(BytesView a, BytesView b, BytesView c) {
@@ -7096,7 +7096,8 @@ struct BackgroundStorage::Work {
 
 BackgroundStorage::Work::Work(Storage& storage, const Callback<void()>& progress)
     : inner(storage), on_progress(progress), id(inner.id()), appended(inner.appended()),
-      asked(appended), durable(inner.durable()), has_room(inner.has_room()), goal(appended), made(appended),
+      asked(appended), durable(inner.durable()), has_room(inner.has_room()), goal(appended),
+      made(appended),
       thread([this] { run(); }) {}
 
 BackgroundStorage::Work::~Work() {

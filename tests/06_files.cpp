@@ -663,7 +663,7 @@ TEST_CASE("D16 what is there without the rest of it has a defined result") {
 
 // A file that is called segment 0 would seem to reach up to the last number that there is, and to
 // have every snapshot in it.
-TEST_CASE("D16 a file with the name of segment 0, which is never written, is none of ours") {
+TEST_CASE("D16 a file with the name of a segment that is never written is none of ours") {
     Model model;
     const SimulatedFiles sound = disk_after("aaaaaaaaaafnfaaf", model);  // 11 is in segment 11
     const std::string zero = path_in_data("log", 0);
@@ -680,6 +680,16 @@ TEST_CASE("D16 a file with the name of segment 0, which is never written, is non
         CHECK(opened.error == Errc::corrupt);
         CHECK(opened.report.damaged_at == 1);
         CHECK(disk.contents(zero) == bytes);
+    }
+    // There is no number after the last, and nobody has come half as far.
+    for (const char* const kind : {"log", "snapshot", "spare"}) {
+        SimulatedFiles disk = sound;
+        disk.set_contents(path_in_data(kind, UINT64_MAX), "something");
+        const Opened opened = open_damaged(disk, model);
+        CHECK(opened.error == Errc::ok);
+        CHECK(opened.lines == model.lines(model.items.size()));
+        CHECK(disk.exists(path_in_data(kind, UINT64_MAX)));
+        expect_sound(disk, model);
     }
 }
 

@@ -79,6 +79,23 @@ Bytes input_of(const SimulatedFiles& disk, std::uint8_t flags) {
     return out;
 }
 
+// The same files with sequences that go up to the last one that there is, or nearly; flags put the
+// rest right. A marker of ours has the state's 5 bytes and says which record it needs first.
+Bytes far_away(Bytes input, std::uint8_t base) {
+    const std::uint64_t move = UINT64_MAX - 255 + base - 1;
+    for (std::size_t at = 1; at + 4 <= input.size();) {
+        const auto byte = [&](std::size_t i) { return static_cast<std::uint8_t>(input[at + i]); };
+        if (byte(0) <= 1) input[at + 1] = static_cast<char>((std::min)(255, base + byte(1) - 1));
+        at += 4 + (std::size_t{byte(2)} << 8 | byte(3));
+    }
+    for (std::size_t at = 0; at + 16 <= input.size(); at++) {
+        const std::uint64_t needed = fuzz::u64_at(input, at);
+        if (needed == 0 || needed > 30 || fuzz::u64_at(input, at + 8) != 5) continue;
+        fuzz::put_u64(input, at, needed + move);
+    }
+    return input;
+}
+
 // -- Putting right --------------------------------------------------------------------------------
 
 void put_header(Bytes& file, unsigned flags) {
@@ -276,6 +293,8 @@ std::vector<Bytes> fuzz::seeds() {
         for (const unsigned flags : {0u, 63u, 1u}) {
             out.push_back(input_of(disk, static_cast<std::uint8_t>(flags)));
         }
+        out.push_back(far_away(input_of(disk, 63), 240));
+        out.push_back(far_away(input_of(disk, 63), 249));
     }
     return out;
 }

@@ -344,7 +344,9 @@ TEST_CASE("no space for a record: it waits with all that is behind it, and nothi
     REQUIRE(run(storage, model, "aaf") == Errc::ok);
     inner.is_append_full = true;
     inner.close_gate();
-    REQUIRE(run(storage, model, "aasaF") == Errc::ok);  // accepted
+    REQUIRE(run(storage, model, "aF") == Errc::ok);
+    REQUIRE(comes_true([&] { return inner.is_anybody_waiting(); }));
+    REQUIRE(run(storage, model, "asaF") == Errc::ok);  // accepted, before it is known
     inner.open_gate();
     REQUIRE(comes_true([&] { return !storage.has_room(); }));
     CHECK(storage.health() == Errc::ok);

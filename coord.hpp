@@ -9131,7 +9131,7 @@ void Leader::number(std::int64_t wall_ms, const Machine& machine, const Txn& req
     const bool sound = judge_request(request.op, request.body, limits_) == Errc::ok;
     const auto found = sessions_.find(request.session);
     const bool open = request.op == OpCode::open_session;
-    const bool grows = open || request.op == OpCode::create || request.op == OpCode::set;
+    const bool grows = request.op == OpCode::create || request.op == OpCode::set;
     if (!sound || request.body.size() > room || (!open && found == sessions_.end()) ||
         (grows && !log_.has_room())) {
         counters_.requests_ignored += 1;

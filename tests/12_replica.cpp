@@ -872,6 +872,44 @@ struct Fetching : Trio {
     }
 };
 
+TEST_CASE("a full disk of the leader: what grows is refused, what frees goes on, and it ends") {
+    Trio trio;
+    trio.run();
+    const std::uint32_t leader = trio.leader(), follower = trio.follower();
+    const SessionId local = trio.open(leader), remote = trio.open(follower);
+    REQUIRE(trio.create(leader, local, "/a") == Errc::ok);
+    REQUIRE(trio.create(leader, local, "/b") == Errc::ok);
+    trio.disks[leader - 1]->set_full(true);
+    trio.run();
+    CHECK(trio.create(leader, local, "/c") == Errc::storage_full);
+    CHECK(trio.create(follower, remote, "/c") == Errc::storage_full);
+    for (const std::uint32_t at : {leader, follower}) {
+        const SessionId late = trio.open(at);  // somebody has to delete something
+        Errc removed = Errc::api_error, read = Errc::api_error, set = Errc::api_error;
+        Request request = make(Kind::remove, at == leader ? "/a" : "/b");
+        request.done = coord::OnDone([&](coord::Result<void> r) { removed = r.error(); });
+        trio[at].submit(late, std::move(request));
+        request = make(Kind::get, "/zookeeper");
+        request.done = coord::OnData([&](const coord::Result<coord::Data>& r) {
+            read = r.error();
+        });
+        trio[at].submit(late, std::move(request));
+        request = make(Kind::set, "/zookeeper", "x");
+        request.done = coord::OnStat([&](const coord::Result<coord::Stat>& r) { set = r.error(); });
+        trio[at].submit(late, std::move(request));
+        trio.run();
+        CHECK(removed == Errc::ok);
+        CHECK(read == Errc::ok);
+        CHECK(set == Errc::storage_full);
+        CHECK(trio[at].status().role != Role::failed);
+    }
+    trio.disks[leader - 1]->set_full(false);
+    trio.run();
+    CHECK(trio.create(leader, local, "/c") == Errc::ok);
+    CHECK(trio.create(follower, remote, "/d") == Errc::ok);
+    CHECK(trio.leader() == leader);
+}
+
 TEST_CASE("a snapshot that a learner fetches is not replaced meanwhile") {
     Fetching trio;
     trio.chunks = 2;

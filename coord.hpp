@@ -10975,7 +10975,7 @@ void* Waiting::take(State& state) {
 }
 
 void Waiting::pump_until_answered(const Pump& pump) const {
-    bool going_on = true;
+    bool going_on = bool(pump);  // an empty one has given up before it began
     while (going_on && !state->is_answered) going_on = pump();
 }
 

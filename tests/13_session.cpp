@@ -1186,8 +1186,9 @@ TEST_CASE("Sync::open gives up too") {
     Alone alone;
     const auto opened = Sync::open(alone.replica, {}, [] { return false; });
     CHECK(opened.error() == Errc::operation_timeout);
+    CHECK(Sync::open(alone.replica, {}, coord::Pump{}).error() == Errc::operation_timeout);
     alone.polls();
-    CHECK(alone.replica.status().sessions == 1);  // the request went on
+    CHECK(alone.replica.status().sessions == 2);  // the requests went on
 }
 
 TEST_CASE("Sync sets watchers, which are called while something is pumped") {

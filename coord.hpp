@@ -1038,6 +1038,7 @@ public:
 private:
     const Limits limits_;
     StateReader reader_;
+    SessionRecord session_;  // the last one; its memory is used again
     std::uint64_t digest_ = 0;
     std::uint32_t sessions_ = 0;
     std::uint32_t nodes_ = 0;
@@ -5267,9 +5268,9 @@ void StateCheck::feed(BytesView piece) {
             if (!Tree::digest_of_record(record, limits_, node)) return reader_.refuse();
             digest_ += node, nodes_ += 1;
         } else if (kind == static_cast<std::uint8_t>(detail::StateRecord::session)) {
-            SessionRecord session;
-            if (!Machine::read_session(record, limits_, session)) return reader_.refuse();
-            digest_ += Machine::digest_of(session), sessions_ += 1;
+            session_.outcomes.clear();
+            if (!Machine::read_session(record, limits_, session_)) return reader_.refuse();
+            digest_ += Machine::digest_of(session_), sessions_ += 1;
         } else if (kind == static_cast<std::uint8_t>(detail::StateRecord::voter)) {
             PeerId voter;
             VoterTable::Place place;

@@ -1576,6 +1576,8 @@ private:
 //   No space for a snapshot: a later call of the same one is storage_full, and it is given up.
 //   Where the end of one cannot be made, for which nothing spoke when it was accepted, the storage
 //   has failed. So it is best read before; and while has_room() is false, end waits for the disk.
+// The time given to polls has to be real: one that only counts polls would run ahead of the disk,
+// and sessions would expire while it works.
 class BackgroundStorage final : public Storage {
 public:
     // inner must outlive it, and its flush return when all is durable or it has failed. on_progress

@@ -543,27 +543,58 @@ private:
     std::size_t size_ = 0;
 };
 
+// What of a Ring is the same whatever it holds, so that it is compiled once: arrays of items, by
+// their addresses. A Kind is what it must know of the items.
+class RingBase {
+public:
+    bool empty() const { return size_ == 0; }
+    std::size_t size() const { return size_; }
+    void pop() {
+        COORD_ASSERT(size_ > 0);
+        head_ = (head_ + 1) & (capacity() - 1), size_ -= 1;
+    }
+    void pop_back() { COORD_ASSERT(size_ > 0), size_ -= 1; }
+    void clear() { head_ = 0, size_ = 0; }
+
+protected:
+    struct Kind {
+        void* (*make)(std::size_t count);
+        void (*destroy)(void* items);
+        void (*move)(void* to, std::size_t to_place, void* from, std::size_t from_place);
+    };
+    RingBase() = default;
+    ~RingBase() = default;
+    static constexpr std::size_t block_slots = 1024;
+    void*& block_of(std::size_t i) const { return blocks_[i / block_slots & block_mask_]; }
+    std::size_t capacity() const {
+        return blocks_ == nullptr ? 0 : (block_mask_ + 1) * (slot_mask_ + 1);
+    }
+    void add(const Kind& kind);  // to size(); the item is what its slot held last
+    void destroy(const Kind& kind);
+    void swap(RingBase& other);
+
+    void** blocks_ = nullptr;     // null where there is none yet
+    std::size_t slot_mask_ = 0;   // slots of a block, less one
+    std::size_t block_mask_ = 0;  // blocks, less one
+    std::size_t head_ = 0;
+    std::size_t size_ = 0;
+
+private:
+    void grow(const Kind& kind);
+    void widen(const Kind& kind);
+};
+
 // A queue. Popped slots are kept and used again, so that what they hold (strings above all) keeps
 // its memory: in steady state nothing is allocated. A short one is one array, which is replaced as
 // it grows; a long one goes on in blocks that never move, so that no push waits for a copy of all.
 template <class T>
-class Ring {
+class Ring : public RingBase {
 public:
     Ring() = default;
-    ~Ring() {
-        for (std::size_t i = 0; blocks_ != nullptr && i <= block_mask_; i++) delete[] blocks_[i];
-        delete[] blocks_;
-    }
-    Ring(Ring&& other) noexcept { *this = std::move(other); }
-    Ring& operator=(Ring&& other) noexcept {
-        std::swap(blocks_, other.blocks_);
-        std::swap(slot_mask_, other.slot_mask_), std::swap(block_mask_, other.block_mask_);
-        std::swap(head_, other.head_), std::swap(size_, other.size_);
-        return *this;
-    }
+    ~Ring() { destroy(kind); }
+    Ring(Ring&& other) noexcept { swap(other); }
+    Ring& operator=(Ring&& other) noexcept { return swap(other), *this; }
 
-    bool empty() const { return size_ == 0; }
-    std::size_t size() const { return size_; }
     T& operator[](std::size_t i) { return COORD_ASSERT(i < size_), slot(head_ + i); }
     const T& operator[](std::size_t i) const { return COORD_ASSERT(i < size_), slot(head_ + i); }
     T& front() { return (*this)[0]; }
@@ -571,19 +602,7 @@ public:
     const T& front() const { return (*this)[0]; }
     const T& back() const { return (*this)[size_ - 1]; }
     // RETURNS a slot with whatever it held last: the caller sets every field.
-    T& push() {
-        if (size_ == capacity()) grow();
-        T*& block = blocks_[(head_ + size_) / block_slots & block_mask_];
-        if (block == nullptr) block = new T[block_slots]();
-        size_ += 1;
-        return back();
-    }
-    void pop() {
-        COORD_ASSERT(size_ > 0);
-        head_ = (head_ + 1) & (capacity() - 1), size_ -= 1;
-    }
-    void pop_back() { COORD_ASSERT(size_ > 0), size_ -= 1; }
-    void clear() { head_ = 0, size_ = 0; }
+    T& push() { return add(kind), back(); }
     // Those behind it move up. What it held is given back.
     void erase(std::size_t i) {
         for (; i + 1 < size_; i++) (*this)[i] = std::move((*this)[i + 1]);
@@ -592,42 +611,15 @@ public:
     }
 
 private:
-    static constexpr std::size_t block_slots = 1024;
-    T& slot(std::size_t i) const { return blocks_[i / block_slots & block_mask_][i & slot_mask_]; }
-    std::size_t capacity() const {
-        return blocks_ == nullptr ? 0 : (block_mask_ + 1) * (slot_mask_ + 1);
+    static void* make(std::size_t count) { return new T[count](); }
+    static void drop(void* items) { delete[] static_cast<T*>(items); }
+    static void move(void* to, std::size_t to_place, void* from, std::size_t from_place) {
+        static_cast<T*>(to)[to_place] = std::move(static_cast<T*>(from)[from_place]);
     }
-    void grow() {
-        COORD_ASSERT(size_ == capacity());
-        if (size_ < block_slots) {
-            const std::size_t larger = size_ == 0 ? 8 : size_ * 2;
-            T* const slots = new T[larger]();
-            for (std::size_t i = 0; i < size_; i++) slots[i] = std::move(slot(head_ + i));
-            if (blocks_ == nullptr) blocks_ = new T*[1]();
-            delete[] blocks_[0];
-            blocks_[0] = slots, slot_mask_ = larger - 1, head_ = 0;
-        } else {
-            widen();
-        }
-    }
-    // The first block is the last one too where the queue begins inside it: what is at its end goes
-    // into a block of its own.
-    void widen() {
-        const std::size_t count = block_mask_ + 1;
-        const std::size_t first = head_ / block_slots, ended = head_ % block_slots;
-        T** const wider = new T*[count * 2]();
-        for (std::size_t i = 0; i < count; i++) wider[i] = blocks_[(first + i) & block_mask_];
-        if (ended > 0) wider[count] = new T[block_slots]();
-        for (std::size_t i = 0; i < ended; i++) wider[count][i] = std::move(wider[0][i]);
-        delete[] blocks_;
-        blocks_ = wider, block_mask_ = count * 2 - 1, head_ = ended;
-    }
-    T** blocks_ = nullptr;        // null where there is none yet
-    std::size_t slot_mask_ = 0;   // slots of a block, less one
-    std::size_t block_mask_ = 0;  // blocks, less one
-    std::size_t head_ = 0;
-    std::size_t size_ = 0;
+    static constexpr Kind kind{&make, &drop, &move};
+    T& slot(std::size_t i) const { return static_cast<T*>(block_of(i))[i & slot_mask_]; }
 };
+
 
 // What is to come, the earliest first; of one time, in the order in which it was added. A heap.
 template <class T>
@@ -665,6 +657,85 @@ private:
     }
     Ring<T> items_;
     std::uint64_t order_ = 0;
+};
+
+using Numbers = std::map<std::uint64_t, std::uint64_t>;
+std::uint64_t& number_at(Numbers& numbers, std::uint64_t key);  // 0 where there was none
+std::uint64_t last_key(const Numbers& numbers);                 // REQUIRES !numbers.empty()
+
+// A map from a number, or an id, to a T that never moves, in order. Under all of them is the same
+// tree, of addresses as numbers: a compiler's time goes by the types that it has to make.
+template <class Key, class T>
+class Numbered {
+public:
+    template <class Value>
+    struct Item {
+        Key first;
+        Value& second;
+        const Item* operator->() const { return this; }
+    };
+    template <class Value, class Place>
+    class Iterator {
+    public:
+        explicit Iterator(Place place) : place_(place) {}
+        Item<Value> operator*() const { return {Key{place_->first}, at(place_->second)}; }
+        Item<Value> operator->() const { return **this; }
+        Iterator& operator++() { return ++place_, *this; }
+        bool operator==(const Iterator& other) const { return place_ == other.place_; }
+        bool operator!=(const Iterator& other) const { return place_ != other.place_; }
+
+    private:
+        friend class Numbered;
+        Place place_;
+    };
+    using iterator = Iterator<T, Numbers::iterator>;
+    using const_iterator = Iterator<const T, Numbers::const_iterator>;
+
+    Numbered() = default;
+    ~Numbered() { clear(); }
+    Numbered(const Numbered&) = delete;
+    Numbered& operator=(const Numbered&) = delete;
+
+    bool empty() const { return numbers_.empty(); }
+    std::size_t size() const { return numbers_.size(); }
+    iterator begin() { return iterator(numbers_.begin()); }
+    iterator end() { return iterator(numbers_.end()); }
+    const_iterator begin() const { return const_iterator(numbers_.begin()); }
+    const_iterator end() const { return const_iterator(numbers_.end()); }
+    iterator find(Key key) { return iterator(numbers_.find(number(key))); }
+    const_iterator find(Key key) const { return const_iterator(numbers_.find(number(key))); }
+    iterator upper_bound(Key key) { return iterator(numbers_.upper_bound(number(key))); }
+    Key last() const { return Key{last_key(numbers_)}; }  // REQUIRES !empty()
+    T& at_or_new(Key key) {
+        std::uint64_t& address = number_at(numbers_, number(key));
+        if (address == 0) address = reinterpret_cast<std::uintptr_t>(new T());
+        return at(address);
+    }
+    iterator erase(iterator item) {
+        delete &at(item.place_->second);
+        return iterator(numbers_.erase(item.place_));
+    }
+    void erase(Key key) {
+        const iterator found = find(key);
+        if (found != end()) erase(found);
+    }
+    void clear() {
+        for (const auto& item : numbers_) delete &at(item.second);
+        numbers_.clear();
+    }
+
+private:
+    static T& at(std::uint64_t address) {
+        return *reinterpret_cast<T*>(static_cast<std::uintptr_t>(address));
+    }
+    static std::uint64_t number(Key key) {
+        if constexpr (std::is_integral_v<Key>) {
+            return key;
+        } else {
+            return key.value;
+        }
+    }
+    Numbers numbers_;
 };
 
 }  // namespace detail
@@ -963,24 +1034,28 @@ struct SessionRecord {
 class VoterTable {
 public:
     struct Place {
+        PeerId voter;
         std::uint64_t storage = 0;
         bool is_founding = false;  // put there by a founding that is not complete
     };
-    bool knows(PeerId voter) const { return places_.count(voter) > 0; }
+    using Places = std::vector<Place>;
+    bool knows(PeerId voter) const { return find(voter) != nullptr; }
     std::uint64_t storage_of(PeerId voter) const;  // 0: none
     bool is_founding() const;
-    const std::map<PeerId, Place>& places() const { return places_; }
+    const Places& places() const { return places_; }  // in the order of their ids
     bool apply(BytesView body);  // of an admit; RETURNS false, and changes nothing, if it is none
-    static void write(const std::vector<std::pair<PeerId, std::uint64_t>>& voters, Bytes& body);
+    static void write(const Places& changes, Bytes& body);
     std::uint64_t digest() const;
     void save(Bytes& out) const;
-    static bool read(BytesView record, PeerId& voter, Place& place);
+    static bool read(BytesView record, Place& place);
     bool load(BytesView record);
-    static std::uint64_t digest_of(PeerId voter, const Place& place);
-    void clear() { places_.clear(); }
+    static std::uint64_t digest_of(const Place& place);
+    void clear();
 
 private:
-    std::map<PeerId, Place> places_;
+    const Place* find(PeerId voter) const;  // null: not in it
+    Place& find_or_add(PeerId voter);
+    Places places_;
 };
 
 // Hears of each change as it is applied, in order: a node's own before its parent's children.
@@ -1030,8 +1105,8 @@ private:
 // Reads a state through without building it: is it whole, and what its digest says it is?
 class StateCheck {
 public:
-    explicit StateCheck(const Limits& limits) : limits_(limits), reader_(limits) {}
-    void restart() { reader_.restart(), digest_ = 0, sessions_ = nodes_ = 0; }
+    explicit StateCheck(const Limits& limits);
+    void restart();
     void feed(BytesView piece);
     bool is_sound(Zxid zxid) const;
 
@@ -1046,13 +1121,14 @@ private:
 
 class Machine {
 public:
+    using Sessions = detail::Numbered<SessionId, SessionRecord>;
     Machine(const Limits& limits, std::uint64_t seed);
 
     const Tree& tree() const { return tree_; }
     Zxid applied() const { return applied_; }
     // Of everything replicated: equal on two replicas that have applied the same zxid.
     std::uint64_t digest() const;
-    const std::map<SessionId, SessionRecord>& sessions() const { return sessions_; }
+    const Sessions& sessions() const { return sessions_; }  // in the order of their ids
     const SessionRecord* find_session(SessionId id) const;
     const SessionRecord* find_nonce(std::uint64_t nonce) const;
     const VoterTable& voters() const { return voters_; }
@@ -1095,8 +1171,8 @@ private:
 
     const Limits limits_;
     Tree tree_;
-    std::map<SessionId, SessionRecord> sessions_;
-    std::map<std::uint64_t, SessionId> nonces_;
+    Sessions sessions_;
+    detail::Numbers nonces_;  // to ids of sessions
     std::uint64_t sessions_digest_ = 0;
     VoterTable voters_;
     std::uint64_t voters_digest_ = 0;
@@ -1163,7 +1239,7 @@ protected:
 
 class Watches final : public ChangeSink {
 public:
-    explicit Watches(EventSink& events) : events_(events) {}
+    explicit Watches(EventSink& events);
 
     // Adds a one-shot watcher. The kind `data` serves get and exists, of a present node or not.
     void add(WatchKind kind, BytesView path, SessionId session, Watcher watcher);
@@ -1185,12 +1261,12 @@ private:
         SessionId session;
         Watcher watcher;
     };
-    using Table = std::map<std::uint64_t, detail::Ring<Watch>>;  // by hash of the path
+    using Table = detail::Numbered<std::uint64_t, detail::Ring<Watch>>;  // by hash of the path
     void fire(WatchKind kind, EventType type, BytesView path, Zxid zxid);
     static EventType missed(WatchKind kind, BytesView path, const Tree& before, const Tree& after);
     EventSink& events_;
     std::array<Table, 2> tables_;
-    std::map<SessionId, std::size_t> counts_;
+    detail::Numbers counts_;  // by session
     std::size_t count_ = 0;
     detail::Ring<Watch> firing_;
 };
@@ -1406,7 +1482,7 @@ public:
     virtual const char* error_text() const = 0;  // of the last error; lives until the next call
 };
 
-std::unique_ptr<Files> system_files();
+detail::Owned<Files> system_files();
 
 struct FileStorageOptions {
     Bytes directory;                   // made if it is not there; its parent must be
@@ -1531,7 +1607,7 @@ private:
     Errc give_up_snapshot(Errc error);
 
     FileStorageOptions options_;
-    std::unique_ptr<Files> own_files_;
+    detail::Owned<Files> own_files_;
     Files* files_ = nullptr;
     FileId lock_, current_, mark_, begun_, ended_;  // ended_: the newest snapshot
     std::vector<Segment> segments_;    // by first; current_ is the last one's
@@ -2258,8 +2334,8 @@ private:
     bool ping_now_ = false;
     Time lease_from_{INT64_MIN / 4};  // clocks may start below zero
     Zxid lease_at_;
-    std::map<SessionId, LiveSession> sessions_;
-    std::map<std::uint64_t, SessionId> opening_;  // nonces numbered and not yet applied
+    detail::Numbered<SessionId, LiveSession> sessions_;
+    detail::Numbers opening_;  // nonces numbered and not yet applied, to ids of sessions
     bool sessions_armed_ = false;
     Time clock_;                      // runs with now, but not over gaps in the polling
     Time clock_read_at_;
@@ -2769,7 +2845,6 @@ private:
 
     ReplicaOptions options_;
     const char* const refused_;        // why the options are no good, or null
-    detail::Owned<Transport> own_transport_;
     Transport& transport_;
     ReplicaObserver* observer_;
     Voters voters_;
@@ -2792,7 +2867,7 @@ private:
     bool in_poll_ = false;
     Bytes inbox_;                      // u32 size and bytes, one after the other
     Bytes inbox_read_;
-    std::map<SessionId, LocalSession> sessions_;
+    detail::Numbered<SessionId, LocalSession> sessions_;
     detail::Ring<Opening> openings_;
     std::vector<SessionId> unsent_;    // with requests that have not been sent to the leader
     std::vector<SessionId> sending_;
@@ -3482,21 +3557,57 @@ std::uint64_t Rng::between(std::uint64_t low, std::uint64_t high) {
 
 namespace detail {
 
-// What map[key] does, in a quarter of the time to compile.
-template <class Map>
-typename Map::mapped_type& at_or_new(Map& map, const typename Map::key_type& key) {
-    using Key = typename Map::key_type;
-    using Value = typename Map::mapped_type;
-    auto found = map.find(key);
-    if (found == map.end()) found = map.emplace(std::pair<Key, Value>(key, Value())).first;
-    return found->second;
+void RingBase::add(const Kind& kind) {
+    if (size_ == capacity()) grow(kind);
+    void*& block = block_of(head_ + size_);
+    if (block == nullptr) block = kind.make(block_slots);
+    size_ += 1;
 }
 
-// The same for map.erase(key).
-template <class Map>
-void forget(Map& map, const typename Map::key_type& key) {
-    const auto found = map.find(key);
-    if (found != map.end()) map.erase(found);
+void RingBase::destroy(const Kind& kind) {
+    for (std::size_t i = 0; blocks_ != nullptr && i <= block_mask_; i++) kind.destroy(blocks_[i]);
+    delete[] blocks_;
+}
+
+void RingBase::swap(RingBase& other) {
+    std::swap(blocks_, other.blocks_);
+    std::swap(slot_mask_, other.slot_mask_), std::swap(block_mask_, other.block_mask_);
+    std::swap(head_, other.head_), std::swap(size_, other.size_);
+}
+
+void RingBase::grow(const Kind& kind) {
+    COORD_ASSERT(size_ == capacity());
+    if (size_ >= block_slots) return widen(kind);
+    const std::size_t larger = size_ == 0 ? 8 : size_ * 2;
+    void* const slots = kind.make(larger);
+    for (std::size_t i = 0; i < size_; i++) {
+        kind.move(slots, i, block_of(head_ + i), (head_ + i) & slot_mask_);
+    }
+    if (blocks_ == nullptr) blocks_ = new void*[1]();
+    kind.destroy(blocks_[0]);
+    blocks_[0] = slots, slot_mask_ = larger - 1, head_ = 0;
+}
+
+// The first block is the last one too where the queue begins inside it: what is at its end goes
+// into a block of its own.
+void RingBase::widen(const Kind& kind) {
+    const std::size_t count = block_mask_ + 1;
+    const std::size_t first = head_ / block_slots, ended = head_ % block_slots;
+    void** const wider = new void*[count * 2]();
+    for (std::size_t i = 0; i < count; i++) wider[i] = blocks_[(first + i) & block_mask_];
+    if (ended > 0) wider[count] = kind.make(block_slots);
+    for (std::size_t i = 0; i < ended; i++) kind.move(wider[count], i, wider[0], i);
+    delete[] blocks_;
+    blocks_ = wider, block_mask_ = count * 2 - 1, head_ = ended;
+}
+
+std::uint64_t& number_at(Numbers& numbers, std::uint64_t key) {
+    return numbers.emplace(std::pair<const std::uint64_t, std::uint64_t>(key, 0)).first->second;
+}
+
+std::uint64_t last_key(const Numbers& numbers) {
+    COORD_ASSERT(!numbers.empty());
+    return numbers.rbegin()->first;
 }
 
 }  // namespace detail
@@ -4850,14 +4961,32 @@ Errc judge_request(OpCode op, BytesView body, const Limits& limits) {
     return Errc::unimplemented;
 }
 
+const VoterTable::Place* VoterTable::find(PeerId voter) const {
+    for (const Place& place : places_) {
+        if (place.voter == voter) return &place;
+    }
+    return nullptr;
+}
+
+VoterTable::Place& VoterTable::find_or_add(PeerId voter) {
+    std::size_t i = 0;
+    while (i < places_.size() && places_[i].voter < voter) i++;
+    if (i == places_.size() || places_[i].voter != voter) {
+        places_.emplace_back();
+        for (std::size_t j = places_.size() - 1; j > i; j--) places_[j] = places_[j - 1];
+        places_[i] = Place{voter, 0, false};
+    }
+    return places_[i];
+}
+
 std::uint64_t VoterTable::storage_of(PeerId voter) const {
-    const auto found = places_.find(voter);
-    return found == places_.end() ? 0 : found->second.storage;
+    const Place* const place = find(voter);
+    return place == nullptr ? 0 : place->storage;
 }
 
 bool VoterTable::is_founding() const {
-    for (const auto& entry : places_) {
-        if (entry.second.is_founding) return true;
+    for (const Place& place : places_) {
+        if (place.is_founding) return true;
     }
     return false;
 }
@@ -4869,47 +4998,47 @@ bool VoterTable::apply(BytesView body) {
     if (in.left() != count * std::size_t{12}) return false;
     if (places_.size() + count > detail::places_max) return false;
     for (std::uint32_t i = 0; i < count; i++) {
-        const PeerId voter{in.u32()};
-        const auto [found, is_new] = places_.emplace(voter, Place{});
-        found->second.storage = in.u64();
-        found->second.is_founding = found->second.is_founding || is_new;
+        const std::size_t before = places_.size();
+        Place& place = find_or_add(PeerId{in.u32()});
+        place.storage = in.u64();
+        place.is_founding = place.is_founding || places_.size() > before;
     }
-    for (auto& entry : places_) {
-        if (count == 0) entry.second.is_founding = false;
+    for (Place& place : places_) {
+        if (count == 0) place.is_founding = false;
     }
     return true;
 }
 
-void VoterTable::write(const std::vector<std::pair<PeerId, std::uint64_t>>& voters, Bytes& body) {
+void VoterTable::write(const Places& changes, Bytes& body) {
     Writer writer(body);
-    writer.u32(static_cast<std::uint32_t>(voters.size()));
-    for (const auto& [voter, storage] : voters) writer.u32(voter.value), writer.u64(storage);
+    writer.u32(static_cast<std::uint32_t>(changes.size()));
+    for (const Place& place : changes) writer.u32(place.voter.value), writer.u64(place.storage);
 }
 
-std::uint64_t VoterTable::digest_of(PeerId voter, const Place& place) {
-    return mix64(mix64(detail::place_seed, voter.value),
+std::uint64_t VoterTable::digest_of(const Place& place) {
+    return mix64(mix64(detail::place_seed, place.voter.value),
                  mix64(place.storage, place.is_founding ? 1 : 0));
 }
 
 std::uint64_t VoterTable::digest() const {
     std::uint64_t sum = 0;
-    for (const auto& [voter, place] : places_) sum += digest_of(voter, place);
+    for (const Place& place : places_) sum += digest_of(place);
     return sum;
 }
 
 void VoterTable::save(Bytes& out) const {
-    for (const auto& [voter, place] : places_) {
+    for (const Place& place : places_) {
         const std::size_t start = detail::open_state_record(detail::StateRecord::voter, out);
         Writer writer(out);
-        writer.u32(voter.value), writer.u64(place.storage);
+        writer.u32(place.voter.value), writer.u64(place.storage);
         writer.u8(place.is_founding ? 1 : 0);
         detail::close_state_record(start, out);
     }
 }
 
-bool VoterTable::read(BytesView record, PeerId& voter, Place& place) {
+bool VoterTable::read(BytesView record, Place& place) {
     Reader in(record);
-    voter = PeerId{in.u32()};
+    place.voter = PeerId{in.u32()};
     place.storage = in.u64();
     const std::uint8_t is_founding = in.u8();
     place.is_founding = is_founding == 1;
@@ -4917,11 +5046,14 @@ bool VoterTable::read(BytesView record, PeerId& voter, Place& place) {
 }
 
 bool VoterTable::load(BytesView record) {
-    PeerId voter;
     Place place;
-    if (!read(record, voter, place) || places_.size() == detail::places_max) return false;
-    return places_.emplace(voter, place).second;
+    if (!read(record, place) || places_.size() == detail::places_max) return false;
+    if (find(place.voter) != nullptr) return false;
+    find_or_add(place.voter) = place;
+    return true;
 }
+
+void VoterTable::clear() { places_.clear(); }
 
 const Outcome* SessionRecord::outcome_of(std::uint64_t request_cxid) const {
     if (outcomes.empty() || request_cxid < outcomes.front().cxid) return nullptr;
@@ -4951,7 +5083,7 @@ const SessionRecord* Machine::find_session(SessionId id) const {
 
 const SessionRecord* Machine::find_nonce(std::uint64_t nonce) const {
     const auto found = nonces_.find(nonce);
-    return found == nonces_.end() ? nullptr : find_session(found->second);
+    return found == nonces_.end() ? nullptr : find_session(SessionId{found->second});
 }
 
 const Outcome* Machine::apply(const Txn& txn, ChangeSink& changes) {
@@ -5004,9 +5136,9 @@ const Outcome* Machine::open_session(const Txn& txn) {
         outcome_.error = Errc::too_many;
     } else {
         const SessionId id{txn.zxid.value};
-        SessionRecord& session = detail::at_or_new(sessions_, id);
+        SessionRecord& session = sessions_.at_or_new(id);
         session.id = id, session.nonce = nonce, session.timeout_ms = timeout_ms;
-        detail::at_or_new(nonces_, nonce) = id;
+        detail::number_at(nonces_, nonce) = id.value;
         sessions_digest_ += digest_of(session);
         outcome_.session = id;
     }
@@ -5023,7 +5155,7 @@ const Outcome* Machine::close_session(const Txn& txn, ChangeSink& changes) {
         changes.on_children_changed(parent_path(entry.first), txn.zxid);
     }
     sessions_digest_ -= digest_of(found->second);
-    detail::forget(nonces_, found->second.nonce);
+    nonces_.erase(found->second.nonce);
     sessions_.erase(found);
     outcome_ = Outcome{txn.cxid, txn.zxid, txn.op, Errc::ok, {}, {}, txn.session};
     return &outcome_;
@@ -5055,7 +5187,7 @@ Errc Machine::create(const Txn& txn, SessionRecord& session, Outcome& outcome,
     }
     const SessionId owner = ephemeral ? session.id : SessionId{};
     tree_.create(created_path_, body.data, owner, txn.zxid, txn.time_ms);
-    if (ephemeral) detail::at_or_new(session.ephemerals, created_path_) = true;
+    if (ephemeral) session.ephemerals.emplace(created_path_, true);
     outcome.path = created_path_;
     const std::optional<NodeView> node = tree_.find(created_path_);
     COORD_ASSERT(node.has_value() && node->stat.czxid == txn.zxid);
@@ -5260,6 +5392,10 @@ bool StateReader::take_frame(std::uint8_t kind, BytesView record) {
            is(detail::StateRecord::voter);
 }
 
+StateCheck::StateCheck(const Limits& limits) : limits_(limits), reader_(limits) {}
+
+void StateCheck::restart() { reader_.restart(), digest_ = 0, sessions_ = nodes_ = 0; }
+
 void StateCheck::feed(BytesView piece) {
     reader_.feed(piece);
     std::uint8_t kind = 0;
@@ -5274,10 +5410,9 @@ void StateCheck::feed(BytesView piece) {
             if (!Machine::read_session(record, limits_, session_)) return reader_.refuse();
             digest_ += Machine::digest_of(session_), sessions_ += 1;
         } else if (kind == static_cast<std::uint8_t>(detail::StateRecord::voter)) {
-            PeerId voter;
             VoterTable::Place place;
-            if (!VoterTable::read(record, voter, place)) return reader_.refuse();
-            digest_ += VoterTable::digest_of(voter, place);
+            if (!VoterTable::read(record, place)) return reader_.refuse();
+            digest_ += VoterTable::digest_of(place);
         }
     }
 }
@@ -5343,13 +5478,13 @@ Errc Machine::end_load() {
 
 // M3, from the other side. No session is younger than the state.
 bool Machine::adopt_ephemerals() {
-    bool owned = sessions_.empty() || sessions_.rbegin()->first.value <= applied_.value;
+    bool owned = sessions_.empty() || sessions_.last().value <= applied_.value;
     tree_.visit([&](const NodeView& node) {
         const SessionId owner = node.stat.ephemeral_owner;
         if (owner == SessionId{}) return;
         const auto found = sessions_.find(owner);
         owned = owned && found != sessions_.end();
-        if (owned) detail::at_or_new(found->second.ephemerals, Bytes(node.path)) = true;
+        if (owned) found->second.ephemerals.emplace(Bytes(node.path), true);
     });
     return owned;
 }
@@ -5383,8 +5518,8 @@ bool Machine::load_session(BytesView record) {
     if (!read_session(record, limits_, session)) return false;
     if (find_session(session.id) != nullptr || find_nonce(session.nonce) != nullptr) return false;
     sessions_digest_ += digest_of(session);
-    detail::at_or_new(nonces_, session.nonce) = session.id;
-    detail::at_or_new(sessions_, session.id) = std::move(session);
+    detail::number_at(nonces_, session.nonce) = session.id.value;
+    sessions_.at_or_new(session.id) = std::move(session);
     return true;
 }
 
@@ -5418,22 +5553,24 @@ namespace detail {
 constexpr std::uint64_t watch_hash_seed = 0x77617463686573;
 }
 
+Watches::Watches(EventSink& events) : events_(events) {}
+
 void Watches::add(WatchKind kind, BytesView path, SessionId session, Watcher watcher) {
     COORD_ASSERT(watcher != nullptr && session != SessionId{});
     Table& table = tables_[static_cast<std::size_t>(kind)];
-    detail::at_or_new(table, hash64(path, detail::watch_hash_seed)).push() =
+    table.at_or_new(hash64(path, detail::watch_hash_seed)).push() =
         Watch{Bytes(path), session, std::move(watcher)};
-    detail::at_or_new(counts_, session) += 1;
+    detail::number_at(counts_, session.value) += 1;
     count_ += 1;
 }
 
 std::size_t Watches::count(SessionId session) const {
-    const auto found = counts_.find(session);
-    return found == counts_.end() ? 0 : found->second;
+    const auto found = counts_.find(session.value);
+    return found == counts_.end() ? 0 : static_cast<std::size_t>(found->second);
 }
 
 void Watches::remove_session(SessionId session) {
-    const auto counted = counts_.find(session);
+    const auto counted = counts_.find(session.value);
     if (counted == counts_.end()) return;
     for (Table& table : tables_) {
         for (auto entry = table.begin(); entry != table.end();) {
@@ -5441,11 +5578,11 @@ void Watches::remove_session(SessionId session) {
             for (std::size_t i = watches.size(); i > 0; i--) {
                 if (watches[i - 1].session == session) watches.erase(i - 1);
             }
-            entry = watches.empty() ? table.erase(entry) : std::next(entry);
+            entry = watches.empty() ? table.erase(entry) : ++entry;
         }
     }
     COORD_ASSERT(count_ >= counted->second);
-    count_ -= counted->second;
+    count_ -= static_cast<std::size_t>(counted->second);
     counts_.erase(counted);
 }
 
@@ -5469,7 +5606,7 @@ void Watches::fire(WatchKind kind, EventType type, BytesView path, Zxid zxid) {
     if (watches.empty()) table.erase(entry);
     for (; !firing_.empty(); firing_.pop()) {  // W1: they are out of the table already
         Watch& watch = firing_.front();
-        const auto counted = counts_.find(watch.session);
+        const auto counted = counts_.find(watch.session.value);
         COORD_ASSERT(counted != counts_.end() && counted->second > 0 && count_ > 0);
         count_ -= 1, counted->second -= 1;
         if (counted->second == 0) counts_.erase(counted);
@@ -5514,7 +5651,7 @@ void Watches::catch_up(const Tree& before, const Tree& after, Zxid zxid) {
         std::map<Bytes, bool, std::less<>> paths;  // in order, each once
         for (const auto& entry : tables_[static_cast<std::size_t>(kind)]) {
             for (std::size_t i = 0; i < entry.second.size(); i++) {
-                detail::at_or_new(paths, entry.second[i].path) = true;
+                paths.emplace(entry.second[i].path, true);
             }
         }
         for (const auto& entry : paths) {
@@ -6997,7 +7134,7 @@ Errc SystemFiles::list(BytesView directory, std::vector<Bytes>& names) {
 
 }  // namespace detail
 
-std::unique_ptr<Files> system_files() { return std::make_unique<detail::SystemFiles>(); }
+detail::Owned<Files> system_files() { return detail::Owned<Files>(new detail::SystemFiles()); }
 
 #endif  // COORD_NO_FILES
 
@@ -8785,11 +8922,11 @@ void Leader::begin_synchronization(Time now, Outbox& out) {
 // All voters have promised, and none has a newer history: as they are now, they are the ensemble.
 void Leader::found() {
     COORD_ASSERT(is_founding_ && phase_ == Phase::synchronization);
-    std::vector<std::pair<PeerId, std::uint64_t>> voters;
+    VoterTable::Places voters;
     for (const Peer& peer : peers_) {
         COORD_ASSERT(peer.promised && (counted_ & peer.bit) != 0);  // Z8
         const bool is_there = table_.storage_of(peer.id) == peer.storage;
-        if (!is_there) voters.emplace_back(peer.id, peer.storage);
+        if (!is_there) voters.push_back({peer.id, peer.storage, false});
     }
     if (voters.empty()) return;  // the founding before this one went as far as that
     Bytes body;
@@ -9094,7 +9231,7 @@ bool Leader::can_number(const Machine& machine) {
     if (sessions_armed_) return true;
     sessions_armed_ = true;
     for (const auto& [id, record] : machine.sessions()) {
-        LiveSession& live = detail::at_or_new(sessions_, id);
+        LiveSession& live = sessions_.at_or_new(id);
         live.numbered = record.cxid, live.timeout_ms = record.timeout_ms;
         live.expires_at = clock_ + milliseconds(record.timeout_ms);
     }
@@ -9164,8 +9301,8 @@ void Leader::number_open(std::int64_t wall_ms, const Machine& machine, const Txn
     const Zxid zxid = append(wall_ms, request);
     if (zxid == Zxid{}) return;
     const SessionId id{zxid.value};
-    detail::at_or_new(opening_, nonce) = id;
-    LiveSession& live = detail::at_or_new(sessions_, id);
+    detail::number_at(opening_, nonce) = id.value;
+    LiveSession& live = sessions_.at_or_new(id);
     live.timeout_ms = timeout_ms;
     live.expires_at = clock_ + milliseconds(timeout_ms);
 }
@@ -9198,8 +9335,8 @@ void Leader::admit(Time now, std::int64_t wall_ms) {
     std::uint64_t storage = 0;
     const PeerId* const voter = next_admission(now, storage);
     if (voter == nullptr) return;
-    std::vector<std::pair<PeerId, std::uint64_t>> changes;
-    if (*voter != PeerId{}) changes.emplace_back(*voter, storage);
+    VoterTable::Places changes;
+    if (*voter != PeerId{}) changes.push_back({*voter, storage, false});
     Bytes body;
     VoterTable::write(changes, body);
     Txn txn;
@@ -9217,10 +9354,10 @@ void Leader::on_applied(const Txn& txn, const Machine& machine) {
     if (phase_ != Phase::broadcast) return;
     if (txn.op == OpCode::open_session) {
         const SessionId id{txn.zxid.value};
-        detail::forget(opening_, Reader(txn.body).u64());
-        if (machine.find_session(id) == nullptr) detail::forget(sessions_, id);
+        opening_.erase(Reader(txn.body).u64());
+        if (machine.find_session(id) == nullptr) sessions_.erase(id);
     } else if (txn.op == OpCode::close_session && machine.find_session(txn.session) == nullptr) {
-        detail::forget(sessions_, txn.session);
+        sessions_.erase(txn.session);
     }
 }
 
@@ -9241,7 +9378,7 @@ void Leader::expire(Time, std::int64_t wall_ms) {
     if (clock_ < expire_at_) return;
     expire_at_ = clock_ + timing_.heartbeat;
     std::size_t expired = 0;
-    for (auto& [id, live] : sessions_) {
+    for (auto [id, live] : sessions_) {
         if (live.closing || live.expires_at > clock_) continue;
         if (expired == detail::expiries_per_poll_max) {
             expire_at_ = clock_;  // the rest in the next poll
@@ -9651,11 +9788,19 @@ public:
     std::size_t message_bytes_max() const override { return 64 * 1024 * 1024; }
 };
 
-inline const char* judge_options(const ReplicaOptions& options, std::size_t message_bytes_max) {
+inline Transport& no_transport() {
+    static NoTransport transport;  // it has no state
+    return transport;
+}
+
+inline const char* judge_options(const ReplicaOptions& options, const Transport& transport) {
     const std::vector<PeerId>& voters = options.voters;
     if (!Voters::is_valid(voters)) return "options: voters must be 1 to 63 distinct ids, none 0";
     if (std::find(voters.begin(), voters.end(), options.id) == voters.end()) {
         return "options: id is not among the voters";
+    }
+    if (voters.size() > 1 && &transport == &no_transport()) {
+        return "options: more voters than one, and no transport";
     }
     if (voters.size() > 1 && options.entropy == 0) {
         return "options: entropy must be random, and another at each start";
@@ -9669,7 +9814,8 @@ inline const char* judge_options(const ReplicaOptions& options, std::size_t mess
         return "options: the range of session timeouts is empty";
     }
     if (options.clock_drift_permille >= 500) return "options: clock drift of 50 percent or more";
-    if (message_bytes_max < transport_bytes_min) return "transport: messages under 1024 bytes";
+    const std::size_t most = transport.message_bytes_max();
+    if (most < transport_bytes_min) return "transport: messages under 1024 bytes";
     return nullptr;
 }
 
@@ -9699,7 +9845,7 @@ const char* name(SessionState state) {
 Replica::Replica(const ReplicaOptions& options, Storage& storage, Transport& transport,
                  ReplicaObserver* observer)
     : options_(detail::with_some_id(options)),
-      refused_(detail::judge_options(options, transport.message_bytes_max())),
+      refused_(detail::judge_options(options, transport)),
       transport_(transport), observer_(observer),
       voters_(refused_ == nullptr ? options.voters : std::vector<PeerId>{options_.id}),
       rng_(mix64(options.entropy, options.id.value)), nonce_(rng_.next()), log_(storage),
@@ -9713,20 +9859,7 @@ Replica::Replica(const ReplicaOptions& options, Storage& storage, Transport& tra
 }
 
 Replica::Replica(const ReplicaOptions& options, Storage& storage)
-    : options_(detail::with_some_id(options)),
-      refused_(options.voters.size() == 1
-                   ? detail::judge_options(options, detail::transport_bytes_min)
-                   : "options: more voters than one, and no transport"),
-      own_transport_(new detail::NoTransport), transport_(*own_transport_), observer_(nullptr),
-      voters_(std::vector<PeerId>{options_.id}), rng_(mix64(options.entropy, options.id.value)),
-      nonce_(rng_.next()), log_(storage), machine_(new Machine(options.limits, rng_.next())),
-      watches_(*this), election_(options_.id, voters_, options.timing),
-      leader_(options_.id, voters_, options.timing, log_, options_.limits,
-              transport_.message_bytes_max()),
-      learner_(options_.id, options.timing, log_, rng_.next() >> 1),
-      outbox_(options_.id, options.ensemble, nonce_), snapshot_check_(options.limits) {
-    open();
-}
+    : Replica(options, storage, detail::no_transport(), nullptr) {}
 
 Replica::~Replica() { COORD_ASSERT(!in_poll_); }
 
@@ -9792,7 +9925,7 @@ void Replica::fail(const char* reason) {
     for (; !openings_.empty(); openings_.pop()) {
         refuse(std::move(openings_.front().done), Errc::replica_failed);
     }
-    for (auto& [id, session] : sessions_) {
+    for (auto [id, session] : sessions_) {
         for (; !session.pending.empty(); session.pending.pop()) {
             refuse(std::move(session.pending.front().done), Errc::replica_failed);
         }
@@ -10447,7 +10580,7 @@ void Replica::repeat_requests() {
         opening.sent = false;
     }
     if (!openings_.empty() && unsent_.empty()) unsent_.push_back(SessionId{});
-    for (auto& [id, session] : sessions_) {
+    for (auto [id, session] : sessions_) {
         if (session.pending.empty()) continue;
         const std::uint64_t first = session.pending.front().cxid;
         if (session.stalled_at == first && session.sent > 0) {
@@ -10484,7 +10617,7 @@ void Replica::complete_open(std::uint64_t nonce, SessionId id, Errc error) {
     ready.done = std::move(opening.done);
     ready.error = error, ready.session = id;
     if (error == Errc::ok) {
-        LocalSession& session = detail::at_or_new(sessions_, id);
+        LocalSession& session = sessions_.at_or_new(id);
         session.timeout_ms = opening.timeout_ms;
         session.opened_at = opening.asked_at;
         session.attached_at = now_;
@@ -10503,7 +10636,7 @@ void Replica::catch_up_sessions() {
     std::vector<SessionId> ids;
     for (const auto& entry : sessions_) ids.push_back(entry.first);
     for (const SessionId id : ids) {
-        LocalSession& session = detail::at_or_new(sessions_, id);
+        LocalSession& session = sessions_.find(id)->second;
         if (machine_->find_session(id) == nullptr) {
             end_session(id, session.closing ? SessionState::closed : SessionState::expired);
         } else {
@@ -10621,7 +10754,7 @@ void Replica::tell_states() {
     const bool serving = is_serving();
     if (serving == was_serving_) return;
     was_serving_ = serving;
-    for (auto& [id, session] : sessions_) {
+    for (auto [id, session] : sessions_) {
         session.state = serving ? SessionState::connected : SessionState::suspended;
         if (serving) {
             session.sent = 0, session.is_blocked = false;
@@ -10740,8 +10873,7 @@ void Replica::take_syncs() {
     while ((role_ == Role::leading && leader_.take_own_synced(sequence, zxid)) ||
            (role_ == Role::following && learner_.take_synced(sequence, zxid))) {
         any = true;
-        for (auto& entry : sessions_) {
-            LocalSession& session = entry.second;
+        for (auto [id, session] : sessions_) {
             for (std::size_t i = 0; i < session.sent; i++) {
                 Pending& pending = session.pending[i];
                 if (pending.kind != Request::Kind::sync || pending.cxid != sequence) continue;
@@ -10750,7 +10882,7 @@ void Replica::take_syncs() {
         }
     }
     if (!any) return;
-    for (auto& [id, session] : sessions_) drain(id, session);
+    for (auto [id, session] : sessions_) drain(id, session);
 }
 
 SessionState Replica::session_state(SessionId id) const {

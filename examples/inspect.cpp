@@ -90,7 +90,7 @@ public:
 
 private:
     static constexpr FileId nowhere{UINT32_MAX};
-    std::unique_ptr<coord::Files> files_ = coord::system_files();
+    decltype(coord::system_files()) files_ = coord::system_files();
 };
 
 // Appends the first bytes of a file to out, and gives its size. RETURNS false if it cannot.
@@ -359,7 +359,7 @@ static std::uint64_t make_storage(const Bytes& directory) {
 }
 
 static bool overwrite(const Bytes& path, std::size_t offset, BytesView bytes) {
-    const std::unique_ptr<coord::Files> files = coord::system_files();
+    const auto files = coord::system_files();
     const Result<FileId> file = files->open(path, coord::Files::Mode::write);
     if (!file) return false;
     const Errc error = files->write(*file, offset, bytes);

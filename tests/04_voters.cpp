@@ -21,7 +21,7 @@ using coord::PeerId;
 using coord::Txn;
 using coord::VoterTable;
 using coord::Zxid;
-using Places = std::vector<std::pair<PeerId, std::uint64_t>>;
+using Places = VoterTable::Places;
 
 constexpr PeerId A{1}, B{2}, C{3};
 
@@ -78,7 +78,7 @@ TEST_CASE("M5 voters found, are replaced, and are taken out; the founding is com
     CHECK_FALSE(rig.table().is_founding());  // it was there
     REQUIRE(rig.admit({{C, 13}}) == Errc::ok);
     CHECK(rig.table().is_founding());
-    CHECK_FALSE(rig.table().places().at(A).is_founding);
+    CHECK_FALSE(rig.table().places()[0].is_founding);
 }
 
 TEST_CASE("M5 what is not the body of an admit changes nothing, and has a zxid all the same") {
@@ -92,7 +92,7 @@ TEST_CASE("M5 what is not the body of an admit changes nothing, and has a zxid a
     CHECK(rig.apply(whole + "x") == Errc::marshalling_error);
     CHECK(rig.apply(Bytes(4, '\xff')) == Errc::marshalling_error);
     Places many;
-    for (std::uint32_t i = 1; i <= 1025; i++) many.emplace_back(PeerId{i}, i);
+    for (std::uint32_t i = 1; i <= 1025; i++) many.push_back({PeerId{i}, i});
     CHECK(rig.admit(many) == Errc::marshalling_error);
     CHECK(rig.machine.digest() == digest);
     CHECK(rig.machine.applied() == Zxid{1, rig.counter});
@@ -127,8 +127,8 @@ TEST_CASE("M5 the table goes into a snapshot and comes back") {
     other.audit();
     CHECK(other.digest() == rig.machine.digest());
     CHECK(other.voters().storage_of(B) == UINT64_MAX);
-    CHECK(other.voters().places().at(C).is_founding);
-    CHECK_FALSE(other.voters().places().at(A).is_founding);
+    CHECK(other.voters().places()[2].is_founding);
+    CHECK_FALSE(other.voters().places()[0].is_founding);
     REQUIRE(rig.admit({{A, 12}}) == Errc::ok);
     REQUIRE(other.load(support::save(rig.machine)) == Errc::ok);  // nothing of the old one stays
     CHECK(other.voters().storage_of(A) == 12);

@@ -1170,7 +1170,7 @@ TEST_CASE("D24 system: a directory deleted, a file cut short by somebody else") 
 
 TEST_CASE("system: each call of the port, where it works and where it fails") {
     const Scratch scratch("port");
-    const std::unique_ptr<coord::Files> files = coord::system_files();
+    const auto files = coord::system_files();
     const std::string directory = scratch.path.string();
     using Mode = coord::Files::Mode;
     CHECK(files->open(directory + "/a", Mode::read).error() == Errc::no_node);

@@ -142,7 +142,7 @@ struct Rig {
     }
     // Every voter is in the table, with storage 100 + id but for the leader's own; then what else
     // the log says. From here on it is asked whose storage speaks.
-    using Places = std::vector<std::pair<PeerId, std::uint64_t>>;
+    using Places = coord::VoterTable::Places;
     void admit(Zxid zxid, const Places& places) {
         Txn txn;
         txn.zxid = zxid, txn.previous = log.last().zxid, txn.previous_crc = log.last().crc;

@@ -977,7 +977,7 @@ TEST_CASE("D5 ZOOKEEPER-2985: a repeated open finds its session and leaves no gh
     w.flow();
     REQUIRE(w[A].status().sessions == before + 1);
     REQUIRE(opened.empty());  // the reply has not come
-    const SessionId known = w[A].machine().sessions().rbegin()->first;
+    const SessionId known = w[A].machine().sessions().last();
     w.crash(A);
     w.lose_all();
     w.no_rules();

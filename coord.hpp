@@ -160,7 +160,7 @@
 // An assertion trips on a bug in coord alone, never on the bytes of a peer, a disk or a user. It
 // is on in release builds. What happens then is COORD_ASSERT_HOOK's, which only Part Two reads.
 #define COORD_ASSERT(condition) \
-    ((condition) ? void() : ::coord::detail::assert_failed(#condition, __FILE__, __LINE__))
+    ((condition) ? void() : ::coord::detail::assert_failed(#condition, __LINE__))
 
 #include <array>
 #include <cstddef>
@@ -178,7 +178,8 @@
 namespace coord {
 inline namespace COORD_ABI {
 namespace detail {
-[[noreturn]] void assert_failed(const char* condition, const char* file, int line);
+[[noreturn]] void assert_failed(const char* condition, int line);
+[[noreturn]] void index_failed();
 }  // namespace detail
 
 // =================================================================================================
@@ -550,10 +551,10 @@ public:
     bool empty() const { return size_ == 0; }
     std::size_t size() const { return size_; }
     void pop() {
-        COORD_ASSERT(size_ > 0);
+        if (size_ == 0) index_failed();
         head_ = (head_ + 1) & (capacity() - 1), size_ -= 1;
     }
-    void pop_back() { COORD_ASSERT(size_ > 0), size_ -= 1; }
+    void pop_back() { place(size_ - 1), size_ -= 1; }
     void clear() { head_ = 0, size_ = 0; }
 
 protected:
@@ -565,6 +566,10 @@ protected:
     RingBase() = default;
     ~RingBase() = default;
     static constexpr std::size_t block_slots = 1024;
+    std::size_t place(std::size_t i) const {
+        if (i >= size_) index_failed();
+        return head_ + i;
+    }
     void*& block_of(std::size_t i) const { return blocks_[i / block_slots & block_mask_]; }
     std::size_t capacity() const {
         return blocks_ == nullptr ? 0 : (block_mask_ + 1) * (slot_mask_ + 1);
@@ -595,8 +600,8 @@ public:
     Ring(Ring&& other) noexcept { swap(other); }
     Ring& operator=(Ring&& other) noexcept { return swap(other), *this; }
 
-    T& operator[](std::size_t i) { return COORD_ASSERT(i < size_), slot(head_ + i); }
-    const T& operator[](std::size_t i) const { return COORD_ASSERT(i < size_), slot(head_ + i); }
+    T& operator[](std::size_t i) { return slot(place(i)); }
+    const T& operator[](std::size_t i) const { return slot(place(i)); }
     T& front() { return (*this)[0]; }
     T& back() { return (*this)[size_ - 1]; }
     const T& front() const { return (*this)[0]; }
@@ -3392,14 +3397,17 @@ namespace detail {
 
 // COORD_ASSERT_HOOK(condition, file, line) may log, unwind by longjmp or stop the program its own
 // way. Where it returns, the program is aborted: the state can no longer be trusted.
-[[noreturn]] void assert_failed(const char* condition, const char* file, int line) {
+[[noreturn]] void assert_failed(const char* condition, int line) {
 #ifdef COORD_ASSERT_HOOK
-    COORD_ASSERT_HOOK(condition, file, line);
+    COORD_ASSERT_HOOK(condition, __FILE__, line);
 #else
-    std::fprintf(stderr, "coord: assertion failed: %s (%s:%d)\n", condition, file, line);
+    std::fprintf(stderr, "coord: assertion failed: %s (%s:%d)\n", condition, __FILE__, line);
 #endif
     std::abort();
 }
+
+// Of what is compiled into every use of a queue.
+[[noreturn]] void index_failed() { assert_failed("index < size", __LINE__); }
 
 }  // namespace detail
 
@@ -4077,7 +4085,7 @@ void Tree::grow_slabs() {
     }
     const std::uint32_t larger = (std::max)(detail::slab_size_min, indices_capacity_ * 2);
     detail::Owned<Node*[]> slab(new Node*[larger]());
-    if (slabs_.empty()) slabs_.emplace_back();
+    if (slabs_.empty()) slabs_.emplace_back(static_cast<Node**>(nullptr));
     std::copy_n(slabs_[0].get(), indices_used_, slab.get());
     slabs_[0] = std::move(slab), indices_capacity_ = larger;
 }
@@ -4972,7 +4980,7 @@ VoterTable::Place& VoterTable::find_or_add(PeerId voter) {
     std::size_t i = 0;
     while (i < places_.size() && places_[i].voter < voter) i++;
     if (i == places_.size() || places_[i].voter != voter) {
-        places_.emplace_back();
+        places_.push_back(Place{});
         for (std::size_t j = places_.size() - 1; j > i; j--) places_[j] = places_[j - 1];
         places_[i] = Place{voter, 0, false};
     }
@@ -10781,7 +10789,7 @@ void Replica::run_timers() {
 void Replica::run_callbacks() {
     COORD_ASSERT(in_poll_);
     for (std::size_t count = ready_.size(); count > 0; count--) {
-        std::swap(current_, ready_.front());  // a callback may make ready_ grow
+        current_ = std::move(ready_.front());  // a callback may make ready_ grow
         ready_.pop();
         call(current_);
     }
@@ -11593,6 +11601,14 @@ struct Simulation::Node final : Transport {
 };
 
 namespace detail {
+
+// A line of a trace: format has room for up to two numbers, each as %llu, and is short.
+static Bytes text_of(const char* format, unsigned long long a, unsigned long long b = 0) {
+    char text[96];
+    std::snprintf(text, sizeof text, format, a, b);
+    return text;
+}
+
 constexpr Duration poll_gap = microseconds(1);          // no host polls more often
 constexpr std::size_t waiting_bytes_max = 1024 * 1024;  // as much as a socket holds
 constexpr std::int64_t wall_start_ms = 1600000000000;   // virtual time 0 in Unix time
@@ -11885,7 +11901,7 @@ void Simulation::stop(Node& node) {
     counters_.records_lost += pending - kept;
     mix(4, node.id.value, kept);
     if (!is_traced()) return;
-    trace('n', node.id, {}, "crashes, " + std::to_string(pending - kept) + " records lost");
+    trace('n', node.id, {}, detail::text_of("crashes, %llu records lost", pending - kept));
 }
 
 void Simulation::crash(Which which) {
@@ -11939,7 +11955,7 @@ void Simulation::forget(Which which, Which peer) {
     counters_.hints += 1;
     mix(12, which.number, peer.number);
     if (is_traced()) {
-        trace('n', own.id, {}, "hears that " + std::to_string(peer.number) + " is gone");
+        trace('n', own.id, {}, detail::text_of("hears that %llu is gone", peer.number));
     }
     own.replica->forget(PeerId{peer.number});
     note_deadline(own);
@@ -12028,12 +12044,14 @@ void Simulation::cut(Which from, Which to) {
     COORD_ASSERT(from.number != to.number);
     counters_.cuts += link(from, to).cut ? 0u : 1u;
     link(from, to).cut = true;
-    if (is_traced()) trace('n', PeerId{from.number}, {}, "no way to " + std::to_string(to.number));
+    if (!is_traced()) return;
+    trace('n', PeerId{from.number}, {}, detail::text_of("no way to %llu", to.number));
 }
 
 void Simulation::heal(Which from, Which to) {
     link(from, to).cut = false;
-    if (is_traced()) trace('n', PeerId{from.number}, {}, "a way to " + std::to_string(to.number));
+    if (!is_traced()) return;
+    trace('n', PeerId{from.number}, {}, detail::text_of("a way to %llu", to.number));
 }
 
 void Simulation::heal() {
@@ -12055,7 +12073,7 @@ void Simulation::on_role(PeerId id, Role role, PeerId leader, std::uint32_t epoc
         (std::uint64_t{leader.value} << 32) | epoch);
     if (is_traced()) {
         Bytes text = name(role);
-        if (role == Role::following) text += " " + std::to_string(leader.value);
+        if (role == Role::following) text += detail::text_of(" %llu", leader.value);
         trace('n', id, {}, text);
     }
     if (observer_ != nullptr) observer_->on_role(id, role, leader, epoch);
@@ -12063,7 +12081,7 @@ void Simulation::on_role(PeerId id, Role role, PeerId leader, std::uint32_t epoc
 
 void Simulation::on_established(PeerId id, std::uint32_t epoch, Zxid initial) {
     mix(9, id.value, initial.value);
-    if (is_traced()) trace('n', id, {}, "established, epoch " + std::to_string(epoch));
+    if (is_traced()) trace('n', id, {}, detail::text_of("established, epoch %llu", epoch));
     if (observer_ != nullptr) observer_->on_established(id, epoch, initial);
 }
 
@@ -12071,8 +12089,8 @@ void Simulation::on_applied(PeerId id, const Txn& txn, const Outcome* outcome,
                             std::uint64_t digest) {
     mix(10, txn.zxid.value, digest);
     if (is_traced()) {
-        trace('n', id, {}, "applies " + std::to_string(txn.zxid.epoch()) + "." +
-                               std::to_string(txn.zxid.counter()));
+        trace('n', id, {},
+              detail::text_of("applies %llu.%llu", txn.zxid.epoch(), txn.zxid.counter()));
     }
     if (observer_ != nullptr) observer_->on_applied(id, txn, outcome, digest);
 }
@@ -12103,10 +12121,9 @@ void Simulation::trace_message(bool lost, PeerId from, PeerId to, BytesView byte
     char kind = lost ? 'x' : 'm';
     if (decode_message(bytes, message) == Errc::ok) {
         text = name(message.type);
-        if (message.epoch != 0) text += " e" + std::to_string(message.epoch);
+        if (message.epoch != 0) text += detail::text_of(" e%llu", message.epoch);
         if (message.zxid != Zxid{}) {
-            text += " " + std::to_string(message.zxid.epoch()) + "." +
-                    std::to_string(message.zxid.counter());
+            text += detail::text_of(" %llu.%llu", message.zxid.epoch(), message.zxid.counter());
         }
         const bool beat = message.type == MessageType::ping || message.type == MessageType::pong;
         if (beat && !lost) kind = 'h';
@@ -12118,14 +12135,12 @@ Bytes Simulation::trace_text() const {
     Bytes out;
     for (std::size_t i = 0; i < lines_.size(); i++) {
         const Line& line = lines_[i];
-        char head[64];
-        std::snprintf(head, sizeof head, "%6lld.%06lld  ",
-                      static_cast<long long>(line.at.ns / 1000000000),
-                      static_cast<long long>(line.at.ns / 1000 % 1000000));
-        out += head;
-        out += line.from == 0 ? "-" : std::to_string(line.from);
-        if (line.to != 0) out += (line.kind == 'x' ? " -x " : " -> ") + std::to_string(line.to);
-        out += "  " + line.text + "\n";
+        const std::uint64_t us = static_cast<std::uint64_t>(line.at.ns) / 1000;
+        out += detail::text_of("%6llu.%06llu  ", us / 1000000, us % 1000000);
+        out += line.from == 0 ? "-" : detail::text_of("%llu", line.from);
+        const char* const arrow = line.kind == 'x' ? " -x %llu" : " -> %llu";
+        if (line.to != 0) out += detail::text_of(arrow, line.to);
+        out += "  ", out += line.text, out += '\n';
     }
     return out;
 }
@@ -12133,19 +12148,18 @@ Bytes Simulation::trace_text() const {
 Bytes Simulation::trace_mermaid() const {
     Bytes out = "sequenceDiagram\n";
     for (std::uint32_t i = 1; i <= size(); i++) {
-        out += "    participant R" + std::to_string(i) + "\n";
+        out += detail::text_of("    participant R%llu\n", i);
     }
     for (std::size_t i = 0; i < lines_.size(); i++) {
         const Line& line = lines_[i];
         if (line.kind == 'h') continue;
-        const Bytes from = std::to_string((std::max)(line.from, 1u));
-        if (line.to != 0) {
-            out += "    R" + from + (line.kind == 'x' ? "-xR" : "->>R") + std::to_string(line.to);
-        } else {
-            out += "    Note over R" + from;
-            if (line.from == 0 && size() > 1) out += ",R" + std::to_string(size());
-        }
-        out += ": " + line.text + "\n";
+        const std::uint32_t from = (std::max)(line.from, 1u);
+        const char* const arrow = line.kind == 'x' ? "    R%llu-xR%llu" : "    R%llu->>R%llu";
+        const bool is_of_all = line.from == 0 && size() > 1;
+        const char* const over = is_of_all ? "    Note over R%llu,R%llu" : "    Note over R%llu";
+        out += line.to != 0 ? detail::text_of(arrow, from, line.to)
+                            : detail::text_of(over, from, size());
+        out += ": ", out += line.text, out += '\n';
     }
     return out;
 }

@@ -1526,7 +1526,7 @@ private:
     bool tend_reserve();
     bool write_mark();
     bool retire();
-    bool retire_segments(Sequence needed);
+    bool retire_segments(Sequence needed, std::size_t files_max);
     Errc write_piece();
     Errc give_up_snapshot(Errc error);
 
@@ -1553,6 +1553,7 @@ private:
     std::uint64_t ensemble_ = 0;
     std::uint64_t id_ = 0;
     std::uint32_t idle_flushes_ = 0;   // since the last try to make a spare
+    std::size_t files_made_ = 0;       // segments and snapshots, since the last flush
     bool full_ = false;
     bool may_found_ = true;
     bool is_foreign_ = false;          // the files are not the owner's
@@ -5931,7 +5932,7 @@ void FileStorage::close_all() {
     segments_.clear(), snapshots_.clear(), spares_.clear();
     buffer_.clear(), piece_.clear(), reason_.clear();
     appended_ = 0, durable_ = 0, id_ = 0, chain_ = 0, idle_flushes_ = 0, spare_newest_ = 0;
-    size_ = 0, offset_ = 0;
+    size_ = 0, offset_ = 0, files_made_ = 0;
     full_ = false, is_open_ = false, failed_ = Errc::ok, report_ = {};
     may_found_ = true, is_foreign_ = false;
 }
@@ -6362,9 +6363,11 @@ bool FileStorage::remove_leftovers(const Recovery& found) {
     segments_.erase(segments_.begin(), run);
     COORD_ASSERT(!segments_.empty());
     std::vector<Snapshot> useful;
+    const auto& there = found.snapshots;
     for (const Snapshot& snapshot : snapshots_) {
-        const bool is_of_run = snapshot.segment >= run_first;
-        if (is_of_run && snapshot.first_needed >= run_first) useful.push_back(snapshot);
+        const bool is_of_run = snapshot.segment >= run_first && snapshot.first_needed >= run_first;
+        const bool exists = std::binary_search(there.begin(), there.end(), snapshot.sequence);
+        if (is_of_run && exists) useful.push_back(snapshot);
     }
     snapshots_.swap(useful);
     for (const Sequence sequence : found.snapshots) {
@@ -6448,9 +6451,9 @@ Errc FileStorage::flush() {
     if (durable_ < appended_) {
         if (!write_out() || !sync(current_, "log")) return failed_;
         durable_ = appended_;
-        if (!write_mark() || !retire()) return failed_;
+        if (!write_mark()) return failed_;
     }
-    return tend_reserve() ? Errc::ok : failed_;
+    return retire() && tend_reserve() ? Errc::ok : failed_;
 }
 
 bool FileStorage::write_mark() {
@@ -6494,6 +6497,7 @@ Errc FileStorage::start_segment(std::uint64_t size) {
     Segment& segment = segments_.emplace_back();
     segment.first = header.sequence, segment.size = size;
     size_ = size, offset_ = detail::file_header_bytes;
+    files_made_ += 1;
     return Errc::ok;
 }
 
@@ -6526,8 +6530,12 @@ bool FileStorage::tend_reserve() {
 
 // Keeps the newest sound snapshots and the log since the first record that one of them needs. While
 // there are fewer, the log from its beginning stands for one; one that replaces needs none before.
+// Of what is needless as many files go as were made since the last flush, and one more: so there is
+// an end of them, and no caller waits for all of them at once.
 bool FileStorage::retire() {
     COORD_ASSERT(durable_ == appended_ && buffer_.empty());  // S7
+    const std::size_t files_max = files_made_ + 1;
+    files_made_ = 0;
     std::size_t kept = snapshots_.size();
     std::uint32_t count = 0;
     Sequence needed = UINT64_MAX;
@@ -6540,32 +6548,33 @@ bool FileStorage::retire() {
         is_enough = count == options_.snapshots_kept || snapshot.replaces;
     }
     if (!is_enough) return true;
-    const bool is_log_longer = segments_.size() > 1 && segments_[1].first <= needed;
-    if (kept == 0 && !is_log_longer) return true;
-    for (std::size_t i = 0; i < kept; i++) {
+    const std::size_t gone = (std::min)(kept, files_max);
+    for (std::size_t i = 0; i < gone; i++) {
         if (!remove(path_of("snapshot.", snapshots_[i].sequence))) return false;
     }
-    snapshots_.erase(snapshots_.begin(), snapshots_.begin() + static_cast<std::ptrdiff_t>(kept));
-    return retire_segments(needed);
+    snapshots_.erase(snapshots_.begin(), snapshots_.begin() + static_cast<std::ptrdiff_t>(gone));
+    return retire_segments(needed, files_max - gone);
 }
 
-bool FileStorage::retire_segments(Sequence needed) {
+bool FileStorage::retire_segments(Sequence needed, std::size_t files_max) {
     COORD_ASSERT(needed <= durable_ + 1);
     std::size_t gone = 0;
-    for (; gone + 1 < segments_.size() && segments_[gone + 1].first <= needed; gone++) {
-        const Bytes path = path_of("log.", segments_[gone].first);
-        const bool is_fit = segments_[gone].size == options_.segment_bytes;
-        if (is_fit && spares_.size() < detail::spares_max) {
+    bool is_renamed = false;
+    while (gone < files_max && gone + 1 < segments_.size() && segments_[gone + 1].first <= needed) {
+        const Segment& segment = segments_[gone++];
+        const Bytes path = path_of("log.", segment.first);
+        if (segment.size == options_.segment_bytes && spares_.size() < detail::spares_max) {
             const Bytes spare = path_of("spare.", spare_newest_ + 1);
             if (!passed(files_->rename(path, spare), spare)) return false;
             spares_.push_back(++spare_newest_);
+            is_renamed = true;
         } else if (!remove(path)) {
             return false;
         }
     }
     segments_.erase(segments_.begin(), segments_.begin() + static_cast<std::ptrdiff_t>(gone));
     COORD_ASSERT(!segments_.empty());
-    return sync_names();  // S4: before anything is written into a spare
+    return !is_renamed || sync_names();  // S4: before anything is written into a spare
 }
 
 // -------------------------------------------------------------------------------------------------
@@ -6651,6 +6660,7 @@ Errc FileStorage::end_snapshot(Sequence first_needed, bool replaces) {
     COORD_ASSERT(snapshots_.empty() || snapshots_.back().sequence < appended_);
     snapshots_.push_back({appended_, first_needed, written_, crc_, replaces, true,
                           segments_.back().first});
+    files_made_ += 1;
     return Errc::ok;
 }
 

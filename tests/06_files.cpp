@@ -760,6 +760,84 @@ TEST_CASE("three sound snapshots are kept, and the log since the oldest; segment
     CHECK(opened.report.snapshot == model.items.size() - 20);
 }
 
+// A disk that an owner with many snapshots to keep has left, with files that nothing needs now.
+static SimulatedFiles disk_with_needless_files(Model& model, int snapshots) {
+    SimulatedFiles disk;
+    FileStorageOptions options = options_on(disk);
+    options.snapshots_kept = 1000;
+    FileStorage storage(options);
+    Recovered heard;
+    REQUIRE(storage.open(heard, owner) == Errc::ok);
+    for (int i = 0; i < snapshots; i++) {
+        REQUIRE(run(storage, model, "aaaaaaaafaaaaaaaafsf") == Errc::ok);
+    }
+    return disk;
+}
+
+static std::size_t count_kept(const SimulatedFiles& disk) {  // segments, snapshots and spares
+    std::size_t count = 0;
+    for (const std::string& path : disk.paths()) {
+        count += path.find("/log.") != std::string::npos;
+        count += path.find("/snapshot.") != std::string::npos;
+        count += path.find("/spare.") != std::string::npos;
+    }
+    return count;
+}
+
+TEST_CASE("needless files go a few at a time, faster than new ones are made") {
+    Model model;
+    SimulatedFiles disk = disk_with_needless_files(model, 20);
+    disk.end_process();
+    const std::size_t before = count_kept(disk);
+    REQUIRE(before > 50);
+    FileStorage storage(options_on(disk));
+    recover(storage, model);
+    CHECK(count_kept(disk) + 1 >= before);
+    std::size_t flushes = 0;
+    for (std::size_t kept = before; kept > 12; flushes++) {
+        REQUIRE(flushes < 4 * before);
+        // Records that each need a segment of their own are made as fast as they can be.
+        const bool is_large = flushes < 10;
+        REQUIRE(run(storage, model, is_large ? "AAAAsf" : flushes % 20 == 0 ? "sf" : "af") ==
+                Errc::ok);
+        const std::size_t left = count_kept(disk);
+        CHECK(left + 2 >= kept);
+        if (!is_large) CHECK(left <= kept);
+        CHECK(left <= before);
+        kept = left;
+    }
+    CHECK(flushes > 10);
+    recover(storage, model);
+    CHECK(storage.report().leftovers == 0);
+    CHECK(storage.report().snapshots_sound == 3);
+}
+
+TEST_CASE("T1 D10 a power cut before each call while needless files go") {
+    Model model;
+    SimulatedFiles disk = disk_with_needless_files(model, 5);
+    disk.end_process();
+    std::size_t count = 0, seen = 0;
+    cut_everywhere(disk, model, "afafafafaf", 4, [&](const SimulatedFiles& cut, const Model& left) {
+        if (seen++ % 3 != 0) return;
+        count += 1;
+        expect_sound(cut, left);
+    });
+    CHECK(count > 100);
+}
+
+TEST_CASE("a flush with nothing to write removes what is needless, too: a full disk gets room") {
+    Model model;
+    SimulatedFiles disk = disk_with_needless_files(model, 12);
+    disk.end_process();
+    const std::size_t before = count_kept(disk);
+    disk.capacity = 0;
+    for (const std::string& path : disk.paths()) disk.capacity += disk.contents(path).size();
+    FileStorage storage(options_on(disk));
+    recover(storage, model);
+    for (int i = 0; i < 30; i++) REQUIRE(storage.flush() == Errc::ok);
+    CHECK(count_kept(disk) + 20 < before);
+}
+
 TEST_CASE("D18 segments that were swapped, and files of another storage or ensemble") {
     Model model, other_model;
     const SimulatedFiles sound = disk_after("aaaaaafaaaaaafaaaaaaaaaaaf", model);

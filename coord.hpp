@@ -1298,6 +1298,8 @@ public:
     // False when space runs out: what is left is for what must go on (epochs, closes, deletes).
     virtual bool has_room() const { return true; }
     virtual std::uint64_t id() const = 0;   // random, drawn at its birth, not 0; 0 before open
+    // The time that the caller's poll was given, told at its beginning: for what is done at times.
+    virtual void set_time(Time /*now*/) {}
 };
 
 // Keeps everything in memory: for tests, for simulation, and for ensembles that may forget when
@@ -1413,6 +1415,9 @@ struct FileStorageOptions {
     Bytes snapshot_directory;          // "" = the same; a disk of its own keeps the log's quick
     std::uint64_t segment_bytes = 16 * 1024 * 1024;  // of a file of the log
     std::uint32_t snapshots_kept = 3;  // the newest ones, and the log since the oldest; >= 1
+    // What is needless goes at most once in that time, a few files in each flush; where there is no
+    // space it does not wait. 0 = as soon as it is needless. The time is that of polls.
+    Duration purge_interval;
     bool sync = true;                  // false: durable() LIES, a power cut loses or damages
     Files* files = nullptr;            // null = system_files(); must outlive the storage
 };
@@ -1461,6 +1466,7 @@ public:
     Errc health() const override { return failed_ == Errc::ok ? failed_ : Errc::storage_failed; }
     bool has_room() const override { return !full_; }
     std::uint64_t id() const override { return id_; }
+    void set_time(Time now) override { time_ = now; }
     // Every file gets another name, aside.ID.NAME with the new id, and stays there for whoever can
     // still read it. RETURNS corrupt where the files are not the owner's: they are not touched.
     Errc start_over(std::uint64_t entropy) override;
@@ -1525,6 +1531,7 @@ private:
     Errc make_spare(std::uint64_t size);
     bool tend_reserve();
     bool write_mark();
+    bool is_purge_due() const;
     bool retire();
     bool retire_segments(Sequence needed, std::size_t files_max);
     Errc write_piece();
@@ -1554,6 +1561,9 @@ private:
     std::uint64_t id_ = 0;
     std::uint32_t idle_flushes_ = 0;   // since the last try to make a spare
     std::size_t files_made_ = 0;       // segments and snapshots, since the last flush
+    Time time_{INT64_MIN / 4};         // before any that a caller has
+    Time purged_at_{INT64_MIN / 4};    // the beginning of the last purge
+    bool is_purging_ = false;          // until nothing is needless
     bool full_ = false;
     bool may_found_ = true;
     bool is_foreign_ = false;          // the files are not the owner's
@@ -1606,11 +1616,13 @@ public:
     Errc health() const override;
     bool has_room() const override;
     std::uint64_t id() const override;
+    void set_time(Time now) override { time_ = now; }  // the storage behind hears it with a flush
 
 private:
     struct Work;
     Storage& inner_;
     Callback<void()> on_progress_;
+    Time time_{INT64_MIN / 4};         // before any that a caller has
     detail::Owned<Work> work_;         // since open
 };
 
@@ -1720,6 +1732,7 @@ public:
 
     Sequence appended() const { return storage_.appended(); }
     bool has_room() const { return storage_.has_room(); }
+    void set_time(Time now) { storage_.set_time(now); }
 
     // What of it would survive a crash now.
     Errc refresh_durable();                         // reads the storage's watermark
@@ -5933,7 +5946,8 @@ void FileStorage::close_all() {
     buffer_.clear(), piece_.clear(), reason_.clear();
     appended_ = 0, durable_ = 0, id_ = 0, chain_ = 0, idle_flushes_ = 0, spare_newest_ = 0;
     size_ = 0, offset_ = 0, files_made_ = 0;
-    full_ = false, is_open_ = false, failed_ = Errc::ok, report_ = {};
+    time_ = purged_at_ = Time{INT64_MIN / 4};
+    is_purging_ = false, full_ = false, is_open_ = false, failed_ = Errc::ok, report_ = {};
     may_found_ = true, is_foreign_ = false;
 }
 
@@ -6509,6 +6523,7 @@ Errc FileStorage::make_spare(std::uint64_t size) {
     const bool is_full = error == Errc::storage_full;
     if (!is_full) passed(error, path);  // says why
     if (file) files_->close(*file);
+    if (is_full) is_purging_ = true;
     if (is_full && file && !remove(path)) return failed_;
     if (error != Errc::ok) return is_full ? error : failed_;
     spares_.push_back(++spare_newest_);
@@ -6528,6 +6543,11 @@ bool FileStorage::tend_reserve() {
     return failed_ == Errc::ok;
 }
 
+// One that has begun goes on until nothing is needless.
+bool FileStorage::is_purge_due() const {
+    return is_purging_ || time_ - purged_at_ >= options_.purge_interval;
+}
+
 // Keeps the newest sound snapshots and the log since the first record that one of them needs. While
 // there are fewer, the log from its beginning stands for one; one that replaces needs none before.
 // Of what is needless as many files go as were made since the last flush, and one more: so there is
@@ -6536,6 +6556,7 @@ bool FileStorage::retire() {
     COORD_ASSERT(durable_ == appended_ && buffer_.empty());  // S7
     const std::size_t files_max = files_made_ + 1;
     files_made_ = 0;
+    if (!is_purge_due()) return true;
     std::size_t kept = snapshots_.size();
     std::uint32_t count = 0;
     Sequence needed = UINT64_MAX;
@@ -6547,7 +6568,10 @@ bool FileStorage::retire() {
         count += 1, needed = (std::min)(needed, snapshot.first_needed);
         is_enough = count == options_.snapshots_kept || snapshot.replaces;
     }
-    if (!is_enough) return true;
+    const bool is_log_longer = segments_.size() > 1 && segments_[1].first <= needed;
+    if (!is_enough || (kept == 0 && !is_log_longer)) return is_purging_ = false, true;
+    if (!is_purging_) purged_at_ = time_;
+    is_purging_ = true;
     const std::size_t gone = (std::min)(kept, files_max);
     for (std::size_t i = 0; i < gone; i++) {
         if (!remove(path_of("snapshot.", snapshots_[i].sequence))) return false;
@@ -6589,6 +6613,7 @@ Errc FileStorage::give_up_snapshot(Errc error) {
     }
     close(begun_);
     piece_.clear();
+    if (error == Errc::storage_full) is_purging_ = true;
     return remove(path) ? error : failed_;
 }
 
@@ -7058,7 +7083,7 @@ struct BackgroundStorage::Work {
     Errc end_now(std::unique_lock<std::mutex>& lock, const Change& change);
     bool is_begun_full() const { return begun > 0 && begun_full == begun; }
     Errc read(const Read& asked, Bytes& out);
-    Errc flush();
+    Errc flush(Time now);
     void run();
     void want();
     bool fits(std::size_t size) const;
@@ -7081,6 +7106,7 @@ struct BackgroundStorage::Work {
     Bytes answer_bytes;
     Sequence appended = 0;             // accepted
     Sequence asked = 0;                // up to here a flush was asked for
+    Time asked_at{INT64_MIN / 4};
     Sequence durable = 0;
     std::uint64_t begun = 0;           // snapshots, and the newest of them that found no space
     std::uint64_t begun_full = 0;
@@ -7099,6 +7125,7 @@ struct BackgroundStorage::Work {
     Read reading;
     Bytes reading_bytes;
     Sequence goal = 0;                 // what of them a flush was asked for
+    Time time{INT64_MIN / 4};          // when
     bool is_flush_due = false;
     Sequence made = 0;                 // the newest sequence that inner has
     std::uint64_t begun_made = 0;
@@ -7177,10 +7204,10 @@ Errc BackgroundStorage::Work::end_now(std::unique_lock<std::mutex>& lock, const 
     return Errc::ok;
 }
 
-Errc BackgroundStorage::Work::flush() {
+Errc BackgroundStorage::Work::flush(Time now) {
     const std::lock_guard<std::mutex> lock(mutex);
     if (is_failed) return Errc::storage_failed;
-    asked = appended, is_flush_wanted = true;
+    asked = appended, asked_at = now, is_flush_wanted = true;
     want();
     return Errc::ok;
 }
@@ -7243,7 +7270,7 @@ void BackgroundStorage::Work::take() {
         changes.list.insert(changes.list.end(), queued.list.begin(), queued.list.end());
         queued.clear();
     }
-    goal = asked;
+    goal = asked, time = asked_at;
     is_flush_due = is_flush_wanted || asked > durable;  // what waited for space was asked before
     is_flush_wanted = false;
     reading = asked_read;
@@ -7264,6 +7291,7 @@ Errc BackgroundStorage::Work::make_all() {
     }
     if (error != Errc::ok && error != Errc::storage_full) return Errc::storage_failed;
     if (inner.appended() != made) return Errc::storage_failed;
+    if (is_flush_due) inner.set_time(time);
     if (is_flush_due && inner.flush() != Errc::ok) return Errc::storage_failed;
     reading.is_there = reading.is_there && error == Errc::ok &&
                        !(reading.snapshot == 0 && is_given_up);
@@ -7378,7 +7406,7 @@ Errc BackgroundStorage::read_snapshot(Sequence snapshot, std::uint64_t offset, s
     return work_->read(call, out);
 }
 
-Errc BackgroundStorage::flush() { return work_ ? work_->flush() : Errc::storage_failed; }
+Errc BackgroundStorage::flush() { return work_ ? work_->flush(time_) : Errc::storage_failed; }
 
 Sequence BackgroundStorage::appended() const {
     if (!work_) return inner_.appended();
@@ -9836,6 +9864,7 @@ void Replica::poll(Time now, std::int64_t wall_ms) {
             look("it has just started");
         }
         started_ = true;
+        log_.set_time(now_);
         take_inbox();
         work_on_snapshot();
         for (int i = 0; i < detail::steps_per_poll_max && step(); i++) {}

@@ -1732,7 +1732,7 @@ public:
 
     Sequence appended() const { return storage_.appended(); }
     bool has_room() const { return storage_.has_room(); }
-    void set_time(Time now) { storage_.set_time(now); }
+    void set_time(Time now) { now_ = now, storage_.set_time(now); }
 
     // What of it would survive a crash now.
     Errc refresh_durable();                         // reads the storage's watermark
@@ -1740,6 +1740,7 @@ public:
     const Epochs& durable_epochs() const { return durable_epochs_; }
     bool is_dirty() const { return dirty_; }        // something is appended and not flushed
     bool is_waiting() const { return !marks_.empty(); }  // something is flushed and not durable
+    Time waiting_since() const { return marks_.empty() ? never : marks_.front().flushed_at; }
     void audit() const;
 
 private:
@@ -1760,6 +1761,7 @@ private:
         Sequence sequence = 0;
         Zxid last;
         Epochs epochs;
+        Time flushed_at;
     };
 
     void on_record(Sequence sequence, BytesView record) override;
@@ -1801,6 +1803,7 @@ private:
     Zxid needless_;                  // entries up to this one go, a few at a time
     Bytes scratch_;
     const char* reason_ = "";
+    Time now_;
     bool anchored_ = false;          // recovery has seen where the history starts
     bool dirty_ = false;
 };
@@ -2571,6 +2574,11 @@ struct ReplicaCounters {
     std::uint64_t requests_repeated = 0;
     std::uint64_t events = 0;
     std::uint64_t polls = 0;
+    // Of polls that came more than half of Timing::silence after the one before: the loop is slow,
+    // or a storage whose flush blocks it.
+    std::uint64_t polls_late = 0;
+    std::uint64_t flushes = 0;           // that had something to make durable
+    std::uint64_t flushes_slow = 0;      // durable as late as that: the disk is too slow
     std::uint64_t calls = 0;             // from outside, that may have moved next_deadline()
 };
 
@@ -2588,6 +2596,11 @@ struct ReplicaStatus {
     std::size_t nodes = 0;
     std::size_t sessions = 0;
     std::size_t watches = 0;
+    // In the time of polls, so that where flush blocks it is the gap that grows, and the flush
+    // seems to take none.
+    Duration flush_lag;          // for so long something has been flushed that is not durable
+    Duration flush_longest;      // the longest that there was, the one of now included
+    Duration poll_gap_longest;   // between two polls
     std::uint64_t storage = 0;   // its storage's id
     bool admitted = false;       // that counts, as far as is applied here
     const char* reason = "";     // why it failed, or left its last role
@@ -2723,6 +2736,7 @@ private:
     void take_inbox();
     void dispatch(const Message& message);
     bool step();
+    void flush();
     void drive_roles();
     void look(const char* reason);
     void lead();
@@ -2801,6 +2815,8 @@ private:
     const char* damage_ = "";
     bool was_admitted_ = false;        // the own storage has counted (R7)
     Time now_;
+    Duration poll_gap_longest_;
+    Duration flush_longest_;           // of those that have ended
     std::int64_t wall_ms_ = 0;
     bool started_ = false;
     bool in_poll_ = false;
@@ -7941,6 +7957,7 @@ Errc Log::flush() {
     dirty_ = false;
     Mark& mark = marks_.push();
     mark.sequence = storage_.appended(), mark.last = last().zxid, mark.epochs = epochs_;
+    mark.flushed_at = now_;
     return storage_.flush();
 }
 
@@ -9855,6 +9872,9 @@ void Replica::poll(Time now, std::int64_t wall_ms) {
     if (in_poll_) return;
     in_poll_ = true;
     counters_.polls += 1;
+    const Duration gap = started_ ? (std::max)(now - now_, Duration{}) : Duration{};
+    poll_gap_longest_ = (std::max)(poll_gap_longest_, gap);
+    if (gap > options_.timing.silence / 2) counters_.polls_late += 1;
     now_ = started_ ? (std::max)(now_, now) : now;
     wall_ms_ = wall_ms != 0 ? wall_ms : now_.ns / 1000000;
     if (role_ != Role::failed) {
@@ -9973,8 +9993,7 @@ bool Replica::step() {
     if (role_ == Role::leading) lead_step();
     if (role_ == Role::following) follow_step();
     send_all();  // BEFORE the flush: the disk and the peers work side by side
-    if (role_ != Role::failed && log_.flush() != Errc::ok) fail("the storage failed");
-    if (role_ != Role::failed && log_.refresh_durable() != Errc::ok) fail("the storage failed");
+    if (role_ != Role::failed) flush();
     if (role_ == Role::failed) return false;
     after_flush();
     send_all();
@@ -9983,6 +10002,16 @@ bool Replica::step() {
     const bool admits = can_send_requests() && role_ == Role::leading &&
                         leader_.is_admission_due(now_);
     return role_ != before || decided || unsent || admits || log_.is_dirty();
+}
+
+void Replica::flush() {
+    const Time since = log_.waiting_since();
+    if (log_.is_dirty()) counters_.flushes += 1;
+    if (log_.flush() != Errc::ok) return fail("the storage failed");
+    if (log_.refresh_durable() != Errc::ok) return fail("the storage failed");
+    if (since == never || since == log_.waiting_since()) return;
+    flush_longest_ = (std::max)(flush_longest_, now_ - since);
+    if (now_ - since > options_.timing.silence / 2) counters_.flushes_slow += 1;
 }
 
 void Replica::drive_roles() {
@@ -10822,6 +10851,9 @@ ReplicaStatus Replica::status() const {
     status.nodes = machine_->tree().size();
     status.sessions = machine_->sessions().size();
     status.watches = watches_.count();
+    if (log_.is_waiting()) status.flush_lag = now_ - log_.waiting_since();
+    status.flush_longest = (std::max)(flush_longest_, status.flush_lag);
+    status.poll_gap_longest = poll_gap_longest_;
     status.storage = log_.storage_id(), status.admitted = is_admitted(machine_->voters());
     status.reason = reason_, status.damage = damage_;
     return status;

@@ -1498,6 +1498,8 @@ private:
     bool refuse(BytesView name, BytesView why);
     Bytes path_of(const char* kind, std::uint64_t number) const;
     Bytes path_of(const char* name) const;
+    const Bytes& path_in(Bytes& place, const char* name) const;
+    const Bytes& path_in(Bytes& place, const char* kind, std::uint64_t number) const;
     bool open_file(const Bytes& path, Files::Mode mode, FileId& file);
     void close(FileId& file);
     void close_all();
@@ -1547,6 +1549,7 @@ private:
     std::uint64_t spare_newest_ = 0;
     Bytes buffer_;                     // frames that are not in the file yet
     Bytes scratch_;
+    Bytes path_, new_path_;            // where paths are made
     Bytes piece_;                      // of the snapshot that was begun, not in its file yet
     std::uint64_t written_ = 0;        // bytes of it that are, and how many of those are synced
     std::uint64_t synced_ = 0;
@@ -5867,10 +5870,10 @@ static bool find_later(BytesView segment, const FrameCursor& end, Sequence& witn
 
 static bool is_zero(BytesView bytes) { return bytes.find_first_not_of('\0') == BytesView::npos; }
 
-static Bytes digits_of(std::uint64_t number) {
+static void append_digits(std::uint64_t number, Bytes& out) {
     char digits[17];
     std::snprintf(digits, sizeof digits, "%016llx", static_cast<unsigned long long>(number));
-    return digits;
+    out.append(digits);
 }
 
 // RETURNS whether name is kind and those digits, of a number that a storage can ever come to.
@@ -5934,13 +5937,26 @@ bool FileStorage::refuse(BytesView name, BytesView why) {
 }
 
 Bytes FileStorage::path_of(const char* kind, std::uint64_t number) const {
-    return path_of(kind) + detail::digits_of(number);
+    Bytes path;
+    return path_in(path, kind, number);
 }
 
 Bytes FileStorage::path_of(const char* name) const {
+    Bytes path;
+    return path_in(path, name);
+}
+
+// The same in a string that is there already: what goes on for ever allocates nothing.
+const Bytes& FileStorage::path_in(Bytes& place, const char* name) const {
     const bool is_snapshot = BytesView(name).substr(0, 9) == "snapshot.";
-    const Bytes& at = is_snapshot ? options_.snapshot_directory : options_.directory;
-    return detail::joined(at, "/", name);
+    place = is_snapshot ? options_.snapshot_directory : options_.directory;
+    return place.append("/").append(name);
+}
+
+const Bytes& FileStorage::path_in(Bytes& place, const char* kind, std::uint64_t number) const {
+    path_in(place, kind);
+    detail::append_digits(number, place);
+    return place;
 }
 
 bool FileStorage::open_file(const Bytes& path, Files::Mode mode, FileId& file) {
@@ -6349,7 +6365,9 @@ bool FileStorage::set_aside(const Bytes& directory, std::uint64_t id) {
                               detail::parse_name(name, "snapshot.", number) ||
                               name == "snapshot.tmp" || name == "mark";
         const Bytes path = detail::joined(directory, "/", name);
-        const Bytes aside = directory + "/aside." + detail::digits_of(id) + "." + name;
+        Bytes aside = directory + "/aside.";
+        detail::append_digits(id, aside);
+        aside.append(".").append(name);
         if (is_of_it && !passed(files_->rename(path, aside), path)) return false;
         if (detail::parse_name(name, "spare.", number) && !remove(path)) return false;
     }
@@ -6507,8 +6525,8 @@ Errc FileStorage::start_segment(std::uint64_t size) {
         if (error != Errc::ok) return error;
     }
     if (current_ != FileId{} && !sync(current_, "log")) return failed_;  // S5
-    const Bytes spare = path_of("spare.", spares_.back());
-    const Bytes path = path_of("log.", appended_ + 1);
+    const Bytes& spare = path_in(path_, "spare.", spares_.back());
+    const Bytes& path = path_in(new_path_, "log.", appended_ + 1);
     detail::FileHeader header;
     header.ensemble = ensemble_, header.id = id_, header.sequence = appended_ + 1;
     header.crc = chain_;
@@ -6533,7 +6551,7 @@ Errc FileStorage::start_segment(std::uint64_t size) {
 
 Errc FileStorage::make_spare(std::uint64_t size) {
     COORD_ASSERT(size >= options_.segment_bytes);
-    const Bytes path = path_of("spare.", spare_newest_ + 1);
+    const Bytes& path = path_in(path_, "spare.", spare_newest_ + 1);
     const Result<FileId> file = files_->open(path, Files::Mode::create);
     const Errc error = file ? files_->allocate(*file, size) : file.error();
     const bool is_full = error == Errc::storage_full;
@@ -6590,7 +6608,7 @@ bool FileStorage::retire() {
     is_purging_ = true;
     const std::size_t gone = (std::min)(kept, files_max);
     for (std::size_t i = 0; i < gone; i++) {
-        if (!remove(path_of("snapshot.", snapshots_[i].sequence))) return false;
+        if (!remove(path_in(path_, "snapshot.", snapshots_[i].sequence))) return false;
     }
     snapshots_.erase(snapshots_.begin(), snapshots_.begin() + static_cast<std::ptrdiff_t>(gone));
     return retire_segments(needed, files_max - gone);
@@ -6602,9 +6620,9 @@ bool FileStorage::retire_segments(Sequence needed, std::size_t files_max) {
     bool is_renamed = false;
     while (gone < files_max && gone + 1 < segments_.size() && segments_[gone + 1].first <= needed) {
         const Segment& segment = segments_[gone++];
-        const Bytes path = path_of("log.", segment.first);
+        const Bytes& path = path_in(path_, "log.", segment.first);
         if (segment.size == options_.segment_bytes && spares_.size() < detail::spares_max) {
-            const Bytes spare = path_of("spare.", spare_newest_ + 1);
+            const Bytes& spare = path_in(new_path_, "spare.", spare_newest_ + 1);
             if (!passed(files_->rename(path, spare), spare)) return false;
             spares_.push_back(++spare_newest_);
             is_renamed = true;
@@ -6622,7 +6640,7 @@ bool FileStorage::retire_segments(Sequence needed, std::size_t files_max) {
 
 // No room for a snapshot is no failure: it is given up, the log is as it was.
 Errc FileStorage::give_up_snapshot(Errc error) {
-    const Bytes path = path_of("snapshot.tmp");
+    const Bytes& path = path_in(path_, "snapshot.tmp");
     if (error != Errc::ok && error != Errc::storage_full) {
         passed(error, path);
         return failed_;
@@ -6638,7 +6656,7 @@ Errc FileStorage::begin_snapshot() {
     if (begun_ != FileId{} && give_up_snapshot(Errc::ok) != Errc::ok) return failed_;
     written_ = 0, synced_ = 0, crc_ = 0;
     COORD_ASSERT(piece_.empty());
-    const Bytes path = path_of("snapshot.tmp");
+    const Bytes& path = path_in(path_, "snapshot.tmp");
     const Result<FileId> file = files_->open(path, Files::Mode::create);
     if (!file) return give_up_snapshot(file.error());
     begun_ = *file;
@@ -6687,8 +6705,8 @@ Errc FileStorage::end_snapshot(Sequence first_needed, bool replaces) {
     error = files_->write(begun_, 0, scratch_);
     if (error == Errc::ok && options_.sync) error = files_->sync(begun_);
     if (error != Errc::ok) return give_up_snapshot(error);
-    const Bytes path = path_of("snapshot.", header.sequence);
-    error = files_->rename(path_of("snapshot.tmp"), path);
+    const Bytes& path = path_in(new_path_, "snapshot.", header.sequence);
+    error = files_->rename(path_in(path_, "snapshot.tmp"), path);
     if (error != Errc::ok) return give_up_snapshot(error);
     if (!sync_names()) return failed_;  // S6
     close(ended_);
@@ -6756,7 +6774,10 @@ private:
     Errc error(const char* call);      // the system's last one
     Errc write_zeros(FileId file, std::uint64_t size);
     char text_[160] = "";
-#ifdef _WIN32
+#ifndef _WIN32
+    int open_descriptor(BytesView path, int flags);
+    Bytes path_, new_path_;            // with a zero at the end, as the system wants them
+#else
     Result<FileId> open_handle(BytesView path, Mode mode, bool is_shared);
     HANDLE& handle(FileId file) {
         COORD_ASSERT(file != FileId{} && file.value <= handles_.size());
@@ -6787,10 +6808,11 @@ static int descriptor(FileId file) {
 
 // A signal may interrupt any call that can take long, before it has done anything. A sync is not
 // among those that are done again: nobody knows what became of it.
-static int open_descriptor(BytesView path, int flags) {
+int SystemFiles::open_descriptor(BytesView path, int flags) {
     int opened = -1;
+    path_ = path;
     do {
-        opened = ::open(Bytes(path).c_str(), flags | O_CLOEXEC, 0644);
+        opened = ::open(path_.c_str(), flags | O_CLOEXEC, 0644);
     } while (opened < 0 && errno == EINTR);
     return opened;
 }
@@ -6868,11 +6890,13 @@ Errc SystemFiles::sync(FileId file) {
 }
 
 Errc SystemFiles::rename(BytesView from, BytesView to) {
-    return ::rename(Bytes(from).c_str(), Bytes(to).c_str()) == 0 ? Errc::ok : error("rename");
+    path_ = from, new_path_ = to;
+    return ::rename(path_.c_str(), new_path_.c_str()) == 0 ? Errc::ok : error("rename");
 }
 
 Errc SystemFiles::remove(BytesView path) {
-    return ::unlink(Bytes(path).c_str()) == 0 || errno == ENOENT ? Errc::ok : error("unlink");
+    path_ = path;
+    return ::unlink(path_.c_str()) == 0 || errno == ENOENT ? Errc::ok : error("unlink");
 }
 
 Errc SystemFiles::make_directory(BytesView path) {

@@ -1379,6 +1379,8 @@ public:
     // False when space runs out: what is left is for what must go on (epochs, closes, deletes).
     virtual bool has_room() const { return true; }
     virtual std::uint64_t id() const = 0;   // random, drawn at its birth, not 0; 0 before open
+    // The time that the caller's poll was given, told at its beginning: for what is done at times.
+    virtual void set_time(Time /*now*/) {}
 };
 
 // Keeps everything in memory: for tests, for simulation, and for ensembles that may forget when
@@ -1494,6 +1496,9 @@ struct FileStorageOptions {
     Bytes snapshot_directory;          // "" = the same; a disk of its own keeps the log's quick
     std::uint64_t segment_bytes = 16 * 1024 * 1024;  // of a file of the log
     std::uint32_t snapshots_kept = 3;  // the newest ones, and the log since the oldest; >= 1
+    // What is needless goes at most once in that time, a few files in each flush; where there is no
+    // space it does not wait. 0 = as soon as it is needless. The time is that of polls.
+    Duration purge_interval;
     bool sync = true;                  // false: durable() LIES, a power cut loses or damages
     Files* files = nullptr;            // null = system_files(); must outlive the storage
 };
@@ -1542,6 +1547,7 @@ public:
     Errc health() const override { return failed_ == Errc::ok ? failed_ : Errc::storage_failed; }
     bool has_room() const override { return !full_; }
     std::uint64_t id() const override { return id_; }
+    void set_time(Time now) override { time_ = now; }
     // Every file gets another name, aside.ID.NAME with the new id, and stays there for whoever can
     // still read it. RETURNS corrupt where the files are not the owner's: they are not touched.
     Errc start_over(std::uint64_t entropy) override;
@@ -1573,6 +1579,8 @@ private:
     bool refuse(BytesView name, BytesView why);
     Bytes path_of(const char* kind, std::uint64_t number) const;
     Bytes path_of(const char* name) const;
+    const Bytes& path_in(Bytes& place, const char* name) const;
+    const Bytes& path_in(Bytes& place, const char* kind, std::uint64_t number) const;
     bool open_file(const Bytes& path, Files::Mode mode, FileId& file);
     void close(FileId& file);
     void close_all();
@@ -1606,8 +1614,9 @@ private:
     Errc make_spare(std::uint64_t size);
     bool tend_reserve();
     bool write_mark();
+    bool is_purge_due() const;
     bool retire();
-    bool retire_segments(Sequence needed);
+    bool retire_segments(Sequence needed, std::size_t files_max);
     Errc write_piece();
     Errc give_up_snapshot(Errc error);
 
@@ -1621,6 +1630,7 @@ private:
     std::uint64_t spare_newest_ = 0;
     Bytes buffer_;                     // frames that are not in the file yet
     Bytes scratch_;
+    Bytes path_, new_path_;            // where paths are made
     Bytes piece_;                      // of the snapshot that was begun, not in its file yet
     std::uint64_t written_ = 0;        // bytes of it that are, and how many of those are synced
     std::uint64_t synced_ = 0;
@@ -1634,6 +1644,10 @@ private:
     std::uint64_t ensemble_ = 0;
     std::uint64_t id_ = 0;
     std::uint32_t idle_flushes_ = 0;   // since the last try to make a spare
+    std::size_t files_made_ = 0;       // segments and snapshots, since the last flush
+    Time time_{INT64_MIN / 4};         // before any that a caller has
+    Time purged_at_{INT64_MIN / 4};    // the beginning of the last purge
+    bool is_purging_ = false;          // until nothing is needless
     bool full_ = false;
     bool may_found_ = true;
     bool is_foreign_ = false;          // the files are not the owner's
@@ -1686,11 +1700,13 @@ public:
     Errc health() const override;
     bool has_room() const override;
     std::uint64_t id() const override;
+    void set_time(Time now) override { time_ = now; }  // the storage behind hears it with a flush
 
 private:
     struct Work;
     Storage& inner_;
     Callback<void()> on_progress_;
+    Time time_{INT64_MIN / 4};         // before any that a caller has
     detail::Owned<Work> work_;         // since open
 };
 
@@ -1800,6 +1816,7 @@ public:
 
     Sequence appended() const { return storage_.appended(); }
     bool has_room() const { return storage_.has_room(); }
+    void set_time(Time now) { now_ = now, storage_.set_time(now); }
 
     // What of it would survive a crash now.
     Errc refresh_durable();                         // reads the storage's watermark
@@ -1807,6 +1824,7 @@ public:
     const Epochs& durable_epochs() const { return durable_epochs_; }
     bool is_dirty() const { return dirty_; }        // something is appended and not flushed
     bool is_waiting() const { return !marks_.empty(); }  // something is flushed and not durable
+    Time waiting_since() const { return marks_.empty() ? never : marks_.front().flushed_at; }
     void audit() const;
 
 private:
@@ -1827,6 +1845,7 @@ private:
         Sequence sequence = 0;
         Zxid last;
         Epochs epochs;
+        Time flushed_at;
     };
 
     void on_record(Sequence sequence, BytesView record) override;
@@ -1868,6 +1887,7 @@ private:
     Zxid needless_;                  // entries up to this one go, a few at a time
     Bytes scratch_;
     const char* reason_ = "";
+    Time now_;
     bool anchored_ = false;          // recovery has seen where the history starts
     bool dirty_ = false;
 };
@@ -2638,6 +2658,11 @@ struct ReplicaCounters {
     std::uint64_t requests_repeated = 0;
     std::uint64_t events = 0;
     std::uint64_t polls = 0;
+    // Of polls that came more than half of Timing::silence after the one before: the loop is slow,
+    // or a storage whose flush blocks it.
+    std::uint64_t polls_late = 0;
+    std::uint64_t flushes = 0;           // that had something to make durable
+    std::uint64_t flushes_slow = 0;      // durable as late as that: the disk is too slow
     std::uint64_t calls = 0;             // from outside, that may have moved next_deadline()
 };
 
@@ -2655,6 +2680,11 @@ struct ReplicaStatus {
     std::size_t nodes = 0;
     std::size_t sessions = 0;
     std::size_t watches = 0;
+    // In the time of polls, so that where flush blocks it is the gap that grows, and the flush
+    // seems to take none.
+    Duration flush_lag;          // for so long something has been flushed that is not durable
+    Duration flush_longest;      // the longest that there was, the one of now included
+    Duration poll_gap_longest;   // between two polls
     std::uint64_t storage = 0;   // its storage's id
     bool admitted = false;       // that counts, as far as is applied here
     const char* reason = "";     // why it failed, or left its last role
@@ -2790,6 +2820,7 @@ private:
     void take_inbox();
     void dispatch(const Message& message);
     bool step();
+    void flush();
     void drive_roles();
     void look(const char* reason);
     void lead();
@@ -2867,6 +2898,8 @@ private:
     const char* damage_ = "";
     bool was_admitted_ = false;        // the own storage has counted (R7)
     Time now_;
+    Duration poll_gap_longest_;
+    Duration flush_longest_;           // of those that have ended
     std::int64_t wall_ms_ = 0;
     bool started_ = false;
     bool in_poll_ = false;
@@ -5982,10 +6015,10 @@ static bool find_later(BytesView segment, const FrameCursor& end, Sequence& witn
 
 static bool is_zero(BytesView bytes) { return bytes.find_first_not_of('\0') == BytesView::npos; }
 
-static Bytes digits_of(std::uint64_t number) {
+static void append_digits(std::uint64_t number, Bytes& out) {
     char digits[17];
     std::snprintf(digits, sizeof digits, "%016llx", static_cast<unsigned long long>(number));
-    return digits;
+    out.append(digits);
 }
 
 // RETURNS whether name is kind and those digits, of a number that a storage can ever come to.
@@ -6049,13 +6082,26 @@ bool FileStorage::refuse(BytesView name, BytesView why) {
 }
 
 Bytes FileStorage::path_of(const char* kind, std::uint64_t number) const {
-    return path_of(kind) + detail::digits_of(number);
+    Bytes path;
+    return path_in(path, kind, number);
 }
 
 Bytes FileStorage::path_of(const char* name) const {
+    Bytes path;
+    return path_in(path, name);
+}
+
+// The same in a string that is there already: what goes on for ever allocates nothing.
+const Bytes& FileStorage::path_in(Bytes& place, const char* name) const {
     const bool is_snapshot = BytesView(name).substr(0, 9) == "snapshot.";
-    const Bytes& at = is_snapshot ? options_.snapshot_directory : options_.directory;
-    return detail::joined(at, "/", name);
+    place = is_snapshot ? options_.snapshot_directory : options_.directory;
+    return place.append("/").append(name);
+}
+
+const Bytes& FileStorage::path_in(Bytes& place, const char* kind, std::uint64_t number) const {
+    path_in(place, kind);
+    detail::append_digits(number, place);
+    return place;
 }
 
 bool FileStorage::open_file(const Bytes& path, Files::Mode mode, FileId& file) {
@@ -6076,8 +6122,9 @@ void FileStorage::close_all() {
     segments_.clear(), snapshots_.clear(), spares_.clear();
     buffer_.clear(), piece_.clear(), reason_.clear();
     appended_ = 0, durable_ = 0, id_ = 0, chain_ = 0, idle_flushes_ = 0, spare_newest_ = 0;
-    size_ = 0, offset_ = 0;
-    full_ = false, is_open_ = false, failed_ = Errc::ok, report_ = {};
+    size_ = 0, offset_ = 0, files_made_ = 0;
+    time_ = purged_at_ = Time{INT64_MIN / 4};
+    is_purging_ = false, full_ = false, is_open_ = false, failed_ = Errc::ok, report_ = {};
     may_found_ = true, is_foreign_ = false;
 }
 
@@ -6463,7 +6510,9 @@ bool FileStorage::set_aside(const Bytes& directory, std::uint64_t id) {
                               detail::parse_name(name, "snapshot.", number) ||
                               name == "snapshot.tmp" || name == "mark";
         const Bytes path = detail::joined(directory, "/", name);
-        const Bytes aside = directory + "/aside." + detail::digits_of(id) + "." + name;
+        Bytes aside = directory + "/aside.";
+        detail::append_digits(id, aside);
+        aside.append(".").append(name);
         if (is_of_it && !passed(files_->rename(path, aside), path)) return false;
         if (detail::parse_name(name, "spare.", number) && !remove(path)) return false;
     }
@@ -6507,9 +6556,11 @@ bool FileStorage::remove_leftovers(const Recovery& found) {
     segments_.erase(segments_.begin(), run);
     COORD_ASSERT(!segments_.empty());
     std::vector<Snapshot> useful;
+    const auto& there = found.snapshots;
     for (const Snapshot& snapshot : snapshots_) {
-        const bool is_of_run = snapshot.segment >= run_first;
-        if (is_of_run && snapshot.first_needed >= run_first) useful.push_back(snapshot);
+        const bool is_of_run = snapshot.segment >= run_first && snapshot.first_needed >= run_first;
+        const bool exists = std::binary_search(there.begin(), there.end(), snapshot.sequence);
+        if (is_of_run && exists) useful.push_back(snapshot);
     }
     snapshots_.swap(useful);
     for (const Sequence sequence : found.snapshots) {
@@ -6593,9 +6644,9 @@ Errc FileStorage::flush() {
     if (durable_ < appended_) {
         if (!write_out() || !sync(current_, "log")) return failed_;
         durable_ = appended_;
-        if (!write_mark() || !retire()) return failed_;
+        if (!write_mark()) return failed_;
     }
-    return tend_reserve() ? Errc::ok : failed_;
+    return retire() && tend_reserve() ? Errc::ok : failed_;
 }
 
 bool FileStorage::write_mark() {
@@ -6619,8 +6670,8 @@ Errc FileStorage::start_segment(std::uint64_t size) {
         if (error != Errc::ok) return error;
     }
     if (current_ != FileId{} && !sync(current_, "log")) return failed_;  // S5
-    const Bytes spare = path_of("spare.", spares_.back());
-    const Bytes path = path_of("log.", appended_ + 1);
+    const Bytes& spare = path_in(path_, "spare.", spares_.back());
+    const Bytes& path = path_in(new_path_, "log.", appended_ + 1);
     detail::FileHeader header;
     header.ensemble = ensemble_, header.id = id_, header.sequence = appended_ + 1;
     header.crc = chain_;
@@ -6639,17 +6690,19 @@ Errc FileStorage::start_segment(std::uint64_t size) {
     Segment& segment = segments_.emplace_back();
     segment.first = header.sequence, segment.size = size;
     size_ = size, offset_ = detail::file_header_bytes;
+    files_made_ += 1;
     return Errc::ok;
 }
 
 Errc FileStorage::make_spare(std::uint64_t size) {
     COORD_ASSERT(size >= options_.segment_bytes);
-    const Bytes path = path_of("spare.", spare_newest_ + 1);
+    const Bytes& path = path_in(path_, "spare.", spare_newest_ + 1);
     const Result<FileId> file = files_->open(path, Files::Mode::create);
     const Errc error = file ? files_->allocate(*file, size) : file.error();
     const bool is_full = error == Errc::storage_full;
     if (!is_full) passed(error, path);  // says why
     if (file) files_->close(*file);
+    if (is_full) is_purging_ = true;
     if (is_full && file && !remove(path)) return failed_;
     if (error != Errc::ok) return is_full ? error : failed_;
     spares_.push_back(++spare_newest_);
@@ -6669,10 +6722,20 @@ bool FileStorage::tend_reserve() {
     return failed_ == Errc::ok;
 }
 
+// One that has begun goes on until nothing is needless.
+bool FileStorage::is_purge_due() const {
+    return is_purging_ || time_ - purged_at_ >= options_.purge_interval;
+}
+
 // Keeps the newest sound snapshots and the log since the first record that one of them needs. While
 // there are fewer, the log from its beginning stands for one; one that replaces needs none before.
+// Of what is needless as many files go as were made since the last flush, and one more: so there is
+// an end of them, and no caller waits for all of them at once.
 bool FileStorage::retire() {
     COORD_ASSERT(durable_ == appended_ && buffer_.empty());  // S7
+    const std::size_t files_max = files_made_ + 1;
+    files_made_ = 0;
+    if (!is_purge_due()) return true;
     std::size_t kept = snapshots_.size();
     std::uint32_t count = 0;
     Sequence needed = UINT64_MAX;
@@ -6684,33 +6747,37 @@ bool FileStorage::retire() {
         count += 1, needed = (std::min)(needed, snapshot.first_needed);
         is_enough = count == options_.snapshots_kept || snapshot.replaces;
     }
-    if (!is_enough) return true;
     const bool is_log_longer = segments_.size() > 1 && segments_[1].first <= needed;
-    if (kept == 0 && !is_log_longer) return true;
-    for (std::size_t i = 0; i < kept; i++) {
-        if (!remove(path_of("snapshot.", snapshots_[i].sequence))) return false;
+    if (!is_enough || (kept == 0 && !is_log_longer)) return is_purging_ = false, true;
+    if (!is_purging_) purged_at_ = time_;
+    is_purging_ = true;
+    const std::size_t gone = (std::min)(kept, files_max);
+    for (std::size_t i = 0; i < gone; i++) {
+        if (!remove(path_in(path_, "snapshot.", snapshots_[i].sequence))) return false;
     }
-    snapshots_.erase(snapshots_.begin(), snapshots_.begin() + static_cast<std::ptrdiff_t>(kept));
-    return retire_segments(needed);
+    snapshots_.erase(snapshots_.begin(), snapshots_.begin() + static_cast<std::ptrdiff_t>(gone));
+    return retire_segments(needed, files_max - gone);
 }
 
-bool FileStorage::retire_segments(Sequence needed) {
+bool FileStorage::retire_segments(Sequence needed, std::size_t files_max) {
     COORD_ASSERT(needed <= durable_ + 1);
     std::size_t gone = 0;
-    for (; gone + 1 < segments_.size() && segments_[gone + 1].first <= needed; gone++) {
-        const Bytes path = path_of("log.", segments_[gone].first);
-        const bool is_fit = segments_[gone].size == options_.segment_bytes;
-        if (is_fit && spares_.size() < detail::spares_max) {
-            const Bytes spare = path_of("spare.", spare_newest_ + 1);
+    bool is_renamed = false;
+    while (gone < files_max && gone + 1 < segments_.size() && segments_[gone + 1].first <= needed) {
+        const Segment& segment = segments_[gone++];
+        const Bytes& path = path_in(path_, "log.", segment.first);
+        if (segment.size == options_.segment_bytes && spares_.size() < detail::spares_max) {
+            const Bytes& spare = path_in(new_path_, "spare.", spare_newest_ + 1);
             if (!passed(files_->rename(path, spare), spare)) return false;
             spares_.push_back(++spare_newest_);
+            is_renamed = true;
         } else if (!remove(path)) {
             return false;
         }
     }
     segments_.erase(segments_.begin(), segments_.begin() + static_cast<std::ptrdiff_t>(gone));
     COORD_ASSERT(!segments_.empty());
-    return sync_names();  // S4: before anything is written into a spare
+    return !is_renamed || sync_names();  // S4: before anything is written into a spare
 }
 
 // -------------------------------------------------------------------------------------------------
@@ -6718,13 +6785,14 @@ bool FileStorage::retire_segments(Sequence needed) {
 
 // No room for a snapshot is no failure: it is given up, the log is as it was.
 Errc FileStorage::give_up_snapshot(Errc error) {
-    const Bytes path = path_of("snapshot.tmp");
+    const Bytes& path = path_in(path_, "snapshot.tmp");
     if (error != Errc::ok && error != Errc::storage_full) {
         passed(error, path);
         return failed_;
     }
     close(begun_);
     piece_.clear();
+    if (error == Errc::storage_full) is_purging_ = true;
     return remove(path) ? error : failed_;
 }
 
@@ -6733,7 +6801,7 @@ Errc FileStorage::begin_snapshot() {
     if (begun_ != FileId{} && give_up_snapshot(Errc::ok) != Errc::ok) return failed_;
     written_ = 0, synced_ = 0, crc_ = 0;
     COORD_ASSERT(piece_.empty());
-    const Bytes path = path_of("snapshot.tmp");
+    const Bytes& path = path_in(path_, "snapshot.tmp");
     const Result<FileId> file = files_->open(path, Files::Mode::create);
     if (!file) return give_up_snapshot(file.error());
     begun_ = *file;
@@ -6782,8 +6850,8 @@ Errc FileStorage::end_snapshot(Sequence first_needed, bool replaces) {
     error = files_->write(begun_, 0, scratch_);
     if (error == Errc::ok && options_.sync) error = files_->sync(begun_);
     if (error != Errc::ok) return give_up_snapshot(error);
-    const Bytes path = path_of("snapshot.", header.sequence);
-    error = files_->rename(path_of("snapshot.tmp"), path);
+    const Bytes& path = path_in(new_path_, "snapshot.", header.sequence);
+    error = files_->rename(path_in(path_, "snapshot.tmp"), path);
     if (error != Errc::ok) return give_up_snapshot(error);
     if (!sync_names()) return failed_;  // S6
     close(ended_);
@@ -6796,6 +6864,7 @@ Errc FileStorage::end_snapshot(Sequence first_needed, bool replaces) {
     COORD_ASSERT(snapshots_.empty() || snapshots_.back().sequence < appended_);
     snapshots_.push_back({appended_, first_needed, written_, crc_, replaces, true,
                           segments_.back().first});
+    files_made_ += 1;
     return Errc::ok;
 }
 
@@ -6850,7 +6919,10 @@ private:
     Errc error(const char* call);      // the system's last one
     Errc write_zeros(FileId file, std::uint64_t size);
     char text_[160] = "";
-#ifdef _WIN32
+#ifndef _WIN32
+    int open_descriptor(BytesView path, int flags);
+    Bytes path_, new_path_;            // with a zero at the end, as the system wants them
+#else
     Result<FileId> open_handle(BytesView path, Mode mode, bool is_shared);
     HANDLE& handle(FileId file) {
         COORD_ASSERT(file != FileId{} && file.value <= handles_.size());
@@ -6881,10 +6953,11 @@ static int descriptor(FileId file) {
 
 // A signal may interrupt any call that can take long, before it has done anything. A sync is not
 // among those that are done again: nobody knows what became of it.
-static int open_descriptor(BytesView path, int flags) {
+int SystemFiles::open_descriptor(BytesView path, int flags) {
     int opened = -1;
+    path_ = path;
     do {
-        opened = ::open(Bytes(path).c_str(), flags | O_CLOEXEC, 0644);
+        opened = ::open(path_.c_str(), flags | O_CLOEXEC, 0644);
     } while (opened < 0 && errno == EINTR);
     return opened;
 }
@@ -6962,11 +7035,13 @@ Errc SystemFiles::sync(FileId file) {
 }
 
 Errc SystemFiles::rename(BytesView from, BytesView to) {
-    return ::rename(Bytes(from).c_str(), Bytes(to).c_str()) == 0 ? Errc::ok : error("rename");
+    path_ = from, new_path_ = to;
+    return ::rename(path_.c_str(), new_path_.c_str()) == 0 ? Errc::ok : error("rename");
 }
 
 Errc SystemFiles::remove(BytesView path) {
-    return ::unlink(Bytes(path).c_str()) == 0 || errno == ENOENT ? Errc::ok : error("unlink");
+    path_ = path;
+    return ::unlink(path_.c_str()) == 0 || errno == ENOENT ? Errc::ok : error("unlink");
 }
 
 Errc SystemFiles::make_directory(BytesView path) {
@@ -7193,7 +7268,7 @@ struct BackgroundStorage::Work {
     Errc end_now(std::unique_lock<std::mutex>& lock, const Change& change);
     bool is_begun_full() const { return begun > 0 && begun_full == begun; }
     Errc read(const Read& asked, Bytes& out);
-    Errc flush();
+    Errc flush(Time now);
     void run();
     void want();
     bool fits(std::size_t size) const;
@@ -7216,6 +7291,7 @@ struct BackgroundStorage::Work {
     Bytes answer_bytes;
     Sequence appended = 0;             // accepted
     Sequence asked = 0;                // up to here a flush was asked for
+    Time asked_at{INT64_MIN / 4};
     Sequence durable = 0;
     std::uint64_t begun = 0;           // snapshots, and the newest of them that found no space
     std::uint64_t begun_full = 0;
@@ -7234,6 +7310,7 @@ struct BackgroundStorage::Work {
     Read reading;
     Bytes reading_bytes;
     Sequence goal = 0;                 // what of them a flush was asked for
+    Time time{INT64_MIN / 4};          // when
     bool is_flush_due = false;
     Sequence made = 0;                 // the newest sequence that inner has
     std::uint64_t begun_made = 0;
@@ -7312,10 +7389,10 @@ Errc BackgroundStorage::Work::end_now(std::unique_lock<std::mutex>& lock, const 
     return Errc::ok;
 }
 
-Errc BackgroundStorage::Work::flush() {
+Errc BackgroundStorage::Work::flush(Time now) {
     const std::lock_guard<std::mutex> lock(mutex);
     if (is_failed) return Errc::storage_failed;
-    asked = appended, is_flush_wanted = true;
+    asked = appended, asked_at = now, is_flush_wanted = true;
     want();
     return Errc::ok;
 }
@@ -7378,7 +7455,7 @@ void BackgroundStorage::Work::take() {
         changes.list.insert(changes.list.end(), queued.list.begin(), queued.list.end());
         queued.clear();
     }
-    goal = asked;
+    goal = asked, time = asked_at;
     is_flush_due = is_flush_wanted || asked > durable;  // what waited for space was asked before
     is_flush_wanted = false;
     reading = asked_read;
@@ -7399,6 +7476,7 @@ Errc BackgroundStorage::Work::make_all() {
     }
     if (error != Errc::ok && error != Errc::storage_full) return Errc::storage_failed;
     if (inner.appended() != made) return Errc::storage_failed;
+    if (is_flush_due) inner.set_time(time);
     if (is_flush_due && inner.flush() != Errc::ok) return Errc::storage_failed;
     reading.is_there = reading.is_there && error == Errc::ok &&
                        !(reading.snapshot == 0 && is_given_up);
@@ -7513,7 +7591,7 @@ Errc BackgroundStorage::read_snapshot(Sequence snapshot, std::uint64_t offset, s
     return work_->read(call, out);
 }
 
-Errc BackgroundStorage::flush() { return work_ ? work_->flush() : Errc::storage_failed; }
+Errc BackgroundStorage::flush() { return work_ ? work_->flush(time_) : Errc::storage_failed; }
 
 Sequence BackgroundStorage::appended() const {
     if (!work_) return inner_.appended();
@@ -8048,6 +8126,7 @@ Errc Log::flush() {
     dirty_ = false;
     Mark& mark = marks_.push();
     mark.sequence = storage_.appended(), mark.last = last().zxid, mark.epochs = epochs_;
+    mark.flushed_at = now_;
     return storage_.flush();
 }
 
@@ -9958,6 +10037,9 @@ void Replica::poll(Time now, std::int64_t wall_ms) {
     if (in_poll_) return;
     in_poll_ = true;
     counters_.polls += 1;
+    const Duration gap = started_ ? (std::max)(now - now_, Duration{}) : Duration{};
+    poll_gap_longest_ = (std::max)(poll_gap_longest_, gap);
+    if (gap > options_.timing.silence / 2) counters_.polls_late += 1;
     now_ = started_ ? (std::max)(now_, now) : now;
     wall_ms_ = wall_ms != 0 ? wall_ms : now_.ns / 1000000;
     if (role_ != Role::failed) {
@@ -9967,6 +10049,7 @@ void Replica::poll(Time now, std::int64_t wall_ms) {
             look("it has just started");
         }
         started_ = true;
+        log_.set_time(now_);
         take_inbox();
         work_on_snapshot();
         for (int i = 0; i < detail::steps_per_poll_max && step(); i++) {}
@@ -10075,8 +10158,7 @@ bool Replica::step() {
     if (role_ == Role::leading) lead_step();
     if (role_ == Role::following) follow_step();
     send_all();  // BEFORE the flush: the disk and the peers work side by side
-    if (role_ != Role::failed && log_.flush() != Errc::ok) fail("the storage failed");
-    if (role_ != Role::failed && log_.refresh_durable() != Errc::ok) fail("the storage failed");
+    if (role_ != Role::failed) flush();
     if (role_ == Role::failed) return false;
     after_flush();
     send_all();
@@ -10085,6 +10167,16 @@ bool Replica::step() {
     const bool admits = can_send_requests() && role_ == Role::leading &&
                         leader_.is_admission_due(now_);
     return role_ != before || decided || unsent || admits || log_.is_dirty();
+}
+
+void Replica::flush() {
+    const Time since = log_.waiting_since();
+    if (log_.is_dirty()) counters_.flushes += 1;
+    if (log_.flush() != Errc::ok) return fail("the storage failed");
+    if (log_.refresh_durable() != Errc::ok) return fail("the storage failed");
+    if (since == never || since == log_.waiting_since()) return;
+    flush_longest_ = (std::max)(flush_longest_, now_ - since);
+    if (now_ - since > options_.timing.silence / 2) counters_.flushes_slow += 1;
 }
 
 void Replica::drive_roles() {
@@ -10923,6 +11015,9 @@ ReplicaStatus Replica::status() const {
     status.nodes = machine_->tree().size();
     status.sessions = machine_->sessions().size();
     status.watches = watches_.count();
+    if (log_.is_waiting()) status.flush_lag = now_ - log_.waiting_since();
+    status.flush_longest = (std::max)(flush_longest_, status.flush_lag);
+    status.poll_gap_longest = poll_gap_longest_;
     status.storage = log_.storage_id(), status.admitted = is_admitted(machine_->voters());
     status.reason = reason_, status.damage = damage_;
     return status;

@@ -51,6 +51,7 @@ public:
     std::atomic<bool> is_append_full{false}, is_piece_full{false}, is_end_full{false};
     std::atomic<bool> is_append_bad{false}, is_flush_bad{false}, is_read_bad{false};
     std::atomic<bool> is_roomless{false};
+    std::atomic<std::int64_t> time_ns{-1};    // that it was told
     std::atomic<bool> has_overlapped{false};  // two calls at the same time
 
     // Calls that start so hang until it is opened.
@@ -99,6 +100,7 @@ public:
     Errc health() const override { return memory_.health(); }
     bool has_room() const override { return !is_roomless; }
     std::uint64_t id() const override { return memory_.id(); }
+    void set_time(coord::Time now) override { time_ns = now.ns; }
 
 private:
     // Notes it, and passes the gate.
@@ -239,6 +241,26 @@ TEST_CASE("S2 durable() moves when the flush behind has returned, and the loop i
     inner.open_gate();
     REQUIRE(comes_true([&] { return woken > 0; }));
     CHECK(storage.durable() == 1);
+}
+
+TEST_CASE("the storage behind is told the time at which a flush was asked for, before it") {
+    Slow inner;
+    BackgroundStorage storage(inner);
+    open(storage);
+    inner.close_gate("flush");
+    storage.set_time(coord::Time{5});
+    REQUIRE(storage.append("a") == Errc::ok);
+    REQUIRE(storage.flush() == Errc::ok);
+    REQUIRE(comes_true([&] { return inner.is_anybody_waiting(); }));
+    CHECK(inner.time_ns == 5);
+    storage.set_time(coord::Time{6});
+    REQUIRE(storage.append("b") == Errc::ok);
+    REQUIRE(storage.flush() == Errc::ok);
+    storage.set_time(coord::Time{7});
+    CHECK(inner.time_ns == 5);
+    inner.open_gate();
+    REQUIRE(settle(storage) == Errc::ok);
+    CHECK(inner.time_ns == 6);
 }
 
 TEST_CASE("a read that was put off is of what was written before it, and never of what is gone") {

@@ -760,6 +760,180 @@ TEST_CASE("three sound snapshots are kept, and the log since the oldest; segment
     CHECK(opened.report.snapshot == model.items.size() - 20);
 }
 
+// A disk that an owner with many snapshots to keep has left, with files that nothing needs now.
+static SimulatedFiles disk_with_needless_files(Model& model, int snapshots) {
+    SimulatedFiles disk;
+    FileStorageOptions options = options_on(disk);
+    options.snapshots_kept = 1000;
+    FileStorage storage(options);
+    Recovered heard;
+    REQUIRE(storage.open(heard, owner) == Errc::ok);
+    for (int i = 0; i < snapshots; i++) {
+        REQUIRE(run(storage, model, "aaaaaaaafaaaaaaaafsf") == Errc::ok);
+    }
+    return disk;
+}
+
+static std::size_t count_kept(const SimulatedFiles& disk) {  // segments, snapshots and spares
+    std::size_t count = 0;
+    for (const std::string& path : disk.paths()) {
+        count += path.find("/log.") != std::string::npos;
+        count += path.find("/snapshot.") != std::string::npos;
+        count += path.find("/spare.") != std::string::npos;
+    }
+    return count;
+}
+
+TEST_CASE("needless files go a few at a time, faster than new ones are made") {
+    Model model;
+    SimulatedFiles disk = disk_with_needless_files(model, 20);
+    disk.end_process();
+    const std::size_t before = count_kept(disk);
+    REQUIRE(before > 50);
+    FileStorage storage(options_on(disk));
+    recover(storage, model);
+    CHECK(count_kept(disk) + 1 >= before);
+    std::size_t flushes = 0;
+    for (std::size_t kept = before; kept > 12; flushes++) {
+        REQUIRE(flushes < 4 * before);
+        // Records that each need a segment of their own are made as fast as they can be.
+        const bool is_large = flushes < 10;
+        REQUIRE(run(storage, model, is_large ? "AAAAsf" : flushes % 20 == 0 ? "sf" : "af") ==
+                Errc::ok);
+        const std::size_t left = count_kept(disk);
+        CHECK(left + 2 >= kept);
+        if (!is_large) CHECK(left <= kept);
+        CHECK(left <= before);
+        kept = left;
+    }
+    CHECK(flushes > 10);
+    recover(storage, model);
+    CHECK(storage.report().leftovers == 0);
+    CHECK(storage.report().snapshots_sound == 3);
+}
+
+TEST_CASE("T1 D10 a power cut before each call while needless files go") {
+    Model model;
+    SimulatedFiles disk = disk_with_needless_files(model, 5);
+    disk.end_process();
+    std::size_t count = 0, seen = 0;
+    cut_everywhere(disk, model, "afafafafaf", 4, [&](const SimulatedFiles& cut, const Model& left) {
+        if (seen++ % 3 != 0) return;
+        count += 1;
+        expect_sound(cut, left);
+    });
+    CHECK(count > 100);
+}
+
+TEST_CASE("a flush with nothing to write removes what is needless, too: a full disk gets room") {
+    Model model;
+    SimulatedFiles disk = disk_with_needless_files(model, 12);
+    disk.end_process();
+    const std::size_t before = count_kept(disk);
+    disk.capacity = 0;
+    for (const std::string& path : disk.paths()) disk.capacity += disk.contents(path).size();
+    FileStorage storage(options_on(disk));
+    recover(storage, model);
+    for (int i = 0; i < 30; i++) REQUIRE(storage.flush() == Errc::ok);
+    CHECK(count_kept(disk) + 20 < before);
+}
+
+TEST_CASE("purge_interval: what is needless goes once in that time, and all of it") {
+    Model model;
+    SimulatedFiles disk = disk_with_needless_files(model, 12);
+    disk.end_process();
+    FileStorageOptions options = options_on(disk);
+    options.purge_interval = coord::seconds(60);
+    FileStorage storage(options);
+    recover(storage, model);
+    const std::size_t before = count_kept(disk);
+    for (int i = 0; i < 20; i++) REQUIRE(run(storage, model, "f") == Errc::ok);
+    CHECK(count_kept(disk) == before);        // nobody has told the time: none is too late
+    coord::Time now = coord::Time{} + coord::seconds(1000000);
+    storage.set_time(now);
+    REQUIRE(run(storage, model, "f") == Errc::ok);
+    CHECK(count_kept(disk) + 1 == before);
+    for (int i = 0; i < 40; i++) REQUIRE(run(storage, model, "f") == Errc::ok);
+    const std::size_t least = count_kept(disk);
+    CHECK(least + 8 < before);                // the purge went on, though no time went by
+    now = now + coord::seconds(60) - coord::nanoseconds(1);
+    storage.set_time(now);
+    for (int i = 0; i < 5; i++) {
+        REQUIRE(run(storage, model, "aaaaaaaaaaaafsf") == Errc::ok);
+    }
+    const std::size_t most = count_kept(disk);
+    CHECK(most >= least + 10);                // segments and snapshots
+    storage.set_time(now + coord::nanoseconds(1));
+    for (int i = 0; i < 20; i++) REQUIRE(run(storage, model, "f") == Errc::ok);
+    CHECK(count_kept(disk) <= least + 2);
+    recover(storage, model);
+    CHECK(storage.report().snapshots_sound == 3);
+}
+
+TEST_CASE("purge_interval is not waited for where there is no space") {
+    for (const bool is_snapshot : {false, true}) {
+        CAPTURE(is_snapshot);
+        Model model;
+        SimulatedFiles disk = disk_with_needless_files(model, 12);
+        disk.end_process();
+        FileStorageOptions options = options_on(disk);
+        options.purge_interval = coord::Duration{INT64_MAX};
+        FileStorage storage(options);
+        recover(storage, model);
+        storage.set_time(coord::Time{} + coord::seconds(1));
+        for (int i = 0; i < 20; i++) REQUIRE(run(storage, model, "f") == Errc::ok);
+        const std::size_t before = count_kept(disk);
+        CHECK(before > 20);
+        disk.capacity = 0;
+        for (const std::string& path : disk.paths()) disk.capacity += disk.contents(path).size();
+        Errc error = Errc::ok;
+        for (int i = 0; i < 40 && error == Errc::ok; i++) {
+            error = run(storage, model, is_snapshot ? "sf" : "Af");
+        }
+        CHECK(error == Errc::storage_full);
+        for (int i = 0; i < 40; i++) REQUIRE(run(storage, model, "f") == Errc::ok);
+        CHECK(count_kept(disk) + 10 < before);
+        CHECK(run(storage, model, "sf") == Errc::ok);
+        CHECK(run(storage, model, "Af") == Errc::ok);
+    }
+}
+
+TEST_CASE("purge_interval: a replica tells its storage the time of its polls") {
+    SimulatedFiles disk;
+    FileStorageOptions options = options_on(disk, 4096);
+    options.purge_interval = coord::seconds(10);
+    options.snapshots_kept = 1;
+    FileStorage storage(options);
+    coord::ReplicaOptions replica_options;
+    replica_options.snapshot_every_entries = 20, replica_options.log_entries_kept = 0;
+    coord::Replica replica(replica_options, storage);
+    coord::Time now;
+    const auto pump = [&] {
+        now = now + coord::milliseconds(1);
+        return replica.poll(now), now < coord::Time{} + coord::seconds(60);
+    };
+    coord::Result<coord::Session> session = coord::Sync::open(replica, {}, pump);
+    REQUIRE(session);
+    const coord::Sync zk(*session, pump);
+    REQUIRE(zk.create("/a", ""));
+    std::vector<coord::Time> purges;
+    coord::Time removed;
+    for (std::size_t last = 0; now < coord::Time{} + coord::seconds(35);) {
+        now = now + coord::milliseconds(20);
+        REQUIRE(zk.set("/a", coord::Bytes(100, 'v')));
+        const std::size_t kept = count_kept(disk);
+        const bool is_first = purges.empty() || now - removed > coord::seconds(1);
+        if (kept < last && is_first) purges.push_back(now);
+        if (kept < last) removed = now;
+        last = kept;
+    }
+    REQUIRE(purges.size() >= 3);  // of the one at the start nothing is seen: one goes, one comes
+    for (std::size_t i = 1; i < purges.size(); i++) {
+        CHECK(purges[i] - purges[i - 1] > coord::milliseconds(9900));
+        CHECK(purges[i] - purges[i - 1] < coord::milliseconds(10500));
+    }
+}
+
 TEST_CASE("D18 segments that were swapped, and files of another storage or ensemble") {
     Model model, other_model;
     const SimulatedFiles sound = disk_after("aaaaaafaaaaaafaaaaaaaaaaaf", model);

@@ -682,6 +682,59 @@ TEST_CASE("R2 what is not durable is neither applied nor answered") {
     CHECK(a.lines == Lines{"create"});
 }
 
+TEST_CASE("a disk that takes long shows in the status, while it does and afterwards") {
+    Alone a;
+    const SessionId id = a.open();
+    const std::uint64_t flushes = a.replica->counters().flushes;
+    CHECK(flushes > 0);
+    CHECK(a.replica->status().flush_lag == coord::Duration{});
+    CHECK(a.replica->status().flush_longest == coord::Duration{});
+    a.disk.hold_flushes();
+    a.submit(id, make(Kind::create, "/a"), "create");
+    a.poll(1);
+    const coord::Sequence first = a.disk.flushed();
+    a.poll(10);
+    a.submit(id, make(Kind::create, "/b"), "create");
+    a.poll(11);
+    CHECK(a.replica->counters().flushes == flushes + 2);
+    CHECK(a.replica->status().flush_lag == milliseconds(21));
+    CHECK(a.replica->status().flush_longest == milliseconds(21));
+    a.disk.release(first);
+    a.poll(1);
+    CHECK(a.replica->status().flush_lag == milliseconds(11));  // now the second is the oldest
+    CHECK(a.replica->status().flush_longest == milliseconds(22));
+    a.poll(250);
+    CHECK(a.replica->status().flush_longest == milliseconds(261));
+    CHECK(a.replica->counters().flushes_slow == 0);
+    a.disk.stop_holding();
+    a.poll(20);
+    CHECK(a.replica->status().flush_lag == coord::Duration{});
+    CHECK(a.replica->status().flush_longest == milliseconds(262));
+    CHECK(a.replica->counters().flushes_slow == 1);
+    CHECK(a.lines.size() == 2);
+    a.ask(id, make(Kind::create, "/c"));
+    CHECK(a.replica->status().flush_longest == milliseconds(262));
+    CHECK(a.replica->counters().flushes_slow == 1);
+    CHECK(a.replica->counters().polls_late == 0);
+}
+
+TEST_CASE("a loop that something holds up shows in its polls, a blocking disk too") {
+    Alone a;
+    a.open();
+    CHECK(a.replica->status().poll_gap_longest == milliseconds(1));
+    CHECK(a.replica->counters().polls_late == 0);
+    a.now = a.now + milliseconds(249);
+    a.poll(2);
+    CHECK(a.replica->counters().polls_late == 0);
+    a.now = a.now + milliseconds(250);
+    a.poll(2);
+    CHECK(a.replica->counters().polls_late == 1);
+    a.now = a.now - milliseconds(100);         // a clock that goes back is not late
+    a.poll(2);
+    CHECK(a.replica->counters().polls_late == 1);
+    CHECK(a.replica->status().poll_gap_longest == milliseconds(251));
+}
+
 TEST_CASE("three: one leads, writes from each are seen by all, with equal digests") {
     Trio trio;
     trio.run();

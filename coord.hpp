@@ -1356,6 +1356,7 @@ private:
     Pieces begun_;
     bool is_begun_ = false;
     std::vector<Bytes> spare_;      // memory of pieces that are gone
+    std::vector<Bytes> spare_list_;  // and of a list of them
     Sequence first_ = 1;
     Sequence appended_ = 0;
     Sequence flushed_ = 0;
@@ -1758,6 +1759,8 @@ private:
     void cut_after(Zxid zxid);
     void drop_through(std::size_t count);
     void drop_needless();
+    static Block make_block(std::size_t size);
+    void spare_block(Block&& block);
     void replace_with(LogPosition position);
     void write_base(LogPosition position, bool installed);
     Errc write(RecordKind kind, BytesView fields);
@@ -1771,7 +1774,7 @@ private:
     detail::Ring<Entry> entries_;
     std::vector<Zxid> admits_;
     detail::Ring<Block> blocks_;
-    detail::Ring<Block> spare_blocks_;
+    std::vector<Block> spare_blocks_;
     std::uint32_t first_block_ = 0;
     LogPosition base_;
     Epochs epochs_;
@@ -5612,15 +5615,20 @@ Errc MemoryStorage::append(BytesView record) {
     return Errc::ok;
 }
 
+// The list of the pieces is used again, too: none stays behind with an item that is a record next.
 void MemoryStorage::give_up(Pieces& pieces) {
     bytes_ -= static_cast<std::size_t>(pieces.size);
     for (Bytes& piece : pieces.pieces) spare_.push_back(std::move(piece));
     pieces.pieces.clear(), pieces.size = 0;
+    if (&pieces == &begun_) return;
+    if (pieces.pieces.capacity() > spare_list_.capacity()) spare_list_.swap(pieces.pieces);
+    std::vector<Bytes>().swap(pieces.pieces);
 }
 
 Errc MemoryStorage::begin_snapshot() {
     if (failed_) return Errc::storage_failed;
     give_up(begun_);
+    if (begun_.pieces.capacity() < spare_list_.capacity()) begun_.pieces.swap(spare_list_);
     is_begun_ = true;
     return Errc::ok;
 }
@@ -7690,6 +7698,13 @@ VoterTable Log::voters_at_end(const Machine& applied) const {
 
 // -- Changing ------------------------------------------------------------------------------------
 
+Log::Block Log::make_block(std::size_t size) {
+    Block block;
+    block.size = size;
+    block.bytes = detail::Owned<char[]>(new char[size]);
+    return block;
+}
+
 char* Log::reserve(std::size_t size) {
     if (blocks_.empty() || blocks_.back().used + size > blocks_.back().size) {
         Block block;
@@ -7697,8 +7712,7 @@ char* Log::reserve(std::size_t size) {
             block = std::move(spare_blocks_.back());
             spare_blocks_.pop_back();
         } else {
-            block.size = (std::max)(size, detail::log_block_bytes);
-            block.bytes = detail::Owned<char[]>(new char[block.size]);
+            block = make_block((std::max)(size, detail::log_block_bytes));
         }
         block.used = 0;
         blocks_.push() = std::move(block);
@@ -7820,14 +7834,16 @@ void Log::drop_through(std::size_t count) {
         : entries_.front().block;
     for (; first_block_ < needed; first_block_ += 1) {
         Block& block = blocks_.front();
-        const bool plain = block.size == detail::log_block_bytes;
-        if (plain && spare_blocks_.size() < detail::spare_blocks_max) {
-            spare_blocks_.push() = std::move(block);
-        } else {
-            block.bytes = {};
-        }
+        if (block.size == detail::log_block_bytes) spare_block(std::move(block));
+        block.bytes = {};
         blocks_.pop();
     }
+}
+
+void Log::spare_block(Block&& block) {
+    if (spare_blocks_.size() == detail::spare_blocks_max) return;
+    spare_blocks_.reserve(detail::spare_blocks_max);
+    spare_blocks_.push_back(std::move(block));
 }
 
 void Log::drop_needless() {
@@ -7874,6 +7890,10 @@ Errc Log::end_snapshot(std::size_t entries_kept) {
     }
     error = storage_.end_snapshot(first_needed, false);
     if (error != Errc::ok) return error;
+    // The log is longest now. How many blocks that is differs a little from snapshot to snapshot: a
+    // few more are got here, so that no write has to.
+    const std::size_t slack = spare_blocks_.empty() && dropped > 0 ? blocks_.size() / 16 + 1 : 0;
+    for (std::size_t i = 0; i < slack; i++) spare_block(make_block(detail::log_block_bytes));
     if (dropped > 0) needless_ = entries_[dropped - 1].zxid;
     drop_needless();
     snapshot_position_ = begun_position_, snapshot_bytes_ = begun_bytes_;
@@ -8382,6 +8402,8 @@ void Leader::start(Time now) {
     resignation_ = nullptr;
     started_at_ = phase_at_ = clock_read_at_ = ping_at_ = now;
     confirmed_sequence_ = ping_sequence_;  // no round is on its way
+    while (rounds_.size() < detail::rounds_max) rounds_.push().touches.reserve(voters_.size());
+    rounds_.clear();  // but no ping allocates any more
     for (std::size_t i = 0; i < peers_.size(); i++) {
         peers_[i] = Peer{};
         peers_[i].id = voters_[i], peers_[i].bit = voters_.bit(voters_[i]);
@@ -9982,6 +10004,7 @@ void Replica::follow(PeerId leader) {
     COORD_ASSERT(role_ == Role::looking && leader != options_.id);
     role_ = Role::following;
     learner_.start(now_, leader, committed_);
+    while (touches_.size() < detail::touches_max) touches_.push();  // all of its memory, at once
     touches_.clear();
     if (observer_ != nullptr) observer_->on_role(options_.id, role_, leader, 0);
 }

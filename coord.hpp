@@ -828,6 +828,8 @@ public:
     static bool digest_of_record(BytesView record, const Limits& limits, std::uint64_t& digest);
     // Calls visit for each node, parents before children, children in order.
     void visit(const Callback<void(const NodeView&)>& visit_node) const;
+    // And for each ephemeral one, in any order.
+    void visit_ephemerals(const Callback<void(BytesView path, SessionId owner)>& visit_node) const;
     void reset();        // back to a fresh tree: /, /zookeeper, /zookeeper/config, /zookeeper/quota
     void audit() const;  // asserts T1-T4 over the whole tree; cost as the tree
 
@@ -840,7 +842,7 @@ private:
     Node* seek(BytesView path) const;            // RETURNS nullptr where there is no such node
     std::uint32_t locate(BytesView path) const;  // RETURNS 0 where there is no such node
     std::uint32_t add_node(const Node& fields, BytesView path, BytesView data);
-    void place_node(std::uint32_t index, const Node& fields, BytesView path, BytesView data);
+    Node* place_node(std::uint32_t index, const Node& fields, BytesView path, BytesView data);
     Node* slot(std::uint32_t index) const;
     std::uint32_t take_index();
     void grow_slabs();
@@ -855,7 +857,6 @@ private:
     BytesView child_name(std::uint32_t child, std::size_t offset) const;
     void prefetch_below(const Node& node, std::size_t offset) const;
     void link_child(std::uint32_t parent, std::uint32_t child);
-    void link_last_child(std::uint32_t parent, std::uint32_t child);
     void unlink_child(std::uint32_t parent, std::uint32_t child);
     void push_left(std::uint32_t node, std::vector<std::uint32_t>& stack) const;
     std::uint32_t next_preorder(std::vector<std::uint32_t>& stack) const;
@@ -873,7 +874,12 @@ private:
     void save_node(std::uint32_t node, Bytes& out) const;
     static bool read_node(BytesView record, const Limits& limits, Node& node, BytesView& path,
                           BytesView& data);
+    bool enter_loaded();
     bool link_loaded();
+    bool find_parents(std::vector<std::uint32_t>& parents, std::vector<std::uint32_t>& counts);
+    void link_children(std::uint32_t parent, std::uint32_t* children, std::size_t count);
+    void put_in_order(std::size_t offset, std::uint32_t* children, std::size_t count) const;
+    void prefetch_child(std::uint32_t child) const;
     void add_built_in(std::uint32_t parent, BytesView path);
     void clear();
     void audit_node(std::uint32_t node) const;
@@ -891,6 +897,7 @@ private:
     std::uint32_t save_next_ = 0;       // indices before this one are written
     std::uint32_t save_end_ = 0;        // indices from here on came later; 0: no save is under way
     Bytes saved_early_;                 // records of nodes that have changed since
+    std::vector<std::uint64_t> loaded_;  // hashes of the nodes that a load has, but the root's
 };
 
 // =================================================================================================
@@ -3992,18 +3999,20 @@ inline Tree::Node* Tree::slot(std::uint32_t index) const {
 // caller's.
 std::uint32_t Tree::add_node(const Node& fields, BytesView path, BytesView data) {
     const std::uint32_t index = take_index();
-    place_node(index, fields, path, data);
+    Node* const node = place_node(index, fields, path, data);
+    if (index != detail::root_index) insert_entry(hash64(path, seed_), node);
     return index;
 }
 
-void Tree::place_node(std::uint32_t index, const Node& fields, BytesView path, BytesView data) {
+Tree::Node* Tree::place_node(std::uint32_t index, const Node& fields, BytesView path,
+                             BytesView data) {
     COORD_ASSERT(!path.empty() && path[0] == '/');
     COORD_ASSERT(data.size() <= static_cast<std::size_t>(INT32_MAX));
     Node* const node = make_node(fields, path, data, path.size() + data.size());
     node->index = index;
     slabs_[index / detail::slab_size][index % detail::slab_size] = node;
-    if (index != detail::root_index) insert_entry(hash64(path, seed_), node);
     size_ += 1;
+    return node;
 }
 
 // ---- From a path to a node
@@ -4079,8 +4088,8 @@ struct Tree::Table {
     std::uint32_t after(std::uint32_t bucket) const {
         return bucket + 1 == bucket_count ? 0 : bucket + 1;
     }
-    void put(unsigned tag, Node* node) {
-        std::uint32_t i = home(node->hash);
+    void put(std::uint32_t place, unsigned tag, Node* node) {
+        std::uint32_t i = home(place);
         for (; buckets[i].vacant() == 0; i = after(i)) buckets[i].count_passed(true);
         const unsigned entry = detail::lowest_byte(buckets[i].vacant());
         COORD_ASSERT(buckets[i].node[entry] == nullptr);
@@ -4092,6 +4101,21 @@ struct Tree::Table {
             if (node != nullptr) detail::prefetch(&node->path_length);
         }
     }
+    // RETURNS true where no node has this one's path. Looks at those alone that may.
+    bool lacks(std::uint64_t hash, const Node& sought) const {
+        for (std::uint32_t i = home(place_of(hash));; i = after(i)) {
+            for (std::uint64_t bits = buckets[i].matches(tag_of(hash)); bits != 0;
+                 bits &= bits - 1) {
+                const Node& node = *buckets[i].node[detail::lowest_byte(bits)];
+                if (node.path() == sought.path()) return false;
+            }
+            if (buckets[i].passed() == 0) return true;
+        }
+    }
+    void prefetch(std::uint64_t hash) const {
+        if (bucket_count > 0) detail::prefetch(&buckets[home(place_of(hash))]);
+    }
+    void reserve(std::uint32_t entries);
     void grow();
     void audit() const;
 };
@@ -4126,6 +4150,14 @@ Tree::Tree(std::uint64_t seed) : seed_(mix64(seed, 0)) {
 
 Tree::~Tree() { clear(); }
 
+// Room for so many and a quarter more, in a table that is empty.
+void Tree::Table::reserve(std::uint32_t entries) {
+    COORD_ASSERT(size == 0 && entries > 0);
+    const std::uint64_t enough = std::uint64_t{entries} * 10 / (Bucket::entries * 7) + 1;
+    bucket_count = static_cast<std::uint32_t>(enough);
+    buckets = detail::Owned<Bucket[]>(new Bucket[bucket_count]());
+}
+
 // Entries are taken over in the order of the buckets, which is nearly that of their hashes: the
 // new ones are written from front to back. The nodes know their hashes, and are fetched ahead.
 void Tree::Table::grow() {
@@ -4137,7 +4169,8 @@ void Tree::Table::grow() {
         if (i + ahead < bucket_count) prefetch_nodes(i + ahead);
         for (unsigned entry = 0; entry < Bucket::entries; entry++) {
             if (buckets[i].node[entry] == nullptr) continue;
-            larger.put(buckets[i].tags >> entry * 8 & 0xFF, buckets[i].node[entry]);
+            Node* const node = buckets[i].node[entry];
+            larger.put(node->hash, buckets[i].tags >> entry * 8 & 0xFF, node);
             larger.size += 1;
         }
     }
@@ -4152,7 +4185,7 @@ void Tree::insert_entry(std::uint64_t hash, Node* node) {
     const std::uint64_t room = std::uint64_t{table.bucket_count} * Bucket::entries;
     if ((std::uint64_t{table.size} + 1) * 8 > room * 7) table.grow();
     node->hash = Table::place_of(hash) & 0x7FFFFFFFu;
-    table.put(Table::tag_of(hash), node);
+    table.put(node->hash, Table::tag_of(hash), node);
     table.size += 1;
 }
 
@@ -4234,17 +4267,6 @@ void Tree::link_child(std::uint32_t parent, std::uint32_t child) {
         rest = *edge;
     }
     *before = detail::no_index, *after = detail::no_index;
-}
-
-// The same for a name that is known to come after all others.
-void Tree::link_last_child(std::uint32_t parent, std::uint32_t child) {
-    COORD_ASSERT(at(child).parent == parent);
-    COORD_ASSERT(at(child).left == 0 && at(child).right == 0);
-    const std::uint32_t rank = priority(child);
-    std::uint32_t* link = &at(parent).child_root;
-    while (*link != detail::no_index && priority(*link) > rank) link = &at(*link).right;
-    at(child).left = *link;
-    *link = child;
 }
 
 // The child's two subtrees are merged into its place.
@@ -4370,6 +4392,16 @@ Errc Tree::children(BytesView path, BytesView after, std::size_t limit,
         push_left(at(child).right, stack);
     }
     return Errc::ok;
+}
+
+void Tree::visit_ephemerals(
+    const Callback<void(BytesView path, SessionId owner)>& visit_node) const {
+    COORD_ASSERT(visit_node != nullptr);
+    for (std::uint32_t index = detail::root_index; index < indices_used_; index++) {
+        if (index + 8 < indices_used_) detail::prefetch(&slot(index + 8)->path_length);
+        const Node* const node = slot(index);
+        if (node != nullptr && node->is_owned != 0) visit_node(node->path(), node->owner());
+    }
 }
 
 void Tree::visit(const Callback<void(const NodeView&)>& visit_node) const {
@@ -4638,6 +4670,7 @@ void Tree::begin_load() {
     const std::uint32_t root = take_index();
     COORD_ASSERT(root == detail::root_index);
     slabs_[0][root] = nullptr;  // it may come after others
+    loaded_.clear();
 }
 
 bool Tree::load_node(BytesView record, const Limits& limits) {
@@ -4646,45 +4679,170 @@ bool Tree::load_node(BytesView record, const Limits& limits) {
     if (!read_node(record, limits, node, path, data)) return false;
     if (size_ >= (std::max)(limits.nodes_max, std::uint32_t{4})) return false;
     const bool is_root = path.size() == 1;
-    if (is_root ? slot(detail::root_index) != nullptr : locate(path) != detail::no_index) {
-        return false;
-    }
-    place_node(is_root ? detail::root_index : take_index(), node, path, data);
-    digest_ += digest_of(node, path, data);
+    if (is_root && slot(detail::root_index) != nullptr) return false;
+    const std::uint32_t index = is_root ? detail::root_index : take_index();
+    Node* const made = place_node(index, node, path, data);
+    digest_ += digest_of(*made, path, data);
+    if (is_root) return true;
+    const std::uint64_t hash = hash64(path, seed_);
+    made->hash = Table::place_of(hash) & 0x7FFFFFFFu;
+    loaded_.push_back(hash);
+    COORD_ASSERT(index == detail::root_index + loaded_.size());
     return true;
 }
 
 Errc Tree::end_load() {
-    const bool sound = slot(detail::root_index) != nullptr && link_loaded() &&
+    const bool sound = slot(detail::root_index) != nullptr && enter_loaded() && link_loaded() &&
                        contains("/zookeeper/config") && contains("/zookeeper/quota");
+    std::vector<std::uint64_t>().swap(loaded_);
     return sound ? Errc::ok : Errc::corrupt;
 }
 
-// Nodes of one parent mostly come one after the other, and in order: then the parent is known
-// already, and the place is the last one.
-bool Tree::link_loaded() {
-    std::vector<std::uint32_t> last(indices_used_, 0), linked(indices_used_, 0);
-    std::uint32_t parent = detail::root_index;
-    for (std::uint32_t child = detail::root_index + 1; child < indices_used_; child++) {
-        const BytesView path = parent_path(at(child).path());
-        if (at(parent).path() != path) parent = locate(path);
-        if (parent == detail::no_index || at(parent).is_owned != 0) return false;  // T1, T4
-        at(child).parent = parent;
-        const std::size_t offset = detail::name_offset(path);
-        const bool is_last = last[parent] == 0 ||
-                             child_name(last[parent], offset) < child_name(child, offset);
-        if (is_last) {
-            link_last_child(parent, child);
-            last[parent] = child;
-        } else {
-            link_child(parent, child);
-        }
-        linked[parent] += 1;
+// All at once, into tables that have their size: the lines that are needed are fetched ahead, and
+// nothing moves. RETURNS false where two nodes have one path.
+bool Tree::enter_loaded() {
+    constexpr std::size_t ahead = 8;
+    std::uint32_t entries[detail::tree_tables] = {};
+    for (const std::uint64_t hash : loaded_) entries[hash >> 56] += 1;
+    for (std::size_t i = 0; i < detail::tree_tables; i++) {
+        if (entries[i] > 0) tables_[i].reserve(entries[i]);
     }
-    for (std::uint32_t node = detail::root_index; node < indices_used_; node++) {
-        if (linked[node] != at(node).child_count) return false;
+    for (std::size_t i = 0; i < loaded_.size(); i++) {
+        if (i + ahead < loaded_.size()) {
+            tables_[loaded_[i + ahead] >> 56].prefetch(loaded_[i + ahead]);
+        }
+        const std::uint64_t hash = loaded_[i];
+        Table& table = tables_[hash >> 56];
+        Node* const node = slot(detail::root_index + 1 + static_cast<std::uint32_t>(i));
+        if (!table.lacks(hash, *node)) return false;
+        table.put(Table::place_of(hash), Table::tag_of(hash), node);
+        table.size += 1;
+        COORD_ASSERT(table.size <= entries[hash >> 56]);
     }
     return true;
+}
+
+inline void Tree::prefetch_child(std::uint32_t child) const {
+    detail::prefetch(&slot(child)->left);
+    detail::prefetch(slot(child)->bytes());
+}
+
+// Nodes of one parent mostly come one after the other: then the parent is known already. counts
+// are of the children that are there; those of the nodes themselves must be the same in all.
+bool Tree::find_parents(std::vector<std::uint32_t>& parents, std::vector<std::uint32_t>& counts) {
+    std::uint32_t parent = detail::root_index;
+    std::uint64_t claimed = at(parent).child_count;
+    for (std::uint32_t child = detail::root_index + 1; child < indices_used_; child++) {
+        if (child + 8 < indices_used_) prefetch_child(child + 8);
+        Node& node = at(child);
+        const BytesView path = parent_path(node.path());
+        if (at(parent).path() != path) parent = locate(path);
+        if (parent == detail::no_index || at(parent).is_owned != 0) return false;  // T1, T4
+        node.parent = parents[child] = parent;
+        claimed += node.child_count, counts[parent] += 1;
+    }
+    return claimed == indices_used_ - detail::root_index - 1;
+}
+
+// Family by family: their members are mostly neighbours in memory.
+bool Tree::link_loaded() {
+    std::vector<std::uint32_t> parents(indices_used_, 0), ends(indices_used_, 0);
+    if (!find_parents(parents, ends)) return false;
+    std::uint32_t before = 0;
+    for (std::uint32_t& end : ends) {
+        before += end;
+        end = before - end;  // where its children begin
+    }
+    std::vector<std::uint32_t> children(before);
+    for (std::uint32_t child = detail::root_index + 1; child < indices_used_; child++) {
+        children[ends[parents[child]]++] = child;
+    }
+    for (std::uint32_t parent = detail::root_index; parent < indices_used_; parent++) {
+        const std::uint32_t first = ends[parent - 1], count = ends[parent] - first;
+        if (count == 0) continue;
+        if (count != at(parent).child_count) return false;
+        link_children(parent, &children[first], count);
+    }
+    return true;
+}
+
+// In order, each comes below the last one of a higher priority on the way to the last child, and
+// takes what was there for what is before it. That way is kept where the children were.
+void Tree::link_children(std::uint32_t parent, std::uint32_t* children, std::size_t count) {
+    COORD_ASSERT(count > 0 && count == at(parent).child_count);
+    const std::size_t offset = detail::name_offset(at(parent).path());
+    bool in_order = true;
+    for (std::size_t i = 1; in_order && i < count; i++) {
+        if (i + 8 < count) prefetch_child(children[i + 8]);
+        in_order = child_name(children[i - 1], offset) < child_name(children[i], offset);
+    }
+    if (!in_order) put_in_order(offset, children, count);
+    std::size_t depth = 0;
+    for (std::size_t i = 0; i < count; i++) {
+        const std::uint32_t child = children[i], rank = priority(child);
+        std::uint32_t below = detail::no_index;
+        while (depth > 0 && priority(children[depth - 1]) < rank) below = children[--depth];
+        COORD_ASSERT(at(child).parent == parent && at(child).right == 0);
+        at(child).left = below;
+        if (depth > 0) at(children[depth - 1]).right = child;
+        children[depth++] = child;
+    }
+    at(parent).child_root = children[0];
+}
+
+namespace detail {
+
+// What stands for a child while its family is put in order: most names differ in these bytes.
+struct ChildKey {
+    std::uint64_t bytes;  // the first eight after those that all the names begin with
+    std::uint32_t child;
+};
+
+static std::uint64_t leading_bytes(BytesView text) {
+    std::uint64_t word = 0;
+    for (std::size_t i = 0; i < 8; i++) {
+        word = word << 8 | (i < text.size() ? static_cast<unsigned char>(text[i]) : 0u);
+    }
+    return word;  // no name has a zero in it
+}
+
+}  // namespace detail
+
+// Runs that are in order are merged, two and two, until one is left.
+void Tree::put_in_order(std::size_t offset, std::uint32_t* children, std::size_t count) const {
+    COORD_ASSERT(count > 1);
+    const BytesView first = child_name(children[0], offset);
+    std::size_t common = first.size();
+    for (std::size_t i = 1; i < count; i++) {
+        if (i + 8 < count) prefetch_child(children[i + 8]);
+        const BytesView name = child_name(children[i], offset);
+        std::size_t same = 0;
+        while (same < common && same < name.size() && name[same] == first[same]) same++;
+        common = same;
+    }
+    detail::Array<detail::ChildKey> keys(count), merged(count);
+    for (std::size_t i = 0; i < count; i++) {
+        const BytesView rest = child_name(children[i], offset + common);
+        keys[i] = detail::ChildKey{detail::leading_bytes(rest), children[i]};
+    }
+    const auto is_before = [&](const detail::ChildKey& a, const detail::ChildKey& b) {
+        if (a.bytes != b.bytes) return a.bytes < b.bytes;
+        return child_name(a.child, offset) < child_name(b.child, offset);
+    };
+    for (std::size_t width = 1; width < count; width *= 2) {
+        std::size_t left = 0, right = 0;
+        for (std::size_t i = 0; i < count; i++) {
+            if (i % (width * 2) == 0) left = i, right = (std::min)(i + width, count);
+            const std::size_t run = i - i % (width * 2);
+            const std::size_t left_end = (std::min)(run + width, count);
+            const std::size_t right_end = (std::min)(run + width * 2, count);
+            const bool from_right = left == left_end ||
+                                    (right < right_end && is_before(keys[right], keys[left]));
+            merged[i] = keys[from_right ? right++ : left++];
+        }
+        std::swap(keys, merged);
+    }
+    for (std::size_t i = 0; i < count; i++) children[i] = keys[i].child;
 }
 
 // ---- Audit
@@ -5347,12 +5505,10 @@ Errc Machine::end_load() {
 // M3, from the other side. No session is younger than the state.
 bool Machine::adopt_ephemerals() {
     bool owned = sessions_.empty() || sessions_.rbegin()->first.value <= applied_.value;
-    tree_.visit([&](const NodeView& node) {
-        const SessionId owner = node.stat.ephemeral_owner;
-        if (owner == SessionId{}) return;
+    tree_.visit_ephemerals([&](BytesView path, SessionId owner) {
         const auto found = sessions_.find(owner);
         owned = owned && found != sessions_.end();
-        if (owned) detail::at_or_new(found->second.ephemerals, Bytes(node.path)) = true;
+        if (owned) detail::at_or_new(found->second.ephemerals, Bytes(path)) = true;
     });
     return owned;
 }

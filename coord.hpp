@@ -2340,7 +2340,8 @@ public:
     // A snapshot that has arrived whole, and the point that it is of. The replica installs it in
     // state and log and says installed, or refuses it.
     bool has_snapshot() const { return snapshot_whole_; }
-    BytesView snapshot() const { return snapshot_; }
+    BytesView snapshot() const { return snapshot_; }  // what of it has arrived
+    std::uint64_t attempt() const { return attempt_; }
     LogPosition snapshot_position() const { return snapshot_position_; }
     void installed();
     void refuse_snapshot(const char* reason);
@@ -2734,6 +2735,7 @@ private:
     void list_unsent(SessionId id, LocalSession& session);
     void repeat_requests();
     void send_all();
+    void load_chunk();
     void install_snapshot();
     void apply_committed();
     void apply(const Txn& txn);
@@ -2823,6 +2825,10 @@ private:
     SnapshotPhase snapshot_phase_ = SnapshotPhase::none;
     LogPosition snapshot_position_;    // of the one that is being written
     StateCheck snapshot_check_;
+    detail::Owned<Machine> incoming_;       // what has arrived of a leader's snapshot, and of which
+    std::uint64_t incoming_attempt_ = 0;
+    Zxid incoming_zxid_;
+    std::size_t incoming_bytes_ = 0;
     bool snapshot_may_wait_ = false;   // for a learner that fetches the one before
     std::uint64_t snapshot_written_ = 0;
     std::uint64_t snapshot_checked_ = 0;
@@ -10087,6 +10093,7 @@ void Replica::dispatch(const Message& message) {
         taken = leader_.receive(now_, message, outbox_);
     } else if (role_ == Role::following) {
         taken = learner_.receive(now_, message, outbox_);
+        load_chunk();
         if (learner_.has_snapshot()) install_snapshot();
         if (learner_.error() != Errc::ok) fail("the storage failed");
     } else {
@@ -10139,6 +10146,7 @@ void Replica::drive_roles() {
 void Replica::look(const char* reason) {
     COORD_ASSERT(role_ != Role::failed);  // R5
     leader_.stop(), learner_.stop();
+    incoming_ = detail::Owned<Machine>();
     role_ = Role::looking;
     reason_ = reason;
     leader_phase_ = Leader::Phase::idle;
@@ -10370,11 +10378,31 @@ void Replica::give_up_snapshot(Errc error) {
     if (error == Errc::storage_failed) fail("the storage failed");
 }
 
+// What arrives of a snapshot is loaded at once, so that the last of it is not the work of all.
+void Replica::load_chunk() {
+    const BytesView state = learner_.snapshot();
+    if (learner_.phase() != Learner::Phase::fetching || state.empty()) {
+        incoming_ = detail::Owned<Machine>();
+        return;
+    }
+    const Zxid zxid = learner_.snapshot_position().zxid;
+    const bool goes_on = incoming_ && incoming_attempt_ == learner_.attempt() &&
+                         incoming_zxid_ == zxid && incoming_bytes_ <= state.size();
+    if (!goes_on) {
+        incoming_ = detail::Owned<Machine>(new Machine(options_.limits, rng_.next()));
+        incoming_->begin_load();
+        incoming_attempt_ = learner_.attempt(), incoming_zxid_ = zxid, incoming_bytes_ = 0;
+    }
+    incoming_->load_piece(state.substr(incoming_bytes_));
+    incoming_bytes_ = state.size();
+}
+
 void Replica::install_snapshot() {
     COORD_ASSERT(role_ == Role::following && learner_.has_snapshot());
     const LogPosition position = learner_.snapshot_position();
-    detail::Owned<Machine> machine(new Machine(options_.limits, rng_.next()));
-    const Errc loaded = machine->load(learner_.snapshot());
+    COORD_ASSERT(incoming_ && incoming_bytes_ == learner_.snapshot().size());
+    detail::Owned<Machine> machine = std::move(incoming_);
+    const Errc loaded = machine->end_load();
     if (loaded != Errc::ok || machine->applied() != position.zxid) {
         return learner_.refuse_snapshot("the leader's snapshot is damaged");
     }

@@ -2341,7 +2341,6 @@ public:
     // state and log and says installed, or refuses it.
     bool has_snapshot() const { return snapshot_whole_; }
     BytesView snapshot() const { return snapshot_; }  // what of it has arrived
-    std::uint64_t attempt() const { return attempt_; }
     LogPosition snapshot_position() const { return snapshot_position_; }
     void installed();
     void refuse_snapshot(const char* reason);
@@ -2825,9 +2824,7 @@ private:
     SnapshotPhase snapshot_phase_ = SnapshotPhase::none;
     LogPosition snapshot_position_;    // of the one that is being written
     StateCheck snapshot_check_;
-    detail::Owned<Machine> incoming_;       // what has arrived of a leader's snapshot, and of which
-    std::uint64_t incoming_attempt_ = 0;
-    Zxid incoming_zxid_;
+    detail::Owned<Machine> incoming_;       // what has arrived of a leader's snapshot
     std::size_t incoming_bytes_ = 0;
     bool snapshot_may_wait_ = false;   // for a learner that fetches the one before
     std::uint64_t snapshot_written_ = 0;
@@ -10378,21 +10375,20 @@ void Replica::give_up_snapshot(Errc error) {
     if (error == Errc::storage_failed) fail("the storage failed");
 }
 
-// What arrives of a snapshot is loaded at once, so that the last of it is not the work of all.
+// What arrives of a snapshot is loaded at once, so that the last of it is not the work of all. One
+// that is begun anew, or given up, has nothing at first.
 void Replica::load_chunk() {
     const BytesView state = learner_.snapshot();
     if (learner_.phase() != Learner::Phase::fetching || state.empty()) {
         incoming_ = detail::Owned<Machine>();
         return;
     }
-    const Zxid zxid = learner_.snapshot_position().zxid;
-    const bool goes_on = incoming_ && incoming_attempt_ == learner_.attempt() &&
-                         incoming_zxid_ == zxid && incoming_bytes_ <= state.size();
-    if (!goes_on) {
+    if (!incoming_) {
         incoming_ = detail::Owned<Machine>(new Machine(options_.limits, rng_.next()));
         incoming_->begin_load();
-        incoming_attempt_ = learner_.attempt(), incoming_zxid_ = zxid, incoming_bytes_ = 0;
+        incoming_bytes_ = 0;
     }
+    COORD_ASSERT(incoming_bytes_ <= state.size());
     incoming_->load_piece(state.substr(incoming_bytes_));
     incoming_bytes_ = state.size();
 }

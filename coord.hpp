@@ -904,6 +904,8 @@ public:
     static bool digest_of_record(BytesView record, const Limits& limits, std::uint64_t& digest);
     // Calls visit for each node, parents before children, children in order.
     void visit(const Callback<void(const NodeView&)>& visit_node) const;
+    // And for each ephemeral one, in any order.
+    void visit_ephemerals(const Callback<void(BytesView path, SessionId owner)>& visit_node) const;
     void reset();        // back to a fresh tree: /, /zookeeper, /zookeeper/config, /zookeeper/quota
     void audit() const;  // asserts T1-T4 over the whole tree; cost as the tree
 
@@ -916,7 +918,7 @@ private:
     Node* seek(BytesView path) const;            // RETURNS nullptr where there is no such node
     std::uint32_t locate(BytesView path) const;  // RETURNS 0 where there is no such node
     std::uint32_t add_node(const Node& fields, BytesView path, BytesView data);
-    void place_node(std::uint32_t index, const Node& fields, BytesView path, BytesView data);
+    Node* place_node(std::uint32_t index, const Node& fields, BytesView path, BytesView data);
     Node* slot(std::uint32_t index) const;
     std::uint32_t take_index();
     void grow_slabs();
@@ -931,7 +933,6 @@ private:
     BytesView child_name(std::uint32_t child, std::size_t offset) const;
     void prefetch_below(const Node& node, std::size_t offset) const;
     void link_child(std::uint32_t parent, std::uint32_t child);
-    void link_last_child(std::uint32_t parent, std::uint32_t child);
     void unlink_child(std::uint32_t parent, std::uint32_t child);
     void push_left(std::uint32_t node, std::vector<std::uint32_t>& stack) const;
     std::uint32_t next_preorder(std::vector<std::uint32_t>& stack) const;
@@ -949,7 +950,12 @@ private:
     void save_node(std::uint32_t node, Bytes& out) const;
     static bool read_node(BytesView record, const Limits& limits, Node& node, BytesView& path,
                           BytesView& data);
+    bool enter_loaded();
     bool link_loaded();
+    bool find_parents(std::vector<std::uint32_t>& parents, std::vector<std::uint32_t>& counts);
+    void link_children(std::uint32_t parent, std::uint32_t* children, std::size_t count);
+    void put_in_order(std::size_t offset, std::uint32_t* children, std::size_t count) const;
+    void prefetch_child(std::uint32_t child) const;
     void add_built_in(std::uint32_t parent, BytesView path);
     void clear();
     void audit_node(std::uint32_t node) const;
@@ -967,6 +973,7 @@ private:
     std::uint32_t save_next_ = 0;       // indices before this one are written
     std::uint32_t save_end_ = 0;        // indices from here on came later; 0: no save is under way
     Bytes saved_early_;                 // records of nodes that have changed since
+    std::vector<std::uint64_t> loaded_;  // hashes of the nodes that a load has, but the root's
 };
 
 // =================================================================================================
@@ -1439,6 +1446,7 @@ private:
     Pieces begun_;
     bool is_begun_ = false;
     std::vector<Bytes> spare_;      // memory of pieces that are gone
+    std::vector<Bytes> spare_list_;  // and of a list of them
     Sequence first_ = 1;
     Sequence appended_ = 0;
     Sequence flushed_ = 0;
@@ -1858,6 +1866,8 @@ private:
     void cut_after(Zxid zxid);
     void drop_through(std::size_t count);
     void drop_needless();
+    static Block make_block(std::size_t size);
+    void spare_block(Block&& block);
     void replace_with(LogPosition position);
     void write_base(LogPosition position, bool installed);
     Errc write(RecordKind kind, BytesView fields);
@@ -1871,7 +1881,7 @@ private:
     detail::Ring<Entry> entries_;
     std::vector<Zxid> admits_;
     detail::Ring<Block> blocks_;
-    detail::Ring<Block> spare_blocks_;
+    std::vector<Block> spare_blocks_;
     std::uint32_t first_block_ = 0;
     LogPosition base_;
     Epochs epochs_;
@@ -2431,7 +2441,7 @@ public:
     // A snapshot that has arrived whole, and the point that it is of. The replica installs it in
     // state and log and says installed, or refuses it.
     bool has_snapshot() const { return snapshot_whole_; }
-    BytesView snapshot() const { return snapshot_; }
+    BytesView snapshot() const { return snapshot_; }  // what of it has arrived
     LogPosition snapshot_position() const { return snapshot_position_; }
     void installed();
     void refuse_snapshot(const char* reason);
@@ -2836,6 +2846,7 @@ private:
     void list_unsent(SessionId id, LocalSession& session);
     void repeat_requests();
     void send_all();
+    void load_chunk();
     void install_snapshot();
     void apply_committed();
     void apply(const Txn& txn);
@@ -2926,6 +2937,8 @@ private:
     SnapshotPhase snapshot_phase_ = SnapshotPhase::none;
     LogPosition snapshot_position_;    // of the one that is being written
     StateCheck snapshot_check_;
+    detail::Owned<Machine> incoming_;       // what has arrived of a leader's snapshot
+    std::size_t incoming_bytes_ = 0;
     bool snapshot_may_wait_ = false;   // for a learner that fetches the one before
     std::uint64_t snapshot_written_ = 0;
     std::uint64_t snapshot_checked_ = 0;
@@ -4141,18 +4154,20 @@ inline Tree::Node* Tree::slot(std::uint32_t index) const {
 // caller's.
 std::uint32_t Tree::add_node(const Node& fields, BytesView path, BytesView data) {
     const std::uint32_t index = take_index();
-    place_node(index, fields, path, data);
+    Node* const node = place_node(index, fields, path, data);
+    if (index != detail::root_index) insert_entry(hash64(path, seed_), node);
     return index;
 }
 
-void Tree::place_node(std::uint32_t index, const Node& fields, BytesView path, BytesView data) {
+Tree::Node* Tree::place_node(std::uint32_t index, const Node& fields, BytesView path,
+                             BytesView data) {
     COORD_ASSERT(!path.empty() && path[0] == '/');
     COORD_ASSERT(data.size() <= static_cast<std::size_t>(INT32_MAX));
     Node* const node = make_node(fields, path, data, path.size() + data.size());
     node->index = index;
     slabs_[index / detail::slab_size][index % detail::slab_size] = node;
-    if (index != detail::root_index) insert_entry(hash64(path, seed_), node);
     size_ += 1;
+    return node;
 }
 
 // ---- From a path to a node
@@ -4228,8 +4243,8 @@ struct Tree::Table {
     std::uint32_t after(std::uint32_t bucket) const {
         return bucket + 1 == bucket_count ? 0 : bucket + 1;
     }
-    void put(unsigned tag, Node* node) {
-        std::uint32_t i = home(node->hash);
+    void put(std::uint32_t place, unsigned tag, Node* node) {
+        std::uint32_t i = home(place);
         for (; buckets[i].vacant() == 0; i = after(i)) buckets[i].count_passed(true);
         const unsigned entry = detail::lowest_byte(buckets[i].vacant());
         COORD_ASSERT(buckets[i].node[entry] == nullptr);
@@ -4241,6 +4256,21 @@ struct Tree::Table {
             if (node != nullptr) detail::prefetch(&node->path_length);
         }
     }
+    // RETURNS true where no node has this one's path. Looks at those alone that may.
+    bool lacks(std::uint64_t hash, const Node& sought) const {
+        for (std::uint32_t i = home(place_of(hash));; i = after(i)) {
+            for (std::uint64_t bits = buckets[i].matches(tag_of(hash)); bits != 0;
+                 bits &= bits - 1) {
+                const Node& node = *buckets[i].node[detail::lowest_byte(bits)];
+                if (node.path() == sought.path()) return false;
+            }
+            if (buckets[i].passed() == 0) return true;
+        }
+    }
+    void prefetch(std::uint64_t hash) const {
+        if (bucket_count > 0) detail::prefetch(&buckets[home(place_of(hash))]);
+    }
+    void reserve(std::uint32_t entries);
     void grow();
     void audit() const;
 };
@@ -4275,6 +4305,14 @@ Tree::Tree(std::uint64_t seed) : seed_(mix64(seed, 0)) {
 
 Tree::~Tree() { clear(); }
 
+// Room for so many and a quarter more, in a table that is empty.
+void Tree::Table::reserve(std::uint32_t entries) {
+    COORD_ASSERT(size == 0 && entries > 0);
+    const std::uint64_t enough = std::uint64_t{entries} * 10 / (Bucket::entries * 7) + 1;
+    bucket_count = static_cast<std::uint32_t>(enough);
+    buckets = detail::Owned<Bucket[]>(new Bucket[bucket_count]());
+}
+
 // Entries are taken over in the order of the buckets, which is nearly that of their hashes: the
 // new ones are written from front to back. The nodes know their hashes, and are fetched ahead.
 void Tree::Table::grow() {
@@ -4286,7 +4324,8 @@ void Tree::Table::grow() {
         if (i + ahead < bucket_count) prefetch_nodes(i + ahead);
         for (unsigned entry = 0; entry < Bucket::entries; entry++) {
             if (buckets[i].node[entry] == nullptr) continue;
-            larger.put(buckets[i].tags >> entry * 8 & 0xFF, buckets[i].node[entry]);
+            Node* const node = buckets[i].node[entry];
+            larger.put(node->hash, buckets[i].tags >> entry * 8 & 0xFF, node);
             larger.size += 1;
         }
     }
@@ -4301,7 +4340,7 @@ void Tree::insert_entry(std::uint64_t hash, Node* node) {
     const std::uint64_t room = std::uint64_t{table.bucket_count} * Bucket::entries;
     if ((std::uint64_t{table.size} + 1) * 8 > room * 7) table.grow();
     node->hash = Table::place_of(hash) & 0x7FFFFFFFu;
-    table.put(Table::tag_of(hash), node);
+    table.put(node->hash, Table::tag_of(hash), node);
     table.size += 1;
 }
 
@@ -4383,17 +4422,6 @@ void Tree::link_child(std::uint32_t parent, std::uint32_t child) {
         rest = *edge;
     }
     *before = detail::no_index, *after = detail::no_index;
-}
-
-// The same for a name that is known to come after all others.
-void Tree::link_last_child(std::uint32_t parent, std::uint32_t child) {
-    COORD_ASSERT(at(child).parent == parent);
-    COORD_ASSERT(at(child).left == 0 && at(child).right == 0);
-    const std::uint32_t rank = priority(child);
-    std::uint32_t* link = &at(parent).child_root;
-    while (*link != detail::no_index && priority(*link) > rank) link = &at(*link).right;
-    at(child).left = *link;
-    *link = child;
 }
 
 // The child's two subtrees are merged into its place.
@@ -4519,6 +4547,16 @@ Errc Tree::children(BytesView path, BytesView after, std::size_t limit,
         push_left(at(child).right, stack);
     }
     return Errc::ok;
+}
+
+void Tree::visit_ephemerals(
+    const Callback<void(BytesView path, SessionId owner)>& visit_node) const {
+    COORD_ASSERT(visit_node != nullptr);
+    for (std::uint32_t index = detail::root_index; index < indices_used_; index++) {
+        if (index + 8 < indices_used_) detail::prefetch(&slot(index + 8)->path_length);
+        const Node* const node = slot(index);
+        if (node != nullptr && node->is_owned != 0) visit_node(node->path(), node->owner());
+    }
 }
 
 void Tree::visit(const Callback<void(const NodeView&)>& visit_node) const {
@@ -4787,6 +4825,7 @@ void Tree::begin_load() {
     const std::uint32_t root = take_index();
     COORD_ASSERT(root == detail::root_index);
     slabs_[0][root] = nullptr;  // it may come after others
+    loaded_.clear();
 }
 
 bool Tree::load_node(BytesView record, const Limits& limits) {
@@ -4795,45 +4834,170 @@ bool Tree::load_node(BytesView record, const Limits& limits) {
     if (!read_node(record, limits, node, path, data)) return false;
     if (size_ >= (std::max)(limits.nodes_max, std::uint32_t{4})) return false;
     const bool is_root = path.size() == 1;
-    if (is_root ? slot(detail::root_index) != nullptr : locate(path) != detail::no_index) {
-        return false;
-    }
-    place_node(is_root ? detail::root_index : take_index(), node, path, data);
-    digest_ += digest_of(node, path, data);
+    if (is_root && slot(detail::root_index) != nullptr) return false;
+    const std::uint32_t index = is_root ? detail::root_index : take_index();
+    Node* const made = place_node(index, node, path, data);
+    digest_ += digest_of(*made, path, data);
+    if (is_root) return true;
+    const std::uint64_t hash = hash64(path, seed_);
+    made->hash = Table::place_of(hash) & 0x7FFFFFFFu;
+    loaded_.push_back(hash);
+    COORD_ASSERT(index == detail::root_index + loaded_.size());
     return true;
 }
 
 Errc Tree::end_load() {
-    const bool sound = slot(detail::root_index) != nullptr && link_loaded() &&
+    const bool sound = slot(detail::root_index) != nullptr && enter_loaded() && link_loaded() &&
                        contains("/zookeeper/config") && contains("/zookeeper/quota");
+    std::vector<std::uint64_t>().swap(loaded_);
     return sound ? Errc::ok : Errc::corrupt;
 }
 
-// Nodes of one parent mostly come one after the other, and in order: then the parent is known
-// already, and the place is the last one.
-bool Tree::link_loaded() {
-    std::vector<std::uint32_t> last(indices_used_, 0), linked(indices_used_, 0);
-    std::uint32_t parent = detail::root_index;
-    for (std::uint32_t child = detail::root_index + 1; child < indices_used_; child++) {
-        const BytesView path = parent_path(at(child).path());
-        if (at(parent).path() != path) parent = locate(path);
-        if (parent == detail::no_index || at(parent).is_owned != 0) return false;  // T1, T4
-        at(child).parent = parent;
-        const std::size_t offset = detail::name_offset(path);
-        const bool is_last = last[parent] == 0 ||
-                             child_name(last[parent], offset) < child_name(child, offset);
-        if (is_last) {
-            link_last_child(parent, child);
-            last[parent] = child;
-        } else {
-            link_child(parent, child);
-        }
-        linked[parent] += 1;
+// All at once, into tables that have their size: the lines that are needed are fetched ahead, and
+// nothing moves. RETURNS false where two nodes have one path.
+bool Tree::enter_loaded() {
+    constexpr std::size_t ahead = 8;
+    std::uint32_t entries[detail::tree_tables] = {};
+    for (const std::uint64_t hash : loaded_) entries[hash >> 56] += 1;
+    for (std::size_t i = 0; i < detail::tree_tables; i++) {
+        if (entries[i] > 0) tables_[i].reserve(entries[i]);
     }
-    for (std::uint32_t node = detail::root_index; node < indices_used_; node++) {
-        if (linked[node] != at(node).child_count) return false;
+    for (std::size_t i = 0; i < loaded_.size(); i++) {
+        if (i + ahead < loaded_.size()) {
+            tables_[loaded_[i + ahead] >> 56].prefetch(loaded_[i + ahead]);
+        }
+        const std::uint64_t hash = loaded_[i];
+        Table& table = tables_[hash >> 56];
+        Node* const node = slot(detail::root_index + 1 + static_cast<std::uint32_t>(i));
+        if (!table.lacks(hash, *node)) return false;
+        table.put(Table::place_of(hash), Table::tag_of(hash), node);
+        table.size += 1;
+        COORD_ASSERT(table.size <= entries[hash >> 56]);
     }
     return true;
+}
+
+inline void Tree::prefetch_child(std::uint32_t child) const {
+    detail::prefetch(&slot(child)->left);
+    detail::prefetch(slot(child)->bytes());
+}
+
+// Nodes of one parent mostly come one after the other: then the parent is known already. counts
+// are of the children that are there; those of the nodes themselves must be the same in all.
+bool Tree::find_parents(std::vector<std::uint32_t>& parents, std::vector<std::uint32_t>& counts) {
+    std::uint32_t parent = detail::root_index;
+    std::uint64_t claimed = at(parent).child_count;
+    for (std::uint32_t child = detail::root_index + 1; child < indices_used_; child++) {
+        if (child + 8 < indices_used_) prefetch_child(child + 8);
+        Node& node = at(child);
+        const BytesView path = parent_path(node.path());
+        if (at(parent).path() != path) parent = locate(path);
+        if (parent == detail::no_index || at(parent).is_owned != 0) return false;  // T1, T4
+        node.parent = parents[child] = parent;
+        claimed += node.child_count, counts[parent] += 1;
+    }
+    return claimed == indices_used_ - detail::root_index - 1;
+}
+
+// Family by family: their members are mostly neighbours in memory.
+bool Tree::link_loaded() {
+    std::vector<std::uint32_t> parents(indices_used_, 0), ends(indices_used_, 0);
+    if (!find_parents(parents, ends)) return false;
+    std::uint32_t before = 0;
+    for (std::uint32_t& end : ends) {
+        before += end;
+        end = before - end;  // where its children begin
+    }
+    std::vector<std::uint32_t> children(before);
+    for (std::uint32_t child = detail::root_index + 1; child < indices_used_; child++) {
+        children[ends[parents[child]]++] = child;
+    }
+    for (std::uint32_t parent = detail::root_index; parent < indices_used_; parent++) {
+        const std::uint32_t first = ends[parent - 1], count = ends[parent] - first;
+        if (count == 0) continue;
+        if (count != at(parent).child_count) return false;
+        link_children(parent, &children[first], count);
+    }
+    return true;
+}
+
+// In order, each comes below the last one of a higher priority on the way to the last child, and
+// takes what was there for what is before it. That way is kept where the children were.
+void Tree::link_children(std::uint32_t parent, std::uint32_t* children, std::size_t count) {
+    COORD_ASSERT(count > 0 && count == at(parent).child_count);
+    const std::size_t offset = detail::name_offset(at(parent).path());
+    bool in_order = true;
+    for (std::size_t i = 1; in_order && i < count; i++) {
+        if (i + 8 < count) prefetch_child(children[i + 8]);
+        in_order = child_name(children[i - 1], offset) < child_name(children[i], offset);
+    }
+    if (!in_order) put_in_order(offset, children, count);
+    std::size_t depth = 0;
+    for (std::size_t i = 0; i < count; i++) {
+        const std::uint32_t child = children[i], rank = priority(child);
+        std::uint32_t below = detail::no_index;
+        while (depth > 0 && priority(children[depth - 1]) < rank) below = children[--depth];
+        COORD_ASSERT(at(child).parent == parent && at(child).right == 0);
+        at(child).left = below;
+        if (depth > 0) at(children[depth - 1]).right = child;
+        children[depth++] = child;
+    }
+    at(parent).child_root = children[0];
+}
+
+namespace detail {
+
+// What stands for a child while its family is put in order: most names differ in these bytes.
+struct ChildKey {
+    std::uint64_t bytes;  // the first eight after those that all the names begin with
+    std::uint32_t child;
+};
+
+static std::uint64_t leading_bytes(BytesView text) {
+    std::uint64_t word = 0;
+    for (std::size_t i = 0; i < 8; i++) {
+        word = word << 8 | (i < text.size() ? static_cast<unsigned char>(text[i]) : 0u);
+    }
+    return word;  // no name has a zero in it
+}
+
+}  // namespace detail
+
+// Runs that are in order are merged, two and two, until one is left.
+void Tree::put_in_order(std::size_t offset, std::uint32_t* children, std::size_t count) const {
+    COORD_ASSERT(count > 1);
+    const BytesView first = child_name(children[0], offset);
+    std::size_t common = first.size();
+    for (std::size_t i = 1; i < count; i++) {
+        if (i + 8 < count) prefetch_child(children[i + 8]);
+        const BytesView name = child_name(children[i], offset);
+        std::size_t same = 0;
+        while (same < common && same < name.size() && name[same] == first[same]) same++;
+        common = same;
+    }
+    detail::Array<detail::ChildKey> keys(count), merged(count);
+    for (std::size_t i = 0; i < count; i++) {
+        const BytesView rest = child_name(children[i], offset + common);
+        keys[i] = detail::ChildKey{detail::leading_bytes(rest), children[i]};
+    }
+    const auto is_before = [&](const detail::ChildKey& a, const detail::ChildKey& b) {
+        if (a.bytes != b.bytes) return a.bytes < b.bytes;
+        return child_name(a.child, offset) < child_name(b.child, offset);
+    };
+    for (std::size_t width = 1; width < count; width *= 2) {
+        std::size_t left = 0, right = 0;
+        for (std::size_t i = 0; i < count; i++) {
+            if (i % (width * 2) == 0) left = i, right = (std::min)(i + width, count);
+            const std::size_t run = i - i % (width * 2);
+            const std::size_t left_end = (std::min)(run + width, count);
+            const std::size_t right_end = (std::min)(run + width * 2, count);
+            const bool from_right = left == left_end ||
+                                    (right < right_end && is_before(keys[right], keys[left]));
+            merged[i] = keys[from_right ? right++ : left++];
+        }
+        std::swap(keys, merged);
+    }
+    for (std::size_t i = 0; i < count; i++) children[i] = keys[i].child;
 }
 
 // ---- Audit
@@ -5520,12 +5684,10 @@ Errc Machine::end_load() {
 // M3, from the other side. No session is younger than the state.
 bool Machine::adopt_ephemerals() {
     bool owned = sessions_.empty() || sessions_.last().value <= applied_.value;
-    tree_.visit([&](const NodeView& node) {
-        const SessionId owner = node.stat.ephemeral_owner;
-        if (owner == SessionId{}) return;
+    tree_.visit_ephemerals([&](BytesView path, SessionId owner) {
         const auto found = sessions_.find(owner);
         owned = owned && found != sessions_.end();
-        if (owned) found->second.ephemerals.emplace(Bytes(node.path), true);
+        if (owned) found->second.ephemerals.emplace(Bytes(path), true);
     });
     return owned;
 }
@@ -5790,15 +5952,20 @@ Errc MemoryStorage::append(BytesView record) {
     return Errc::ok;
 }
 
+// The list of the pieces is used again, too: none stays behind with an item that is a record next.
 void MemoryStorage::give_up(Pieces& pieces) {
     bytes_ -= static_cast<std::size_t>(pieces.size);
     for (Bytes& piece : pieces.pieces) spare_.push_back(std::move(piece));
     pieces.pieces.clear(), pieces.size = 0;
+    if (&pieces == &begun_) return;
+    if (pieces.pieces.capacity() > spare_list_.capacity()) spare_list_.swap(pieces.pieces);
+    std::vector<Bytes>().swap(pieces.pieces);
 }
 
 Errc MemoryStorage::begin_snapshot() {
     if (failed_) return Errc::storage_failed;
     give_up(begun_);
+    if (begun_.pieces.capacity() < spare_list_.capacity()) begun_.pieces.swap(spare_list_);
     is_begun_ = true;
     return Errc::ok;
 }
@@ -7913,6 +8080,13 @@ VoterTable Log::voters_at_end(const Machine& applied) const {
 
 // -- Changing ------------------------------------------------------------------------------------
 
+Log::Block Log::make_block(std::size_t size) {
+    Block block;
+    block.size = size;
+    block.bytes = detail::Owned<char[]>(new char[size]);
+    return block;
+}
+
 char* Log::reserve(std::size_t size) {
     if (blocks_.empty() || blocks_.back().used + size > blocks_.back().size) {
         Block block;
@@ -7920,8 +8094,7 @@ char* Log::reserve(std::size_t size) {
             block = std::move(spare_blocks_.back());
             spare_blocks_.pop_back();
         } else {
-            block.size = (std::max)(size, detail::log_block_bytes);
-            block.bytes = detail::Owned<char[]>(new char[block.size]);
+            block = make_block((std::max)(size, detail::log_block_bytes));
         }
         block.used = 0;
         blocks_.push() = std::move(block);
@@ -8043,14 +8216,16 @@ void Log::drop_through(std::size_t count) {
         : entries_.front().block;
     for (; first_block_ < needed; first_block_ += 1) {
         Block& block = blocks_.front();
-        const bool plain = block.size == detail::log_block_bytes;
-        if (plain && spare_blocks_.size() < detail::spare_blocks_max) {
-            spare_blocks_.push() = std::move(block);
-        } else {
-            block.bytes = {};
-        }
+        if (block.size == detail::log_block_bytes) spare_block(std::move(block));
+        block.bytes = {};
         blocks_.pop();
     }
+}
+
+void Log::spare_block(Block&& block) {
+    if (spare_blocks_.size() == detail::spare_blocks_max) return;
+    spare_blocks_.reserve(detail::spare_blocks_max);
+    spare_blocks_.push_back(std::move(block));
 }
 
 void Log::drop_needless() {
@@ -8097,6 +8272,10 @@ Errc Log::end_snapshot(std::size_t entries_kept) {
     }
     error = storage_.end_snapshot(first_needed, false);
     if (error != Errc::ok) return error;
+    // The log is longest now. How many blocks that is differs a little from snapshot to snapshot: a
+    // few more are got here, so that no write has to.
+    const std::size_t slack = spare_blocks_.empty() && dropped > 0 ? blocks_.size() / 16 + 1 : 0;
+    for (std::size_t i = 0; i < slack; i++) spare_block(make_block(detail::log_block_bytes));
     if (dropped > 0) needless_ = entries_[dropped - 1].zxid;
     drop_needless();
     snapshot_position_ = begun_position_, snapshot_bytes_ = begun_bytes_;
@@ -8606,6 +8785,8 @@ void Leader::start(Time now) {
     resignation_ = nullptr;
     started_at_ = phase_at_ = clock_read_at_ = ping_at_ = now;
     confirmed_sequence_ = ping_sequence_;  // no round is on its way
+    while (rounds_.size() < detail::rounds_max) rounds_.push().touches.reserve(voters_.size());
+    rounds_.clear();  // but no ping allocates any more
     for (std::size_t i = 0; i < peers_.size(); i++) {
         peers_[i] = Peer{};
         peers_[i].id = voters_[i], peers_[i].bit = voters_.bit(voters_[i]);
@@ -10133,6 +10314,7 @@ void Replica::dispatch(const Message& message) {
         taken = leader_.receive(now_, message, outbox_);
     } else if (role_ == Role::following) {
         taken = learner_.receive(now_, message, outbox_);
+        load_chunk();
         if (learner_.has_snapshot()) install_snapshot();
         if (learner_.error() != Errc::ok) fail("the storage failed");
     } else {
@@ -10194,6 +10376,7 @@ void Replica::drive_roles() {
 void Replica::look(const char* reason) {
     COORD_ASSERT(role_ != Role::failed);  // R5
     leader_.stop(), learner_.stop();
+    incoming_ = detail::Owned<Machine>();
     role_ = Role::looking;
     reason_ = reason;
     leader_phase_ = Leader::Phase::idle;
@@ -10215,6 +10398,7 @@ void Replica::follow(PeerId leader) {
     COORD_ASSERT(role_ == Role::looking && leader != options_.id);
     role_ = Role::following;
     learner_.start(now_, leader, committed_);
+    while (touches_.size() < detail::touches_max) touches_.push();  // all of its memory, at once
     touches_.clear();
     if (observer_ != nullptr) observer_->on_role(options_.id, role_, leader, 0);
 }
@@ -10424,11 +10608,30 @@ void Replica::give_up_snapshot(Errc error) {
     if (error == Errc::storage_failed) fail("the storage failed");
 }
 
+// What arrives of a snapshot is loaded at once, so that the last of it is not the work of all. One
+// that is begun anew, or given up, has nothing at first.
+void Replica::load_chunk() {
+    const BytesView state = learner_.snapshot();
+    if (learner_.phase() != Learner::Phase::fetching || state.empty()) {
+        incoming_ = detail::Owned<Machine>();
+        return;
+    }
+    if (!incoming_) {
+        incoming_ = detail::Owned<Machine>(new Machine(options_.limits, rng_.next()));
+        incoming_->begin_load();
+        incoming_bytes_ = 0;
+    }
+    COORD_ASSERT(incoming_bytes_ <= state.size());
+    incoming_->load_piece(state.substr(incoming_bytes_));
+    incoming_bytes_ = state.size();
+}
+
 void Replica::install_snapshot() {
     COORD_ASSERT(role_ == Role::following && learner_.has_snapshot());
     const LogPosition position = learner_.snapshot_position();
-    detail::Owned<Machine> machine(new Machine(options_.limits, rng_.next()));
-    const Errc loaded = machine->load(learner_.snapshot());
+    COORD_ASSERT(incoming_ && incoming_bytes_ == learner_.snapshot().size());
+    detail::Owned<Machine> machine = std::move(incoming_);
+    const Errc loaded = machine->end_load();
     if (loaded != Errc::ok || machine->applied() != position.zxid) {
         return learner_.refuse_snapshot("the leader's snapshot is damaged");
     }

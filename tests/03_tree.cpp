@@ -1027,6 +1027,48 @@ TEST_CASE("load: the order of the records means nothing") {
     CHECK(orders == 720);
 }
 
+// Names that differ late or early, that begin like others, and that are long.
+TEST_CASE("load: families in any order, whatever their names begin with") {
+    coord::Rng rng{support::seed_or(11)};
+    Tree tree;
+    std::vector<Bytes> parents{""};
+    for (int family = 0; family < 40; family++) {
+        const Bytes parent = parents[rng.below(parents.size())] + "/f" + std::to_string(family);
+        REQUIRE(create(tree, parent) == Errc::ok);
+        parents.push_back(parent);
+        const Bytes begin(rng.below(12), 'n');
+        const std::uint64_t sizes = 1 + rng.below(20);
+        for (std::uint64_t i = rng.below(80); i > 0; i--) {
+            Bytes name = begin;
+            for (std::uint64_t n = 1 + rng.below(sizes); n > 0; n--) {
+                name += rng.chance(500) ? "a" : "\xC3\xA4";
+            }
+            (void)create(tree, parent + "/" + name);
+        }
+    }
+    tree.audit();
+    for (int order = 0; order < 30; order++) {
+        std::vector<Bytes> records = sorted(tree);
+        const std::size_t kept = order < 10 ? 0 : records.size() / 2;  // the rest is in order
+        for (std::size_t i = records.size(); i > kept + 1; i--) {
+            std::swap(records[i - 1], records[kept + rng.below(i - kept)]);
+        }
+        Bytes bytes;
+        for (const Bytes& record : records) bytes += record;
+        Tree other(rng.next());
+        REQUIRE(load(other, bytes) == Errc::ok);
+        other.audit();
+        REQUIRE(other.digest() == tree.digest());
+        for (const Bytes& parent : parents) {
+            REQUIRE(children(other, parent) == children(tree, parent));
+            REQUIRE(create(other, parent + "/last") == Errc::ok);  // there is room, and a place
+        }
+        other.audit();
+        bytes += records[rng.below(records.size())];
+        REQUIRE(load(other, bytes) == Errc::corrupt);  // one of them twice
+    }
+}
+
 TEST_CASE("load: a record of a node is taken alone where its digest is, and adds that") {
     const Bytes bytes = unhex(golden_tree);
     Tree tree;
@@ -1164,6 +1206,11 @@ TEST_CASE("load: each rule, broken by hand") {
     SUBCASE("fewer") {
         CHECK(root(1, 1).node("/a", 0, 0).load() == Errc::corrupt);
         CHECK(root(2, 1).node("/a", 0, 1).node("/a/b", 0, 0).load() == Errc::corrupt);
+    }
+    SUBCASE("as many in all, but not each its own") {
+        CHECK(root(3, 2).node("/a", 1, 1).node("/b", 0, 1).node("/b/c", 0, 0).load() ==
+              Errc::corrupt);
+        CHECK(root(3, 2).node("/a", 0, 1).node("/b", 1, 1).node("/b/c", 0, 0).load() == Errc::ok);
     }
     SUBCASE("a parent that is missing") {
         CHECK(root(1, 0).node("/a/b", 0, 0).load() == Errc::corrupt);

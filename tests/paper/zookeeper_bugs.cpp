@@ -1156,10 +1156,12 @@ TEST_CASE("ZooKeeper A25 (ZOOKEEPER-2325, 3056, 3644, 3781): a log, and no snaps
         CAPTURE(writes);
         AtRest rest(writes);
         const std::vector<std::string> snapshots = rest.disks.paths(B, "snapshot.");
-        REQUIRE(snapshots.size() == (writes == 12 ? 1u : 3u));
+        REQUIRE(snapshots.size() >= (writes == 12 ? 1u : 3u));
+        const bool is_whole = rest.disks[B].exists("data/log.0000000000000001");
+        CHECK(is_whole == (writes == 12));
         for (const std::string& path : snapshots) rest.disks[B].erase(path);
         rest.w.start_all();
-        CHECK(std::string(rest.w[B].status().damage).empty() == (writes == 12));
+        CHECK(std::string(rest.w[B].status().damage).empty() == is_whole);
         CHECK(rest.w.verify() == "");
         CHECK(rest.w.has(B, "/n0"));
     }

@@ -1485,11 +1485,11 @@ public:
     virtual Errc read(FileId file, std::uint64_t offset, std::size_t size, Bytes& out) = 0;
     virtual Errc write(FileId file, std::uint64_t offset, BytesView bytes) = 0;  // all of them
     virtual Errc allocate(FileId file, std::uint64_t size) = 0;  // room for an empty file's zeros
-    virtual Errc sync(FileId file) = 0;                          // contents and size
+    virtual Errc sync(FileId file) = 0;  // contents and size; an error where the system cannot
     virtual Errc rename(BytesView from, BytesView to) = 0;       // replaces what is there
     virtual Errc remove(BytesView path) = 0;                     // not there: ok
     virtual Errc make_directory(BytesView path) = 0;             // there already: ok
-    virtual Errc sync_directory(BytesView path) = 0;
+    virtual Errc sync_directory(BytesView path) = 0;  // ok where there is no such thing
     virtual Errc list(BytesView directory, std::vector<Bytes>& names) = 0;  // appends them
     // Until it is closed, or the process ends in whatever way, no other call here or in another
     // process can lock that path. Creates the file. RETURNS storage_locked.
@@ -1507,7 +1507,8 @@ struct FileStorageOptions {
     // What is needless goes at most once in that time, a few files in each flush; where there is no
     // space it does not wait. 0 = as soon as it is needless. The time is that of polls.
     Duration purge_interval;
-    bool sync = true;                  // false: durable() LIES, a power cut loses or damages
+    bool sync = true;                  // false: durable() LIES, a power cut loses or damages; for
+                                       // file systems that cannot sync: there open fails otherwise
     Files* files = nullptr;            // null = system_files(); must outlive the storage
 };
 
@@ -1532,6 +1533,12 @@ struct RecoveryReport {
 // newest few snapshots. A flush is one write and one fdatasync. Opened again, it has restarted.
 // A storage that is full takes no snapshots and says has_room() = false; the segment in use is
 // what is left for the rest. flush, also with nothing to write, finds out that there is room again.
+// The limit of S8: what was durable and has rotted is damage where something later speaks for it,
+// a frame behind it or the mark. If the power goes before either has reached the disk, a last
+// record that rots then looks like one that was torn, and is cut off; if it was acknowledged, it
+// is lost unless a voter that has it is among the majority that starts first. A rule without that
+// limit would have voters that all lost their power wait for every one of them; torn tails are
+// common then, and rot of a record that was written in the last moments is not.
 class FileStorage final : public Storage {
 public:
     explicit FileStorage(FileStorageOptions options);
@@ -1681,6 +1688,10 @@ private:
 //   has failed. So it is best read before; and while has_room() is false, end waits for the disk.
 // The time given to polls has to be real: one that only counts polls would run ahead of the disk,
 // and sessions would expire while it works.
+// A disk that is slow all the time: a leader before it leads on. Its followers commit, and answer
+// their clients, without it; its own clients wait for its disk. Where that lasts, destroy the
+// replica: the others elect another leader. (Without the thread each slow flush is a pause of the
+// whole replica, and after Timing::silence another one leads by itself.)
 class BackgroundStorage final : public Storage {
 public:
     // inner must outlive it, and its flush return when all is durable or it has failed. on_progress

@@ -493,7 +493,7 @@ TEST_CASE("sequence: the number of creations below the parent, whatever they wer
     CHECK(made == "/q/e-0000000005");
 }
 
-TEST_CASE("sequence: deletes and failures take nothing and give nothing back") {
+TEST_CASE("ZooKeeper B10: sequence: deletes and failures take nothing and give nothing back") {
     Tree tree;
     REQUIRE(create(tree, "/q") == Errc::ok);
     CHECK(create_sequential(tree, "/q/a-") == "/q/a-0000000000");
@@ -525,7 +525,7 @@ TEST_CASE("sequence: a parent made again starts again") {
     CHECK(create_sequential(tree, "/q/") == "/q/0000000000");
 }
 
-TEST_CASE("sequence: past 2^31 and past ten digits") {
+TEST_CASE("ZooKeeper B13: sequence: past 2^31 and past ten digits") {
     Tree tree;
     REQUIRE(create(tree, "/a") == Errc::ok);
     const auto from = [&tree](std::uint64_t creations) {
@@ -1457,7 +1457,7 @@ std::size_t save_around(Tree& tree, std::size_t bytes, Bytes& out, std::size_t f
 
 }  // namespace
 
-TEST_CASE("T5 save: every pair of changes between any two nodes") {
+TEST_CASE("faults S9 (T5): save: every pair of changes between any two nodes") {
     Tree tree;
     make_sliced(tree);
     const std::vector<Bytes> before = sorted(tree);
@@ -1488,7 +1488,7 @@ TEST_CASE("T5 save: every pair of changes between any two nodes") {
     }
 }
 
-TEST_CASE("T5 save: every change at every boundary of slices of every size") {
+TEST_CASE("faults S9 (T5): save: every change at every boundary of slices of every size") {
     Tree tree, loaded;
     make_sliced(tree);
     const std::uint64_t digest = tree.digest();

@@ -359,7 +359,7 @@ TEST_CASE("set: every error, its stat and its event") {
     CHECK(rig.heard.lines == Lines{"data /a 7", "data /a 8"});
 }
 
-TEST_CASE("an operation that nobody knows is numbered, answered and changes nothing") {
+TEST_CASE("ZooKeeper B13: an operation that nobody knows is numbered and changes nothing") {
     Rig rig;
     const SessionId id = rig.open(1);
     const std::uint64_t digest = rig.machine.tree().digest();
@@ -469,7 +469,7 @@ TEST_CASE("M3 an ephemeral removed by another session leaves its owner's list") 
     CHECK(rig.machine.tree().contains("/e"));  // it is the other's
 }
 
-TEST_CASE("M4 close takes a thousand ephemerals in one transaction, in order of their paths") {
+TEST_CASE("ZooKeeper B11 (M4): close takes a thousand ephemerals at once, in order of paths") {
     Rig rig;
     const SessionId owner = rig.open(1), other = rig.open(2);
     rig.create(other, "/dir");
@@ -1223,7 +1223,7 @@ std::size_t save_around(Rig& rig, std::size_t bytes, Bytes& out, std::size_t fir
 
 }  // namespace
 
-TEST_CASE("P21 T5 save: every pair of changes between any two records") {
+TEST_CASE("faults S9 (P21 T5): save: every pair of changes between any two records") {
     Rig rig;
     fill_small(rig);
     const std::vector<Bytes> before = rig.records();
@@ -1256,7 +1256,7 @@ TEST_CASE("P21 T5 save: every pair of changes between any two records") {
     }
 }
 
-TEST_CASE("P21 T5 save: every change at every boundary of slices of every size") {
+TEST_CASE("faults S9 (P21 T5): save: every change at every boundary of slices of every size") {
     Rig rig;
     fill_small(rig);
     const std::vector<Bytes> before = rig.records();

@@ -859,7 +859,7 @@ TEST_CASE("three replicas: a leader is killed, a learner fetches a snapshot, all
     }
 }
 
-TEST_CASE("a replica on a disk that hangs goes on being polled, and acknowledges afterwards") {
+TEST_CASE("faults D22: a replica on a disk that hangs is polled on, and acknowledges afterwards") {
     Slow inner;
     BackgroundStorage storage(inner);
     Replica replica({}, storage);

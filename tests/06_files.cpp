@@ -257,7 +257,7 @@ TEST_CASE("FORMAT: the bytes of each file") {
     CHECK(disk.paths().size() == 5);
 }
 
-TEST_CASE("T1 a power cut before each call, with every choice of what survives") {
+TEST_CASE("faults T1: a power cut before each call, with every choice of what survives") {
     std::size_t count = 0;
     for (const char* const script : {"aafaf", "afAfaf", "aafsfaf", "afrafaf", "anfaabsafAf",
                                      "aaaaaafaaaaaafaaaaaaf", "asfafsfafsfafsfafaf"}) {
@@ -267,7 +267,7 @@ TEST_CASE("T1 a power cut before each call, with every choice of what survives")
     CHECK(count > 5000);
 }
 
-TEST_CASE("T1 a power cut in a recovery that follows a power cut") {
+TEST_CASE("faults T1: a power cut in a recovery that follows a power cut") {
     std::size_t count = 0, seen = 0;
     for (const char* const script : {"afAaf", "asfafrfaf", "asfaafnsfaaaaaafsf"}) {
         cut_everywhere(SimulatedFiles{}, Model{}, script, 4,
@@ -279,7 +279,7 @@ TEST_CASE("T1 a power cut in a recovery that follows a power cut") {
     CHECK(count > 500);
 }
 
-TEST_CASE("D1 D2 sectors of 64 bytes: a flush of several records torn in every way") {
+TEST_CASE("faults D1 D2: sectors of 64 bytes: a flush of several records torn in every way") {
     Model model;
     SimulatedFiles disk = disk_after("aaf", model, 2048);
     disk.sector = 64;
@@ -312,7 +312,7 @@ TEST_CASE("D1 D2 sectors of 64 bytes: a flush of several records torn in every w
     CHECK(whole > 20);
 }
 
-TEST_CASE("D1 the last flush cut off at each byte, with and without the mark's word for it") {
+TEST_CASE("faults D1: the last flush cut off at each byte, with and without the mark's word") {
     Model model;
     const SimulatedFiles start = disk_after("aaf", model, 2048);
     SimulatedFiles after = start;
@@ -352,7 +352,7 @@ TEST_CASE("D1 the last flush cut off at each byte, with and without the mark's w
     }
 }
 
-TEST_CASE("D15 D21 each byte of each file flipped: found out, or harmless") {
+TEST_CASE("faults D15 D21, ZooKeeper A24: each byte of each file flipped: found out, or harmless") {
     Model model;
     const SimulatedFiles sound = disk_after("aafasfaaaaaafanfaaafaaf", model);
     REQUIRE(segments_on(sound).size() >= 2);
@@ -388,7 +388,7 @@ TEST_CASE("D15 D21 each byte of each file flipped: found out, or harmless") {
     CHECK(harmless > 1000);
 }
 
-TEST_CASE("D15 S8 without the mark later frames are the witness of what was durable before") {
+TEST_CASE("faults D15 (S8): without the mark later frames are the witness of what was durable") {
     Model model;
     SimulatedFiles sound = disk_after("aafaafaaf", model, 2048);
     sound.erase("data/mark");
@@ -413,7 +413,7 @@ TEST_CASE("D15 S8 without the mark later frames are the witness of what was dura
     }
 }
 
-TEST_CASE("D15 sectors zeroed, stale or written to the wrong place") {
+TEST_CASE("faults D15 D18, ZooKeeper A24: sectors zeroed, stale or written to the wrong place") {
     Model model;
     const SimulatedFiles sound = disk_after("aaaaafaaaaafaaafaaaf", model);
     std::size_t damaged = 0;
@@ -435,7 +435,7 @@ TEST_CASE("D15 sectors zeroed, stale or written to the wrong place") {
     CHECK(damaged > 200);
 }
 
-TEST_CASE("D4 D5 each kind of call fails once, at each time: final, and nothing is lost") {
+TEST_CASE("faults D4 D5: each kind of call fails once, at each time: final, and nothing is lost") {
     std::size_t failures = 0;
     for (const Call call : {Call::open, Call::size, Call::read, Call::write, Call::allocate,
                             Call::sync, Call::rename, Call::remove, Call::list, Call::lock,
@@ -482,7 +482,7 @@ TEST_CASE("D4 D5 each kind of call fails once, at each time: final, and nothing 
     CHECK(failures > 60);
 }
 
-TEST_CASE("D7 what an open handed over does not vanish at the next power cut") {
+TEST_CASE("faults D7: what an open handed over does not vanish at the next power cut") {
     std::size_t more = 0;
     for (std::uint64_t k = 1; k < 60; k++) {
         CAPTURE(k);
@@ -510,7 +510,7 @@ TEST_CASE("D7 what an open handed over does not vanish at the next power cut") {
     CHECK(more > 0);
 }
 
-TEST_CASE("D8 D9 after flush, neither the last segment's name nor a snapshot's can be lost") {
+TEST_CASE("faults D8 D9: after flush neither the last segment's name nor a snapshot's is lost") {
     Model model;
     SimulatedFiles disk = disk_after("aaaaaaaafAfasfaafrf", model);
     disk.cut_power(std::vector<bool>(disk.pending(), false));
@@ -519,7 +519,7 @@ TEST_CASE("D8 D9 after flush, neither the last segment's name nor a snapshot's c
     CHECK(model.durable == 14);
 }
 
-TEST_CASE("D10 D12 segments and snapshots that come back are recognised and removed again") {
+TEST_CASE("faults D10 D12: segments and snapshots that come back are seen and removed again") {
     Model model;
     const SimulatedFiles early = disk_after("aaafasfaaaaaafaaaaaafanfaaaaf", model);
     SimulatedFiles late = early;
@@ -546,7 +546,7 @@ TEST_CASE("D10 D12 segments and snapshots that come back are recognised and remo
     CHECK(segments_on(late).size() <= 5);
 }
 
-TEST_CASE("D13 D14 a full disk: no snapshot, no room, nothing lost; and then there is room") {
+TEST_CASE("faults D13 D14: a full disk: no snapshot, no room, nothing lost; then there is room") {
     std::size_t refused = 0, given_up = 0, no_room = 0;
     for (std::uint64_t capacity = 0; capacity < 6000; capacity += 50) {
         CAPTURE(capacity);
@@ -589,7 +589,7 @@ TEST_CASE("D13 D14 a full disk: no snapshot, no room, nothing lost; and then the
 
 // The replica refuses writes then, so that nothing is appended: its storage has to be asked all the
 // same.
-TEST_CASE("D14 a replica alone, full and idle, finds out that there is room again") {
+TEST_CASE("faults D14: a replica alone, full and idle, finds out that there is room again") {
     SimulatedFiles disk;
     disk.capacity = 3000;
     FileStorage storage(options_on(disk));
@@ -613,7 +613,7 @@ TEST_CASE("D14 a replica alone, full and idle, finds out that there is room agai
     CHECK(zk.get("/a")->bytes == "last");
 }
 
-TEST_CASE("D16 what is there without the rest of it has a defined result") {
+TEST_CASE("faults D16, ZooKeeper A23 A25: what is there without its rest has a defined result") {
     Model model;
     const SimulatedFiles sound = disk_after("aaafsfaaaaaaaaaafaaaaaaaaaaaf", model);
     const std::vector<std::string> segments = segments_on(sound);
@@ -663,7 +663,7 @@ TEST_CASE("D16 what is there without the rest of it has a defined result") {
 
 // A file that is called segment 0 would seem to reach up to the last number that there is, and to
 // have every snapshot in it.
-TEST_CASE("D16 a file with the name of a segment that is never written is none of ours") {
+TEST_CASE("faults D16: a file with the name of a segment that is never written is none of ours") {
     Model model;
     const SimulatedFiles sound = disk_after("aaaaaaaaaafnfaaf", model);  // 11 is in segment 11
     const std::string zero = path_in_data("log", 0);
@@ -693,7 +693,7 @@ TEST_CASE("D16 a file with the name of a segment that is never written is none o
     }
 }
 
-TEST_CASE("D17 a bad newest snapshot: an older one and a longer log; where it replaced, damage") {
+TEST_CASE("faults D17: a bad newest snapshot: an older one, a longer log; or else damage") {
     Model model;
     SimulatedFiles disk = disk_after("aafsfaafsfaafsfaf", model);
     Bytes bytes = disk.contents(path_in_data("snapshot", 9));
@@ -728,7 +728,7 @@ TEST_CASE("D17 a bad newest snapshot: an older one and a longer log; where it re
     CHECK(opened.report.damaged_at == 6);
 }
 
-TEST_CASE("three sound snapshots are kept, and the log since the oldest; segments are used again") {
+TEST_CASE("ZooKeeper A25: three sound snapshots are kept, with their log; segments are reused") {
     Model model;
     SimulatedFiles disk;
     FileStorage storage(options_on(disk));
@@ -934,7 +934,7 @@ TEST_CASE("purge_interval: a replica tells its storage the time of its polls") {
     }
 }
 
-TEST_CASE("D18 segments that were swapped, and files of another storage or ensemble") {
+TEST_CASE("faults D18: segments that were swapped, and files of another storage or ensemble") {
     Model model, other_model;
     const SimulatedFiles sound = disk_after("aaaaaafaaaaaafaaaaaaaaaaaf", model);
     const std::vector<std::string> segments = segments_on(sound);
@@ -979,7 +979,7 @@ static bool has_contents(const SimulatedFiles& disk, const Bytes& contents) {
     return false;
 }
 
-TEST_CASE("D19 S10 a damaged storage starts over: another id, nothing removed, never a founder") {
+TEST_CASE("faults D19 (S10): what is damaged starts over: another id, nothing gone, no founder") {
     Model model;
     SimulatedFiles disk = disk_after("aaaaaafsaaaaafaaaaaaaaaaaf", model);
     const std::vector<std::string> segments = segments_on(disk);
@@ -1075,7 +1075,7 @@ TEST_CASE("S10 a power cut before each call of starting over: done, or to be don
     CHECK(done > 0);
 }
 
-TEST_CASE("D18 a sound frame from another history breaks the chain") {
+TEST_CASE("faults D18: a sound frame from another history breaks the chain") {
     Model model, other_model;
     SimulatedFiles disk = disk_after("af", model, 4096);
     SimulatedFiles other = disk;
@@ -1104,7 +1104,7 @@ TEST_CASE("D18 a sound frame from another history breaks the chain") {
     CHECK(opened.report.damaged_at == 3);
 }
 
-TEST_CASE("D3 a disk that lies about sync: what is lost was promised, and the rest is sound") {
+TEST_CASE("faults D3: a disk that lies about sync: what is lost was promised, the rest is sound") {
     std::size_t lost = 0, found_out = 0;
     for (std::uint64_t seed = 1; seed <= 50; seed++) {
         Model model;
@@ -1264,7 +1264,7 @@ TEST_CASE("system: written, closed and read again") {
     CHECK(storage.report().text().find("snapshot") != Bytes::npos);
 }
 
-TEST_CASE("T15 system: a second one on the same directory is refused until the first has gone") {
+TEST_CASE("faults T15, system: a second one on the directory is refused while the first is there") {
     const Scratch scratch("locked");
     Model model;
     {
@@ -1282,7 +1282,7 @@ TEST_CASE("T15 system: a second one on the same directory is refused until the f
 }
 
 #ifndef _WIN32
-TEST_CASE("T15 system: a second process is refused until the first is killed") {
+TEST_CASE("faults T15, system: a second process is refused until the first is killed") {
     const Scratch scratch("killed");
     int pipe_ends[2];
     REQUIRE(::pipe(pipe_ends) == 0);
@@ -1312,7 +1312,7 @@ TEST_CASE("T15 system: a second process is refused until the first is killed") {
 }
 #endif
 
-TEST_CASE("D24 system: a directory deleted, a file cut short by somebody else") {
+TEST_CASE("faults D24, system: a directory deleted, a file cut short by somebody else") {
     const Scratch scratch("deleted");
     Model model;
     {

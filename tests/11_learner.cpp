@@ -632,7 +632,7 @@ TEST_CASE("a snapshot that is named again once it is installed is acknowledged a
     CHECK(rig.take(MessageType::ack).empty());
 }
 
-TEST_CASE("a snapshot: lost chunks are asked for again; repeated and reordered ones do no harm") {
+TEST_CASE("faults S3: lost chunks are asked for again; repeated and reordered ones do no harm") {
     Fetch rig;
     rig.said.clear();
     rig.step(rig.timing.retry());
@@ -667,7 +667,7 @@ TEST_CASE("a snapshot: more bytes than announced are not taken") {
     CHECK(rig.asked() == 2000);
 }
 
-TEST_CASE("a snapshot: a newer one takes its place from the beginning, an older one does not") {
+TEST_CASE("faults S2: a newer snapshot takes its place from the beginning, an older one does not") {
     Fetch rig;
     rig.chunk(0, 1000);
     rig.snap(8);
@@ -700,7 +700,7 @@ TEST_CASE("a snapshot of an epoch to come, or below what is committed, is not ta
     CHECK(rig.log.last().zxid == Zxid{1, 5});
 }
 
-TEST_CASE("a snapshot that the replica refuses: the learner departs and says why") {
+TEST_CASE("faults S10: a snapshot that the replica refuses: the learner departs and says why") {
     Fetch rig;
     rig.chunk(0, 2500);
     REQUIRE(rig.learner.has_snapshot());

@@ -925,7 +925,7 @@ struct Fetching : Trio {
     }
 };
 
-TEST_CASE("a full disk of the leader: what grows is refused, what frees goes on, and it ends") {
+TEST_CASE("faults D13: a full disk of the leader: what grows is refused, what frees goes on") {
     Trio trio;
     trio.run();
     const std::uint32_t leader = trio.leader(), follower = trio.follower();
@@ -963,7 +963,7 @@ TEST_CASE("a full disk of the leader: what grows is refused, what frees goes on,
     CHECK(trio.leader() == leader);
 }
 
-TEST_CASE("a snapshot that a learner fetches is not replaced meanwhile") {
+TEST_CASE("faults S2: a snapshot that a learner fetches is not replaced meanwhile") {
     Fetching trio;
     trio.chunks = 2;
     trio.run(100);
@@ -990,7 +990,7 @@ TEST_CASE("a snapshot that a learner fetches is not replaced meanwhile") {
     CHECK(trio[trio.head].log().size() < 20);
 }
 
-TEST_CASE("a learner that fetches is not waited for for ever: the log stays bounded") {
+TEST_CASE("faults S8: a learner that fetches is not waited for for ever: the log stays bounded") {
     Fetching trio;
     trio.chunks = 2;
     trio.run(100);
@@ -1007,7 +1007,7 @@ TEST_CASE("a learner that fetches is not waited for for ever: the log stays boun
     CHECK(trio[trio.late].status().digest == trio[trio.head].status().digest);
 }
 
-TEST_CASE("a snapshot leaves in the log what a learner in reach has not received") {
+TEST_CASE("faults S7: a snapshot leaves in the log what a learner in reach has not received") {
     Trio trio(Fetching::often());
     trio.run();
     const std::uint32_t late = trio.follower(), head = trio.leader();

@@ -41,6 +41,11 @@ public:
         faults_[call] = {k, error};
     }
     void stop_failing() { faults_.clear(); }
+    // 0 where the call that is to fail has come.
+    std::uint64_t left_to_fail(Call call) const {
+        const auto fault = faults_.find(call);
+        return fault == faults_.end() ? 0 : fault->second.left;
+    }
 
     // What a power cut may lose or keep, one by one: sectors of writes, then names.
     std::size_t pending() const {

@@ -245,6 +245,8 @@ struct WorldOptions {
     std::size_t message_bytes_max = 65536;
     coord::Timing timing;
     std::function<void(coord::ReplicaOptions&)> tune;  // sees each one's options before it starts
+    // Makes the storage of a life, over something that outlives it; none: a disk in memory.
+    std::function<std::unique_ptr<coord::Storage>(PeerId)> storage;
 };
 
 class World {
@@ -277,7 +279,9 @@ public:
         Node& own = node(id);
         COORD_ASSERT(own.replica == nullptr);
         own.life += 1;
-        own.replica.reset(new coord::Replica(options_for(id), own.disk, own, &ledger));
+        if (options_.storage) own.storage = options_.storage(id);
+        coord::Storage& storage = own.storage ? *own.storage : own.disk;
+        own.replica.reset(new coord::Replica(options_for(id), storage, own, &ledger));
         ledger.started(*own.replica);
         poll(id);
     }
@@ -291,6 +295,7 @@ public:
     void crash(PeerId id, std::size_t survivors = 0) {
         COORD_ASSERT(is_up(id));
         node(id).replica.reset();
+        node(id).storage.reset();
         disk(id).crash(survivors);
         disk(id).stop_holding();
     }
@@ -601,6 +606,7 @@ private:
         PeerId id;
         std::size_t message_bytes;
         coord::MemoryStorage disk;
+        std::unique_ptr<coord::Storage> storage;
         std::unique_ptr<coord::Replica> replica;
         std::unique_ptr<coord::Replica> twin;
         std::uint32_t life = 0;

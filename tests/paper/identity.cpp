@@ -232,7 +232,7 @@ TEST_CASE("founding: a voter loses its disk before all had founded: they found o
 }
 
 // M8: all voters are wiped at once.
-TEST_CASE("M8: who may not found does not make an empty ensemble of an old one") {
+TEST_CASE("faults M8: who may not found does not make an empty ensemble of an old one") {
     bool may_found = true;
     WorldOptions options;
     options.tune = [&](coord::ReplicaOptions& replica) { replica.may_found = may_found; };
@@ -254,7 +254,7 @@ TEST_CASE("M8: who may not found does not make an empty ensemble of an old one")
 
 // 1. A and B acknowledge /b; C is cut off. 2. A is down; B comes back with an empty disk. 3. B and
 // C are a majority of names. Violated elsewhere: committed durability.
-TEST_CASE("M5: a voter with a wiped disk does not elect a leader that lacks what it acknowledged") {
+TEST_CASE("faults M5: a wiped voter does not elect a leader that lacks what it acknowledged") {
     World w;
     only_two_know(w);
     w.wipe(B), w.start(B);
@@ -268,7 +268,7 @@ TEST_CASE("M5: a voter with a wiped disk does not elect a leader that lacks what
     CHECK(w.verify() == "");
 }
 
-TEST_CASE("M5: it counts again when it is admitted, and not before") {
+TEST_CASE("faults M5: it counts again when it is admitted, and not before") {
     World w;
     const SessionId s = three(w);
     w.crash(B), w.wipe(B);
@@ -288,7 +288,7 @@ TEST_CASE("M5: it counts again when it is admitted, and not before") {
     CHECK(w.verify() == "");
 }
 
-TEST_CASE("M5: every disk is lost, one after the other, and nothing else is") {
+TEST_CASE("faults M5: every disk is lost, one after the other, and nothing else is") {
     World w;
     const SessionId s = three(w);
     std::vector<std::uint64_t> storages;
@@ -306,7 +306,7 @@ TEST_CASE("M5: every disk is lost, one after the other, and nothing else is") {
     CHECK(w.verify() == "");
 }
 
-TEST_CASE("M5: two of five are wiped at once, and both are admitted") {
+TEST_CASE("faults M5: two of five are wiped at once, and both are admitted") {
     WorldOptions options;
     options.voters = 5;
     World w(options);
@@ -320,7 +320,7 @@ TEST_CASE("M5: two of five are wiped at once, and both are admitted") {
     CHECK(w.verify() == "");
 }
 
-TEST_CASE("M5: it is admitted also through a snapshot") {
+TEST_CASE("faults M5: it is admitted also through a snapshot") {
     WorldOptions options;
     options.tune = [](coord::ReplicaOptions& replica) {
         replica.snapshot_every_entries = 5, replica.log_entries_kept = 1;
@@ -337,7 +337,7 @@ TEST_CASE("M5: it is admitted also through a snapshot") {
 }
 
 // The change of the table is in the log of every voter and applied nowhere: all have restarted.
-TEST_CASE("M5: an admission that is not applied yet counts after a restart of all") {
+TEST_CASE("faults M5: an admission that is not applied yet counts after a restart of all") {
     World w;
     three(w);
     w.crash(C), w.wipe(C);
@@ -439,7 +439,7 @@ TEST_CASE("admission: a disk that was replaced comes back, and fails by name") {
 // -------------------------------------------------------------------------------------------------
 // Disks that are copied or rolled back
 
-TEST_CASE("M6: a copied configuration with an empty disk, beside the voter: it is refused") {
+TEST_CASE("faults M6: a copied configuration with an empty disk, beside the voter: it is refused") {
     World w;
     const SessionId s = three(w);
     const std::uint64_t storage = w.disk(B).id();
@@ -456,7 +456,7 @@ TEST_CASE("M6: a copied configuration with an empty disk, beside the voter: it i
     CHECK(w.verify() == "");
 }
 
-TEST_CASE("M6: a cloned disk, beside the voter: one of the two is refused") {
+TEST_CASE("faults M6: a cloned disk, beside the voter: one of the two is refused") {
     World w;
     const SessionId s = three(w);
     w.crash(B);
@@ -479,7 +479,7 @@ TEST_CASE("M6: a cloned disk, beside the voter: one of the two is refused") {
     CHECK(w.verify() == "");
 }
 
-TEST_CASE("M6: a voter that restarts again and again is not taken for two") {
+TEST_CASE("faults M6: a voter that restarts again and again is not taken for two") {
     World w;
     three(w);
     for (int i = 0; i < 20; i++) {
@@ -493,7 +493,7 @@ TEST_CASE("M6: a voter that restarts again and again is not taken for two") {
     CHECK(w.verify() == "");
 }
 
-TEST_CASE("M7: another ensemble's voter is dropped and counted") {
+TEST_CASE("faults M7: another ensemble's voter is dropped and counted") {
     World w;
     three(w);
     World other;
@@ -512,7 +512,7 @@ TEST_CASE("M7: another ensemble's voter is dropped and counted") {
 
 // The record of an acknowledged write is gone and nothing shows it: taken for a torn tail (D20), or
 // the image of yesterday (D23). The leader has heard more from this disk than it has.
-TEST_CASE("D20, D23: a disk that has lost what it acknowledged is refused, and may be wiped") {
+TEST_CASE("faults D20 D23: a disk that lost what it acknowledged is refused, and may be wiped") {
     for (const coord::Sequence lost : {1u, 3u, 6u}) {
         CAPTURE(lost);
         World w;
@@ -539,7 +539,7 @@ TEST_CASE("D20, D23: a disk that has lost what it acknowledged is refused, and m
     }
 }
 
-TEST_CASE("D23: an image that lacks nothing acknowledged is none of that") {
+TEST_CASE("faults D23: an image that lacks nothing acknowledged is none of that") {
     World w;
     three(w);
     w.crash(B);
@@ -559,7 +559,7 @@ void damage(World& w, PeerId id) {
     w.ledger.lost_its_disk(id);
 }
 
-TEST_CASE("D19: one damaged disk starts over and is admitted; then another node is lost") {
+TEST_CASE("faults D19: one damaged disk starts over and is admitted; then another node is lost") {
     World w;
     const SessionId s = three(w);
     REQUIRE(w.write(A, s, "/b"));
@@ -577,7 +577,7 @@ TEST_CASE("D19: one damaged disk starts over and is admitted; then another node 
     CHECK(w.verify() == "");
 }
 
-TEST_CASE("D19: another node is lost at once: unavailable, and nothing lost") {
+TEST_CASE("faults D19: another node is lost at once: unavailable, and nothing lost") {
     World w;
     only_two_know(w);
     damage(w, B);
@@ -588,7 +588,7 @@ TEST_CASE("D19: another node is lost at once: unavailable, and nothing lost") {
     CHECK(w.verify() == "");
 }
 
-TEST_CASE("D21: all disks are damaged: they halt, nobody founds, and it says why") {
+TEST_CASE("faults D21: all disks are damaged: they halt, nobody founds, and it says why") {
     World w;
     three(w);
     w.crash_all();

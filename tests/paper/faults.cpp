@@ -1,0 +1,1532 @@
+// The catalogue of faults of disks, snapshots and processes: scenarios that other systems have met,
+// each under the letter and number that it has there. Some are elsewhere, beside what they are
+// about: grep for "faults D", "faults S" and "faults T" finds them all. The end of this file says
+// where, and what is not covered.
+//
+//   D   a disk that tears, lies, fails, fills up, rots, is slow, is rolled back
+//   S   a snapshot on its way into a disk, or from a leader to a learner
+//   T   a process that crashes or stands still at a bad moment
+
+#include <doctest/doctest.h>
+
+#include "../storage_contract.hpp"
+#include "../support.hpp"
+#include "harness.hpp"
+#include "on_files.hpp"
+
+#include <map>
+#include <set>
+
+namespace {
+
+using coord::CreateMode;
+using coord::Duration;
+using coord::milliseconds;
+using coord::Request;
+using coord::seconds;
+using coord::Simulation;
+using coord::SimulationOptions;
+using coord::Time;
+using paper::anybody;
+using paper::Bytes;
+using paper::BytesView;
+using paper::CallPtr;
+using paper::Errc;
+using paper::Message;
+using paper::MessageType;
+using paper::Packet;
+using paper::PeerId;
+using paper::Role;
+using paper::SessionId;
+using paper::World;
+using paper::WorldOptions;
+using paper::Zxid;
+
+// With equal histories the highest id wins an election: A before B before C.
+constexpr PeerId A{3}, B{2}, C{1};
+
+bool in_step(World& w, const std::vector<PeerId>& group) {
+    return w.run_until([&] { return w.are_equal(group); });
+}
+
+bool bring_up(World& w, const std::vector<PeerId>& group) {
+    for (const PeerId id : group) {
+        if (!w.is_up(id)) w.start(id);
+    }
+    return in_step(w, group);
+}
+
+// A leads all three; a session at A has written /a: everybody has 1.4.
+SessionId three(World& w) {
+    REQUIRE(bring_up(w, {A, B, C}));
+    REQUIRE(w.leader() == A);
+    const SessionId session = w.open(A);
+    REQUIRE(w.write(A, session, "/a"));
+    REQUIRE(in_step(w, {A, B, C}));
+    return session;
+}
+
+void write_many(World& w, PeerId at, SessionId session, const std::string& prefix, int count,
+                std::size_t size = 0) {
+    for (int i = 0; i < count; i++) {
+        REQUIRE(w.write(at, session, "/" + prefix + std::to_string(i), Bytes(size, 'v')));
+    }
+}
+
+bool has_failed(World& w, PeerId id) { return w[id].status().role == Role::failed; }
+std::string reason(World& w, PeerId id) { return w[id].status().reason; }
+
+// Heals, waits until all are in step, and looks for every write that was acknowledged.
+std::string settle(World& w) {
+    if (w.settle().empty()) w.look_for_promises();
+    return w.objections();
+}
+
+TEST_SUITE_BEGIN("paper");
+
+#ifndef COORD_NO_FILES
+
+using paper::cut_power;
+using paper::Disks;
+using paper::options_on;
+using paper::SimulatedFiles;
+using paper::some_of;
+using paper::survivors_of;
+using Call = SimulatedFiles::Call;
+
+// A world on copies of those disks, which knows what has been applied and promised on them.
+struct Continued {
+    Disks disks;
+    World w;
+    Continued(const Disks& from, const World& before) : disks(from), w(disks.options()) {
+        w.ledger = before.ledger;
+    }
+};
+
+// -------------------------------------------------------------------------------------------------
+// D: disks that do not do what they say
+
+// B's disk says ok to every sync and does nothing. Its power is cut. What is lost was acknowledged:
+// the leader knows that, or the storage itself sees a hole. Nobody else loses anything.
+TEST_CASE("faults D3: a disk that lied about its syncs is found out, and harms nobody else") {
+    std::size_t refused = 0, started_over = 0;
+    for (std::uint64_t seed = 1; seed <= 16; seed++) {
+        CAPTURE(seed);
+        coord::Rng rng(seed);
+        Disks disks;
+        World w(disks.options());
+        const SessionId s = three(w);
+        disks[B].sync_lies = true;
+        write_many(w, A, s, "n", 10);
+        REQUIRE(in_step(w, {A, B, C}));
+        w.crash(B);
+        disks[B].sync_lies = false;
+        disks[B].cut_power(seed % 4 == 0 ? std::vector<bool>(disks[B].pending(), false)
+                                         : some_of(disks[B].pending(), rng));
+        w.ledger.lost_its_disk(B), w.ledger.allow_failure(B);
+        w.start(B);
+        w.run(seconds(2));
+        if (has_failed(w, B)) {
+            refused += 1;
+            CHECK(reason(w, B) == "its storage has lost what it had acknowledged");
+            w.crash(B);
+            disks[B] = SimulatedFiles{};
+            w.ledger.lost_its_disk(B);
+        } else {
+            started_over += *w[B].status().damage != 0;
+        }
+        w.ledger.forbid_failure(B);
+        CHECK(w.verify() == "");
+        CHECK(w.run_until([&] { return w[B].status().admitted; }));
+    }
+    CHECK(refused > 0);
+    CHECK(started_over > 0);
+}
+
+// fsync fails once and would succeed when called again: the pages may be marked clean by then.
+TEST_CASE("faults D4: a sync that fails once is final: no acknowledgement, no other try") {
+    Disks disks;
+    World w(disks.options());
+    const SessionId s = three(w);
+    w.crash(C);
+    w.ledger.allow_failure(B);
+    disks[B].fail(Call::sync, 1);
+    const CallPtr call = w.create(A, s, "/b");
+    w.run(milliseconds(200));
+    CHECK(has_failed(w, B));
+    CHECK_FALSE(call->done);
+    const std::uint64_t calls = disks[B].calls();
+    w.run(seconds(1));
+    CHECK(disks[B].calls() == calls);
+    CHECK_FALSE(call->done);
+    w.crash(B);
+    w.ledger.forbid_failure(B);
+    w.start(B);
+    CHECK(w.run_until([&] { return call->done; }));
+    CHECK(call->error == Errc::ok);
+    CHECK(w.verify() == "");
+}
+
+TEST_CASE("faults T9: the leader's disk fails: it stops in that poll, and the others go on") {
+    for (const Call kind : {Call::write, Call::sync}) {
+        for (const bool is_hinted : {false, true}) {
+            CAPTURE(static_cast<int>(kind));
+            Disks disks;
+            World w(disks.options());
+            const SessionId s = three(w);
+            w.ledger.allow_failure(A);
+            disks[A].fail(kind, 1);
+            const CallPtr lost = w.create(A, s, "/lost");
+            CHECK(has_failed(w, A));
+            CHECK(reason(w, A) == "the storage failed");
+            CHECK(lost->done);
+            CHECK(lost->error == Errc::replica_failed);
+            if (is_hinted) w[B].forget(A), w[C].forget(A);
+            const Time before = w.now();
+            CHECK(w.run_until([&] { return w.leads(B) && w.serves(C); }, seconds(5)));
+            CHECK((!is_hinted || w.now() - before < coord::Timing{}.silence));
+            CHECK(w.write(C, w.open(C), "/after"));
+            const CallPtr late = w.ask(Request::Kind::get, A, s, "/a");
+            w.poll(A);
+            CHECK(late->error == Errc::replica_failed);
+            w.crash(A);
+            w.ledger.forbid_failure(A);
+            CHECK(w.verify() == "");
+        }
+    }
+}
+
+// What a replica asks of its disk while the ensemble takes writes, snapshots and a restart of it.
+void work_with_restart(World& w, PeerId id) {
+    const SessionId s = w.open(A);
+    write_many(w, A, s, "x", 6);
+    if (!has_failed(w, id)) {
+        w.crash(id), w.start(id);
+        w.run(milliseconds(300));
+    }
+    write_many(w, A, s, "y", 10);
+}
+
+// RETURNS how often B ended over it. A call that finds no space may also be got over.
+std::size_t fail_each_call(Errc error) {
+    Disks disks;
+    World before(disks.options());
+    three(before);
+    before.crash_all();
+    std::size_t failed = 0;
+    for (const Call kind : {Call::open, Call::size, Call::read, Call::write, Call::allocate,
+                            Call::sync, Call::rename, Call::remove, Call::list, Call::lock,
+                            Call::names}) {
+        bool is_through = false;
+        for (std::uint64_t k = 1; !is_through; k++) {
+            CAPTURE(static_cast<int>(kind));
+            CAPTURE(k);
+            Continued go(disks, before);
+            go.w.ledger.allow_failure(B);
+            go.disks[B].fail(kind, k, error);
+            go.w.start_all();
+            REQUIRE(in_step(go.w, {A, C}));
+            work_with_restart(go.w, B);
+            go.w.run(milliseconds(300));
+            is_through = go.disks[B].left_to_fail(kind) > 0;
+            failed += has_failed(go.w, B) ? 1u : 0u;
+            const bool may_go_on = error == Errc::storage_full || kind == Call::size;  // a spare's
+            CHECK((may_go_on || has_failed(go.w, B) != is_through));
+            if (error == Errc::storage_full && kind == Call::allocate) CHECK(!has_failed(go.w, B));
+            CHECK(std::string(go.w[B].status().damage).empty());
+            go.w.crash(B);
+            go.disks[B].stop_failing();
+            go.w.ledger.forbid_failure(B);
+            CHECK(settle(go.w) == "");
+        }
+    }
+    return failed;
+}
+
+TEST_CASE("faults D5: each kind of call fails once, at each time, at one of three replicas") {
+    CHECK(fail_each_call(Errc::storage_failed) > 50);
+}
+
+// No space, no quota, no inode: for what only makes room ahead, or a snapshot, that is no failure.
+TEST_CASE("faults D14: each kind of call finds no space, at each time, at one of three replicas") {
+    CHECK(fail_each_call(Errc::storage_full) > 20);
+}
+
+// Runs change on a copy of the disk, with the power cut before each call in turn, and each time
+// with several choices of what survives; calls judge with the disk and whether change had ended.
+template <class Change, class Judge>
+std::size_t cut_everywhere(const SimulatedFiles& start, std::size_t most, Change change,
+                           Judge judge) {
+    std::size_t count = 0;
+    coord::Rng rng(1);
+    for (std::uint64_t k = 1;; k++) {
+        CAPTURE(k);
+        SimulatedFiles disk = start;
+        disk.cut_before(disk.calls() + k);
+        const auto reached = change(disk);
+        for (const std::vector<bool>& kept : survivors_of(disk.pending(), most, rng)) {
+            SimulatedFiles after = disk;
+            after.cut_power(kept);
+            judge(after, reached);
+            count += 1;
+        }
+        if (!disk.is_cut()) return count;
+    }
+}
+
+constexpr coord::StorageOwner owner{7, 4711};
+
+// Opens a log on that disk.
+struct OpenLog {
+    coord::FileStorage storage;
+    coord::Log log;
+    Errc error;
+    explicit OpenLog(SimulatedFiles& disk, std::uint64_t segment_bytes = 512)
+        : storage(options_on(disk, segment_bytes)), log(storage), error(log.open(owner)) {}
+};
+
+// The records of the two epochs are records of the log like others; a sector has 16 bytes here.
+// What is read back is either the old promise or the new one, and it does not change any more when
+// the power is cut again after that, whatever was only in the page cache.
+TEST_CASE("faults D6 D7: an epoch's record torn anywhere: the old one or the new one, for good") {
+    SimulatedFiles start;
+    start.sector = 16;
+    {
+        OpenLog open(start);
+        REQUIRE(open.error == Errc::ok);
+        REQUIRE(open.log.accept_epoch(3, A) == Errc::ok);
+        REQUIRE(open.log.set_current_epoch(3) == Errc::ok);
+        REQUIRE(open.log.flush() == Errc::ok);
+    }
+    start.cut_power(std::vector<bool>(start.pending(), true));
+    std::size_t old_ones = 0, new_ones = 0;
+    const auto promise = [](SimulatedFiles& disk) {
+        OpenLog open(disk);
+        return open.error == Errc::ok && open.log.accept_epoch(5, B) == Errc::ok &&
+               open.log.flush() == Errc::ok;
+    };
+    const auto judge = [&](SimulatedFiles& disk, bool is_promised) {
+        coord::Log::Epochs found;
+        {
+            OpenLog open(disk);
+            REQUIRE(open.error == Errc::ok);
+            found = open.log.epochs();
+            CHECK(open.log.durable_epochs().accepted == found.accepted);
+        }
+        CHECK((found.accepted == 3 || found.accepted == 5));
+        CHECK(found.accepted_from == (found.accepted == 3 ? A : B));
+        CHECK(found.current == 3);
+        CHECK((!is_promised || found.accepted == 5));
+        (found.accepted == 3 ? old_ones : new_ones) += 1;
+        disk.cut_power(std::vector<bool>(disk.pending(), false));
+        OpenLog again(disk);
+        REQUIRE(again.error == Errc::ok);
+        CHECK(again.log.epochs().accepted == found.accepted);
+        CHECK(again.log.epochs().accepted_from == found.accepted_from);
+    };
+    CHECK(cut_everywhere(start, 12, promise, judge) > 50);
+    CHECK(old_ones > 10);
+    CHECK(new_ones > 10);
+}
+
+Bytes entry_at(Zxid zxid, coord::LogPosition previous, BytesView body) {
+    coord::Txn txn;
+    txn.zxid = zxid, txn.previous = previous.zxid, txn.previous_crc = previous.crc;
+    txn.time_ms = 1, txn.session = SessionId{9}, txn.cxid = zxid.value;
+    txn.op = coord::OpCode::set, txn.body = body;
+    Bytes record;
+    coord::encode_entry(txn, record);
+    return record;
+}
+
+Errc append(coord::Log& log, Zxid zxid) {
+    const Bytes record = entry_at(zxid, log.last(), Bytes(60, 'b'));
+    coord::Txn txn;
+    const Errc decoded = coord::decode_entry(record, txn);
+    return decoded == Errc::ok ? log.append(record, txn) : decoded;
+}
+
+std::vector<Zxid> history(const coord::Log& log) {
+    std::vector<Zxid> out;
+    for (Zxid at = log.base(); at != log.last().zxid;) {
+        coord::Txn txn;
+        REQUIRE(coord::decode_entry(log.entry_after(at), txn) == Errc::ok);
+        at = txn.zxid;
+        out.push_back(at);
+    }
+    return out;
+}
+
+// A life of a log over several segments of 512 bytes: twelve entries, back to the fifth, which is
+// three segments ago, others in their place. `steps` has the history after each record of it.
+using Steps = std::vector<std::vector<Zxid>>;
+
+struct Reached {
+    std::size_t written = 0;   // records, as places in steps
+    std::size_t durable = 0;
+};
+
+Reached rewrite(SimulatedFiles& disk, Steps& steps) {
+    Reached reached;
+    steps.assign(1, {});
+    OpenLog open(disk);
+    const auto note = [&](Errc error) {
+        if (error != Errc::ok) return false;
+        steps.push_back(history(open.log)), reached.written += 1;
+        return true;
+    };
+    const auto flush = [&] {
+        if (open.log.flush() != Errc::ok) return false;
+        reached.durable = reached.written;
+        return true;
+    };
+    if (open.error != Errc::ok) return reached;
+    for (std::uint64_t i = 1; i <= 12; i++) {
+        if (!note(append(open.log, Zxid(1, i))) || (i % 3 == 0 && !flush())) return reached;
+    }
+    if (!note(open.log.truncate(Zxid(1, 5)))) return reached;
+    for (std::uint64_t i = 1; i <= 6; i++) {
+        if (!note(append(open.log, Zxid(2, i))) || (i % 2 == 0 && !flush())) return reached;
+    }
+    return reached;
+}
+
+// Where a truncation is a change of files, what takes the place of the old segments may be durable
+// before those are gone. Here it is one record; whatever survives, the log has a history that it
+// had, no older than what was durable, and what is appended then is there after the next start.
+TEST_CASE("faults D12: a history cut back over segments and written anew, the power cut anywhere") {
+    Steps steps;
+    SimulatedFiles whole;
+    rewrite(whole, steps);
+    const Steps all = steps;
+    REQUIRE(all.back().size() == 11);
+    std::size_t cut_back = 0;
+    const auto judge = [&](SimulatedFiles& disk, const Reached& reached) {
+        std::vector<Zxid> found;
+        {
+            OpenLog open(disk);
+            REQUIRE(open.error == Errc::ok);
+            found = history(open.log);
+            std::size_t place = reached.durable;
+            while (place < all.size() && all[place] != found) place++;
+            REQUIRE(place < all.size());
+            cut_back += place > 12 ? 1 : 0;
+            REQUIRE(append(open.log, Zxid(3, 1)) == Errc::ok);
+            REQUIRE(open.log.flush() == Errc::ok);
+        }
+        disk.cut_power(std::vector<bool>(disk.pending(), false));
+        found.push_back(Zxid(3, 1));
+        OpenLog again(disk);
+        REQUIRE(again.error == Errc::ok);
+        CHECK(history(again.log) == found);
+    };
+    const auto change = [&](SimulatedFiles& disk) { return rewrite(disk, steps); };
+    CHECK(cut_everywhere(SimulatedFiles{}, 6, change, judge) > 300);
+    CHECK(cut_back > 50);
+}
+
+// Somebody copies the directory of a storage that is being written: each file as it is when its
+// turn comes, in an order of its own. What the copy hands over is what was appended, up to some
+// place, or it is refused by name.
+TEST_CASE("faults D11: a directory copied from a running storage, file by file") {
+    std::size_t sound = 0, refused = 0;
+    for (std::uint64_t seed = 1; seed <= 200; seed++) {
+        CAPTURE(seed);
+        coord::Rng rng(seed);
+        SimulatedFiles disk, copy;
+        support::Model model;
+        coord::FileStorage storage(options_on(disk, 512));
+        support::Recovered heard;
+        REQUIRE(storage.open(heard, support::owner) == Errc::ok);
+        REQUIRE(support::run(storage, model, "aafasfaaafaaf") == Errc::ok);
+        std::vector<std::string> paths = disk.paths();
+        for (std::size_t i = paths.size(); i > 1; i--) {
+            std::swap(paths[i - 1], paths[static_cast<std::size_t>(rng.below(i))]);
+        }
+        for (const std::string& path : paths) {
+            if (disk.exists(path)) copy.set_contents(path, disk.contents(path));
+            const char* const steps[] = {"", "aaf", "aaaaaaf", "sf", "Aaf"};
+            REQUIRE(support::run(storage, model, steps[rng.below(5)]) == Errc::ok);
+        }
+        coord::FileStorage copied(options_on(copy, 512));
+        support::Recovered found;
+        const Errc error = copied.open(found, support::owner);
+        REQUIRE((error == Errc::ok || error == Errc::corrupt));
+        (error == Errc::ok ? sound : refused) += 1;
+        if (error == Errc::corrupt) {
+            CHECK_FALSE(copied.reason().empty());
+            continue;
+        }
+        REQUIRE(copied.appended() <= model.items.size());
+        CHECK(support::lines_of(copied, found) ==
+              model.lines_from(found.snapshot, copied.appended()));
+    }
+    CHECK(sound > 20);
+    CHECK(refused > 5);
+}
+
+TEST_CASE("faults D11: a directory that was moved while its storage was closed is that storage") {
+    SimulatedFiles disk, moved;
+    support::Model model;
+    std::uint64_t id = 0;
+    {
+        coord::FileStorage storage(options_on(disk, 512));
+        support::recover(storage, model);
+        REQUIRE(support::run(storage, model, "aafasfaaafaaf") == Errc::ok);
+        id = storage.id();
+    }
+    for (const std::string& path : disk.paths()) {
+        moved.set_contents("elsewhere/" + path.substr(5), disk.contents(path));
+    }
+    coord::FileStorageOptions options = options_on(moved, 512);
+    options.directory = "elsewhere";
+    coord::FileStorage storage(options);
+    support::recover(storage, model);
+    CHECK(storage.id() == id);
+    CHECK(storage.appended() == model.items.size());
+}
+
+// -------------------------------------------------------------------------------------------------
+// D: disks that are full
+
+TEST_CASE("faults D13: a follower's disk is full: the others go on, and it catches up") {
+    Disks disks;
+    World w(disks.options());
+    const SessionId s = three(w);
+    disks[B].capacity = disks.used(B);
+    write_many(w, A, s, "n", 40, 100);
+    w.run(seconds(1));
+    CHECK_FALSE(has_failed(w, B));
+    CHECK(w.last(B) < w.last(A));
+    CHECK(w.has(B, "/a"));
+    disks[B].capacity = UINT64_MAX;
+    CHECK(in_step(w, {A, B, C}));
+    CHECK(w.verify() == "");
+}
+
+// What grows is refused by the leader, what frees something goes on, reads are served; when there
+// is space again all is as before.
+TEST_CASE("faults D13: every disk is full: no writes, but reads and deletes, and nothing is lost") {
+    Disks disks;
+    World w(disks.options());
+    const SessionId s = three(w);
+    for (const PeerId id : w.ids()) disks[id].capacity = disks.used(id);
+    CallPtr call;
+    int written = 0;
+    for (; written < 100; written++) {
+        call = w.create(A, s, "/n" + std::to_string(written), Bytes(100, 'v'));
+        REQUIRE(w.run_until([&] { return call->done; }, seconds(5)));
+        if (call->error != Errc::ok) break;
+    }
+    CHECK(call->error == Errc::storage_full);
+    CHECK(written > 2);
+    const CallPtr read = w.ask(Request::Kind::get, A, s, "/n1");
+    const CallPtr removed = w.ask(Request::Kind::remove, A, s, "/n0");
+    CHECK(w.run_until([&] { return read->done && removed->done; }, seconds(5)));
+    CHECK(read->error == Errc::ok);
+    w.ledger.forget_promise("/n0");
+    for (const PeerId id : w.ids()) {
+        CHECK_FALSE(has_failed(w, id));
+        CHECK_FALSE(w.has(id, "/n" + std::to_string(written)));
+        disks[id].capacity = UINT64_MAX;
+    }
+    w.run(seconds(10));  // an idle storage looks for space now and then
+    CHECK(w.write(A, s, "/later", Bytes(100, 'v')));
+    CHECK(w.verify() == "");
+}
+
+// -------------------------------------------------------------------------------------------------
+// D: disks that rot
+
+// Three disks at rest, with snapshots and a few segments, and a world that knows what is on them.
+struct AtRest {
+    Disks disks;
+    World w;
+    explicit AtRest(int writes) : w((disks.segment_bytes = 1024, disks.options())) {
+        const SessionId s = three(w);
+        write_many(w, A, s, "n", writes);
+        REQUIRE(in_step(w, {A, B, C}));
+        w.crash_all();
+    }
+};
+
+// Every 5th byte of every file of one replica, the snapshots' and the segments' that are no longer
+// needed among them. It says so and learns from the others, or an older snapshot and a longer log
+// are as good, or it did not matter. Nobody ever sees anything but what was written.
+TEST_CASE("faults D15 D17: a byte rots at one of three: found out, learned again, never spread") {
+    AtRest rest(30);
+    REQUIRE(rest.disks.paths(B, "snapshot.").size() >= 3);
+    std::size_t started_over = 0, passed_over = 0, count = 0;
+    for (const std::string& path : rest.disks[B].paths()) {
+        const std::size_t size = rest.disks[B].contents(path).size();
+        for (std::size_t at = count % 5; at < size; at += 5) {
+            Bytes bytes = rest.disks[B].contents(path);
+            if (path.find("spare.") != std::string::npos && at > 100) break;
+            if (bytes[at] == 0 && at % 50 != 0 && at > 600) continue;  // what is not written yet
+            CAPTURE(path);
+            CAPTURE(at);
+            Continued go(rest.disks, rest.w);
+            bytes[at] = static_cast<char>(bytes[at] ^ 1 << count++ % 8);
+            go.disks[B].set_contents(path, bytes);
+            go.w.ledger.lost_its_disk(B);
+            go.w.start_all();
+            const bool is_damaged = *go.w[B].status().damage != 0;
+            started_over += is_damaged ? 1 : 0;
+            passed_over += go.w[B].log().snapshot_position().zxid <
+                           go.w[A].log().snapshot_position().zxid && !is_damaged;
+            REQUIRE(settle(go.w) == "");
+        }
+    }
+    CHECK(started_over > 100);
+    CHECK(passed_over > 20);
+    CHECK(count > 500);
+}
+
+// One of three has a rotten record in the middle of its log, another one is gone for good.
+TEST_CASE("faults D19 D15: one disk is damaged, another replica is lost: unavailable, never loss") {
+    for (const bool comes_back : {false, true}) {
+        AtRest rest(5);
+        Continued go(rest.disks, rest.w);
+        const std::string path = go.disks.paths(B, "log.").back();
+        Bytes bytes = go.disks[B].contents(path);
+        bytes[200] = static_cast<char>(bytes[200] ^ 4);
+        go.disks[B].set_contents(path, bytes);
+        go.w.ledger.lost_its_disk(B);
+        go.w.start(B), go.w.start(C);
+        CHECK_FALSE(go.w.run_until([&] { return go.w.leader() != PeerId{}; }, seconds(10)));
+        CHECK_FALSE(std::string(go.w[B].status().damage).empty());
+        if (comes_back) go.w.start(A);
+        if (comes_back) CHECK(settle(go.w) == "");
+        CHECK(go.w.objections() == "");
+    }
+}
+
+std::size_t end_of(const Bytes& segment) { return segment.find_last_not_of('\0') + 1; }
+
+// A and B have /late, which C has not; then A and B are off. The last byte of B's log has rotted.
+// Its mark, or the power, has gone with it where the caller says so.
+struct RottenTail {
+    Disks disks;
+    World w;
+    explicit RottenTail(bool has_frame_after, bool is_power_cut) : w(disks.options()) {
+        const SessionId s = three(w);
+        w.isolate(C);
+        REQUIRE(w.write(A, s, "/late"));
+        REQUIRE(w.last(B) == w.last(A));
+        const std::string path = disks.paths(B, "log.").back();
+        const std::size_t end = end_of(disks[B].contents(path));
+        if (has_frame_after) REQUIRE(w.write(A, s, "/next"));
+        w.crash(A), w.crash(B);
+        if (is_power_cut) cut_power(w, disks, B);  // the mark is never synced: it is as it was
+        w.lose_all(), w.heal();
+        Bytes bytes = disks[B].contents(path);
+        bytes[end - 1] = static_cast<char>(bytes[end - 1] ^ 1);
+        disks[B].set_contents(path, bytes);
+        w.ledger.lost_its_disk(B);
+    }
+};
+
+// The last record that B has acknowledged rots, and looks like a write that was torn. What was
+// written after it is a witness that it was durable: the frame behind it, or the mark. So it is
+// damage; B counts for nothing, and with A lost nobody leads.
+TEST_CASE("faults D20: the last acknowledged record rots: damage where there is a witness") {
+    for (const bool has_frame_after : {false, true}) {
+        CAPTURE(has_frame_after);
+        RottenTail rotten(has_frame_after, has_frame_after);
+        World& w = rotten.w;
+        w.start(B);
+        if (w.is_up(C)) w.crash(C);
+        w.start(C);
+        CHECK_FALSE(std::string(w[B].status().damage).empty());
+        CHECK_FALSE(w.run_until([&] { return w.leader() != PeerId{}; }, seconds(10)));
+        w.start(A);
+        CHECK(settle(w) == "");
+        CHECK(w.has(B, "/late"));
+    }
+}
+
+// The limit of it, as the manual of chapter 6 states it: the power was cut before a witness had
+// reached the disk. Nothing tells such a record from a torn one, and that is cut off. Where the
+// leader, or another voter that has the record, is there, nothing is lost; where B and C alone
+// start first, the write is gone though it was acknowledged. A rule that holds here too would have
+// every ensemble that lost its power wait for its last voter.
+TEST_CASE("faults D20, the limit: no witness had been written: taken for a torn tail, and cut") {
+    RottenTail rotten(false, true);
+    World& w = rotten.w;
+    SUBCASE("the leader is still there: it knows better, and refuses that storage") {
+        w.start(A);
+        REQUIRE(in_step(w, {A, C}));
+        w.start(B);
+        CHECK(settle(w) == "");
+        CHECK(w.has(B, "/late"));
+    }
+    SUBCASE("a voter that has it is among the first to start") {
+        w.crash(C);
+        w.start(A), w.start(B);
+        REQUIRE(in_step(w, {A, B}));
+        CHECK(settle(w) == "");
+        CHECK(w.has(C, "/late"));
+    }
+    SUBCASE("none that has it is: the write is lost") {
+        w.start(B);
+        CHECK(std::string(w[B].status().damage).empty());
+        REQUIRE(in_step(w, {B, C}));
+        CHECK_FALSE(w.has(B, "/late"));
+        CHECK(w.objections().find("(/late), which was acknowledged") != std::string::npos);
+        w.start(A);
+        CHECK(in_step(w, {A, B, C}));  // one history all the same
+        CHECK_FALSE(w.has(A, "/late"));
+    }
+}
+
+#endif  // COORD_NO_FILES
+
+// -------------------------------------------------------------------------------------------------
+// D: disks that are slow
+
+SimulationOptions simulated(std::uint32_t voters) {
+    SimulationOptions options;
+    options.voters = voters;
+    options.seed = support::seed_or(7);
+    return options;
+}
+
+// A leader, and all in step with it.
+PeerId elect(Simulation& sim) {
+    REQUIRE(sim.run_until([&] {
+        for (std::uint32_t id = 1; id <= sim.size(); id++) {
+            if (!sim.is_running(id) || !sim.replica(id).status().serving) return false;
+        }
+        return sim.leader() != PeerId{};
+    }, seconds(30)));
+    return sim.leader();
+}
+
+// Of all that run, since each started.
+std::uint64_t elections(Simulation& sim) {
+    std::uint64_t count = 0;
+    for (std::uint32_t id = 1; id <= sim.size(); id++) {
+        if (sim.is_running(id)) count += sim.replica(id).counters().elections;
+    }
+    return count;
+}
+
+PeerId other_than(Simulation& sim, PeerId one, PeerId another = {}) {
+    for (std::uint32_t id = 1; id <= sim.size(); id++) {
+        if (PeerId{id} != one && PeerId{id} != another) return PeerId{id};
+    }
+    return PeerId{};
+}
+
+SessionId open_at(Simulation& sim, PeerId at) {
+    SessionId session;
+    sim.replica(at).open_session({seconds(3600)}, [&](coord::Result<SessionId> id) {
+        session = id ? *id : SessionId{};
+    });
+    REQUIRE(sim.run_until([&] { return session != SessionId{}; }, seconds(30)));
+    return session;
+}
+
+// How it ended; Errc::api_error while it has not.
+std::shared_ptr<Errc> create(Simulation& sim, PeerId at, SessionId session, BytesView path) {
+    auto error = std::make_shared<Errc>(Errc::api_error);
+    Request request;
+    request.kind = Request::Kind::create, request.path = path;
+    request.done = coord::OnCreated([error](coord::Result<coord::Created> r) {
+        *error = r.error();
+    });
+    sim.replica(at).submit(session, std::move(request));
+    return error;
+}
+
+bool ends(Simulation& sim, const std::shared_ptr<Errc>& error, Duration limit) {
+    return sim.run_until([&] { return *error != Errc::api_error; }, limit) && *error == Errc::ok;
+}
+
+// A flush of one follower takes a second, ten, a minute: the others do not notice, it is polled
+// all the time, and it is in step again afterwards.
+TEST_CASE("faults D22: a follower's disk is slow: writes go on, and it stays a follower") {
+    for (const Duration slow : {seconds(1), seconds(10), seconds(60)}) {
+        CAPTURE(slow);
+        Simulation sim(simulated(3));
+        const PeerId leader = elect(sim), follower = other_than(sim, leader);
+        const SessionId s = open_at(sim, leader);
+        const std::uint64_t before_it = elections(sim);
+        sim.stall(follower, slow);
+        const Time end = sim.now() + slow;
+        for (int i = 0; sim.now() + milliseconds(200) < end; i++) {
+            const Time before = sim.now();
+            REQUIRE(ends(sim, create(sim, leader, s, "/n" + std::to_string(i)), seconds(5)));
+            CHECK(sim.now() - before < milliseconds(10));
+            sim.run_for(milliseconds(97));
+        }
+        CHECK(sim.leader() == leader);
+        CHECK(sim.replica(follower).status().role == Role::following);
+        CHECK(elections(sim) == before_it);
+        CHECK_FALSE(sim.replica(follower).tree().contains("/n0"));  // R2: not durable here
+        sim.run_for(seconds(1));
+        CHECK(sim.replica(follower).status().applied == sim.replica(leader).status().applied);
+    }
+}
+
+// A leader whose disk is slow stays the leader: its followers commit without its disk, so that all
+// but its own clients go on. It answers those when it has the write itself: what it shows is
+// durable at it. Leadership does not move; a program that wants it to destroys that replica, or
+// gives the storage up, and then the next one leads.
+TEST_CASE("faults D22: the leader's disk is slow: its followers commit, and it leads on") {
+    for (const Duration slow : {seconds(1), seconds(10), seconds(60)}) {
+        CAPTURE(slow);
+        Simulation sim(simulated(3));
+        const PeerId leader = elect(sim), follower = other_than(sim, leader);
+        const SessionId own = open_at(sim, leader), remote = open_at(sim, follower);
+        const std::uint64_t before_it = elections(sim);
+        sim.stall(leader, slow);
+        const Time end = sim.now() + slow;
+        const auto mine = create(sim, leader, own, "/own");
+        const auto theirs = create(sim, follower, remote, "/theirs");
+        CHECK(ends(sim, theirs, milliseconds(100)));
+        CHECK(sim.replica(follower).tree().contains("/own"));
+        sim.run_for(end - sim.now() - milliseconds(1));
+        CHECK(*mine == Errc::api_error);
+        CHECK(sim.leader() == leader);
+        CHECK(elections(sim) == before_it);
+        CHECK(ends(sim, mine, milliseconds(100)));
+    }
+}
+
+// Where the disks of a quorum are slow no write ends before they are quick again; nobody loses its
+// role over it, no session expires, and what was asked meanwhile is answered.
+TEST_CASE("faults D22: the disks of a quorum are slow: writes wait, sessions and roles stay") {
+    for (const bool is_leader_slow : {false, true}) {
+        Simulation sim(simulated(3));
+        const PeerId leader = elect(sim), one = other_than(sim, leader);
+        const SessionId s = open_at(sim, leader);
+        const std::uint64_t before_it = elections(sim);
+        sim.stall(one, seconds(60));
+        sim.stall(is_leader_slow ? leader : other_than(sim, leader, one), seconds(60));
+        const auto write = create(sim, leader, s, "/n");
+        CHECK_FALSE(ends(sim, write, seconds(59)));
+        CHECK(*write == Errc::api_error);
+        CHECK(sim.leader() == leader);
+        CHECK(sim.replica(leader).leader_counters().sessions_expired == 0);
+        CHECK(ends(sim, write, seconds(2)));
+        CHECK(elections(sim) == before_it);
+    }
+}
+
+// -------------------------------------------------------------------------------------------------
+// D: disks that cannot do what is asked
+
+#if defined(__linux__) && !defined(COORD_NO_FILES)
+
+// A file that cannot be synced makes the storage fail by name: it does not go on with less than it
+// promises, unless it is told to (FileStorageOptions::sync). A directory that cannot be keeps its
+// names in a way of its own, and is taken as it is. Linux says EINVAL in both cases, of /dev/null
+// and of /proc.
+TEST_CASE("faults D25: what cannot be synced: a file is an error by name, a directory is taken") {
+    const std::unique_ptr<coord::Files> files = coord::system_files();
+    const coord::Result<coord::FileId> file = files->open("/dev/null", coord::Files::Mode::write);
+    REQUIRE(file);
+    CHECK(files->sync(*file) == Errc::storage_failed);
+    CHECK(std::string(files->error_text()).find("fdatasync") != std::string::npos);
+    files->close(*file);
+    CHECK(files->sync_directory("/proc") == Errc::ok);
+    CHECK(files->sync_directory("/proc/none") == Errc::no_node);
+
+    SimulatedFiles disk;
+    disk.fail(Call::sync, 1);
+    coord::FileStorageOptions options = options_on(disk, 512);
+    {
+        coord::FileStorage storage(options);
+        support::Recovered heard;
+        CHECK(storage.open(heard, support::owner) == Errc::storage_failed);
+        CHECK(storage.reason().find("a simulated fault") != std::string::npos);
+    }
+    disk.end_process();
+    disk.fail(Call::sync, 1);
+    options.sync = false;
+    coord::FileStorage storage(options);
+    support::Model model;
+    support::recover(storage, model);
+    CHECK(support::run(storage, model, "aafsfaf") == Errc::ok);
+}
+
+#endif
+
+// -------------------------------------------------------------------------------------------------
+// S: snapshots into a disk
+
+#ifndef COORD_NO_FILES
+
+struct Applied final : coord::ReplicaObserver {
+    std::map<Zxid, std::uint64_t> digests;
+    void on_applied(PeerId, const coord::Txn& txn, const coord::Outcome*,
+                    std::uint64_t digest) override {
+        digests[txn.zxid] = digest;
+    }
+};
+
+struct Nobody final : coord::Transport {
+    void send(PeerId, BytesView) override {}
+    std::size_t message_bytes_max() const override { return 4096; }
+};
+
+// A replica alone that takes a snapshot after every third entry. RETURNS the zxid of its newest
+// acknowledged write.
+Zxid live_alone(SimulatedFiles& disk, Applied& applied, std::uint64_t entropy, int writes) {
+    coord::FileStorage storage(options_on(disk, 1024));
+    Nobody nobody;
+    coord::ReplicaOptions options;
+    options.entropy = entropy, options.snapshot_every_entries = 3, options.log_entries_kept = 1;
+    coord::Replica replica(options, storage, nobody, &applied);
+    Time now{1};
+    Zxid acknowledged;
+    SessionId session;
+    replica.open_session({seconds(3600)}, [&](coord::Result<SessionId> id) {
+        if (id) session = *id;
+    });
+    for (int i = -1; i < writes; i++) {
+        if (session != SessionId{}) {
+            Request request;
+            const std::string path = "/n" + std::to_string(i);
+            request.kind = Request::Kind::create, request.path = path;
+            request.done = coord::OnCreated([&](coord::Result<coord::Created> r) {
+                if (r) acknowledged = r->stat.czxid;
+            });
+            replica.submit(session, std::move(request));
+        }
+        for (int polls = 0; polls < 6; polls++) replica.poll(now = now + milliseconds(1), 1);
+    }
+    return acknowledged;
+}
+
+// Crash points of a snapshot: it is written, synced, named; its marker is in the log; older ones
+// and segments go. Whatever is on the disk then, the state is the one that there was at that zxid,
+// and no acknowledged write is missing.
+TEST_CASE("faults S1: the power is cut at each call, a snapshot now and then: the same state") {
+    Applied known;
+    SimulatedFiles whole;
+    const Zxid last = live_alone(whole, known, 1, 14);
+    REQUIRE(known.digests.count(last) == 1);
+    std::set<Zxid> snapshots;
+    std::size_t compared = 0;
+    const auto live = [&](SimulatedFiles& disk) { return live_alone(disk, known, 1, 14); };
+    const auto judge = [&](SimulatedFiles& disk, Zxid acknowledged) {
+        coord::FileStorage storage(options_on(disk, 1024));
+        coord::ReplicaOptions options;
+        options.entropy = 2;
+        coord::Replica replica(options, storage);
+        REQUIRE(replica.status().role != Role::failed);
+        snapshots.insert(replica.status().applied);
+        const Zxid newest = replica.status().last;
+        REQUIRE(newest >= acknowledged);
+        for (int polls = 1; polls < 6; polls++) replica.poll(Time{polls * 1000000}, 1);
+        REQUIRE(replica.status().applied >= newest);
+        if (replica.status().applied != newest) return;  // it has gone on with its founding
+        REQUIRE(known.digests.count(newest) == 1);
+        REQUIRE(replica.status().digest == known.digests[newest]);
+        compared += 1;
+    };
+    CHECK(cut_everywhere(SimulatedFiles{}, 4, live, judge) > 500);
+    CHECK(snapshots.size() > 4);
+    CHECK(compared > 400);
+}
+
+// C has to fetch a snapshot; its disk loses power, finds no space, or fails, at each call. The old
+// state is there until the new one is.
+TEST_CASE("faults S4: power, space or a call fails while a snapshot is installed: old or new") {
+    Disks disks;
+    World before(disks.options());
+    const SessionId s = three(before);
+    before.crash(C);
+    before.run(seconds(1));  // it is not waited for any more
+    write_many(before, A, s, "n", 40);
+    const Zxid old(1, 4), named = before[A].log().snapshot_position().zxid;
+    REQUIRE(before[A].log().base() > old);
+    before.crash_all();
+    coord::Rng rng(5);
+    std::size_t olds = 0, news = 0, no_space = 0;
+    for (int fault = 0; fault < 4; fault++) {
+        bool is_through = false;
+        for (std::uint64_t k = 1; !is_through; k++) {
+            CAPTURE(fault);
+            CAPTURE(k);
+            Continued go(disks, before);
+            SimulatedFiles& disk = go.disks[C];
+            go.w.ledger.allow_failure(C);
+            if (fault < 2) disk.cut_before(disk.calls() + k);
+            if (fault == 2) disk.fail(Call::write, k, Errc::storage_full);
+            if (fault == 3) disk.fail(k % 2 == 0 ? Call::names : Call::sync, k / 2 + 1);
+            go.w.start_all();
+            go.w.run(milliseconds(600));
+            is_through = !has_failed(go.w, C) && k > 4;
+            no_space += fault == 2 && !is_through;
+            if (is_through) CHECK(go.w[C].log().base() > old);
+            if (is_through) break;
+            go.w.crash(C);
+            disk.stop_failing();
+            if (fault < 2) {
+                disk.cut_power(fault == 0 ? std::vector<bool>(disk.pending(), false)
+                                          : some_of(disk.pending(), rng));
+            }
+            go.w.ledger.forbid_failure(C);
+            go.w.start(C);
+            CHECK(std::string(go.w[C].status().damage).empty());
+            const Zxid found = go.w[C].status().last;
+            CHECK((found == old || found >= named));
+            (found == old ? olds : news) += 1;
+            CHECK(settle(go.w) == "");
+        }
+    }
+    CHECK(olds > 20);
+    CHECK(news > 5);
+    CHECK(no_space > 3);
+}
+
+#endif  // COORD_NO_FILES
+
+// -------------------------------------------------------------------------------------------------
+// S: snapshots from a leader to a learner
+
+WorldOptions fetching_options(std::size_t message_bytes_max = 1024) {
+    WorldOptions options;
+    options.message_bytes_max = message_bytes_max;
+    options.tune = [](coord::ReplicaOptions& replica) {
+        replica.snapshot_every_entries = 10, replica.log_entries_kept = 2;
+    };
+    return options;
+}
+
+// What C lacks is in a snapshot alone, of which it gets one chunk after the other, by hand.
+struct Fetching {
+    World w;
+    SessionId s;
+    explicit Fetching(std::size_t message_bytes_max = 1024)
+        : w(fetching_options(message_bytes_max)), s(three(w)) {
+        w.crash(C);
+        w.run(seconds(1));  // it is not waited for any more
+        write_many(w, A, s, "n", 30, 150);
+        w.hold(MessageType::chunk, anybody, C);
+        w.start(C);
+    }
+    std::uint64_t installed() { return w[C].counters().snapshots_installed; }
+    // The next one that comes. RETURNS "" where none does.
+    Bytes chunk() {
+        w.run_until([&] { return w.count(MessageType::chunk, anybody, C) > 0 || w.serves(C); },
+                    seconds(3));
+        const Packet* const next = w.first(MessageType::chunk, anybody, C);
+        if (next == nullptr) return {};
+        const Bytes bytes = next->bytes;
+        w.deliver(MessageType::chunk, anybody, C);
+        w.lose(MessageType::chunk, anybody, C);
+        return bytes;
+    }
+};
+
+// After each chunk in turn: the link breaks for a while, the leader dies, or the leader has taken a
+// newer snapshot when the learner is back.
+TEST_CASE("faults S2: a transfer interrupted after each chunk: cut, crash, newer snapshot") {
+    for (const char* const fault : {"cut", "crash", "newer"}) {
+        bool is_through = false;
+        std::size_t chunks = 0;
+        for (; !is_through; chunks++) {
+            CAPTURE(fault);
+            CAPTURE(chunks);
+            Fetching f;
+            for (std::size_t i = 0; i < chunks; i++) REQUIRE_FALSE(f.chunk().empty());
+            is_through = f.installed() > 0;
+            const Zxid before = f.w[A].log().snapshot_position().zxid;
+            if (*fault == 'c' && fault[1] == 'r') {
+                f.w.crash(A);
+            } else {
+                f.w.isolate(C);
+                f.w.lose_on_cut_links();
+                f.w.run(seconds(2));
+                if (*fault == 'n') write_many(f.w, A, f.s, "m", 25, 150);
+                f.w.heal();
+            }
+            f.w.no_rules();
+            CHECK(f.w.run_until([&] { return f.w.serves(C) && f.installed() > 0; }));
+            if (*fault == 'n') CHECK(f.w[C].log().base() > before);
+            CHECK(f.w.verify() == "");
+        }
+        CHECK(chunks > 6);
+    }
+}
+
+// Chunks come twice, in the opposite order, and from the transfer before, which was of an older
+// snapshot, with the same offsets.
+TEST_CASE("faults S3: chunks repeated, reordered, and of an older transfer") {
+    Fetching f;
+    std::vector<Bytes> old_ones, seen;
+    for (int i = 0; i < 6; i++) old_ones.push_back(f.chunk());
+    REQUIRE(f.installed() == 0);
+    f.w.isolate(C);
+    f.w.lose_on_cut_links();
+    f.w.run(seconds(2));
+    for (int i = 0; i < 30; i++) {  // so that the old one differs in every chunk
+        const std::string path = "/n" + std::to_string(i);
+        const CallPtr set = f.w.ask(Request::Kind::set, A, f.s, path, Bytes(150, 'w'));
+        REQUIRE(f.w.run_until([&] { return set->done; }));
+        f.w.ledger.forget_promise(path);
+    }
+    f.w.heal();
+    const auto again = [&](const Bytes& bytes) {
+        f.w.deliver_copy({A, C, MessageType::chunk, bytes});
+    };
+    for (int i = 0; i < 100 && f.installed() == 0; i++) {
+        for (const Bytes& bytes : old_ones) again(bytes);
+        for (std::size_t j = seen.size(); j-- > 0;) again(seen[j]);
+        seen.push_back(f.chunk());
+        REQUIRE_FALSE(seen.back().empty());
+    }
+    CHECK(seen.size() > 6);
+    CHECK(f.installed() == 1);
+    for (const Bytes& bytes : seen) again(bytes);
+    f.w.no_rules();
+    CHECK(in_step(f.w, {A, B, C}));
+    CHECK(f.installed() == 1);
+    CHECK(f.w.verify() == "");
+}
+
+TEST_CASE("faults S5: a learner gets one snapshot after the other, in one life") {
+    Fetching f;
+    for (std::uint64_t i = 1; i <= 4; i++) {
+        while (f.installed() < i) REQUIRE_FALSE(f.chunk().empty());
+        f.w.isolate(C);  // before the leader has heard of it
+        f.w.lose_on_cut_links();
+        f.w.run(seconds(1));
+        write_many(f.w, A, f.s, "m" + std::to_string(i) + "-", 25, 150);
+        f.w.heal();
+    }
+    REQUIRE(f.w.run_until([&] { return f.w.count(MessageType::chunk, anybody, C) > 0; }));
+    const std::uint64_t elections = f.w[C].counters().elections;
+    f.w.no_rules();
+    CHECK(in_step(f.w, {A, B, C}));
+    CHECK(f.installed() == 5);
+    CHECK(f.w[C].counters().elections == elections);  // it went straight on from that one
+    CHECK(f.w.verify() == "");
+}
+
+// A snapshot of n chunks, of one byte more, and of one less; RETURNS its size by chunks' size.
+std::size_t fetch_of_size(std::size_t pad, std::size_t& snapshot_bytes) {
+    World w(fetching_options());
+    const SessionId s = three(w);
+    w.crash(C);
+    w.run(seconds(1));
+    REQUIRE(w.write(A, s, "/pad0", Bytes(400, 'p')));
+    REQUIRE(w.write(A, s, "/pad1", Bytes(pad / 2, 'p')));
+    REQUIRE(w.write(A, s, "/pad2", Bytes(pad - pad / 2, 'p')));
+    for (int i = 0; i < 20; i++) {
+        REQUIRE(w.write(A, s, "/n" + std::to_string(i)));
+    }
+    w.run(milliseconds(50));
+    snapshot_bytes = static_cast<std::size_t>(w[A].log().snapshot_bytes());
+    w.hold(MessageType::chunk, A, C);
+    w.start(C);
+    std::size_t chunks = 0;
+    const auto has_come = [&] {
+        return w.count(MessageType::chunk, A, C) > 0 || w[C].counters().snapshots_installed > 0;
+    };
+    while (w.run_until(has_come, seconds(3)) && w.deliver(MessageType::chunk, A, C)) {
+        chunks += 1;
+        w.lose(MessageType::chunk, A, C);
+    }
+    w.no_rules();
+    CHECK(in_step(w, {A, B, C}));
+    CHECK(w.verify() == "");
+    return chunks;
+}
+
+TEST_CASE("faults S6: snapshots of exactly n messages, of one byte more and of one byte less") {
+    const std::size_t room = 1024 - coord::message_overhead_bytes;
+    std::size_t plain = 0;
+    fetch_of_size(0, plain);
+    const std::size_t pad = room * 2 - plain % room;
+    for (const std::size_t more : {std::size_t{0}, std::size_t{1}, room - 1}) {
+        CAPTURE(more);
+        std::size_t bytes = 0;
+        const std::size_t chunks = fetch_of_size(pad - room + more, bytes);
+        CHECK(bytes % room == more);
+        CHECK(chunks == (bytes + room - 1) / room);
+    }
+}
+
+TEST_CASE("faults S6: a node larger than a chunk, and one larger than a message") {
+    World w(fetching_options(1024 * 1024));
+    const SessionId s = three(w);
+    w.crash(C);
+    w.run(seconds(1));
+    REQUIRE(w.write(A, s, "/large", Bytes(700 * 1024, 'x')));
+    const CallPtr larger = w.create(A, s, "/larger", Bytes(1024 * 1024 - 10, 'x'));
+    REQUIRE(w.run_until([&] { return larger->done; }));
+    CHECK(larger->error == Errc::too_large);
+    write_many(w, A, s, "n", 20);
+    w.start(C);
+    CHECK(in_step(w, {A, B, C}));
+    CHECK(w[C].counters().snapshots_installed == 1);
+    CHECK(w.verify() == "");
+}
+
+// C has said what it has; before the leader hears it, what C lacks is gone from the leader's log.
+TEST_CASE("faults S7: what a learner needs is purged at that moment: it gets the snapshot") {
+    World w(fetching_options());
+    const SessionId s = three(w);
+    w.crash(C);
+    REQUIRE(w.write(A, s, "/b"));
+    w.hold(MessageType::ack_epoch, C, A);
+    w.start(C);
+    REQUIRE(w.run_until([&] { return w.count(MessageType::ack_epoch, C, A) > 0; }));
+    REQUIRE(w[A].log().contains(w.last(C)));
+    const Packet report = *w.first(MessageType::ack_epoch, C, A);
+    for (int i = 0; i < 30; i++) w.create(A, s, "/n" + std::to_string(i)), w.flow();
+    REQUIRE(w.run_until([&] { return w[A].log().base() > w.last(C); }, milliseconds(40)));
+    w.deliver_copy(report);
+    CHECK(w.count(MessageType::diff, A, C) == 0);
+    CHECK(w.count(MessageType::snap, A, C) + w[C].counters().snapshots_installed > 0);
+    w.no_rules();
+    CHECK(in_step(w, {A, B, C}));
+    CHECK(w[C].counters().snapshots_installed == 1);
+    CHECK(w.verify() == "");
+}
+
+// Of two hundred writes C gets one message of proposals, or one chunk. It stays behind, as long as
+// it must; the leader's log and its queue to C stay bounded, the others go on, and when the load is
+// over C is there soon.
+TEST_CASE("faults S8: a learner that is always slower than the log grows") {
+    World w(fetching_options());
+    const SessionId s = three(w);
+    w.hold(MessageType::proposal, anybody, C);
+    w.hold(MessageType::chunk, anybody, C);
+    const std::size_t patience = 10 * 10 + 10000;  // of a leader that takes a snapshot every ten
+    std::size_t log_most = 0, queue_most = 0;
+    for (int i = 0; i < 120; i++) {
+        for (int j = 0; j < 100; j++) {
+            CallPtr call = w.ask(Request::Kind::set, A, s, "/a", "x");
+            if (j == 99) REQUIRE(w.run_until([&] { return call->done; }, seconds(1)));
+        }
+        w.run(milliseconds(5));
+        w.deliver(MessageType::proposal, A, C);
+        w.deliver(MessageType::chunk, A, C);
+        w.lose(MessageType::chunk, A, C);
+        log_most = (std::max)(log_most, w[A].log().size());
+        queue_most = (std::max)(queue_most, w.count(MessageType::proposal, A, C));
+    }
+    CHECK(w.leads(A));
+    CHECK(w.last(C) < w.last(A));
+    CHECK(log_most < patience + 500);
+    CHECK(log_most > 9000);
+    CHECK(queue_most <= 200);
+    w.no_rules();
+    CHECK(w.run_until([&] { return w.are_equal({A, B, C}); }, seconds(2)));
+    CHECK(w.objections() == "");
+}
+
+// A message as it was, but for what the test changes in it.
+template <class Change>
+Packet forge(const Packet& like, Change change) {
+    Message message = like.message();
+    Bytes payload(message.payload);
+    change(message, payload);
+    message.payload = payload;
+    Packet forged = like;
+    forged.bytes.clear();
+    coord::encode_message(message, forged.bytes);
+    return forged;
+}
+
+bool has_refused(World& w) { return reason(w, C) == "the leader's snapshot is damaged"; }
+
+// A leader that lies: a byte of the snapshot differs, in a message whose own checksum is right.
+// What C has stays as it is, and it is still there when the truth comes.
+TEST_CASE("faults S10: a snapshot of which a byte differs is refused") {
+    std::size_t refused = 0;
+    for (std::size_t at = 0; at < 300; at += 7) {
+        CAPTURE(at);
+        Fetching f;
+        World& w = f.w;
+        const Zxid had = w.last(C);
+        for (int i = 0; i < 40 && !has_refused(w); i++) {
+            w.run_until([&] { return w.count(MessageType::chunk, A, C) > 0; }, seconds(1));
+            const Packet* const next = w.first(MessageType::chunk, A, C);
+            if (next == nullptr) break;
+            const Packet lie = forge(*next, [at](Message& message, Bytes& payload) {
+                const auto offset = static_cast<std::size_t>(message.offset);
+                if (at < offset || at >= offset + payload.size()) return;
+                payload[at - offset] = static_cast<char>(payload[at - offset] ^ 1 << at % 8);
+            });
+            w.lose(MessageType::chunk, A, C);
+            w.deliver_copy(lie);
+        }
+        refused += has_refused(w);
+        CHECK(w[C].counters().snapshots_installed == 0);
+        CHECK(w.last(C) == had);
+        CHECK(w[C].log().contains(had));
+        w.no_rules();
+        CHECK(in_step(w, {A, B, C}));
+        CHECK(w.objections() == "");
+    }
+    CHECK(refused > 40);
+}
+
+// The same with a state that is sound, and named after another zxid than its own.
+TEST_CASE("faults S10: a snapshot that is not of the zxid that its header names is refused") {
+    Fetching f;
+    World& w = f.w;
+    w.crash(C);
+    w.lose_all();
+    w.hold(MessageType::snap, A, C);
+    w.hold(MessageType::chunk_request, C, A);
+    w.start(C);
+    const Zxid had = w.last(C), named = w[A].log().snapshot_position().zxid;
+    const Zxid wrong(named.epoch(), named.counter() + 1);
+    for (int i = 0; i < 40 && !has_refused(w); i++) {
+        w.run(milliseconds(60));
+        for (const MessageType type : {MessageType::snap, MessageType::chunk}) {
+            const Packet* const next = w.first(type, A, C);
+            if (next == nullptr) continue;
+            w.deliver_copy(forge(*next, [&](Message& m, Bytes&) { m.zxid = wrong; }));
+            w.lose(type, A, C);
+        }
+        const Packet* const asked = w.first(MessageType::chunk_request, C, A);
+        if (asked == nullptr) continue;
+        w.deliver_copy(forge(*asked, [&](Message& m, Bytes&) { m.zxid = named; }));
+        w.lose(MessageType::chunk_request, C, A);
+    }
+    CHECK(has_refused(w));
+    CHECK(w.last(C) == had);
+    w.no_rules();
+    CHECK(w.verify() == "");
+}
+
+// -------------------------------------------------------------------------------------------------
+// T: processes
+
+// A write is durable at the leader, and of the messages about it so many have left, when the leader
+// crashes. The same at a follower, which has it durably and of whose answer nobody hears.
+TEST_CASE("faults T2: a crash between durable and sent, and between sent and applied") {
+    for (std::size_t sent = 0; sent <= 3; sent++) {
+        for (const bool is_back_at_once : {false, true}) {
+            CAPTURE(sent);
+            World w;
+            const SessionId s = three(w);
+            w.run(milliseconds(10)), w.flow();
+            REQUIRE(w.packets.empty());
+            w.create(A, s, "/b", "b");
+            REQUIRE(w[A].status().durable == Zxid(1, 5));
+            REQUIRE(w.packets.size() >= 2);
+            while (w.packets.size() > sent) w.packets.pop_back();
+            w.crash(A);
+            if (is_back_at_once) w.start(A);
+            CHECK(w.run_until([&] { return w.leader() != PeerId{} && w.serves(B); }));
+            CHECK(w.write(B, w.open(B), "/c"));
+            CHECK(w.verify() == "");
+            CHECK(w.has(A, "/b") == w.has(B, "/b"));
+        }
+    }
+    for (const bool is_commit_lost : {false, true}) {
+        CAPTURE(is_commit_lost);
+        World w;
+        const SessionId s = three(w);
+        w.crash(C);
+        w.hold(MessageType::ack, B, A);
+        if (is_commit_lost) w.no_rules(), w.hold(MessageType::commit, A, B);
+        const CallPtr call = w.create(A, s, "/b", "b");
+        w.flow();
+        REQUIRE(w[B].status().durable == Zxid(1, 5));
+        REQUIRE(w[B].status().applied == Zxid(1, 4));
+        CHECK(call->done == is_commit_lost);
+        w.crash(B);
+        w.lose_all(), w.no_rules();
+        w.start(B);
+        CHECK(w.last(B) == Zxid(1, 5));
+        CHECK(w.run_until([&] { return call->done; }));
+        w.crash(A);  // B alone has it, and C
+        w.start(C);
+        CHECK(in_step(w, {B, C}));
+        CHECK(w.has(C, "/b"));
+        CHECK(w.verify() == "");
+    }
+}
+
+#ifndef COORD_NO_FILES
+
+// All lose their power in the middle of a load: one at any call of its disk, the others wherever
+// they are then; of what was not synced some sectors and names survive. Three times over.
+TEST_CASE("faults T3: the power of all is cut at once, in the middle of writes, again and again") {
+    std::size_t in_a_call = 0;
+    for (std::uint64_t seed = 1; seed <= 60; seed++) {
+        CAPTURE(seed);
+        coord::Rng rng(seed);
+        Disks disks;
+        disks.segment_bytes = 1024;
+        World w(disks.options());
+        for (const PeerId id : w.ids()) w.ledger.allow_failure(id), disks[id].sector = 64;
+        for (int round = 0; round < 3; round++) {
+            REQUIRE(bring_up(w, w.ids()));
+            const PeerId leader = w.leader();
+            const SessionId s = w.open(leader);
+            const PeerId first{static_cast<std::uint32_t>(rng.below(3)) + 1};
+            disks[first].cut_before(disks[first].calls() + 1 + rng.below(60));
+            for (int i = 0; i < 30 && !disks[first].is_cut(); i++) {
+                const std::string path = "/n" + std::to_string(round) + "-" + std::to_string(i);
+                w.create(leader, s, path, Bytes(static_cast<std::size_t>(rng.below(200)), 'x'));
+                for (std::uint64_t j = rng.below(8); j > 0; j--) {
+                    if (!w.packets.empty()) w.deliver_at(0);
+                }
+            }
+            in_a_call += disks[first].is_cut();
+            for (const PeerId id : w.ids()) {
+                cut_power(w, disks, id, some_of(disks[id].pending(), rng));
+            }
+            w.lose_all();
+        }
+        for (const PeerId id : w.ids()) w.ledger.forbid_failure(id);
+        REQUIRE(w.verify() == "");
+        for (const PeerId id : w.ids()) CHECK(std::string(w[id].status().damage).empty());
+    }
+    CHECK(in_a_call > 100);
+}
+
+#endif  // COORD_NO_FILES
+
+// A replica starts and crashes again every so often, around the times of an election and of
+// silence; it is the one that would win one. The others take a write every 100 ms all the time.
+TEST_CASE("faults T4: crash loops of every length: the others are not disturbed") {
+    for (const std::int64_t ms : {20, 60, 110, 240, 450, 520, 700, 1500}) {
+        for (const bool was_leader : {false, true}) {
+            CAPTURE(ms);
+            CAPTURE(was_leader);
+            Simulation sim(simulated(3));
+            const PeerId first = elect(sim);
+            const PeerId loops = was_leader ? first : other_than(sim, first);
+            sim.crash(loops);
+            REQUIRE(sim.run_until([&] { return sim.leader() != PeerId{}; }, seconds(5)));
+            const PeerId leader = sim.leader(), other = other_than(sim, leader, loops);
+            const SessionId s = open_at(sim, other);
+            const std::uint32_t epoch = sim.replica(leader).status().epoch;
+            const std::uint64_t before_it = elections(sim);
+            Time next = sim.now(), longest{};
+            for (int i = 0; i < 100; i++) {
+                const Time before = sim.now();
+                REQUIRE(ends(sim, create(sim, other, s, "/n" + std::to_string(i)), seconds(10)));
+                longest = (std::max)(longest, Time{(sim.now() - before).ns});
+                const Time until = sim.now() + milliseconds(100);
+                while (sim.now() < until) {
+                    if (sim.now() >= next) {
+                        if (sim.is_running(loops)) sim.crash(loops);
+                        sim.restart(loops);
+                        next = sim.now() + milliseconds(ms);
+                    }
+                    sim.run_for((std::min)(until - sim.now(), next - sim.now()));
+                }
+            }
+            CHECK(longest < Time{} + milliseconds(50));
+            CHECK(sim.leader() == leader);
+            CHECK(sim.replica(leader).status().epoch == epoch);
+            sim.crash(loops);
+            CHECK(elections(sim) == before_it);
+            sim.restart(loops);
+            CHECK(sim.replica(leader).log().size() < 300);
+            sim.run_for(seconds(2));
+            CHECK(sim.replica(loops).status().digest == sim.replica(leader).status().digest);
+        }
+    }
+}
+
+// The leader stands still for so long, between two polls; a write is acknowledged elsewhere in the
+// meantime, by it or by the next leader; then it goes on, with a client of its own that syncs and
+// reads at once. That read sees the write, however long it was.
+TEST_CASE("faults T5: a leader that was paused answers no sync with what was before") {
+    for (const std::int64_t ms : {1, 40, 400, 600, 2000, 30000, 600000}) {
+        CAPTURE(ms);
+        Simulation sim(simulated(3));
+        const PeerId leader = elect(sim), other = other_than(sim, leader);
+        const SessionId own = open_at(sim, leader), remote = open_at(sim, other);
+        sim.pause(leader);
+        sim.run_for(milliseconds(ms));
+        const bool is_deposed = sim.leader() != leader && sim.leader() != PeerId{};
+        CHECK((is_deposed || ms < 1000));
+        const auto write = create(sim, other, remote, "/w");
+        if (is_deposed) REQUIRE(ends(sim, write, seconds(5)));
+        Errc synced = Errc::api_error, read = Errc::api_error;
+        if (!is_deposed) sim.resume(leader);
+        if (!is_deposed) REQUIRE(ends(sim, write, seconds(5)));
+        Request sync, get;
+        sync.kind = Request::Kind::sync;
+        sync.done = coord::OnDone([&](coord::Result<void> r) { synced = r.error(); });
+        get.kind = Request::Kind::get, get.path = "/w";
+        get.done = coord::OnData([&](const coord::Result<coord::Data>& r) { read = r.error(); });
+        sim.replica(leader).submit(own, std::move(sync));
+        sim.replica(leader).submit(own, std::move(get));
+        if (is_deposed) sim.resume(leader);
+        REQUIRE(sim.run_until([&] { return read != Errc::api_error; }, seconds(30)));
+        CHECK(synced == Errc::ok);
+        CHECK(read == Errc::ok);
+        sim.run_for(seconds(2));
+        for (std::uint32_t id = 1; id <= 3; id++) {
+            CHECK(sim.replica(id).status().digest == sim.replica(leader).status().digest);
+        }
+    }
+}
+
+// The same in the middle of a poll: what it was about to send, proposals, a commit and an answer to
+// a sync round, leaves it when the next leader has long committed something else.
+TEST_CASE("faults T5: a leader that goes on in the middle of a poll, one epoch too late") {
+    World w;
+    const SessionId s = three(w);
+    const SessionId remote = w.open(C);
+    REQUIRE(in_step(w, {A, B, C}));
+    w.hold_link(A, B), w.hold_link(A, C);
+    const CallPtr lost = w.create(A, s, "/b", "b");
+    const CallPtr sync = w.ask(Request::Kind::sync, A, s, "");
+    const CallPtr read = w.ask(Request::Kind::get, A, s, "/c");
+    const CallPtr asked = w.ask(Request::Kind::sync, C, remote, "");
+    w.poll(A), w.poll(C);
+    REQUIRE(w.count(MessageType::proposal, A, anybody) > 0);
+    w.freeze(A);
+    REQUIRE(w.run_until([&] { return w.leads(B) && w.serves(C); }));
+    REQUIRE(w.write(C, remote, "/c", "c"));
+    CHECK(asked->done);
+    w.no_rules();
+    w.flow();  // what A had sent arrives, from an epoch that is over
+    CHECK_FALSE(w.has(B, "/b"));
+    CHECK_FALSE(sync->done);
+    w.thaw(A);
+    w.poll(A);
+    CHECK_FALSE((read->done && read->result == "none"));
+    CHECK(w.run_until([&] { return lost->done && read->done; }));
+    CHECK(lost->error == Errc::ok);
+    CHECK(read->result == "=c");
+    CHECK(w.verify() == "");
+    CHECK(w.ledger.established(2) == B);
+}
+
+// -------------------------------------------------------------------------------------------------
+// Elsewhere:
+//   faults D1 D2 D8 to D10 D14 D16 D18 D24  06_files.cpp, on a storage alone; so are D3 to D5, D7,
+//                        D13, D15, D17, D19 and D21 once more
+//   faults D1 D4 D5 D13 T1 T15  on the real system: tests/disk/run.py
+//   faults D22           a loop that does not stall on a slow disk: 06_background.cpp
+//   faults D19 to D21 D23  disks that are replaced, rolled back, all damaged: identity.cpp
+//   faults S9            a snapshot in slices while the tree changes: 03_tree.cpp, 04_machine.cpp
+//   faults T1            one storage: 06_files.cpp; three replicas: tests/sim/crash_points.cpp
+//   ZooKeeper A1 to A26, B1 to B12, some of C, D and G  zookeeper_bugs.cpp; A23 to A25 also in
+//                        06_files.cpp, B10 in 03_tree.cpp, B13 there and in 04_machine.cpp
+// Not covered, or not as the catalogue has it:
+//   faults D11           a copy of a running storage that opens is a clone of a voter, or a disk
+//                        that was rolled back: M6 and D23, in identity.cpp, are what happens then
+//   faults D20           the limit above: no witness was written, and those that have the record
+//                        are not among the first
+//   faults D22           leadership does not move away from a leader whose disk alone is slow; its
+//                        followers do not need it, so that only its own clients wait
+//   faults S8            no client is throttled for the sake of a slow learner: what is kept for it
+//                        is bounded, and it stays behind until there is less to do
+//   ZooKeeper B6         as a multi: there is none; B7: there are no ACLs; B13 as to containers and
+//                        nodes with a time to live: there are none
+//   ZooKeeper A20        read-only mode: there is none; what remains of it is covered
+//   ZooKeeper A21        scaling up: voters do not change; a voter that comes with nothing does
+
+TEST_SUITE_END();
+
+}  // namespace

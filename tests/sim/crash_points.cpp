@@ -1,4 +1,5 @@
 // ctest: --every=41
+// ctest: --twice --every=151
 //
 // Crash points, enumerated: three replicas on simulated disks do a small workload. It is run once to
 // count the steps of each disk: the calls of its port, and the chunks of a snapshot that come. Then,
@@ -22,6 +23,8 @@
 //
 //   --every=N         every N-th point alone, and the first of each kind (1: all of them)
 //   --workload=NAME   one workload; --list: their names and how many steps they have
+//   --twice           instead of the four ways: the victim comes back at once, and its power fails
+//                     once more before each step of its recovery, all or nothing of that kept
 //   --cut="..."       one run, as it is printed with a violation, and shows what happens
 
 #include "crash_world.hpp"
@@ -143,6 +146,12 @@ std::vector<Workload> workloads() {
         {"damaged_voter", plain, false,
          after_start({{Do::cut, 'B'}, {Do::damage, 'B'}, {Do::arm, '*'}, {Do::start, 'B'},
                       {Do::settle, '*'}})},
+        {"restart_of_snapshots", snapshots, false,
+         {{Do::arm, '*'}, {Do::start, '*'}, {Do::settle, '*'}}},
+        {"segments_used_again", with_snapshots(2, 0, 1, 512), false,
+         after_start({{Do::open, 'A'}, {Do::create, 'A', "/a", 100}, {Do::create, 'A', "/b", 100},
+                      {Do::arm, '*'}, {Do::create, 'A', "/c", 100}, {Do::create, 'A', "/d", 100},
+                      {Do::create, 'A', "/e", 100}})},
         {"torn_tail", with_sector(64), false,
          after_start({{Do::open, 'A'}, {Do::tear, 'B'}, {Do::create, 'A', "/a"}, {Do::arm, '*'},
                       {Do::start, 'B'}, {Do::settle, '*'}})},
@@ -158,6 +167,7 @@ public:
         : workload_(workload), cut_(cut), world_(workload.tuning, base, cut) {}
 
     World& world() { return world_; }
+    u64 recovery_steps() const { return recovery_steps_; }  // of the victim's first start after it
     // RETURNS whether nothing is wrong.
     bool go() {
         for (at_ = 0; at_ < workload_.steps.size() && !world_.is_stopped(); at_++) {
@@ -233,7 +243,7 @@ private:
     static bool is_request(const Step& step) {
         return step.what >= Do::create && step.what <= Do::post;
     }
-    static sim::Asked asked_by(const Step& step) {
+    sim::Asked asked_by(const Step& step) const {
         sim::Asked asked;
         asked.path = step.path;
         const auto mode = step.what == Do::ephemeral ? coord::CreateMode::ephemeral
@@ -243,7 +253,7 @@ private:
         if (step.what == Do::remove) asked.call = sim::Call::remove;
         if (step.what == Do::close) asked.call = sim::Call::close;
         const bool has_data = step.what != Do::remove && step.what != Do::close;
-        if (has_data) asked.data = Bytes(step.bytes, static_cast<char>('a' + step.bytes % 20));
+        if (has_data) asked.data = Bytes(step.bytes, static_cast<char>('a' + at_));
         if (step.what == Do::set || step.what == Do::remove) asked.number = coord::any_version;
         return asked;
     }
@@ -256,16 +266,23 @@ private:
         const u32 missing = cut_.way;
         if (missing != 0 && world_.node(missing).is_up()) world_.cut_power(missing);
         for (u32 id = 1; id <= 3; id++) {
-            if (id != missing && !world_.node(id).is_up()) world_.start(id);
+            if (id != missing && !world_.node(id).is_up()) come_back(id);
         }
         const bool done = missing != 0 && serve_without(missing);
         if (done) finish_workload();
-        if (missing != 0 && world_.checker.ok()) world_.start(missing);
+        if (missing != 0 && world_.checker.ok()) come_back(missing);
         settle("all of them in step");
         if (!done) finish_workload();
         write_at_all();
         if (world_.checker.ok()) world_.compare_all();
         restart_all();
+    }
+    void come_back(u32 id) {
+        if (id != cut_.victim || recovery_steps_ > 0) return world_.start(id);
+        recovery_steps_ = world_.start_again(id);
+        if (!world_.is_interrupted()) return;
+        world_.go_on_after_cut();
+        world_.start(id);
     }
     // For a while, or until there is nothing more to come.
     void go_on() {
@@ -327,6 +344,7 @@ private:
     World world_;
     std::size_t at_ = 0;   // of the workload's steps
     u32 leader_ = 0;
+    u64 recovery_steps_ = 0;
 };
 
 // What all but the founding begin with: three that have something to say.
@@ -351,6 +369,7 @@ struct Options {
     u64 every = 1;
     std::string workload;
     std::string cut;
+    bool is_twice = false;
     bool list = false;
 };
 
@@ -359,7 +378,8 @@ std::string show(const Workload& workload, const Cut& cut) {
     return std::string(workload.name) + ":" + std::to_string(cut.victim) + ":" +
            std::to_string(cut.step) + (cut.is_after ? ":after" : ":before") +
            (cut.is_all ? ":all" : ":one") + (cut.others_keep ? ":keep" : ":lose") + ":" +
-           std::to_string(cut.choice) + ":" + std::to_string(cut.way);
+           std::to_string(cut.choice) + ":" + std::to_string(cut.way) + ":" +
+           std::to_string(cut.again) + (cut.again_keeps ? ":keep" : ":lose");
 }
 
 bool read_cut(const std::string& text, std::string& workload, Cut& cut) {
@@ -368,13 +388,14 @@ bool read_cut(const std::string& text, std::string& workload, Cut& cut) {
         if (c == ':') parts.emplace_back();
         if (c != ':') parts.back() += c;
     }
-    if (parts.size() != 8) return false;
+    if (parts.size() != 10) return false;
     const auto number = [&](std::size_t i) { return std::strtoull(parts[i].c_str(), nullptr, 10); };
     workload = parts[0];
     cut.victim = static_cast<u32>(number(1)), cut.step = number(2);
     cut.is_after = parts[3] == "after", cut.is_all = parts[4] == "all";
     cut.others_keep = parts[5] == "keep";
     cut.choice = static_cast<std::size_t>(number(6)), cut.way = static_cast<u32>(number(7));
+    cut.again = number(8), cut.again_keeps = parts[9] == "keep";
     return cut.victim <= 3 && cut.way <= 3;
 }
 
@@ -399,7 +420,8 @@ public:
         const bool is_whole = options_.workload.empty() && !options_.list;
         for (std::size_t w = 1; w < durable_steps && is_whole; w++) {
             for (const auto& counts : cut_) {
-                if (counts[0][w] > 0 && counts[1][w] > 0) continue;
+                const bool is_there = counts[0][w] > 0 && counts[1][w] > 0;
+                if (is_there || (options_.is_twice && &counts != cut_)) continue;
                 std::printf("W%zu was never cut: %s\n", w, name_of_step(w));
                 failures_ += 1;
                 break;
@@ -441,13 +463,14 @@ private:
         if ((!is_new && counter_ % options_.every != 0) || failures_ >= failures_max) return;
         seen_[side] |= what;
         points_ += 1;
-        for (std::size_t all = 0; all < 2; all++) {
+        for (std::size_t all = 0; all < (options_.is_twice ? 1u : 2u); all++) {
             for (std::size_t w = 0; w < durable_steps; w++) {
                 if ((what & W(static_cast<u32>(w))) != 0) cut_[all][side][w] += 1;
             }
         }
         Cut cut;
         cut.victim = id, cut.step = step, cut.is_after = is_after;
+        if (options_.is_twice) return try_twice(workload, base, cut);
         try_all(workload, base, cut);
         cut.is_all = true;
         try_all(workload, base, cut);
@@ -457,15 +480,34 @@ private:
     void try_all(const Workload& workload, const Base& base, Cut cut) {
         std::size_t choices = 1;
         for (cut.choice = 0; cut.choice < choices; cut.choice++) {
-            for (cut.way = 0; cut.way <= 3 && failures_ < failures_max; cut.way++) {
-                current = show(workload, cut);
+            for (cut.way = 0; cut.way <= 3; cut.way++) {
                 Run run(workload, base, cut);
-                runs_ += 1;
-                const bool is_well = run.go();
+                try_one(workload, cut, run);
                 choices = run.world().choices();
-                if (!is_well) complain(workload, cut, run);
             }
         }
+    }
+    void try_twice(const Workload& workload, const Base& base, Cut cut) {
+        std::size_t choices = 1;
+        for (cut.choice = 0; cut.choice < choices; cut.choice++) {
+            u64 steps = 0;
+            for (cut.again = 0; cut.again <= steps; cut.again++) {
+                for (const bool keeps : {false, true}) {
+                    cut.again_keeps = keeps;
+                    if (cut.again == 0 && keeps) continue;
+                    Run run(workload, base, cut);
+                    try_one(workload, cut, run);
+                    choices = run.world().choices();
+                    if (cut.again == 0) steps = run.recovery_steps();
+                }
+            }
+        }
+    }
+    void try_one(const Workload& workload, const Cut& cut, Run& run) {
+        if (failures_ >= failures_max) return;
+        current = show(workload, cut);
+        runs_ += 1;
+        if (!run.go()) complain(workload, cut, run);
     }
     void complain(const Workload& workload, const Cut& cut, Run& run) {
         failures_ += 1;
@@ -533,6 +575,7 @@ bool read_options(int argc, char** argv, Options& options) {
         if (key == "--every") options.every = std::strtoull(value.c_str(), nullptr, 10);
         else if (key == "--workload") options.workload = value;
         else if (key == "--cut") options.cut = value;
+        else if (key == "--twice") options.is_twice = true;
         else if (key == "--list") options.list = true;
         else return false;
     }

@@ -321,7 +321,9 @@ struct Cut {
     bool is_all = false;     // of all three at that moment
     bool others_keep = false;  // what is pending at the other two survives
     std::size_t choice = 0;  // of what is pending at the victim
-    u32 way = 0;             // how it goes on: see World::finish
+    u32 way = 0;             // how it goes on, see crash_points.cpp
+    u64 again = 0;           // and before this step of the victim's recovery once more; 0: not
+    bool again_keeps = false;  // what is pending then survives
 };
 
 class World;
@@ -340,7 +342,8 @@ struct Node final : coord::Transport {
     std::unique_ptr<coord::Replica> replica;
     u32 life = 0;
     bool is_isolated = false;
-    bool may_be_damaged = false;   // at its next start
+    bool may_be_damaged = false;   // at its next start,
+    bool was_damaged = false;      // and at any one before
     bool is_opening = false;
     SessionId session;             // of its client; 0: none
     u32 waiting = 0;               // for answers
@@ -397,6 +400,15 @@ public:
     void disarm() {
         for (const auto& each : nodes_) each->port.is_armed = false;
     }
+    // The victim's first start after the cut. RETURNS the number of its steps.
+    u64 start_again(u32 id) {
+        Port& port = node(id).port;
+        port.is_armed = is_again_ = true;
+        port.steps.clear(), port.cut_at = cut_.again, port.cut_after = false;
+        start(id);
+        port.is_armed = is_again_ = false;
+        return port.steps.size();
+    }
     void start(u32 id) {
         Node& own = node(id);
         COORD_ASSERT(!own.is_up());
@@ -444,7 +456,7 @@ public:
         bytes[64 + 36] = static_cast<char>(bytes[64 + 36] ^ 1);
         own.disk.set_contents(newest, bytes);
         own.told = Told{};
-        own.may_be_damaged = true;
+        own.may_be_damaged = own.was_damaged = true;
         checker.wiped(id);
     }
     // The next flush of one is torn: a first sector of it survives.
@@ -660,6 +672,9 @@ private:
                                         own.storage->report().text());
         }
         own.may_be_damaged = false;
+        if (own.was_damaged && own.storage->may_found()) {
+            fail(own, "P2", "has started over, and passes for one that never had anything");
+        }
         checker.state(own.id.value, status.applied, status.digest);
         if (log.epochs().accepted < own.told.accepted || log.epochs().current < own.told.current) {
             fail(own, "P12", "has forgotten an epoch that it told: " +
@@ -758,6 +773,9 @@ private:
             return own.disk.cut_power(kept);
         }
         is_interrupted_ = true;
+        if (is_again_) {
+            return own.disk.cut_power(std::vector<bool>(own.disk.pending(), cut_.again_keeps));
+        }
         const std::vector<std::vector<bool>> choices = distinct_choices(own.disk);
         choices_ = choices.size();
         own.disk.cut_power(choices[(std::min)(cut_.choice, choices_ - 1)]);
@@ -833,6 +851,7 @@ private:
     Time now_;
     std::size_t choices_ = 1;
     bool is_interrupted_ = false;
+    bool is_again_ = false;
 };
 
 inline void Node::send(PeerId to, BytesView bytes) { world.send(*this, to, bytes); }

@@ -1,5 +1,5 @@
-// ctest: --every=41
-// ctest: --twice --every=151
+// ctest: --every=61
+// ctest: --twice --every=801
 //
 // Crash points, enumerated: three replicas on simulated disks do a small workload. It is run once to
 // count the steps of each disk: the calls of its port, and the chunks of a snapshot that come. Then,
@@ -69,7 +69,7 @@ struct Step {
 };
 
 struct Workload {
-    const char* name;
+    std::string name;
     Tuning tuning;
     bool is_new;             // begins with empty disks
     std::vector<Step> steps;
@@ -97,7 +97,7 @@ Steps after_start(const Steps& steps) {
     return all;
 }
 
-std::vector<Workload> workloads() {
+std::vector<Workload> workloads_in_time() {
     const Tuning plain;
     const Tuning snapshots = with_snapshots(2, 0, 1, 1024);
     return {
@@ -158,6 +158,18 @@ std::vector<Workload> workloads() {
     };
 }
 
+// Each of them twice: a flush is durable when it returns, or later.
+std::vector<Workload> workloads() {
+    std::vector<Workload> all = workloads_in_time();
+    const std::size_t count = all.size();
+    for (std::size_t i = 0; i < count; i++) {
+        all.push_back(all[i]);
+        all.back().name += ".late";
+        all.back().tuning.is_late = true;
+    }
+    return all;
+}
+
 // -------------------------------------------------------------------------------------------------
 // One run
 
@@ -173,7 +185,8 @@ public:
         for (at_ = 0; at_ < workload_.steps.size() && !world_.is_stopped(); at_++) {
             take(workload_.steps[at_]);
         }
-        if (world_.is_interrupted()) at_ -= 1;
+        world_.run_until([this] { return world_.is_quiet(); }, coord::milliseconds(50));
+        if (world_.is_interrupted()) at_ -= 1;  // it is done again
         world_.disarm();
         const bool is_cut = cut_.victim != 0;
         if (is_cut && !world_.is_interrupted()) {
@@ -375,7 +388,7 @@ struct Options {
 
 // As it is printed, and read again.
 std::string show(const Workload& workload, const Cut& cut) {
-    return std::string(workload.name) + ":" + std::to_string(cut.victim) + ":" +
+    return workload.name + ":" + std::to_string(cut.victim) + ":" +
            std::to_string(cut.step) + (cut.is_after ? ":after" : ":before") +
            (cut.is_all ? ":all" : ":one") + (cut.others_keep ? ":keep" : ":lose") + ":" +
            std::to_string(cut.choice) + ":" + std::to_string(cut.way) + ":" +
@@ -450,7 +463,7 @@ private:
                 }
             }
         }
-        std::printf("%-26s steps%s, points %llu, runs %llu\n", workload.name, steps.c_str(),
+        std::printf("%-30s steps%s, points %llu, runs %llu\n", workload.name.c_str(), steps.c_str(),
                     number(points_ - points), number(runs_ - runs));
         std::fflush(stdout);
     }

@@ -295,6 +295,85 @@ inline std::vector<std::vector<bool>> distinct_choices(const SimulatedFiles& dis
     return out;
 }
 
+// What BackgroundStorage does, without a thread: changes wait until the disk gets to work, and by
+// then messages have gone out and come in.
+class LateStorage final : public coord::Storage {
+public:
+    using Sequence = coord::Sequence;
+    explicit LateStorage(coord::Storage& inner) : inner_(inner) {}
+
+    bool has_work() const { return !changes_.empty(); }
+    void work() {  // up to the end of a flush
+        for (bool is_flushed = false; !is_flushed && has_work();) {
+            const Change change = std::move(changes_.front());
+            changes_.pop_front();
+            is_flushed = change.kind == Kind::flush;
+            is_failed_ = is_failed_ || make(change) != Errc::ok;
+        }
+    }
+
+    Errc open(coord::RecoverySink& sink, const coord::StorageOwner& owner) override {
+        const Errc error = inner_.open(sink, owner);
+        appended_ = inner_.appended();
+        return error;
+    }
+    Errc start_over(u64 entropy) override {
+        const Errc error = inner_.start_over(entropy);
+        appended_ = inner_.appended();
+        return error;
+    }
+    bool may_found() const override { return inner_.may_found(); }
+    Errc append(BytesView record) override {
+        appended_ += 1;
+        return put({Kind::append, Bytes(record), 0, false});
+    }
+    Errc begin_snapshot() override { return put({Kind::begin, {}, 0, false}); }
+    Errc write_snapshot(BytesView piece) override {
+        return put({Kind::write, Bytes(piece), 0, false});
+    }
+    Errc end_snapshot(Sequence first_needed, bool replaces) override {
+        appended_ += 1;
+        return put({Kind::end, {}, first_needed, replaces});
+    }
+    Errc read_snapshot(Sequence snapshot, u64 offset, std::size_t size, Bytes& out) override {
+        if (has_work()) return Errc::throttled_op;
+        return inner_.read_snapshot(snapshot, offset, size, out);
+    }
+    Errc flush() override { return put({Kind::flush, {}, 0, false}); }
+    Sequence appended() const override { return appended_; }
+    Sequence durable() const override { return inner_.durable(); }
+    Errc health() const override { return is_failed_ ? Errc::storage_failed : inner_.health(); }
+    bool has_room() const override { return inner_.has_room(); }
+    u64 id() const override { return inner_.id(); }
+
+private:
+    enum class Kind : std::uint8_t { append, begin, write, end, flush };
+    struct Change {
+        Kind kind = Kind::flush;
+        Bytes bytes;
+        Sequence first_needed = 0;
+        bool replaces = false;
+    };
+    Errc put(Change&& change) {
+        changes_.push_back(std::move(change));
+        return health();
+    }
+    Errc make(const Change& change) {
+        switch (change.kind) {
+            case Kind::append: return inner_.append(change.bytes);
+            case Kind::begin: return inner_.begin_snapshot();
+            case Kind::write: return inner_.write_snapshot(change.bytes);
+            case Kind::end: return inner_.end_snapshot(change.first_needed, change.replaces);
+            case Kind::flush: return inner_.flush();
+        }
+        return Errc::storage_failed;
+    }
+    coord::Storage& inner_;
+    std::deque<Change> changes_;
+    Sequence appended_ = 0;
+    bool is_failed_ = false;
+};
+
 // -------------------------------------------------------------------------------------------------
 // The ensemble
 
@@ -304,6 +383,7 @@ struct Tuning {
     u32 snapshots_kept = 1;
     u64 segment_bytes = 4096;
     std::size_t sector = 512;
+    bool is_late = false;    // disks work when no message is on its way, not in a poll
 };
 
 // What a replica has said of its disk to others.
@@ -339,6 +419,7 @@ struct Node final : coord::Transport {
     SimulatedFiles disk;
     Port port{disk};
     std::unique_ptr<coord::FileStorage> storage;
+    std::unique_ptr<LateStorage> late;
     std::unique_ptr<coord::Replica> replica;
     u32 life = 0;
     bool is_isolated = false;
@@ -421,8 +502,11 @@ public:
         options.snapshots_kept = tuning_.snapshots_kept;
         checker.restarted(id);
         own.storage.reset(new coord::FileStorage(options));
+        own.late.reset(new LateStorage(*own.storage));
+        coord::Storage* storage = own.storage.get();
+        if (tuning_.is_late) storage = own.late.get();
         own.port.is_starting = true;
-        own.replica.reset(new coord::Replica(replica_options(own), *own.storage, own, this));
+        own.replica.reset(new coord::Replica(replica_options(own), *storage, own, this));
         own.port.is_starting = false;
         if (own.port.is_dead) return bury(own);
         judge_start(own);
@@ -489,6 +573,7 @@ public:
                 continue;
             }
             if (deliveries == deliveries_max) checker.violate("P16", "messages without end");
+            if (work_on_disks()) continue;
             if (now_ >= end) return false;
             deliveries = 0;
             Time next = end;
@@ -523,6 +608,13 @@ public:
             }
         }
         return true;
+    }
+    bool is_quiet() const {
+        bool is_idle = packets_.empty();
+        for (const auto& each : nodes_) {
+            is_idle = is_idle && (!each->is_up() || !each->late->has_work());
+        }
+        return is_idle;
     }
     bool all_count() {
         for (const auto& each : nodes_) {
@@ -700,6 +792,17 @@ private:
         if (own.port.is_dead) return bury(own);
         inspect(own);
     }
+    // RETURNS whether one had something to do, after which its replica has looked.
+    bool work_on_disks() {
+        for (const auto& each : nodes_) {
+            if (!each->is_up() || !each->late->has_work()) continue;
+            each->late->work();
+            if (each->port.is_dead) bury(*each);
+            if (each->is_up()) poll(*each);
+            return true;
+        }
+        return false;
+    }
     void pass_to(Time time) {
         now_ = (std::max)(now_, time);
         for (const auto& each : nodes_) {
@@ -753,8 +856,7 @@ private:
     // Its process has ended.
     void end_life(Node& own) {
         own.port.is_dead = true, own.port.dies_at_log = false;
-        own.replica.reset();
-        own.storage.reset();
+        own.replica.reset(), own.late.reset(), own.storage.reset();
         if (own.session != SessionId{}) checker.dropped(own.session);
         own.session = SessionId{}, own.waiting = 0, own.is_opening = false;
     }

@@ -53,6 +53,17 @@ public:
         for (const auto& inode : inodes_) count += inode.second.pending.size();
         return count;
     }
+    // What file each of them is of, in that order: "" where it has lost its name.
+    std::vector<std::string> pending_paths() const {
+        std::vector<std::string> out;
+        for (const auto& [number, inode] : inodes_) {
+            out.insert(out.end(), inode.pending.size(), path_of(number));
+        }
+        for (const Naming& naming : names_pending_) {
+            out.push_back(naming.to.empty() ? naming.from : naming.to);
+        }
+        return out;
+    }
     // kept: for each pending thing, whether it survives.
     void cut_power(const std::vector<bool>& kept) {
         std::size_t at = 0;
@@ -236,6 +247,12 @@ private:
     }
     static std::string directory_of(const std::string& path) {
         return path.substr(0, path.rfind('/'));
+    }
+    std::string path_of(std::uint32_t number) const {
+        for (const auto& named : names_) {
+            if (named.second == number) return named.first;
+        }
+        return "";
     }
     FileId put(std::uint32_t number) {
         open_[++file_newest_] = number;

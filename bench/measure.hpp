@@ -7,6 +7,7 @@
 #define COORD_BENCH_MEASURE_HPP
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -20,9 +21,16 @@ namespace measure {
 
 // ---- The heap: bytes as they were asked for, without what malloc adds
 
+// One thread counts for certain; where two allocate at the same time, a count may be lost.
 struct Heap {
-    std::uint64_t allocations = 0;
-    std::uint64_t bytes_in_use = 0;
+    std::atomic<std::uint64_t> allocations{0};
+    std::atomic<std::uint64_t> bytes_in_use{0};
+
+    void count(std::uint64_t made, std::uint64_t bytes) {
+        constexpr auto order = std::memory_order_relaxed;
+        allocations.store(allocations.load(order) + made, order);
+        bytes_in_use.store(bytes_in_use.load(order) + bytes, order);
+    }
 };
 
 inline Heap heap;
@@ -41,7 +49,7 @@ inline void* counted_allocate(std::size_t size, std::size_t alignment = 16) {
     char* const block = origin + alignment - past;
     const HeapHeader header{size, origin};
     std::memcpy(block - 16, &header, sizeof header);
-    heap.allocations += 1, heap.bytes_in_use += size;
+    heap.count(1, size);
     return block;
 }
 
@@ -49,7 +57,7 @@ inline void counted_free(void* memory) {
     if (memory == nullptr) return;
     HeapHeader header{};
     std::memcpy(&header, static_cast<char*>(memory) - 16, sizeof header);
-    heap.bytes_in_use -= header.size;
+    heap.count(0, std::uint64_t{0} - header.size);
     std::free(header.origin);
 }
 

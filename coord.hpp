@@ -9591,7 +9591,7 @@ void Learner::on_snap(Time now, const Message& message, Outbox& out) {
     const bool first = phase_ == Phase::promise && message.attempt == attempt_;  // F2
     const bool other = phase_ == Phase::fetching && message.attempt == attempt_ &&
                        message.zxid > snapshot_position_.zxid;
-    if ((!first && !other) || message.zxid.epoch() > epoch_) return;
+    if ((!first && !other) || message.zxid.epoch() > epoch_ || message.zxid == Zxid{}) return;
     if (message.zxid < log_.snapshot_position().zxid || message.zxid < committed_) {
         if (message.zxid <= log_.last().zxid) return depart("the leader lacks what is committed");
     }

@@ -1830,7 +1830,10 @@ public:
     Errc write_snapshot(BytesView state_piece);
     Errc read_begun(std::uint64_t offset, std::size_t size, Bytes& out) const;
     Errc end_snapshot(std::size_t entries_kept);
-    // One that takes the place of this history (L4).
+    // One that takes the place of this history (L4): begun, written in pieces as above, and ended;
+    // or all at once. Until the end nothing is changed.
+    Errc begin_install(LogPosition position);
+    Errc end_install();
     Errc install_snapshot(LogPosition position, BytesView state);
 
     Sequence appended() const { return storage_.appended(); }
@@ -8306,18 +8309,33 @@ Errc Log::end_snapshot(std::size_t entries_kept) {
     return Errc::ok;
 }
 
-Errc Log::install_snapshot(LogPosition position, BytesView state) {
-    begun_position_ = LogPosition{};
+Errc Log::begin_install(LogPosition position) {
+    COORD_ASSERT(position.zxid > Zxid{});
+    begun_position_ = position, begun_bytes_ = 0, begun_epochs_ = epochs_;
     write_base(position, true);
-    Errc error = storage_.begin_snapshot();
-    if (error == Errc::ok) error = storage_.write_snapshot(scratch_);
-    if (error == Errc::ok) error = storage_.write_snapshot(state);
-    if (error == Errc::ok) error = storage_.end_snapshot(storage_.appended() + 1, true);
-    replace_with(position);
-    snapshot_position_ = position, snapshot_bytes_ = state.size();
+    const Errc error = storage_.begin_snapshot();
+    return error != Errc::ok ? error : storage_.write_snapshot(scratch_);
+}
+
+// The epochs stand in it: no record before it is left.
+Errc Log::end_install() {
+    COORD_ASSERT(begun_position_.zxid > Zxid{});
+    COORD_ASSERT(epochs_.accepted == begun_epochs_.accepted);  // L5
+    COORD_ASSERT(epochs_.current == begun_epochs_.current);
+    const Errc error = storage_.end_snapshot(storage_.appended() + 1, true);
+    if (error != Errc::ok) return error;
+    replace_with(begun_position_);
+    snapshot_position_ = begun_position_, snapshot_bytes_ = begun_bytes_;
     snapshot_sequence_ = storage_.appended();
+    begun_position_ = LogPosition{};
     dirty_ = true, anchored_ = true;
-    return error;
+    return Errc::ok;
+}
+
+Errc Log::install_snapshot(LogPosition position, BytesView state) {
+    Errc error = begin_install(position);
+    if (error == Errc::ok) error = write_snapshot(state);
+    return error == Errc::ok ? end_install() : error;
 }
 
 // A storage that is full is asked to flush nothing, too: so it finds out that there is room again.
@@ -9818,7 +9836,7 @@ void Learner::on_snap(Time now, const Message& message, Outbox& out) {
     const bool first = phase_ == Phase::promise && message.attempt == attempt_;  // F2
     const bool other = phase_ == Phase::fetching && message.attempt == attempt_ &&
                        message.zxid > snapshot_position_.zxid;
-    if ((!first && !other) || message.zxid.epoch() > epoch_) return;
+    if ((!first && !other) || message.zxid.epoch() > epoch_ || message.zxid == Zxid{}) return;
     if (message.zxid < log_.snapshot_position().zxid || message.zxid < committed_) {
         if (message.zxid <= log_.last().zxid) return depart("the leader lacks what is committed");
     }
@@ -10539,7 +10557,7 @@ bool Replica::is_snapshot_due() const {
         return false;
     }
     const Zxid zxid = machine_->applied();
-    return zxid > log_.snapshot_position().zxid && zxid <= log_.durable_last() &&
+    return zxid > log_.snapshot_position().zxid && zxid <= log_.durable_last() && !incoming_ &&
            !is_fetch_waited_for();
 }
 
@@ -10630,22 +10648,28 @@ void Replica::give_up_snapshot(Errc error) {
     if (error == Errc::storage_failed) fail("the storage failed");
 }
 
-// What arrives of a snapshot is loaded at once, so that the last of it is not the work of all. One
-// that is begun anew, or given up, has nothing at first.
+// What arrives of a snapshot is loaded and written at once, so that the last of it is not the work
+// of all. One that is begun anew, or given up, has nothing at first.
 void Replica::load_chunk() {
     const BytesView state = learner_.snapshot();
     if (learner_.phase() != Learner::Phase::fetching || state.empty()) {
         incoming_ = detail::Owned<Machine>();
         return;
     }
+    Errc error = Errc::ok;
     if (!incoming_) {
+        if (snapshot_phase_ != SnapshotPhase::none) give_up_snapshot(Errc::ok);  // of what will go
         incoming_ = detail::Owned<Machine>(new Machine(options_.limits, rng_.next()));
         incoming_->begin_load();
         incoming_bytes_ = 0;
+        error = log_.begin_install(learner_.snapshot_position());
     }
     COORD_ASSERT(incoming_bytes_ <= state.size());
-    incoming_->load_piece(state.substr(incoming_bytes_));
+    const BytesView chunk = state.substr(incoming_bytes_);
+    incoming_->load_piece(chunk);
+    if (error == Errc::ok) error = log_.write_snapshot(chunk);
     incoming_bytes_ = state.size();
+    if (error != Errc::ok) fail("the storage failed");
 }
 
 void Replica::install_snapshot() {
@@ -10663,12 +10687,10 @@ void Replica::install_snapshot() {
     if (is_replaced(machine->voters(), position.zxid)) {  // before it is installed
         return fail(detail::replaced);
     }
-    if (log_.install_snapshot(position, learner_.snapshot()) != Errc::ok) {
-        return fail("the storage failed");
-    }
+    if (log_.end_install() != Errc::ok) return fail("the storage failed");
     learner_.installed();
     std::swap(machine_, machine);
-    snapshot_phase_ = SnapshotPhase::none;  // of what is no more
+    COORD_ASSERT(snapshot_phase_ == SnapshotPhase::none);  // since the first chunk
     entries_since_snapshot_ = 0, bytes_since_snapshot_ = 0;
     counters_.snapshots_installed += 1;
     if (observer_ != nullptr) {

@@ -571,6 +571,39 @@ TEST_CASE("L4 an installed snapshot replaces the history in one record") {
     CHECK(again.last().zxid == Zxid{2, 51});
 }
 
+TEST_CASE("L4 an install in pieces changes nothing before its end, and everything then") {
+    for (const bool ends : {false, true}) {
+        CAPTURE(ends);
+        MemoryStorage disk;
+        Log log(disk);
+        REQUIRE(log.open() == Errc::ok);
+        REQUIRE(log.accept_epoch(2, PeerId{3}) == Errc::ok);
+        for (std::uint64_t i = 1; i <= 4; i++) append(log, Zxid{1, i});
+        settle(log);
+        REQUIRE(log.begin_snapshot(position_of(log, Zxid{1, 2})) == Errc::ok);
+        REQUIRE(log.write_snapshot("own") == Errc::ok);
+        REQUIRE(log.begin_install(LogPosition{Zxid{2, 50}, 1234}) == Errc::ok);  // instead
+        for (const char* piece : {"th", "eir", "s"}) REQUIRE(log.write_snapshot(piece) == Errc::ok);
+        settle(log);
+        CHECK(log.last().zxid == Zxid{1, 4});
+        CHECK(log.durable_last() == Zxid{1, 4});
+        CHECK(log.snapshot_bytes() == 0);
+        if (ends) {
+            REQUIRE(log.end_install() == Errc::ok);
+            CHECK(log.last().zxid == Zxid{2, 50});
+            CHECK(log.durable_last() == Zxid{});  // L2
+            CHECK(support::snapshot_of(log) == "theirs");
+            settle(log);
+        }
+        log.audit();
+        Log again(disk);
+        REQUIRE(again.open() == Errc::ok);
+        CHECK(support::snapshot_of(again) == (ends ? "theirs" : ""));
+        CHECK(again.last().zxid == (ends ? Zxid{2, 50} : Zxid{1, 4}));
+        CHECK(again.epochs().accepted == 2);
+    }
+}
+
 TEST_CASE("an installed snapshot may be older than what was there") {
     MemoryStorage disk;
     Log log(disk);
@@ -668,7 +701,7 @@ TEST_CASE("a storage that fails is reported by every change and by the watermark
           Errc::storage_failed);
     CHECK(log.install_snapshot(LogPosition{Zxid{1, 9}, 1}, "s") == Errc::storage_failed);
     CHECK(log.flush() == Errc::storage_failed);
-    CHECK(log.durable_last() == Zxid{});  // after the install that nobody will see
+    CHECK(log.durable_last() == Zxid{1, 1});  // nothing has changed
     Log again(disk);
     CHECK(again.open() == Errc::storage_failed);
     CHECK(std::string(again.reason()) == "the storage did not open");

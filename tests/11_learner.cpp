@@ -692,6 +692,11 @@ TEST_CASE("a snapshot of an epoch to come, or below what is committed, is not ta
         rig.tell(snap);
         CHECK(rig.learner.phase() == Phase::promise);
     }
+    SUBCASE("of nothing") {
+        rig.tell(snap);
+        CHECK(rig.learner.phase() == Phase::promise);
+        CHECK(rig.learner.departure() == nullptr);
+    }
     SUBCASE("below") {
         snap.zxid = Zxid{1, 3};
         rig.tell(snap);

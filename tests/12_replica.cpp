@@ -1007,6 +1007,74 @@ TEST_CASE("faults S8: a learner that fetches is not waited for for ever: the log
     CHECK(trio[trio.late].status().digest == trio[trio.head].status().digest);
 }
 
+// Passes everything on, but answers "not now" to who reads a snapshot that is being written.
+class NotNow final : public coord::Storage {
+public:
+    explicit NotNow(coord::Storage& inner) : inner_(inner) {}
+    bool is_stuck = false;
+    Errc open(coord::RecoverySink& sink, const coord::StorageOwner& owner) override {
+        return inner_.open(sink, owner);
+    }
+    Errc append(BytesView record) override { return inner_.append(record); }
+    Errc begin_snapshot() override { return inner_.begin_snapshot(); }
+    Errc write_snapshot(BytesView piece) override { return inner_.write_snapshot(piece); }
+    Errc end_snapshot(coord::Sequence first_needed, bool replaces) override {
+        return inner_.end_snapshot(first_needed, replaces);
+    }
+    Errc read_snapshot(coord::Sequence snapshot, std::uint64_t offset, std::size_t size,
+                       Bytes& out) override {
+        if (is_stuck && snapshot == 0) return Errc::throttled_op;
+        return inner_.read_snapshot(snapshot, offset, size, out);
+    }
+    Errc flush() override { return inner_.flush(); }
+    coord::Sequence appended() const override { return inner_.appended(); }
+    coord::Sequence durable() const override { return inner_.durable(); }
+    Errc health() const override { return inner_.health(); }
+    std::uint64_t id() const override { return inner_.id(); }
+
+private:
+    coord::Storage& inner_;
+};
+
+TEST_CASE("a snapshot of its own that is under way gives way to a leader's") {
+    Trio trio(Fetching::often());
+    trio.run();
+    const std::uint32_t late = trio.follower(), head = trio.leader();
+    NotNow disk(*trio.disks[late - 1]);
+    ReplicaOptions options = trio.base;
+    options.id = PeerId{late}, options.entropy = 77;
+    trio.stop(late);
+    trio.replicas[late - 1] = std::make_unique<Replica>(options, disk, *trio.wires[late - 1]);
+    const SessionId session = trio.open(head, seconds(3000));
+    disk.is_stuck = true;
+    const auto fill = [&](const std::string& name, int count) {
+        for (int i = 0; i < count; i++) {
+            const Bytes path = "/" + name + std::to_string(i);
+            REQUIRE(trio.create(head, session, path, Bytes(200, 'd')) == Errc::ok);
+        }
+    };
+    fill("both", 15);
+    REQUIRE(trio[late].status().applied == trio[head].status().applied);
+    REQUIRE(trio[late].counters().snapshots_taken == 0);  // it is written, and not read again
+    trio.filter = [&](Packet& packet) {
+        return packet.from != PeerId{late} && packet.to != PeerId{late};
+    };
+    fill("without", 40);
+    trio.filter = nullptr;
+    trio.run(200);
+    CHECK(trio[late].counters().snapshots_installed == 1);
+    CHECK(trio[late].counters().snapshots_given_up == 1);
+    CHECK(trio[late].status().digest == trio[head].status().digest);
+    disk.is_stuck = false;
+    fill("after", 12);
+    CHECK(trio[late].counters().snapshots_taken > 0);
+    trio.stop(late);
+    trio.start(late);
+    trio.run();
+    CHECK(trio[late].status().role == Role::following);
+    CHECK(trio[late].status().digest == trio[head].status().digest);
+}
+
 TEST_CASE("faults S7: a snapshot leaves in the log what a learner in reach has not received") {
     Trio trio(Fetching::often());
     trio.run();

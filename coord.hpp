@@ -2717,6 +2717,7 @@ private:
     bool is_admitted(const VoterTable& table) const;
     bool is_replaced(const VoterTable& table, Zxid zxid) const;
     void fail(const char* reason);
+    void fail(Errc error);
     void take_inbox();
     void dispatch(const Message& message);
     bool step();
@@ -9811,6 +9812,12 @@ void Replica::fail(const char* reason) {
     }
 }
 
+// A change that cannot wait for space, as a proposal can, is the end where there is none.
+void Replica::fail(Errc error) {
+    COORD_ASSERT(error != Errc::ok);
+    fail(error == Errc::storage_full ? "the storage is full" : "the storage failed");
+}
+
 // -- Polling -------------------------------------------------------------------------------------
 
 void Replica::receive(PeerId from, BytesView bytes) {
@@ -9921,7 +9928,7 @@ void Replica::dispatch(const Message& message) {
     } else if (role_ == Role::following) {
         taken = learner_.receive(now_, message, outbox_);
         if (learner_.has_snapshot()) install_snapshot();
-        if (learner_.error() != Errc::ok) fail("the storage failed");
+        if (learner_.error() != Errc::ok) fail(learner_.error());
     } else {
         taken = false;
     }
@@ -10008,7 +10015,7 @@ void Replica::lead_step() {
     }
     leader_.send(now_, *machine_, outbox_);
     if (leader_.pings() != pings_) touch_own_sessions();
-    if (leader_.error() != Errc::ok) fail("the storage failed");
+    if (leader_.error() != Errc::ok) fail(leader_.error());
 }
 
 void Replica::follow_step() {
@@ -10022,7 +10029,7 @@ void Replica::after_flush() {
         learner_.acknowledge(now_, outbox_);
         if (learner_.pong_due()) send_pong();
     }
-    if (role_ == Role::leading && leader_.error() != Errc::ok) return fail("the storage failed");
+    if (role_ == Role::leading && leader_.error() != Errc::ok) return fail(leader_.error());
     if (role_ == Role::leading && leader_.phase() != leader_phase_) {
         leader_phase_ = leader_.phase();
         if (leader_.is_established() && observer_ != nullptr) {
@@ -10216,9 +10223,8 @@ void Replica::install_snapshot() {
     if (is_replaced(machine->voters(), position.zxid)) {  // before it is installed
         return fail(detail::replaced);
     }
-    if (log_.install_snapshot(position, learner_.snapshot()) != Errc::ok) {
-        return fail("the storage failed");
-    }
+    const Errc installed = log_.install_snapshot(position, learner_.snapshot());
+    if (installed != Errc::ok) return fail(installed);
     learner_.installed();
     std::swap(machine_, machine);
     snapshot_phase_ = SnapshotPhase::none;  // of what is no more

@@ -2841,6 +2841,7 @@ private:
     bool is_admitted(const VoterTable& table) const;
     bool is_replaced(const VoterTable& table, Zxid zxid) const;
     void fail(const char* reason);
+    void fail(Errc error);
     void take_inbox();
     void dispatch(const Message& message);
     bool step();
@@ -10240,6 +10241,12 @@ void Replica::fail(const char* reason) {
     }
 }
 
+// A change that cannot wait for space, as a proposal can, is the end where there is none.
+void Replica::fail(Errc error) {
+    COORD_ASSERT(error != Errc::ok);
+    fail(error == Errc::storage_full ? "the storage is full" : "the storage failed");
+}
+
 // -- Polling -------------------------------------------------------------------------------------
 
 void Replica::receive(PeerId from, BytesView bytes) {
@@ -10355,7 +10362,7 @@ void Replica::dispatch(const Message& message) {
         taken = learner_.receive(now_, message, outbox_);
         load_chunk();
         if (learner_.has_snapshot()) install_snapshot();
-        if (learner_.error() != Errc::ok) fail("the storage failed");
+        if (learner_.error() != Errc::ok) fail(learner_.error());
     } else {
         taken = false;
     }
@@ -10454,7 +10461,7 @@ void Replica::lead_step() {
     }
     leader_.send(now_, *machine_, outbox_);
     if (leader_.pings() != pings_) touch_own_sessions();
-    if (leader_.error() != Errc::ok) fail("the storage failed");
+    if (leader_.error() != Errc::ok) fail(leader_.error());
 }
 
 void Replica::follow_step() {
@@ -10468,7 +10475,7 @@ void Replica::after_flush() {
         learner_.acknowledge(now_, outbox_);
         if (learner_.pong_due()) send_pong();
     }
-    if (role_ == Role::leading && leader_.error() != Errc::ok) return fail("the storage failed");
+    if (role_ == Role::leading && leader_.error() != Errc::ok) return fail(leader_.error());
     if (role_ == Role::leading && leader_.phase() != leader_phase_) {
         leader_phase_ = leader_.phase();
         if (leader_.is_established() && observer_ != nullptr) {
@@ -10669,7 +10676,7 @@ void Replica::load_chunk() {
     incoming_->load_piece(chunk);
     if (error == Errc::ok) error = log_.write_snapshot(chunk);
     incoming_bytes_ = state.size();
-    if (error != Errc::ok) fail("the storage failed");
+    if (error != Errc::ok) fail(error);
 }
 
 void Replica::install_snapshot() {
@@ -10687,7 +10694,8 @@ void Replica::install_snapshot() {
     if (is_replaced(machine->voters(), position.zxid)) {  // before it is installed
         return fail(detail::replaced);
     }
-    if (log_.end_install() != Errc::ok) return fail("the storage failed");
+    const Errc installed = log_.end_install();
+    if (installed != Errc::ok) return fail(installed);
     learner_.installed();
     std::swap(machine_, machine);
     COORD_ASSERT(snapshot_phase_ == SnapshotPhase::none);  // since the first chunk

@@ -983,6 +983,32 @@ TEST_CASE("faults S4: power, space or a call fails while a snapshot is installed
     CHECK(no_space > 3);
 }
 
+// A learner that has to fetch a snapshot, and has no space for it. It cannot follow without it, so
+// it ends by name, with the old state untouched; started again where there is space it is in step.
+TEST_CASE("faults S4 D13: no space at all for a snapshot that has to be installed") {
+    Disks disks;
+    World w(disks.options());
+    const SessionId s = three(w);
+    w.crash(C);
+    w.run(seconds(1));
+    write_many(w, A, s, "n", 40, 400);
+    disks[C].capacity = disks.used(C);
+    w.ledger.allow_failure(C);
+    w.start(C);
+    w.run(seconds(3));
+    CHECK(has_failed(w, C));
+    CHECK(reason(w, C) == "the storage is full");
+    CHECK(w.leads(A));
+    CHECK(w.write(A, s, "/more"));
+    w.crash(C);
+    w.start(C);
+    CHECK(w.last(C) == Zxid(1, 4));
+    w.crash(C);
+    disks[C].capacity = UINT64_MAX;
+    w.ledger.forbid_failure(C);
+    CHECK(w.verify() == "");
+}
+
 #endif  // COORD_NO_FILES
 
 // -------------------------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
-// ctest: --every=61
-// ctest: --twice --every=801
+// ctest: --every=11
+// ctest: --twice --every=1601
 //
 // Crash points, enumerated: three replicas on simulated disks do a small workload. It is run once to
 // count the steps of each disk: the calls of its port, and the chunks of a snapshot that come. Then,
@@ -21,10 +21,12 @@
 // Each step belongs to one or more of the durable steps W1 to W16, and it is counted how many of
 // each were cut: one that is never cut is a failure.
 //
-//   --every=N         every N-th point alone, and the first of each kind (1: all of them)
+//   --every=N         of the twelve ways to go on from each point (four, of three kinds) every N-th,
+//                     each with another one of the choices (1: all of them)
 //   --workload=NAME   one workload; --list: their names and how many steps they have
 //   --twice           instead of the four ways: the victim comes back at once, and its power fails
-//                     once more before each step of its recovery, all or nothing of that kept
+//                     once more before each step of its recovery, all or nothing of that kept;
+//                     with --every=N at every N-th point, and the first of each kind
 //   --cut="..."       one run, as it is printed with a violation, and shows what happens
 
 #include "crash_world.hpp"
@@ -470,35 +472,44 @@ private:
 
     void cut_at(const Workload& workload, const Base& base, u32 id, u64 step, bool is_after,
                 u32 what) {
-        const std::size_t side = is_after ? 1 : 0;
-        const bool is_new = (what & ~seen_[side]) != 0;
-        counter_ += 1;
-        if ((!is_new && counter_ % options_.every != 0) || failures_ >= failures_max) return;
-        seen_[side] |= what;
-        points_ += 1;
-        for (std::size_t all = 0; all < (options_.is_twice ? 1u : 2u); all++) {
-            for (std::size_t w = 0; w < durable_steps; w++) {
-                if ((what & W(static_cast<u32>(w))) != 0) cut_[all][side][w] += 1;
-            }
-        }
         Cut cut;
         cut.victim = id, cut.step = step, cut.is_after = is_after;
-        if (options_.is_twice) return try_twice(workload, base, cut);
-        try_all(workload, base, cut);
+        const std::size_t side = is_after ? 1 : 0;
+        points_ += 1;
+        if (options_.is_twice) {
+            const bool is_new = (what & ~seen_[side]) != 0;
+            seen_[side] |= what;
+            if (counter_++ % options_.every != 0 && !is_new) return;
+            try_twice(workload, base, cut);
+            return count(cut_[0][side], what);
+        }
+        bool is_done = try_ways(workload, base, cut);
+        if (is_done) count(cut_[0][side], what);
         cut.is_all = true;
-        try_all(workload, base, cut);
+        is_done = try_ways(workload, base, cut);
         cut.others_keep = true;
-        try_all(workload, base, cut);
+        is_done = try_ways(workload, base, cut) || is_done;
+        if (is_done) count(cut_[1][side], what);
     }
-    void try_all(const Workload& workload, const Base& base, Cut cut) {
-        std::size_t choices = 1;
-        for (cut.choice = 0; cut.choice < choices; cut.choice++) {
-            for (cut.way = 0; cut.way <= 3; cut.way++) {
+    static void count(u64 (&counts)[durable_steps], u32 what) {
+        for (u32 w = 0; w < durable_steps; w++) counts[w] += what >> w & 1;
+    }
+    // RETURNS whether there was any: of a slice, each has another one of the choices.
+    bool try_ways(const Workload& workload, const Base& base, Cut cut) {
+        bool is_any = false;
+        for (cut.way = 0; cut.way <= 3; cut.way++) {
+            const bool is_slice = options_.every > 1;
+            if (counter_++ % options_.every != 0) continue;
+            is_any = true;
+            std::size_t choices = 1;
+            cut.choice = is_slice ? static_cast<std::size_t>(counter_ / options_.every) : 0;
+            for (std::size_t i = 0; i < choices; i++, cut.choice++) {
                 Run run(workload, base, cut);
                 try_one(workload, cut, run);
-                choices = run.world().choices();
+                if (!is_slice) choices = run.world().choices();
             }
         }
+        return is_any;
     }
     void try_twice(const Workload& workload, const Base& base, Cut cut) {
         std::size_t choices = 1;

@@ -880,7 +880,7 @@ private:
         }
         const std::vector<std::vector<bool>> choices = distinct_choices(own.disk);
         choices_ = choices.size();
-        own.disk.cut_power(choices[(std::min)(cut_.choice, choices_ - 1)]);
+        own.disk.cut_power(choices[cut_.choice % choices_]);
         own.port.cut_at = 0;
         if (!cut_.is_all) return;
         for (const auto& each : nodes_) {

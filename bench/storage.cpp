@@ -5,27 +5,18 @@
 // usage: bench_storage [--quick] [directory]      (default: the current one; removes what it made)
 #include "coord.hpp"
 #include "measure.hpp"
+#include "plain_file.hpp"
 
-#include <chrono>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
 
 #include <dirent.h>
-#include <fcntl.h>
 #include <unistd.h>
 
 namespace {
 
-constexpr std::size_t value_bytes = 128;
-// What a set of /value takes in the log: frame, entry, path, value, version.
-constexpr std::size_t bytes_a_write = 36 + 62 + 4 + 6 + 4 + value_bytes + 4;
-
-double wall_us() {
-    const auto now = std::chrono::steady_clock::now().time_since_epoch();
-    return static_cast<double>(std::chrono::duration_cast<std::chrono::nanoseconds>(now).count()) /
-           1e3;
-}
+using measure::wall_us;
 
 // What a loop sleeps on until the thread of its storage has come on.
 class Alarm {
@@ -55,7 +46,7 @@ public:
         }
         coord::Storage& storage = has_thread ? static_cast<coord::Storage&>(*thread_) : disk_;
         coord::ReplicaOptions options;
-        options.entropy = 1;
+        options.entropy = 1, options.snapshot_every_entries = measure::snapshot_every;
         replica_ = std::make_unique<coord::Replica>(options, storage);
         coord::SessionId id;
         replica_->open_session({}, [&](coord::Result<coord::SessionId> s) { id = s.value(); });
@@ -103,38 +94,8 @@ private:
     std::unique_ptr<coord::BackgroundStorage> thread_;
     std::unique_ptr<coord::Replica> replica_;
     coord::SessionId id_;
-    coord::Bytes value_ = coord::Bytes(value_bytes, 'v');
+    coord::Bytes value_ = coord::Bytes(measure::value_bytes, 'v');
     std::size_t done_ = 0;
-};
-
-// Goes round in a file of that size.
-class Plain {
-public:
-    Plain(const coord::Bytes& path, std::size_t size) : size_(size) {
-        file_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_TRUNC, 0644);
-        const coord::Bytes zeros(1 << 20, '\0');
-        for (std::size_t at = 0; at < size; at += zeros.size()) put(zeros, at);
-        if (file_ < 0 || ::fsync(file_) != 0) std::abort();
-    }
-    ~Plain() { ::close(file_); }
-    void write(std::size_t count, std::size_t batch) {
-        const coord::Bytes bytes(batch * bytes_a_write, 'w');
-        for (std::size_t done = 0; done < count; done += batch) {
-            if (at_ + bytes.size() > size_) at_ = 0;
-            put(bytes, at_);
-            at_ += bytes.size();
-            if (::fdatasync(file_) != 0) std::abort();
-        }
-    }
-
-private:
-    void put(const coord::Bytes& bytes, std::size_t at) {
-        const ssize_t written = ::pwrite(file_, bytes.data(), bytes.size(), static_cast<off_t>(at));
-        if (written != static_cast<ssize_t>(bytes.size())) std::abort();
-    }
-    int file_ = -1;
-    std::size_t size_;
-    std::size_t at_ = 0;
 };
 
 // RETURNS us a write.
@@ -147,9 +108,9 @@ double time_of(Writes& writes, std::size_t count, std::size_t in_flight) {
 
 void run(const coord::Bytes& directory, bool quick) {
     Durable durable(directory + "/files", false), threaded(directory + "/thread", true);
-    Plain plain(directory + "/plain", 16 << 20);
+    measure::PlainFile plain(directory + "/plain", 16 << 20);
     for (Durable* const each : {&durable, &threaded}) {
-        each->write(quick ? 40000 : 200000, 1024);  // some snapshots and segments
+        each->write(quick ? 10000 : 400000, 1024);  // some snapshots and segments
     }
     for (const std::size_t in_flight : {1u, 64u, 1024u}) {
         const std::size_t count = (quick ? 20 : in_flight == 1 ? 1000 : 150) * in_flight;
@@ -198,7 +159,8 @@ int main(int argc, char** argv) {
     if (::mkdtemp(&directory[0]) == nullptr) return std::perror(directory.c_str()), 1;
     measure::print_head("durable writes of 128 bytes", "us a write");
     run(directory, quick);
-    std::printf("%-44s %10s %10zu\n", "bytes of log a write", "", bytes_a_write);
+    std::printf("%-44s %10s %10zu\n", "bytes of log a write", "",
+                measure::bytes_a_write);
     for (const char* const part : {"/files", "/thread", ""}) remove_all(directory + part);
     return 0;
 }

@@ -2453,9 +2453,11 @@ public:
     Time next_deadline() const;
 
     // A snapshot that has arrived whole, and the point that it is of. The replica installs it in
-    // state and log and says installed, or refuses it.
+    // state and log and says installed, or refuses it. Its bytes may be taken as they arrive.
     bool has_snapshot() const { return snapshot_whole_; }
-    BytesView snapshot() const { return snapshot_; }  // what of it has arrived
+    BytesView snapshot() const { return snapshot_; }  // what has arrived and was not taken
+    std::uint64_t fetched() const { return fetched_; }  // bytes of it that have arrived
+    void take_chunk() { snapshot_.clear(); }
     LogPosition snapshot_position() const { return snapshot_position_; }
     void installed();
     void refuse_snapshot(const char* reason);
@@ -2493,6 +2495,7 @@ private:
     void make_epoch_current();
     bool is_promise_durable() const;
     void ask_chunk(Time now, Outbox& out);
+    void forget_snapshot();
     void depart(const char* reason);
     void ack(bool gap, Outbox& out);
     void post(MessageType type, Message& message, Outbox& out);
@@ -2518,6 +2521,7 @@ private:
     std::uint8_t acked_phase_ = 0;
     bool ack_due_ = false;
     Bytes snapshot_;
+    std::uint64_t fetched_ = 0;
     LogPosition snapshot_position_;
     std::uint64_t snapshot_total_ = 0;
     bool snapshot_whole_ = false;
@@ -2953,7 +2957,7 @@ private:
     LogPosition snapshot_position_;    // of the one that is being written
     StateCheck snapshot_check_;
     detail::Owned<Machine> incoming_;       // what has arrived of a leader's snapshot
-    std::size_t incoming_bytes_ = 0;
+    std::uint64_t incoming_bytes_ = 0;
     bool snapshot_may_wait_ = false;   // for a learner that fetches the one before
     std::uint64_t snapshot_written_ = 0;
     std::uint64_t snapshot_checked_ = 0;
@@ -9727,7 +9731,7 @@ void Learner::stop() {
     phase_ = Phase::idle;
     leader_ = PeerId{};
     epoch_ = 0;
-    snapshot_.clear(), snapshot_whole_ = false;
+    forget_snapshot();
     synced_.clear();
 }
 
@@ -9811,7 +9815,7 @@ void Learner::report(Time now, LogPosition have) {
     attempt_ += 1;
     have_ = have;
     repeat_at_ = now;
-    snapshot_.clear(), snapshot_whole_ = false;
+    forget_snapshot();
 }
 
 // -- Synchronization -----------------------------------------------------------------------------
@@ -9842,7 +9846,7 @@ void Learner::on_snap(Time now, const Message& message, Outbox& out) {
         if (message.zxid <= log_.last().zxid) return depart("the leader lacks what is committed");
     }
     phase_ = Phase::fetching;
-    snapshot_.clear(), snapshot_whole_ = false;
+    forget_snapshot();
     snapshot_position_ = LogPosition{message.zxid, message.crc};
     snapshot_total_ = message.total;
     ask_chunk(now, out);
@@ -9852,35 +9856,39 @@ void Learner::ask_chunk(Time now, Outbox& out) {
     repeat_at_ = now + timing_.retry();
     Message message;
     message.zxid = snapshot_position_.zxid;
-    message.offset = snapshot_.size();
+    message.offset = fetched_;
     post(MessageType::chunk_request, message, out);
 }
 
 void Learner::on_chunk(Time now, const Message& message, Outbox& out) {
     if (phase_ != Phase::fetching || message.attempt != attempt_ || snapshot_whole_) return;
     if (message.zxid != snapshot_position_.zxid || message.total != snapshot_total_) return;
-    if (message.offset != snapshot_.size()) return;  // repeated, or out of order
+    if (message.offset != fetched_) return;  // repeated, or out of order
     if (message.payload.empty() || message.payload.size() > snapshot_total_ - message.offset) {
         return;
     }
     snapshot_.append(message.payload);
-    snapshot_whole_ = snapshot_.size() == snapshot_total_;
+    fetched_ += message.payload.size();
+    snapshot_whole_ = fetched_ == snapshot_total_;
     if (!snapshot_whole_) ask_chunk(now, out);
+}
+
+void Learner::forget_snapshot() {
+    snapshot_.clear();
+    fetched_ = 0, snapshot_whole_ = false;
 }
 
 void Learner::installed() {
     COORD_ASSERT(phase_ == Phase::fetching && snapshot_whole_);
     COORD_ASSERT(log_.last().zxid == snapshot_position_.zxid);
-    Bytes().swap(snapshot_);
-    snapshot_whole_ = false;
+    forget_snapshot();
     phase_ = Phase::receiving;
     see_commit(snapshot_position_.zxid);  // L4: a snapshot is of what is committed
     ack_due_ = true;
 }
 
 void Learner::refuse_snapshot(const char* reason) {
-    Bytes().swap(snapshot_);
-    snapshot_whole_ = false;
+    forget_snapshot();
     depart(reason);
 }
 
@@ -10658,11 +10666,12 @@ void Replica::give_up_snapshot(Errc error) {
 // What arrives of a snapshot is loaded and written at once, so that the last of it is not the work
 // of all. One that is begun anew, or given up, has nothing at first.
 void Replica::load_chunk() {
-    const BytesView state = learner_.snapshot();
-    if (learner_.phase() != Learner::Phase::fetching || state.empty()) {
+    const BytesView chunk = learner_.snapshot();
+    if (learner_.phase() != Learner::Phase::fetching || learner_.fetched() == 0) {
         incoming_ = detail::Owned<Machine>();
         return;
     }
+    if (chunk.empty()) return;
     Errc error = Errc::ok;
     if (!incoming_) {
         if (snapshot_phase_ != SnapshotPhase::none) give_up_snapshot(Errc::ok);  // of what will go
@@ -10671,18 +10680,18 @@ void Replica::load_chunk() {
         incoming_bytes_ = 0;
         error = log_.begin_install(learner_.snapshot_position());
     }
-    COORD_ASSERT(incoming_bytes_ <= state.size());
-    const BytesView chunk = state.substr(incoming_bytes_);
+    incoming_bytes_ += chunk.size();
+    COORD_ASSERT(incoming_bytes_ == learner_.fetched());
     incoming_->load_piece(chunk);
     if (error == Errc::ok) error = log_.write_snapshot(chunk);
-    incoming_bytes_ = state.size();
+    learner_.take_chunk();
     if (error != Errc::ok) fail(error);
 }
 
 void Replica::install_snapshot() {
     COORD_ASSERT(role_ == Role::following && learner_.has_snapshot());
     const LogPosition position = learner_.snapshot_position();
-    COORD_ASSERT(incoming_ && incoming_bytes_ == learner_.snapshot().size());
+    COORD_ASSERT(incoming_ && incoming_bytes_ == learner_.fetched());
     detail::Owned<Machine> machine = std::move(incoming_);
     const Errc loaded = machine->end_load();
     if (loaded != Errc::ok || machine->applied() != position.zxid) {

@@ -909,6 +909,69 @@ TEST_CASE("ZooKeeper A17 (ZOOKEEPER-3701): a TRUNC that finds no space does not 
 
 #endif
 
+// A disk in memory that has no space for truncations, and for everything else.
+class NoTruncations final : public coord::Storage {
+public:
+    NoTruncations(coord::MemoryStorage& disk, const bool& is_full)
+        : disk_(disk), is_full_(is_full) {}
+    Errc open(coord::RecoverySink& sink, const coord::StorageOwner& owner) override {
+        return disk_.open(sink, owner);
+    }
+    Errc append(BytesView record) override {
+        const bool is_truncation = record[8] == static_cast<char>(coord::RecordKind::truncate);
+        return is_full_ && is_truncation ? Errc::storage_full : disk_.append(record);
+    }
+    Errc begin_snapshot() override { return disk_.begin_snapshot(); }
+    Errc write_snapshot(BytesView piece) override { return disk_.write_snapshot(piece); }
+    Errc end_snapshot(coord::Sequence first_needed, bool replaces) override {
+        return disk_.end_snapshot(first_needed, replaces);
+    }
+    Errc read_snapshot(coord::Sequence snapshot, std::uint64_t offset, std::size_t size,
+                       Bytes& out) override {
+        return disk_.read_snapshot(snapshot, offset, size, out);
+    }
+    Errc flush() override { return disk_.flush(); }
+    coord::Sequence appended() const override { return disk_.appended(); }
+    coord::Sequence durable() const override { return disk_.durable(); }
+    Errc health() const override { return disk_.health(); }
+    std::uint64_t id() const override { return disk_.id(); }
+
+private:
+    coord::MemoryStorage& disk_;
+    const bool& is_full_;
+};
+
+TEST_CASE("ZooKeeper A17 (ZOOKEEPER-3701): a TRUNC that fails ends it, though all else succeeds") {
+    coord::MemoryStorage disks[3];
+    bool is_full = false;
+    WorldOptions options;
+    options.storage = [&](PeerId id) -> std::unique_ptr<coord::Storage> {
+        return std::make_unique<NoTruncations>(disks[id.value - 1], is_full);
+    };
+    World w(options);
+    const SessionId s = three(w);
+    w.isolate(A);
+    w.lose_on_cut_links();
+    w.create(A, s, "/tail");
+    REQUIRE(w.run_until([&] { return w.leads(B) && w.serves(C); }));
+    REQUIRE(w.write(B, w.open(B), "/b"));
+    is_full = true;
+    w.ledger.allow_failure(A);
+    w.heal();
+    w.run(seconds(2));
+    CHECK(w[A].status().role == Role::failed);
+    CHECK(std::string(w[A].status().reason) == "the storage is full");
+    w.crash(A);
+    w.start(A);
+    CHECK(w[A].log().contains(Zxid(1, 5)));  // as it was: nothing of epoch 2 came behind it
+    CHECK(w.last(A) == Zxid(1, 5));
+    w.crash(A);
+    is_full = false;
+    w.ledger.forbid_failure(A);
+    CHECK(w.verify() == "");
+    CHECK_FALSE(w.has(A, "/tail"));
+}
+
 // The leader sent records of its disk up to x, and then those that it had in memory, from y > x +
 // 1. Violated: agreement. Here a learner is behind by each number of writes in turn, before, at and
 // after the place where the leader's log begins.

@@ -22,7 +22,8 @@
 // each were cut: one that is never cut is a failure.
 //
 //   --every=N         of the twelve ways to go on from each point (four, of three kinds) every N-th,
-//                     each with another one of the choices (1: all of them)
+//                     each with another one of the choices, and all of the first point of each kind
+//                     (1: all of them)
 //   --workload=NAME   one workload; --list: their names and how many steps they have
 //   --twice           instead of the four ways: the victim comes back at once, and its power fails
 //                     once more before each step of its recovery, all or nothing of that kept;
@@ -476,30 +477,30 @@ private:
         cut.victim = id, cut.step = step, cut.is_after = is_after;
         const std::size_t side = is_after ? 1 : 0;
         points_ += 1;
+        const bool is_new = (what & ~seen_[side]) != 0;  // one of its kind is cut in any case
+        seen_[side] |= what;
         if (options_.is_twice) {
-            const bool is_new = (what & ~seen_[side]) != 0;
-            seen_[side] |= what;
             if (counter_++ % options_.every != 0 && !is_new) return;
             try_twice(workload, base, cut);
             return count(cut_[0][side], what);
         }
-        bool is_done = try_ways(workload, base, cut);
+        bool is_done = try_ways(workload, base, cut, is_new);
         if (is_done) count(cut_[0][side], what);
         cut.is_all = true;
-        is_done = try_ways(workload, base, cut);
+        is_done = try_ways(workload, base, cut, is_new);
         cut.others_keep = true;
-        is_done = try_ways(workload, base, cut) || is_done;
+        is_done = try_ways(workload, base, cut, false) || is_done;
         if (is_done) count(cut_[1][side], what);
     }
     static void count(u64 (&counts)[durable_steps], u32 what) {
         for (u32 w = 0; w < durable_steps; w++) counts[w] += what >> w & 1;
     }
     // RETURNS whether there was any: of a slice, each has another one of the choices.
-    bool try_ways(const Workload& workload, const Base& base, Cut cut) {
+    bool try_ways(const Workload& workload, const Base& base, Cut cut, bool is_new) {
         bool is_any = false;
         for (cut.way = 0; cut.way <= 3; cut.way++) {
             const bool is_slice = options_.every > 1;
-            if (counter_++ % options_.every != 0) continue;
+            if (counter_++ % options_.every != 0 && !is_new) continue;
             is_any = true;
             std::size_t choices = 1;
             cut.choice = is_slice ? static_cast<std::size_t>(counter_ / options_.every) : 0;

@@ -1504,8 +1504,8 @@ struct FileStorageOptions {
     Bytes snapshot_directory;          // "" = the same; a disk of its own keeps the log's quick
     std::uint64_t segment_bytes = 16 * 1024 * 1024;  // of a file of the log
     std::uint32_t snapshots_kept = 3;  // the newest ones, and the log since the oldest; >= 1
-    // What is needless goes at most once in that time, a few files in each flush; where there is no
-    // space it does not wait. 0 = as soon as it is needless. The time is that of polls.
+    // What is needless goes at most once in that time, by the time of polls, a few files in each
+    // flush; where there is no space it does not wait. 0 = at once, where ZooKeeper's means never.
     Duration purge_interval;
     bool sync = true;                  // false: durable() LIES, a power cut loses or damages; for
                                        // file systems that cannot sync: there open fails otherwise

@@ -1,12 +1,12 @@
 // ctest: --every=11
 // ctest: --twice --every=1601
 //
-// Crash points, enumerated: three replicas on simulated disks do a small workload. It is run once to
-// count the steps of each disk: the calls of its port, and the chunks of a snapshot that come. Then,
-// for each replica and each of its steps, before it and after it, it is run again and the power of
-// that replica fails there, or the power of all three. That is done for each way in which what was
+// Crash points, enumerated: three replicas on simulated disks do a small workload. It is run once
+// to count the steps of each disk: the calls of its port, and the chunks of a snapshot that come;
+// then, for each replica and each of its steps, before it and after it, it is run again and the
+// power of that replica fails there, or of all three. That is done for each way in which what was
 // not synced survives (nothing, all, all but the mark; every subset where at most four things are
-// pending, else each prefix, each thing alone and each one lost; of the others: nothing, or all),
+// pending, else each prefix, each thing alone and each one lost; of the other two: nothing or all),
 // and each time the run goes on in four ways:
 //
 //   0      the victim comes back at once
@@ -16,18 +16,19 @@
 // After the power of all three failed, all come back at once (0), or first two of them (1-3). Each
 // time two whose storages count must serve, the workload must end, all must be equal, restart from
 // their disks and be what they were. The checkers are those of checkers.hpp, and two more: nobody
-// comes back with less than it has told the others, and no power cut is taken for damage.
+// comes back with less than it has told the others, and no power cut is taken for damage. Workloads
+// with "late" in their name are the same on disks that work when no message is on its way.
 //
 // Each step belongs to one or more of the durable steps W1 to W16, and it is counted how many of
-// each were cut: one that is never cut is a failure.
+// each were cut: one that is never cut, before and after, is a failure.
 //
-//   --every=N         of the twelve ways to go on from each point (four, of three kinds) every N-th,
-//                     each with another one of the choices, and all of the first point of each kind
-//                     (1: all of them)
-//   --workload=NAME   one workload; --list: their names and how many steps they have
+//   --every=N         of the twelve ways to go on from each point (four, of three kinds) every
+//                     N-th, each with another one of the choices, and all of the first point of
+//                     each kind (1: all of them, which takes some minutes)
 //   --twice           instead of the four ways: the victim comes back at once, and its power fails
 //                     once more before each step of its recovery, all or nothing of that kept;
 //                     with --every=N at every N-th point, and the first of each kind
+//   --workload=NAME   one workload; --list: their names, and how many steps each disk has
 //   --cut="..."       one run, as it is printed with a violation, and shows what happens
 
 #include "crash_world.hpp"
@@ -107,8 +108,8 @@ std::vector<Workload> workloads_in_time() {
         {"founding", plain, true, {{Do::arm, '*'}, {Do::start, '*'}, {Do::settle, '*'}}},
         {"restart", plain, false, {{Do::arm, '*'}, {Do::start, '*'}, {Do::settle, '*'}}},
         {"writes_at_the_leader", plain, false,
-         after_start({{Do::open, 'L'}, {Do::arm, '*'}, {Do::create, 'L', "/a"}, {Do::set, 'L', "/a"},
-                      {Do::remove, 'L', "/a"}})},
+         after_start({{Do::open, 'L'}, {Do::arm, '*'}, {Do::create, 'L', "/a"},
+                      {Do::set, 'L', "/a"}, {Do::remove, 'L', "/a"}})},
         {"writes_at_a_follower", plain, false,
          after_start({{Do::open, 'A'}, {Do::isolate, 'B'}, {Do::arm, '*'}, {Do::create, 'A', "/a"},
                       {Do::set, 'A', "/a"}, {Do::heal, '*'}, {Do::settle, '*'}})},

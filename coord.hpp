@@ -906,6 +906,9 @@ public:
     void visit(const Callback<void(const NodeView&)>& visit_node) const;
     // And for each ephemeral one, in any order.
     void visit_ephemerals(const Callback<void(BytesView path, SessionId owner)>& visit_node) const;
+    // Frees so many nodes more, before the tree is destroyed. RETURNS true when none is left.
+    // Nothing else may be asked of it from then on.
+    bool release(std::uint32_t count);
     void reset();        // back to a fresh tree: /, /zookeeper, /zookeeper/config, /zookeeper/quota
     void audit() const;  // asserts T1-T4 over the whole tree; cost as the tree
 
@@ -973,7 +976,7 @@ private:
     std::uint32_t save_next_ = 0;       // indices before this one are written
     std::uint32_t save_end_ = 0;        // indices from here on came later; 0: no save is under way
     Bytes saved_early_;                 // records of nodes that have changed since
-    std::vector<std::uint64_t> loaded_;  // hashes of the nodes that a load has, but the root's
+    detail::Ring<std::uint64_t> loaded_;  // hashes of the nodes that a load has, but the root's
 };
 
 // =================================================================================================
@@ -1155,11 +1158,12 @@ public:
     bool save_slice(std::size_t bytes, Bytes& out);
     bool is_saving() const { return is_saving_; }
     void stop_saving() { is_saving_ = false, tree_.stop_saving(), saved_early_ = Bytes(); }
+    bool release(std::uint32_t nodes) { return tree_.release(nodes); }  // see Tree::release
 
     // A state from bytes, in pieces or in one; it replaces what was. RETURNS corrupt, and leaves a
     // fresh state, where the bytes are not those of a save.
     void begin_load();
-    void load_piece(BytesView piece);
+    bool load_piece(BytesView piece);  // RETURNS false where it is damaged: the rest is worthless
     Errc end_load();
     Errc load(BytesView state);
     void audit() const;  // asserts M3 and the tree's T1-T4; cost as the state
@@ -1833,6 +1837,7 @@ public:
     // One that takes the place of this history (L4): begun, written in pieces as above, and ended;
     // or all at once. Until the end nothing is changed.
     Errc begin_install(LogPosition position);
+    void give_up_snapshot();  // one that was begun: its room is free again
     Errc end_install();
     Errc install_snapshot(LogPosition position, BytesView state);
 
@@ -2866,6 +2871,8 @@ private:
     void repeat_requests();
     void send_all();
     void load_chunk();
+    void drop_incoming();
+    void retire_machine(detail::Owned<Machine> machine);
     void install_snapshot();
     void apply_committed();
     void apply(const Txn& txn);
@@ -2957,6 +2964,7 @@ private:
     LogPosition snapshot_position_;    // of the one that is being written
     StateCheck snapshot_check_;
     detail::Owned<Machine> incoming_;       // what has arrived of a leader's snapshot
+    detail::Owned<Machine> retired_;        // what is freed, poll by poll
     std::uint64_t incoming_bytes_ = 0;
     bool snapshot_may_wait_ = false;   // for a learner that fetches the one before
     std::uint64_t snapshot_written_ = 0;
@@ -4139,6 +4147,14 @@ Tree::Node* Tree::make_node(const Node& fields, BytesView path, BytesView data,
 
 void Tree::free_node(Node* node) { ::operator delete(node); }
 
+bool Tree::release(std::uint32_t count) {
+    for (; count > 0 && indices_used_ > 0; count--) {
+        indices_used_ -= 1;
+        free_node(slot(indices_used_));
+    }
+    return indices_used_ == 0;
+}
+
 // The first slab starts small and is replaced until it has full size; the others never move.
 void Tree::grow_slabs() {
     COORD_ASSERT(indices_used_ == indices_capacity_);
@@ -4572,7 +4588,8 @@ void Tree::visit_ephemerals(
     const Callback<void(BytesView path, SessionId owner)>& visit_node) const {
     COORD_ASSERT(visit_node != nullptr);
     for (std::uint32_t index = detail::root_index; index < indices_used_; index++) {
-        if (index + 8 < indices_used_) detail::prefetch(&slot(index + 8)->path_length);
+        const Node* const ahead = index + 8 < indices_used_ ? slot(index + 8) : nullptr;
+        if (ahead != nullptr) detail::prefetch(&ahead->path_length);
         const Node* const node = slot(index);
         if (node != nullptr && node->is_owned != 0) visit_node(node->path(), node->owner());
     }
@@ -4860,7 +4877,7 @@ bool Tree::load_node(BytesView record, const Limits& limits) {
     if (is_root) return true;
     const std::uint64_t hash = hash64(path, seed_);
     made->hash = Table::place_of(hash) & 0x7FFFFFFFu;
-    loaded_.push_back(hash);
+    loaded_.push() = hash;
     COORD_ASSERT(index == detail::root_index + loaded_.size());
     return true;
 }
@@ -4868,7 +4885,7 @@ bool Tree::load_node(BytesView record, const Limits& limits) {
 Errc Tree::end_load() {
     const bool sound = slot(detail::root_index) != nullptr && enter_loaded() && link_loaded() &&
                        contains("/zookeeper/config") && contains("/zookeeper/quota");
-    std::vector<std::uint64_t>().swap(loaded_);
+    loaded_ = detail::Ring<std::uint64_t>();
     return sound ? Errc::ok : Errc::corrupt;
 }
 
@@ -4877,7 +4894,7 @@ Errc Tree::end_load() {
 bool Tree::enter_loaded() {
     constexpr std::size_t ahead = 8;
     std::uint32_t entries[detail::tree_tables] = {};
-    for (const std::uint64_t hash : loaded_) entries[hash >> 56] += 1;
+    for (std::size_t i = 0; i < loaded_.size(); i++) entries[loaded_[i] >> 56] += 1;
     for (std::size_t i = 0; i < detail::tree_tables; i++) {
         if (entries[i] > 0) tables_[i].reserve(entries[i]);
     }
@@ -5670,7 +5687,7 @@ void Machine::begin_load() {
     loading_ = detail::Owned<StateReader>(new StateReader(limits_));
 }
 
-void Machine::load_piece(BytesView piece) {
+bool Machine::load_piece(BytesView piece) {
     COORD_ASSERT(loading_);
     loading_->feed(piece);
     std::uint8_t kind = 0;
@@ -5686,6 +5703,7 @@ void Machine::load_piece(BytesView piece) {
         }
     }
     if (!sound) loading_->refuse();
+    return loading_->is_sound();
 }
 
 Errc Machine::end_load() {
@@ -8303,7 +8321,8 @@ Errc Log::end_snapshot(std::size_t entries_kept) {
     if (error != Errc::ok) return error;
     // The log is longest now. How many blocks that is differs a little from snapshot to snapshot: a
     // few more are got here, so that no write has to.
-    const std::size_t slack = spare_blocks_.empty() && dropped > 0 ? blocks_.size() / 16 + 1 : 0;
+    const std::size_t wanted = spare_blocks_.empty() && dropped > 0 ? blocks_.size() / 16 + 1 : 0;
+    const std::size_t slack = (std::min)(wanted, detail::spare_blocks_max);
     for (std::size_t i = 0; i < slack; i++) spare_block(make_block(detail::log_block_bytes));
     if (dropped > 0) needless_ = entries_[dropped - 1].zxid;
     drop_needless();
@@ -8323,6 +8342,12 @@ Errc Log::begin_install(LogPosition position) {
 }
 
 // The epochs stand in it: no record before it is left.
+void Log::give_up_snapshot() {
+    if (begun_position_.zxid == Zxid{}) return;
+    begun_position_ = LogPosition{};
+    (void)storage_.begin_snapshot();  // a storage that fails says so at the next flush
+}
+
 Errc Log::end_install() {
     COORD_ASSERT(begun_position_.zxid > Zxid{});
     COORD_ASSERT(epochs_.accepted == begun_epochs_.accepted);  // L5
@@ -10092,6 +10117,7 @@ Time Learner::next_deadline() const {
 namespace detail {
 
 constexpr int steps_per_poll_max = 12;
+constexpr std::uint32_t nodes_freed_per_poll = 2048;
 constexpr std::size_t snapshot_slice_bytes = 64 * 1024;  // that a poll writes, or reads again
 constexpr Duration snapshot_slice_gap = milliseconds(1);
 constexpr std::size_t touches_max = 64;
@@ -10236,6 +10262,7 @@ void Replica::fail(const char* reason) {
     if (role_ == Role::failed) return;
     role_ = Role::failed;
     reason_ = reason;
+    incoming_ = {}, retired_ = {};
     leader_.stop(), learner_.stop();
     if (observer_ != nullptr) observer_->on_role(options_.id, role_, PeerId{}, 0);
     for (; !openings_.empty(); openings_.pop()) {
@@ -10287,6 +10314,7 @@ void Replica::poll(Time now, std::int64_t wall_ms) {
         log_.set_time(now_);
         take_inbox();
         work_on_snapshot();
+        if (retired_ && retired_->release(detail::nodes_freed_per_poll)) retired_ = {};
         for (int i = 0; i < detail::steps_per_poll_max && step(); i++) {}
         tell_states();
     }
@@ -10312,7 +10340,7 @@ Time Replica::next_deadline() const {
     if (role_ == Role::following) deadline = (std::min)(deadline, learner_.next_deadline());
     const bool repeats = !sessions_.empty() || !openings_.empty();
     if (repeats && can_send_requests()) deadline = (std::min)(deadline, repeat_at_);
-    if (snapshot_phase_ != SnapshotPhase::none || is_snapshot_due()) {
+    if (snapshot_phase_ != SnapshotPhase::none || is_snapshot_due() || retired_) {
         deadline = (std::min)(deadline, now_ + detail::snapshot_slice_gap);
     }
     return (std::max)(deadline, at_once);
@@ -10431,7 +10459,7 @@ void Replica::drive_roles() {
 void Replica::look(const char* reason) {
     COORD_ASSERT(role_ != Role::failed);  // R5
     leader_.stop(), learner_.stop();
-    incoming_ = detail::Owned<Machine>();
+    drop_incoming();
     role_ = Role::looking;
     reason_ = reason;
     leader_phase_ = Leader::Phase::idle;
@@ -10660,7 +10688,8 @@ void Replica::give_up_snapshot(Errc error) {
     machine_->stop_saving();
     snapshot_phase_ = SnapshotPhase::none;
     counters_.snapshots_given_up += 1;
-    if (error == Errc::storage_failed) fail("the storage failed");
+    if (error == Errc::storage_failed) return fail("the storage failed");
+    log_.give_up_snapshot();
 }
 
 // What arrives of a snapshot is loaded and written at once, so that the last of it is not the work
@@ -10668,8 +10697,7 @@ void Replica::give_up_snapshot(Errc error) {
 void Replica::load_chunk() {
     const BytesView chunk = learner_.snapshot();
     if (learner_.phase() != Learner::Phase::fetching || learner_.fetched() == 0) {
-        incoming_ = detail::Owned<Machine>();
-        return;
+        return drop_incoming();
     }
     if (chunk.empty()) return;
     Errc error = Errc::ok;
@@ -10682,31 +10710,44 @@ void Replica::load_chunk() {
     }
     incoming_bytes_ += chunk.size();
     COORD_ASSERT(incoming_bytes_ == learner_.fetched());
-    incoming_->load_piece(chunk);
+    const bool is_sound = incoming_->load_piece(chunk);
     if (error == Errc::ok) error = log_.write_snapshot(chunk);
     learner_.take_chunk();
-    if (error != Errc::ok) fail(error);
+    if (error != Errc::ok) return fail(error);
+    if (!is_sound) learner_.refuse_snapshot("the leader's snapshot is damaged");
+}
+
+// What has come of a leader's snapshot is worth nothing, in memory and in the storage.
+void Replica::drop_incoming() {
+    if (!incoming_) return;
+    retire_machine(std::move(incoming_));
+    log_.give_up_snapshot();
+}
+
+// A state of many nodes is freed in slices.
+void Replica::retire_machine(detail::Owned<Machine> machine) {
+    retired_ = std::move(machine);  // one that was not gone yet goes at once
 }
 
 void Replica::install_snapshot() {
     COORD_ASSERT(role_ == Role::following && learner_.has_snapshot());
     const LogPosition position = learner_.snapshot_position();
     COORD_ASSERT(incoming_ && incoming_bytes_ == learner_.fetched());
-    detail::Owned<Machine> machine = std::move(incoming_);
-    const Errc loaded = machine->end_load();
-    if (loaded != Errc::ok || machine->applied() != position.zxid) {
+    // Where it is refused, what has come goes with the role.
+    if (incoming_->end_load() != Errc::ok || incoming_->applied() != position.zxid) {
         return learner_.refuse_snapshot("the leader's snapshot is damaged");
     }
     if (position.zxid <= machine_->applied()) {
         return learner_.refuse_snapshot("the leader's snapshot is older than this state");
     }
-    if (is_replaced(machine->voters(), position.zxid)) {  // before it is installed
+    if (is_replaced(incoming_->voters(), position.zxid)) {  // before it is installed
         return fail(detail::replaced);
     }
     const Errc installed = log_.end_install();
     if (installed != Errc::ok) return fail(installed);
     learner_.installed();
-    std::swap(machine_, machine);
+    detail::Owned<Machine> old = std::move(machine_);
+    machine_ = std::move(incoming_);
     COORD_ASSERT(snapshot_phase_ == SnapshotPhase::none);  // since the first chunk
     entries_since_snapshot_ = 0, bytes_since_snapshot_ = 0;
     counters_.snapshots_installed += 1;
@@ -10714,8 +10755,9 @@ void Replica::install_snapshot() {
         observer_->on_installed(options_.id, position.zxid, machine_->digest());
     }
     was_admitted_ = was_admitted_ || is_admitted(machine_->voters());
-    watches_.catch_up(machine->tree(), machine_->tree(), position.zxid);
+    watches_.catch_up(old->tree(), machine_->tree(), position.zxid);
     catch_up_sessions();
+    retire_machine(std::move(old));
 }
 
 // -- Requests ------------------------------------------------------------------------------------

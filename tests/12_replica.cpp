@@ -1012,14 +1012,17 @@ class NotNow final : public coord::Storage {
 public:
     explicit NotNow(coord::Storage& inner) : inner_(inner) {}
     bool is_stuck = false;
+    std::size_t begun_bytes = 0;  // of a snapshot that has not ended
     Errc open(coord::RecoverySink& sink, const coord::StorageOwner& owner) override {
         return inner_.open(sink, owner);
     }
     Errc append(BytesView record) override { return inner_.append(record); }
-    Errc begin_snapshot() override { return inner_.begin_snapshot(); }
-    Errc write_snapshot(BytesView piece) override { return inner_.write_snapshot(piece); }
+    Errc begin_snapshot() override { return begun_bytes = 0, inner_.begin_snapshot(); }
+    Errc write_snapshot(BytesView piece) override {
+        return begun_bytes += piece.size(), inner_.write_snapshot(piece);
+    }
     Errc end_snapshot(coord::Sequence first_needed, bool replaces) override {
-        return inner_.end_snapshot(first_needed, replaces);
+        return begun_bytes = 0, inner_.end_snapshot(first_needed, replaces);
     }
     Errc read_snapshot(coord::Sequence snapshot, std::uint64_t offset, std::size_t size,
                        Bytes& out) override {
@@ -1073,6 +1076,68 @@ TEST_CASE("a snapshot of its own that is under way gives way to a leader's") {
     trio.run();
     CHECK(trio[late].status().role == Role::following);
     CHECK(trio[late].status().digest == trio[head].status().digest);
+}
+
+// What it wrote would hold space in a file system that is short of it, and nothing would free it.
+TEST_CASE("a leader's snapshot that does not come to its end leaves nothing in the storage") {
+    for (const bool is_damaged : {false, true}) {
+        CAPTURE(is_damaged);
+        Trio trio(Fetching::often());
+        trio.run();
+        const std::uint32_t late = trio.follower(), head = trio.leader();
+        NotNow disk(*trio.disks[late - 1]);
+        ReplicaOptions options = trio.base;
+        options.id = PeerId{late}, options.entropy = 77;
+        options.snapshot_every_entries = 1000000;
+        trio.stop(late);
+        trio.replicas[late - 1] = std::make_unique<Replica>(options, disk, *trio.wires[late - 1]);
+        const SessionId session = trio.open(head, seconds(3000));
+        trio.filter = [&](Packet& packet) {
+            return packet.from != PeerId{late} && packet.to != PeerId{late};
+        };
+        for (int i = 0; i < 60; i++) {
+            const Bytes path = "/without" + std::to_string(i);
+            REQUIRE(trio.create(head, session, path, Bytes(200, 'd')) == Errc::ok);
+        }
+        std::size_t most = 0, chunks = 0;
+        trio.filter = [&](Packet& packet) {
+            most = (std::max)(most, disk.begun_bytes);
+            Message message;
+            const bool is_chunk = packet.to == PeerId{late} &&
+                                  coord::decode_message(packet.bytes, message) == Errc::ok &&
+                                  message.type == MessageType::chunk;
+            chunks += is_chunk;
+            return chunks <= 3 || (packet.from != PeerId{late} && packet.to != PeerId{late});
+        };
+        if (is_damaged) {
+            trio.filter = [&](Packet& packet) {
+                most = (std::max)(most, disk.begun_bytes);
+                Message message;
+                if (packet.to != PeerId{late}) return true;
+                if (coord::decode_message(packet.bytes, message) != Errc::ok) return true;
+                if (message.type != MessageType::chunk || ++chunks != 4) return true;
+                Bytes payload(message.payload);
+                payload[payload.size() / 2] ^= 1;
+                message.payload = payload;
+                packet.bytes.clear();
+                coord::encode_message(message, packet.bytes);
+                return true;
+            };
+        }
+        bool is_left = false;
+        for (int i = 0; i < 3000 && !is_left; i++) {
+            trio.run(1);
+            is_left = most > 0 && trio[late].status().role == Role::looking;
+        }
+        REQUIRE(is_left);
+        CHECK(disk.begun_bytes == 0);
+        CHECK(trio[late].counters().snapshots_installed == 0);
+        trio.filter = nullptr;
+        trio.run(3000);
+        CHECK(trio[late].counters().snapshots_installed == 1);
+        CHECK(trio[late].status().digest == trio[head].status().digest);
+        CHECK(disk.begun_bytes == 0);
+    }
 }
 
 TEST_CASE("faults S7: a snapshot leaves in the log what a learner in reach has not received") {

@@ -824,7 +824,7 @@ TEST_CASE("faults D22: the disks of a quorum are slow: writes wait, sessions and
 // names in a way of its own, and is taken as it is. Linux says EINVAL in both cases, of /dev/null
 // and of /proc.
 TEST_CASE("faults D25: what cannot be synced: a file is an error by name, a directory is taken") {
-    const std::unique_ptr<coord::Files> files = coord::system_files();
+    const auto files = coord::system_files();
     const coord::Result<coord::FileId> file = files->open("/dev/null", coord::Files::Mode::write);
     REQUIRE(file);
     CHECK(files->sync(*file) == Errc::storage_failed);

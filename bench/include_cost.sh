@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # What the header costs to compile: CPU seconds of the declarations (every includer pays them) and
-# of the implementation (one file pays it), and the size of its code. Minimum, median and maximum of
-# the repeats; the references are the standard headers that the declarations include, and the same
-# with <chrono> and <iostream>; and <nlohmann/json.hpp>, where it is installed. The last column is
-# the ratio to that, of the minima: budgets are ratios, since machines differ. All take turns, so
-# that a machine that is busy for a while is so for all of them.
+# of the implementation (one file pays it), with and without files and the thread before them, and
+# the size of its code. Minimum, median and maximum of the repeats; the references are the standard
+# headers that the declarations include, and the same with <chrono> and <iostream>; and
+# <nlohmann/json.hpp>, where it is installed. The last column is the ratio to that, of the minima:
+# budgets are ratios, since machines differ. All take turns, so that a machine that is busy for a
+# while is so for all of them.
 #
 # usage: bench/include_cost.sh [REPEATS] [CXX]
 set -eu
@@ -20,6 +21,8 @@ for header in $headers; do echo "#include $header"; done >"$tmp/standard.cpp"
 { cat "$tmp/standard.cpp"; echo '#include <chrono>'; echo '#include <iostream>'; } >"$tmp/more.cpp"
 echo '#include "coord.hpp"' >"$tmp/declarations.cpp"
 printf '#define COORD_IMPLEMENTATION\n#include "coord.hpp"\n' >"$tmp/implementation.cpp"
+{ printf '#define COORD_NO_FILES\n#define COORD_NO_THREADS\n'; cat "$tmp/implementation.cpp"; } \
+    >"$tmp/core.cpp"
 
 echo '#include <nlohmann/json.hpp>' >"$tmp/json.cpp"
 "$cxx" -std=c++17 -fsyntax-only "$tmp/json.cpp" 2>/dev/null || rm "$tmp/json.cpp"
@@ -55,6 +58,7 @@ for ((i = 0; i < repeats; i++)); do
     measure declarations -O0
     measure implementation -O0
     measure implementation -O2
+    measure core -O2
 done
 
 [ -e "$tmp/json.cpp" ] || echo "no <nlohmann/json.hpp>: no ratios"
@@ -66,5 +70,8 @@ show "the same, <chrono> and <iostream>, -O0" more -O0 ""
 show "declarations, -O0" declarations -O0 0.33
 show "implementation, -O0" implementation -O0 2.0
 show "implementation, -O2" implementation -O2 4.9
-size "$tmp/implementation-O2.o" | awk -v label="implementation, -O2, .text" '
-    NR == 2 {printf "%-44s %8.0f kB, budget 350 kB\n", label, $1 / 1000}'
+show "the same without files and thread, -O2" core -O2 ""
+size -A "$tmp/implementation-O2.o" | awk '$1 ~ /^\.text/ {bytes += $2}
+    END {printf "%-44s %8.0f kB, budget 350 kB\n", "implementation, -O2, .text", bytes / 1000}'
+size "$tmp/implementation-O2.o" | awk 'NR == 2 {
+    printf "%-44s %8.0f kB\n", "the same with constants, unwinding tables", $1 / 1000}'

@@ -2159,8 +2159,8 @@ private:
 //            less than all voters is a quorum, and each of them must say that it may found; all are
 //            then in the table before anything else is numbered.
 //            Z9 Else the table changes by one voter at a time: the storage that counted is taken
-//            out, then the new one is put in when it is in step; each when the change before it is
-//            committed, by an established leader.
+//            out, then the new one is put in; each when the change before it is committed, by an
+//            established leader, while the new one is in step and answers what it is asked now.
 //            Z10 A life is refused on proof alone: what it says was said after what it contradicts.
 // May touch  Chapters 4 (reads), 7, 8.
 // Reading    Zab, DSN'11, sections IV and V; ZooKeeper's Leader and LearnerHandler. Every message
@@ -2260,6 +2260,7 @@ private:
         std::uint64_t storage = 0;    // that life's; 0: it has not said
         bool may_found = false;
         Time met_at;                  // that life
+        std::uint64_t met_pings = 0;  // sent until then: who answers a later one is alive
         Life proved;                  // the last one that has answered a ping
         Life before;                  // the one that had before
         std::uint64_t refused = 0;    // the nonce of one that was refused
@@ -9071,7 +9072,7 @@ bool Leader::receive(Time now, const Message& message, Outbox& out) {
 // Takes the message's life and attempt for the present ones. A new life counts its touches anew.
 void Leader::meet(Time now, Peer& peer, const Message& message) {
     if (peer.nonce != message.nonce) {
-        peer.met_at = now;
+        peer.met_at = now, peer.met_pings = ping_sequence_;
         peer.storage = 0, peer.may_found = false;  // it does not count before it has said whose
         recount();
         peer.touch = peer.touch_in_parts = peer.touch_parts = peer.touch_confirmed = 0;
@@ -9653,8 +9654,10 @@ const PeerId* Leader::next_admission(Time now, std::uint64_t& storage) const {
         if (peer.id == self_ || peer.storage == 0 || (counted_ & peer.bit) != 0) continue;
         const bool is_in_step = peer.promised && peer.streaming && peer.epoch_current &&
                                 peer.acked >= initial_;
-        // A life just met may be a stranger's, beside the voter that it says it is.
-        if (!is_in_step || now - peer.met_at <= timing_.silence) continue;
+        // A life just met may be a stranger's, beside the voter that it says it is; or one that
+        // is over, and its last messages come late.
+        const bool is_just_met = now - peer.met_at <= timing_.silence;
+        if (!is_in_step || is_just_met || peer.pong <= peer.met_pings) continue;
         COORD_ASSERT(peer.acked_by == peer.storage);
         storage = table_.storage_of(peer.id) != 0 ? 0 : peer.storage;
         return &peer.id;

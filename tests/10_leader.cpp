@@ -1421,6 +1421,7 @@ TEST_CASE("Z9 a life that has just been met is not admitted: it may be beside th
     rig.storages[3] = 303;
     rig.join(3);
     rig.step(rig.timing.silence);
+    rig.heard(3);
     CHECK_FALSE(rig.leader.is_admission_due(rig.now));
     rig.pong(2, rig.leader.pings());
     rig.step(milliseconds(1));
@@ -1428,6 +1429,27 @@ TEST_CASE("Z9 a life that has just been met is not admitted: it may be beside th
     rig.storages[3] = 103, rig.lives[3] = 99;  // the voter itself
     rig.join(3);
     CHECK_FALSE(rig.leader.is_admission_due(rig.now));
+}
+
+// Else a storage that is gone would take the place of the one that has come after it.
+TEST_CASE("Z9 a life that is over, and whose last messages come late, is not admitted") {
+    Rig rig;
+    rig.lead_two();
+    rig.storages[3] = 303;
+    rig.join(3);
+    const std::uint64_t asked = rig.leader.pings();
+    for (int i = 0; i < 8; i++) {
+        rig.pong(2, rig.leader.pings());
+        rig.step(rig.timing.silence / 5);
+        Message late = rig.speak(3, MessageType::pong);
+        late.sequence = asked, late.phase = 0;
+        rig.tell(late);
+        rig.say(3, MessageType::ack);
+    }
+    REQUIRE(rig.leader.pings() > asked);
+    CHECK_FALSE(rig.leader.is_admission_due(rig.now));
+    rig.heard(3);
+    CHECK(rig.leader.is_admission_due(rig.now));
 }
 
 TEST_CASE("Z10 a storage that reports less than it has acknowledged is refused, life by life") {

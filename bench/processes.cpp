@@ -64,7 +64,7 @@ public:
     const char* error_text() const override { return files_->error_text(); }
 
 private:
-    std::unique_ptr<coord::Files> files_ = coord::system_files();
+    decltype(coord::system_files()) files_ = coord::system_files();
 };
 
 // ------------------------------------------------------------------------------------------------

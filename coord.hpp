@@ -10695,8 +10695,8 @@ void Replica::give_up_snapshot(Errc error) {
     log_.give_up_snapshot();
 }
 
-// What arrives of a snapshot is loaded and written at once, so that the last of it is not the work
-// of all. One that is begun anew, or given up, has nothing at first.
+// What arrives of a snapshot is loaded and written at once. With the last of it comes what needs
+// all nodes: Tree::end_load. One that is begun anew, or given up, has nothing at first.
 void Replica::load_chunk() {
     const BytesView chunk = learner_.snapshot();
     if (learner_.phase() != Learner::Phase::fetching || learner_.fetched() == 0) {

@@ -1890,8 +1890,7 @@ private:
     void replace_with(LogPosition position);
     void write_base(LogPosition position, bool installed);
     Errc write(RecordKind kind, BytesView fields);
-    Errc write_accepted();
-    Errc write_current();
+    Errc write_epochs(RecordKind kind, const Epochs& epochs);
     std::size_t find(Zxid zxid) const;              // number of entries at or before zxid
     BytesView bytes_of(const Entry& entry) const;
     char* reserve(std::size_t size);
@@ -8198,10 +8197,11 @@ Errc Log::truncate(Zxid zxid) {
     COORD_ASSERT(contains(zxid));
     if (zxid == last().zxid) return Errc::ok;
     COORD_ASSERT(zxid >= snapshot_position_.zxid);  // L4
-    cut_after(zxid);
     Bytes fields;
     Writer(fields).zxid(zxid);
-    return write(RecordKind::truncate, fields);
+    const Errc error = write(RecordKind::truncate, fields);
+    if (error == Errc::ok) cut_after(zxid);
+    return error;
 }
 
 Errc Log::write(RecordKind kind, BytesView fields) {
@@ -8213,29 +8213,25 @@ Errc Log::write(RecordKind kind, BytesView fields) {
     return storage_.append(scratch_);
 }
 
-Errc Log::write_accepted() {
+Errc Log::write_epochs(RecordKind kind, const Epochs& epochs) {
     Bytes fields;
     Writer writer(fields);
-    writer.u32(epochs_.accepted), writer.u32(epochs_.accepted_from.value);
-    return write(RecordKind::accepted, fields);
-}
-
-Errc Log::write_current() {
-    Bytes fields;
-    Writer(fields).u32(epochs_.current);
-    return write(RecordKind::current, fields);
+    writer.u32(kind == RecordKind::current ? epochs.current : epochs.accepted);
+    if (kind == RecordKind::accepted) writer.u32(epochs.accepted_from.value);
+    const Errc error = write(kind, fields);
+    if (error == Errc::ok) epochs_ = epochs;
+    return error;
 }
 
 Errc Log::accept_epoch(std::uint32_t epoch, PeerId leader) {
     COORD_ASSERT(epoch > epochs_.accepted);  // L3
-    epochs_.accepted = epoch, epochs_.accepted_from = leader;
-    return write_accepted();
+    return write_epochs(RecordKind::accepted, Epochs{epoch, leader, epochs_.current});
 }
 
 Errc Log::set_current_epoch(std::uint32_t epoch) {
     COORD_ASSERT(epoch > epochs_.current && epoch <= epochs_.accepted);  // L3
-    epochs_.current = epoch;
-    return write_current();
+    return write_epochs(RecordKind::current,
+                        Epochs{epochs_.accepted, epochs_.accepted_from, epoch});
 }
 
 // Into scratch_.
@@ -8310,8 +8306,12 @@ Errc Log::end_snapshot(std::size_t entries_kept) {
     COORD_ASSERT(contains(begun_position_.zxid));  // L4: what is committed is never cut
     Sequence first_needed = storage_.appended() + 1;
     Errc error = Errc::ok;
-    if (epochs_.accepted != begun_epochs_.accepted) error = write_accepted();
-    if (error == Errc::ok && epochs_.current != begun_epochs_.current) error = write_current();
+    if (epochs_.accepted != begun_epochs_.accepted) {
+        error = write_epochs(RecordKind::accepted, epochs_);
+    }
+    if (error == Errc::ok && epochs_.current != begun_epochs_.current) {
+        error = write_epochs(RecordKind::current, epochs_);
+    }
     if (error != Errc::ok) return error;
     const std::size_t covered = find(begun_position_.zxid);
     const std::size_t dropped = covered > entries_kept ? covered - entries_kept : 0;

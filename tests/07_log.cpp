@@ -688,20 +688,24 @@ TEST_CASE("a storage that fails is reported by every change and by the watermark
     REQUIRE(log.open() == Errc::ok);
     append(log, Zxid{1, 1});
     append(log, Zxid{1, 2});
+    REQUIRE(log.accept_epoch(1, PeerId{1}) == Errc::ok);
     settle(log);
     disk.fail();
     CHECK(log.refresh_durable() == Errc::storage_failed);
     Txn txn;
     const Bytes record = entry_after(log.last(), Zxid{1, 3}, "x", txn);
     CHECK(log.append(record, txn) == Errc::storage_failed);
-    CHECK(log.accept_epoch(1, PeerId{1}) == Errc::storage_failed);
+    CHECK(log.accept_epoch(2, PeerId{1}) == Errc::storage_failed);
     CHECK(log.set_current_epoch(1) == Errc::storage_failed);
     CHECK(log.truncate(Zxid{1, 1}) == Errc::storage_failed);
     CHECK(support::take_snapshot(log, position_of(log, Zxid{1, 1}), "s", 0) ==
           Errc::storage_failed);
     CHECK(log.install_snapshot(LogPosition{Zxid{1, 9}, 1}, "s") == Errc::storage_failed);
     CHECK(log.flush() == Errc::storage_failed);
-    CHECK(log.durable_last() == Zxid{1, 1});  // nothing has changed
+    CHECK(log.durable_last() == Zxid{1, 2});  // nothing has changed
+    CHECK(log.last().zxid == Zxid{1, 2});
+    CHECK(log.epochs().accepted == 1);
+    CHECK(log.epochs().current == 0);
     Log again(disk);
     CHECK(again.open() == Errc::storage_failed);
     CHECK(std::string(again.reason()) == "the storage did not open");
@@ -1020,12 +1024,23 @@ TEST_CASE("a storage without room refuses, and the log is as it was") {
     Log log(tape);
     REQUIRE(log.open() == Errc::ok);
     append(log, Zxid{1, 1}), append(log, Zxid{1, 2});
+    REQUIRE(log.accept_epoch(2, PeerId{3}) == Errc::ok);
     settle(log);
     tape.full = true;
     Txn txn;
     const Bytes record = entry_after(log.last(), Zxid{1, 3}, "x", txn);
     CHECK(log.append(record, txn) == Errc::storage_full);
+    CHECK(log.truncate(Zxid{1, 1}) == Errc::storage_full);
     CHECK(log.last().zxid == Zxid{1, 2});
+    CHECK(log.accept_epoch(3, PeerId{1}) == Errc::storage_full);
+    CHECK(log.epochs().accepted == 2);
+    CHECK(log.epochs().accepted_from == PeerId{3});
+    CHECK(log.set_current_epoch(2) == Errc::storage_full);
+    CHECK(log.epochs().current == 0);
+    settle(log);
+    CHECK(log.durable_last() == Zxid{1, 2});
+    CHECK(log.durable_epochs().accepted == 2);
+    CHECK(log.durable_epochs().current == 0);
     CHECK(support::take_snapshot(log, log.last(), "s", 0) == Errc::storage_full);
     CHECK(log.snapshot_bytes() == 0);
     CHECK(entries_of(log).size() == 2);

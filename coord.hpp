@@ -1692,10 +1692,10 @@ private:
 //   has failed. So it is best read before; and while has_room() is false, end waits for the disk.
 // The time given to polls has to be real: one that only counts polls would run ahead of the disk,
 // and sessions would expire while it works.
-// A disk that is slow all the time: a leader before it leads on. Its followers commit, and answer
-// their clients, without it; its own clients wait for its disk. Where that lasts, destroy the
-// replica: the others elect another leader. (Without the thread each slow flush is a pause of the
-// whole replica, and after Timing::silence another one leads by itself.)
+// A disk that is slow: what a leader before it has not made durable its followers commit, and
+// answer their clients, without it; its own clients wait for its disk. After Timing::silence in
+// which that disk alone has stood still another replica leads, as it does without the thread, where
+// each slow flush is a pause of the whole replica.
 class BackgroundStorage final : public Storage {
 public:
     // inner must outlive it, and its flush return when all is durable or it has failed. on_progress
@@ -2163,6 +2163,7 @@ private:
 //            Z10 A life is refused on proof alone: what it says was said after what it contradicts.
 // May touch  Chapters 4 (reads), 7, 8.
 // Reading    Zab, DSN'11, sections IV and V; ZooKeeper's Leader and LearnerHandler. Every message
+//            Z11 It gives up where its own disk alone has stood still for Timing::silence.
 //            of a phase is repeated until its answer is there, and every answer may come twice.
 //            Z9 is the rule of Raft for a change of membership by one server (Ongaro, 2014, 4.1,
 //            with the correction of 2015 that a leader first commits something of its own term).
@@ -2345,6 +2346,7 @@ private:
     bool is_sync_ping_due() const;
     void ping(Time now, const Machine& machine, Outbox& out);
     void confirm_rounds(Outbox& out);
+    bool is_disk_behind();
     void renew_leases();
     void advance_commit();
     void run_clock(Time now);
@@ -2393,6 +2395,8 @@ private:
     bool sessions_armed_ = false;
     Time clock_;                      // runs with now, but not over gaps in the polling
     Time clock_read_at_;
+    Zxid behind_at_;                  // durable here, while more than that is committed
+    Time behind_since_;               // on clock_
     Time expire_at_;                  // on clock_: looked through again
     Errc error_ = Errc::ok;
     detail::Ring<Queued> queued_;
@@ -8864,6 +8868,7 @@ void Leader::start(Time now) {
         if (peers_[i].id != self_) continue;
         peers_[i].informed = true, peers_[i].accepted_epoch = log_.epochs().accepted;
         peers_[i].storage = peers_[i].acked_by = log_.storage_id();
+    behind_at_ = Zxid{}, behind_since_ = clock_;
         peers_[i].may_found = may_found_;
     }
     recount();
@@ -9373,6 +9378,13 @@ void Leader::send(Time now, const Machine& machine, Outbox& out) {
     const bool early = phase_ == Phase::discovery || phase_ == Phase::promise;
     if (early && now - phase_at_ > timing_.silence * 2) {
         resignation_ = is_founding_ ? "not all voters are here and may found an ensemble"
+// Z11. The others have it in their power to lead on: a quorum of them has what is not durable here.
+bool Leader::is_disk_behind() {
+    const Zxid durable = log_.durable_last();
+    if (durable >= committed_ || durable > behind_at_) behind_at_ = durable, behind_since_ = clock_;
+    return clock_ - behind_since_ > timing_.silence;
+}
+
                                     : "no quorum has promised";
     }
     const std::uint64_t asked = bits_where([](const Peer& p) { return p.storage == 0; });
@@ -9390,6 +9402,7 @@ void Leader::send(Time now, const Machine& machine, Outbox& out) {
         repeat(now, peer, out);
         stream(now, peer, out);
     }
+    if (is_disk_behind()) resignation_ = "the others' disks are quicker than its own";
     ping(now, machine, out);
 }
 

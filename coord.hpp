@@ -1368,12 +1368,14 @@ public:
     virtual Errc start_over(std::uint64_t /*entropy*/) { return Errc::unimplemented; }
     // False for one that has started over: its emptiness does not say that there was nothing.
     virtual bool may_found() const { return true; }
-    // Takes a copy. Buffered: durable after a later flush. RETURNS storage_failed.
+    // Takes a copy. Buffered: durable after a later flush. RETURNS storage_failed; or storage_full,
+    // and then nothing has changed.
     virtual Errc append(BytesView record) = 0;
     // A snapshot is written in pieces, aside, while records go on. begin gives up one that was
     // begun and not ended. end gives it the next sequence; when that is durable, older snapshots
     // and records before first_needed may go. replaces: the records before it are not its history,
-    // and are worth nothing without it. All RETURN storage_failed.
+    // and are worth nothing without it. All RETURN storage_failed; or storage_full, and then it is
+    // given up.
     virtual Errc begin_snapshot() = 0;
     virtual Errc write_snapshot(BytesView piece) = 0;
     virtual Errc end_snapshot(Sequence first_needed, bool replaces) = 0;
@@ -2161,9 +2163,9 @@ private:
 //            out, then the new one is put in; each when the change before it is committed, by an
 //            established leader, while the new one is in step and answers what it is asked now.
 //            Z10 A life is refused on proof alone: what it says was said after what it contradicts.
+//            Z11 It gives up where its own disk alone has stood still for Timing::silence.
 // May touch  Chapters 4 (reads), 7, 8.
 // Reading    Zab, DSN'11, sections IV and V; ZooKeeper's Leader and LearnerHandler. Every message
-//            Z11 It gives up where its own disk alone has stood still for Timing::silence.
 //            of a phase is repeated until its answer is there, and every answer may come twice.
 //            Z9 is the rule of Raft for a change of membership by one server (Ongaro, 2014, 4.1,
 //            with the correction of 2015 that a leader first commits something of its own term).
@@ -2344,9 +2346,9 @@ private:
     void stream(Time now, Peer& peer, Outbox& out);
     void rewind(Time now, Peer& peer);
     bool is_sync_ping_due() const;
+    bool is_disk_behind();
     void ping(Time now, const Machine& machine, Outbox& out);
     void confirm_rounds(Outbox& out);
-    bool is_disk_behind();
     void renew_leases();
     void advance_commit();
     void run_clock(Time now);
@@ -2393,10 +2395,10 @@ private:
     detail::Numbered<SessionId, LiveSession> sessions_;
     detail::Numbers opening_;  // nonces numbered and not yet applied, to ids of sessions
     bool sessions_armed_ = false;
-    Time clock_;                      // runs with now, but not over gaps in the polling
-    Time clock_read_at_;
     Zxid behind_at_;                  // durable here, while more than that is committed
     Time behind_since_;               // on clock_
+    Time clock_;                      // runs with now, but not over gaps in the polling
+    Time clock_read_at_;
     Time expire_at_;                  // on clock_: looked through again
     Errc error_ = Errc::ok;
     detail::Ring<Queued> queued_;
@@ -2470,6 +2472,9 @@ public:
     LogPosition snapshot_position() const { return snapshot_position_; }
     void installed();
     void refuse_snapshot(const char* reason);
+    // There is no room for it: it is asked for again from its beginning, later each time.
+    void put_off_snapshot(Time now);
+    bool waits_for_space() const { return phase_ == Phase::fetching && put_off_ > 0; }
 
     // The newest (zxid, digest) of the leader, to be compared when that zxid has been applied.
     Zxid digest_at() const { return digest_at_; }
@@ -2503,6 +2508,8 @@ private:
     void report(Time now, LogPosition have);   // a new attempt
     void make_epoch_current();
     bool is_promise_durable() const;
+    bool is_put_off();
+    bool is_later(Time now) const;
     void ask_chunk(Time now, Outbox& out);
     void forget_snapshot();
     void depart(const char* reason);
@@ -2534,6 +2541,7 @@ private:
     LogPosition snapshot_position_;
     std::uint64_t snapshot_total_ = 0;
     bool snapshot_whole_ = false;
+    std::uint32_t put_off_ = 0;       // times that it was, since one was installed
     Zxid digest_at_;
     std::uint64_t digest_ = 0;
     bool leader_full_ = false;
@@ -2724,6 +2732,7 @@ struct ReplicaStatus {
     Duration poll_gap_longest;   // between two polls
     std::uint64_t storage = 0;   // its storage's id
     bool admitted = false;       // that counts, as far as is applied here
+    bool full = false;           // writes that grow, or a leader's snapshot, wait for space
     const char* reason = "";     // why it failed, or left its last role
     const char* damage = "";     // what was damaged in the storage, which has started over
 };
@@ -2875,6 +2884,7 @@ private:
     void repeat_requests();
     void send_all();
     void load_chunk();
+    void put_off_snapshot();
     void drop_incoming();
     void retire_machine(detail::Owned<Machine> machine);
     void install_snapshot();
@@ -8858,6 +8868,7 @@ void Leader::start(Time now) {
     initial_ = committed_ = Zxid{};
     resignation_ = nullptr;
     started_at_ = phase_at_ = clock_read_at_ = ping_at_ = now;
+    behind_at_ = Zxid{}, behind_since_ = clock_;
     confirmed_sequence_ = ping_sequence_;  // no round is on its way
     while (rounds_.size() < detail::rounds_max) rounds_.push().touches.reserve(voters_.size());
     rounds_.clear();  // but no ping allocates any more
@@ -8868,7 +8879,6 @@ void Leader::start(Time now) {
         if (peers_[i].id != self_) continue;
         peers_[i].informed = true, peers_[i].accepted_epoch = log_.epochs().accepted;
         peers_[i].storage = peers_[i].acked_by = log_.storage_id();
-    behind_at_ = Zxid{}, behind_since_ = clock_;
         peers_[i].may_found = may_found_;
     }
     recount();
@@ -9368,6 +9378,13 @@ void Leader::stream(Time now, Peer& peer, Outbox& out) {
     }
 }
 
+// Z11. The others have it in their power to lead on: a quorum of them has what is not durable here.
+bool Leader::is_disk_behind() {
+    const Zxid durable = log_.durable_last();
+    if (durable >= committed_ || durable > behind_at_) behind_at_ = durable, behind_since_ = clock_;
+    return clock_ - behind_since_ > timing_.silence;
+}
+
 void Leader::send(Time now, const Machine& machine, Outbox& out) {
     if (phase_ == Phase::idle) return;
     run_clock(now);
@@ -9378,13 +9395,6 @@ void Leader::send(Time now, const Machine& machine, Outbox& out) {
     const bool early = phase_ == Phase::discovery || phase_ == Phase::promise;
     if (early && now - phase_at_ > timing_.silence * 2) {
         resignation_ = is_founding_ ? "not all voters are here and may found an ensemble"
-// Z11. The others have it in their power to lead on: a quorum of them has what is not durable here.
-bool Leader::is_disk_behind() {
-    const Zxid durable = log_.durable_last();
-    if (durable >= committed_ || durable > behind_at_) behind_at_ = durable, behind_since_ = clock_;
-    return clock_ - behind_since_ > timing_.silence;
-}
-
                                     : "no quorum has promised";
     }
     const std::uint64_t asked = bits_where([](const Peer& p) { return p.storage == 0; });
@@ -9392,6 +9402,7 @@ bool Leader::is_disk_behind() {
         resignation_ = "no quorum is in reach";  // Z7; who it is, is about to be told
     }
     if (barred_ != nullptr && !grace) resignation_ = barred_;  // not at once: it may win again
+    if (is_disk_behind()) resignation_ = "the others' disks are quicker than its own";
     if (resignation_ != nullptr) return;
     if (phase_ == Phase::discovery && barred_ == nullptr &&
         has_quorum(heard & bits_where([](const Peer& p) { return p.informed; }))) {
@@ -9402,7 +9413,6 @@ bool Leader::is_disk_behind() {
         repeat(now, peer, out);
         stream(now, peer, out);
     }
-    if (is_disk_behind()) resignation_ = "the others' disks are quicker than its own";
     ping(now, machine, out);
 }
 
@@ -9751,6 +9761,12 @@ void Leader::expire(Time, std::int64_t wall_ms) {
 // Part Two, chapter 11: Learner
 // =================================================================================================
 
+namespace detail {
+
+constexpr std::uint32_t put_offs_max = 8;  // then it waits 12.8 s with the default Timing
+
+}  // namespace detail
+
 Learner::Learner(PeerId self, const Timing& timing, Log& log, std::uint64_t first_attempt)
     : self_(self), timing_(timing), log_(log), attempt_(first_attempt) {}
 
@@ -9765,6 +9781,7 @@ void Learner::start(Time now, PeerId leader, Zxid committed) {
     heard_at_ = repeat_at_ = now;
     initial_known_ = false, ack_due_ = false, pong_due_ = false, leader_full_ = false;
     ping_sequence_ = 0, touch_confirmed_ = 0;  // each leader counts its own
+    put_off_ = 0;
     digest_at_ = Zxid{};
 }
 
@@ -9843,10 +9860,18 @@ void Learner::on_leader_info(Time now, const Message& message) {
     if (message.epoch > epochs.accepted) {
         COORD_ASSERT(phase_ == Phase::discovery || message.epoch > epoch_);
         error_ = log_.accept_epoch(message.epoch, leader_);  // F1
+        if (is_put_off()) return;
     }
     epoch_ = message.epoch;
     answers_ = message.sequence;
     report(now, log_.last());
+}
+
+// No space for a change: it is as if the message that asked for it were lost, and comes again.
+bool Learner::is_put_off() {
+    if (error_ != Errc::storage_full) return false;
+    error_ = Errc::ok;
+    return true;
 }
 
 // Begins a new attempt: the leader is told where this history ends, or a point before.
@@ -9873,6 +9898,7 @@ void Learner::on_cut(Time now, const Message& message) {
     }
     if (!log_.contains(zxid)) return report(now, log_.position_at_or_before(zxid));
     error_ = log_.truncate(zxid);
+    if (is_put_off()) return;
     phase_ = Phase::receiving;
     ack_due_ = true;
 }
@@ -9923,7 +9949,7 @@ void Learner::installed() {
     COORD_ASSERT(phase_ == Phase::fetching && snapshot_whole_);
     COORD_ASSERT(log_.last().zxid == snapshot_position_.zxid);
     forget_snapshot();
-    phase_ = Phase::receiving;
+    phase_ = Phase::receiving, put_off_ = 0;
     see_commit(snapshot_position_.zxid);  // L4: a snapshot is of what is committed
     ack_due_ = true;
 }
@@ -9931,6 +9957,14 @@ void Learner::installed() {
 void Learner::refuse_snapshot(const char* reason) {
     forget_snapshot();
     depart(reason);
+}
+
+// What is sent of it in vain each time is a load on the leader.
+void Learner::put_off_snapshot(Time now) {
+    COORD_ASSERT(phase_ == Phase::fetching);
+    forget_snapshot();
+    put_off_ = (std::min)(put_off_ + 1, detail::put_offs_max);
+    repeat_at_ = now + timing_.retry() * (std::int64_t{1} << put_off_);
 }
 
 void Learner::on_new_leader(const Message& message) {
@@ -9946,6 +9980,7 @@ void Learner::make_epoch_current() {
     if (log_.epochs().current == epoch_) return;
     COORD_ASSERT(log_.epochs().current < epoch_ && log_.epochs().accepted == epoch_);
     error_ = log_.set_current_epoch(epoch_);
+    (void)is_put_off();
 }
 
 void Learner::on_up_to_date(const Message& message) {
@@ -9983,9 +10018,8 @@ bool Learner::append_all(BytesView records, bool& gap) {
             gap = true;  // F3
             return grown;
         }
-        const Errc error = log_.append(record, txn);
-        if (error == Errc::storage_full) return grown;  // as if it were lost: it comes again
-        error_ = error;
+        error_ = log_.append(record, txn);
+        if (is_put_off()) return grown;
         grown = true;
     }
     return grown;
@@ -10060,11 +10094,15 @@ bool Learner::take_synced(std::uint64_t& sequence, Zxid& zxid) {
 
 // -- Steps ---------------------------------------------------------------------------------------
 
+bool Learner::is_later(Time now) const {
+    const Duration longest = timing_.retry() * (std::int64_t{1} << put_off_);
+    return now < repeat_at_ && repeat_at_ - now <= longest;
+}
+
 void Learner::send(Time now, Outbox& out) {
     if (phase_ == Phase::idle) return;
     if (now - heard_at_ > timing_.silence) depart("the leader is silent");
-    const bool later = now < repeat_at_ && repeat_at_ - now <= timing_.retry();
-    if (departure_ != nullptr || later) return;
+    if (departure_ != nullptr || is_later(now)) return;
     if (phase_ == Phase::discovery) {
         repeat_at_ = now + timing_.retry();
         Message message;
@@ -10087,8 +10125,7 @@ void Learner::acknowledge(Time now, Outbox& out) {
     if (phase_ == Phase::idle || departure_ != nullptr) return;
     if (phase_ == Phase::promise) {
         const bool durable = is_promise_durable();
-        const bool later = now < repeat_at_ && repeat_at_ - now <= timing_.retry();
-        if (!durable || later) return;
+        if (!durable || is_later(now)) return;
         repeat_at_ = now + timing_.retry();
         Message message;
         message.current_epoch = log_.durable_epochs().current;
@@ -10729,8 +10766,16 @@ void Replica::load_chunk() {
     const bool is_sound = incoming_->load_piece(chunk);
     if (error == Errc::ok) error = log_.write_snapshot(chunk);
     learner_.take_chunk();
+    if (error == Errc::storage_full) return put_off_snapshot();
     if (error != Errc::ok) return fail(error);
     if (!is_sound) learner_.refuse_snapshot("the leader's snapshot is damaged");
+}
+
+// No space: what was there stays as it is, and what has come goes.
+void Replica::put_off_snapshot() {
+    drop_incoming();
+    learner_.put_off_snapshot(now_);
+    counters_.snapshots_given_up += 1;
 }
 
 // What has come of a leader's snapshot is worth nothing, in memory and in the storage.
@@ -10760,6 +10805,7 @@ void Replica::install_snapshot() {
         return fail(detail::replaced);
     }
     const Errc installed = log_.end_install();
+    if (installed == Errc::storage_full) return put_off_snapshot();
     if (installed != Errc::ok) return fail(installed);
     learner_.installed();
     detail::Owned<Machine> old = std::move(machine_);
@@ -11341,6 +11387,7 @@ ReplicaStatus Replica::status() const {
     status.flush_longest = (std::max)(flush_longest_, status.flush_lag);
     status.poll_gap_longest = poll_gap_longest_;
     status.storage = log_.storage_id(), status.admitted = is_admitted(machine_->voters());
+    status.full = !log_.has_room() || learner_.waits_for_space();
     status.reason = reason_, status.damage = damage_;
     return status;
 }

@@ -869,7 +869,7 @@ TEST_CASE("ZooKeeper A16 (ZOOKEEPER-1489): what is appended after a truncation i
 // a follower with what nobody else has. Violated: agreement. Here A's segment is filled up to the
 // last record that fits, of several lengths, so that there is room for the truncation or not.
 TEST_CASE("ZooKeeper A17 (ZOOKEEPER-3701): a TRUNC that finds no space does not go on without it") {
-    std::size_t failed = 0, cut = 0;
+    std::size_t waits = 0, cut = 0;
     for (std::size_t length = 4; length < 120; length += 4) {
         CAPTURE(length);
         Disks disks;
@@ -888,38 +888,38 @@ TEST_CASE("ZooKeeper A17 (ZOOKEEPER-3701): a TRUNC that finds no space does not 
         REQUIRE(tail > Zxid(1, 5));
         REQUIRE(w.run_until([&] { return w.leads(B) && w.serves(C); }));
         REQUIRE(w.write(B, w.open(B), "/b"));
-        w.ledger.allow_failure(A);
         w.heal();
         w.run(seconds(2));
-        const bool is_cut = w[A].status().role != Role::failed;
-        (is_cut ? cut : failed) += 1;
-        if (!is_cut) CHECK(std::string(w[A].status().reason) == "the storage is full");
+        const bool is_cut = !w[A].log().contains(tail);
+        (is_cut ? cut : waits) += 1;
+        CHECK(w[A].status().full);
         CHECK((is_cut || !w.serves(A)));
-        CHECK_FALSE((w.serves(A) && w[A].log().contains(tail)));
         CHECK_FALSE(w.has(A, "/tail"));
-        w.crash(A);
+        if (length % 8 == 0) w.crash(A), w.start(A);
         disks[A].capacity = UINT64_MAX;
-        w.ledger.forbid_failure(A);
+        w.run(seconds(10));  // an idle storage looks for space now and then
+        CHECK(w.serves(A));
+        CHECK_FALSE(w[A].status().full);
         CHECK(w.verify() == "");
         CHECK_FALSE(w[A].log().contains(tail));
     }
-    CHECK(failed > 2);
-    CHECK(cut + failed == 29);
+    CHECK(waits > 2);
+    CHECK(cut + waits == 29);
 }
 
 #endif
 
-// A disk in memory that has no space for truncations, and for everything else.
-class NoTruncations final : public coord::Storage {
+// A disk in memory that has no space for records of one kind, and for everything else.
+class NoSpaceFor final : public coord::Storage {
 public:
-    NoTruncations(coord::MemoryStorage& disk, const bool& is_full)
-        : disk_(disk), is_full_(is_full) {}
+    NoSpaceFor(coord::RecordKind kind, coord::MemoryStorage& disk, const bool& is_full)
+        : kind_(kind), disk_(disk), is_full_(is_full) {}
     Errc open(coord::RecoverySink& sink, const coord::StorageOwner& owner) override {
         return disk_.open(sink, owner);
     }
     Errc append(BytesView record) override {
-        const bool is_truncation = record[8] == static_cast<char>(coord::RecordKind::truncate);
-        return is_full_ && is_truncation ? Errc::storage_full : disk_.append(record);
+        const bool is_of_it = record[8] == static_cast<char>(kind_);
+        return is_full_ && is_of_it ? Errc::storage_full : disk_.append(record);
     }
     Errc begin_snapshot() override { return disk_.begin_snapshot(); }
     Errc write_snapshot(BytesView piece) override { return disk_.write_snapshot(piece); }
@@ -937,16 +937,18 @@ public:
     std::uint64_t id() const override { return disk_.id(); }
 
 private:
+    const coord::RecordKind kind_;
     coord::MemoryStorage& disk_;
     const bool& is_full_;
 };
 
-TEST_CASE("ZooKeeper A17 (ZOOKEEPER-3701): a TRUNC that fails ends it, though all else succeeds") {
+TEST_CASE("ZooKeeper A17 (ZOOKEEPER-3701): a TRUNC that finds no space, though all else does") {
     coord::MemoryStorage disks[3];
     bool is_full = false;
     WorldOptions options;
     options.storage = [&](PeerId id) -> std::unique_ptr<coord::Storage> {
-        return std::make_unique<NoTruncations>(disks[id.value - 1], is_full);
+        return std::make_unique<NoSpaceFor>(coord::RecordKind::truncate, disks[id.value - 1],
+                                            is_full);
     };
     World w(options);
     const SessionId s = three(w);
@@ -956,20 +958,50 @@ TEST_CASE("ZooKeeper A17 (ZOOKEEPER-3701): a TRUNC that fails ends it, though al
     REQUIRE(w.run_until([&] { return w.leads(B) && w.serves(C); }));
     REQUIRE(w.write(B, w.open(B), "/b"));
     is_full = true;
-    w.ledger.allow_failure(A);
     w.heal();
     w.run(seconds(2));
-    CHECK(w[A].status().role == Role::failed);
-    CHECK(std::string(w[A].status().reason) == "the storage is full");
+    CHECK_FALSE(w.serves(A));
+    CHECK(w[A].status().epoch == 1);
     w.crash(A);
     w.start(A);
     CHECK(w[A].log().contains(Zxid(1, 5)));  // as it was: nothing of epoch 2 came behind it
     CHECK(w.last(A) == Zxid(1, 5));
-    w.crash(A);
+    w.run(seconds(1));
     is_full = false;
-    w.ledger.forbid_failure(A);
+    CHECK(w.run_until([&] { return w.serves(A); }));
     CHECK(w.verify() == "");
     CHECK_FALSE(w.has(A, "/tail"));
+}
+
+// A learner can wait for its epoch's space; a leader that did would keep the others from theirs.
+TEST_CASE("faults D13: an epoch that finds no space: the one that was to lead ends by name") {
+    coord::MemoryStorage disks[3];
+    bool is_full = false;
+    const bool never = false;
+    WorldOptions options;
+    options.storage = [&](PeerId id) -> std::unique_ptr<coord::Storage> {
+        return std::make_unique<NoSpaceFor>(coord::RecordKind::accepted, disks[id.value - 1],
+                                            id == A ? is_full : never);
+    };
+    World w(options);
+    three(w);
+    w.crash_all();
+    is_full = true;
+    w.ledger.allow_failure(A);
+    w.start_all();
+    REQUIRE(w.run_until([&] { return w.leads(B) && w.serves(C); }));
+    CHECK(w[A].status().role == Role::failed);
+    CHECK(std::string(w[A].status().reason) == "the storage is full");
+    CHECK(w.write(C, w.open(C), "/after"));
+    w.crash(A);
+    w.ledger.forbid_failure(A);
+    w.start(A);  // to follow: it waits
+    w.run(seconds(2));
+    CHECK_FALSE(w.serves(A));
+    CHECK(w[A].status().accepted_epoch == 1);
+    is_full = false;
+    CHECK(w.run_until([&] { return w.serves(A); }));
+    CHECK(w.verify() == "");
 }
 
 // The leader sent records of its disk up to x, and then those that it had in memory, from y > x +

@@ -190,7 +190,7 @@ TEST_CASE("S2 S11 a storage that hangs is waited for by nobody; order and waterm
     CHECK(storage.has_room());
     CHECK(inner.calls() == Lines{"append a"});
     inner.open_gate();
-    REQUIRE(comes_true([&] { return storage.durable() == 5; }));
+    REQUIRE(comes_true([&] { return storage.durable() >= 5; }));
     CHECK(read_all(storage, 4) == "state");
     CHECK(storage.durable() == 5);  // no further than was asked for
     const Lines calls = inner.calls();

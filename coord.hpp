@@ -1836,12 +1836,11 @@ public:
     Errc write_snapshot(BytesView state_piece);
     Errc read_begun(std::uint64_t offset, std::size_t size, Bytes& out) const;
     Errc end_snapshot(std::size_t entries_kept);
-    // One that takes the place of this history (L4): begun, written in pieces as above, and ended;
-    // or all at once. Until the end nothing is changed.
+    // One that takes the place of this history (L4): begun, written in pieces as above, and ended.
+    // Until the end nothing is changed.
     Errc begin_install(LogPosition position);
     void give_up_snapshot();  // one that was begun: its room is free again
     Errc end_install();
-    Errc install_snapshot(LogPosition position, BytesView state);
 
     Sequence appended() const { return storage_.appended(); }
     bool has_room() const { return storage_.has_room(); }
@@ -8375,12 +8374,6 @@ Errc Log::end_install() {
     begun_position_ = LogPosition{};
     dirty_ = true, anchored_ = true;
     return Errc::ok;
-}
-
-Errc Log::install_snapshot(LogPosition position, BytesView state) {
-    Errc error = begin_install(position);
-    if (error == Errc::ok) error = write_snapshot(state);
-    return error == Errc::ok ? end_install() : error;
 }
 
 // A storage that is full is asked to flush nothing, too: so it finds out that there is room again.

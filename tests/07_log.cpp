@@ -233,7 +233,7 @@ struct Driver {
         plain.start = LogPosition{Zxid{(std::max)(epoch, 1u), counter}, 777};
         plain.history.clear();
         plain.snapshot = plain.start.zxid, plain.state = "installed";
-        REQUIRE(log->install_snapshot(plain.start, plain.state) == Errc::ok);
+        REQUIRE(support::install_snapshot(*log, plain.start, plain.state) == Errc::ok);
         wrote();
     }
     void flush() { REQUIRE(log->flush() == Errc::ok); }
@@ -553,7 +553,7 @@ TEST_CASE("L4 an installed snapshot replaces the history in one record") {
     for (std::uint64_t i = 1; i <= 4; i++) append(log, Zxid{1, i});
     settle(log);
     const Sequence before = disk.appended();
-    REQUIRE(log.install_snapshot(LogPosition{Zxid{2, 50}, 1234}, "theirs") == Errc::ok);
+    REQUIRE(support::install_snapshot(log, LogPosition{Zxid{2, 50}, 1234}, "theirs") == Errc::ok);
     CHECK(disk.appended() == before + 1);
     CHECK(log.size() == 0);
     CHECK(log.base() == Zxid{2, 50});
@@ -610,7 +610,7 @@ TEST_CASE("an installed snapshot may be older than what was there") {
     REQUIRE(log.open() == Errc::ok);
     for (std::uint64_t i = 1; i <= 9; i++) append(log, Zxid{1, i});
     settle(log);
-    REQUIRE(log.install_snapshot(LogPosition{Zxid{1, 4}, 99}, "back") == Errc::ok);
+    REQUIRE(support::install_snapshot(log, LogPosition{Zxid{1, 4}, 99}, "back") == Errc::ok);
     append(log, Zxid{2, 1});
     settle(log);
     Log again(disk);
@@ -671,7 +671,7 @@ TEST_CASE("L2 a flush that began before an install makes nothing of the old hist
     disk.hold_flushes();
     for (std::uint64_t i = 1; i <= 5; i++) append(log, Zxid{1, i});
     settle(log);
-    REQUIRE(log.install_snapshot(LogPosition{Zxid{1, 3}, 5}, "s") == Errc::ok);
+    REQUIRE(support::install_snapshot(log, LogPosition{Zxid{1, 3}, 5}, "s") == Errc::ok);
     disk.release();
     REQUIRE(log.refresh_durable() == Errc::ok);
     CHECK(log.durable_last() == Zxid{});
@@ -700,7 +700,7 @@ TEST_CASE("a storage that fails is reported by every change and by the watermark
     CHECK(log.truncate(Zxid{1, 1}) == Errc::storage_failed);
     CHECK(support::take_snapshot(log, position_of(log, Zxid{1, 1}), "s", 0) ==
           Errc::storage_failed);
-    CHECK(log.install_snapshot(LogPosition{Zxid{1, 9}, 1}, "s") == Errc::storage_failed);
+    CHECK(support::install_snapshot(log, LogPosition{Zxid{1, 9}, 1}, "s") == Errc::storage_failed);
     CHECK(log.flush() == Errc::storage_failed);
     CHECK(log.durable_last() == Zxid{1, 2});  // nothing has changed
     CHECK(log.last().zxid == Zxid{1, 2});
@@ -723,7 +723,7 @@ TEST_CASE("golden: the bytes of each kind of record") {
     REQUIRE(log.truncate(Zxid{1, 2}) == Errc::ok);
     settle(log);
     REQUIRE(support::take_snapshot(log, position_of(log, Zxid{1, 2}), "state", 0) == Errc::ok);
-    REQUIRE(log.install_snapshot(LogPosition{Zxid{2, 9}, 0x11223344}, "st") == Errc::ok);
+    REQUIRE(support::install_snapshot(log, LogPosition{Zxid{2, 9}, 0x11223344}, "st") == Errc::ok);
     REQUIRE(tape.items.size() == 7);
     const auto item = [&](std::size_t i) { return support::hex(tape.items[i].second); };
     CHECK(item(0) == "00000011" "18636531" "03" "01020304" "0a0b0c0d");
@@ -1058,7 +1058,8 @@ TEST_CASE("recovery: crashes before the storage was told what to forget") {
         REQUIRE(log.open() == Errc::ok);
         for (std::uint64_t i = 1; i <= 3; i++) append(log, Zxid{1, i});
         settle(log);
-        REQUIRE(log.install_snapshot(LogPosition{Zxid{2, 5}, 8}, "installed") == Errc::ok);
+        const LogPosition other{Zxid{2, 5}, 8};
+        REQUIRE(support::install_snapshot(log, other, "installed") == Errc::ok);
         REQUIRE(log.flush() == Errc::ok);  // durable, and the process dies here
     }
     {

@@ -600,7 +600,8 @@ TEST_CASE("a snapshot: chunks are asked for by offset, in order, until it is who
     CHECK(rig.learner.snapshot() == rig.state);
     CHECK(rig.learner.snapshot_position().zxid == Zxid{1, 9});
     CHECK(rig.learner.snapshot_position().crc == 99);
-    REQUIRE(rig.log.install_snapshot(rig.learner.snapshot_position(), rig.state) == Errc::ok);
+    const LogPosition position = rig.learner.snapshot_position();
+    REQUIRE(support::install_snapshot(rig.log, position, rig.state) == Errc::ok);
     rig.learner.installed();
     CHECK(rig.learner.phase() == Phase::receiving);
     CHECK(rig.learner.committed() == Zxid{1, 9});
@@ -614,7 +615,8 @@ TEST_CASE("a snapshot that is named again once it is installed is acknowledged a
     Fetch rig;
     rig.chunk(0, 2500);
     REQUIRE(rig.learner.has_snapshot());
-    REQUIRE(rig.log.install_snapshot(rig.learner.snapshot_position(), rig.state) == Errc::ok);
+    const LogPosition position = rig.learner.snapshot_position();
+    REQUIRE(support::install_snapshot(rig.log, position, rig.state) == Errc::ok);
     rig.learner.installed();
     rig.step();
     CHECK_FALSE(rig.take(MessageType::ack).empty());

@@ -624,7 +624,7 @@ TEST_CASE("a storage that cannot be opened, and a state that is damaged") {
     coord::MemoryStorage disk;
     coord::Log log(disk);
     REQUIRE(log.open() == Errc::ok);
-    REQUIRE(log.install_snapshot({Zxid{1, 1}, 1}, "no state") == Errc::ok);
+    REQUIRE(support::install_snapshot(log, {Zxid{1, 1}, 1}, "no state") == Errc::ok);
     REQUIRE(log.flush() == Errc::ok);
     Replica replica({}, disk);
     CHECK(replica.status().role == Role::failed);

@@ -52,6 +52,13 @@ inline coord::Errc take_snapshot(coord::Log& log, coord::LogPosition position,
     return error == coord::Errc::ok ? log.end_snapshot(entries_kept) : error;
 }
 
+inline coord::Errc install_snapshot(coord::Log& log, coord::LogPosition position,
+                                    coord::BytesView state) {
+    coord::Errc error = log.begin_install(position);
+    if (error == coord::Errc::ok) error = log.write_snapshot(state);
+    return error == coord::Errc::ok ? log.end_install() : error;
+}
+
 // The state in the log's newest snapshot; "" where there is none.
 inline coord::Bytes snapshot_of(const coord::Log& log) {
     coord::Bytes state;

@@ -131,7 +131,9 @@ void go_on(std::unique_ptr<coord::Log>& log, coord::MemoryStorage& storage) {
     make_durable(*log);
     live_again(log, storage);
     append(*log, next + 3);
-    fuzz::expect(log->install_snapshot({coord::Zxid{next + 9}, 1}, "other") == Errc::ok, "another");
+    fuzz::expect(log->begin_install({coord::Zxid{next + 9}, 1}) == Errc::ok, "another");
+    fuzz::expect(log->write_snapshot("other") == Errc::ok, "another, written");
+    fuzz::expect(log->end_install() == Errc::ok, "another, ended");
     append(*log, next + 10);
     make_durable(*log);
     live_again(log, storage);

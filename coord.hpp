@@ -12,8 +12,8 @@
 //   wants values of kilobytes, and every voter sees every write. It trusts the replicas of its own
 //   ensemble: a message that decodes is believed. With MemoryStorage an ensemble whose replicas
 //   all stop has forgotten everything; FileStorage remembers. Not there yet: observers, change of
-//   membership, ACLs, multi, persistent watches, re-attaching a session elsewhere, recipes beside
-//   the lock, authentication between replicas.
+//   membership, ACLs, persistent watches, re-attaching a session elsewhere, recipes beside the
+//   lock, authentication between replicas.
 //
 // QUICK START
 //   // main.cpp                              g++ -std=c++17 -I. main.cpp
@@ -492,6 +492,7 @@ struct Limits {
     std::uint32_t requests_per_session_max = 1024;  // too_many; twice as many removes
     std::uint32_t watches_per_session_max = 65536;  // too_many
     std::uint32_t list_max = 65536;                 // children in one answer; page for more
+    std::uint32_t multi_parts_max = 1024;           // too_many
 };
 
 namespace detail {
@@ -805,6 +806,7 @@ std::uint64_t mix64(std::uint64_t a, std::uint64_t b);          // two words to 
 //            T3 A parent's creation count never falls and numbers its sequential children.
 //            T4 An ephemeral node has no children.
 //            T5 What a save gives is the tree as it was when the save began.
+//            T6 What is undone leaves no trace: not in a Stat, nor in the next sequence number.
 // May touch  Memory; deterministic.
 // Reading    ZooKeeper's DataTree and PathUtils. What it may cost: one hash of the path and four
 //            cache lines a look-up, 120 bytes a node beside its path and data.
@@ -885,6 +887,11 @@ public:
     Errc set(BytesView path, BytesView data, std::int32_t version, Zxid zxid,
              std::int64_t time_ms);
 
+    // For changes that take effect together or not at all: from begin_undo on each node is kept as
+    // it was before it changed; end_undo puts them all back (T6), or forgets them.
+    void begin_undo();
+    void end_undo(bool is_put_back);
+
     // The tree as it is now, as bytes, in slices between which it may change (T5): a node that is
     // about to change or to go is written first as it was. begin_save gives up a save before.
     void begin_save();
@@ -947,6 +954,10 @@ private:
     static std::uint64_t digest_of(const Node& node, BytesView path, BytesView data);
     static std::uint64_t digest_of(const Node& node);
 
+    void take_out(std::uint32_t node);
+    Node* replace_data(Node* node, BytesView data);
+    void put_back(BytesView record);
+
     void save_before_change(std::uint32_t node);
     void leave_out(std::uint32_t node);
     bool is_saved(std::uint32_t node) const;
@@ -976,6 +987,9 @@ private:
     std::uint32_t save_next_ = 0;       // indices before this one are written
     std::uint32_t save_end_ = 0;        // indices from here on came later; 0: no save is under way
     Bytes saved_early_;                 // records of nodes that have changed since
+    bool can_undo_ = false;
+    Bytes undo_;                        // records of nodes before they changed, paths of new ones
+    std::vector<std::size_t> undo_starts_;  // of each of them in it
     detail::Ring<std::uint64_t> loaded_;  // hashes of the nodes that a load has, but the root's
 };
 
@@ -989,6 +1003,8 @@ private:
 //            M3 An ephemeral node's owner is an open session, and its list has the node's path.
 //            M4 A closed session goes with all its ephemerals in one transaction.
 //            M5 The table of voters changes by admit alone, which only a leader numbers, by itself.
+//            M6 The parts of a multi take effect together or not at all, and nobody hears of one
+//            before all have.
 // May touch  The tree: it is its only writer.
 // Reading    ZooKeeper's PrepRequestProcessor and DataTree.processTxn. Unlike there, a request is
 //            judged when it is applied, so there is no table of outstanding changes.
@@ -1000,6 +1016,8 @@ enum class OpCode : std::uint8_t {
     remove = 4,         // string path, i32 version
     set = 5,            // string path, string data, i32 version
     admit = 6,          // u32 count; each u32 voter, u64 storage: see VoterTable
+    multi = 7,          // u32 parts; each u8 of create, remove, set or check, string of its body
+    check = 8,          // string path, i32 version: a part of a multi only
 };
 
 // One transaction: an entry of the log. The views are into the entry's bytes.
@@ -1015,6 +1033,13 @@ struct Txn {
     BytesView body;                // as the table at OpCode
 };
 
+// What became of a part of a multi: of one that was undone or never tried the error alone.
+struct Part {
+    Errc error = Errc::ok;   // ok before the part that failed, runtime_inconsistency after it
+    Bytes path;              // create: the final path
+    Stat stat;               // create and set; check: as the part found it
+};
+
 // What became of a request. Kept with the session until the caller has it.
 struct Outcome {
     std::uint64_t cxid = 0;
@@ -1024,6 +1049,7 @@ struct Outcome {
     Bytes path;              // create: the final path
     Stat stat;               // create and set
     SessionId session;       // open_session: the session
+    std::vector<Part> parts;  // multi; its error is that of the part that failed
 };
 
 struct SessionRecord {
@@ -1134,6 +1160,31 @@ private:
     std::uint32_t nodes_ = 0;
 };
 
+// Keeps what it hears until it is known that it holds (M6).
+class HeldChanges final : public ChangeSink {
+public:
+    void on_created(BytesView path, Zxid) override { add(&ChangeSink::on_created, path); }
+    void on_deleted(BytesView path, Zxid) override { add(&ChangeSink::on_deleted, path); }
+    void on_data_changed(BytesView path, Zxid) override { add(&ChangeSink::on_data_changed, path); }
+    void on_children_changed(BytesView path, Zxid) override {
+        add(&ChangeSink::on_children_changed, path);
+    }
+    std::size_t size() const { return changes_.size(); }
+    BytesView path(std::size_t change) const;
+    void tell(ChangeSink& changes, Zxid zxid) const;
+    void clear() { changes_.clear(), paths_.clear(); }
+
+private:
+    using Kind = void (ChangeSink::*)(BytesView path, Zxid zxid);
+    struct Change {
+        Kind kind;
+        std::size_t path_end;  // in paths_, where the next one's begins
+    };
+    void add(Kind kind, BytesView path);
+    std::vector<Change> changes_;
+    Bytes paths_;
+};
+
 class Machine {
 public:
     using Sessions = detail::Numbered<SessionId, SessionRecord>;
@@ -1173,6 +1224,9 @@ private:
     const Outcome* open_session(const Txn& txn);
     const Outcome* close_session(const Txn& txn, ChangeSink& changes);
     Errc execute(const Txn& txn, SessionRecord& session, Outcome& outcome, ChangeSink& changes);
+    Errc multi(const Txn& txn, SessionRecord& session, Outcome& outcome, ChangeSink& changes);
+    void undo_ephemerals(SessionRecord& session);
+    Errc check(const Txn& txn, Outcome& outcome) const;
     Errc create(const Txn& txn, SessionRecord& session, Outcome& outcome, ChangeSink& changes);
     Errc remove(const Txn& txn, Outcome& outcome, ChangeSink& changes);
     Errc set(const Txn& txn, Outcome& outcome, ChangeSink& changes);
@@ -1195,6 +1249,7 @@ private:
     Zxid applied_;
     Outcome outcome_;    // of a transaction whose session keeps none
     Bytes created_path_;
+    HeldChanges held_;   // of a multi
 
     detail::Owned<StateReader> loading_;
     bool is_saving_ = false;
@@ -1211,6 +1266,8 @@ private:
 // unimplemented (an admit too), bad_arguments or too_large. Judged before anything is sent or
 // logged.
 Errc judge_request(OpCode op, BytesView body, const Limits& limits);
+// Whether it is one that storage_full refuses: it creates or sets something.
+bool takes_space(OpCode op, BytesView body);
 
 // =================================================================================================
 // Part One, chapter 5: Watches
@@ -2627,6 +2684,13 @@ struct Page {
     std::size_t limit = SIZE_MAX;  // at most Limits::list_max count
 };
 
+// What became of a multi. The error is that of the part that failed: then no part took effect.
+struct Multi {
+    Errc error = Errc::ok;
+    std::vector<Part> parts;  // as asked for; none where it was refused, or its session has ended
+    explicit operator bool() const { return error == Errc::ok; }
+};
+
 // How a request ends. Called once for each, inside poll, never inside the call that asked, and not
 // at all after the replica is destroyed. May call anything but poll, and must not destroy the
 // replica.
@@ -2636,11 +2700,12 @@ using OnStat = Callback<void(Result<Stat>)>;
 using OnData = Callback<void(Result<Data>)>;
 using OnChildren = Callback<void(Result<Children>)>;
 using OnDone = Callback<void(Result<void>)>;
+using OnMulti = Callback<void(const Multi&)>;
 
 // One of these, or none.
 class Completion {
 public:
-    enum class Kind : std::uint8_t { none, opened, created, stat, data, children, done };
+    enum class Kind : std::uint8_t { none, opened, created, stat, data, children, done, multi };
     Completion() = default;
     Completion(OnOpened done) : Completion(Kind::opened, std::move(done)) {}
     Completion(OnCreated done) : Completion(Kind::created, std::move(done)) {}
@@ -2648,6 +2713,7 @@ public:
     Completion(OnData done) : Completion(Kind::data, std::move(done)) {}
     Completion(OnChildren done) : Completion(Kind::children, std::move(done)) {}
     Completion(OnDone done) : Completion(Kind::done, std::move(done)) {}
+    Completion(OnMulti done) : Completion(Kind::multi, std::move(done)) {}
 
     Kind kind() const { return kind_; }
     // REQUIRES that it is of the kind that takes such a result.
@@ -2655,6 +2721,7 @@ public:
     void operator()(Result<T> result) const {
         callback_.call<void, Result<T>>(std::move(result));
     }
+    void operator()(const Multi& result) const { callback_.call<void, const Multi&>(result); }
 
 private:
     Completion(Kind kind, detail::AnyCallback&& callback)
@@ -2672,14 +2739,39 @@ enum class SessionState : std::uint8_t {
 const char* name(SessionState state);
 using OnState = Callback<void(SessionState)>;
 
+// A part of a multi. Path and data are lent until it has been asked for.
+struct Op {
+    static Op create(BytesView path, BytesView data, CreateMode mode = CreateMode::persistent) {
+        return {OpCode::create, path, data, mode, any_version};
+    }
+    static Op set(BytesView path, BytesView data, std::int32_t version = any_version) {
+        return {OpCode::set, path, data, CreateMode::persistent, version};
+    }
+    static Op remove(BytesView path, std::int32_t version = any_version) {
+        return {OpCode::remove, path, {}, CreateMode::persistent, version};
+    }
+    // That there is such a node, and of this version.
+    static Op check(BytesView path, std::int32_t version = any_version) {
+        return {OpCode::check, path, {}, CreateMode::persistent, version};
+    }
+    OpCode code = OpCode::check;
+    BytesView path;
+    BytesView data;
+    CreateMode mode = CreateMode::persistent;
+    std::int32_t version = any_version;
+};
+
 struct Request {
-    enum class Kind : std::uint8_t { create, remove, set, exists, get, children, sync, close };
+    enum class Kind : std::uint8_t {
+        create, remove, set, exists, get, children, sync, close, multi
+    };
     Kind kind = Kind::get;
     BytesView path;
     BytesView data;
     CreateMode mode = CreateMode::persistent;
     std::int32_t version = any_version;
     Page page;
+    std::vector<Op> parts;
     Watcher watcher;   // of exists, get and children; may be empty
     Completion done;   // of the kind's type, or empty
 };
@@ -2841,6 +2933,7 @@ private:
         SessionId session;
         std::vector<Bytes> names;
         bool more = false;
+        std::vector<Part> parts;
         Watcher watcher;
         EventType event = EventType::none;
         OnState on_state;
@@ -2900,7 +2993,8 @@ private:
     void end_session(SessionId id, SessionState state);
     void refuse(Completion&& done, Errc error);
     Errc prepare(SessionId id, Request& request, Pending& pending);
-    void encode_write(const Request& request, Pending& pending);
+    Errc judge_path(OpCode op, BytesView path, CreateMode mode) const;
+    static OpCode encode_write(const Request& request, Bytes& body);
     bool is_snapshot_due() const;
     bool is_fetch_waited_for() const;
     std::uint64_t snapshot_patience() const;
@@ -3047,6 +3141,10 @@ public:
     void remove(BytesView path, std::int32_t version, OnDone done) const;
     void remove(BytesView path, OnDone done) const;               // any version
 
+    // All of it or nothing, in one step: each part sees what those before it have done, and nobody
+    // sees them in between. Parts give the errors of those calls; check: no_node, bad_version.
+    void multi(std::vector<Op> parts, OnMulti done) const;
+
     // Reads of this replica's state: in turn after this session's writes, perhaps older than what
     // other sessions have written; after sync, no older than the call of sync. All: no_node.
     // A watcher hears of the first change of what was read, once. On an absent node exists sets
@@ -3122,6 +3220,7 @@ public:
                            CreateMode mode = CreateMode::persistent) const;
     Result<Stat> set(BytesView path, BytesView data, std::int32_t version = any_version) const;
     Result<void> remove(BytesView path, std::int32_t version = any_version) const;
+    Multi multi(std::vector<Op> parts) const;
     Result<Stat> exists(BytesView path, Watcher watcher = {}) const;
     Result<Data> get(BytesView path, Watcher watcher = {}) const;
     Result<Children> children(BytesView path, const Page& page = {}, Watcher watcher = {}) const;
@@ -4669,7 +4768,22 @@ void Tree::create(BytesView path, BytesView data, SessionId owner, Zxid zxid,
     leave_out(child);
     digest_ += digest_of(at(child));
     link_child(parent, child);
+    if (can_undo_) undo_starts_.push_back(undo_.size()), undo_.append(path);
     count_child(parent, true, zxid);
+}
+
+// Its parent's counts are the caller's.
+void Tree::take_out(std::uint32_t index) {
+    Node& node = at(index);
+    COORD_ASSERT(node.parent != detail::no_index);
+    COORD_ASSERT(node.child_root == detail::no_index);
+    digest_ -= digest_of(node);
+    unlink_child(node.parent, index);
+    erase_entry(hash64(node.path(), seed_), &node);
+    free_node(&node);
+    slabs_[index / detail::slab_size][index % detail::slab_size] = nullptr;
+    free_indices_.push_back(index);
+    size_ -= 1;
 }
 
 // A missing parent and a missing node have the same error, so one look-up serves both.
@@ -4684,22 +4798,30 @@ Errc Tree::remove(BytesView path, std::int32_t version, Zxid zxid) {
     if (version != any_version && version != node.version) return Errc::bad_version;
     if (node.child_count > 0) return Errc::not_empty;
     const std::uint32_t parent = node.parent;
-    COORD_ASSERT(parent != detail::no_index);
-    COORD_ASSERT(node.child_root == detail::no_index);
     save_before_change(child);
-    digest_ -= digest_of(node);
-    unlink_child(parent, child);
-    erase_entry(hash64(path, seed_), &node);
+    take_out(child);
     count_child(parent, false, zxid);
-    free_node(&node);
-    slabs_[child / detail::slab_size][child % detail::slab_size] = nullptr;
-    free_indices_.push_back(child);
-    size_ -= 1;
     return Errc::ok;
 }
 
 // The node stays where it is if the data fits and fills at least half of it, so that sets of about
-// one size allocate nothing. A path that is found is valid, but for the root's second name.
+// one size allocate nothing. The digest is the caller's. RETURNS where it is.
+Tree::Node* Tree::replace_data(Node* node, BytesView data) {
+    const std::size_t needed = node->path_length + data.size();
+    if (needed > node->capacity || node->capacity / 2 > needed + 64) {
+        Node* const moved = make_node(*node, node->path(), data, (needed + 15) / 16 * 16);
+        const std::uint32_t index = node->index;
+        if (index != detail::root_index) replace_entry(hash64(node->path(), seed_), node, moved);
+        free_node(node);
+        slabs_[index / detail::slab_size][index % detail::slab_size] = node = moved;
+    } else if (!data.empty()) {
+        std::memmove(node->bytes() + node->path_length, data.data(), data.size());
+    }
+    node->data_length = static_cast<std::uint32_t>(data.size());
+    return node;
+}
+
+// A path that is found is valid, but for the root's second name.
 Errc Tree::set(BytesView path, BytesView data, std::int32_t version, Zxid zxid,
                std::int64_t time_ms) {
     COORD_ASSERT(data.size() <= static_cast<std::size_t>(INT32_MAX));
@@ -4709,22 +4831,59 @@ Errc Tree::set(BytesView path, BytesView data, std::int32_t version, Zxid zxid,
     save_before_change(node->index);
     const std::uint64_t path_hash = hash64(node->path(), 0);
     digest_ -= own_digest(path_hash, *node, node->data());
-    const std::size_t needed = node->path_length + data.size();
-    if (needed > node->capacity || node->capacity / 2 > needed + 64) {
-        Node* const moved = make_node(*node, node->path(), data, (needed + 15) / 16 * 16);
-        const std::uint32_t index = node->index;
-        if (index != detail::root_index) replace_entry(hash64(path, seed_), node, moved);
-        free_node(node);
-        slabs_[index / detail::slab_size][index % detail::slab_size] = node = moved;
-    } else if (!data.empty()) {
-        std::memmove(node->bytes() + node->path_length, data.data(), data.size());
-    }
-    node->data_length = static_cast<std::uint32_t>(data.size());
+    node = replace_data(node, data);
     node->version = detail::next_version(node->version);
     node->mzxid = zxid;
     node->mtime_ms = time_ms;
     digest_ += own_digest(path_hash, *node, node->data());
     return Errc::ok;
+}
+
+// ---- Undoing
+
+void Tree::begin_undo() {
+    COORD_ASSERT(!can_undo_ && undo_starts_.empty());
+    can_undo_ = true;
+}
+
+void Tree::end_undo(bool is_put_back) {
+    COORD_ASSERT(can_undo_);
+    can_undo_ = false;
+    while (is_put_back && !undo_starts_.empty()) {
+        put_back(BytesView(undo_).substr(undo_starts_.back()));
+        undo_.resize(undo_starts_.back());
+        undo_starts_.pop_back();
+    }
+    undo_.clear(), undo_starts_.clear();
+}
+
+// A node as it was, or the path of one that was not there. What a save has to have of it was
+// written when it was changed.
+void Tree::put_back(BytesView record) {
+    COORD_ASSERT(!record.empty());
+    if (record[0] == '/') return take_out(locate(record));
+    Node was;
+    BytesView path, data;
+    Limits any;
+    any.path_bytes_max = any.data_bytes_max = INT32_MAX;
+    record.remove_prefix(detail::state_record_header_bytes);
+    const bool is_read = read_node(record, any, was, path, data);
+    COORD_ASSERT(is_read);
+    Node* node = seek(path);
+    if (node == nullptr) {
+        was.parent = locate(parent_path(path));
+        const std::uint32_t index = add_node(was, path, data);
+        leave_out(index);
+        digest_ += digest_of(at(index));
+        return link_child(was.parent, index);
+    }
+    digest_ -= digest_of(*node);
+    node = replace_data(node, data);
+    node->mzxid = was.mzxid, node->mtime_ms = was.mtime_ms, node->version = was.version;
+    node->pzxid = was.pzxid, node->child_count = was.child_count;
+    node->owner_or_creations = was.owner_or_creations;
+    COORD_ASSERT(node->czxid == was.czxid && node->is_owned == was.is_owned);
+    digest_ += digest_of(*node);
 }
 
 // ---- The whole tree
@@ -4816,6 +4975,7 @@ inline void Tree::leave_out(std::uint32_t node) {
 }
 
 inline void Tree::save_before_change(std::uint32_t node) {
+    if (can_undo_) undo_starts_.push_back(undo_.size()), save_node(node, undo_);  // T6
     if (node >= save_end_ || is_saved(node)) return;
     save_node(node, saved_early_);  // T5
     leave_out(node);
@@ -5165,11 +5325,19 @@ inline bool read_set(BytesView body, SetBody& set) {
     return in.done();
 }
 
+// And of a check.
 inline bool read_remove(BytesView body, BytesView& path, std::int32_t& version) {
     Reader in(body);
     path = in.bytes(body.size());
     version = in.i32();
     return in.done();
+}
+
+// The next part of a multi. REQUIRES of the reader that it has passed their number.
+inline bool read_part(Reader& in, OpCode& op, BytesView& body) {
+    op = static_cast<OpCode>(in.u8());
+    body = in.bytes(in.left());
+    return in.ok();
 }
 
 inline bool is_mode(CreateMode mode) {
@@ -5187,32 +5355,71 @@ inline Errc judge_sizes(BytesView path, BytesView data, const Limits& limits) {
 
 }  // namespace detail
 
+namespace detail {
+
+// Of a request by itself, or of a part of a multi.
+static Errc judge_part(OpCode op, BytesView body, const Limits& limits) {
+    if (op == OpCode::create) {
+        CreateBody create{};
+        if (!read_create(body, create)) return Errc::marshalling_error;
+        if (!is_mode(create.mode)) return Errc::bad_arguments;
+        const std::size_t room = is_sequential(create.mode) ? sequence_digits_max : 0;
+        if (create.path.size() + room > limits.path_bytes_max) return Errc::too_large;
+        return judge_sizes(create.path, create.data, limits);
+    }
+    if (op == OpCode::remove || op == OpCode::check) {
+        BytesView path;
+        std::int32_t version = 0;
+        if (!read_remove(body, path, version)) return Errc::marshalling_error;
+        return judge_sizes(path, {}, limits);
+    }
+    if (op != OpCode::set) return Errc::unimplemented;
+    SetBody set{};
+    if (!read_set(body, set)) return Errc::marshalling_error;
+    return judge_sizes(set.path, set.data, limits);
+}
+
+static Errc judge_multi(BytesView body, const Limits& limits) {
+    Reader in(body);
+    const std::uint32_t count = in.u32();
+    if (in.ok() && count > limits.multi_parts_max) return Errc::too_many;
+    for (std::uint32_t i = 0; i < count && in.ok(); i++) {
+        OpCode op{};
+        BytesView part;
+        if (!read_part(in, op, part)) break;
+        const Errc error = judge_part(op, part, limits);
+        if (error != Errc::ok) return error;
+    }
+    return in.done() ? Errc::ok : Errc::marshalling_error;
+}
+
+}  // namespace detail
+
 Errc judge_request(OpCode op, BytesView body, const Limits& limits) {
     switch (op) {
         case OpCode::open_session: return body.size() == 12 ? Errc::ok : Errc::marshalling_error;
         case OpCode::close_session: return body.size() == 1 ? Errc::ok : Errc::marshalling_error;
-        case OpCode::create: {
-            detail::CreateBody create{};
-            if (!detail::read_create(body, create)) return Errc::marshalling_error;
-            if (!detail::is_mode(create.mode)) return Errc::bad_arguments;
-            const std::size_t room = is_sequential(create.mode) ? detail::sequence_digits_max : 0;
-            if (create.path.size() + room > limits.path_bytes_max) return Errc::too_large;
-            return detail::judge_sizes(create.path, create.data, limits);
-        }
-        case OpCode::remove: {
-            BytesView path;
-            std::int32_t version = 0;
-            if (!detail::read_remove(body, path, version)) return Errc::marshalling_error;
-            return detail::judge_sizes(path, {}, limits);
-        }
-        case OpCode::set: {
-            detail::SetBody set{};
-            if (!detail::read_set(body, set)) return Errc::marshalling_error;
-            return detail::judge_sizes(set.path, set.data, limits);
-        }
+        case OpCode::create:
+        case OpCode::remove:
+        case OpCode::set: return detail::judge_part(op, body, limits);
+        case OpCode::multi: return detail::judge_multi(body, limits);
+        case OpCode::check:
         case OpCode::admit: break;  // M5
     }
     return Errc::unimplemented;
+}
+
+bool takes_space(OpCode op, BytesView body) {
+    bool takes = op == OpCode::create || op == OpCode::set;
+    if (op != OpCode::multi) return takes;
+    Reader in(body);
+    const std::uint32_t count = in.u32();
+    for (std::uint32_t i = 0; i < count && !takes; i++) {
+        BytesView part;
+        if (!detail::read_part(in, op, part)) break;
+        takes = op == OpCode::create || op == OpCode::set;
+    }
+    return takes;
 }
 
 const VoterTable::Place* VoterTable::find(PeerId voter) const {
@@ -5347,7 +5554,8 @@ const Outcome* Machine::apply(const Txn& txn, ChangeSink& changes) {
     if (txn.op == OpCode::admit) return admit(txn);
     const auto found = sessions_.find(txn.session);
     if (found == sessions_.end()) {
-        outcome_ = Outcome{txn.cxid, txn.zxid, txn.op, Errc::session_expired, {}, {}, txn.session};
+        outcome_ = Outcome{txn.cxid, txn.zxid, txn.op, Errc::session_expired, {}, {}, {}, {}};
+        outcome_.session = txn.session;
         return &outcome_;
     }
     SessionRecord& session = found->second;
@@ -5365,13 +5573,15 @@ const Outcome* Machine::apply(const Txn& txn, ChangeSink& changes) {
     Outcome& outcome = session.outcomes.push();
     outcome.cxid = txn.cxid, outcome.zxid = txn.zxid, outcome.op = txn.op;
     outcome.path.clear(), outcome.stat = Stat{}, outcome.session = txn.session;
-    outcome.error = execute(txn, session, outcome, changes);
+    outcome.parts.clear();
+    outcome.error = txn.op == OpCode::multi ? multi(txn, session, outcome, changes)
+                                            : execute(txn, session, outcome, changes);
     sessions_digest_ += digest_of(session);
     return &outcome;
 }
 
 const Outcome* Machine::admit(const Txn& txn) {
-    outcome_ = Outcome{0, txn.zxid, txn.op, Errc::ok, {}, {}, {}};
+    outcome_ = Outcome{0, txn.zxid, txn.op, Errc::ok, {}, {}, {}, {}};
     if (!voters_.apply(txn.body)) outcome_.error = Errc::marshalling_error;
     voters_digest_ = voters_.digest();  // M5
     return &outcome_;
@@ -5381,7 +5591,7 @@ const Outcome* Machine::open_session(const Txn& txn) {
     Reader in(txn.body);
     const std::uint64_t nonce = in.u64();
     const std::uint32_t timeout_ms = in.u32();
-    outcome_ = Outcome{0, txn.zxid, txn.op, Errc::ok, {}, {}, {}};
+    outcome_ = Outcome{0, txn.zxid, txn.op, Errc::ok, {}, {}, {}, {}};
     if (!in.done()) {
         outcome_.error = Errc::marshalling_error;
     } else if (const SessionRecord* known = find_nonce(nonce)) {
@@ -5411,7 +5621,7 @@ const Outcome* Machine::close_session(const Txn& txn, ChangeSink& changes) {
     sessions_digest_ -= digest_of(found->second);
     nonces_.erase(found->second.nonce);
     sessions_.erase(found);
-    outcome_ = Outcome{txn.cxid, txn.zxid, txn.op, Errc::ok, {}, {}, txn.session};
+    outcome_ = Outcome{txn.cxid, txn.zxid, txn.op, Errc::ok, {}, {}, txn.session, {}};
     return &outcome_;
 }
 
@@ -5421,11 +5631,84 @@ Errc Machine::execute(const Txn& txn, SessionRecord& session, Outcome& outcome,
         case OpCode::create: return create(txn, session, outcome, changes);
         case OpCode::remove: return remove(txn, outcome, changes);
         case OpCode::set: return set(txn, outcome, changes);
+        case OpCode::check: return check(txn, outcome);
+        case OpCode::multi:
         case OpCode::open_session:
         case OpCode::close_session:
         case OpCode::admit: break;
     }
     return Errc::unimplemented;
+}
+
+Errc Machine::check(const Txn& txn, Outcome& outcome) const {
+    BytesView path;
+    std::int32_t version = 0;
+    if (!detail::read_remove(txn.body, path, version)) return Errc::marshalling_error;
+    if (!is_valid_path(path)) return Errc::bad_arguments;
+    const std::optional<NodeView> node = tree_.find(path);
+    if (!node) return Errc::no_node;
+    outcome.stat = node->stat;
+    return version == any_version || version == node->stat.version ? Errc::ok : Errc::bad_version;
+}
+
+// One part after the other, each in what those before it have left; and back, where one fails (M6).
+Errc Machine::multi(const Txn& txn, SessionRecord& session, Outcome& outcome,
+                    ChangeSink& changes) {
+    Reader in(txn.body);
+    const std::uint32_t count = in.u32();
+    Errc error = Errc::ok;
+    tree_.begin_undo();
+    for (std::uint32_t i = 0; i < count && in.ok(); i++) {
+        Txn one = txn;
+        const bool is_read = detail::read_part(in, one.op, one.body);
+        outcome.path.clear(), outcome.stat = Stat{};
+        Part& part = outcome.parts.emplace_back();
+        if (error != Errc::ok) {
+            part.error = Errc::runtime_inconsistency;
+            continue;
+        }
+        part.error = is_read ? execute(one, session, outcome, held_) : Errc::marshalling_error;
+        part.path = outcome.path, part.stat = outcome.stat;
+        error = part.error;
+    }
+    if (error == Errc::ok && !in.done()) error = Errc::marshalling_error;
+    outcome.path.clear(), outcome.stat = Stat{};
+    tree_.end_undo(error != Errc::ok);
+    if (error == Errc::ok) held_.tell(changes, txn.zxid);
+    if (error != Errc::ok) {
+        undo_ephemerals(session);
+        for (Part& part : outcome.parts) part.path.clear(), part.stat = Stat{};
+    }
+    held_.clear();
+    return error;
+}
+
+// M3, for all that was changed and is as it was. Only the session itself can have become an owner.
+void Machine::undo_ephemerals(SessionRecord& session) {
+    for (std::size_t i = 0; i < held_.size(); i++) {
+        const BytesView path = held_.path(i);
+        const auto listed = session.ephemerals.find(path);
+        if (listed != session.ephemerals.end()) session.ephemerals.erase(listed);
+        const std::optional<NodeView> node = tree_.find(path);
+        if (!node || node->stat.ephemeral_owner == SessionId{}) continue;
+        const auto owner = sessions_.find(node->stat.ephemeral_owner);
+        COORD_ASSERT(owner != sessions_.end());
+        owner->second.ephemerals.emplace(Bytes(path), true);
+    }
+}
+
+void HeldChanges::add(Kind kind, BytesView path) {
+    paths_.append(path);
+    changes_.push_back(Change{kind, paths_.size()});
+}
+
+BytesView HeldChanges::path(std::size_t change) const {
+    const std::size_t start = change == 0 ? 0 : changes_[change - 1].path_end;
+    return BytesView(paths_).substr(start, changes_[change].path_end - start);
+}
+
+void HeldChanges::tell(ChangeSink& changes, Zxid zxid) const {
+    for (std::size_t i = 0; i < changes_.size(); i++) (changes.*changes_[i].kind)(path(i), zxid);
 }
 
 Errc Machine::create(const Txn& txn, SessionRecord& session, Outcome& outcome,
@@ -5488,7 +5771,8 @@ Errc Machine::set(const Txn& txn, Outcome& outcome, ChangeSink& changes) {
 //
 //   head     u64 "coordst2", u64 zxid, u64 digest of the state
 //   session  u64 id, u64 nonce, u32 timeout in ms, u64 cxid, u64 confirmed, u32 outcomes; each u64
-//            cxid, u64 zxid, u8 operation, i32 error, string path, the stat's eleven fields
+//            cxid, u64 zxid, u8 operation, i32 error, string path, the stat's eleven fields; where
+//            the operation is multi u32 parts; each i32 error, string path, the stat's fields
 //   node     as in chapter 3
 //   voter    u32 id, u64 storage, u8 1 = its founding is not complete
 //   end      u32 sessions, u32 nodes, u32 CRC32C of all before it
@@ -5532,6 +5816,13 @@ void Machine::save_session(const SessionRecord& session, Bytes& out) {
         writer.i32(static_cast<std::int32_t>(outcome.error));
         writer.bytes(outcome.path);
         detail::write_stat(writer, outcome.stat);
+        if (outcome.op != OpCode::multi) continue;
+        writer.u32(static_cast<std::uint32_t>(outcome.parts.size()));
+        for (const Part& part : outcome.parts) {
+            writer.i32(static_cast<std::int32_t>(part.error));
+            writer.bytes(part.path);
+            detail::write_stat(writer, part.stat);
+        }
     }
     detail::close_state_record(start, out);
 }
@@ -5593,8 +5884,11 @@ bool Machine::save_slice(std::size_t bytes, Bytes& out) {
 
 StateReader::StateReader(const Limits& limits) {
     const std::size_t path = std::size_t{limits.path_bytes_max} + detail::sequence_digits_max;
-    const std::size_t session = std::size_t{limits.requests_per_session_max} * 2 * (path + 128);
-    record_bytes_max_ = (std::max)(path + limits.data_bytes_max, session) + 1024;
+    const std::uint64_t parts = std::uint64_t{limits.multi_parts_max} + 1;
+    const std::uint64_t session = parts * limits.requests_per_session_max * 2 * (path + 128);
+    const std::uint64_t node = path + std::uint64_t{limits.data_bytes_max};
+    const std::uint64_t record = (std::max)(node, session) + 1024;
+    record_bytes_max_ = static_cast<std::size_t>((std::min)(record, std::uint64_t{INT32_MAX}));
 }
 
 void StateReader::restart() {
@@ -5760,6 +6054,14 @@ bool Machine::read_session(BytesView record, const Limits& limits, SessionRecord
         outcome.path = Bytes(in.bytes(path_max));
         outcome.stat = detail::read_stat(in);
         outcome.session = session.id;
+        const std::uint32_t parts = outcome.op == OpCode::multi ? in.u32() : 0;
+        if (parts > limits.multi_parts_max) return false;
+        for (std::uint32_t k = 0; k < parts && in.ok(); k++) {
+            Part& part = outcome.parts.emplace_back();
+            part.error = static_cast<Errc>(in.i32());
+            part.path = Bytes(in.bytes(path_max));
+            part.stat = detail::read_stat(in);
+        }
         if (outcome.cxid != session.cxid - outcomes + 1 + i) return false;  // M2
     }
     return in.done();
@@ -9625,7 +9927,7 @@ void Leader::number(std::int64_t wall_ms, const Machine& machine, const Txn& req
     const bool sound = judge_request(request.op, request.body, limits_) == Errc::ok;
     const auto found = sessions_.find(request.session);
     const bool open = request.op == OpCode::open_session;
-    const bool grows = request.op == OpCode::create || request.op == OpCode::set;
+    const bool grows = takes_space(request.op, request.body);
     if (!sound || request.body.size() > room || (!open && found == sessions_.end()) ||
         (grows && !log_.has_room())) {
         counters_.requests_ignored += 1;
@@ -10215,7 +10517,8 @@ inline ReplicaOptions with_some_id(ReplicaOptions options) {
 
 inline bool is_write(Request::Kind kind) {
     return kind == Request::Kind::create || kind == Request::Kind::remove ||
-           kind == Request::Kind::set || kind == Request::Kind::close;
+           kind == Request::Kind::set || kind == Request::Kind::multi ||
+           kind == Request::Kind::close;
 }
 
 }  // namespace detail
@@ -10834,7 +11137,7 @@ Replica::Ready& Replica::push_ready() {
     Ready& ready = ready_.push();
     ready.done = Completion{};
     ready.error = Errc::ok;
-    ready.text.clear(), ready.names.clear();
+    ready.text.clear(), ready.names.clear(), ready.parts.clear();
     ready.more = false;
     ready.watcher = nullptr, ready.on_state = nullptr, ready.call = nullptr;
     ready.event = EventType::none;
@@ -10908,19 +11211,22 @@ void Replica::submit(SessionId id, Request&& request) {
 Errc Replica::prepare(SessionId id, Request& request, Pending& pending) {
     using Kind = Request::Kind;
     if (request.kind == Kind::sync) return Errc::ok;
-    if (request.kind != Kind::close) {
-        if (request.path.size() > options_.limits.path_bytes_max) return Errc::too_large;
-        const bool sequential = request.kind == Kind::create && is_sequential(request.mode);
-        const bool sound = sequential ? is_valid_path(Bytes(request.path) + '1')
-                                      : is_valid_path(request.path);
-        if (!sound) return Errc::bad_arguments;
-    }
-    if (detail::is_write(request.kind)) {
-        encode_write(request, pending);
-        if (pending.body.size() > request_bytes_max()) return Errc::too_large;
-        if ((request.kind == Kind::create || request.kind == Kind::set) && is_full()) {
-            return Errc::storage_full;
+    Errc error = Errc::ok;
+    if (request.kind == Kind::multi) {
+        if (request.parts.size() > options_.limits.multi_parts_max) return Errc::too_many;
+        for (const Op& part : request.parts) {
+            if (error == Errc::ok) error = judge_path(part.code, part.path, part.mode);
         }
+    } else if (request.kind != Kind::close) {
+        const OpCode op = request.kind == Kind::create ? OpCode::create : OpCode::check;
+        error = judge_path(op, request.path, request.mode);
+    }
+    if (error != Errc::ok) return error;
+    if (detail::is_write(request.kind)) {
+        pending.body.clear();
+        pending.op = encode_write(request, pending.body);
+        if (pending.body.size() > request_bytes_max()) return Errc::too_large;
+        if (takes_space(pending.op, pending.body) && is_full()) return Errc::storage_full;
         return judge_request(pending.op, pending.body, options_.limits);
     }
     pending.body.assign(request.path.data(), request.path.size());
@@ -10932,28 +11238,48 @@ Errc Replica::prepare(SessionId id, Request& request, Pending& pending) {
     return Errc::ok;
 }
 
-void Replica::encode_write(const Request& request, Pending& pending) {
-    pending.body.clear();
-    Writer writer(pending.body);
-    switch (request.kind) {
-        case Request::Kind::create:
-            pending.op = OpCode::create;
-            writer.bytes(request.path), writer.bytes(request.data);
-            writer.i32(static_cast<std::int32_t>(request.mode));
-            break;
-        case Request::Kind::set:
-            pending.op = OpCode::set;
-            writer.bytes(request.path), writer.bytes(request.data), writer.i32(request.version);
-            break;
-        case Request::Kind::remove:
-            pending.op = OpCode::remove;
-            writer.bytes(request.path), writer.i32(request.version);
-            break;
-        default:
-            COORD_ASSERT(request.kind == Request::Kind::close);
-            pending.op = OpCode::close_session;
-            writer.u8(0);
+// What ZooKeeper's clients look at before they send.
+Errc Replica::judge_path(OpCode op, BytesView path, CreateMode mode) const {
+    if (path.size() > options_.limits.path_bytes_max) return Errc::too_large;
+    const bool is_numbered = op == OpCode::create && is_sequential(mode);
+    const bool is_sound = is_numbered ? is_valid_path(Bytes(path) + '1') : is_valid_path(path);
+    return is_sound ? Errc::ok : Errc::bad_arguments;
+}
+
+namespace detail {
+
+// The body of a request of that kind by itself, or of a part of a multi.
+static void encode_part(const Op& part, Bytes& body) {
+    Writer writer(body);
+    writer.bytes(part.path);
+    const bool has_data = part.code == OpCode::create || part.code == OpCode::set;
+    if (has_data) writer.bytes(part.data);
+    writer.i32(part.code == OpCode::create ? static_cast<std::int32_t>(part.mode) : part.version);
+}
+
+}  // namespace detail
+
+// Appends its body. RETURNS what it is.
+OpCode Replica::encode_write(const Request& request, Bytes& body) {
+    using Kind = Request::Kind;
+    COORD_ASSERT(detail::is_write(request.kind));
+    Writer writer(body);
+    if (request.kind == Kind::close) return writer.u8(0), OpCode::close_session;
+    if (request.kind != Kind::multi) {
+        const OpCode op = request.kind == Kind::create ? OpCode::create
+                          : request.kind == Kind::set  ? OpCode::set
+                                                       : OpCode::remove;
+        detail::encode_part({op, request.path, request.data, request.mode, request.version}, body);
+        return op;
     }
+    writer.u32(static_cast<std::uint32_t>(request.parts.size()));
+    for (const Op& part : request.parts) {
+        writer.u8(static_cast<std::uint8_t>(part.code)), writer.u32(0);
+        const std::size_t start = body.size();
+        detail::encode_part(part, body);
+        writer.patch_u32(start - 4, static_cast<std::uint32_t>(body.size() - start));
+    }
+    return OpCode::multi;
 }
 
 void Replica::list_unsent(SessionId id, LocalSession& session) {
@@ -11149,6 +11475,7 @@ void Replica::finish(Pending& pending, const Outcome& outcome) {
     ready.text.assign(outcome.path);
     ready.stat = outcome.stat;
     ready.zxid = outcome.zxid;
+    ready.parts = outcome.parts;
 }
 
 void Replica::execute_read(SessionId id, Pending& pending) {
@@ -11267,6 +11594,7 @@ void Replica::end_request(Ready& ready) {
                       : error);
             break;
         case Kind::done: done(Result<void>(error)); break;
+        case Kind::multi: done(Multi{error, std::move(ready.parts)}); break;
     }
 }
 
@@ -11501,6 +11829,12 @@ void Session::remove(BytesView path, OnDone done) const {
     remove(path, any_version, std::move(done));
 }
 
+void Session::multi(std::vector<Op> parts, OnMulti done) const {
+    Request request = detail::request_of(Request::Kind::multi, {}, std::move(done));
+    request.parts = std::move(parts);
+    replica_->submit(id_, std::move(request));
+}
+
 void Session::exists(BytesView path, OnStat done) const { exists(path, {}, std::move(done)); }
 
 void Session::exists(BytesView path, Watcher watcher, OnStat done) const {
@@ -11599,6 +11933,13 @@ Result<Stat> Sync::set(BytesView path, BytesView data, std::int32_t version) con
 
 Result<void> Sync::remove(BytesView path, std::int32_t version) const {
     return wait<void>([&](OnDone done) { session_.remove(path, version, std::move(done)); });
+}
+
+Multi Sync::multi(std::vector<Op> parts) const {
+    const Result<Multi> result = wait<Multi>([&](const Callback<void(Result<Multi>)>& done) {
+        session_.multi(std::move(parts), [done](const Multi& multi) { done(multi); });
+    });
+    return result ? *result : Multi{result.error(), {}};
 }
 
 Result<Stat> Sync::exists(BytesView path, Watcher watcher) const {

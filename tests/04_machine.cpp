@@ -9,120 +9,12 @@
 #include <vector>
 
 #include "coord.hpp"
+#include "machine_rig.hpp"
 #include "support.hpp"
 
 namespace {
 
-using coord::Bytes;
-using coord::BytesView;
-using coord::CreateMode;
-using coord::Errc;
-using coord::Limits;
-using coord::Machine;
-using coord::OpCode;
-using coord::Outcome;
-using coord::SessionId;
-using coord::Txn;
-using coord::Writer;
-using coord::Zxid;
-
-// Writes down what it hears, one short line each.
-struct Heard final : coord::ChangeSink {
-    std::vector<std::string> lines;
-    void add(const char* what, BytesView path, Zxid zxid) {
-        lines.push_back(std::string(what) + " " + Bytes(path) + " " +
-                        std::to_string(zxid.counter()));
-    }
-    void on_created(BytesView path, Zxid zxid) override { add("created", path, zxid); }
-    void on_deleted(BytesView path, Zxid zxid) override { add("deleted", path, zxid); }
-    void on_data_changed(BytesView path, Zxid zxid) override { add("data", path, zxid); }
-    void on_children_changed(BytesView path, Zxid zxid) override { add("children", path, zxid); }
-};
-
-Bytes open_body(std::uint64_t nonce, std::uint32_t timeout_ms) {
-    Bytes body;
-    Writer out(body);
-    out.u64(nonce), out.u32(timeout_ms);
-    return body;
-}
-
-Bytes create_body(BytesView path, BytesView data, CreateMode mode) {
-    Bytes body;
-    Writer out(body);
-    out.bytes(path), out.bytes(data), out.i32(static_cast<std::int32_t>(mode));
-    return body;
-}
-
-Bytes remove_body(BytesView path, std::int32_t version) {
-    Bytes body;
-    Writer out(body);
-    out.bytes(path), out.i32(version);
-    return body;
-}
-
-Bytes set_body(BytesView path, BytesView data, std::int32_t version) {
-    Bytes body;
-    Writer out(body);
-    out.bytes(path), out.bytes(data), out.i32(version);
-    return body;
-}
-
-// A machine and the numbers that a leader would give: epoch 1, counters from 1, time in steps.
-struct Rig {
-    Machine machine;
-    Heard heard;
-    std::uint64_t counter = 0;
-    bool audits = true;  // after each transaction
-    std::map<SessionId, std::uint64_t> cxids;
-
-    explicit Rig(const Limits& limits = {}, std::uint64_t seed = 1) : machine(limits, seed) {}
-
-    const Outcome* apply(SessionId session, std::uint64_t cxid, OpCode op, BytesView body,
-                         std::uint64_t confirmed = 0) {
-        counter += 1;
-        Txn txn;
-        txn.zxid = Zxid{1, counter};
-        txn.previous = counter == 1 ? Zxid{} : Zxid{1, counter - 1};
-        txn.time_ms = static_cast<std::int64_t>(1000 + counter);
-        txn.session = session, txn.cxid = cxid, txn.confirmed = confirmed;
-        txn.op = op, txn.body = body;
-        const Outcome* const outcome = machine.apply(txn, heard);
-        if (audits) machine.audit();
-        return outcome;
-    }
-    SessionId open(std::uint64_t nonce, std::uint32_t timeout_ms = 5000) {
-        const Outcome* const outcome =
-            apply(SessionId{}, 0, OpCode::open_session, open_body(nonce, timeout_ms));
-        REQUIRE(outcome != nullptr);
-        REQUIRE(outcome->error == Errc::ok);
-        return outcome->session;
-    }
-    // The next request of a session. RETURNS a copy: the machine's own is used again.
-    Outcome next(SessionId session, OpCode op, BytesView body) {
-        const Outcome* const outcome = apply(session, ++cxids[session], op, body);
-        REQUIRE(outcome != nullptr);
-        CHECK(outcome->cxid == cxids[session]);
-        CHECK(outcome->zxid == Zxid{1, counter});
-        CHECK(outcome->op == op);
-        CHECK(outcome->session == session);
-        return *outcome;
-    }
-    Outcome create(SessionId session, BytesView path, BytesView data = "",
-                   CreateMode mode = CreateMode::persistent) {
-        return next(session, OpCode::create, create_body(path, data, mode));
-    }
-    Outcome remove(SessionId session, BytesView path, std::int32_t version = -1) {
-        return next(session, OpCode::remove, remove_body(path, version));
-    }
-    Outcome set(SessionId session, BytesView path, BytesView data, std::int32_t version = -1) {
-        return next(session, OpCode::set, set_body(path, data, version));
-    }
-    Bytes saved() { return support::save(machine); }
-    // The same for two machines in the same state, however they came there.
-    std::vector<Bytes> records() { return support::sorted_records(saved()); }
-};
-
-using Lines = std::vector<std::string>;
+using namespace machine;
 
 }  // namespace
 
@@ -987,6 +879,7 @@ TEST_CASE("load: a record longer than any is refused by its length, before its b
     const Bytes head = ByHand{}.head();
     Limits limits;
     limits.data_bytes_max = 100, limits.path_bytes_max = 30, limits.requests_per_session_max = 1;
+    limits.multi_parts_max = 1;
     for (const std::uint32_t length : {4000u, 1u << 20, 0x7fffffffu, UINT32_MAX}) {
         for (const int kind : {2, 3}) {
             Bytes bytes = head;
@@ -1007,13 +900,17 @@ TEST_CASE("load: a record longer than any is refused by its length, before its b
 TEST_CASE("load: the largest node and the largest session of the limits can be read again") {
     Limits limits;
     limits.path_bytes_max = 40, limits.data_bytes_max = 5000, limits.requests_per_session_max = 2;
+    limits.multi_parts_max = 3;
     Rig rig(limits);
     const SessionId id = rig.open(1);
     const auto sequential = CreateMode::persistent_sequential;
     REQUIRE(rig.create(id, "/" + Bytes(39, 'n'), Bytes(5000, 'd')).error == Errc::ok);
     // Twice as many are numbered as a session has requests.
     const Bytes path = "/" + Bytes(20, 's');
-    for (int i = 0; i < 3; i++) REQUIRE(rig.create(id, path, "", sequential).error == Errc::ok);
+    const Bytes create = create_body(path, "", sequential);
+    const Bytes multi =
+        multi_body({3, std::pair<OpCode, Bytes>(OpCode::create, create)});
+    for (int i = 0; i < 3; i++) REQUIRE(rig.next(id, OpCode::multi, multi).error == Errc::ok);
     REQUIRE(rig.machine.find_session(id)->outcomes.size() == 4);
     Rig copy(limits);
     CHECK(copy.machine.load(rig.saved()) == Errc::ok);
@@ -1183,6 +1080,23 @@ const Change changes[] = {
      }},
     {"outcomes confirmed", [](Rig& rig) {
          request(rig, alpha, OpCode::remove, remove_body("/nothing", -1), 3);
+     }},
+    {"a multi", [](Rig& rig) {
+         request(rig, alpha, OpCode::multi,
+                 multi_body({{OpCode::remove, remove_body("/z", -1)},
+                             {OpCode::create, create_body("/z", "m", CreateMode::ephemeral)},
+                             {OpCode::set, set_body("/a", Bytes(200, 'm'), -1)},
+                             {OpCode::remove, remove_body("/e", -1)}}));
+     }},
+    {"a multi that is undone", [](Rig& rig) {
+         request(rig, beta, OpCode::multi,
+                 multi_body({{OpCode::remove, remove_body("/z", -1)},
+                             {OpCode::create, create_body("/z", "m", CreateMode::ephemeral)},
+                             {OpCode::create, create_body("/y", "m", CreateMode::ephemeral)},
+                             {OpCode::set, set_body("/a", Bytes(200, 'm'), -1)},
+                             {OpCode::remove, remove_body("/a/e", -1)},
+                             {OpCode::remove, remove_body("/a", -1)},
+                             {OpCode::check, remove_body("/nothing", -1)}}));
      }},
     {"a request that was executed already", [](Rig& rig) {
          rig.apply(alpha, 1, OpCode::create, create_body("/gone", "", CreateMode::persistent));
@@ -1374,9 +1288,11 @@ static void apply_random(coord::Rng& rng, Rig& live, Rig& twin) {
         path += "/", path += static_cast<char>('a' + rng.below(8));
     }
     OpCode op = OpCode::create;
-    const std::uint64_t dice = rng.below(100);
+    const std::uint64_t dice = rng.below(110);
     const Bytes value(rng.below(rng.chance(100) ? 2000 : 40), 'v');
-    if (dice < 6) {
+    if (dice >= 100) {
+        op = OpCode::multi, body = random_multi(rng);
+    } else if (dice < 6) {
         op = OpCode::open_session, body = open_body(rng.below(1000), 9);
     } else if (dice < 10) {
         op = OpCode::close_session, body = Bytes(1, '\1'), cxid = 0;
@@ -1502,7 +1418,7 @@ TEST_CASE("judge_request: what a replica would number, and everything that it wo
     }
     SUBCASE("operations that there are not") {
         for (int op = 0; op < 256; op++) {
-            if (op >= 1 && op <= 5) continue;
+            if ((op >= 1 && op <= 5) || op == 7) continue;
             CHECK(judge(static_cast<OpCode>(op), "anything") == Errc::unimplemented);
         }
     }

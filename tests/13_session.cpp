@@ -374,6 +374,126 @@ TEST_CASE("remove: versions, children, the nodes that stay") {
     CHECK(zk.remove("/zookeeper/quota").error() == Errc::bad_arguments);
 }
 
+TEST_CASE("multi: all of it, with what became of each part") {
+    Alone a;
+    const Sync zk = a.open();
+    const auto numbered = CreateMode::ephemeral_sequential;
+    const coord::Multi made =
+        zk.multi({coord::Op::create("/a", "1"), coord::Op::create("/a/b", "2"),
+                  coord::Op::set("/a", "33", 0), coord::Op::create("/a/s-", "", numbered),
+                  coord::Op::check("/a", 1), coord::Op::remove("/a/b", 0)});
+    REQUIRE(made);
+    REQUIRE(made.parts.size() == 6);
+    CHECK(made.parts[0].path == "/a");
+    CHECK(made.parts[2].stat.version == 1);
+    CHECK(made.parts[3].path == "/a/s-0000000001");
+    CHECK(made.parts[3].stat.ephemeral_owner == zk.session().id());
+    CHECK(made.parts[4].stat.data_length == 2);
+    const auto node = zk.get("/a");
+    REQUIRE(node);
+    CHECK(node->bytes == "33");
+    CHECK(node->stat.czxid == node->stat.mzxid);  // one step
+    CHECK(node->stat.pzxid == node->stat.czxid);
+    CHECK(node->stat.num_children == 1);
+    CHECK(zk.multi({}));
+}
+
+TEST_CASE("multi: or none of it, and which part is to blame") {
+    Alone a;
+    const Sync zk = a.open();
+    REQUIRE(zk.create("/a", "1"));
+    const coord::Zxid before = zk.get("/a")->stat.mzxid;
+    const coord::Multi none = zk.multi({coord::Op::set("/a", "2"), coord::Op::create("/b", ""),
+                                        coord::Op::check("/a", 7), coord::Op::remove("/a")});
+    CHECK_FALSE(none);
+    CHECK(none.error == Errc::bad_version);
+    REQUIRE(none.parts.size() == 4);
+    CHECK(none.parts[0].error == Errc::ok);
+    CHECK(none.parts[1].error == Errc::ok);
+    CHECK(none.parts[1].path.empty());
+    CHECK(none.parts[2].error == Errc::bad_version);
+    CHECK(none.parts[3].error == Errc::runtime_inconsistency);
+    CHECK(zk.get("/a")->bytes == "1");
+    CHECK(zk.get("/a")->stat.mzxid == before);
+    CHECK(zk.exists("/b").error() == Errc::no_node);
+    const coord::Multi check = zk.multi({coord::Op::check("/none")});
+    CHECK(check.error == Errc::no_node);
+    CHECK(zk.multi({coord::Op::check("/a", 0)}));
+}
+
+TEST_CASE("multi: what is refused before it is tried has no parts, and the session lives on") {
+    coord::ReplicaOptions options;
+    options.limits.multi_parts_max = 3, options.limits.path_bytes_max = 30;
+    options.limits.data_bytes_max = 10;
+    Alone a(options);
+    const Sync zk = a.open();
+    const auto refused = [&](std::vector<coord::Op> parts) {
+        const coord::Multi result = zk.multi(std::move(parts));
+        CHECK(result.parts.empty());
+        return result.error;
+    };
+    CHECK(refused({4, coord::Op::check("/")}) == Errc::too_many);
+    CHECK(refused({coord::Op::check("/a"), coord::Op::check("a")}) == Errc::bad_arguments);
+    CHECK(refused({coord::Op::check("/a/")}) == Errc::bad_arguments);
+    CHECK(refused({coord::Op::create("/a", Bytes(11, 'd'))}) == Errc::too_large);
+    CHECK(refused({coord::Op::remove("/" + Bytes(30, 'p'))}) == Errc::too_large);
+    const auto odd = static_cast<CreateMode>(9);
+    CHECK(refused({coord::Op::create("/a", "", odd)}) == Errc::bad_arguments);
+    coord::Op strange = coord::Op::check("/");
+    strange.code = coord::OpCode::admit;
+    CHECK(refused({strange}) == Errc::unimplemented);
+    CHECK(zk.multi({coord::Op::create("/a/", "", CreateMode::persistent_sequential)}).error ==
+          Errc::no_node);  // a path that only a sequential mode has
+    REQUIRE(zk.close());
+    CHECK(refused({coord::Op::check("/")}) == Errc::session_expired);
+}
+
+TEST_CASE("multi: its events come part by part, before its answer; one that fails fires nothing") {
+    Alone a;
+    const Sync zk = a.open();
+    const Session& s = zk.session();
+    Diary d;
+    REQUIRE(zk.create("/a", ""));
+    const auto watch = [&] {
+        CHECK(zk.exists("/b", d.event("b")).error() == Errc::no_node);
+        CHECK(zk.get("/a", d.event("a")));
+        CHECK(zk.children("/a", {}, d.event("below a")));
+    };
+    watch();
+    CHECK_FALSE(zk.multi({coord::Op::create("/b", ""), coord::Op::set("/a", "x"),
+                          coord::Op::create("/a/c", ""), coord::Op::check("/none")}));
+    CHECK(d.take() == "");
+    s.multi({coord::Op::create("/a/c", ""), coord::Op::create("/b", ""), coord::Op::set("/a", "x"),
+             coord::Op::remove("/b"), coord::Op::remove("/a/c")},
+            [&](const coord::Multi& made) { d.add(made ? "done" : coord::name(made.error)); });
+    a.polls();
+    CHECK(d.take() == "below a children_changed /a, b created /b, a data_changed /a, done");
+    CHECK(zk.exists("/b").error() == Errc::no_node);
+}
+
+TEST_CASE("multi: an empty callback, and one that outlives what it was given") {
+    Alone a;
+    const Sync zk = a.open();
+    {
+        const Bytes path = "/lent", data(100, 'd');
+        zk.session().multi({coord::Op::create(path, data)}, {});
+    }
+    a.polls();
+    CHECK(zk.get("/lent")->bytes == Bytes(100, 'd'));
+}
+
+// What grows is refused, wherever it stands in it; what frees space goes on.
+TEST_CASE("faults D13: multi: on a full disk those go on that only remove") {
+    Alone a;
+    const Sync zk = a.open();
+    REQUIRE(zk.create("/a", ""));
+    a.disk.set_full(true);
+    CHECK(zk.multi({coord::Op::remove("/a"), coord::Op::create("/b", "")}).error ==
+          Errc::storage_full);
+    CHECK(zk.multi({coord::Op::check("/a"), coord::Op::set("/a", "")}).error == Errc::storage_full);
+    CHECK(zk.multi({coord::Op::check("/a"), coord::Op::remove("/a")}));
+}
+
 TEST_CASE("reads: data, Stat, zxid; and no_node") {
     Alone alone;
     Sync zk = alone.open();

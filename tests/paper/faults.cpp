@@ -1565,7 +1565,7 @@ TEST_CASE("faults T5: a leader that goes on in the middle of a poll, one epoch t
 //                        are not among the first
 //   faults S8            no client is throttled for the sake of a slow learner: what is kept for it
 //                        is bounded, and it stays behind until there is less to do
-//   ZooKeeper B6         as a multi: there is none; B7: there are no ACLs; B13 as to containers and
+//   ZooKeeper B7         there are no ACLs; B13 as to containers and
 //                        nodes with a time to live: there are none
 //   ZooKeeper A20        read-only mode: there is none; what remains of it is covered
 //   ZooKeeper A21        scaling up: voters do not change; a voter that comes with nothing does

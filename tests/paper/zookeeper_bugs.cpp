@@ -1466,8 +1466,9 @@ TEST_CASE("ZooKeeper B5 (ZOOKEEPER-3249): sequential nodes while the snapshot is
     CHECK(life->create(s1, "/p/s", CreateMode::persistent_sequential).path == "/p/s0000000003");
 }
 
-// The label moved after the first part of a transaction of several. Violated: atomicity. There is
-// no multi; the end of a session is what changes many nodes at once.
+// The label moved after the first part of a transaction of several. Violated: atomicity. Here it is
+// the end of a session that changes many nodes at once; multis among the slices of a save are in
+// 04_machine.cpp.
 TEST_CASE("ZooKeeper B6 (ZOOKEEPER-3127): no snapshot is labelled in the midst of a transaction") {
     const std::shared_ptr<Life> life = expect_exact(
         [](Life& l) {

@@ -57,6 +57,13 @@ inline Bytes show(const Stat& s) {
            " children " + std::to_string(s.num_children) + "}";
 }
 
+inline bool same(const std::vector<coord::Part>& a, const std::vector<coord::Part>& b) {
+    const auto is_same = [](const coord::Part& one, const coord::Part& other) {
+        return one.error == other.error && one.path == other.path && same(one.stat, other.stat);
+    };
+    return std::equal(a.begin(), a.end(), b.begin(), b.end(), is_same);
+}
+
 // What a request comes to. A void one was executed before.
 struct Answer {
     Zxid zxid;
@@ -66,6 +73,7 @@ struct Answer {
     Stat stat;
     SessionId session;
     bool is_void = false;
+    std::vector<coord::Part> parts;  // of a multi
 };
 
 // A body of a transaction, read apart from the engine's own reading.
@@ -85,9 +93,12 @@ inline Fields fields_of(const Txn& txn) {
         fields.nonce = in.u64(), fields.timeout_ms = in.u32();
     } else if (txn.op == OpCode::close_session) {
         fields.expired = in.u8() == 1;
+    } else if (txn.op == OpCode::multi) {
+        fields.data = Bytes(txn.body);
     } else if (txn.op != OpCode::admit) {
         fields.path = Bytes(in.bytes(SIZE_MAX));
-        if (txn.op != OpCode::remove) fields.data = Bytes(in.bytes(SIZE_MAX));
+        const bool has_data = txn.op == OpCode::create || txn.op == OpCode::set;
+        if (has_data) fields.data = Bytes(in.bytes(SIZE_MAX));
         fields.number = in.i32();
     }
     return fields;
@@ -160,6 +171,7 @@ public:
         if (txn.op == OpCode::create) create(txn, fields, session, answer);
         if (txn.op == OpCode::remove) answer.error = remove(txn.zxid, fields.path, fields.number);
         if (txn.op == OpCode::set) set(txn, fields, answer);
+        if (txn.op == OpCode::multi) multi(txn, session, answer);
         if (txn.op == OpCode::close_session) close(txn, session);
         if (!by_leader) session.answers.push_back(answer);
         return answer;
@@ -322,6 +334,84 @@ private:
         changed(node, txn.zxid, EventType::data_changed);
     }
 
+    // What a multi is tried on first, so that nothing has to be taken back.
+    struct Trial {
+        bool present = false;
+        SessionId owner;
+        std::int64_t creations = 0;
+        std::int32_t version = 0;
+        std::int32_t children = 0;
+    };
+    using Trials = std::map<Bytes, Trial>;
+    Trial& trial_of(Trials& trials, const Bytes& path) const {
+        const auto tried = trials.find(path);
+        if (tried != trials.end()) return tried->second;
+        Trial& trial = trials[path];
+        const auto found = nodes_.find(path);
+        if (found == nodes_.end() || !found->second.present) return trial;
+        const Stat& stat = found->second.stat;
+        trial = {true, stat.ephemeral_owner, found->second.creations, stat.version,
+                 stat.num_children};
+        return trial;
+    }
+    Errc try_part(Trials& trials, const Txn& part) const {
+        const Fields fields = fields_of(part);
+        if (part.op == OpCode::create) {
+            Trial& parent = trial_of(trials, Bytes(coord::parent_path(fields.path)));
+            const auto mode = static_cast<coord::CreateMode>(fields.number);
+            if (!parent.present) return Errc::no_node;
+            Bytes path = fields.path;
+            if (coord::is_sequential(mode)) {
+                Bytes digits = std::to_string(parent.creations);
+                path += Bytes(digits.size() < 10 ? 10 - digits.size() : 0, '0') + digits;
+            }
+            Trial& node = trial_of(trials, path);
+            if (node.present) return Errc::node_exists;
+            if (parent.owner != SessionId{}) return Errc::no_children_for_ephemerals;
+            node = {true, coord::is_ephemeral(mode) ? part.session : SessionId{}, 0, 0, 0};
+            parent.creations += 1, parent.children += 1;
+            return Errc::ok;
+        }
+        Trial& node = trial_of(trials, fields.path);
+        if (!node.present) return Errc::no_node;
+        const bool any = fields.number == coord::any_version;
+        if (!any && fields.number != node.version) return Errc::bad_version;
+        if (part.op == OpCode::set) node.version += 1;
+        if (part.op != OpCode::remove) return Errc::ok;
+        if (node.children > 0) return Errc::not_empty;
+        node.present = false;
+        trial_of(trials, Bytes(coord::parent_path(fields.path))).children -= 1;
+        return Errc::ok;
+    }
+
+    void multi(const Txn& txn, SessionState& session, Answer& answer) {
+        std::vector<Txn> parts;
+        coord::Reader in(txn.body);
+        for (std::uint32_t left = in.u32(); left > 0; left--) {
+            parts.push_back(txn);
+            parts.back().op = static_cast<OpCode>(in.u8());
+            parts.back().body = in.bytes(SIZE_MAX);
+        }
+        Trials trials;
+        for (const Txn& part : parts) {
+            const bool is_late = answer.error != Errc::ok;
+            const Errc error = is_late ? Errc::runtime_inconsistency : try_part(trials, part);
+            answer.parts.push_back({error, {}, {}});
+            if (!is_late) answer.error = error;
+        }
+        for (std::size_t i = 0; i < parts.size() && answer.error == Errc::ok; i++) {
+            const Fields fields = fields_of(parts[i]);
+            Answer one;
+            if (parts[i].op == OpCode::create) create(parts[i], fields, session, one);
+            if (parts[i].op == OpCode::set) set(parts[i], fields, one);
+            if (parts[i].op == OpCode::remove) {
+                one.error = remove(txn.zxid, fields.path, fields.number);
+            }
+            if (parts[i].op == OpCode::check) one.stat = nodes_[fields.path].stat;
+            answer.parts[i] = {one.error, one.path, one.stat};
+        }
+    }
+
     static void changed(Node& node, Zxid zxid, EventType type) {
         node.data_changes.push_back({zxid, type});
         remember(node, zxid);
@@ -354,23 +444,25 @@ private:
     Zxid frontier_;
 };
 
-enum class Call : std::uint8_t { create, remove, set, exists, get, children, sync, close };
+enum class Call : std::uint8_t { create, remove, set, exists, get, children, sync, close, multi };
 
 inline const char* name(Call call) {
     static const char* const names[] = {"create", "remove",   "set",  "exists",
-                                        "get",    "children", "sync", "close"};
+                                        "get",    "children", "sync", "close",
+                                        "multi"};
     return names[static_cast<std::size_t>(call)];
 }
 
 inline bool is_write(Call call) {
-    return call == Call::create || call == Call::remove || call == Call::set || call == Call::close;
+    return call == Call::create || call == Call::remove || call == Call::set ||
+           call == Call::close || call == Call::multi;
 }
 
 // What a client asked for.
 struct Asked {
     Call call = Call::get;
     Bytes path;
-    Bytes data;
+    Bytes data;                // of a multi its body
     std::int32_t number = 0;
     bool watch = false;
 };
@@ -383,6 +475,7 @@ struct Told {
     Bytes data;                // get
     std::vector<Bytes> names;  // children
     Zxid zxid;                 // get and children
+    std::vector<coord::Part> parts{};  // multi
 };
 
 class Checker {
@@ -800,6 +893,9 @@ private:
                               Bytes(coord::name(outcome->error)) + " and the model's " +
                               coord::name(answer.error));
         }
+        if (!same(outcome->parts, answer.parts)) {
+            violate("P1", "the parts of " + show(txn.zxid) + " are others than the model's");
+        }
         if (answer.error != Errc::ok) return;
         if (answer.op == OpCode::create && outcome->path != answer.path) {
             violate("P1", "the path of " + show(txn.zxid) + " is " + outcome->path +
@@ -852,6 +948,7 @@ private:
             (txn.op == OpCode::close_session && asked.call == Call::close) ||
             (txn.op == OpCode::remove && asked.call == Call::remove) ||
             (txn.op == OpCode::create && asked.call == Call::create && asked.data == fields.data) ||
+            (txn.op == OpCode::multi && asked.call == Call::multi && asked.data == fields.data) ||
             (txn.op == OpCode::set && asked.call == Call::set && asked.data == fields.data);
         const bool closing = txn.op == OpCode::close_session;
         if (!right || (!closing && (asked.path != fields.path || asked.number != fields.number))) {
@@ -881,6 +978,8 @@ private:
         if (answer.error != told.error) {
             violate("P1", label(id, number) + " is told " + Bytes(coord::name(told.error)) +
                               ", the model " + coord::name(answer.error));
+        } else if (!same(told.parts, answer.parts)) {
+            violate("P1", label(id, number) + " is told other parts than the model");
         } else if (told.error == Errc::ok) {
             const bool has_stat = op.asked.call == Call::create || op.asked.call == Call::set;
             if (has_stat && !same(told.stat, answer.stat)) {

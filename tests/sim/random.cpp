@@ -467,7 +467,9 @@ private:
     void ask_something(std::size_t slot) {
         Client& client = *clients_[slot];
         const u64 choice = work().below(1000);
-        if (choice < 240) {
+        if (choice < 60) {
+            ask_multi(slot);
+        } else if (choice < 240) {
             ask_create(slot);
         } else if (choice < 380) {
             ask_set(slot);
@@ -535,6 +537,50 @@ private:
         const Ticket ticket = ask(slot, asked);
         client.session->remove(asked.path, asked.number, [ticket](coord::Result<void> r) {
             answer(ticket, {r.error(), {}, {}, {}, {}, {}});
+        });
+    }
+
+    // Mostly of what goes together; one in three has a part that is likely to fail.
+    void ask_multi(std::size_t slot) {
+        Client& client = *clients_[slot];
+        std::vector<Bytes> paths, values;
+        const std::size_t count = work().below(5);
+        for (std::size_t i = 0; i < count; i++) {
+            paths.push_back(any_known_path(client));
+            values.push_back(std::to_string(++payloads_));  // they share one message
+        }
+        std::vector<coord::Op> parts;
+        for (std::size_t i = 0; i < count; i++) {
+            const auto mode = static_cast<coord::CreateMode>(work().below(4));
+            const std::int32_t version =
+                work().chance(900) ? coord::any_version : any_version_of(client, paths[i]);
+            switch (work().below(8)) {
+                case 0: parts.push_back(coord::Op::check(paths[i], version)); break;
+                case 1: parts.push_back(coord::Op::remove(paths[i], version)); break;
+                case 2:
+                case 3: parts.push_back(coord::Op::set(paths[i], values[i], version)); break;
+                default: parts.push_back(coord::Op::create(paths[i], values[i], mode));
+            }
+        }
+        Asked asked{Call::multi, {}, {}, 0, false};
+        coord::Writer body(asked.data);
+        body.u32(static_cast<u32>(parts.size()));
+        for (const coord::Op& part : parts) {
+            Bytes one;
+            coord::Writer writer(one);
+            const bool has_data =
+                part.code == coord::OpCode::create || part.code == coord::OpCode::set;
+            writer.bytes(part.path);
+            if (has_data) writer.bytes(part.data);
+            writer.i32(part.code == coord::OpCode::create ? static_cast<std::int32_t>(part.mode)
+                                                          : part.version);
+            body.u8(static_cast<std::uint8_t>(part.code)), body.bytes(one);
+        }
+        const Ticket ticket = ask(slot, asked);
+        client.session->multi(std::move(parts), [ticket](const coord::Multi& r) {
+            Told told;
+            told.error = r.error, told.parts = r.parts;
+            answer(ticket, told);
         });
     }
 

@@ -103,7 +103,9 @@ TEST_CASE("where one part fails, wherever it stands, none has happened and nobod
         {set("/p", "", 3), Errc::bad_version},   {set("/none", ""), Errc::no_node},
         {erase("/p", 3), Errc::bad_version},    {erase("/full"), Errc::not_empty},
         {erase("/zookeeper"), Errc::bad_arguments}};
-    for (const auto& [failing, error] : bad) {
+    for (const auto& each : bad) {
+        const auto& failing = each.first;
+        const Errc error = each.second;
         for (std::size_t at = 0; at <= parts.size(); at++) {
             CAPTURE(at);
             CAPTURE(error);

@@ -11475,7 +11475,7 @@ void Replica::finish(Pending& pending, const Outcome& outcome) {
     ready.text.assign(outcome.path);
     ready.stat = outcome.stat;
     ready.zxid = outcome.zxid;
-    ready.parts = outcome.parts;
+    if (!outcome.parts.empty()) ready.parts = outcome.parts;
 }
 
 void Replica::execute_read(SessionId id, Pending& pending) {

@@ -2163,7 +2163,8 @@ private:
 //            out, then the new one is put in; each when the change before it is committed, by an
 //            established leader, while the new one is in step and answers what it is asked now.
 //            Z10 A life is refused on proof alone: what it says was said after what it contradicts.
-//            Z11 It gives up where its own disk alone has stood still for Timing::silence.
+//            Z11 It gives up where its own disk alone has stood still for Timing::silence: a
+//            quorum of the others has committed without it, and within half of that each time.
 // May touch  Chapters 4 (reads), 7, 8.
 // Reading    Zab, DSN'11, sections IV and V; ZooKeeper's Leader and LearnerHandler. Every message
 //            of a phase is repeated until its answer is there, and every answer may come twice.
@@ -2397,6 +2398,9 @@ private:
     bool sessions_armed_ = false;
     Zxid behind_at_;                  // durable here, while more than that is committed
     Time behind_since_;               // on clock_
+    Zxid timed_;                      // not committed yet; how long that takes is measured
+    Time timed_at_;                   // on clock_
+    Duration pace_;                   // what it took the last time
     Time clock_;                      // runs with now, but not over gaps in the polling
     Time clock_read_at_;
     Time expire_at_;                  // on clock_: looked through again
@@ -8868,7 +8872,7 @@ void Leader::start(Time now) {
     initial_ = committed_ = Zxid{};
     resignation_ = nullptr;
     started_at_ = phase_at_ = clock_read_at_ = ping_at_ = now;
-    behind_at_ = Zxid{}, behind_since_ = clock_;
+    behind_at_ = timed_ = Zxid{}, behind_since_ = clock_, pace_ = Duration{};
     confirmed_sequence_ = ping_sequence_;  // no round is on its way
     while (rounds_.size() < detail::rounds_max) rounds_.push().touches.reserve(voters_.size());
     rounds_.clear();  // but no ping allocates any more
@@ -9379,9 +9383,18 @@ void Leader::stream(Time now, Peer& peer, Outbox& out) {
 }
 
 // Z11. The others have it in their power to lead on: a quorum of them has what is not durable here.
+// And it was quick to have it: where their disks are slow, too, so would be an election.
 bool Leader::is_disk_behind() {
-    const Zxid durable = log_.durable_last();
-    if (durable >= committed_ || durable > behind_at_) behind_at_ = durable, behind_since_ = clock_;
+    const Zxid durable = log_.durable_last(), last = log_.last().zxid;
+    if (timed_ != Zxid{} && timed_ <= committed_) pace_ = clock_ - timed_at_, timed_ = Zxid{};
+    if (timed_ == Zxid{} && phase_ == Phase::broadcast && last > committed_) {
+        timed_ = last, timed_at_ = clock_;
+    }
+    const Duration open = timed_ != Zxid{} ? clock_ - timed_at_ : Duration{};
+    const bool is_slow = (std::max)(pace_, open) > timing_.silence / 2;
+    if (durable >= committed_ || durable > behind_at_ || is_slow) {
+        behind_at_ = durable, behind_since_ = clock_;
+    }
     return clock_ - behind_since_ > timing_.silence;
 }
 

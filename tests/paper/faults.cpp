@@ -1012,6 +1012,26 @@ TEST_CASE("faults D22: the leader's disk is slow: its followers commit, and one 
     }
 }
 
+// All disks are slow, each flush for another while, so that the leader's is the slowest again and
+// again. The others would not be quicker to promise than they are to commit: nobody moves.
+TEST_CASE("faults D22: the disks of all are slow, now this one, now that one: the leader stays") {
+    Simulation sim(simulated(3));
+    const PeerId leader = elect(sim);
+    const SessionId s = open_at(sim, leader);
+    const std::uint64_t before_it = elections(sim);
+    coord::SimulatedDisk disk;
+    disk.flush_min = milliseconds(300), disk.flush_max = milliseconds(1000);
+    sim.set_disk(disk);
+    std::vector<std::shared_ptr<Errc>> calls;
+    for (int i = 0; i < 200; i++) {
+        calls.push_back(create(sim, leader, s, "/n" + std::to_string(i)));
+        sim.run_for(milliseconds(100));
+    }
+    for (const auto& call : calls) CHECK(ends(sim, call, seconds(3)));
+    CHECK(sim.leader() == leader);
+    CHECK(elections(sim) == before_it);
+}
+
 // Where the disks of a quorum are slow no write ends before they are quick again; nobody loses its
 // role over it, no session expires, and what was asked meanwhile is answered.
 TEST_CASE("faults D22: the disks of a quorum are slow: writes wait, sessions and roles stay") {

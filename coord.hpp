@@ -2283,6 +2283,7 @@ private:
         bool epoch_current = false;
         std::uint64_t acked_tick = 0;  // tick_ when that grew last
         Time heard_at;
+        Time asked_at;                // for a part of the snapshot
         Time progress_at;
         Time repeat_at;
         Time rewound_at;
@@ -9028,7 +9029,7 @@ void Leader::forget(PeerId id) {
 
 bool Leader::is_fetched(Time now) const {
     return phase_ != Phase::idle && 0 != bits_where([&](const Peer& peer) {
-        return peer.fetching && now - peer.heard_at <= timing_.silence;
+        return peer.fetching && now - peer.asked_at <= timing_.silence;
     });
 }
 
@@ -9208,6 +9209,7 @@ void Leader::on_pong(Peer& peer, const Message& message) {
 
 void Leader::on_chunk_request(Peer& peer, const Message& message, Outbox& out) {
     if (message.attempt != peer.attempt || !peer.fetching) return;
+    peer.asked_at = peer.heard_at;
     if (message.zxid != log_.snapshot_position().zxid) return;  // repeat() names the new one
     if (message.offset > log_.snapshot_bytes()) return;
     const std::size_t room = message_bytes_max_ - message_overhead_bytes;
@@ -9315,6 +9317,7 @@ void Leader::synchronize(Time now, Peer& peer, Outbox& out) {
         message.zxid = position.zxid, message.crc = position.crc;
         message.total = log_.snapshot_bytes();
         counters_.snapshots_sent += peer.fetching ? 0 : 1;
+        if (!peer.fetching) peer.asked_at = now;
         peer.fetching = true;
         post(peer, MessageType::snap, out, message);
         return;

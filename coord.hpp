@@ -10409,7 +10409,8 @@ Time Replica::next_deadline() const {
     if (role_ == Role::following) deadline = (std::min)(deadline, learner_.next_deadline());
     const bool repeats = !sessions_.empty() || !openings_.empty();
     if (repeats && can_send_requests()) deadline = (std::min)(deadline, repeat_at_);
-    if (snapshot_phase_ != SnapshotPhase::none || is_snapshot_due() || retired_) {
+    const bool installs = role_ == Role::following && learner_.has_snapshot();
+    if (snapshot_phase_ != SnapshotPhase::none || is_snapshot_due() || retired_ || installs) {
         deadline = (std::min)(deadline, now_ + detail::snapshot_slice_gap);
     }
     return (std::max)(deadline, at_once);
@@ -10570,6 +10571,8 @@ void Replica::lead_step() {
 }
 
 void Replica::follow_step() {
+    if (learner_.has_snapshot()) install_snapshot();
+    if (role_ != Role::following) return;
     learner_.send(now_, outbox_);
     if (learner_.is_serving()) send_requests();
 }
@@ -10810,6 +10813,12 @@ void Replica::install_snapshot() {
     COORD_ASSERT(role_ == Role::following && learner_.has_snapshot());
     const LogPosition position = learner_.snapshot_position();
     COORD_ASSERT(incoming_ && incoming_bytes_ == learner_.fetched());
+    // Whether there was space for all of it a storage on a thread knows when it is read.
+    scratch_.clear();
+    const Errc read = log_.read_begun(incoming_bytes_ - 1, 1, scratch_);
+    if (read == Errc::throttled_op) return;  // in the next poll
+    if (read == Errc::storage_full) return put_off_snapshot();
+    if (read != Errc::ok) return fail(read);
     // Where it is refused, what has come goes with the role.
     if (incoming_->end_load() != Errc::ok || incoming_->applied() != position.zxid) {
         return learner_.refuse_snapshot("the leader's snapshot is damaged");

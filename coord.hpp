@@ -8228,8 +8228,9 @@ Errc Log::write(RecordKind kind, BytesView fields) {
     const std::size_t start = detail::open_record(kind, scratch_);
     scratch_.append(fields);
     detail::close_record(start, scratch_);
-    dirty_ = true;
-    return storage_.append(scratch_);
+    const Errc error = storage_.append(scratch_);
+    dirty_ = dirty_ || error != Errc::storage_full;
+    return error;
 }
 
 Errc Log::write_epochs(RecordKind kind, const Epochs& epochs) {
@@ -9992,6 +9993,7 @@ void Learner::on_new_leader(const Message& message) {
 }
 
 void Learner::make_epoch_current() {
+    if (error_ != Errc::ok) return;
     if (!is_in_step() || !initial_known_ || log_.last().zxid < initial_) return;  // F4
     if (log_.epochs().current == epoch_) return;
     COORD_ASSERT(log_.epochs().current < epoch_ && log_.epochs().accepted == epoch_);

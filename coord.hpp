@@ -2219,7 +2219,8 @@ private:
 //            out, then the new one is put in; each when the change before it is committed, by an
 //            established leader, while the new one is in step and answers what it is asked now.
 //            Z10 A life is refused on proof alone: what it says was said after what it contradicts.
-//            Z11 It gives up where its own disk alone has stood still for Timing::silence.
+//            Z11 It gives up where its own disk alone has stood still for Timing::silence: a
+//            quorum of the others has committed without it, and within half of that each time.
 // May touch  Chapters 4 (reads), 7, 8.
 // Reading    Zab, DSN'11, sections IV and V; ZooKeeper's Leader and LearnerHandler. Every message
 //            of a phase is repeated until its answer is there, and every answer may come twice.
@@ -2338,6 +2339,7 @@ private:
         bool epoch_current = false;
         std::uint64_t acked_tick = 0;  // tick_ when that grew last
         Time heard_at;
+        Time asked_at;                // for a part of the snapshot
         Time progress_at;
         Time repeat_at;
         Time rewound_at;
@@ -2453,6 +2455,9 @@ private:
     bool sessions_armed_ = false;
     Zxid behind_at_;                  // durable here, while more than that is committed
     Time behind_since_;               // on clock_
+    Zxid timed_;                      // not committed yet; how long that takes is measured
+    Time timed_at_;                   // on clock_
+    Duration pace_;                   // what it took the last time
     Time clock_;                      // runs with now, but not over gaps in the polling
     Time clock_read_at_;
     Time expire_at_;                  // on clock_: looked through again
@@ -8524,8 +8529,9 @@ Errc Log::write(RecordKind kind, BytesView fields) {
     const std::size_t start = detail::open_record(kind, scratch_);
     scratch_.append(fields);
     detail::close_record(start, scratch_);
-    dirty_ = true;
-    return storage_.append(scratch_);
+    const Errc error = storage_.append(scratch_);
+    dirty_ = dirty_ || error != Errc::storage_full;
+    return error;
 }
 
 Errc Log::write_epochs(RecordKind kind, const Epochs& epochs) {
@@ -9163,7 +9169,7 @@ void Leader::start(Time now) {
     initial_ = committed_ = Zxid{};
     resignation_ = nullptr;
     started_at_ = phase_at_ = clock_read_at_ = ping_at_ = now;
-    behind_at_ = Zxid{}, behind_since_ = clock_;
+    behind_at_ = timed_ = Zxid{}, behind_since_ = clock_, pace_ = Duration{};
     confirmed_sequence_ = ping_sequence_;  // no round is on its way
     while (rounds_.size() < detail::rounds_max) rounds_.push().touches.reserve(voters_.size());
     rounds_.clear();  // but no ping allocates any more
@@ -9319,7 +9325,7 @@ void Leader::forget(PeerId id) {
 
 bool Leader::is_fetched(Time now) const {
     return phase_ != Phase::idle && 0 != bits_where([&](const Peer& peer) {
-        return peer.fetching && now - peer.heard_at <= timing_.silence;
+        return peer.fetching && now - peer.asked_at <= timing_.silence;
     });
 }
 
@@ -9499,6 +9505,7 @@ void Leader::on_pong(Peer& peer, const Message& message) {
 
 void Leader::on_chunk_request(Peer& peer, const Message& message, Outbox& out) {
     if (message.attempt != peer.attempt || !peer.fetching) return;
+    peer.asked_at = peer.heard_at;
     if (message.zxid != log_.snapshot_position().zxid) return;  // repeat() names the new one
     if (message.offset > log_.snapshot_bytes()) return;
     const std::size_t room = message_bytes_max_ - message_overhead_bytes;
@@ -9606,6 +9613,7 @@ void Leader::synchronize(Time now, Peer& peer, Outbox& out) {
         message.zxid = position.zxid, message.crc = position.crc;
         message.total = log_.snapshot_bytes();
         counters_.snapshots_sent += peer.fetching ? 0 : 1;
+        if (!peer.fetching) peer.asked_at = now;
         peer.fetching = true;
         post(peer, MessageType::snap, out, message);
         return;
@@ -9674,9 +9682,18 @@ void Leader::stream(Time now, Peer& peer, Outbox& out) {
 }
 
 // Z11. The others have it in their power to lead on: a quorum of them has what is not durable here.
+// And it was quick to have it: where their disks are slow, too, so would be an election.
 bool Leader::is_disk_behind() {
-    const Zxid durable = log_.durable_last();
-    if (durable >= committed_ || durable > behind_at_) behind_at_ = durable, behind_since_ = clock_;
+    const Zxid durable = log_.durable_last(), last = log_.last().zxid;
+    if (timed_ != Zxid{} && timed_ <= committed_) pace_ = clock_ - timed_at_, timed_ = Zxid{};
+    if (timed_ == Zxid{} && phase_ == Phase::broadcast && last > committed_) {
+        timed_ = last, timed_at_ = clock_;
+    }
+    const Duration open = timed_ != Zxid{} ? clock_ - timed_at_ : Duration{};
+    const bool is_slow = (std::max)(pace_, open) > timing_.silence / 2;
+    if (durable >= committed_ || durable > behind_at_ || is_slow) {
+        behind_at_ = durable, behind_since_ = clock_;
+    }
     return clock_ - behind_since_ > timing_.silence;
 }
 
@@ -10271,6 +10288,7 @@ void Learner::on_new_leader(const Message& message) {
 }
 
 void Learner::make_epoch_current() {
+    if (error_ != Errc::ok) return;
     if (!is_in_step() || !initial_known_ || log_.last().zxid < initial_) return;  // F4
     if (log_.epochs().current == epoch_) return;
     COORD_ASSERT(log_.epochs().current < epoch_ && log_.epochs().accepted == epoch_);
@@ -10689,7 +10707,8 @@ Time Replica::next_deadline() const {
     if (role_ == Role::following) deadline = (std::min)(deadline, learner_.next_deadline());
     const bool repeats = !sessions_.empty() || !openings_.empty();
     if (repeats && can_send_requests()) deadline = (std::min)(deadline, repeat_at_);
-    if (snapshot_phase_ != SnapshotPhase::none || is_snapshot_due() || retired_) {
+    const bool installs = role_ == Role::following && learner_.has_snapshot();
+    if (snapshot_phase_ != SnapshotPhase::none || is_snapshot_due() || retired_ || installs) {
         deadline = (std::min)(deadline, now_ + detail::snapshot_slice_gap);
     }
     return (std::max)(deadline, at_once);
@@ -10850,6 +10869,8 @@ void Replica::lead_step() {
 }
 
 void Replica::follow_step() {
+    if (learner_.has_snapshot()) install_snapshot();
+    if (role_ != Role::following) return;
     learner_.send(now_, outbox_);
     if (learner_.is_serving()) send_requests();
 }
@@ -11090,6 +11111,12 @@ void Replica::install_snapshot() {
     COORD_ASSERT(role_ == Role::following && learner_.has_snapshot());
     const LogPosition position = learner_.snapshot_position();
     COORD_ASSERT(incoming_ && incoming_bytes_ == learner_.fetched());
+    // Whether there was space for all of it a storage on a thread knows when it is read.
+    scratch_.clear();
+    const Errc read = log_.read_begun(incoming_bytes_ - 1, 1, scratch_);
+    if (read == Errc::throttled_op) return;  // in the next poll
+    if (read == Errc::storage_full) return put_off_snapshot();
+    if (read != Errc::ok) return fail(read);
     // Where it is refused, what has come goes with the role.
     if (incoming_->end_load() != Errc::ok || incoming_->applied() != position.zxid) {
         return learner_.refuse_snapshot("the leader's snapshot is damaged");

@@ -17,6 +17,11 @@
 #include <map>
 #include <set>
 
+#ifndef COORD_NO_THREADS
+#include <chrono>
+#include <thread>
+#endif
+
 namespace {
 
 using coord::CreateMode;
@@ -682,6 +687,218 @@ TEST_CASE("faults D20, the limit: no witness had been written: taken for a torn 
 #endif  // COORD_NO_FILES
 
 // -------------------------------------------------------------------------------------------------
+// D: disks that have no space now and then
+
+// A disk in memory that has no space, for some of its changes, while it is in a mood for that.
+class Fickle final : public coord::Storage {
+public:
+    struct Mood {
+        std::uint32_t refused_permille = 0;
+        bool has_room = true;
+        std::uint64_t refused = 0;
+    };
+    Fickle(coord::MemoryStorage& disk, Mood& mood, coord::Rng& rng)
+        : disk_(disk), mood_(mood), rng_(rng) {}
+    Errc open(coord::RecoverySink& sink, const coord::StorageOwner& whose) override {
+        return disk_.open(sink, whose);
+    }
+    Errc append(BytesView record) override {
+        return refuses() ? Errc::storage_full : disk_.append(record);
+    }
+    Errc begin_snapshot() override {
+        is_begun_ = !refuses();
+        return is_begun_ ? disk_.begin_snapshot() : Errc::storage_full;
+    }
+    Errc write_snapshot(BytesView piece) override {
+        COORD_ASSERT(is_begun_);  // one that was refused is given up
+        is_begun_ = !refuses();
+        return is_begun_ ? disk_.write_snapshot(piece) : Errc::storage_full;
+    }
+    Errc end_snapshot(coord::Sequence first_needed, bool replaces) override {
+        COORD_ASSERT(is_begun_);
+        is_begun_ = false;
+        return refuses() ? Errc::storage_full : disk_.end_snapshot(first_needed, replaces);
+    }
+    Errc read_snapshot(coord::Sequence snapshot, std::uint64_t offset, std::size_t size,
+                       Bytes& out) override {
+        return disk_.read_snapshot(snapshot, offset, size, out);
+    }
+    Errc flush() override { return disk_.flush(); }
+    coord::Sequence appended() const override { return disk_.appended(); }
+    coord::Sequence durable() const override { return disk_.durable(); }
+    Errc health() const override { return disk_.health(); }
+    bool has_room() const override { return mood_.has_room; }
+    std::uint64_t id() const override { return disk_.id(); }
+
+private:
+    bool refuses() {
+        const bool is_refused = rng_.chance(mood_.refused_permille);
+        mood_.refused += is_refused ? 1 : 0;
+        return is_refused;
+    }
+    coord::MemoryStorage& disk_;
+    Mood& mood_;
+    coord::Rng& rng_;
+    bool is_begun_ = false;
+};
+
+// Three on such disks, which are slow, too; crashes, cut links, messages repeated and swapped.
+// Whoever finds no space where it is to lead ends, and is started again.
+struct FickleWorld {
+    coord::Rng rng;
+    coord::MemoryStorage disks[3];
+    Fickle::Mood moods[3];
+    SessionId sessions[3];
+    std::uint64_t starts = 0;
+    int names = 0;
+    World w;
+
+    explicit FickleWorld(std::uint64_t seed) : rng(seed), w(options()) {
+        REQUIRE(bring_up(w, {A, B, C}));
+        for (const PeerId id : w.ids()) w.ledger.allow_failure(id);
+    }
+    WorldOptions options() {
+        WorldOptions options;
+        options.message_bytes_max = rng.chance(500) ? 1024 : 65536;
+        options.tune = [this](coord::ReplicaOptions& replica) {
+            replica.entropy = ++starts * 1000 + replica.id.value;
+            replica.snapshot_every_entries = 6, replica.log_entries_kept = 2;
+        };
+        options.storage = [this](PeerId id) -> std::unique_ptr<coord::Storage> {
+            return std::make_unique<Fickle>(disk(id), mood(id), rng);
+        };
+        return options;
+    }
+    coord::MemoryStorage& disk(PeerId id) { return disks[id.value - 1]; }
+    Fickle::Mood& mood(PeerId id) { return moods[id.value - 1]; }
+    SessionId& session(PeerId id) { return sessions[id.value - 1]; }
+
+    void crash(PeerId id) {
+        if (!w.is_up(id)) return;
+        w.crash(id);
+        disk(id).crash(static_cast<std::size_t>(rng.below(4)));
+        disk(id).stop_holding();
+        session(id) = SessionId{};
+    }
+    void revive_failed() {
+        for (const PeerId id : w.ids()) {
+            if (!w.is_up(id) || !has_failed(w, id)) continue;
+            CHECK(reason(w, id) == "the storage is full");
+            crash(id);
+            w.start(id);
+        }
+    }
+    void ask(PeerId id, int count, std::size_t bytes_max) {
+        for (int i = 0; i < count && w.is_up(id) && session(id) != SessionId{}; i++) {
+            const Bytes data(static_cast<std::size_t>(rng.below(bytes_max)), 'v');
+            w.create(id, session(id), "/n" + std::to_string(names++), data);
+        }
+    }
+    // It numbers what nobody else gets, and comes back with a full disk: a truncation.
+    void isolate(PeerId id) {
+        w.isolate(id), w.lose_on_cut_links();
+        ask(id, 4, 200);
+        w.run(milliseconds(10));
+        if (rng.chance(300)) return;
+        w.run(seconds(2));
+        mood(id).refused_permille = 900;
+        w.heal();
+    }
+    // So many writes are done without it that it needs a snapshot.
+    void leave_behind(PeerId id) {
+        crash(id);
+        for (int i = 0; i < 12; i++) {
+            if (w.leader() != PeerId{}) ask(w.leader(), 1, 900);
+            w.run(milliseconds(20));
+        }
+    }
+    void shuffle() {
+        const std::size_t count = w.packets.size();
+        for (std::size_t i = 0; i < count; i++) {
+            if (rng.chance(300)) w.packets.push_back(Packet(w.packets[i]));
+        }
+        for (std::size_t i = 1; i < w.packets.size(); i++) {
+            if (rng.chance(300)) std::swap(w.packets[i], w.packets[rng.below(i)]);
+        }
+    }
+    void disturb() {
+        const PeerId id{static_cast<std::uint32_t>(rng.below(3)) + 1};
+        switch (rng.below(14)) {
+            case 0: return crash(id);
+            case 1: return isolate(w.leader() != PeerId{} ? w.leader() : id);
+            case 2: return w.heal();
+            case 3: return w.cut_one_way(id, PeerId{id.value % 3 + 1});
+            case 4: return leave_behind(id);
+            case 5: return disk(id).hold_flushes();
+            case 6:
+                for (coord::MemoryStorage& each : disks) each.stop_holding();
+                return;
+            case 7: return shuffle();
+            case 8:
+                for (const PeerId each : w.ids()) {
+                    if (!w.is_up(each)) w.start(each);
+                }
+                return;
+            case 9: case 10: case 11:
+                mood(id).refused_permille = static_cast<std::uint32_t>(rng.below(4)) * 333;
+                mood(id).has_room = rng.chance(500);
+                return;
+            default: return;
+        }
+    }
+    void go_on() {
+        revive_failed();
+        for (const PeerId id : w.ids()) {
+            if (w.serves(id) && session(id) == SessionId{}) {
+                SessionId* const place = &session(id);
+                w[id].open_session({seconds(3600)}, [place](coord::Result<SessionId> opened) {
+                    if (opened) *place = *opened;
+                });
+            } else if (rng.chance(600)) {
+                ask(id, 1, 300);
+            }
+        }
+        for (coord::MemoryStorage& each : disks) {
+            if (each.flushed() > each.durable() && rng.chance(500)) {
+                each.release(each.durable() + rng.below(3));
+            }
+        }
+        const std::uint64_t most = rng.chance(250) ? 2000 : 60;
+        w.run(milliseconds(static_cast<std::int64_t>(rng.below(most))));
+    }
+    std::string end() {
+        for (const PeerId id : w.ids()) {
+            mood(id).refused_permille = 0, mood(id).has_room = true;
+            disk(id).stop_holding();
+        }
+        revive_failed();
+        for (const PeerId id : w.ids()) w.ledger.forbid_failure(id);
+        return w.verify();
+    }
+};
+
+TEST_CASE("faults D13: disks without space for anything at any time, and then there is space") {
+    std::uint64_t refused = 0, promised = 0, installed = 0, given_up = 0;
+    for (std::uint64_t seed = 1; seed <= 100; seed++) {
+        CAPTURE(seed);
+        FickleWorld run(support::seed_or(1) * 1000 + seed);
+        for (int i = 0; i < 40; i++) run.disturb(), run.go_on();
+        for (const Fickle::Mood& mood : run.moods) refused += mood.refused;
+        promised += run.w.ledger.promises().size();
+        for (const PeerId id : run.w.ids()) {
+            if (!run.w.is_up(id)) continue;
+            installed += run.w[id].counters().snapshots_installed;
+            given_up += run.w[id].counters().snapshots_given_up;
+        }
+        CHECK(run.end() == "");
+    }
+    CHECK(refused > 2000);
+    CHECK(promised > 500);
+    CHECK(installed > 0);
+    CHECK(given_up > 20);
+}
+
+// -------------------------------------------------------------------------------------------------
 // D: disks that are slow
 
 SimulationOptions simulated(std::uint32_t voters) {
@@ -798,6 +1015,26 @@ TEST_CASE("faults D22: the leader's disk is slow: its followers commit, and one 
         CHECK(sim.leader() != leader);
         CHECK(elections(sim) == after_it);
     }
+}
+
+// All disks are slow, each flush for another while, so that the leader's is the slowest again and
+// again. The others would not be quicker to promise than they are to commit: nobody moves.
+TEST_CASE("faults D22: the disks of all are slow, now this one, now that one: the leader stays") {
+    Simulation sim(simulated(3));
+    const PeerId leader = elect(sim);
+    const SessionId s = open_at(sim, leader);
+    const std::uint64_t before_it = elections(sim);
+    coord::SimulatedDisk disk;
+    disk.flush_min = milliseconds(300), disk.flush_max = milliseconds(1000);
+    sim.set_disk(disk);
+    std::vector<std::shared_ptr<Errc>> calls;
+    for (int i = 0; i < 200; i++) {
+        calls.push_back(create(sim, leader, s, "/n" + std::to_string(i)));
+        sim.run_for(milliseconds(100));
+    }
+    for (const auto& call : calls) CHECK(ends(sim, call, seconds(3)));
+    CHECK(sim.leader() == leader);
+    CHECK(elections(sim) == before_it);
 }
 
 // Where the disks of a quorum are slow no write ends before they are quick again; nobody loses its
@@ -1023,6 +1260,102 @@ TEST_CASE("faults S4 D13: no space for a snapshot that has to be installed, unti
         CHECK(w.verify() == "");
     }
 }
+
+// It says that it fetches one for as long as it has no space. The leader takes its own meanwhile,
+// and drops what they cover.
+TEST_CASE("faults D13: a learner without space for a snapshot, and the leader takes its own") {
+    Disks disks;
+    World w(disks.options());
+    const SessionId s = three(w);
+    w.crash(C);
+    w.run(seconds(1));
+    write_many(w, A, s, "n", 40, 400);
+    disks[C].capacity = disks.used(C);
+    w.start(C);
+    w.run(seconds(3));
+    REQUIRE(w[C].status().full);
+    const std::uint64_t before = w[A].counters().snapshots_taken;
+    write_many(w, A, s, "m", 80, 400);
+    w.run(seconds(3));
+    CHECK(w[A].counters().snapshots_taken >= before + 5);
+    CHECK(w[A].log().count_after(w[A].log().base()) < 30);
+    disks[C].capacity = UINT64_MAX;
+    CHECK(w.run_until([&] { return w.serves(C); }, seconds(15)));
+    CHECK(w.verify() == "");
+}
+
+#ifndef COORD_NO_THREADS
+
+// The same behind a thread, which finds out later: before the snapshot counts as installed.
+class BehindThread final : public coord::Storage {
+public:
+    explicit BehindThread(const coord::FileStorageOptions& options)
+        : files_(options), storage_(files_) {}
+    Errc open(coord::RecoverySink& sink, const coord::StorageOwner& whose) override {
+        return storage_.open(sink, whose);
+    }
+    Errc append(BytesView record) override { return storage_.append(record); }
+    Errc begin_snapshot() override { return storage_.begin_snapshot(); }
+    Errc write_snapshot(BytesView piece) override { return storage_.write_snapshot(piece); }
+    Errc end_snapshot(coord::Sequence first_needed, bool replaces) override {
+        return storage_.end_snapshot(first_needed, replaces);
+    }
+    Errc read_snapshot(coord::Sequence snapshot, std::uint64_t offset, std::size_t size,
+                       Bytes& out) override {
+        return storage_.read_snapshot(snapshot, offset, size, out);
+    }
+    Errc flush() override { return storage_.flush(); }
+    coord::Sequence appended() const override { return storage_.appended(); }
+    coord::Sequence durable() const override { return storage_.durable(); }
+    Errc health() const override { return storage_.health(); }
+    bool has_room() const override { return storage_.has_room(); }
+    std::uint64_t id() const override { return storage_.id(); }
+    void set_time(Time now) override { storage_.set_time(now); }
+
+private:
+    coord::FileStorage files_;
+    coord::BackgroundStorage storage_;
+};
+
+TEST_CASE("faults S4 D13: no space for a snapshot, behind a thread: it waits as well") {
+    for (const std::size_t bytes : {40u, 400u, 4000u}) {
+        CAPTURE(bytes);
+        Disks disks;
+        WorldOptions options = disks.options();
+        options.storage = [&](PeerId id) -> std::unique_ptr<coord::Storage> {
+            return std::make_unique<BehindThread>(options_on(disks[id], disks.segment_bytes));
+        };
+        World files(disks.options());
+        const SessionId s = three(files);
+        files.crash(C);
+        files.run(seconds(1));
+        write_many(files, A, s, "n", 40, bytes);
+        files.crash_all();
+        disks[C].capacity = disks.used(C);
+        World w(options);
+        w.ledger = files.ledger;
+        w.ledger.allow_failure(C);
+        w.start_all();
+        const auto run = [&](const std::function<bool()>& condition) {
+            for (int i = 0; i < 4000 && !condition(); i++) {
+                w.run(milliseconds(10));
+                std::this_thread::sleep_for(std::chrono::microseconds(200));
+            }
+            return condition();
+        };
+        CHECK(run([&] { return w[C].counters().snapshots_given_up > 2 || has_failed(w, C); }));
+        CHECK(w[C].status().role == Role::following);
+        CHECK(w.last(C) == Zxid(1, 4));
+        w.crash(C);
+        disks[C].capacity = UINT64_MAX;
+        w.start(C);
+        CHECK(run([&] { return w.are_equal(w.ids()); }));
+        CHECK(w.has(C, "/n39"));
+        CHECK(w.objections() == "");
+    }
+}
+
+#endif  // COORD_NO_THREADS
 
 #endif  // COORD_NO_FILES
 

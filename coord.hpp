@@ -2259,6 +2259,7 @@ public:
     // Why it has to give up, or null. Then stop() is due.
     const char* resignation() const { return resignation_; }
     const char* barred() const { return barred_; }  // why it will never be established, or null
+    bool lacks_space() const;  // that is why it resigns: others should lead
     Errc error() const { return error_; }  // storage_failed: the log could not be written
     const LeaderCounters& counters() const { return counters_; }
     // Voters that are in step: synchronized and heard from lately, itself included.
@@ -2631,7 +2632,7 @@ private:
 //            machine executes it once.
 //            R5 A failed replica does nothing any more, and says why.
 //            R6 A storage that does not count by its own history stands for nothing in an election,
-//            and does not lead.
+//            and does not lead. One that has no space to lead stands for nothing for a while.
 //            R7 A storage that has counted, and whose place another one has taken, has failed.
 // May touch  Everything above.
 // Reading    "Rules for callers" in the manual above; the contracts of Storage and Transport.
@@ -2966,6 +2967,7 @@ private:
     bool step();
     void flush();
     void drive_roles();
+    void step_aside();
     void look(const char* reason);
     void lead();
     void follow(PeerId leader);
@@ -3046,6 +3048,8 @@ private:
     const char* reason_ = "";
     const char* damage_ = "";
     bool was_admitted_ = false;        // the own storage has counted (R7)
+    std::uint32_t aside_ = 0;          // times that it has stepped aside, since it led
+    Time aside_until_{INT64_MIN / 4};
     Time now_;
     Duration poll_gap_longest_;
     Duration flush_longest_;           // of those that have ended
@@ -9143,6 +9147,7 @@ constexpr std::size_t rounds_max = 16;
 constexpr std::size_t expiries_per_poll_max = 64;
 constexpr std::size_t queued_requests_max = 65536;
 constexpr Time long_ago{INT64_MIN / 4};
+constexpr char no_space[] = "the storage has no space for what a leader begins with";
 }  // namespace detail
 
 Leader::Leader(PeerId self, const Voters& voters, const Timing& timing, Log& log,
@@ -9297,6 +9302,8 @@ void Leader::send_refusal(Peer& peer, Outbox& out) {
     message.confirmed = peer.refused, message.phase = static_cast<std::uint8_t>(peer.refusal);
     post(peer, MessageType::refused, out, message);
 }
+
+bool Leader::lacks_space() const { return resignation_ == detail::no_space; }
 
 bool Leader::epoch_is_ours() const {
     return epoch_ > 0 && log_.durable_epochs().accepted >= epoch_;
@@ -9552,10 +9559,15 @@ void Leader::begin_promise(Time now) {
         resignation_ = "the epochs are used up";
         return;
     }
+    const Errc error = log_.accept_epoch(highest + 1, self_);  // Z1
+    if (error == Errc::storage_full && voters_.size() > 1) {
+        barred_ = detail::no_space;
+        return;
+    }
     epoch_ = highest + 1;
     phase_ = Phase::promise;
     phase_at_ = now;
-    error_ = log_.accept_epoch(epoch_, self_);  // Z1
+    error_ = error;
 }
 
 void Leader::begin_synchronization(Time now, Outbox& out) {
@@ -9568,7 +9580,12 @@ void Leader::begin_synchronization(Time now, Outbox& out) {
     recount();
     COORD_ASSERT((counted_ & voters_.bit(self_)) != 0);  // Z7
     initial_ = log_.last().zxid;
-    error_ = log_.set_current_epoch(epoch_);
+    const Errc error = log_.set_current_epoch(epoch_);
+    if (error == Errc::storage_full && voters_.size() > 1) {
+        barred_ = detail::no_space;
+        return;
+    }
+    error_ = error;
     for (Peer& peer : peers_) {
         if (peer.id != self_ && peer.promised) synchronize(now, peer, out);
     }
@@ -9589,7 +9606,7 @@ void Leader::found() {
     Txn txn;
     txn.op = OpCode::admit, txn.body = body;
     admitted_ = append(0, txn);
-    if (admitted_ == Zxid{} && error_ == Errc::ok) resignation_ = "no room to found an ensemble";
+    if (admitted_ == Zxid{} && error_ == Errc::ok) resignation_ = detail::no_space;
     const bool applied = table_.apply(body);
     COORD_ASSERT(applied);
     counters_.admissions += 1;
@@ -10041,7 +10058,7 @@ void Leader::audit(const Machine& machine) const {
     COORD_ASSERT(log_.voters_at_end(machine).digest() == table_.digest());  // Z7
     const bool counts = (counted_ & voters_.bit(self_)) != 0;
     COORD_ASSERT(counts || barred_ != nullptr);
-    COORD_ASSERT(barred_ == nullptr || phase_ == Phase::discovery);
+    COORD_ASSERT(barred_ == nullptr || phase_ < Phase::broadcast);
     for (const Peer& peer : peers_) {
         COORD_ASSERT(!peer.epoch_current || peer.storage == 0 || peer.acked_by == peer.storage);
         COORD_ASSERT(peer.storage != 0 || (counted_ & peer.bit) == 0);
@@ -10814,6 +10831,7 @@ void Replica::flush() {
 
 void Replica::drive_roles() {
     if (role_ == Role::leading && leader_.resignation() != nullptr) {
+        if (leader_.lacks_space()) step_aside();
         look(leader_.resignation());
     } else if (role_ == Role::following && learner_.departure() != nullptr) {
         look(learner_.departure());
@@ -10822,6 +10840,12 @@ void Replica::drive_roles() {
     } else if (role_ == Role::looking && election_.winner() != PeerId{}) {
         follow(election_.winner());
     }
+}
+
+// Others may have the space to lead that it has not; for longer each time, until it leads.
+void Replica::step_aside() {
+    aside_ = (std::min)(aside_ + 1, detail::put_offs_max);
+    aside_until_ = now_ + options_.timing.retry() * (std::int64_t{1} << aside_);
 }
 
 void Replica::look(const char* reason) {
@@ -10884,6 +10908,7 @@ void Replica::after_flush() {
     if (role_ == Role::leading && leader_.error() != Errc::ok) return fail(leader_.error());
     if (role_ == Role::leading && leader_.phase() != leader_phase_) {
         leader_phase_ = leader_.phase();
+        if (leader_.is_established()) aside_ = 0;
         if (leader_.is_established() && observer_ != nullptr) {
             observer_->on_established(options_.id, leader_.epoch(), leader_.committed());
         }
@@ -10911,7 +10936,7 @@ bool Replica::is_full() const {
 Vote Replica::own_vote() const {
     const VoterTable table = log_.voters_at_end(*machine_);
     const bool stands = is_admitted(table) || !table.knows(options_.id) || table.is_founding();
-    if (!stands) return Vote{0, Zxid{}, options_.id};  // R6
+    if (!stands || now_ < aside_until_) return Vote{0, Zxid{}, options_.id};  // R6
     return Vote{log_.durable_epochs().current, log_.durable_last(), options_.id};
 }
 

@@ -973,8 +973,9 @@ TEST_CASE("ZooKeeper A17 (ZOOKEEPER-3701): a TRUNC that finds no space, though a
     CHECK_FALSE(w.has(A, "/tail"));
 }
 
-// A learner can wait for its epoch's space; a leader that did would keep the others from theirs.
-TEST_CASE("faults D13: an epoch that finds no space: the one that was to lead ends by name") {
+// A learner waits for the space of its epoch; a leader that did would keep the others from theirs.
+// So it makes way, and stands for nothing for a while: one of the others leads.
+TEST_CASE("faults D13: an epoch that finds no space: the one that was to lead makes way") {
     coord::MemoryStorage disks[3];
     bool is_full = false;
     const bool never = false;
@@ -987,21 +988,55 @@ TEST_CASE("faults D13: an epoch that finds no space: the one that was to lead en
     three(w);
     w.crash_all();
     is_full = true;
-    w.ledger.allow_failure(A);
     w.start_all();
     REQUIRE(w.run_until([&] { return w.leads(B) && w.serves(C); }));
-    CHECK(w[A].status().role == Role::failed);
-    CHECK(std::string(w[A].status().reason) == "the storage is full");
     CHECK(w.write(C, w.open(C), "/after"));
-    w.crash(A);
-    w.ledger.forbid_failure(A);
-    w.start(A);  // to follow: it waits
-    w.run(seconds(2));
+    w.run(seconds(2));  // to follow, too, it waits
     CHECK_FALSE(w.serves(A));
+    CHECK(w.leads(B));
     CHECK(w[A].status().accepted_epoch == 1);
     is_full = false;
     CHECK(w.run_until([&] { return w.serves(A); }));
     CHECK(w.verify() == "");
+}
+
+// There is nobody to make way for.
+TEST_CASE("faults D13: an epoch that finds no space: a replica alone ends by name") {
+    coord::MemoryStorage disk;
+    const bool is_full = true;
+    NoSpaceFor storage(coord::RecordKind::accepted, disk, is_full);
+    coord::Replica replica(coord::ReplicaOptions{}, storage);
+    for (int ms = 0; ms < 1000; ms++) replica.poll(coord::Time{ms * 1000000});
+    CHECK(replica.status().role == Role::failed);
+    CHECK(std::string(replica.status().reason) == "the storage is full");
+}
+
+// Nobody can lead then, and nobody ends over it. When there is space, all is as before.
+TEST_CASE("faults D13: no space for an epoch at any of three: they wait, and go on when there is") {
+    for (const auto kind : {coord::RecordKind::accepted, coord::RecordKind::current}) {
+        CAPTURE(static_cast<int>(kind));
+        coord::MemoryStorage disks[3];
+        bool is_full = false;
+        WorldOptions options;
+        options.storage = [&](PeerId id) -> std::unique_ptr<coord::Storage> {
+            return std::make_unique<NoSpaceFor>(kind, disks[id.value - 1], is_full);
+        };
+        World w(options);
+        three(w);
+        is_full = true;
+        w.isolate(A);
+        w.lose_on_cut_links();
+        w.run(seconds(3));
+        w.heal();
+        w.run(seconds(20));
+        for (const PeerId id : w.ids()) CHECK_FALSE(w.serves(id));
+        CHECK(w[A].counters().elections < 100);  // no more than one in Timing::silence
+        is_full = false;
+        CHECK(w.run_until([&] { return w.serves(A) && w.serves(B) && w.serves(C); }, seconds(30)));
+        CHECK(w.has(A, "/a"));
+        CHECK(w.write(A, w.open(A), "/after"));
+        CHECK(w.verify() == "");
+    }
 }
 
 // The leader sent records of its disk up to x, and then those that it had in memory, from y > x +

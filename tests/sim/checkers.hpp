@@ -527,6 +527,7 @@ public:
     void installed(std::uint32_t replica, Zxid zxid, std::uint64_t digest) {
         state(replica, zxid, digest);
         place(position_of(replica), zxid);
+        of_replica(installs_, replica) = zxid;
         for (auto& [id, client] : clients_) {
             if (client.home != replica || client.dropped) continue;
             for (auto& [number, watch] : client.armed) jump(watch, zxid);
@@ -534,7 +535,10 @@ public:
     }
 
     // A replica's memory is gone, or what it says now has to be what it was at that zxid.
-    void restarted(std::uint32_t replica) { position_of(replica) = Position{}; }
+    void restarted(std::uint32_t replica) {
+        position_of(replica) = Position{};
+        of_replica(installs_, replica) = Zxid{};
+    }
     // Its storage is gone, and what it had promised.
     void wiped(std::uint32_t replica) { of_replica(epochs_, replica) = {0, 0}; }
     void state(std::uint32_t replica, Zxid zxid, std::uint64_t digest) {
@@ -1035,6 +1039,9 @@ private:
         watch.changes = &model_.changes(
             op.asked.call == Call::children ? WatchKind::children : WatchKind::data, watch.path);
         watch.from_min = at, watch.from_max = known ? at : here;
+        // A read of before, whose answer and event come after it, in one poll.
+        const Zxid installed = of_replica(installs_, client.home);
+        if (installed > watch.from_max) jump(watch, installed);
         client.armed[number] = watch;
     }
 
@@ -1086,6 +1093,7 @@ private:
     Model model_;
     std::vector<Entry> log_;
     std::vector<Position> positions_;  // of replica 1, 2, 3 ...
+    std::vector<Zxid> installs_;       // and the snapshot that it has installed last
     std::map<std::uint32_t, std::pair<std::uint32_t, std::uint64_t>> leaders_;
     std::vector<std::pair<std::uint32_t, std::uint32_t>> epochs_;
     std::uint32_t newest_epoch_ = 0;

@@ -255,7 +255,7 @@ private:
     void on_applied(PeerId id, const Txn& txn, const coord::Outcome* outcome, u64 digest) override {
         if (options_.trace_lines > 0 && txn.zxid > checker_.model().frontier()) {
             static const char* const names[] = {"",       "open", "close", "create",
-                                                "remove", "set",  "admit"};
+                                                "remove", "set",  "admit", "multi"};
             const Fields fields = fields_of(txn);
             sim_.note("entry " + show(txn.zxid) + ": " + names[static_cast<std::size_t>(txn.op)] +
                       " of session " + show(Zxid{txn.session.value}) + " cxid " +

@@ -891,6 +891,7 @@ public:
     // it was before it changed; end_undo puts them all back (T6), or forgets them.
     void begin_undo();
     void end_undo(bool is_put_back);
+    std::size_t undo_bytes() const { return undo_.size(); }
 
     // The tree as it is now, as bytes, in slices between which it may change (T5): a node that is
     // about to change or to go is written first as it was. begin_save gives up a save before.
@@ -899,7 +900,7 @@ public:
     // true where that was the last of it. REQUIRES is_saving(). Of 0 bytes: only those.
     bool save_slice(std::size_t bytes, Bytes& out);
     bool is_saving() const { return save_end_ > 0; }
-    void stop_saving() { save_end_ = 0, saved_early_ = Bytes(); }
+    void stop_saving() { save_end_ = 0, Bytes().swap(saved_early_); }
 
     // And back, node by node, in any order. Nothing is trusted: false, and corrupt, for whatever a
     // save would not have written; reset is due then, as it is where a load is given up. Nothing
@@ -956,7 +957,10 @@ private:
 
     void take_out(std::uint32_t node);
     Node* replace_data(Node* node, BytesView data);
+    void keep_node(std::uint32_t node);
+    void keep_counts(const Node& node);
     void put_back(BytesView record);
+    void put_back_counts(BytesView record);
 
     void save_before_change(std::uint32_t node);
     void leave_out(std::uint32_t node);
@@ -988,7 +992,7 @@ private:
     std::uint32_t save_end_ = 0;        // indices from here on came later; 0: no save is under way
     Bytes saved_early_;                 // records of nodes that have changed since
     bool can_undo_ = false;
-    Bytes undo_;                        // records of nodes before they changed, paths of new ones
+    Bytes undo_;                        // nodes before they changed, or their counts; new paths
     std::vector<std::size_t> undo_starts_;  // of each of them in it
     detail::Ring<std::uint64_t> loaded_;  // hashes of the nodes that a load has, but the root's
 };
@@ -1208,7 +1212,7 @@ public:
     void begin_save();
     bool save_slice(std::size_t bytes, Bytes& out);
     bool is_saving() const { return is_saving_; }
-    void stop_saving() { is_saving_ = false, tree_.stop_saving(), saved_early_ = Bytes(); }
+    void stop_saving() { is_saving_ = false, tree_.stop_saving(), Bytes().swap(saved_early_); }
     bool release(std::uint32_t nodes) { return tree_.release(nodes); }  // see Tree::release
 
     // A state from bytes, in pieces or in one; it replaces what was. RETURNS corrupt, and leaves a
@@ -4082,6 +4086,8 @@ constexpr std::uint32_t slab_size = 4096;
 constexpr std::size_t tree_tables = 256;
 constexpr std::uint64_t creations_max = std::uint64_t{1} << 61;  // twice as many fit in a cversion
 constexpr std::size_t sequence_digits_max = 19;
+constexpr std::size_t undo_bytes_kept = 65536;  // of its memory, from one time to the next
+constexpr char undo_counts = 0;                 // no kind of record that is undone, and no '/'
 
 // RETURNS the size in bytes of the character at the front of text, or 0 where a path must not hold
 // it: control characters, surrogates, private use, specials, and all that is not in the basic
@@ -4749,6 +4755,7 @@ Errc Tree::prepare_create(BytesView path, CreateMode mode, Bytes& created) const
 }
 
 void Tree::count_child(std::uint32_t parent, bool created, Zxid zxid) {
+    keep_counts(at(parent));
     save_before_change(parent);
     Node& node = at(parent);
     COORD_ASSERT(created || node.child_count > 0);
@@ -4807,6 +4814,7 @@ Errc Tree::remove(BytesView path, std::int32_t version, Zxid zxid) {
     if (version != any_version && version != node.version) return Errc::bad_version;
     if (node.child_count > 0) return Errc::not_empty;
     const std::uint32_t parent = node.parent;
+    keep_node(child);
     save_before_change(child);
     take_out(child);
     count_child(parent, false, zxid);
@@ -4837,6 +4845,7 @@ Errc Tree::set(BytesView path, BytesView data, std::int32_t version, Zxid zxid,
     Node* node = path.empty() ? nullptr : seek(path);
     if (node == nullptr) return is_valid_path(path) ? Errc::no_node : Errc::bad_arguments;
     if (version != any_version && version != node->version) return Errc::bad_version;
+    keep_node(node->index);
     save_before_change(node->index);
     const std::uint64_t path_hash = hash64(node->path(), 0);
     digest_ -= own_digest(path_hash, *node, node->data());
@@ -4864,6 +4873,36 @@ void Tree::end_undo(bool is_put_back) {
         undo_starts_.pop_back();
     }
     undo_.clear(), undo_starts_.clear();
+    if (undo_.capacity() > detail::undo_bytes_kept) Bytes().swap(undo_);
+}
+
+void Tree::keep_node(std::uint32_t node) {
+    if (can_undo_) undo_starts_.push_back(undo_.size()), save_node(node, undo_);  // T6
+}
+
+// Of a parent, whose data may be large: many children may come and go at once.
+void Tree::keep_counts(const Node& node) {
+    if (!can_undo_) return;
+    undo_starts_.push_back(undo_.size());
+    undo_.push_back(detail::undo_counts);
+    Writer out(undo_);
+    out.bytes(node.path());
+    out.zxid(node.pzxid);
+    out.u64(node.creations());
+    out.u32(node.child_count);
+}
+
+void Tree::put_back_counts(BytesView record) {
+    Reader in(record);
+    Node* const node = seek(in.bytes(in.left()));
+    COORD_ASSERT(node != nullptr);
+    const std::uint64_t path_hash = hash64(node->path(), 0);
+    digest_ -= children_digest(path_hash, *node);
+    node->pzxid = in.zxid();
+    node->owner_or_creations = in.u64();
+    node->child_count = in.u32();
+    COORD_ASSERT(in.done() && node->is_owned == 0);  // T4
+    digest_ += children_digest(path_hash, *node);
 }
 
 // A node as it was, or the path of one that was not there. What a save has to have of it was
@@ -4871,6 +4910,7 @@ void Tree::end_undo(bool is_put_back) {
 void Tree::put_back(BytesView record) {
     COORD_ASSERT(!record.empty());
     if (record[0] == '/') return take_out(locate(record));
+    if (record[0] == detail::undo_counts) return put_back_counts(record.substr(1));
     Node was;
     BytesView path, data;
     Limits any;
@@ -4886,13 +4926,13 @@ void Tree::put_back(BytesView record) {
         digest_ += digest_of(at(index));
         return link_child(was.parent, index);
     }
-    digest_ -= digest_of(*node);
+    COORD_ASSERT(node->czxid == was.czxid && node->pzxid == was.pzxid);  // but for its data
+    COORD_ASSERT(node->owner_or_creations == was.owner_or_creations);
+    const std::uint64_t path_hash = hash64(path, 0);
+    digest_ -= own_digest(path_hash, *node, node->data());
     node = replace_data(node, data);
     node->mzxid = was.mzxid, node->mtime_ms = was.mtime_ms, node->version = was.version;
-    node->pzxid = was.pzxid, node->child_count = was.child_count;
-    node->owner_or_creations = was.owner_or_creations;
-    COORD_ASSERT(node->czxid == was.czxid && node->is_owned == was.is_owned);
-    digest_ += digest_of(*node);
+    digest_ += own_digest(path_hash, *node, node->data());
 }
 
 // ---- The whole tree
@@ -4984,7 +5024,6 @@ inline void Tree::leave_out(std::uint32_t node) {
 }
 
 inline void Tree::save_before_change(std::uint32_t node) {
-    if (can_undo_) undo_starts_.push_back(undo_.size()), save_node(node, undo_);  // T6
     if (node >= save_end_ || is_saved(node)) return;
     save_node(node, saved_early_);  // T5
     leave_out(node);
@@ -5576,6 +5615,7 @@ const Outcome* Machine::apply(const Txn& txn, ChangeSink& changes) {
     sessions_digest_ -= digest_of(session);
     session.cxid = txn.cxid;
     while (!session.outcomes.empty() && session.outcomes.front().cxid <= txn.confirmed) {
+        std::vector<Part>().swap(session.outcomes.front().parts);  // too many for a slot to keep
         session.outcomes.pop();
     }
     session.confirmed = (std::max)(session.confirmed, (std::min)(txn.confirmed, txn.cxid - 1));

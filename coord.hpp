@@ -9554,7 +9554,7 @@ void Leader::on_chunk_request(Peer& peer, const Message& message, Outbox& out) {
     if (message.attempt != peer.attempt || !peer.fetching) return;
     peer.asked_at = peer.heard_at;
     if (message.zxid != log_.snapshot_position().zxid) return;  // repeat() names the new one
-    if (message.offset > log_.snapshot_bytes()) return;
+    if (message.offset >= log_.snapshot_bytes()) return;  // it has all, and is waited for
     const std::size_t room = message_bytes_max_ - message_overhead_bytes;
     scratch_.clear();
     const std::size_t size = (std::min)(room, detail::chunk_bytes_max);
@@ -10480,8 +10480,8 @@ void Learner::send(Time now, Outbox& out) {
         message.leader = log_.epochs().accepted_from;
         message.storage = log_.storage_id(), message.phase = may_found_ ? 1 : 0;  // F6
         post(MessageType::follower_info, message, out);
-    } else if (phase_ == Phase::fetching && !snapshot_whole_) {
-        ask_chunk(now, out);
+    } else if (phase_ == Phase::fetching) {
+        ask_chunk(now, out);  // where all of it is here, too: it may not be written yet
     }
 }
 

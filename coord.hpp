@@ -9614,9 +9614,9 @@ void Leader::begin_synchronization(Time now, Outbox& out) {
     COORD_ASSERT(phase_ == Phase::promise);
     COORD_ASSERT(has_quorum(bits_where([](const Peer& p) { return p.promised; })));  // Z2
     COORD_ASSERT(log_.last().zxid == own_.zxid);
-    phase_ = Phase::synchronization;
     if (is_founding_) found();  // Z8
-    if (error_ != Errc::ok || resignation_ != nullptr) return;
+    if (error_ != Errc::ok || barred_ != nullptr) return;
+    phase_ = Phase::synchronization;
     recount();
     COORD_ASSERT((counted_ & voters_.bit(self_)) != 0);  // Z7
     initial_ = log_.last().zxid;
@@ -9633,7 +9633,7 @@ void Leader::begin_synchronization(Time now, Outbox& out) {
 
 // All voters have promised, and none has a newer history: as they are now, they are the ensemble.
 void Leader::found() {
-    COORD_ASSERT(is_founding_ && phase_ == Phase::synchronization);
+    COORD_ASSERT(is_founding_ && phase_ == Phase::promise);
     VoterTable::Places voters;
     for (const Peer& peer : peers_) {
         COORD_ASSERT(peer.promised && (counted_ & peer.bit) != 0);  // Z8
@@ -9646,7 +9646,11 @@ void Leader::found() {
     Txn txn;
     txn.op = OpCode::admit, txn.body = body;
     admitted_ = append(0, txn);
-    if (admitted_ == Zxid{} && error_ == Errc::ok) resignation_ = detail::no_space;
+    if (admitted_ == Zxid{}) {
+        barred_ = detail::no_space;
+        if (voters_.size() == 1) error_ = Errc::storage_full;
+        return;
+    }
     const bool applied = table_.apply(body);
     COORD_ASSERT(applied);
     counters_.admissions += 1;
@@ -9821,7 +9825,7 @@ void Leader::advance(Time now, Outbox& out) {
     std::size_t place = 0;
     while (peers_[place].id != self_) place += 1;
     Peer& own = peers_[place];
-    if (phase_ == Phase::promise && epoch_is_ours()) {
+    if (phase_ == Phase::promise && epoch_is_ours() && barred_ == nullptr) {
         if (!own.promised) {
             own.promised = true;
             for (Peer& peer : peers_) peer.repeat_at = now;

@@ -10600,6 +10600,19 @@ inline bool is_write(Request::Kind kind) {
            kind == Request::Kind::close;
 }
 
+// Whether the data of a write has room in a message: asked before any of it is copied.
+inline bool has_room(const Request& request, std::size_t room) {
+    const bool is_alone =
+        request.kind == Request::Kind::create || request.kind == Request::Kind::set;
+    if (is_alone && request.data.size() > room) return false;
+    for (const Op& part : request.parts) {
+        if (part.code != OpCode::create && part.code != OpCode::set) continue;
+        if (part.data.size() > room) return false;
+        room -= part.data.size();
+    }
+    return true;
+}
+
 }  // namespace detail
 
 const char* name(SessionState state) {
@@ -11320,6 +11333,7 @@ Errc Replica::prepare(SessionId id, Request& request, Pending& pending) {
     if (error != Errc::ok) return error;
     if (detail::is_write(request.kind)) {
         pending.body.clear();
+        if (!detail::has_room(request, request_bytes_max())) return Errc::too_large;
         pending.op = encode_write(request, pending.body);
         if (pending.body.size() > request_bytes_max()) return Errc::too_large;
         if (takes_space(pending.op, pending.body) && is_full()) return Errc::storage_full;

@@ -2224,7 +2224,8 @@ private:
 //            established leader, while the new one is in step and answers what it is asked now.
 //            Z10 A life is refused on proof alone: what it says was said after what it contradicts.
 //            Z11 It gives up where its own disk alone has stood still for Timing::silence: a
-//            quorum of the others has committed without it, and within half of that each time.
+//            quorum of the others has committed without it, within that, and each time in a quarter
+//            of what it stands still.
 // May touch  Chapters 4 (reads), 7, 8.
 // Reading    Zab, DSN'11, sections IV and V; ZooKeeper's Leader and LearnerHandler. Every message
 //            of a phase is repeated until its answer is there, and every answer may come twice.
@@ -9743,7 +9744,8 @@ void Leader::stream(Time now, Peer& peer, Outbox& out) {
 }
 
 // Z11. The others have it in their power to lead on: a quorum of them has what is not durable here.
-// And it was quick to have it: where their disks are slow, too, so would be an election.
+// They are much quicker than it, and quick enough to promise an epoch: where their disks are slow,
+// too, so would be an election.
 bool Leader::is_disk_behind() {
     const Zxid durable = log_.durable_last(), last = log_.last().zxid;
     if (timed_ != Zxid{} && timed_ <= committed_) pace_ = clock_ - timed_at_, timed_ = Zxid{};
@@ -9751,11 +9753,11 @@ bool Leader::is_disk_behind() {
         timed_ = last, timed_at_ = clock_;
     }
     const Duration open = timed_ != Zxid{} ? clock_ - timed_at_ : Duration{};
-    const bool is_slow = (std::max)(pace_, open) > timing_.silence / 2;
-    if (durable >= committed_ || durable > behind_at_ || is_slow) {
+    const Duration pace = (std::max)(pace_, open);
+    if (durable >= committed_ || durable > behind_at_ || pace > timing_.silence) {
         behind_at_ = durable, behind_since_ = clock_;
     }
-    return clock_ - behind_since_ > timing_.silence;
+    return clock_ - behind_since_ > (std::max)(timing_.silence, pace * 4);
 }
 
 void Leader::send(Time now, const Machine& machine, Outbox& out) {

@@ -878,8 +878,8 @@ public:
 
     // Why a create would fail, or ok and in `created` the final path, the sequence number
     // appended. In this order, ZooKeeper's: bad_arguments (mode, no '/', NUL), no_node (the
-    // parent), bad_arguments (the final path), node_exists, no_children_for_ephemerals.
-    // `created` keeps its memory.
+    // parent), bad_arguments (the final path), node_exists, no_children_for_ephemerals; and
+    // too_many, where the parent has had 2^61. `created` keeps its memory.
     Errc prepare_create(BytesView path, CreateMode mode, Bytes& created) const;
     // Creates what prepare_create has just accepted. owner is 0 for a persistent node.
     void create(BytesView path, BytesView data, SessionId owner, Zxid zxid, std::int64_t time_ms);
@@ -4153,7 +4153,7 @@ inline void close_state_record(std::size_t start, Bytes& out) {
 
 // printf's %010lld, without its locale and its size.
 static void append_sequence(std::uint64_t number, Bytes& out) {
-    COORD_ASSERT(number < creations_max * 2);  // what is loaded may go on from creations_max
+    COORD_ASSERT(number <= creations_max);
     char digits[sequence_digits_max];
     std::size_t first = sequence_digits_max;
     while (number > 0 || first > sequence_digits_max - 10) {
@@ -4752,7 +4752,7 @@ Errc Tree::prepare_create(BytesView path, CreateMode mode, Bytes& created) const
     }
     if (locate(created) != detail::no_index) return Errc::node_exists;
     if (at(parent).is_owned != 0) return Errc::no_children_for_ephemerals;
-    return Errc::ok;
+    return at(parent).creations() < detail::creations_max ? Errc::ok : Errc::too_many;
 }
 
 void Tree::count_child(std::uint32_t parent, bool created, Zxid zxid) {
@@ -4761,7 +4761,7 @@ void Tree::count_child(std::uint32_t parent, bool created, Zxid zxid) {
     Node& node = at(parent);
     COORD_ASSERT(created || node.child_count > 0);
     COORD_ASSERT(node.is_owned == 0);  // T4
-    COORD_ASSERT(node.owner_or_creations < detail::creations_max * 2);
+    COORD_ASSERT(node.owner_or_creations + (created ? 1u : 0u) <= detail::creations_max);
     const std::uint64_t path_hash = hash64(node.path(), 0);
     digest_ -= children_digest(path_hash, node);
     node.child_count += created ? 1u : 0u - 1u;

@@ -878,8 +878,8 @@ public:
 
     // Why a create would fail, or ok and in `created` the final path, the sequence number
     // appended. In this order, ZooKeeper's: bad_arguments (mode, no '/', NUL), no_node (the
-    // parent), bad_arguments (the final path), node_exists, no_children_for_ephemerals.
-    // `created` keeps its memory.
+    // parent), bad_arguments (the final path), node_exists, no_children_for_ephemerals; and
+    // too_many, where the parent has had 2^61. `created` keeps its memory.
     Errc prepare_create(BytesView path, CreateMode mode, Bytes& created) const;
     // Creates what prepare_create has just accepted. owner is 0 for a persistent node.
     void create(BytesView path, BytesView data, SessionId owner, Zxid zxid, std::int64_t time_ms);
@@ -891,6 +891,7 @@ public:
     // it was before it changed; end_undo puts them all back (T6), or forgets them.
     void begin_undo();
     void end_undo(bool is_put_back);
+    std::size_t undo_bytes() const { return undo_.size(); }
 
     // The tree as it is now, as bytes, in slices between which it may change (T5): a node that is
     // about to change or to go is written first as it was. begin_save gives up a save before.
@@ -899,7 +900,7 @@ public:
     // true where that was the last of it. REQUIRES is_saving(). Of 0 bytes: only those.
     bool save_slice(std::size_t bytes, Bytes& out);
     bool is_saving() const { return save_end_ > 0; }
-    void stop_saving() { save_end_ = 0, saved_early_ = Bytes(); }
+    void stop_saving() { save_end_ = 0, Bytes().swap(saved_early_); }
 
     // And back, node by node, in any order. Nothing is trusted: false, and corrupt, for whatever a
     // save would not have written; reset is due then, as it is where a load is given up. Nothing
@@ -956,7 +957,10 @@ private:
 
     void take_out(std::uint32_t node);
     Node* replace_data(Node* node, BytesView data);
+    void keep_node(std::uint32_t node);
+    void keep_counts(const Node& node);
     void put_back(BytesView record);
+    void put_back_counts(BytesView record);
 
     void save_before_change(std::uint32_t node);
     void leave_out(std::uint32_t node);
@@ -988,7 +992,7 @@ private:
     std::uint32_t save_end_ = 0;        // indices from here on came later; 0: no save is under way
     Bytes saved_early_;                 // records of nodes that have changed since
     bool can_undo_ = false;
-    Bytes undo_;                        // records of nodes before they changed, paths of new ones
+    Bytes undo_;                        // nodes before they changed, or their counts; new paths
     std::vector<std::size_t> undo_starts_;  // of each of them in it
     detail::Ring<std::uint64_t> loaded_;  // hashes of the nodes that a load has, but the root's
 };
@@ -1208,7 +1212,7 @@ public:
     void begin_save();
     bool save_slice(std::size_t bytes, Bytes& out);
     bool is_saving() const { return is_saving_; }
-    void stop_saving() { is_saving_ = false, tree_.stop_saving(), saved_early_ = Bytes(); }
+    void stop_saving() { is_saving_ = false, tree_.stop_saving(), Bytes().swap(saved_early_); }
     bool release(std::uint32_t nodes) { return tree_.release(nodes); }  // see Tree::release
 
     // A state from bytes, in pieces or in one; it replaces what was. RETURNS corrupt, and leaves a
@@ -2220,7 +2224,8 @@ private:
 //            established leader, while the new one is in step and answers what it is asked now.
 //            Z10 A life is refused on proof alone: what it says was said after what it contradicts.
 //            Z11 It gives up where its own disk alone has stood still for Timing::silence: a
-//            quorum of the others has committed without it, and within half of that each time.
+//            quorum of the others has committed without it, within that, and each time in a quarter
+//            of what it stands still.
 // May touch  Chapters 4 (reads), 7, 8.
 // Reading    Zab, DSN'11, sections IV and V; ZooKeeper's Leader and LearnerHandler. Every message
 //            of a phase is repeated until its answer is there, and every answer may come twice.
@@ -4082,6 +4087,8 @@ constexpr std::uint32_t slab_size = 4096;
 constexpr std::size_t tree_tables = 256;
 constexpr std::uint64_t creations_max = std::uint64_t{1} << 61;  // twice as many fit in a cversion
 constexpr std::size_t sequence_digits_max = 19;
+constexpr std::size_t undo_bytes_kept = 65536;  // of its memory, from one time to the next
+constexpr char undo_counts = 0;                 // no kind of record that is undone, and no '/'
 
 // RETURNS the size in bytes of the character at the front of text, or 0 where a path must not hold
 // it: control characters, surrogates, private use, specials, and all that is not in the basic
@@ -4146,7 +4153,7 @@ inline void close_state_record(std::size_t start, Bytes& out) {
 
 // printf's %010lld, without its locale and its size.
 static void append_sequence(std::uint64_t number, Bytes& out) {
-    COORD_ASSERT(number < creations_max * 2);  // what is loaded may go on from creations_max
+    COORD_ASSERT(number <= creations_max);
     char digits[sequence_digits_max];
     std::size_t first = sequence_digits_max;
     while (number > 0 || first > sequence_digits_max - 10) {
@@ -4745,15 +4752,16 @@ Errc Tree::prepare_create(BytesView path, CreateMode mode, Bytes& created) const
     }
     if (locate(created) != detail::no_index) return Errc::node_exists;
     if (at(parent).is_owned != 0) return Errc::no_children_for_ephemerals;
-    return Errc::ok;
+    return at(parent).creations() < detail::creations_max ? Errc::ok : Errc::too_many;
 }
 
 void Tree::count_child(std::uint32_t parent, bool created, Zxid zxid) {
+    keep_counts(at(parent));
     save_before_change(parent);
     Node& node = at(parent);
     COORD_ASSERT(created || node.child_count > 0);
     COORD_ASSERT(node.is_owned == 0);  // T4
-    COORD_ASSERT(node.owner_or_creations < detail::creations_max * 2);
+    COORD_ASSERT(node.owner_or_creations + (created ? 1u : 0u) <= detail::creations_max);
     const std::uint64_t path_hash = hash64(node.path(), 0);
     digest_ -= children_digest(path_hash, node);
     node.child_count += created ? 1u : 0u - 1u;
@@ -4807,6 +4815,7 @@ Errc Tree::remove(BytesView path, std::int32_t version, Zxid zxid) {
     if (version != any_version && version != node.version) return Errc::bad_version;
     if (node.child_count > 0) return Errc::not_empty;
     const std::uint32_t parent = node.parent;
+    keep_node(child);
     save_before_change(child);
     take_out(child);
     count_child(parent, false, zxid);
@@ -4837,6 +4846,7 @@ Errc Tree::set(BytesView path, BytesView data, std::int32_t version, Zxid zxid,
     Node* node = path.empty() ? nullptr : seek(path);
     if (node == nullptr) return is_valid_path(path) ? Errc::no_node : Errc::bad_arguments;
     if (version != any_version && version != node->version) return Errc::bad_version;
+    keep_node(node->index);
     save_before_change(node->index);
     const std::uint64_t path_hash = hash64(node->path(), 0);
     digest_ -= own_digest(path_hash, *node, node->data());
@@ -4864,6 +4874,36 @@ void Tree::end_undo(bool is_put_back) {
         undo_starts_.pop_back();
     }
     undo_.clear(), undo_starts_.clear();
+    if (undo_.capacity() > detail::undo_bytes_kept) Bytes().swap(undo_);
+}
+
+void Tree::keep_node(std::uint32_t node) {
+    if (can_undo_) undo_starts_.push_back(undo_.size()), save_node(node, undo_);  // T6
+}
+
+// Of a parent, whose data may be large: many children may come and go at once.
+void Tree::keep_counts(const Node& node) {
+    if (!can_undo_) return;
+    undo_starts_.push_back(undo_.size());
+    undo_.push_back(detail::undo_counts);
+    Writer out(undo_);
+    out.bytes(node.path());
+    out.zxid(node.pzxid);
+    out.u64(node.creations());
+    out.u32(node.child_count);
+}
+
+void Tree::put_back_counts(BytesView record) {
+    Reader in(record);
+    Node* const node = seek(in.bytes(in.left()));
+    COORD_ASSERT(node != nullptr);
+    const std::uint64_t path_hash = hash64(node->path(), 0);
+    digest_ -= children_digest(path_hash, *node);
+    node->pzxid = in.zxid();
+    node->owner_or_creations = in.u64();
+    node->child_count = in.u32();
+    COORD_ASSERT(in.done() && node->is_owned == 0);  // T4
+    digest_ += children_digest(path_hash, *node);
 }
 
 // A node as it was, or the path of one that was not there. What a save has to have of it was
@@ -4871,6 +4911,7 @@ void Tree::end_undo(bool is_put_back) {
 void Tree::put_back(BytesView record) {
     COORD_ASSERT(!record.empty());
     if (record[0] == '/') return take_out(locate(record));
+    if (record[0] == detail::undo_counts) return put_back_counts(record.substr(1));
     Node was;
     BytesView path, data;
     Limits any;
@@ -4886,13 +4927,13 @@ void Tree::put_back(BytesView record) {
         digest_ += digest_of(at(index));
         return link_child(was.parent, index);
     }
-    digest_ -= digest_of(*node);
+    COORD_ASSERT(node->czxid == was.czxid && node->pzxid == was.pzxid);  // but for its data
+    COORD_ASSERT(node->owner_or_creations == was.owner_or_creations);
+    const std::uint64_t path_hash = hash64(path, 0);
+    digest_ -= own_digest(path_hash, *node, node->data());
     node = replace_data(node, data);
     node->mzxid = was.mzxid, node->mtime_ms = was.mtime_ms, node->version = was.version;
-    node->pzxid = was.pzxid, node->child_count = was.child_count;
-    node->owner_or_creations = was.owner_or_creations;
-    COORD_ASSERT(node->czxid == was.czxid && node->is_owned == was.is_owned);
-    digest_ += digest_of(*node);
+    digest_ += own_digest(path_hash, *node, node->data());
 }
 
 // ---- The whole tree
@@ -4984,7 +5025,6 @@ inline void Tree::leave_out(std::uint32_t node) {
 }
 
 inline void Tree::save_before_change(std::uint32_t node) {
-    if (can_undo_) undo_starts_.push_back(undo_.size()), save_node(node, undo_);  // T6
     if (node >= save_end_ || is_saved(node)) return;
     save_node(node, saved_early_);  // T5
     leave_out(node);
@@ -5576,6 +5616,7 @@ const Outcome* Machine::apply(const Txn& txn, ChangeSink& changes) {
     sessions_digest_ -= digest_of(session);
     session.cxid = txn.cxid;
     while (!session.outcomes.empty() && session.outcomes.front().cxid <= txn.confirmed) {
+        std::vector<Part>().swap(session.outcomes.front().parts);  // too many for a slot to keep
         session.outcomes.pop();
     }
     session.confirmed = (std::max)(session.confirmed, (std::min)(txn.confirmed, txn.cxid - 1));
@@ -9514,7 +9555,7 @@ void Leader::on_chunk_request(Peer& peer, const Message& message, Outbox& out) {
     if (message.attempt != peer.attempt || !peer.fetching) return;
     peer.asked_at = peer.heard_at;
     if (message.zxid != log_.snapshot_position().zxid) return;  // repeat() names the new one
-    if (message.offset > log_.snapshot_bytes()) return;
+    if (message.offset >= log_.snapshot_bytes()) return;  // it has all, and is waited for
     const std::size_t room = message_bytes_max_ - message_overhead_bytes;
     scratch_.clear();
     const std::size_t size = (std::min)(room, detail::chunk_bytes_max);
@@ -9574,9 +9615,9 @@ void Leader::begin_synchronization(Time now, Outbox& out) {
     COORD_ASSERT(phase_ == Phase::promise);
     COORD_ASSERT(has_quorum(bits_where([](const Peer& p) { return p.promised; })));  // Z2
     COORD_ASSERT(log_.last().zxid == own_.zxid);
-    phase_ = Phase::synchronization;
     if (is_founding_) found();  // Z8
-    if (error_ != Errc::ok || resignation_ != nullptr) return;
+    if (error_ != Errc::ok || barred_ != nullptr) return;
+    phase_ = Phase::synchronization;
     recount();
     COORD_ASSERT((counted_ & voters_.bit(self_)) != 0);  // Z7
     initial_ = log_.last().zxid;
@@ -9593,7 +9634,7 @@ void Leader::begin_synchronization(Time now, Outbox& out) {
 
 // All voters have promised, and none has a newer history: as they are now, they are the ensemble.
 void Leader::found() {
-    COORD_ASSERT(is_founding_ && phase_ == Phase::synchronization);
+    COORD_ASSERT(is_founding_ && phase_ == Phase::promise);
     VoterTable::Places voters;
     for (const Peer& peer : peers_) {
         COORD_ASSERT(peer.promised && (counted_ & peer.bit) != 0);  // Z8
@@ -9606,7 +9647,11 @@ void Leader::found() {
     Txn txn;
     txn.op = OpCode::admit, txn.body = body;
     admitted_ = append(0, txn);
-    if (admitted_ == Zxid{} && error_ == Errc::ok) resignation_ = detail::no_space;
+    if (admitted_ == Zxid{}) {
+        barred_ = detail::no_space;
+        if (voters_.size() == 1) error_ = Errc::storage_full;
+        return;
+    }
     const bool applied = table_.apply(body);
     COORD_ASSERT(applied);
     counters_.admissions += 1;
@@ -9699,7 +9744,8 @@ void Leader::stream(Time now, Peer& peer, Outbox& out) {
 }
 
 // Z11. The others have it in their power to lead on: a quorum of them has what is not durable here.
-// And it was quick to have it: where their disks are slow, too, so would be an election.
+// They are much quicker than it, and quick enough to promise an epoch: where their disks are slow,
+// too, so would be an election.
 bool Leader::is_disk_behind() {
     const Zxid durable = log_.durable_last(), last = log_.last().zxid;
     if (timed_ != Zxid{} && timed_ <= committed_) pace_ = clock_ - timed_at_, timed_ = Zxid{};
@@ -9707,11 +9753,11 @@ bool Leader::is_disk_behind() {
         timed_ = last, timed_at_ = clock_;
     }
     const Duration open = timed_ != Zxid{} ? clock_ - timed_at_ : Duration{};
-    const bool is_slow = (std::max)(pace_, open) > timing_.silence / 2;
-    if (durable >= committed_ || durable > behind_at_ || is_slow) {
+    const Duration pace = (std::max)(pace_, open);
+    if (durable >= committed_ || durable > behind_at_ || pace > timing_.silence) {
         behind_at_ = durable, behind_since_ = clock_;
     }
-    return clock_ - behind_since_ > timing_.silence;
+    return clock_ - behind_since_ > (std::max)(timing_.silence, pace * 4);
 }
 
 void Leader::send(Time now, const Machine& machine, Outbox& out) {
@@ -9781,7 +9827,7 @@ void Leader::advance(Time now, Outbox& out) {
     std::size_t place = 0;
     while (peers_[place].id != self_) place += 1;
     Peer& own = peers_[place];
-    if (phase_ == Phase::promise && epoch_is_ours()) {
+    if (phase_ == Phase::promise && epoch_is_ours() && barred_ == nullptr) {
         if (!own.promised) {
             own.promised = true;
             for (Peer& peer : peers_) peer.repeat_at = now;
@@ -10440,8 +10486,8 @@ void Learner::send(Time now, Outbox& out) {
         message.leader = log_.epochs().accepted_from;
         message.storage = log_.storage_id(), message.phase = may_found_ ? 1 : 0;  // F6
         post(MessageType::follower_info, message, out);
-    } else if (phase_ == Phase::fetching && !snapshot_whole_) {
-        ask_chunk(now, out);
+    } else if (phase_ == Phase::fetching) {
+        ask_chunk(now, out);  // where all of it is here, too: it may not be written yet
     }
 }
 
@@ -10554,6 +10600,19 @@ inline bool is_write(Request::Kind kind) {
     return kind == Request::Kind::create || kind == Request::Kind::remove ||
            kind == Request::Kind::set || kind == Request::Kind::multi ||
            kind == Request::Kind::close;
+}
+
+// Whether the data of a write has room in a message: asked before any of it is copied.
+inline bool has_room(const Request& request, std::size_t room) {
+    const bool is_alone =
+        request.kind == Request::Kind::create || request.kind == Request::Kind::set;
+    if (is_alone && request.data.size() > room) return false;
+    for (const Op& part : request.parts) {
+        if (part.code != OpCode::create && part.code != OpCode::set) continue;
+        if (part.data.size() > room) return false;
+        room -= part.data.size();
+    }
+    return true;
 }
 
 }  // namespace detail
@@ -11276,6 +11335,7 @@ Errc Replica::prepare(SessionId id, Request& request, Pending& pending) {
     if (error != Errc::ok) return error;
     if (detail::is_write(request.kind)) {
         pending.body.clear();
+        if (!detail::has_room(request, request_bytes_max())) return Errc::too_large;
         pending.op = encode_write(request, pending.body);
         if (pending.body.size() > request_bytes_max()) return Errc::too_large;
         if (takes_space(pending.op, pending.body) && is_full()) return Errc::storage_full;

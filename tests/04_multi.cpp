@@ -201,6 +201,51 @@ TEST_CASE("bounds are those of the parts, with what the multi itself has made co
     CHECK(rig.machine.tree().contains("/c"));
 }
 
+// A parent's data, say a megabyte, was kept once for each child: a gigabyte for a small request.
+TEST_CASE("what undoing takes goes by what changes, not by what the parent holds") {
+    coord::Tree tree(1);
+    Bytes path;
+    const auto create = [&](BytesView wanted, CreateMode mode, BytesView data, Zxid zxid) {
+        REQUIRE(tree.prepare_create(wanted, mode, path) == Errc::ok);
+        tree.create(path, data, SessionId{}, zxid, 1);
+    };
+    create("/large", CreateMode::persistent, Bytes(100000, 'd'), Zxid(1, 1));
+    create("/large/old", CreateMode::persistent, "", Zxid(1, 2));
+    const std::uint64_t before = tree.digest();
+    for (const bool is_put_back : {true, false}) {
+        CAPTURE(is_put_back);
+        tree.begin_undo();
+        for (int i = 0; i < 100; i++) create("/large/n-", numbered, "", Zxid(1, 3));
+        REQUIRE(tree.remove("/large/old", -1, Zxid(1, 3)) == Errc::ok);
+        CHECK(tree.undo_bytes() < 10000);
+        REQUIRE(tree.set("/large", "small", -1, Zxid(1, 3), 2) == Errc::ok);
+        CHECK(tree.undo_bytes() > 100000);
+        REQUIRE(tree.set("/large", "smaller", -1, Zxid(1, 3), 2) == Errc::ok);
+        create("/large/new", CreateMode::persistent, "", Zxid(1, 3));
+        CHECK(tree.undo_bytes() < 110000);
+        tree.end_undo(is_put_back);
+        CHECK(tree.undo_bytes() == 0);
+        CHECK((tree.digest() == before) == is_put_back);
+        tree.audit();
+    }
+}
+
+TEST_CASE("a slot of an outcome that is confirmed keeps no memory of many parts") {
+    Rig rig;
+    const SessionId s = rig.open(1);
+    rig.audits = false;
+    const Bytes body = multi_body(Parts(100, check("/")));
+    std::uint64_t cxid = 0;
+    for (int i = 0; i < 8; i++) rig.apply(s, ++cxid, OpCode::multi, body, 0);
+    for (int i = 0; i < 8; i++) {
+        cxid += 1;
+        const Outcome* const outcome =
+            rig.apply(s, cxid, OpCode::set, set_body("/", "", -1), cxid - 1);
+        REQUIRE(outcome != nullptr);
+        CHECK(outcome->parts.capacity() == 0);
+    }
+}
+
 TEST_CASE("none, and what cannot be read") {
     Rig rig;
     const SessionId s = rig.open(1);

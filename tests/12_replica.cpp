@@ -1081,6 +1081,46 @@ TEST_CASE("a snapshot of its own that is under way gives way to a leader's") {
     CHECK(trio[late].status().digest == trio[head].status().digest);
 }
 
+// It would have been told of a newer one, again and again, for as long as its disk is the slower.
+TEST_CASE("a leader's snapshot that is there and not written yet: it is waited for, at leisure") {
+    Trio trio(Fetching::often());
+    trio.run();
+    const std::uint32_t late = trio.follower(), head = trio.leader();
+    NotNow disk(*trio.disks[late - 1]);
+    const SessionId session = trio.open(head, seconds(3000));
+    const auto fill = [&](const std::string& name, int count) {
+        for (int i = 0; i < count; i++) {
+            const Bytes path = "/" + name + std::to_string(i);
+            REQUIRE(trio.create(head, session, path, Bytes(200, 'd')) == Errc::ok);
+        }
+    };
+    trio.stop(late);
+    fill("without", 40);
+    ReplicaOptions options = trio.base;
+    options.id = PeerId{late}, options.entropy = 77;
+    disk.is_stuck = true;
+    trio.replicas[late - 1] = std::make_unique<Replica>(options, disk, *trio.wires[late - 1]);
+    trio.run(200);
+    const std::uint64_t taken = trio[head].counters().snapshots_taken;
+    fill("more", 40);
+    CHECK(trio[head].counters().snapshots_taken == taken);
+    CHECK(trio[late].counters().snapshots_installed == 0);
+    int at_once = 0;
+    for (int i = 0; i < 200; i++) {
+        trio.step();
+        if (trio[late].next_deadline() <= trio.now) at_once += 1;
+    }
+    CHECK(at_once == 0);
+    disk.is_stuck = false;
+    trio.run(4);
+    CHECK(trio[late].counters().snapshots_installed == 1);
+    CHECK(trio[late].counters().snapshots_given_up == 0);
+    trio.run(200);
+    CHECK(trio[head].counters().snapshots_taken > taken);
+    CHECK(trio[late].status().digest == trio[head].status().digest);
+    trio.stop(late);
+}
+
 // What it wrote would hold space in a file system that is short of it, and nothing would free it.
 TEST_CASE("a leader's snapshot that does not come to its end leaves nothing in the storage") {
     for (const bool is_damaged : {false, true}) {

@@ -331,6 +331,9 @@ TEST_CASE("a path or value over its limit is too_large, and the session lives on
     CHECK(zk.create("/b", repeated(1001)).error() == Errc::too_large);
     CHECK(zk.set("/a", repeated(1001)).error() == Errc::too_large);
     CHECK(zk.set("/a", repeated(1000)));
+    const BytesView endless("x", SIZE_MAX / 2);  // nobody may look at it
+    CHECK(zk.create("/b", endless).error() == Errc::too_large);
+    CHECK(zk.set("/a", endless).error() == Errc::too_large);
     CHECK(zk.session().state() == SessionState::connected);
     CHECK_FALSE(zk.exists("/b"));
 }
@@ -437,6 +440,10 @@ TEST_CASE("multi: what is refused before it is tried has no parts, and the sessi
     CHECK(refused({coord::Op::check("/a/")}) == Errc::bad_arguments);
     CHECK(refused({coord::Op::create("/a", Bytes(11, 'd'))}) == Errc::too_large);
     CHECK(refused({coord::Op::remove("/" + Bytes(30, 'p'))}) == Errc::too_large);
+    const BytesView endless("x", SIZE_MAX / 2);  // nobody may look at it
+    CHECK(refused({coord::Op::create("/a", endless)}) == Errc::too_large);
+    CHECK(refused({coord::Op::set("/a", endless), coord::Op::set("/a", endless),
+                   coord::Op::set("/a", endless)}) == Errc::too_large);
     const auto odd = static_cast<CreateMode>(9);
     CHECK(refused({coord::Op::create("/a", "", odd)}) == Errc::bad_arguments);
     coord::Op strange = coord::Op::check("/");

@@ -1020,21 +1020,50 @@ TEST_CASE("faults D22: the leader's disk is slow: its followers commit, and one 
 // All disks are slow, each flush for another while, so that the leader's is the slowest again and
 // again. The others would not be quicker to promise than they are to commit: nobody moves.
 TEST_CASE("faults D22: the disks of all are slow, now this one, now that one: the leader stays") {
+    for (const int least : {100, 300}) {
+        CAPTURE(least);
+        Simulation sim(simulated(3));
+        const PeerId leader = elect(sim);
+        const SessionId s = open_at(sim, leader);
+        const std::uint64_t before_it = elections(sim);
+        coord::SimulatedDisk disk;
+        disk.flush_min = milliseconds(least), disk.flush_max = milliseconds(1000);
+        sim.set_disk(disk);
+        std::vector<std::shared_ptr<Errc>> calls;
+        for (int i = 0; i < 200; i++) {
+            calls.push_back(create(sim, leader, s, "/n" + std::to_string(i)));
+            sim.run_for(milliseconds(100));
+        }
+        for (const auto& call : calls) CHECK(ends(sim, call, seconds(3)));
+        CHECK(sim.leader() == leader);
+        CHECK(elections(sim) == before_it);
+    }
+}
+
+// The leader's does not come back: it would answer none of its clients and keep all of its log. The
+// others are slow, but not so slow that no election could end.
+TEST_CASE("faults D22: all disks are slow, and the leader's stands still: another one leads") {
     Simulation sim(simulated(3));
-    const PeerId leader = elect(sim);
-    const SessionId s = open_at(sim, leader);
-    const std::uint64_t before_it = elections(sim);
+    const PeerId leader = elect(sim), follower = other_than(sim, leader);
+    const SessionId own = open_at(sim, leader), remote = open_at(sim, follower);
     coord::SimulatedDisk disk;
-    disk.flush_min = milliseconds(300), disk.flush_max = milliseconds(1000);
+    disk.flush_min = milliseconds(260), disk.flush_max = milliseconds(280);
     sim.set_disk(disk);
-    std::vector<std::shared_ptr<Errc>> calls;
-    for (int i = 0; i < 200; i++) {
-        calls.push_back(create(sim, leader, s, "/n" + std::to_string(i)));
+    sim.run_for(seconds(2));
+    sim.stall(leader, seconds(60));
+    const auto mine = create(sim, leader, own, "/own");
+    for (int i = 0; i < 100; i++) {
+        create(sim, follower, remote, "/n" + std::to_string(i));
         sim.run_for(milliseconds(100));
     }
-    for (const auto& call : calls) CHECK(ends(sim, call, seconds(3)));
-    CHECK(sim.leader() == leader);
-    CHECK(elections(sim) == before_it);
+    CHECK(sim.leader() != leader);
+    CHECK(sim.leader() != PeerId{});
+    CHECK(sim.replica(follower).tree().contains("/n50"));
+    const std::uint64_t after_it = elections(sim);
+    sim.run_for(seconds(52));
+    CHECK(ends(sim, mine, seconds(1)));
+    CHECK(sim.leader() != leader);
+    CHECK(elections(sim) == after_it);
 }
 
 // Where the disks of a quorum are slow no write ends before they are quick again; nobody loses its

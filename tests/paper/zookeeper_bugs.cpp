@@ -1002,13 +1002,41 @@ TEST_CASE("faults D13: an epoch that finds no space: the one that was to lead ma
 
 // There is nobody to make way for.
 TEST_CASE("faults D13: an epoch that finds no space: a replica alone ends by name") {
-    coord::MemoryStorage disk;
-    const bool is_full = true;
-    NoSpaceFor storage(coord::RecordKind::accepted, disk, is_full);
-    coord::Replica replica(coord::ReplicaOptions{}, storage);
-    for (int ms = 0; ms < 1000; ms++) replica.poll(coord::Time{ms * 1000000});
-    CHECK(replica.status().role == Role::failed);
-    CHECK(std::string(replica.status().reason) == "the storage is full");
+    using Kind = coord::RecordKind;
+    for (const Kind kind : {Kind::accepted, Kind::current, Kind::entry}) {
+        CAPTURE(static_cast<int>(kind));
+        coord::MemoryStorage disk;
+        const bool is_full = true;
+        NoSpaceFor storage(kind, disk, is_full);
+        coord::Replica replica(coord::ReplicaOptions{}, storage);
+        for (int ms = 0; ms < 1000; ms++) replica.poll(coord::Time{ms * 1000000});
+        CHECK(replica.status().role == Role::failed);
+        CHECK(std::string(replica.status().reason) == "the storage is full");
+        CHECK(disk.appended() < 10);
+    }
+}
+
+// All votes are equal then, whoever stands aside: the same one wins again. Each time takes an epoch
+// and a record of each voter: ten thousand a second, and in half an hour there were none left.
+TEST_CASE("faults D13: no space for what founds an ensemble: no more than an election in a while") {
+    coord::MemoryStorage disks[3];
+    bool is_full = true;
+    const bool never = false;
+    WorldOptions options;
+    options.storage = [&](PeerId id) -> std::unique_ptr<coord::Storage> {
+        const bool& full = id == A ? is_full : never;
+        return std::make_unique<NoSpaceFor>(coord::RecordKind::entry, disks[id.value - 1], full);
+    };
+    World w(options);
+    w.start_all();
+    w.run(seconds(10));
+    CHECK(w.leader() == anybody);
+    CHECK(w[A].counters().elections < 40);
+    CHECK(w[B].status().accepted_epoch < 40);
+    is_full = false;
+    CHECK(w.run_until([&] { return w.serves(A) && w.serves(B) && w.serves(C); }, seconds(10)));
+    CHECK(w.write(A, w.open(A), "/after"));
+    CHECK(w.verify() == "");
 }
 
 // Nobody can lead then, and nobody ends over it. When there is space, all is as before.

@@ -3053,7 +3053,7 @@ private:
     const char* reason_ = "";
     const char* damage_ = "";
     bool was_admitted_ = false;        // the own storage has counted (R7)
-    std::uint32_t aside_ = 0;          // times that it has stepped aside, since it led
+    std::uint32_t aside_ = 0;          // times that it has stepped aside, since it served
     Time aside_until_{INT64_MIN / 4};
     Time now_;
     Duration poll_gap_longest_;
@@ -10901,7 +10901,7 @@ void Replica::drive_roles() {
     }
 }
 
-// Others may have the space to lead that it has not; for longer each time, until it leads.
+// Others may have the space to lead that it has not; for longer each time, until it serves.
 void Replica::step_aside() {
     aside_ = (std::min)(aside_ + 1, detail::put_offs_max);
     aside_until_ = now_ + options_.timing.retry() * (std::int64_t{1} << aside_);
@@ -10967,7 +10967,6 @@ void Replica::after_flush() {
     if (role_ == Role::leading && leader_.error() != Errc::ok) return fail(leader_.error());
     if (role_ == Role::leading && leader_.phase() != leader_phase_) {
         leader_phase_ = leader_.phase();
-        if (leader_.is_established()) aside_ = 0;
         if (leader_.is_established() && observer_ != nullptr) {
             observer_->on_established(options_.id, leader_.epoch(), leader_.committed());
         }
@@ -11654,6 +11653,7 @@ void Replica::tell_states() {
     const bool serving = is_serving();
     if (serving == was_serving_) return;
     was_serving_ = serving;
+    if (serving) aside_ = 0;
     for (auto [id, session] : sessions_) {
         session.state = serving ? SessionState::connected : SessionState::suspended;
         if (serving) {

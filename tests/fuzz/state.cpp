@@ -130,6 +130,16 @@ Bytes body_of(BytesView path, BytesView data, std::int32_t last) {
     return body;
 }
 
+Bytes multi_of(const std::vector<std::pair<coord::OpCode, Bytes>>& parts) {
+    Bytes body;
+    Writer writer(body);
+    writer.u32(static_cast<std::uint32_t>(parts.size()));
+    for (const auto& part : parts) {
+        writer.u8(static_cast<std::uint8_t>(part.first)), writer.bytes(part.second);
+    }
+    return body;
+}
+
 Bytes opening(std::uint64_t nonce) {
     Bytes body;
     Writer writer(body);
@@ -144,12 +154,23 @@ void go_on(coord::Machine& machine) {
     std::vector<std::pair<std::uint64_t, std::uint64_t>> sessions;
     for (const auto& [id, record] : machine.sessions()) sessions.push_back({id.value, record.cxid});
     for (const auto& [id, cxid] : sessions) {
-        if (cxid > UINT64_MAX - 5) continue;
+        if (cxid > UINT64_MAX - 6) continue;
         apply(machine, id, cxid + 1, coord::OpCode::create, body_of("/new", "data", 1));
         apply(machine, id, cxid + 2, coord::OpCode::set, body_of("/a", "more", -1));
         apply(machine, id, cxid + 3, coord::OpCode::remove, body_of("/a/b", "-", -1));
         machine.audit();
-        apply(machine, id, cxid + 4, coord::OpCode::close_session, Bytes(1, '\0'));
+        const std::uint64_t before = machine.tree().digest();
+        const coord::Outcome* const undone =
+            apply(machine, id, cxid + 4, coord::OpCode::multi,
+                  multi_of({{coord::OpCode::remove, body_of("/a/b", "-", -1)},
+                            {coord::OpCode::set, body_of("/a", "a value", -1)},
+                            {coord::OpCode::create, body_of("/a/b", "b", 1)},
+                            {coord::OpCode::create, body_of("/s-", "s", 2)},
+                            {coord::OpCode::check, body_of("/a", "-", 77)}}));
+        const bool is_undone = undone == nullptr || undone->error != Errc::ok;
+        fuzz::expect(!is_undone || machine.tree().digest() == before, "a multi is undone");
+        machine.audit();
+        apply(machine, id, cxid + 5, coord::OpCode::close_session, Bytes(1, '\0'));
     }
     machine.audit();
 }
@@ -212,6 +233,13 @@ std::vector<Bytes> fuzz::seeds() {
     apply(machine, one, 3, coord::OpCode::remove, body_of("/none", "-", -1));
     apply(machine, one, 4, coord::OpCode::set, body_of("/a", "other", -1));
     add(3), add(7), add(0);
+    apply(machine, two, 3, coord::OpCode::multi,
+          multi_of({{coord::OpCode::create, body_of("/m", "m", 1)},
+                    {coord::OpCode::set, body_of("/m", "n", 0)}}));
+    apply(machine, two, 4, coord::OpCode::multi,
+          multi_of({{coord::OpCode::remove, body_of("/m", "-", 0)},
+                    {coord::OpCode::check, body_of("/none", "-", -1)}}));
+    add(3);
     apply(machine, one, 5, coord::OpCode::close_session, Bytes(1, '\0'));
     add(3);
     return out;

@@ -12,8 +12,8 @@
 //   wants values of kilobytes, and every voter sees every write. It trusts the replicas of its own
 //   ensemble: a message that decodes is believed. With MemoryStorage an ensemble whose replicas
 //   all stop has forgotten everything; FileStorage remembers. Not there yet: observers, change of
-//   membership, ACLs, persistent watches, re-attaching a session elsewhere, recipes beside the
-//   lock, authentication between replicas.
+//   membership, ACLs, re-attaching a session elsewhere, recipes beside the lock, authentication
+//   between replicas.
 //
 // QUICK START
 //   // main.cpp                              g++ -std=c++17 -I. main.cpp
@@ -1277,11 +1277,13 @@ bool takes_space(OpCode op, BytesView body);
 // Part One, chapter 5: Watches
 // =================================================================================================
 // Purpose    Which local watcher hears of which change, and in which order.
-// Invariants W1 A watcher is called once at the most, and then forgotten.
+// Invariants W1 A one-shot watcher is called once at the most, and then forgotten. One that stays
+//            is called for each change, until it is removed or its session ends.
 //            W2 Events come in the order of the log; for one change, the node's own before its
 //            parent's; an event comes before any answer that shows the change.
 // May touch  What chapter 4 reports.
-// Reading    ZooKeeper's WatchManager. What fires what, one-shot all:
+// Reading    ZooKeeper's WatchManager. What fires what, at the one-shot watchers of X, at those
+//            that stay there, and, but for children_changed, at those above it for all below:
 //              create X      created at X                       children_changed at its parent
 //              set X         data_changed at X
 //              remove X      deleted at X, of both kinds        children_changed at its parent
@@ -1292,17 +1294,30 @@ enum class EventType : std::int32_t {
     deleted = 2,
     data_changed = 3,
     children_changed = 4,
+    data_watch_removed = 5,        // the watcher is: by remove_watches
+    child_watch_removed = 6,
+    persistent_watch_removed = 7,  // of both modes
 };
 
 struct WatchEvent {
     EventType type = EventType::none;
     Bytes path;
-    Zxid zxid;  // of the change
+    Zxid zxid;  // of the change; of the state in which a watcher was removed
 };
 
 using Watcher = Callback<void(const WatchEvent&)>;
 
-enum class WatchKind : std::uint8_t { data = 0, children = 1 };
+enum class WatchKind : std::uint8_t { data = 0, children = 1, persistent = 2, recursive = 3 };
+
+// What add_watch sets, and remove_watches removes. As ZooKeeper has them.
+enum class AddWatchMode : std::int32_t { persistent = 0, persistent_recursive = 1 };
+enum class WatcherType : std::int32_t {
+    children = 1,
+    data = 2,
+    any = 3,
+    persistent = 4,
+    persistent_recursive = 5,
+};
 
 // Takes the watchers that fire, in order.
 class EventSink {
@@ -1318,11 +1333,15 @@ class Watches final : public ChangeSink {
 public:
     explicit Watches(EventSink& events);
 
-    // Adds a one-shot watcher. The kind `data` serves get and exists, of a present node or not.
+    // Adds a watcher. The kind `data` serves get and exists, of a present node or not; like
+    // `children` it is one-shot. Those of `recursive` hear of all below the path, too.
     void add(WatchKind kind, BytesView path, SessionId session, Watcher watcher);
+    // Removes a session's watchers of that path and type, and tells each. RETURNS how many.
+    std::size_t remove(WatcherType type, BytesView path, SessionId session, Zxid zxid);
     void remove_session(SessionId session);  // its watchers are forgotten, none is called
     // The state has jumped from one tree to another: fires what the changes between would have,
-    // as ZooKeeper's setWatches does. A node deleted and made anew counts as changed.
+    // as ZooKeeper's setWatches does, but at those that stay as well. A node deleted and made anew
+    // counts as changed. With a recursive one it costs as much as the trees have nodes.
     void catch_up(const Tree& before, const Tree& after, Zxid zxid);
     std::size_t count() const { return count_; }
     std::size_t count(SessionId session) const;
@@ -1340,10 +1359,16 @@ private:
     };
     using Table = detail::Numbered<std::uint64_t, detail::Ring<Watch>>;  // by hash of the path
     void fire(WatchKind kind, EventType type, BytesView path, Zxid zxid);
+    void tell(WatchKind kind, BytesView at, EventType type, BytesView path, Zxid zxid);
+    void tell_staying(EventType type, BytesView path, Zxid zxid);
+    void tell_above(EventType type, BytesView path, Zxid zxid);
+    bool is_watched_above(BytesView path) const;
+    void forget(SessionId session);
+    void catch_up_below(const Tree& before, const Tree& after, Zxid zxid);
     static EventType missed(WatchKind kind, BytesView path, const Tree& before, const Tree& after);
     EventSink& events_;
-    std::array<Table, 2> tables_;
-    detail::Numbers counts_;  // by session
+    std::array<Table, 4> tables_;  // by kind
+    detail::Numbers counts_;       // by session
     std::size_t count_ = 0;
     detail::Ring<Watch> firing_;
 };
@@ -2774,7 +2799,7 @@ struct Op {
 
 struct Request {
     enum class Kind : std::uint8_t {
-        create, remove, set, exists, get, children, sync, close, multi
+        create, remove, set, exists, get, children, sync, close, multi, add_watch, remove_watches
     };
     Kind kind = Kind::get;
     BytesView path;
@@ -2783,7 +2808,8 @@ struct Request {
     std::int32_t version = any_version;
     Page page;
     std::vector<Op> parts;
-    Watcher watcher;   // of exists, get and children; may be empty
+    WatcherType watcher_type = WatcherType::any;
+    Watcher watcher;   // of exists, get and children, where it may be empty, and of add_watch
     Completion done;   // of the kind's type, or empty
 };
 
@@ -2907,6 +2933,7 @@ private:
         OpCode op = OpCode::create;
         Bytes body;                   // of a write; a read's path
         Page page;
+        WatcherType watcher_type = WatcherType::any;
         Watcher watcher;
         Completion done;
         Errc error = Errc::ok;        // refused already: only its turn has to come
@@ -3001,6 +3028,7 @@ private:
     void drain(SessionId id, LocalSession& session);
     bool drain_one(SessionId id, LocalSession& session, Pending& pending);
     void execute_read(SessionId id, Pending& pending);
+    void change_watches(SessionId id, Pending& pending);
     void finish(Pending& pending, const Outcome& outcome);
     void end_session(SessionId id, SessionState state);
     void refuse(Completion&& done, Errc error);
@@ -3174,6 +3202,16 @@ public:
     void children(BytesView path, const Page& page, OnChildren done) const;
     void children(BytesView path, const Page& page, Watcher watcher, OnChildren done) const;
 
+    // A watcher that stays, from its turn among this session's requests on: it hears of each change
+    // of the node, its coming and its going, whether it is there now or not; with
+    // persistent_recursive of those of all the nodes below it, too, and never children_changed.
+    // What a replica that was far behind has skipped it hears of as one change of each node.
+    // bad_arguments also for an empty watcher.
+    void add_watch(BytesView path, AddWatchMode mode, Watcher watcher, OnDone done) const;
+    // Forgets this session's watchers of that path: those that stay, and one-shot ones. Each hears
+    // of it, before the answer. no_watcher where there is none.
+    void remove_watches(BytesView path, WatcherType type, OnDone done) const;
+
     // Brings this replica up to everything that was committed, anywhere, before the call.
     void sync(OnDone done) const;
     // Ends the session after the requests before it; its ephemeral nodes go in the same step.
@@ -3238,6 +3276,8 @@ public:
     Result<Stat> exists(BytesView path, Watcher watcher = {}) const;
     Result<Data> get(BytesView path, Watcher watcher = {}) const;
     Result<Children> children(BytesView path, const Page& page = {}, Watcher watcher = {}) const;
+    Result<void> add_watch(BytesView path, AddWatchMode mode, Watcher watcher) const;
+    Result<void> remove_watches(BytesView path, WatcherType type = WatcherType::any) const;
     Result<void> sync() const;
     Result<void> close() const;
 
@@ -6191,6 +6231,43 @@ void Watches::remove_session(SessionId session) {
     counts_.erase(counted);
 }
 
+// One watcher less.
+void Watches::forget(SessionId session) {
+    const auto counted = counts_.find(session.value);
+    COORD_ASSERT(counted != counts_.end() && counted->second > 0 && count_ > 0);
+    count_ -= 1, counted->second -= 1;
+    if (counted->second == 0) counts_.erase(counted);
+}
+
+std::size_t Watches::remove(WatcherType type, BytesView path, SessionId session, Zxid zxid) {
+    constexpr struct {
+        WatcherType type;
+        EventType event;
+    } kinds[] = {{WatcherType::data, EventType::data_watch_removed},
+                 {WatcherType::children, EventType::child_watch_removed},
+                 {WatcherType::persistent, EventType::persistent_watch_removed},
+                 {WatcherType::persistent_recursive, EventType::persistent_watch_removed}};
+    std::size_t removed = 0;
+    for (std::size_t kind = 0; kind < tables_.size(); kind++) {
+        if (type != WatcherType::any && type != kinds[kind].type) continue;
+        const auto entry = tables_[kind].find(hash64(path, detail::watch_hash_seed));
+        if (entry == tables_[kind].end()) continue;
+        detail::Ring<Watch>& watches = entry->second;
+        for (std::size_t i = 0; i < watches.size();) {
+            if (watches[i].session != session || watches[i].path != path) {
+                i += 1;
+                continue;
+            }
+            Watcher watcher = std::move(watches[i].watcher);
+            watches.erase(i);
+            forget(session), removed += 1;
+            events_.on_event(session, std::move(watcher), kinds[kind].event, path, zxid);
+        }
+        if (watches.empty()) tables_[kind].erase(entry);
+    }
+    return removed;
+}
+
 void Watches::fire(WatchKind kind, EventType type, BytesView path, Zxid zxid) {
     Table& table = tables_[static_cast<std::size_t>(kind)];
     if (table.empty()) return;
@@ -6211,29 +6288,58 @@ void Watches::fire(WatchKind kind, EventType type, BytesView path, Zxid zxid) {
     if (watches.empty()) table.erase(entry);
     for (; !firing_.empty(); firing_.pop()) {  // W1: they are out of the table already
         Watch& watch = firing_.front();
-        const auto counted = counts_.find(watch.session.value);
-        COORD_ASSERT(counted != counts_.end() && counted->second > 0 && count_ > 0);
-        count_ -= 1, counted->second -= 1;
-        if (counted->second == 0) counts_.erase(counted);
+        forget(watch.session);
         events_.on_event(watch.session, std::move(watch.watcher), type, path, zxid);
+    }
+}
+
+// Those of that kind at one place, of a change at path; they stay.
+void Watches::tell(WatchKind kind, BytesView at, EventType type, BytesView path, Zxid zxid) {
+    const Table& table = tables_[static_cast<std::size_t>(kind)];
+    if (table.empty()) return;
+    const auto entry = table.find(hash64(at, detail::watch_hash_seed));
+    if (entry == table.end()) return;
+    const detail::Ring<Watch>& watches = entry->second;
+    for (std::size_t i = 0; i < watches.size(); i++) {
+        if (watches[i].path != at) continue;  // another path with the same hash
+        events_.on_event(watches[i].session, Watcher(watches[i].watcher), type, path, zxid);
+    }
+}
+
+// Those at the node itself and then, where there are any, those above it, from below.
+void Watches::tell_staying(EventType type, BytesView path, Zxid zxid) {
+    tell(WatchKind::persistent, path, type, path, zxid);
+    tell_above(type, path, zxid);
+}
+
+void Watches::tell_above(EventType type, BytesView path, Zxid zxid) {
+    if (tables_[static_cast<std::size_t>(WatchKind::recursive)].empty()) return;
+    tell(WatchKind::recursive, path, type, path, zxid);
+    for (BytesView at = path; at.size() > 1;) {
+        at = parent_path(at);
+        tell(WatchKind::recursive, at, type, path, zxid);
     }
 }
 
 void Watches::on_created(BytesView path, Zxid zxid) {
     fire(WatchKind::data, EventType::created, path, zxid);
+    tell_staying(EventType::created, path, zxid);
 }
 
 void Watches::on_deleted(BytesView path, Zxid zxid) {
     fire(WatchKind::data, EventType::deleted, path, zxid);
+    tell_staying(EventType::deleted, path, zxid);
     fire(WatchKind::children, EventType::deleted, path, zxid);
 }
 
 void Watches::on_data_changed(BytesView path, Zxid zxid) {
     fire(WatchKind::data, EventType::data_changed, path, zxid);
+    tell_staying(EventType::data_changed, path, zxid);
 }
 
 void Watches::on_children_changed(BytesView path, Zxid zxid) {
     fire(WatchKind::children, EventType::children_changed, path, zxid);
+    tell(WatchKind::persistent, path, EventType::children_changed, path, zxid);
 }
 
 EventType Watches::missed(WatchKind kind, BytesView path, const Tree& before, const Tree& after) {
@@ -6252,19 +6358,50 @@ EventType Watches::missed(WatchKind kind, BytesView path, const Tree& before, co
 }
 
 void Watches::catch_up(const Tree& before, const Tree& after, Zxid zxid) {
-    for (const WatchKind kind : {WatchKind::data, WatchKind::children}) {
+    for (const WatchKind kind : {WatchKind::data, WatchKind::children, WatchKind::persistent}) {
         std::map<Bytes, bool, std::less<>> paths;  // in order, each once
         for (const auto& entry : tables_[static_cast<std::size_t>(kind)]) {
             for (std::size_t i = 0; i < entry.second.size(); i++) {
                 paths.emplace(entry.second[i].path, true);
             }
         }
+        const bool stays = kind == WatchKind::persistent;
         for (const auto& entry : paths) {
             const Bytes& path = entry.first;
-            const EventType type = missed(kind, path, before, after);
-            if (type != EventType::none) fire(kind, type, path, zxid);
+            const EventType type = missed(stays ? WatchKind::data : kind, path, before, after);
+            if (type != EventType::none && !stays) fire(kind, type, path, zxid);
+            if (!stays) continue;
+            if (type != EventType::none) tell(kind, path, type, path, zxid);
+            const EventType below = missed(WatchKind::children, path, before, after);
+            if (below == EventType::children_changed) tell(kind, path, below, path, zxid);
         }
     }
+    const bool any = !tables_[static_cast<std::size_t>(WatchKind::recursive)].empty();
+    if (any) catch_up_below(before, after, zxid);
+}
+
+bool Watches::is_watched_above(BytesView path) const {
+    const Table& table = tables_[static_cast<std::size_t>(WatchKind::recursive)];
+    for (;; path = parent_path(path)) {
+        const auto entry = table.find(hash64(path, detail::watch_hash_seed));
+        for (std::size_t i = 0; entry != table.end() && i < entry->second.size(); i++) {
+            if (entry->second[i].path == path) return true;
+        }
+        if (path.size() == 1) return false;
+    }
+}
+
+// What is there now, parents before their children; then what is not there any more, after them.
+void Watches::catch_up_below(const Tree& before, const Tree& after, Zxid zxid) {
+    after.visit([&](const NodeView& node) {
+        const EventType type = missed(WatchKind::data, node.path, before, after);
+        if (type != EventType::none) tell_above(type, node.path, zxid);
+    });
+    std::vector<BytesView> gone;
+    before.visit([&](const NodeView& node) {
+        if (!after.contains(node.path) && is_watched_above(node.path)) gone.push_back(node.path);
+    });
+    for (; !gone.empty(); gone.pop_back()) tell_above(EventType::deleted, gone.back(), zxid);
 }
 
 // =================================================================================================
@@ -11341,9 +11478,16 @@ Errc Replica::prepare(SessionId id, Request& request, Pending& pending) {
         return judge_request(pending.op, pending.body, options_.limits);
     }
     pending.body.assign(request.path.data(), request.path.size());
+    const bool is_added = request.kind == Kind::add_watch;
+    const WatcherType least = is_added ? WatcherType::persistent : WatcherType::children;
+    if (is_added && !request.watcher) return Errc::bad_arguments;
+    if (request.watcher_type < least || request.watcher_type > WatcherType::persistent_recursive) {
+        return Errc::bad_arguments;
+    }
     if (request.watcher && watches_.count(id) >= options_.limits.watches_per_session_max) {
         return Errc::too_many;
     }
+    pending.watcher_type = request.watcher_type;
     pending.watcher = std::move(request.watcher);
     if (request.kind == Kind::children) pending.page = std::move(request.page);
     return Errc::ok;
@@ -11563,6 +11707,11 @@ bool Replica::drain_one(SessionId id, LocalSession& session, Pending& pending) {
         if (session.sent < session.pending.size()) list_unsent(id, session);
         return true;
     }
+    using Kind = Request::Kind;
+    if (pending.kind == Kind::add_watch || pending.kind == Kind::remove_watches) {
+        change_watches(id, pending);
+        return true;
+    }
     if (!detail::is_write(pending.kind)) {
         execute_read(id, pending);
         return true;
@@ -11614,6 +11763,19 @@ void Replica::execute_read(SessionId id, Pending& pending) {
         watches_.add(kind, pending.body, id, std::move(pending.watcher));
     }
     pending.watcher = nullptr;
+}
+
+void Replica::change_watches(SessionId id, Pending& pending) {
+    Errc error = Errc::ok;
+    if (pending.kind == Request::Kind::add_watch) {
+        const bool is_recursive = pending.watcher_type == WatcherType::persistent_recursive;
+        watches_.add(is_recursive ? WatchKind::recursive : WatchKind::persistent, pending.body, id,
+                     std::move(pending.watcher));
+        pending.watcher = nullptr;
+    } else if (watches_.remove(pending.watcher_type, pending.body, id, machine_->applied()) == 0) {
+        error = Errc::no_watcher;
+    }
+    refuse(std::move(pending.done), error);
 }
 
 void Replica::end_session(SessionId id, SessionState state) {
@@ -11982,6 +12144,20 @@ void Session::children(BytesView path, const Page& page, Watcher watcher, OnChil
     replica_->submit(id_, std::move(request));
 }
 
+void Session::add_watch(BytesView path, AddWatchMode mode, Watcher watcher, OnDone done) const {
+    Request request = detail::request_of(Request::Kind::add_watch, path, std::move(done));
+    constexpr auto first = static_cast<std::int32_t>(WatcherType::persistent);
+    request.watcher_type = static_cast<WatcherType>(static_cast<std::int32_t>(mode) + first);
+    request.watcher = std::move(watcher);
+    replica_->submit(id_, std::move(request));
+}
+
+void Session::remove_watches(BytesView path, WatcherType type, OnDone done) const {
+    Request request = detail::request_of(Request::Kind::remove_watches, path, std::move(done));
+    request.watcher_type = type;
+    replica_->submit(id_, std::move(request));
+}
+
 void Session::sync(OnDone done) const {
     replica_->submit(id_, detail::request_of(Request::Kind::sync, {}, std::move(done)));
 }
@@ -12069,6 +12245,18 @@ Result<Data> Sync::get(BytesView path, Watcher watcher) const {
 Result<Children> Sync::children(BytesView path, const Page& page, Watcher watcher) const {
     return wait<Children>([&](OnChildren done) {
         session_.children(path, page, std::move(watcher), std::move(done));
+    });
+}
+
+Result<void> Sync::add_watch(BytesView path, AddWatchMode mode, Watcher watcher) const {
+    return wait<void>([&](OnDone done) {
+        session_.add_watch(path, mode, std::move(watcher), std::move(done));
+    });
+}
+
+Result<void> Sync::remove_watches(BytesView path, WatcherType type) const {
+    return wait<void>([&](OnDone done) {
+        session_.remove_watches(path, type, std::move(done));
     });
 }
 

@@ -26,6 +26,9 @@ const char* word(EventType type) {
         case EventType::deleted: return "deleted";
         case EventType::data_changed: return "data_changed";
         case EventType::children_changed: return "children_changed";
+        case EventType::data_watch_removed: return "data_watch_removed";
+        case EventType::child_watch_removed: return "child_watch_removed";
+        case EventType::persistent_watch_removed: return "persistent_watch_removed";
     }
     return "?";
 }
@@ -59,6 +62,12 @@ struct Rig {
     }
     void children(BytesView path, const char* name, std::uint64_t session = 1) {
         add(WatchKind::children, path, session, name);
+    }
+    void persistent(BytesView path, const char* name, std::uint64_t session = 1) {
+        add(WatchKind::persistent, path, session, name);
+    }
+    void recursive(BytesView path, const char* name, std::uint64_t session = 1) {
+        add(WatchKind::recursive, path, session, name);
     }
 };
 
@@ -190,6 +199,134 @@ TEST_CASE("W2 a machine tells of the node before its parent, and in the order of
     CHECK(rig.sink.take() == Lines{"e: deleted /p/e 4", "below: deleted /p/e 4",
                                    "list: children_changed /p 4"});
     CHECK(rig.watches.count() == 0);
+}
+
+TEST_CASE("a persistent watcher hears of every change of its node, and stays") {
+    Rig rig;
+    rig.persistent("/a", "p");
+    for (std::uint64_t z = 1; z <= 2; z++) {
+        rig.watches.on_created("/a", Zxid{z * 10});
+        rig.watches.on_data_changed("/a", Zxid{z * 10 + 1});
+        rig.watches.on_created("/a/b", Zxid{z * 10 + 2});
+        rig.watches.on_children_changed("/a", Zxid{z * 10 + 2});
+        rig.watches.on_deleted("/a", Zxid{z * 10 + 3});  // once, though it is of both kinds
+        rig.watches.on_children_changed("/", Zxid{z * 10 + 3});
+    }
+    CHECK(rig.sink.take() ==
+          Lines{"p: created /a 10", "p: data_changed /a 11", "p: children_changed /a 12",
+                "p: deleted /a 13", "p: created /a 20", "p: data_changed /a 21",
+                "p: children_changed /a 22", "p: deleted /a 23"});
+    CHECK(rig.watches.count() == 1);
+}
+
+TEST_CASE("a recursive watcher hears of its node and all below it, of no children, and stays") {
+    Rig rig;
+    rig.recursive("/a", "r");
+    rig.recursive("/", "root");
+    rig.recursive("/a/b", "low");
+    rig.watches.on_created("/a", Zxid{1});
+    rig.watches.on_children_changed("/", Zxid{1});
+    rig.watches.on_created("/a/b", Zxid{2});
+    rig.watches.on_children_changed("/a", Zxid{2});
+    rig.watches.on_data_changed("/a/b/c/d", Zxid{3});
+    rig.watches.on_deleted("/ab", Zxid{4});  // beside, though its name begins alike
+    rig.watches.on_data_changed("/", Zxid{5});
+    rig.watches.on_deleted("/a/b", Zxid{6});
+    CHECK(rig.sink.take() ==
+          Lines{"r: created /a 1", "root: created /a 1", "low: created /a/b 2",
+                "r: created /a/b 2", "root: created /a/b 2", "low: data_changed /a/b/c/d 3",
+                "r: data_changed /a/b/c/d 3", "root: data_changed /a/b/c/d 3",
+                "root: deleted /ab 4", "root: data_changed / 5", "low: deleted /a/b 6",
+                "r: deleted /a/b 6", "root: deleted /a/b 6"});
+    CHECK(rig.watches.count() == 3);
+}
+
+TEST_CASE("kinds on one path: the one-shot ones, then those that stay, then those above") {
+    Rig rig;
+    rig.recursive("/", "above"), rig.recursive("/a", "r"), rig.persistent("/a", "p");
+    rig.persistent("/a", "p2"), rig.children("/a", "c"), rig.data("/a", "d");
+    rig.watches.on_deleted("/a", Zxid{1});
+    CHECK(rig.sink.take() == Lines{"d: deleted /a 1", "p: deleted /a 1", "p2: deleted /a 1",
+                                   "r: deleted /a 1", "above: deleted /a 1", "c: deleted /a 1"});
+    rig.children("/a", "c");
+    rig.watches.on_children_changed("/a", Zxid{2});
+    CHECK(rig.sink.take() == Lines{"c: children_changed /a 2", "p: children_changed /a 2",
+                                   "p2: children_changed /a 2"});
+}
+
+TEST_CASE("remove: of one type or of all, one session's, one path's; each is told") {
+    using Type = coord::WatcherType;
+    const struct {
+        Type type;
+        Lines told;
+    } rows[] = {
+        {Type::data, {"d: data_watch_removed /a 9"}},
+        {Type::children, {"c: child_watch_removed /a 9"}},
+        {Type::persistent,
+         {"p: persistent_watch_removed /a 9", "q: persistent_watch_removed /a 9"}},
+        {Type::persistent_recursive, {"r: persistent_watch_removed /a 9"}},
+        {Type::any,
+         {"d: data_watch_removed /a 9", "c: child_watch_removed /a 9",
+          "p: persistent_watch_removed /a 9", "q: persistent_watch_removed /a 9",
+          "r: persistent_watch_removed /a 9"}},
+    };
+    for (const auto& row : rows) {
+        Rig rig;
+        rig.data("/a", "d"), rig.children("/a", "c"), rig.persistent("/a", "p");
+        rig.persistent("/a", "theirs", 2), rig.persistent("/a", "q"), rig.recursive("/a", "r");
+        rig.data("/b", "other"), rig.recursive("/", "above");
+        CHECK(rig.watches.remove(row.type, "/a", SessionId{1}, Zxid{9}) == row.told.size());
+        CHECK(rig.sink.take() == row.told);
+        CHECK(rig.watches.count() == 8 - row.told.size());
+        CHECK(rig.watches.count(SessionId{1}) == 7 - row.told.size());
+        CHECK(rig.watches.count(SessionId{2}) == 1);
+        CHECK(rig.watches.remove(row.type, "/a", SessionId{1}, Zxid{9}) == 0);
+        CHECK(rig.watches.remove(row.type, "/none", SessionId{1}, Zxid{9}) == 0);
+        rig.watches.on_created("/a", Zxid{10});
+        Lines left;
+        if (row.type != Type::data && row.type != Type::any) left.push_back("d: created /a 10");
+        if (row.type != Type::persistent && row.type != Type::any) {
+            left.push_back("p: created /a 10");
+        }
+        left.push_back("theirs: created /a 10");
+        if (row.type != Type::persistent && row.type != Type::any) {
+            left.push_back("q: created /a 10");
+        }
+        if (row.type < Type::persistent_recursive && row.type != Type::any) {
+            left.push_back("r: created /a 10");
+        }
+        left.push_back("above: created /a 10");
+        CHECK(rig.sink.take() == left);
+        rig.watches.remove_session(SessionId{1}), rig.watches.remove_session(SessionId{2});
+        CHECK(rig.watches.count() == 0);
+    }
+}
+
+TEST_CASE("catch_up: those that stay hear of one change of each node, and still stay") {
+    Plant before, after;
+    for (Plant* const each : {&before, &after}) {
+        each->create("/same"), each->create("/set"), each->create("/gone");
+        each->create("/gone/x"), each->create("/gone/x/y"), each->create("/grown");
+    }
+    after.set("/set"), after.set("/set");
+    after.remove("/gone/x/y"), after.remove("/gone/x"), after.remove("/gone");
+    after.create("/grown/1"), after.create("/new"), after.create("/new/z");
+    Rig rig;
+    rig.recursive("/", "all"), rig.recursive("/gone/x", "low");
+    for (const char* const path : {"/same", "/set", "/gone", "/grown", "/new", "/none"}) {
+        rig.persistent(path, "p");
+    }
+    const std::size_t count = rig.watches.count();
+    rig.watches.catch_up(before.tree, after.tree, Zxid{99});
+    CHECK(rig.sink.take() ==
+          Lines{"p: deleted /gone 99", "p: children_changed /grown 99", "p: created /new 99",
+                "p: data_changed /set 99", "all: created /grown/1 99", "all: created /new 99",
+                "all: created /new/z 99", "all: data_changed /set 99",
+                "low: deleted /gone/x/y 99", "all: deleted /gone/x/y 99",
+                "low: deleted /gone/x 99", "all: deleted /gone/x 99", "all: deleted /gone 99"});
+    CHECK(rig.watches.count() == count);
+    rig.watches.catch_up(after.tree, after.tree, Zxid{100});
+    CHECK(rig.sink.take().empty());
 }
 
 TEST_CASE("counts: of all, and of each session") {

@@ -116,6 +116,9 @@ struct Diary {
             case coord::EventType::deleted: return "deleted";
             case coord::EventType::data_changed: return "data_changed";
             case coord::EventType::children_changed: return "children_changed";
+            case coord::EventType::data_watch_removed: return "data_watch_removed";
+            case coord::EventType::child_watch_removed: return "child_watch_removed";
+            case coord::EventType::persistent_watch_removed: return "persistent_watch_removed";
             case coord::EventType::none: break;
         }
         return "none";
@@ -934,6 +937,92 @@ TEST_CASE("several watchers of one node are each called, in the order in which t
     REQUIRE(two.set("/a", "x"));
     alone.polls();
     CHECK(diary.take() == "first data_changed /a, second data_changed /a, third data_changed /a");
+}
+
+TEST_CASE("add_watch: a watcher that stays, of a node or of all below it") {
+    using coord::AddWatchMode;
+    Alone a;
+    const Sync zk = a.open();
+    Diary d;
+    REQUIRE(zk.add_watch("/a", AddWatchMode::persistent, d.event("p")));  // it is not there yet
+    REQUIRE(zk.add_watch("/a", AddWatchMode::persistent_recursive, d.event("r")));
+    REQUIRE(zk.create("/a", ""));
+    CHECK(d.take() == "p created /a, r created /a");
+    REQUIRE(zk.create("/a/b", ""));
+    CHECK(d.take() == "r created /a/b, p children_changed /a");
+    REQUIRE(zk.set("/a/b", "x"));
+    REQUIRE(zk.set("/a", "x"));
+    REQUIRE(zk.remove("/a/b"));
+    REQUIRE(zk.remove("/a"));
+    CHECK(d.take() == "r data_changed /a/b, p data_changed /a, r data_changed /a, "
+                      "r deleted /a/b, p children_changed /a, p deleted /a, r deleted /a");
+    REQUIRE(zk.create("/ab", ""));
+    CHECK(d.take() == "");
+    CHECK(zk.add_watch("/a", AddWatchMode::persistent, {}).error() == Errc::bad_arguments);
+    CHECK(zk.add_watch("a", AddWatchMode::persistent, d.event()).error() == Errc::bad_arguments);
+    for (const int mode : {-1, 2, 3}) {
+        const auto odd = static_cast<AddWatchMode>(mode);
+        CHECK(zk.add_watch("/a", odd, d.event()).error() == Errc::bad_arguments);
+    }
+}
+
+TEST_CASE("remove_watches: each is told before the answer, in its turn; no_watcher without any") {
+    using coord::AddWatchMode;
+    using coord::WatcherType;
+    Alone a;
+    const Sync zk = a.open(), other = a.open();
+    const Session& s = zk.session();
+    Diary d;
+    REQUIRE(zk.create("/a", ""));
+    REQUIRE(zk.get("/a", d.event("d")));
+    REQUIRE(zk.children("/a", {}, d.event("c")));
+    REQUIRE(zk.add_watch("/a", AddWatchMode::persistent, d.event("p")));
+    REQUIRE(zk.add_watch("/a", AddWatchMode::persistent_recursive, d.event("r")));
+    REQUIRE(other.add_watch("/a", AddWatchMode::persistent, d.event("theirs")));
+    CHECK(zk.remove_watches("/b").error() == Errc::no_watcher);
+    for (const int type : {0, 6}) {
+        const auto odd = static_cast<WatcherType>(type);
+        CHECK(zk.remove_watches("/a", odd).error() == Errc::bad_arguments);
+    }
+    CHECK(d.take() == "");
+    s.remove_watches("/a", WatcherType::persistent, d.answer<void>("removed"));
+    s.set("/a", "x", d.answer<coord::Stat>("set"));
+    s.remove_watches("/a", WatcherType::any, d.answer<void>("removed"));
+    s.remove_watches("/a", WatcherType::any, d.answer<void>("removed"));
+    a.polls();
+    CHECK(d.take() == "p persistent_watch_removed /a, removed ok, d data_changed /a, "
+                      "theirs data_changed /a, r data_changed /a, set ok, "
+                      "c child_watch_removed /a, r persistent_watch_removed /a, removed ok, "
+                      "removed no_watcher");
+    REQUIRE(zk.remove("/a"));
+    CHECK(d.take() == "theirs deleted /a");
+    REQUIRE(other.close());
+    REQUIRE(zk.create("/a", ""));
+    CHECK(d.take() == "");
+}
+
+TEST_CASE("a watcher that stays may remove itself, and set others, and close its session") {
+    Alone a;
+    const Sync zk = a.open();
+    const Session& s = zk.session();
+    int heard = 0, removed = 0;
+    REQUIRE(zk.add_watch("/a", coord::AddWatchMode::persistent, [&](const coord::WatchEvent& e) {
+        if (e.type == coord::EventType::persistent_watch_removed) return void(removed += 1);
+        heard += 1;
+        s.remove_watches("/a", coord::WatcherType::persistent, {});
+    }));
+    REQUIRE(zk.create("/a", ""));
+    a.polls();
+    REQUIRE(zk.set("/a", "x"));
+    a.polls();
+    CHECK(heard == 1);
+    CHECK(removed == 1);
+    REQUIRE(zk.add_watch("/", coord::AddWatchMode::persistent_recursive,
+                         [&](const coord::WatchEvent&) { heard += 1, s.close(); }));
+    REQUIRE(zk.set("/a", "y"));
+    a.polls();
+    CHECK(heard == 2);
+    CHECK(s.state() == SessionState::expired);
 }
 
 TEST_CASE("an event comes before the answer of the write that made it, and before new data") {

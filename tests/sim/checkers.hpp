@@ -117,6 +117,12 @@ public:
         Zxid zxid;
         EventType type = EventType::none;
     };
+    // What watchers that stay hear of, in the order of the log.
+    struct PathChange {
+        Zxid zxid;
+        EventType type = EventType::none;
+        Bytes path;
+    };
     struct SessionState {
         bool open = false;
         std::uint64_t nonce = 0;
@@ -218,6 +224,14 @@ public:
         Node& node = nodes_[path];
         return kind == WatchKind::data ? node.data_changes : node.child_changes;
     }
+    const std::vector<PathChange>& all_changes() const { return all_changes_; }
+    // The place of the first of them after `after`.
+    std::size_t first_change(Zxid after) const {
+        const auto place =
+            std::upper_bound(all_changes_.begin(), all_changes_.end(), after,
+                             [](Zxid z, const PathChange& c) { return z < c.zxid; });
+        return static_cast<std::size_t>(place - all_changes_.begin());
+    }
     // The first change after `after`, or null.
     static const Change* first_change(const std::vector<Change>& all, Zxid after) {
         if (all.empty() || all.back().zxid <= after) return nullptr;
@@ -298,6 +312,7 @@ private:
         }
         answer.path = path, answer.stat = node.stat;
         parent.creations += 1;
+        all_changes_.push_back({txn.zxid, EventType::created, path});
         changed(node, txn.zxid, EventType::created);
         child_changed(parent, path, txn.zxid, true);
     }
@@ -312,6 +327,7 @@ private:
         if (node.stat.ephemeral_owner != SessionId{}) {
             sessions_[node.stat.ephemeral_owner].ephemerals.erase(path);
         }
+        all_changes_.push_back({zxid, EventType::deleted, path});
         changed(node, zxid, EventType::deleted);
         node.child_changes.push_back({zxid, EventType::deleted});
         child_changed(nodes_.find(coord::parent_path(path))->second, path, zxid, false);
@@ -331,6 +347,7 @@ private:
         node.stat.version += 1;
         node.stat.data_length = static_cast<std::int32_t>(fields.data.size());
         answer.stat = node.stat;
+        all_changes_.push_back({txn.zxid, EventType::data_changed, fields.path});
         changed(node, txn.zxid, EventType::data_changed);
     }
 
@@ -417,7 +434,9 @@ private:
         remember(node, zxid);
     }
 
-    static void child_changed(Node& parent, const Bytes& path, Zxid zxid, bool added) {
+    void child_changed(Node& parent, const Bytes& path, Zxid zxid, bool added) {
+        const Bytes above(coord::parent_path(path));
+        all_changes_.push_back({zxid, EventType::children_changed, above});
         const Bytes own(coord::node_name(path));
         if (added) parent.children.insert(own);
         if (!added) parent.children.erase(own);
@@ -441,15 +460,18 @@ private:
     std::size_t size_ = 0;  // of nodes that are present
     std::map<SessionId, SessionState> sessions_;
     std::map<std::uint64_t, SessionId> nonces_;
+    std::vector<PathChange> all_changes_;
     Zxid frontier_;
 };
 
-enum class Call : std::uint8_t { create, remove, set, exists, get, children, sync, close, multi };
+enum class Call : std::uint8_t {
+    create, remove, set, exists, get, children, sync, close, multi, add_watch, remove_watches
+};
 
 inline const char* name(Call call) {
     static const char* const names[] = {"create", "remove",   "set",  "exists",
                                         "get",    "children", "sync", "close",
-                                        "multi"};
+                                        "multi",  "add_watch", "remove_watches"};
     return names[static_cast<std::size_t>(call)];
 }
 
@@ -531,6 +553,7 @@ public:
         for (auto& [id, client] : clients_) {
             if (client.home != replica || client.dropped) continue;
             for (auto& [number, watch] : client.armed) jump(watch, zxid);
+            for (auto& [number, watch] : client.staying) watch.jumped_to = zxid;
         }
     }
 
@@ -666,6 +689,14 @@ public:
             judge_write(id, client, op, number, told);
         } else if (op.asked.call == Call::sync) {
             judge_sync(id, client, op, number, told, here);
+        } else if (op.asked.call == Call::add_watch) {
+            if (told.error != Errc::ok) violate("P8", "no watcher is set by " + label(id, number));
+            const bool is_recursive = op.asked.number == 1;
+            const Zxid least = (std::max)(client.seen, client.synced);
+            client.staying[number] = {op.asked.path, is_recursive, model_.first_change(least),
+                                      here, of_replica(installs_, client.home)};
+        } else if (op.asked.call == Call::remove_watches) {
+            judge_removal(id, client, op, number, told);
         } else {
             judge_read(id, client, op, number, told, here);
         }
@@ -674,6 +705,8 @@ public:
     void event(SessionId id, std::size_t number, EventType type, const Bytes& path, Zxid zxid) {
         Client& client = clients_[id];
         events_ += 1;
+        if (type >= EventType::data_watch_removed) return removed(id, number, type, path);
+        if (client.staying.count(number) != 0) return at_staying(id, number, type, path, zxid);
         const auto armed = client.armed.find(number);
         if (armed == client.armed.end()) {
             return violate("P8", "an event that nobody waits for: " + label(id, number));
@@ -714,7 +747,11 @@ public:
     }
     void expired(SessionId id) { expect_closed(id, "the client was told that it expired"); }
     // Nothing more comes: it is closed, or expired, or its replica is gone.
-    void dropped(SessionId id) { clients_[id].dropped = true, clients_[id].armed.clear(); }
+    void dropped(SessionId id) {
+        clients_[id].dropped = true;
+        clients_[id].armed.clear(), clients_[id].staying.clear();
+    }
+    std::size_t staying(SessionId id) { return clients_[id].staying.size(); }
 
     void alive_until(SessionId id, Time until) {
         Client& client = clients_[id];
@@ -787,6 +824,13 @@ private:
         Zxid from_max;
         Zxid jumped_to;  // changes up to here came all at once, with a snapshot
     };
+    struct Staying {
+        Bytes path;
+        bool is_recursive = false;
+        std::size_t next = 0;  // of the model's changes: what it may hear of
+        Zxid from_max;         // it was set at a zxid up to this one
+        Zxid jumped_to;        // changes up to here came all at once
+    };
     struct Client {
         std::vector<Op> ops;
         std::vector<std::size_t> write_ops;
@@ -796,6 +840,8 @@ private:
         Zxid synced;  // reads are no older
         Zxid last_write;
         std::map<std::size_t, Watch> armed;
+        std::map<std::size_t, Staying> staying;
+        std::size_t removed = 0;  // watchers, by the request that is answered next
         bool dropped = false;
         bool recipe = false;
         std::uint32_t home = 0;
@@ -1063,6 +1109,84 @@ private:
                                   show(due->zxid) + ": " + label(id, watch->first));
             }
             watch = late ? client.armed.erase(watch) : std::next(watch);
+        }
+        const std::vector<Model::PathChange>& all = model_.all_changes();
+        for (auto& [number, watch] : client.staying) {
+            for (; watch.next < all.size() && all[watch.next].zxid <= zxid; watch.next++) {
+                if (!is_due(watch, all[watch.next])) continue;
+                violate("P7", "an answer at " + show(zxid) + " comes before the event at " +
+                                  show(all[watch.next].zxid) + ": " + label(id, number));
+            }
+        }
+    }
+
+    static bool concerns(const Staying& watch, const Model::PathChange& change) {
+        if (!watch.is_recursive) return change.path == watch.path;
+        if (change.type == EventType::children_changed) return false;
+        const Bytes below = watch.path == "/" ? Bytes("/") : watch.path + "/";
+        return change.path == watch.path || change.path.compare(0, below.size(), below) == 0;
+    }
+    // Whether it must be told of this one by itself.
+    static bool is_due(const Staying& watch, const Model::PathChange& change) {
+        return change.zxid > (std::max)(watch.from_max, watch.jumped_to) && concerns(watch, change);
+    }
+
+    // It hears of each change, in order; of those that were jumped over once for each node.
+    void at_staying(SessionId id, std::size_t number, EventType type, const Bytes& path,
+                    Zxid zxid) {
+        Client& client = clients_[id];
+        Staying& watch = client.staying[number];
+        const std::vector<Model::PathChange>& all = model_.all_changes();
+        if (client.dropped) violate("P8", "an event after the end: " + label(id, number));
+        if (zxid <= client.seen && zxid > watch.from_max) {
+            violate("P7", "an event at " + show(zxid) + " after an answer at " + show(client.seen) +
+                              ": " + label(id, number));
+        }
+        observed_ = (std::max)(observed_, zxid);
+        const bool is_child = type == EventType::children_changed;
+        std::size_t place = watch.next;
+        if (zxid == watch.jumped_to) {
+            const auto is_of_it = [&](const Model::PathChange& change) {
+                const bool is_below = change.type == EventType::children_changed;
+                return change.path == path && (is_child || !is_below);  // made anew: both
+            };
+            while (place < all.size() && all[place].zxid <= zxid && !is_of_it(all[place])) place++;
+            if (place < all.size() && is_of_it(all[place]) && concerns(watch, all[place])) return;
+        }
+        for (place = watch.next; place < all.size() && all[place].zxid <= zxid; place++) {
+            const Model::PathChange& change = all[place];
+            const bool is_it = change.zxid == zxid && change.type == type && change.path == path;
+            if (is_it && concerns(watch, change)) return void(watch.next = place + 1);
+            if (is_due(watch, change)) break;
+        }
+        violate("P8", "an event at " + show(zxid) + " of " + path +
+                          " that is not the next change: " + label(id, number));
+    }
+
+    // By the request that is answered next, which names the path.
+    void removed(SessionId id, std::size_t number, EventType type, const Bytes& path) {
+        Client& client = clients_[id];
+        const bool is_asked = client.next < client.ops.size() &&
+                              client.ops[client.next].asked.call == Call::remove_watches &&
+                              client.ops[client.next].asked.path == path;
+        const bool is_staying = type == EventType::persistent_watch_removed;
+        const bool is_there = is_staying ? client.staying.erase(number) == 1
+                                         : client.armed.erase(number) == 1;
+        client.removed += 1;
+        if (!is_asked || !is_there || client.ops[number].asked.path != path) {
+            violate("P8", "a watcher is removed that nobody has removed: " + label(id, number));
+        }
+    }
+
+    void judge_removal(SessionId id, Client& client, const Op& op, std::size_t number,
+                       const Told& told) {
+        const Errc right = client.removed == 0 ? Errc::no_watcher : Errc::ok;
+        if (told.error != right) violate("P8", "not as many are removed by " + label(id, number));
+        client.removed = 0;
+        const auto is_left = [&](const auto& each) { return each.second.path == op.asked.path; };
+        if (std::any_of(client.armed.begin(), client.armed.end(), is_left) ||
+            std::any_of(client.staying.begin(), client.staying.end(), is_left)) {
+            violate("P8", "a watcher is left by " + label(id, number));
         }
     }
 

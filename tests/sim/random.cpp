@@ -481,6 +481,10 @@ private:
             ask_get(slot);
         } else if (choice < 940) {
             ask_children(slot);
+        } else if (choice < 955) {
+            ask_add_watch(slot);
+        } else if (choice < 963) {
+            ask_remove_watches(slot);
         } else if (choice < 995) {
             ask_sync(slot);
             ask_get(slot);
@@ -643,6 +647,32 @@ private:
                                      if (path == "/") told.names.clear();
                                      own.names = std::move(told.names);
                                  });
+    }
+
+    void ask_add_watch(std::size_t slot) {
+        Client& client = *clients_[slot];
+        static const char* const parents[] = {"/a", "/b", "/a/c", "/"};
+        if (checker_.staying(client.session->id()) >= 4) return;
+        Asked asked{Call::add_watch, any_known_path(client), {}, 0, true};
+        if (work().chance(500)) asked.path = parents[work().below(4)];
+        asked.number = static_cast<std::int32_t>(work().below(2));
+        const Ticket ticket = ask(slot, asked);
+        client.session->add_watch(asked.path, static_cast<coord::AddWatchMode>(asked.number),
+                                  watcher(ticket, true), [ticket](coord::Result<void> r) {
+                                      answer(ticket, {r.error(), {}, {}, {}, {}, {}});
+                                  });
+    }
+
+    void ask_remove_watches(std::size_t slot) {
+        Client& client = *clients_[slot];
+        static const char* const parents[] = {"/a", "/b", "/a/c", "/"};
+        Asked asked{Call::remove_watches, any_known_path(client), {}, 0, false};
+        if (work().chance(700)) asked.path = parents[work().below(4)];
+        const Ticket ticket = ask(slot, asked);
+        client.session->remove_watches(asked.path, coord::WatcherType::any,
+                                       [ticket](coord::Result<void> r) {
+                                           answer(ticket, {r.error(), {}, {}, {}, {}, {}});
+                                       });
     }
 
     void ask_sync(std::size_t slot) {

@@ -58,6 +58,11 @@ public:
     void tell(std::size_t number, const Told& told) {
         checker.answered(session, number, told, last);
     }
+    std::size_t stay(const Bytes& path) {
+        const std::size_t number = ask(Call::add_watch, path, {}, path == "/" ? 1 : 0, true);
+        tell(number, {});
+        return number;
+    }
     Told told_of_last(Errc error = Errc::ok) {
         const std::vector<Answer>& answers = checker.model().sessions().at(session).answers;
         Told told;
@@ -359,6 +364,43 @@ inline const std::vector<Flaw>& flaws_of_clients() {
              s.open(), s.set("/a");
              s.checker.event(one, watch, EventType::data_changed, "/a", s.last);
              s.checker.event(one, watch, EventType::data_changed, "/a", s.last);
+         }},
+        {"P7", "an answer that shows a change of which a watcher that stays was not told",
+         [](Script& s) {
+             s.open(), s.create("/a");
+             s.stay("/a");
+             const SessionId one = s.session;
+             s.open(), s.set("/a"), s.set("/a");
+             s.session = one;
+             s.get("/a");
+         }},
+        {"P8", "an event that a watcher that stays hears out of turn",
+         [](Script& s) {
+             s.open(), s.create("/a");
+             const std::size_t watch = s.stay("/");
+             const SessionId one = s.session;
+             s.open(), s.set("/a");
+             s.set("/a");
+             s.checker.event(one, watch, EventType::data_changed, "/a", s.last);
+         }},
+        {"P8", "an event of the children below a watcher of all that is below it",
+         [](Script& s) {
+             s.open();
+             const std::size_t watch = s.stay("/");
+             const SessionId one = s.session;
+             s.open(), s.create("/a");
+             s.checker.event(one, watch, EventType::children_changed, "/", s.last);
+         }},
+        {"P8", "a watcher that is removed by nobody",
+         [](Script& s) {
+             s.open(), s.create("/a");
+             const std::size_t watch = s.stay("/a");
+             s.checker.event(s.session, watch, EventType::persistent_watch_removed, "/a", s.last);
+         }},
+        {"P8", "a watcher that is left by its removal",
+         [](Script& s) {
+             s.open(), s.create("/a"), s.stay("/a");
+             s.tell(s.ask(Call::remove_watches, "/a"), {});
          }},
         {"P8", "an event without a change",
          [](Script& s) {

@@ -1230,7 +1230,7 @@ private:
     Errc execute(const Txn& txn, SessionRecord& session, Outcome& outcome, ChangeSink& changes);
     Errc multi(const Txn& txn, SessionRecord& session, Outcome& outcome, ChangeSink& changes);
     void undo_ephemerals(SessionRecord& session);
-    Errc check(const Txn& txn, Outcome& outcome) const;
+    Errc check_version(const Txn& txn, Outcome& outcome) const;
     Errc create(const Txn& txn, SessionRecord& session, Outcome& outcome, ChangeSink& changes);
     Errc remove(const Txn& txn, Outcome& outcome, ChangeSink& changes);
     Errc set(const Txn& txn, Outcome& outcome, ChangeSink& changes);
@@ -2786,8 +2786,8 @@ struct Op {
     static Op remove(BytesView path, std::int32_t version = any_version) {
         return {OpCode::remove, path, {}, CreateMode::persistent, version};
     }
-    // That there is such a node, and of this version.
-    static Op check(BytesView path, std::int32_t version = any_version) {
+    // That there is such a node, and of this version. (Some systems have a macro of that name.)
+    static Op(check)(BytesView path, std::int32_t version = any_version) {
         return {OpCode::check, path, {}, CreateMode::persistent, version};
     }
     OpCode code = OpCode::check;
@@ -5721,7 +5721,7 @@ Errc Machine::execute(const Txn& txn, SessionRecord& session, Outcome& outcome,
         case OpCode::create: return create(txn, session, outcome, changes);
         case OpCode::remove: return remove(txn, outcome, changes);
         case OpCode::set: return set(txn, outcome, changes);
-        case OpCode::check: return check(txn, outcome);
+        case OpCode::check: return check_version(txn, outcome);
         case OpCode::multi:
         case OpCode::open_session:
         case OpCode::close_session:
@@ -5730,7 +5730,7 @@ Errc Machine::execute(const Txn& txn, SessionRecord& session, Outcome& outcome,
     return Errc::unimplemented;
 }
 
-Errc Machine::check(const Txn& txn, Outcome& outcome) const {
+Errc Machine::check_version(const Txn& txn, Outcome& outcome) const {
     BytesView path;
     std::int32_t version = 0;
     if (!detail::read_remove(txn.body, path, version)) return Errc::marshalling_error;

@@ -909,7 +909,8 @@ TEST_CASE("ZooKeeper A17 (ZOOKEEPER-3701): a TRUNC that finds no space does not 
 
 #endif
 
-// A disk in memory that has no space for records of one kind, and for everything else.
+// A disk in memory that has no space for records of one kind, and for everything else. A snapshot
+// that takes the place of a history counts as a base.
 class NoSpaceFor final : public coord::Storage {
 public:
     NoSpaceFor(coord::RecordKind kind, coord::MemoryStorage& disk, const bool& is_full)
@@ -924,6 +925,8 @@ public:
     Errc begin_snapshot() override { return disk_.begin_snapshot(); }
     Errc write_snapshot(BytesView piece) override { return disk_.write_snapshot(piece); }
     Errc end_snapshot(coord::Sequence first_needed, bool replaces) override {
+        const bool is_of_it = replaces && kind_ == coord::RecordKind::base;
+        if (is_full_ && is_of_it) return Errc::storage_full;
         return disk_.end_snapshot(first_needed, replaces);
     }
     Errc read_snapshot(coord::Sequence snapshot, std::uint64_t offset, std::size_t size,
@@ -997,6 +1000,31 @@ TEST_CASE("faults D13: an epoch that finds no space: the one that was to lead ma
     CHECK(w[A].status().accepted_epoch == 1);
     is_full = false;
     CHECK(w.run_until([&] { return w.serves(A); }));
+    CHECK(w.verify() == "");
+}
+
+// All of a leader's snapshot has come, could be read again, and cannot be put in place.
+TEST_CASE("faults S4 D13: no space for the end of a snapshot that is installed, until there is") {
+    coord::MemoryStorage disks[3];
+    bool is_full = false;
+    WorldOptions options = often();
+    options.storage = [&](PeerId id) -> std::unique_ptr<coord::Storage> {
+        return std::make_unique<NoSpaceFor>(coord::RecordKind::base, disks[id.value - 1], is_full);
+    };
+    World w(options);
+    const SessionId s = three(w);
+    w.crash(C);
+    w.run(seconds(1));
+    for (int i = 0; i < 40; i++) REQUIRE(w.write(A, s, "/n" + std::to_string(i)));
+    is_full = true;
+    w.start(C);
+    w.run(seconds(2));
+    CHECK_FALSE(w.serves(C));
+    CHECK(w[C].status().full);
+    CHECK(w[C].counters().snapshots_given_up > 1);
+    is_full = false;
+    CHECK(w.run_until([&] { return w.serves(C); }, seconds(15)));
+    CHECK(w[C].counters().snapshots_installed == 1);
     CHECK(w.verify() == "");
 }
 

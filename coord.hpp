@@ -2721,7 +2721,7 @@ struct Page {
 };
 
 // What became of a multi. The error is that of the part that failed: then no part took effect.
-struct Multi {
+struct [[nodiscard]] Multi {
     Errc error = Errc::ok;
     std::vector<Part> parts;  // as asked for; none where it was refused, or its session has ended
     explicit operator bool() const { return error == Errc::ok; }

@@ -1123,8 +1123,9 @@ private:
     static bool concerns(const Staying& watch, const Model::PathChange& change) {
         if (!watch.is_recursive) return change.path == watch.path;
         if (change.type == EventType::children_changed) return false;
-        const Bytes below = watch.path == "/" ? Bytes("/") : watch.path + "/";
-        return change.path == watch.path || change.path.compare(0, below.size(), below) == 0;
+        const std::size_t size = watch.path.size();
+        if (change.path.compare(0, size, watch.path) != 0) return false;
+        return size == 1 || change.path.size() == size || change.path[size] == '/';
     }
     // Whether it must be told of this one by itself.
     static bool is_due(const Staying& watch, const Model::PathChange& change) {

@@ -1008,15 +1008,11 @@ TEST_CASE("faults S8: a learner that fetches is not waited for for ever: the log
 }
 
 // Passes everything on, but answers "not now" to who reads a snapshot that is being written.
-class NotNow final : public coord::Storage {
+class NotNow final : public support::Forwarding {
 public:
-    explicit NotNow(coord::Storage& inner) : inner_(inner) {}
+    using Forwarding::Forwarding;
     bool is_stuck = false;
     std::size_t begun_bytes = 0;  // of a snapshot that has not ended
-    Errc open(coord::RecoverySink& sink, const coord::StorageOwner& owner) override {
-        return inner_.open(sink, owner);
-    }
-    Errc append(BytesView record) override { return inner_.append(record); }
     Errc begin_snapshot() override { return begun_bytes = 0, inner_.begin_snapshot(); }
     Errc write_snapshot(BytesView piece) override {
         return begun_bytes += piece.size(), inner_.write_snapshot(piece);
@@ -1029,14 +1025,6 @@ public:
         if (is_stuck && snapshot == 0) return Errc::throttled_op;
         return inner_.read_snapshot(snapshot, offset, size, out);
     }
-    Errc flush() override { return inner_.flush(); }
-    coord::Sequence appended() const override { return inner_.appended(); }
-    coord::Sequence durable() const override { return inner_.durable(); }
-    Errc health() const override { return inner_.health(); }
-    std::uint64_t id() const override { return inner_.id(); }
-
-private:
-    coord::Storage& inner_;
 };
 
 TEST_CASE("a snapshot of its own that is under way gives way to a leader's") {

@@ -37,6 +37,37 @@ inline std::string unhex(coord::BytesView text) {
     return bytes;
 }
 
+// Passes everything on to a storage behind it; those that change something derive from it.
+class Forwarding : public coord::Storage {
+public:
+    explicit Forwarding(coord::Storage& inner) : inner_(inner) {}
+    coord::Errc open(coord::RecoverySink& sink, const coord::StorageOwner& owner) override {
+        return inner_.open(sink, owner);
+    }
+    coord::Errc append(coord::BytesView record) override { return inner_.append(record); }
+    coord::Errc begin_snapshot() override { return inner_.begin_snapshot(); }
+    coord::Errc write_snapshot(coord::BytesView piece) override {
+        return inner_.write_snapshot(piece);
+    }
+    coord::Errc end_snapshot(coord::Sequence first_needed, bool replaces) override {
+        return inner_.end_snapshot(first_needed, replaces);
+    }
+    coord::Errc read_snapshot(coord::Sequence snapshot, std::uint64_t offset, std::size_t size,
+                              coord::Bytes& out) override {
+        return inner_.read_snapshot(snapshot, offset, size, out);
+    }
+    coord::Errc flush() override { return inner_.flush(); }
+    coord::Sequence appended() const override { return inner_.appended(); }
+    coord::Sequence durable() const override { return inner_.durable(); }
+    coord::Errc health() const override { return inner_.health(); }
+    bool has_room() const override { return inner_.has_room(); }
+    std::uint64_t id() const override { return inner_.id(); }
+    void set_time(coord::Time now) override { inner_.set_time(now); }
+
+protected:
+    coord::Storage& inner_;
+};
+
 // A whole snapshot at once, where slices are not the matter.
 inline coord::Errc append_snapshot(coord::Storage& disk, coord::BytesView bytes,
                                    coord::Sequence first_needed = 0) {

@@ -22,6 +22,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <utility>
 #include <vector>
 
 #include "coord.hpp"
@@ -54,6 +55,35 @@ inline std::uint32_t u32_at(BytesView bytes, std::size_t at) {
 inline std::uint64_t u64_at(BytesView bytes, std::size_t at) {
     return Reader(bytes.substr(at)).u64();
 }
+
+// A body of create or set, or with the data "-" of remove or check; last: its mode or version.
+inline Bytes body_of(BytesView path, BytesView data, std::int32_t last) {
+    Bytes body;
+    Writer writer(body);
+    writer.bytes(path);
+    if (data != "-") writer.bytes(data);
+    writer.i32(last);
+    return body;
+}
+
+using Parts = std::vector<std::pair<coord::OpCode, Bytes>>;
+
+inline Bytes multi_of(const Parts& parts) {
+    Bytes body;
+    Writer writer(body);
+    writer.u32(static_cast<std::uint32_t>(parts.size()));
+    for (const auto& part : parts) {
+        writer.u8(static_cast<std::uint8_t>(part.first)), writer.bytes(part.second);
+    }
+    return body;
+}
+
+struct Nobody final : coord::ChangeSink {
+    void on_created(BytesView, coord::Zxid) override {}
+    void on_deleted(BytesView, coord::Zxid) override {}
+    void on_data_changed(BytesView, coord::Zxid) override {}
+    void on_children_changed(BytesView, coord::Zxid) override {}
+};
 
 inline void put_u32(Bytes& bytes, std::size_t at, std::uint32_t value) {
     Writer(bytes).patch_u32(at, value);

@@ -16,36 +16,12 @@ namespace {
 
 using fuzz::Bytes;
 using fuzz::BytesView;
+using fuzz::body_of;
 using fuzz::Errc;
+using fuzz::multi_of;
+using fuzz::Nobody;
+using fuzz::Parts;
 using fuzz::Writer;
-
-using Parts = std::vector<std::pair<coord::OpCode, Bytes>>;
-
-struct Nobody final : coord::ChangeSink {
-    void on_created(BytesView, coord::Zxid) override {}
-    void on_deleted(BytesView, coord::Zxid) override {}
-    void on_data_changed(BytesView, coord::Zxid) override {}
-    void on_children_changed(BytesView, coord::Zxid) override {}
-};
-
-Bytes body_of(BytesView path, BytesView data, std::int32_t last) {
-    Bytes body;
-    Writer writer(body);
-    writer.bytes(path);
-    if (data != "-") writer.bytes(data);
-    writer.i32(last);
-    return body;
-}
-
-Bytes multi_of(const Parts& parts) {
-    Bytes body;
-    Writer writer(body);
-    writer.u32(static_cast<std::uint32_t>(parts.size()));
-    for (const auto& part : parts) {
-        writer.u8(static_cast<std::uint8_t>(part.first)), writer.bytes(part.second);
-    }
-    return body;
-}
 
 coord::Limits limits() {
     coord::Limits limits;

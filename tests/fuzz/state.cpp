@@ -14,7 +14,10 @@ namespace {
 
 using fuzz::Bytes;
 using fuzz::BytesView;
+using fuzz::body_of;
 using fuzz::Errc;
+using fuzz::multi_of;
+using fuzz::Nobody;
 using fuzz::Writer;
 
 enum Kind : std::uint8_t { end = 0, head = 1, session = 2, node = 3 };  // FORMAT
@@ -103,13 +106,6 @@ std::vector<Bytes> sorted(BytesView bytes) {
     return out;
 }
 
-struct Nobody final : coord::ChangeSink {
-    void on_created(BytesView, coord::Zxid) override {}
-    void on_deleted(BytesView, coord::Zxid) override {}
-    void on_data_changed(BytesView, coord::Zxid) override {}
-    void on_children_changed(BytesView, coord::Zxid) override {}
-};
-
 const coord::Outcome* apply(coord::Machine& machine, std::uint64_t session_id, std::uint64_t cxid,
                             coord::OpCode op, BytesView body) {
     Nobody nobody;
@@ -119,25 +115,6 @@ const coord::Outcome* apply(coord::Machine& machine, std::uint64_t session_id, s
     txn.session = coord::SessionId{session_id}, txn.cxid = cxid;
     txn.op = op, txn.body = body;
     return machine.apply(txn, nobody);
-}
-
-Bytes body_of(BytesView path, BytesView data, std::int32_t last) {
-    Bytes body;
-    Writer writer(body);
-    writer.bytes(path);
-    if (data != "-") writer.bytes(data);
-    writer.i32(last);
-    return body;
-}
-
-Bytes multi_of(const std::vector<std::pair<coord::OpCode, Bytes>>& parts) {
-    Bytes body;
-    Writer writer(body);
-    writer.u32(static_cast<std::uint32_t>(parts.size()));
-    for (const auto& part : parts) {
-        writer.u8(static_cast<std::uint8_t>(part.first)), writer.bytes(part.second);
-    }
-    return body;
 }
 
 Bytes opening(std::uint64_t nonce) {

@@ -690,7 +690,7 @@ TEST_CASE("faults D20, the limit: no witness had been written: taken for a torn 
 // D: disks that have no space now and then
 
 // A disk in memory that has no space, for some of its changes, while it is in a mood for that.
-class Fickle final : public coord::Storage {
+class Fickle final : public support::Forwarding {
 public:
     struct Mood {
         std::uint32_t refused_permille = 0;
@@ -698,37 +698,25 @@ public:
         std::uint64_t refused = 0;
     };
     Fickle(coord::MemoryStorage& disk, Mood& mood, coord::Rng& rng)
-        : disk_(disk), mood_(mood), rng_(rng) {}
-    Errc open(coord::RecoverySink& sink, const coord::StorageOwner& whose) override {
-        return disk_.open(sink, whose);
-    }
+        : Forwarding(disk), mood_(mood), rng_(rng) {}
     Errc append(BytesView record) override {
-        return refuses() ? Errc::storage_full : disk_.append(record);
+        return refuses() ? Errc::storage_full : inner_.append(record);
     }
     Errc begin_snapshot() override {
         is_begun_ = !refuses();
-        return is_begun_ ? disk_.begin_snapshot() : Errc::storage_full;
+        return is_begun_ ? inner_.begin_snapshot() : Errc::storage_full;
     }
     Errc write_snapshot(BytesView piece) override {
         COORD_ASSERT(is_begun_);  // one that was refused is given up
         is_begun_ = !refuses();
-        return is_begun_ ? disk_.write_snapshot(piece) : Errc::storage_full;
+        return is_begun_ ? inner_.write_snapshot(piece) : Errc::storage_full;
     }
     Errc end_snapshot(coord::Sequence first_needed, bool replaces) override {
         COORD_ASSERT(is_begun_);
         is_begun_ = false;
-        return refuses() ? Errc::storage_full : disk_.end_snapshot(first_needed, replaces);
+        return refuses() ? Errc::storage_full : inner_.end_snapshot(first_needed, replaces);
     }
-    Errc read_snapshot(coord::Sequence snapshot, std::uint64_t offset, std::size_t size,
-                       Bytes& out) override {
-        return disk_.read_snapshot(snapshot, offset, size, out);
-    }
-    Errc flush() override { return disk_.flush(); }
-    coord::Sequence appended() const override { return disk_.appended(); }
-    coord::Sequence durable() const override { return disk_.durable(); }
-    Errc health() const override { return disk_.health(); }
     bool has_room() const override { return mood_.has_room; }
-    std::uint64_t id() const override { return disk_.id(); }
 
 private:
     bool refuses() {
@@ -736,14 +724,12 @@ private:
         mood_.refused += is_refused ? 1 : 0;
         return is_refused;
     }
-    coord::MemoryStorage& disk_;
     Mood& mood_;
     coord::Rng& rng_;
     bool is_begun_ = false;
 };
 
 // Three on such disks, which are slow, too; crashes, cut links, messages repeated and swapped.
-// Whoever finds no space where it is to lead ends, and is started again.
 struct FickleWorld {
     coord::Rng rng;
     coord::MemoryStorage disks[3];
@@ -1316,34 +1302,16 @@ TEST_CASE("faults D13: a learner without space for a snapshot, and the leader ta
 #ifndef COORD_NO_THREADS
 
 // The same behind a thread, which finds out later: before the snapshot counts as installed.
-class BehindThread final : public coord::Storage {
+struct ThreadBefore {
+    explicit ThreadBefore(const coord::FileStorageOptions& options)
+        : files(options), storage(files) {}
+    coord::FileStorage files;
+    coord::BackgroundStorage storage;
+};
+class BehindThread final : private ThreadBefore, public support::Forwarding {
 public:
     explicit BehindThread(const coord::FileStorageOptions& options)
-        : files_(options), storage_(files_) {}
-    Errc open(coord::RecoverySink& sink, const coord::StorageOwner& whose) override {
-        return storage_.open(sink, whose);
-    }
-    Errc append(BytesView record) override { return storage_.append(record); }
-    Errc begin_snapshot() override { return storage_.begin_snapshot(); }
-    Errc write_snapshot(BytesView piece) override { return storage_.write_snapshot(piece); }
-    Errc end_snapshot(coord::Sequence first_needed, bool replaces) override {
-        return storage_.end_snapshot(first_needed, replaces);
-    }
-    Errc read_snapshot(coord::Sequence snapshot, std::uint64_t offset, std::size_t size,
-                       Bytes& out) override {
-        return storage_.read_snapshot(snapshot, offset, size, out);
-    }
-    Errc flush() override { return storage_.flush(); }
-    coord::Sequence appended() const override { return storage_.appended(); }
-    coord::Sequence durable() const override { return storage_.durable(); }
-    Errc health() const override { return storage_.health(); }
-    bool has_room() const override { return storage_.has_room(); }
-    std::uint64_t id() const override { return storage_.id(); }
-    void set_time(Time now) override { storage_.set_time(now); }
-
-private:
-    coord::FileStorage files_;
-    coord::BackgroundStorage storage_;
+        : ThreadBefore(options), Forwarding(storage) {}
 };
 
 TEST_CASE("faults S4 D13: no space for a snapshot, behind a thread: it waits as well") {

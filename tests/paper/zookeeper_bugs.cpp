@@ -911,37 +911,22 @@ TEST_CASE("ZooKeeper A17 (ZOOKEEPER-3701): a TRUNC that finds no space does not 
 
 // A disk in memory that has no space for records of one kind, and for everything else. A snapshot
 // that takes the place of a history counts as a base.
-class NoSpaceFor final : public coord::Storage {
+class NoSpaceFor final : public support::Forwarding {
 public:
-    NoSpaceFor(coord::RecordKind kind, coord::MemoryStorage& disk, const bool& is_full)
-        : kind_(kind), disk_(disk), is_full_(is_full) {}
-    Errc open(coord::RecoverySink& sink, const coord::StorageOwner& owner) override {
-        return disk_.open(sink, owner);
-    }
+    NoSpaceFor(coord::RecordKind kind, coord::Storage& disk, const bool& is_full)
+        : Forwarding(disk), kind_(kind), is_full_(is_full) {}
     Errc append(BytesView record) override {
         const bool is_of_it = record[8] == static_cast<char>(kind_);
-        return is_full_ && is_of_it ? Errc::storage_full : disk_.append(record);
+        return is_full_ && is_of_it ? Errc::storage_full : inner_.append(record);
     }
-    Errc begin_snapshot() override { return disk_.begin_snapshot(); }
-    Errc write_snapshot(BytesView piece) override { return disk_.write_snapshot(piece); }
     Errc end_snapshot(coord::Sequence first_needed, bool replaces) override {
         const bool is_of_it = replaces && kind_ == coord::RecordKind::base;
         if (is_full_ && is_of_it) return Errc::storage_full;
-        return disk_.end_snapshot(first_needed, replaces);
+        return inner_.end_snapshot(first_needed, replaces);
     }
-    Errc read_snapshot(coord::Sequence snapshot, std::uint64_t offset, std::size_t size,
-                       Bytes& out) override {
-        return disk_.read_snapshot(snapshot, offset, size, out);
-    }
-    Errc flush() override { return disk_.flush(); }
-    coord::Sequence appended() const override { return disk_.appended(); }
-    coord::Sequence durable() const override { return disk_.durable(); }
-    Errc health() const override { return disk_.health(); }
-    std::uint64_t id() const override { return disk_.id(); }
 
 private:
     const coord::RecordKind kind_;
-    coord::MemoryStorage& disk_;
     const bool& is_full_;
 };
 

@@ -807,6 +807,7 @@ std::uint64_t mix64(std::uint64_t a, std::uint64_t b);          // two words to 
 //            T4 An ephemeral node has no children.
 //            T5 What a save gives is the tree as it was when the save began.
 //            T6 What is undone leaves no trace: not in a Stat, nor in the next sequence number.
+//            T7 A list has the children after a name, in order, without a gap before its end.
 // May touch  Memory; deterministic.
 // Reading    ZooKeeper's DataTree and PathUtils. What it may cost: one hash of the path and four
 //            cache lines a look-up, 120 bytes a node beside its path and data.
@@ -871,10 +872,16 @@ public:
     bool contains(BytesView path) const;
 
     // Names of path's children in order of their bytes, after the name `after` ("" = from the
-    // first), at most limit, appended to names. RETURNS no_node. The cost is of what is listed,
-    // and a logarithm of the children.
-    Errc children(BytesView path, BytesView after, std::size_t limit,
-                  std::vector<Bytes>& names) const;
+    // first), of those that begin with prefix, at most limit, appended to names. RETURNS no_node.
+    // The cost is of what is listed, and a logarithm of the children.
+    Errc children(BytesView path, BytesView after, std::size_t limit, std::vector<Bytes>& names,
+                  BytesView prefix = {}) const;
+    // The same with their data: visit is called for each, in order, until it RETURNS false.
+    Errc list(BytesView path, BytesView after, BytesView prefix,
+              const Callback<bool(const NodeView&)>& visit_node) const;
+    // How many nodes there are below path, counted up to limit + 1: that many are walked through.
+    // All of the tree's are known. REQUIRES that there is such a node.
+    std::size_t descendants(BytesView path, std::size_t limit) const;
 
     // Why a create would fail, or ok and in `created` the final path, the sequence number
     // appended. In this order, ZooKeeper's: bad_arguments (mode, no '/', NUL), no_node (the
@@ -945,7 +952,10 @@ private:
     void prefetch_below(const Node& node, std::size_t offset) const;
     void link_child(std::uint32_t parent, std::uint32_t child);
     void unlink_child(std::uint32_t parent, std::uint32_t child);
-    void push_left(std::uint32_t node, std::vector<std::uint32_t>& stack) const;
+    using Stack = std::vector<std::uint32_t>;
+    void push_left(std::uint32_t node, Stack& stack) const;
+    void seek_children(const Node& parent, BytesView after, BytesView prefix, Stack& stack) const;
+    std::uint32_t next_child(Stack& stack) const;
     std::uint32_t next_preorder(std::vector<std::uint32_t>& stack) const;
 
     static NodeView view_of(const Node& node, std::size_t path_length);
@@ -4159,6 +4169,10 @@ static bool is_valid_name(BytesView node_name) {
     return true;
 }
 
+inline bool starts_with(BytesView text, BytesView prefix) {
+    return text.substr(0, prefix.size()) == prefix;
+}
+
 static bool is_built_in(BytesView path) {
     return path == "/" || path == "/zookeeper" || path == "/zookeeper/config" ||
            path == "/zookeeper/quota";
@@ -4650,7 +4664,7 @@ void Tree::unlink_child(std::uint32_t parent, std::uint32_t child) {
     at(child).left = detail::no_index, at(child).right = detail::no_index;
 }
 
-void Tree::push_left(std::uint32_t node, std::vector<std::uint32_t>& stack) const {
+void Tree::push_left(std::uint32_t node, Stack& stack) const {
     for (; node != detail::no_index; node = at(node).left) stack.push_back(node);
 }
 
@@ -4732,24 +4746,68 @@ std::optional<NodeView> Tree::find(BytesView path) const {
 
 bool Tree::contains(BytesView path) const { return seek(path) != nullptr; }
 
-Errc Tree::children(BytesView path, BytesView after, std::size_t limit,
-                    std::vector<Bytes>& names) const {
-    const std::uint32_t parent = locate(path);
-    if (parent == detail::no_index) return Errc::no_node;
-    const std::size_t offset = detail::name_offset(at(parent).path());
-    std::vector<std::uint32_t> stack;
-    for (std::uint32_t child = at(parent).child_root; child != detail::no_index;) {
-        const bool listed = after < child_name(child, offset);
+// Leaves on the stack the first child after `after` that does not come before prefix, and on the
+// way to it what comes later (T7).
+void Tree::seek_children(const Node& parent, BytesView after, BytesView prefix,
+                         Stack& stack) const {
+    COORD_ASSERT(stack.empty());
+    const std::size_t offset = detail::name_offset(parent.path());
+    for (std::uint32_t child = parent.child_root; child != detail::no_index;) {
+        const BytesView child_is = child_name(child, offset);
+        const bool listed = after < child_is && prefix <= child_is;
         if (listed) stack.push_back(child);
         child = listed ? at(child).left : at(child).right;
     }
+}
+
+std::uint32_t Tree::next_child(Stack& stack) const {
+    const std::uint32_t child = stack.back();
+    stack.pop_back();
+    push_left(at(child).right, stack);
+    return child;
+}
+
+Errc Tree::children(BytesView path, BytesView after, std::size_t limit, std::vector<Bytes>& names,
+                    BytesView prefix) const {
+    const Node* const parent = seek(path);
+    if (parent == nullptr) return Errc::no_node;
+    const std::size_t offset = detail::name_offset(parent->path());
+    Stack stack;
+    seek_children(*parent, after, prefix, stack);
     for (; limit > 0 && !stack.empty(); limit--) {
-        const std::uint32_t child = stack.back();
-        stack.pop_back();
-        names.emplace_back(child_name(child, offset));
-        push_left(at(child).right, stack);
+        const BytesView listed = child_name(next_child(stack), offset);
+        if (!detail::starts_with(listed, prefix)) break;
+        COORD_ASSERT(after < listed);  // T7
+        names.emplace_back(listed);
     }
     return Errc::ok;
+}
+
+Errc Tree::list(BytesView path, BytesView after, BytesView prefix,
+                const Callback<bool(const NodeView&)>& visit_node) const {
+    const Node* const parent = seek(path);
+    if (parent == nullptr) return Errc::no_node;
+    Stack stack;
+    seek_children(*parent, after, prefix, stack);
+    while (!stack.empty()) {
+        const Node& child = at(next_child(stack));
+        COORD_ASSERT(child.parent == parent->index);  // T1
+        const NodeView view = view_of(child, child.path_length);
+        if (!detail::starts_with(node_name(view.path), prefix) || !visit_node(view)) break;
+    }
+    return Errc::ok;
+}
+
+std::size_t Tree::descendants(BytesView path, std::size_t limit) const {
+    const Node* const node = seek(path);
+    COORD_ASSERT(node != nullptr);
+    if (node->index == detail::root_index) return size_ - 1;
+    Stack stack;
+    push_left(node->child_root, stack);
+    std::size_t count = 0;
+    for (; !stack.empty() && count <= limit; count++) (void)next_preorder(stack);
+    COORD_ASSERT(count >= node->child_count || count > limit);
+    return count;
 }
 
 void Tree::visit_ephemerals(

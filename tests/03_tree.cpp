@@ -953,18 +953,21 @@ TEST_CASE("descendants: all nodes below, however deep, and no more are counted t
                                    "/ab", "/ab/1"}) {
         REQUIRE(create(tree, path) == Errc::ok);
     }
-    CHECK(tree.descendants("/a", 100) == 6);
-    CHECK(tree.descendants("/a", 6) == 6);
-    CHECK(tree.descendants("/a", 5) == 6);
-    CHECK(tree.descendants("/a", 2) == 3);
-    CHECK(tree.descendants("/a", 0) == 1);
-    CHECK(tree.descendants("/a/1", 100) == 2);
-    CHECK(tree.descendants("/a/3", 100) == 1);
-    CHECK(tree.descendants("/a/2", 100) == 0);
-    CHECK(tree.descendants("/ab", 100) == 1);
-    CHECK(tree.descendants("/", 0) == tree.size() - 1);
+    const auto count = [&tree](BytesView path, std::size_t limit) {
+        return tree.descendants(path, limit).value_or(777);
+    };
+    CHECK(count("/a", 100) == 6);
+    CHECK(count("/a", 6) == 6);
+    CHECK(tree.descendants("/a", 5).error() == Errc::too_large);
+    CHECK(tree.descendants("/a", 0).error() == Errc::too_large);
+    CHECK(tree.descendants("/b", 100).error() == Errc::no_node);
+    CHECK(count("/a/1", 2) == 2);
+    CHECK(count("/a/3", 100) == 1);
+    CHECK(count("/a/2", 0) == 0);
+    CHECK(count("/ab", 100) == 1);
+    CHECK(count("/", 0) == tree.size() - 1);
     REQUIRE(remove(tree, "/a/1/x/y") == Errc::ok);
-    CHECK(tree.descendants("/a", 100) == 5);
+    CHECK(count("/a", 100) == 5);
 }
 
 TEST_CASE("visit: parents first, siblings in order, everything once") {

@@ -47,9 +47,10 @@ struct Alone {
         for (int i = 0; i < count; i++) poll();
     }
     Sync open(coord::Duration timeout = seconds(10)) {
-        const coord::Pump pump = [this] {
+        const coord::Pump pump = [this, left = 5000]() mutable {
             poll();
-            return true;
+            left -= 1;
+            return left > 0;
         };
         auto opened = Sync::open(replica, {timeout}, pump);
         REQUIRE(opened);

@@ -132,8 +132,9 @@
 // WHERE IT DIFFERS FROM ZOOKEEPER, ON PURPOSE
 //   A write ends in success, in its own error, or in session_expired: never in connection_loss.
 //   Sequence numbers have 64 bits. A version never becomes -1. zxids are 24 + 40 bits and never
-//   repeat. sync is a round of a quorum, so that sync and then a read is linearizable. Children
-//   are listed in order, and in pages. A limit gives an error and keeps the session. A session
+//   repeat. sync is a round of a quorum, so that sync and then a read is linearizable, and a read
+//   can be by itself. Children are listed in order, in pages, by prefix, with their data, and
+//   several reads are of one moment. A limit gives an error and keeps the session. A session
 //   answers until when it certainly lives (certain_until), and a lock has a fencing token.
 #ifndef COORD_HPP
 #define COORD_HPP

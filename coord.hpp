@@ -2770,6 +2770,13 @@ struct Child {
 
 // What was found. Where there is an error, that and the zxid alone.
 struct Found {
+    Found();
+    Found(const Found& other) = default;
+    Found(Found&& other) noexcept;
+    Found& operator=(const Found& other) = default;
+    Found& operator=(Found&& other) noexcept;
+    ~Found();
+
     Errc error = Errc::ok;
     Zxid zxid;                 // of the state that was read
     Stat stat;                 // of the node; none for ephemerals
@@ -2886,6 +2893,7 @@ struct Request {
     std::vector<Op> parts;
     std::vector<Query> queries;  // of read; one where it is answered with what was Found
     Zxid least;        // of exists, get, children and read: no state before it; or `newest`
+    std::size_t root_bytes = 0;  // so many at the front of each path its answer does not show
     WatcherType watcher_type = WatcherType::any;
     Watcher watcher;   // of exists, get and children, where it may be empty, and of add_watch
     Completion done;   // of the kind's type, or empty
@@ -3015,6 +3023,7 @@ private:
         Watcher watcher;
         Completion done;
         Errc error = Errc::ok;        // refused already: only its turn has to come
+        std::size_t root_bytes = 0;
         bool awaits_sync = false;     // a sync, or a read of `newest`, that has no answer yet
         Zxid least;                   // it waits until this is applied; R9
     };
@@ -3046,6 +3055,7 @@ private:
         SessionId session;
         std::vector<Part> parts;
         std::vector<Found> found;
+        std::size_t root_bytes = 0;
         Watcher watcher;
         EventType event = EventType::none;
         OnState on_state;
@@ -3135,6 +3145,7 @@ private:
     void tell_states();
     void run_timers();
     void run_callbacks();
+    static void cut_root(Ready& ready);
     void end_request(Ready& ready);
     void call(Ready& ready);
     void on_event(SessionId session, Watcher&& watcher, EventType type, BytesView path,
@@ -3228,7 +3239,7 @@ class Session;
 using OnSession = Callback<void(Result<Session>)>;
 
 namespace detail {
-class StateListeners;
+struct Handle;
 }
 
 // A handle to a session: small, to be copied, all copies alike. It owns nothing: the session ends
@@ -3341,14 +3352,13 @@ public:
     std::uint64_t next_number() const;
 
 private:
+    Session(Replica& replica, SessionId id, detail::Handle&& handle);
     void listen(bool is_owned, std::weak_ptr<const void> owner, OnState listener) const;
     void ask(Request&& request) const;
     void ask_below(Request&& request) const;
     Replica* replica_;
     SessionId id_;
-    std::shared_ptr<detail::StateListeners> listeners_;
-    Bytes root_;   // what its paths are below; empty: nothing
-    Zxid least_;   // see Request
+    std::shared_ptr<const detail::Handle> handle_;
 };
 
 // Makes things go on a little, and RETURNS whether to go on waiting: Simulation::pump, one turn of
@@ -10932,6 +10942,11 @@ inline bool has_room(const Request& request, std::size_t room) {
 
 }  // namespace detail
 
+Found::Found() = default;
+Found::Found(Found&& other) noexcept = default;
+Found& Found::operator=(Found&& other) noexcept = default;
+Found::~Found() = default;
+
 const char* name(SessionState state) {
     switch (state) {
         case SessionState::connected: return "CONNECTED";
@@ -11564,7 +11579,7 @@ Replica::Ready& Replica::push_ready() {
     ready.error = Errc::ok;
     ready.text.clear(), ready.names.clear(), ready.nodes.clear();
     ready.parts.clear(), ready.found.clear();
-    ready.more = false;
+    ready.more = false, ready.root_bytes = 0;
     ready.watcher = nullptr, ready.on_state = nullptr, ready.call = nullptr;
     ready.event = EventType::none;
     return ready;
@@ -11618,6 +11633,7 @@ void Replica::submit(SessionId id, Request&& request) {
     Pending& pending = session.pending.push();
     pending.kind = request.kind, pending.cxid = 0;
     pending.page = Page{}, pending.watcher = nullptr, pending.least = Zxid{};
+    pending.root_bytes = request.root_bytes;
     pending.error = prepare(id, request, pending);
     pending.done = std::move(request.done);
     const bool is_read = detail::is_read(request.kind);
@@ -11685,12 +11701,20 @@ Errc Replica::prepare(SessionId id, Request& request, Pending& pending) {
     return error;
 }
 
+namespace detail {
+
+// Of one that something is added to at its end the end may be '/'.
+static bool is_sound_path(BytesView path, bool is_begun) {
+    return is_begun ? is_valid_path(Bytes(path) + '1') : is_valid_path(path);
+}
+
+}  // namespace detail
+
 // What ZooKeeper's clients look at before they send.
 Errc Replica::judge_path(OpCode op, BytesView path, CreateMode mode) const {
     if (path.size() > options_.limits.path_bytes_max) return Errc::too_large;
     const bool is_numbered = op == OpCode::create && is_sequential(mode);
-    const bool is_sound = is_numbered ? is_valid_path(Bytes(path) + '1') : is_valid_path(path);
-    return is_sound ? Errc::ok : Errc::bad_arguments;
+    return detail::is_sound_path(path, is_numbered) ? Errc::ok : Errc::bad_arguments;
 }
 
 namespace detail {
@@ -11940,6 +11964,7 @@ void Replica::finish(Pending& pending, const Outcome& outcome) {
     ready.done = std::move(pending.done);
     ready.error = outcome.error;
     ready.text.assign(outcome.path);
+    ready.root_bytes = pending.root_bytes;
     ready.stat = outcome.stat;
     ready.zxid = outcome.zxid;
     if (!outcome.parts.empty()) ready.parts = outcome.parts;
@@ -11978,6 +12003,7 @@ Errc Replica::judge_query(const Query& query) const {
 void Replica::encode_queries(const std::vector<Query>& queries, Bytes& body) const {
     body.clear();
     Writer writer(body);
+    writer.u32(static_cast<std::uint32_t>(queries.size()));
     for (const Query& query : queries) {
         const Errc error = judge_query(query);
         writer.u8(static_cast<std::uint8_t>(query.kind));
@@ -11992,7 +12018,11 @@ void Replica::encode_queries(const std::vector<Query>& queries, Bytes& body) con
 void Replica::execute_queries(SessionId id, BytesView body, Ready& ready) const {
     const bool is_one = ready.done.kind() == Completion::Kind::found;
     Room room(options_.limits);
-    for (Reader in(body); in.left() > 0;) {
+    Reader in(body);
+    const std::size_t count = in.u32();
+    COORD_ASSERT(count <= options_.limits.multi_parts_max && (!is_one || count == 1));
+    if (!is_one) ready.found = std::vector<Found>(count);
+    for (std::size_t i = 0; i < count; i++) {
         Look look;
         look.kind = static_cast<Query::Kind>(in.u8());
         look.error = static_cast<Errc>(in.i32());
@@ -12000,7 +12030,7 @@ void Replica::execute_queries(SessionId id, BytesView body, Ready& ready) const 
         look.prefix = in.bytes(SIZE_MAX);
         look.limit = static_cast<std::size_t>(in.u64());
         COORD_ASSERT(in.ok());
-        Found& found = is_one ? ready : ready.found.emplace_back();
+        Found& found = is_one ? ready : ready.found[i];
         look_up(id, look, room, found);
         COORD_ASSERT(found.zxid == ready.zxid);  // R8
     }
@@ -12067,7 +12097,8 @@ void Replica::list_ephemerals(SessionId id, const Look& look, Room& room, Found&
         if (!detail::starts_with(each->first, look.path)) break;
         found.more = found.names.size() == limit;
         if (found.more) break;
-        found.names.push_back(each->first);
+        const BytesView listed = each->first;
+        found.names.emplace_back(listed);
     }
     room.items -= found.names.size();
 }
@@ -12091,6 +12122,7 @@ void Replica::execute_read(SessionId id, Pending& pending) {
     Ready& ready = push_ready();
     ready.done = std::move(pending.done);
     ready.zxid = machine_->applied();
+    ready.root_bytes = pending.root_bytes;
     if (pending.kind == Kind::read) return execute_queries(id, pending.body, ready);
     Room room(options_.limits);
     look_up(id, look_of(pending), room, ready);
@@ -12187,8 +12219,35 @@ void Replica::run_callbacks() {
     }
 }
 
+namespace detail {
+
+static void cut_root(std::size_t root_bytes, Bytes& path) {
+    if (path.empty()) return;
+    COORD_ASSERT(path.size() >= root_bytes);
+    COORD_ASSERT(path.size() == root_bytes || path[root_bytes] == '/');  // C5
+    path.erase(0, root_bytes);
+    if (path.empty()) path = "/";
+}
+
+// Of children the names are no paths, and begin with no '/'.
+static void cut_root(std::size_t root_bytes, Found& found) {
+    for (Bytes& each : found.names) {
+        if (each[0] == '/') cut_root(root_bytes, each);
+    }
+}
+
+}  // namespace detail
+
+void Replica::cut_root(Ready& ready) {
+    detail::cut_root(ready.root_bytes, ready.text);
+    detail::cut_root(ready.root_bytes, static_cast<Found&>(ready));
+    for (Part& part : ready.parts) detail::cut_root(ready.root_bytes, part.path);
+    for (Found& found : ready.found) detail::cut_root(ready.root_bytes, found);
+}
+
 void Replica::end_request(Ready& ready) {
     using Kind = Completion::Kind;
+    if (ready.root_bytes > 0) cut_root(ready);
     const Errc error = ready.error;
     const bool good = error == Errc::ok;
     const Completion& done = ready.done;
@@ -12349,7 +12408,7 @@ void Replica::audit() const {
 
 namespace detail {
 
-// What the copies of a handle share: one listener to the replica, and those behind it. The replica
+// What handles to a session share: one listener to the replica, and those behind it. The replica
 // keeps a listener for the session's life; here one whose owner is gone is forgotten.
 class StateListeners {
 public:
@@ -12392,6 +12451,13 @@ private:
     bool is_telling_ = false;
 };
 
+// What the copies of a handle share. Those below a path, and with a level, share the listeners.
+struct Handle {
+    std::shared_ptr<StateListeners> listeners;
+    Bytes root;  // what its paths are below; empty: nothing
+    Zxid least;  // see Request
+};
+
 // A request of that kind, its callback passed on as it is: nothing is allocated on the way.
 static Request request_of(Request::Kind kind, BytesView path, Completion done) {
     Request request;
@@ -12404,7 +12470,10 @@ static Request request_of(Request::Kind kind, BytesView path, Completion done) {
 }  // namespace detail
 
 Session::Session(Replica& replica, SessionId id)
-    : replica_(&replica), id_(id), listeners_(new detail::StateListeners) {}
+    : Session(replica, id, {std::make_shared<detail::StateListeners>(), {}, {}}) {}
+
+Session::Session(Replica& replica, SessionId id, detail::Handle&& handle)
+    : replica_(&replica), id_(id), handle_(new detail::Handle(std::move(handle))) {}
 
 void Session::open(Replica& replica, const SessionOptions& options, OnSession done) {
     replica.open_session(options, [&replica, done = std::move(done)](Result<SessionId> opened) {
@@ -12416,108 +12485,65 @@ void Session::open(Replica& replica, const SessionOptions& options, OnSession do
 }
 
 void Session::ask(Request&& request) const {
-    request.least = least_;
-    if (!root_.empty()) return ask_below(std::move(request));
+    request.least = handle_->least;
+    if (!handle_->root.empty()) return ask_below(std::move(request));
     replica_->submit(id_, std::move(request));
 }
 
 // What is no path must not become one by what stands before it: it stays what no handle may reach.
 Session Session::below(BytesView path) const {
-    Session handle = *this;
-    if (path.empty() || path == "/") return handle;
-    handle.root_ = is_valid_path(path) ? root_ + Bytes(path) : Bytes(path);
-    return handle;
+    if (path.empty() || path == "/") return *this;
+    detail::Handle handle = *handle_;
+    handle.root = is_valid_path(path) ? handle.root.append(path) : Bytes(path);
+    return Session(*replica_, id_, std::move(handle));
 }
 
 Session Session::at_least(Zxid zxid) const {
-    Session handle = *this;
-    handle.least_ = zxid;
-    return handle;
+    detail::Handle handle = *handle_;
+    handle.least = zxid;
+    return Session(*replica_, id_, std::move(handle));
 }
 
 namespace detail {
 
-// A path as the replica knows it. One that is none stays as it is, to be refused for that. One that
-// something is added to at its end may end in '/'.
-static Bytes path_below(BytesView root, BytesView path, bool is_begun) {
-    const bool is_sound = is_begun ? is_valid_path(Bytes(path) + '1') : is_valid_path(path);
-    if (!is_sound) return Bytes(path);
-    Bytes whole(root);
-    return path.size() == 1 && !is_begun ? whole : whole.append(path);
-}
-
-static void cut_root(std::size_t root_bytes, Bytes& path) {
-    COORD_ASSERT(path.size() >= root_bytes);
-    COORD_ASSERT(path.size() == root_bytes || path[root_bytes] == '/');  // C5
-    path.erase(0, root_bytes);
-    if (path.empty()) path = "/";
-}
-
-// Of children the names are no paths, and begin with no '/'.
-static void cut_root(std::size_t root_bytes, Found& found) {
-    for (Bytes& each : found.names) {
-        if (each[0] == '/') cut_root(root_bytes, each);
-    }
-}
-
-// Takes the root off what a request is answered with.
-static Completion answer_below(std::size_t root, Completion&& done) {
-    const Completion::Kind kind = done.kind();
-    if (kind == Completion::Kind::created) {
-        return OnCreated([root, done = std::move(done)](Result<Created> created) {
-            if (created) cut_root(root, created->path);
-            done(std::move(created));
-        });
-    }
-    if (kind == Completion::Kind::multi) {
-        return OnMulti([root, done = std::move(done)](Multi multi) {
-            for (Part& part : multi.parts) {
-                if (!part.path.empty()) cut_root(root, part.path);
-            }
-            done(multi);
-        });
-    }
-    if (kind == Completion::Kind::found) {
-        return OnFound([root, done = std::move(done)](Result<Found> found) {
-            if (found) cut_root(root, *found);
-            done(std::move(found));
-        });
-    }
-    if (kind != Completion::Kind::multi_read) return std::move(done);
-    return OnMultiRead([root, done = std::move(done)](Result<MultiRead> read) {
-        if (read) {
-            for (Found& found : read->parts) cut_root(root, found);
-        }
-        done(std::move(read));
-    });
+// Makes a path what the replica knows it as, in memory that is there already. One that is no path
+// stays as it is, to be refused for that.
+static void put_below(BytesView root, BytesView& path, bool is_begun, Bytes& memory) {
+    if (!is_sound_path(path, is_begun)) return;
+    const std::size_t start = memory.size();
+    COORD_ASSERT(memory.capacity() - start >= root.size() + path.size());
+    memory.append(root);
+    if (path.size() > 1 || is_begun) memory.append(path);
+    path = BytesView(memory).substr(start);
 }
 
 }  // namespace detail
 
 void Session::ask_below(Request&& request) const {
-    std::vector<Bytes> paths;  // the request's views are into it
-    paths.reserve(1 + request.parts.size() + request.queries.size());
-    const auto put_below = [&](BytesView& path, bool is_begun) {
-        path = paths.emplace_back(detail::path_below(root_, path, is_begun));
-    };
+    const Bytes& root = handle_->root;
+    std::size_t room = root.size() + request.path.size();
+    for (const Op& part : request.parts) room += root.size() + part.path.size();
+    for (const Query& query : request.queries) room += root.size() + query.path.size();
+    Bytes memory;  // the request's views are into it
+    memory.reserve(room);
     const bool is_create = request.kind == Request::Kind::create;
-    put_below(request.path, is_create && is_sequential(request.mode));
+    detail::put_below(root, request.path, is_create && is_sequential(request.mode), memory);
     for (Op& part : request.parts) {
-        put_below(part.path, part.code == OpCode::create && is_sequential(part.mode));
+        const bool is_numbered = part.code == OpCode::create && is_sequential(part.mode);
+        detail::put_below(root, part.path, is_numbered, memory);
     }
     for (Query& query : request.queries) {
         const bool is_begun = query.kind == Query::Kind::ephemerals;
-        put_below(query.path, is_begun);
-        if (is_begun && !query.page.after.empty()) query.page.after.insert(0, root_);
+        detail::put_below(root, query.path, is_begun, memory);
+        if (is_begun && !query.page.after.empty()) query.page.after.insert(0, root);
     }
-    const std::size_t root = root_.size();
+    request.root_bytes = root.size();
     if (request.watcher) {
-        request.watcher = [root, watcher = request.watcher](WatchEvent event) {
-            detail::cut_root(root, event.path);
+        request.watcher = [bytes = root.size(), watcher = request.watcher](WatchEvent event) {
+            detail::cut_root(bytes, event.path);
             watcher(event);
         };
     }
-    request.done = detail::answer_below(root, std::move(request.done));
     replica_->submit(id_, std::move(request));
 }
 
@@ -12596,7 +12622,7 @@ void Session::children(BytesView path, const Page& page, Watcher watcher, OnChil
 
 void Session::read(const Query& query, OnFound done) const {
     Request request = detail::request_of(Request::Kind::read, {}, std::move(done));
-    request.queries.push_back(query);
+    request.queries = std::vector<Query>(1, query);
     ask(std::move(request));
 }
 
@@ -12631,13 +12657,14 @@ void Session::close(OnDone done) const {
 // The replica is asked when the first listener comes.
 void Session::listen(bool is_owned, std::weak_ptr<const void> owner, OnState listener) const {
     if (!listener) return;
-    if (!listeners_->is_registered) {
-        listeners_->is_registered = true;
-        replica_->on_session_state(id_, [shared = listeners_](SessionState state) {
+    const std::shared_ptr<detail::StateListeners>& listeners = handle_->listeners;
+    if (!listeners->is_registered) {
+        listeners->is_registered = true;
+        replica_->on_session_state(id_, [shared = listeners](SessionState state) {
             shared->tell(state);
         });
     }
-    listeners_->add({is_owned, std::move(owner), std::move(listener)});
+    listeners->add({is_owned, std::move(owner), std::move(listener)});
 }
 
 void Session::on_state(OnState listener) const { listen(false, {}, std::move(listener)); }
@@ -12646,7 +12673,7 @@ void Session::on_state(std::weak_ptr<const void> owner, OnState listener) const 
     listen(true, std::move(owner), std::move(listener));
 }
 
-std::uint64_t Session::next_number() const { return listeners_->numbers += 1; }
+std::uint64_t Session::next_number() const { return handle_->listeners->numbers += 1; }
 
 namespace detail {
 

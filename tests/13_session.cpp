@@ -154,7 +154,7 @@ TEST_SUITE("13 session") {
 TEST_CASE("a handle is copied, and all copies are alike") {
     static_assert(std::is_copy_constructible<Session>::value, "a handle");
     static_assert(std::is_copy_assignable<Session>::value, "a handle");
-    static_assert(sizeof(Session) <= 9 * sizeof(void*), "small");
+    static_assert(sizeof(Session) <= 4 * sizeof(void*), "small");
     Alone alone;
     Sync zk = alone.open();
     const Session one = zk.session();

@@ -132,8 +132,9 @@
 // WHERE IT DIFFERS FROM ZOOKEEPER, ON PURPOSE
 //   A write ends in success, in its own error, or in session_expired: never in connection_loss.
 //   Sequence numbers have 64 bits. A version never becomes -1. zxids are 24 + 40 bits and never
-//   repeat. sync is a round of a quorum, so that sync and then a read is linearizable. Children
-//   are listed in order, and in pages. A limit gives an error and keeps the session. A session
+//   repeat. sync is a round of a quorum, so that sync and then a read is linearizable, and a read
+//   can be by itself. Children are listed in order, in pages, by prefix, with their data, and
+//   several reads are of one moment. A limit gives an error and keeps the session. A session
 //   answers until when it certainly lives (certain_until), and a lock has a fencing token.
 #ifndef COORD_HPP
 #define COORD_HPP
@@ -491,7 +492,8 @@ struct Limits {
     std::uint32_t ephemerals_per_session_max = 65536;  // too_many
     std::uint32_t requests_per_session_max = 1024;  // too_many; twice as many removes
     std::uint32_t watches_per_session_max = 65536;  // too_many
-    std::uint32_t list_max = 65536;                 // children in one answer; page for more
+    std::uint32_t list_max = 65536;     // children in one answer; page for more. Nodes counted
+    std::uint32_t answer_bytes_max = 4 * 1024 * 1024;  // of data in one; but a whole node always
     std::uint32_t multi_parts_max = 1024;           // too_many
 };
 
@@ -807,6 +809,7 @@ std::uint64_t mix64(std::uint64_t a, std::uint64_t b);          // two words to 
 //            T4 An ephemeral node has no children.
 //            T5 What a save gives is the tree as it was when the save began.
 //            T6 What is undone leaves no trace: not in a Stat, nor in the next sequence number.
+//            T7 A list has the children after a name, in order, without a gap before its end.
 // May touch  Memory; deterministic.
 // Reading    ZooKeeper's DataTree and PathUtils. What it may cost: one hash of the path and four
 //            cache lines a look-up, 120 bytes a node beside its path and data.
@@ -871,10 +874,16 @@ public:
     bool contains(BytesView path) const;
 
     // Names of path's children in order of their bytes, after the name `after` ("" = from the
-    // first), at most limit, appended to names. RETURNS no_node. The cost is of what is listed,
-    // and a logarithm of the children.
-    Errc children(BytesView path, BytesView after, std::size_t limit,
-                  std::vector<Bytes>& names) const;
+    // first), of those that begin with prefix, at most limit, appended to names. RETURNS no_node.
+    // The cost is of what is listed, and a logarithm of the children.
+    Errc children(BytesView path, BytesView after, std::size_t limit, std::vector<Bytes>& names,
+                  BytesView prefix = {}) const;
+    // The same with their data: visit is called for each, in order, until it RETURNS false.
+    Errc list(BytesView path, BytesView after, BytesView prefix,
+              const Callback<bool(const NodeView&)>& visit_node) const;
+    // How many nodes there are below path. RETURNS no_node, or too_large where they are more than
+    // limit: so many are walked through at most. Below the root it needs no walk, and no limit.
+    Result<std::size_t> descendants(BytesView path, std::size_t limit) const;
 
     // Why a create would fail, or ok and in `created` the final path, the sequence number
     // appended. In this order, ZooKeeper's: bad_arguments (mode, no '/', NUL), no_node (the
@@ -945,7 +954,10 @@ private:
     void prefetch_below(const Node& node, std::size_t offset) const;
     void link_child(std::uint32_t parent, std::uint32_t child);
     void unlink_child(std::uint32_t parent, std::uint32_t child);
-    void push_left(std::uint32_t node, std::vector<std::uint32_t>& stack) const;
+    using Stack = std::vector<std::uint32_t>;
+    void push_left(std::uint32_t node, Stack& stack) const;
+    void seek_children(const Node& parent, BytesView after, BytesView prefix, Stack& stack) const;
+    std::uint32_t next_child(Stack& stack) const;
     std::uint32_t next_preorder(std::vector<std::uint32_t>& stack) const;
 
     static Stat stat_of(const Node& node);
@@ -2674,6 +2686,9 @@ private:
 //            R6 A storage that does not count by its own history stands for nothing in an election,
 //            and does not lead. One that has no space to lead stands for nothing for a while.
 //            R7 A storage that has counted, and whose place another one has taken, has failed.
+//            R8 What one read finds, all its parts, is of one state, whose zxid its answer names.
+//            R9 A read waits for the state that it demands, and sees the writes before it in its
+//            session, and none after it.
 // May touch  Everything above.
 // Reading    "Rules for callers" in the manual above; the contracts of Storage and Transport.
 
@@ -2725,10 +2740,71 @@ struct Children {
     bool more = false;         // there are more after names.back()
 };
 
+// Which of the children. However many there are, a page costs what is on it, and a logarithm.
 struct Page {
     Bytes after;                   // names after this one; "" from the first
     std::size_t limit = SIZE_MAX;  // at most Limits::list_max count
+    Bytes prefix{};                // names that begin with this
 };
+
+// What to read. A path is lent until it has been asked for.
+struct Query {
+    enum class Kind : std::uint8_t { exists, get, children, list, ephemerals, descendants };
+    static Query exists(BytesView path) { return {Kind::exists, path, {}}; }
+    static Query get(BytesView path) { return {Kind::get, path, {}}; }
+    static Query children(BytesView path, Page page = {}) {
+        return {Kind::children, path, std::move(page)};
+    }
+    // The children with their data and Stat.
+    static Query list(BytesView path, Page page = {}) {
+        return {Kind::list, path, std::move(page)};
+    }
+    // The paths of the session's ephemeral nodes that begin so, in the order of their bytes; of a
+    // page after and limit count.
+    static Query ephemerals(BytesView prefix = "/", Page page = {}) {
+        return {Kind::ephemerals, prefix, std::move(page)};
+    }
+    // How many nodes there are below the path, at any depth. They are walked through, all in one
+    // go, so that over Limits::list_max it is too_large; but those below "/" are known.
+    static Query descendants(BytesView path) { return {Kind::descendants, path, {}}; }
+    Kind kind = Kind::exists;
+    BytesView path;
+    Page page;
+};
+
+struct Child {
+    Bytes name;
+    Bytes bytes;
+    Stat stat;
+};
+
+// What was found. Where there is an error, that and the zxid alone.
+struct Found {
+    Found();
+    Found(const Found& other) = default;
+    Found(Found&& other) noexcept;
+    Found& operator=(const Found& other) = default;
+    Found& operator=(Found&& other) noexcept;
+    ~Found();
+
+    Errc error = Errc::ok;
+    Zxid zxid;                 // of the state that was read
+    Stat stat;                 // of the node; none for ephemerals
+    Bytes bytes;               // get
+    std::vector<Bytes> names;  // children; ephemerals: paths
+    std::vector<Child> nodes;  // list
+    bool more = false;         // there are more after the last of names or nodes
+    std::uint64_t count = 0;   // descendants
+};
+
+// What several queries have found at one moment.
+struct MultiRead {
+    Zxid zxid;
+    std::vector<Found> parts;  // as asked for, each with its own error
+};
+
+// For a read that must see every write that had ended, anywhere, when it was asked for.
+constexpr Zxid newest{UINT64_MAX};
 
 // What became of a multi. The error is that of the part that failed: then no part took effect.
 struct [[nodiscard]] Multi {
@@ -2747,11 +2823,15 @@ using OnData = Callback<void(Result<Data>)>;
 using OnChildren = Callback<void(Result<Children>)>;
 using OnDone = Callback<void(Result<void>)>;
 using OnMulti = Callback<void(const Multi&)>;
+using OnFound = Callback<void(Result<Found>)>;
+using OnMultiRead = Callback<void(Result<MultiRead>)>;
 
 // One of these, or none.
 class Completion {
 public:
-    enum class Kind : std::uint8_t { none, opened, created, stat, data, children, done, multi };
+    enum class Kind : std::uint8_t {
+        none, opened, created, stat, data, children, done, multi, found, multi_read
+    };
     Completion() = default;
     Completion(OnOpened done) : Completion(Kind::opened, std::move(done)) {}
     Completion(OnCreated done) : Completion(Kind::created, std::move(done)) {}
@@ -2760,6 +2840,8 @@ public:
     Completion(OnChildren done) : Completion(Kind::children, std::move(done)) {}
     Completion(OnDone done) : Completion(Kind::done, std::move(done)) {}
     Completion(OnMulti done) : Completion(Kind::multi, std::move(done)) {}
+    Completion(OnFound done) : Completion(Kind::found, std::move(done)) {}
+    Completion(OnMultiRead done) : Completion(Kind::multi_read, std::move(done)) {}
 
     Kind kind() const { return kind_; }
     // REQUIRES that it is of the kind that takes such a result.
@@ -2809,7 +2891,8 @@ struct Op {
 
 struct Request {
     enum class Kind : std::uint8_t {
-        create, remove, set, exists, get, children, sync, close, multi, add_watch, remove_watches
+        create, remove, set, exists, get, children, sync, close, multi, add_watch, remove_watches,
+        read
     };
     Kind kind = Kind::get;
     BytesView path;
@@ -2818,6 +2901,9 @@ struct Request {
     std::int32_t version = any_version;
     Page page;
     std::vector<Op> parts;
+    std::vector<Query> queries;  // of read; one where it is answered with what was Found
+    Zxid least;        // of exists, get, children and read: no state before it; or `newest`
+    std::size_t root_bytes = 0;  // so many at the front of each path its answer does not show
     WatcherType watcher_type = WatcherType::any;
     Watcher watcher;   // of exists, get and children, where it may be empty, and of add_watch
     Completion done;   // of the kind's type, or empty
@@ -2947,15 +3033,16 @@ private:
         Watcher watcher;
         Completion done;
         Errc error = Errc::ok;        // refused already: only its turn has to come
-        bool synced = false;
-        Zxid sync_zxid;
+        std::size_t root_bytes = 0;
+        bool awaits_sync = false;     // a sync, or a read of `newest`, that has no answer yet
+        Zxid least;                   // it waits until this is applied; R9
     };
     struct LocalSession {
         std::uint32_t timeout_ms = 0;
         std::uint64_t next_cxid = 1;
         std::uint64_t confirmed = 0;
         std::size_t sent = 0;         // of pending, forwarded already
-        bool is_blocked = false;      // the last one sent is a sync: nothing follows it yet
+        bool is_blocked = false;      // the last one sent waits: nothing follows it yet
         bool is_listed = false;       // in unsent_
         std::uint64_t stalled_at = 0;  // the first pending one when last looked
         detail::Ring<Pending> pending;
@@ -2972,16 +3059,13 @@ private:
         Time asked_at;
         bool sent = false;
     };
-    struct Ready {                    // a callback whose time has come
+    struct Ready : Found {            // a callback whose time has come
         Completion done;
-        Errc error = Errc::ok;
-        Bytes text;                   // path or data
-        Stat stat;
-        Zxid zxid;
+        Bytes text;                   // path
         SessionId session;
-        std::vector<Bytes> names;
-        bool more = false;
         std::vector<Part> parts;
+        std::vector<Found> found;
+        std::size_t root_bytes = 0;
         Watcher watcher;
         EventType event = EventType::none;
         OnState on_state;
@@ -3037,7 +3121,17 @@ private:
     void compare_digest();
     void drain(SessionId id, LocalSession& session);
     bool drain_one(SessionId id, LocalSession& session, Pending& pending);
+    void drain_all();
     void execute_read(SessionId id, Pending& pending);
+    struct Look;
+    struct Room;
+    static Look look_of(const Pending& pending);
+    Errc judge_query(const Query& query) const;
+    void encode_queries(const std::vector<Query>& queries, Bytes& body) const;
+    void execute_queries(SessionId id, BytesView body, Ready& ready) const;
+    void look_up(SessionId id, const Look& look, Room& room, Found& found) const;
+    void list_nodes(const Look& look, Room& room, Found& found) const;
+    void list_ephemerals(SessionId id, const Look& look, Room& room, Found& found) const;
     void change_watches(SessionId id, Pending& pending);
     void finish(Pending& pending, const Outcome& outcome);
     void end_session(SessionId id, SessionState state);
@@ -3061,6 +3155,7 @@ private:
     void tell_states();
     void run_timers();
     void run_callbacks();
+    static void cut_root(Ready& ready);
     void end_request(Ready& ready);
     void call(Ready& ready);
     void on_event(SessionId session, Watcher&& watcher, EventType type, BytesView path,
@@ -3110,6 +3205,7 @@ private:
     Leader::Phase leader_phase_ = Leader::Phase::idle;
     std::uint64_t pings_ = 0;
     std::uint64_t sync_sequence_ = 0;
+    Zxid awaited_ = newest;            // the first zxid that a read, or a sync, waits for; R9
     Bytes requests_;                   // the body of the next request message
     detail::Ring<Ready> ready_;
     Ready current_;                    // the callback that runs
@@ -3144,6 +3240,8 @@ private:
 //            end, which come at once; and an event before the first answer that shows its change.
 //            C3 A state is told to each listener once, in the order in which they were added.
 //            C4 A Sync that gave up leaves nothing behind that points into its caller's stack.
+//            C5 A handle below a path reaches, and hears of, nothing outside; what it says and what
+//            it is told are paths as they look from there.
 // May touch  Chapter 12.
 // Reading    ZooKeeper's programmer's guide, "ZooKeeper Sessions" and "ZooKeeper Watches".
 
@@ -3151,7 +3249,7 @@ class Session;
 using OnSession = Callback<void(Result<Session>)>;
 
 namespace detail {
-class StateListeners;
+struct Handle;
 }
 
 // A handle to a session: small, to be copied, all copies alike. It owns nothing: the session ends
@@ -3161,6 +3259,12 @@ class StateListeners;
 //
 // Paths and data are lent for the call. Callbacks and watchers are owned by the replica until they
 // have been called, or until it is destroyed. An empty callback is allowed: nobody is told.
+//
+// A handle may be below a path, and its reads may have a level:
+//
+//     session.below("/app").create("/a", "", done);       creates /app/a, and done is told "/a"
+//     session.linearizable().get("/a", done);             as new as any write that has ended
+//     session.at_least(created->stat.czxid).get("/a", done);  of a write that somebody told it of
 //
 // Errors that any request can give: session_expired (also after close), replica_failed,
 // bad_arguments (the path), too_large, too_many. There is no connection_loss: while there is no
@@ -3172,6 +3276,17 @@ public:
     // A handle to one that Replica::open_session has opened. Copy a handle rather than make a
     // second one: next_number counts among copies alone.
     Session(Replica& replica, SessionId id);
+    // A copy whose paths are below this one's path: those that it is given, in requests and for
+    // recipes, and those that come back, in events too. "/" is the path itself, which need not be
+    // there. Below what is no path all is bad_arguments.
+    Session below(BytesView path) const;
+    // A copy whose reads are of no state before that of the zxid: they wait until this replica has
+    // it, and what is asked for later waits behind them. Where it never comes to that: until the
+    // session ends; `cancelled` where its owner ends it.
+    Session at_least(Zxid zxid) const;
+    // A copy whose reads see every write that had ended, anywhere, when they were asked for. Each
+    // takes a round of a quorum, as sync does.
+    Session linearizable() const { return at_least(newest); }
 
     SessionId id() const { return id_; }
     Replica& replica() const { return *replica_; }
@@ -3198,7 +3313,8 @@ public:
     void multi(std::vector<Op> parts, OnMulti done) const;
 
     // Reads of this replica's state: in turn after this session's writes, perhaps older than what
-    // other sessions have written; after sync, no older than the call of sync. All: no_node.
+    // other sessions have written; after sync, no older than the call of sync; or as at_least and
+    // linearizable say. All: no_node.
     // A watcher hears of the first change of what was read, once. On an absent node exists sets
     // one (it hears of the create), get and children do not. Watchers end with the session,
     // uncalled.
@@ -3211,6 +3327,13 @@ public:
     void children(BytesView path, Watcher watcher, OnChildren done) const;
     void children(BytesView path, const Page& page, OnChildren done) const;
     void children(BytesView path, const Page& page, Watcher watcher, OnChildren done) const;
+
+    // What a query asks for; and several at one moment: the answer has one zxid, each part its own
+    // error, and Limits bound all of it together. too_large: a part that has no room beside those
+    // before it, or descendants that are too many. A page that ends at a bound says that there is
+    // more. too_many: parts over Limits::multi_parts_max.
+    void read(const Query& query, OnFound done) const;
+    void multi_read(std::vector<Query> queries, OnMultiRead done) const;
 
     // A watcher that stays, from its turn among this session's requests on: it hears of each change
     // of the node, its coming and its going, whether it is there now or not; with
@@ -3239,10 +3362,13 @@ public:
     std::uint64_t next_number() const;
 
 private:
+    Session(Replica& replica, SessionId id, detail::Handle&& handle);
     void listen(bool is_owned, std::weak_ptr<const void> owner, OnState listener) const;
+    void ask(Request&& request) const;
+    void ask_below(Request&& request) const;
     Replica* replica_;
     SessionId id_;
-    std::shared_ptr<detail::StateListeners> listeners_;
+    std::shared_ptr<const detail::Handle> handle_;
 };
 
 // Makes things go on a little, and RETURNS whether to go on waiting: Simulation::pump, one turn of
@@ -3278,6 +3404,9 @@ public:
     static Result<Session> open(Replica& replica, const SessionOptions& options, const Pump& pump);
 
     const Session& session() const { return session_; }
+    Sync below(BytesView path) const { return {session_.below(path), pump_}; }
+    Sync at_least(Zxid zxid) const { return {session_.at_least(zxid), pump_}; }
+    Sync linearizable() const { return at_least(newest); }
     Result<Created> create(BytesView path, BytesView data,
                            CreateMode mode = CreateMode::persistent) const;
     Result<Stat> set(BytesView path, BytesView data, std::int32_t version = any_version) const;
@@ -3286,6 +3415,8 @@ public:
     Result<Stat> exists(BytesView path, Watcher watcher = {}) const;
     Result<Data> get(BytesView path, Watcher watcher = {}) const;
     Result<Children> children(BytesView path, const Page& page = {}, Watcher watcher = {}) const;
+    Result<Found> read(const Query& query) const;
+    Result<MultiRead> multi_read(std::vector<Query> queries) const;
     Result<void> add_watch(BytesView path, AddWatchMode mode, Watcher watcher) const;
     Result<void> remove_watches(BytesView path, WatcherType type = WatcherType::any) const;
     Result<void> sync() const;
@@ -4169,6 +4300,10 @@ static bool is_valid_name(BytesView node_name) {
     return true;
 }
 
+inline bool starts_with(BytesView text, BytesView prefix) {
+    return text.substr(0, prefix.size()) == prefix;
+}
+
 static bool is_built_in(BytesView path) {
     return path == "/" || path == "/zookeeper" || path == "/zookeeper/config" ||
            path == "/zookeeper/quota";
@@ -4660,7 +4795,7 @@ void Tree::unlink_child(std::uint32_t parent, std::uint32_t child) {
     at(child).left = detail::no_index, at(child).right = detail::no_index;
 }
 
-void Tree::push_left(std::uint32_t node, std::vector<std::uint32_t>& stack) const {
+void Tree::push_left(std::uint32_t node, Stack& stack) const {
     for (; node != detail::no_index; node = at(node).left) stack.push_back(node);
 }
 
@@ -4748,24 +4883,71 @@ std::optional<NodeView> Tree::find(BytesView path) const {
 
 bool Tree::contains(BytesView path) const { return seek(path) != nullptr; }
 
-Errc Tree::children(BytesView path, BytesView after, std::size_t limit,
-                    std::vector<Bytes>& names) const {
-    const std::uint32_t parent = locate(path);
-    if (parent == detail::no_index) return Errc::no_node;
-    const std::size_t offset = detail::name_offset(at(parent).path());
-    std::vector<std::uint32_t> stack;
-    for (std::uint32_t child = at(parent).child_root; child != detail::no_index;) {
-        const bool listed = after < child_name(child, offset);
+// Leaves on the stack the first child after `after` that does not come before prefix, and on the
+// way to it what comes later (T7).
+void Tree::seek_children(const Node& parent, BytesView after, BytesView prefix,
+                         Stack& stack) const {
+    COORD_ASSERT(stack.empty());
+    const std::size_t offset = detail::name_offset(parent.path());
+    for (std::uint32_t child = parent.child_root; child != detail::no_index;) {
+        const BytesView child_is = child_name(child, offset);
+        const bool listed = after < child_is && prefix <= child_is;
         if (listed) stack.push_back(child);
         child = listed ? at(child).left : at(child).right;
     }
+}
+
+std::uint32_t Tree::next_child(Stack& stack) const {
+    const std::uint32_t child = stack.back();
+    stack.pop_back();
+    push_left(at(child).right, stack);
+    return child;
+}
+
+Errc Tree::children(BytesView path, BytesView after, std::size_t limit, std::vector<Bytes>& names,
+                    BytesView prefix) const {
+    const Node* const parent = seek(path);
+    if (parent == nullptr) return Errc::no_node;
+    const std::size_t offset = detail::name_offset(parent->path());
+    Stack stack;
+    seek_children(*parent, after, prefix, stack);
     for (; limit > 0 && !stack.empty(); limit--) {
-        const std::uint32_t child = stack.back();
-        stack.pop_back();
-        names.emplace_back(child_name(child, offset));
-        push_left(at(child).right, stack);
+        const BytesView listed = child_name(next_child(stack), offset);
+        if (!detail::starts_with(listed, prefix)) break;
+        COORD_ASSERT(after < listed);  // T7
+        names.emplace_back(listed);
     }
     return Errc::ok;
+}
+
+Errc Tree::list(BytesView path, BytesView after, BytesView prefix,
+                const Callback<bool(const NodeView&)>& visit_node) const {
+    const Node* const parent = seek(path);
+    if (parent == nullptr) return Errc::no_node;
+    Stack stack;
+    seek_children(*parent, after, prefix, stack);
+    while (!stack.empty()) {
+        const Node& child = at(next_child(stack));
+        COORD_ASSERT(child.parent == parent->index);  // T1
+        const NodeView view = view_of(child, child.path_length);
+        if (!detail::starts_with(node_name(view.path), prefix) || !visit_node(view)) break;
+    }
+    return Errc::ok;
+}
+
+Result<std::size_t> Tree::descendants(BytesView path, std::size_t limit) const {
+    const Node* const node = seek(path);
+    if (node == nullptr) return Errc::no_node;
+    if (node->index == detail::root_index) return size_ - 1;
+    Stack stack;
+    push_left(node->child_root, stack);
+    std::size_t count = 0;
+    for (; !stack.empty(); count++) {
+        if (count == limit) return Errc::too_large;
+        (void)next_preorder(stack);
+    }
+    COORD_ASSERT(count >= node->child_count);
+    return count;
 }
 
 void Tree::visit_ephemerals(
@@ -10766,6 +10948,11 @@ inline ReplicaOptions with_some_id(ReplicaOptions options) {
     return options;
 }
 
+inline bool is_read(Request::Kind kind) {
+    return kind == Request::Kind::exists || kind == Request::Kind::get ||
+           kind == Request::Kind::children || kind == Request::Kind::read;
+}
+
 inline bool is_write(Request::Kind kind) {
     return kind == Request::Kind::create || kind == Request::Kind::remove ||
            kind == Request::Kind::set || kind == Request::Kind::multi ||
@@ -10786,6 +10973,11 @@ inline bool has_room(const Request& request, std::size_t room) {
 }
 
 }  // namespace detail
+
+Found::Found() = default;
+Found::Found(Found&& other) noexcept = default;
+Found& Found::operator=(Found&& other) noexcept = default;
+Found::~Found() = default;
 
 const char* name(SessionState state) {
     switch (state) {
@@ -11419,8 +11611,9 @@ Replica::Ready& Replica::push_ready() {
     Ready& ready = ready_.push();
     ready.done = Completion{};
     ready.error = Errc::ok;
-    ready.text.clear(), ready.names.clear(), ready.parts.clear();
-    ready.more = false;
+    ready.text.clear(), ready.names.clear(), ready.nodes.clear();
+    ready.parts.clear(), ready.found.clear();
+    ready.more = false, ready.root_bytes = 0;
     ready.watcher = nullptr, ready.on_state = nullptr, ready.call = nullptr;
     ready.event = EventType::none;
     return ready;
@@ -11473,20 +11666,25 @@ void Replica::submit(SessionId id, Request&& request) {
     LocalSession& session = found->second;
     Pending& pending = session.pending.push();
     pending.kind = request.kind, pending.cxid = 0;
-    pending.page = Page{}, pending.watcher = nullptr, pending.synced = false;
+    pending.page = Page{}, pending.watcher = nullptr, pending.least = Zxid{};
+    pending.root_bytes = request.root_bytes;
     pending.error = prepare(id, request, pending);
     pending.done = std::move(request.done);
+    const bool is_read = detail::is_read(request.kind);
+    pending.awaits_sync =
+        request.kind == Request::Kind::sync || (is_read && request.least == newest);
+    if (is_read && !pending.awaits_sync) pending.least = request.least;
     if (pending.error != Errc::ok) {
         counters_.requests_refused += 1;
     } else if (detail::is_write(request.kind)) {
         pending.cxid = session.next_cxid++;
         session.closing = request.kind == Request::Kind::close;
         list_unsent(id, session);
-    } else if (request.kind == Request::Kind::sync) {
+    } else if (pending.awaits_sync) {
         pending.cxid = ++sync_sequence_;
         list_unsent(id, session);
     }
-    if (session.pending.size() == 1) drain(id, session);
+    if (session.pending.size() == 1 || session.closing) drain(id, session);
 }
 
 // Judges a request before anything is sent, and writes down what it will need.
@@ -11494,6 +11692,13 @@ Errc Replica::prepare(SessionId id, Request& request, Pending& pending) {
     using Kind = Request::Kind;
     if (request.kind == Kind::sync) return Errc::ok;
     Errc error = Errc::ok;
+    if (request.kind == Kind::read) {
+        const bool is_one = request.queries.size() == 1;
+        if (request.queries.size() > options_.limits.multi_parts_max) return Errc::too_many;
+        if (!is_one && request.done.kind() == Completion::Kind::found) return Errc::bad_arguments;
+        encode_queries(request.queries, pending.body);
+        return Errc::ok;
+    }
     if (request.kind == Kind::multi) {
         if (request.parts.size() > options_.limits.multi_parts_max) return Errc::too_many;
         for (const Op& part : request.parts) {
@@ -11524,16 +11729,26 @@ Errc Replica::prepare(SessionId id, Request& request, Pending& pending) {
     }
     pending.watcher_type = request.watcher_type;
     pending.watcher = std::move(request.watcher);
-    if (request.kind == Kind::children) pending.page = std::move(request.page);
-    return Errc::ok;
+    if (request.kind != Kind::children) return Errc::ok;
+    error = judge_query(Query::children(request.path, request.page));
+    pending.page = std::move(request.page);
+    return error;
 }
+
+namespace detail {
+
+// Of one that something is added to at its end the end may be '/'.
+static bool is_sound_path(BytesView path, bool is_begun) {
+    return is_begun ? is_valid_path(Bytes(path) + '1') : is_valid_path(path);
+}
+
+}  // namespace detail
 
 // What ZooKeeper's clients look at before they send.
 Errc Replica::judge_path(OpCode op, BytesView path, CreateMode mode) const {
     if (path.size() > options_.limits.path_bytes_max) return Errc::too_large;
     const bool is_numbered = op == OpCode::create && is_sequential(mode);
-    const bool is_sound = is_numbered ? is_valid_path(Bytes(path) + '1') : is_valid_path(path);
-    return is_sound ? Errc::ok : Errc::bad_arguments;
+    return detail::is_sound_path(path, is_numbered) ? Errc::ok : Errc::bad_arguments;
 }
 
 namespace detail {
@@ -11626,8 +11841,9 @@ void Replica::send_session(SessionId id, LocalSession& session) {
     while (session.sent < session.pending.size() && !session.is_blocked) {
         const Pending& pending = session.pending[session.sent++];
         if (pending.error != Errc::ok) continue;
-        if (pending.kind == Request::Kind::sync) {
-            session.is_blocked = true;  // what follows must not be seen by reads before it
+        const bool waits = pending.awaits_sync || machine_->applied() < pending.least;
+        if (waits) session.is_blocked = true;  // R9: what follows must not be seen by reads before
+        if (pending.awaits_sync) {
             if (role_ == Role::leading) leader_.request_sync(pending.cxid);
             if (role_ == Role::following) learner_.request_sync(pending.cxid, outbox_);
         } else if (detail::is_write(pending.kind)) {
@@ -11671,6 +11887,7 @@ void Replica::repeat_requests() {
     for (auto [id, session] : sessions_) {
         if (session.pending.empty()) continue;
         const std::uint64_t first = session.pending.front().cxid;
+        if (first == 0) continue;  // a read that waits has sent nothing
         if (session.stalled_at == first && session.sent > 0) {
             session.sent = 0, session.is_blocked = false;
             list_unsent(id, session);
@@ -11737,7 +11954,15 @@ void Replica::drain(SessionId id, LocalSession& session) {
     while (!session.pending.empty() && drain_one(id, session, session.pending.front())) {
         session.pending.pop();
         if (session.sent > 0) session.sent -= 1;
+        if (session.sent > 0 || !session.is_blocked) continue;
+        session.is_blocked = false;  // it was the last one sent
+        if (!session.pending.empty()) list_unsent(id, session);
     }
+}
+
+void Replica::drain_all() {
+    awaited_ = newest;  // what still waits says so again
+    for (auto [id, session] : sessions_) drain(id, session);
 }
 
 // Ends the first pending request of a session if its time has come.
@@ -11746,11 +11971,16 @@ bool Replica::drain_one(SessionId id, LocalSession& session, Pending& pending) {
         refuse(std::move(pending.done), pending.error);
         return true;
     }
+    if (pending.awaits_sync) return false;
+    if (machine_->applied() < pending.least) {
+        // A state that may never be: the session's end does not wait for it.
+        const bool is_given_up = session.closing && pending.cxid == 0;
+        if (is_given_up) refuse(std::move(pending.done), Errc::cancelled);
+        if (!is_given_up) awaited_ = (std::min)(awaited_, pending.least);
+        return is_given_up;
+    }
     if (pending.kind == Request::Kind::sync) {
-        if (!pending.synced || machine_->applied() < pending.sync_zxid) return false;
         refuse(std::move(pending.done), Errc::ok);
-        session.is_blocked = false;
-        if (session.sent < session.pending.size()) list_unsent(id, session);
         return true;
     }
     using Kind = Request::Kind;
@@ -11779,30 +12009,169 @@ void Replica::finish(Pending& pending, const Outcome& outcome) {
     ready.done = std::move(pending.done);
     ready.error = outcome.error;
     ready.text.assign(outcome.path);
+    ready.root_bytes = pending.root_bytes;
     ready.stat = outcome.stat;
     ready.zxid = outcome.zxid;
     if (!outcome.parts.empty()) ready.parts = outcome.parts;
 }
 
+// A query as it is looked up: its views are into the pending request.
+struct Replica::Look {
+    Query::Kind kind = Query::Kind::exists;
+    Errc error = Errc::ok;  // judged before
+    BytesView path;
+    BytesView after;
+    BytesView prefix;
+    std::size_t limit = SIZE_MAX;
+};
+
+// What an answer may still hold.
+struct Replica::Room {
+    explicit Room(const Limits& limits)
+        : items(limits.list_max),
+          bytes((std::max)(std::size_t{limits.answer_bytes_max},
+                           std::size_t{limits.data_bytes_max} + limits.path_bytes_max)) {}
+    std::size_t items;
+    std::size_t bytes;
+};
+
+Errc Replica::judge_query(const Query& query) const {
+    const std::size_t most = options_.limits.path_bytes_max;
+    if (query.page.after.size() > most || query.page.prefix.size() > most) return Errc::too_large;
+    if (query.kind > Query::Kind::descendants) return Errc::bad_arguments;
+    // What a number might stand after begins a path, and so does what ephemerals are looked for by.
+    const bool is_begun = query.kind == Query::Kind::ephemerals;
+    return judge_path(is_begun ? OpCode::create : OpCode::check, query.path,
+                      CreateMode::persistent_sequential);
+}
+
+void Replica::encode_queries(const std::vector<Query>& queries, Bytes& body) const {
+    body.clear();
+    Writer writer(body);
+    writer.u32(static_cast<std::uint32_t>(queries.size()));
+    for (const Query& query : queries) {
+        const Errc error = judge_query(query);
+        writer.u8(static_cast<std::uint8_t>(query.kind));
+        writer.i32(static_cast<std::int32_t>(error));
+        writer.bytes(error == Errc::ok ? query.path : BytesView());
+        writer.bytes(error == Errc::ok ? query.page.after : BytesView());
+        writer.bytes(error == Errc::ok ? query.page.prefix : BytesView());
+        writer.u64(query.page.limit);
+    }
+}
+
+void Replica::execute_queries(SessionId id, BytesView body, Ready& ready) const {
+    const bool is_one = ready.done.kind() == Completion::Kind::found;
+    Room room(options_.limits);
+    Reader in(body);
+    const std::size_t count = in.u32();
+    COORD_ASSERT(count <= options_.limits.multi_parts_max && (!is_one || count == 1));
+    if (!is_one) ready.found = std::vector<Found>(count);
+    for (std::size_t i = 0; i < count; i++) {
+        Look look;
+        look.kind = static_cast<Query::Kind>(in.u8());
+        look.error = static_cast<Errc>(in.i32());
+        look.path = in.bytes(SIZE_MAX), look.after = in.bytes(SIZE_MAX);
+        look.prefix = in.bytes(SIZE_MAX);
+        look.limit = static_cast<std::size_t>(in.u64());
+        COORD_ASSERT(in.ok());
+        Found& found = is_one ? ready : ready.found[i];
+        look_up(id, look, room, found);
+        COORD_ASSERT(found.zxid == ready.zxid);  // R8
+    }
+}
+
+// One query of an answer, into what room the others have left.
+void Replica::look_up(SessionId id, const Look& look, Room& room, Found& found) const {
+    using Kind = Query::Kind;
+    found.zxid = machine_->applied();
+    found.error = look.error;
+    if (found.error != Errc::ok) return;
+    if (look.kind == Kind::ephemerals) return list_ephemerals(id, look, room, found);
+    const Tree& tree = machine_->tree();
+    const std::optional<NodeView> node = tree.find(look.path);
+    if (!node) found.error = Errc::no_node;
+    if (!node) return;
+    found.stat = node->stat;
+    if (look.kind == Kind::get && node->data.size() > room.bytes) {
+        found.error = Errc::too_large;
+    } else if (look.kind == Kind::get) {
+        found.bytes.assign(node->data);
+        room.bytes -= node->data.size();
+    } else if (look.kind == Kind::children) {
+        const std::size_t limit = (std::min)(look.limit, room.items);
+        found.error = tree.children(look.path, look.after, limit + 1, found.names, look.prefix);
+        found.more = found.names.size() > limit;
+        if (found.more) found.names.pop_back();
+        room.items -= found.names.size();
+    } else if (look.kind == Kind::list) {
+        list_nodes(look, room, found);
+    } else if (look.kind == Kind::descendants) {
+        const Result<std::size_t> count = tree.descendants(look.path, room.items);
+        found.error = count.error();
+        found.count = count.value_or(0);
+        room.items -= (std::min)(room.items, count.value_or(room.items));
+    }
+    // A page that others have left no room for: there is nothing to go on after.
+    const bool is_left_out = found.more && look.limit > 0;
+    if (is_left_out && found.names.empty() && found.nodes.empty()) found.error = Errc::too_large;
+}
+
+void Replica::list_nodes(const Look& look, Room& room, Found& found) const {
+    const std::size_t limit = (std::min)(look.limit, room.items);
+    const auto take = [&](const NodeView& child) {
+        const BytesView child_is = node_name(child.path);
+        const std::size_t bytes = child_is.size() + child.data.size();
+        found.more = found.nodes.size() == limit || bytes > room.bytes;
+        if (found.more) return false;
+        room.bytes -= bytes;
+        found.nodes.push_back({Bytes(child_is), Bytes(child.data), child.stat});
+        return true;
+    };
+    found.error = machine_->tree().list(look.path, look.after, look.prefix, take);
+    room.items -= found.nodes.size();
+}
+
+void Replica::list_ephemerals(SessionId id, const Look& look, Room& room, Found& found) const {
+    const SessionRecord* const record = machine_->find_session(id);
+    COORD_ASSERT(record != nullptr);  // M3
+    const std::size_t limit = (std::min)(look.limit, room.items);
+    auto each = look.after < look.path ? record->ephemerals.lower_bound(look.path)
+                                       : record->ephemerals.upper_bound(look.after);
+    for (; each != record->ephemerals.end(); ++each) {
+        if (!detail::starts_with(each->first, look.path)) break;
+        found.more = found.names.size() == limit;
+        if (found.more) break;
+        const BytesView listed = each->first;
+        found.names.emplace_back(listed);
+    }
+    room.items -= found.names.size();
+}
+
+Replica::Look Replica::look_of(const Pending& pending) {
+    using Kind = Request::Kind;
+    Look look;
+    look.kind = pending.kind == Kind::get        ? Query::Kind::get
+                : pending.kind == Kind::children ? Query::Kind::children
+                                                 : Query::Kind::exists;
+    look.path = pending.body;
+    look.after = pending.page.after, look.prefix = pending.page.prefix;
+    look.limit = pending.page.limit;
+    return look;
+}
+
 void Replica::execute_read(SessionId id, Pending& pending) {
     using Kind = Request::Kind;
-    COORD_ASSERT(!detail::is_write(pending.kind) && pending.kind != Kind::sync);
-    const std::optional<NodeView> node = machine_->tree().find(pending.body);
+    COORD_ASSERT(detail::is_read(pending.kind));
+    COORD_ASSERT(pending.least <= machine_->applied());  // R9
     Ready& ready = push_ready();
     ready.done = std::move(pending.done);
     ready.zxid = machine_->applied();
-    if (node) ready.stat = node->stat;
-    if (!node) ready.error = Errc::no_node;
-    if (node && pending.kind == Kind::get) ready.text.assign(node->data);
-    if (node && pending.kind == Kind::children) {
-        const std::size_t limit =
-            (std::min)(pending.page.limit, std::size_t{options_.limits.list_max});
-        ready.error = machine_->tree().children(pending.body, pending.page.after, limit + 1,
-                                                ready.names);
-        ready.more = ready.names.size() > limit;
-        if (ready.more) ready.names.pop_back();
-    }
-    const bool watches = node || pending.kind == Kind::exists;
+    ready.root_bytes = pending.root_bytes;
+    if (pending.kind == Kind::read) return execute_queries(id, pending.body, ready);
+    Room room(options_.limits);
+    look_up(id, look_of(pending), room, ready);
+    const bool watches = ready.error == Errc::ok || pending.kind == Kind::exists;
     if (pending.watcher && watches) {
         const WatchKind kind =
             pending.kind == Kind::children ? WatchKind::children : WatchKind::data;
@@ -11895,8 +12264,35 @@ void Replica::run_callbacks() {
     }
 }
 
+namespace detail {
+
+static void cut_root(std::size_t root_bytes, Bytes& path) {
+    if (path.empty()) return;
+    COORD_ASSERT(path.size() >= root_bytes);
+    COORD_ASSERT(path.size() == root_bytes || path[root_bytes] == '/');  // C5
+    path.erase(0, root_bytes);
+    if (path.empty()) path = "/";
+}
+
+// Of children the names are no paths, and begin with no '/'.
+static void cut_root(std::size_t root_bytes, Found& found) {
+    for (Bytes& each : found.names) {
+        if (each[0] == '/') cut_root(root_bytes, each);
+    }
+}
+
+}  // namespace detail
+
+void Replica::cut_root(Ready& ready) {
+    detail::cut_root(ready.root_bytes, ready.text);
+    detail::cut_root(ready.root_bytes, static_cast<Found&>(ready));
+    for (Part& part : ready.parts) detail::cut_root(ready.root_bytes, part.path);
+    for (Found& found : ready.found) detail::cut_root(ready.root_bytes, found);
+}
+
 void Replica::end_request(Ready& ready) {
     using Kind = Completion::Kind;
+    if (ready.root_bytes > 0) cut_root(ready);
     const Errc error = ready.error;
     const bool good = error == Errc::ok;
     const Completion& done = ready.done;
@@ -11906,7 +12302,7 @@ void Replica::end_request(Ready& ready) {
         case Kind::created: done(good ? Result<Created>({ready.text, ready.stat}) : error); break;
         case Kind::stat: done(good ? Result<Stat>(ready.stat) : error); break;
         case Kind::data:
-            done(good ? Result<Data>({ready.text, ready.stat, ready.zxid}) : error);
+            done(good ? Result<Data>({ready.bytes, ready.stat, ready.zxid}) : error);
             break;
         case Kind::children:
             done(good ? Result<Children>({std::move(ready.names), ready.stat, ready.zxid,
@@ -11915,6 +12311,12 @@ void Replica::end_request(Ready& ready) {
             break;
         case Kind::done: done(Result<void>(error)); break;
         case Kind::multi: done(Multi{error, std::move(ready.parts)}); break;
+        case Kind::found:
+            done(good ? Result<Found>(std::move(static_cast<Found&>(ready))) : error);
+            break;
+        case Kind::multi_read:
+            done(good ? Result<MultiRead>({ready.zxid, std::move(ready.found)}) : error);
+            break;
     }
 }
 
@@ -11985,13 +12387,12 @@ void Replica::take_syncs() {
         for (auto [id, session] : sessions_) {
             for (std::size_t i = 0; i < session.sent; i++) {
                 Pending& pending = session.pending[i];
-                if (pending.kind != Request::Kind::sync || pending.cxid != sequence) continue;
-                pending.synced = true, pending.sync_zxid = zxid;
+                if (!pending.awaits_sync || pending.cxid != sequence) continue;
+                pending.awaits_sync = false, pending.least = zxid;
             }
         }
     }
-    if (!any) return;
-    for (auto [id, session] : sessions_) drain(id, session);
+    if (any || machine_->applied() >= awaited_) drain_all();
 }
 
 SessionState Replica::session_state(SessionId id) const {
@@ -12041,6 +12442,7 @@ void Replica::audit() const {
     COORD_ASSERT(log_.snapshot_position().zxid <= machine_->applied() || role_ == Role::failed);
     for (const auto& [id, session] : sessions_) {
         COORD_ASSERT(session.sent <= session.pending.size());
+        COORD_ASSERT(!session.is_blocked || session.sent > 0 || role_ == Role::failed);  // R9
         COORD_ASSERT(machine_->find_session(id) != nullptr || role_ == Role::failed);
     }
 }
@@ -12051,7 +12453,7 @@ void Replica::audit() const {
 
 namespace detail {
 
-// What the copies of a handle share: one listener to the replica, and those behind it. The replica
+// What handles to a session share: one listener to the replica, and those behind it. The replica
 // keeps a listener for the session's life; here one whose owner is gone is forgotten.
 class StateListeners {
 public:
@@ -12094,6 +12496,13 @@ private:
     bool is_telling_ = false;
 };
 
+// What the copies of a handle share. Those below a path, and with a level, share the listeners.
+struct Handle {
+    std::shared_ptr<StateListeners> listeners;
+    Bytes root;  // what its paths are below; empty: nothing
+    Zxid least;  // see Request
+};
+
 // A request of that kind, its callback passed on as it is: nothing is allocated on the way.
 static Request request_of(Request::Kind kind, BytesView path, Completion done) {
     Request request;
@@ -12106,7 +12515,10 @@ static Request request_of(Request::Kind kind, BytesView path, Completion done) {
 }  // namespace detail
 
 Session::Session(Replica& replica, SessionId id)
-    : replica_(&replica), id_(id), listeners_(new detail::StateListeners) {}
+    : Session(replica, id, {std::make_shared<detail::StateListeners>(), {}, {}}) {}
+
+Session::Session(Replica& replica, SessionId id, detail::Handle&& handle)
+    : replica_(&replica), id_(id), handle_(new detail::Handle(std::move(handle))) {}
 
 void Session::open(Replica& replica, const SessionOptions& options, OnSession done) {
     replica.open_session(options, [&replica, done = std::move(done)](Result<SessionId> opened) {
@@ -12117,11 +12529,74 @@ void Session::open(Replica& replica, const SessionOptions& options, OnSession do
     });
 }
 
+void Session::ask(Request&& request) const {
+    request.least = handle_->least;
+    if (!handle_->root.empty()) return ask_below(std::move(request));
+    replica_->submit(id_, std::move(request));
+}
+
+// What is no path must not become one by what stands before it: it stays what no handle may reach.
+Session Session::below(BytesView path) const {
+    if (path.empty() || path == "/") return *this;
+    detail::Handle handle = *handle_;
+    handle.root = is_valid_path(path) ? handle.root.append(path) : Bytes(path);
+    return Session(*replica_, id_, std::move(handle));
+}
+
+Session Session::at_least(Zxid zxid) const {
+    detail::Handle handle = *handle_;
+    handle.least = zxid;
+    return Session(*replica_, id_, std::move(handle));
+}
+
+namespace detail {
+
+// Makes a path what the replica knows it as, in memory that is there already. One that is no path
+// stays as it is, to be refused for that.
+static void put_below(BytesView root, BytesView& path, bool is_begun, Bytes& memory) {
+    if (!is_sound_path(path, is_begun)) return;
+    const std::size_t start = memory.size();
+    COORD_ASSERT(memory.capacity() - start >= root.size() + path.size());
+    memory.append(root);
+    if (path.size() > 1 || is_begun) memory.append(path);
+    path = BytesView(memory).substr(start);
+}
+
+}  // namespace detail
+
+void Session::ask_below(Request&& request) const {
+    const Bytes& root = handle_->root;
+    std::size_t room = root.size() + request.path.size();
+    for (const Op& part : request.parts) room += root.size() + part.path.size();
+    for (const Query& query : request.queries) room += root.size() + query.path.size();
+    Bytes memory;  // the request's views are into it
+    memory.reserve(room);
+    const bool is_create = request.kind == Request::Kind::create;
+    detail::put_below(root, request.path, is_create && is_sequential(request.mode), memory);
+    for (Op& part : request.parts) {
+        const bool is_numbered = part.code == OpCode::create && is_sequential(part.mode);
+        detail::put_below(root, part.path, is_numbered, memory);
+    }
+    for (Query& query : request.queries) {
+        const bool is_begun = query.kind == Query::Kind::ephemerals;
+        detail::put_below(root, query.path, is_begun, memory);
+        if (is_begun && !query.page.after.empty()) query.page.after.insert(0, root);
+    }
+    request.root_bytes = root.size();
+    if (request.watcher) {
+        request.watcher = [bytes = root.size(), watcher = request.watcher](WatchEvent event) {
+            detail::cut_root(bytes, event.path);
+            watcher(event);
+        };
+    }
+    replica_->submit(id_, std::move(request));
+}
+
 void Session::create(BytesView path, BytesView data, CreateMode mode, OnCreated done) const {
     Request request = detail::request_of(Request::Kind::create, path, std::move(done));
     request.data = data;
     request.mode = mode;
-    replica_->submit(id_, std::move(request));
+    ask(std::move(request));
 }
 
 void Session::create(BytesView path, BytesView data, OnCreated done) const {
@@ -12132,7 +12607,7 @@ void Session::set(BytesView path, BytesView data, std::int32_t version, OnStat d
     Request request = detail::request_of(Request::Kind::set, path, std::move(done));
     request.data = data;
     request.version = version;
-    replica_->submit(id_, std::move(request));
+    ask(std::move(request));
 }
 
 void Session::set(BytesView path, BytesView data, OnStat done) const {
@@ -12142,7 +12617,7 @@ void Session::set(BytesView path, BytesView data, OnStat done) const {
 void Session::remove(BytesView path, std::int32_t version, OnDone done) const {
     Request request = detail::request_of(Request::Kind::remove, path, std::move(done));
     request.version = version;
-    replica_->submit(id_, std::move(request));
+    ask(std::move(request));
 }
 
 void Session::remove(BytesView path, OnDone done) const {
@@ -12152,7 +12627,7 @@ void Session::remove(BytesView path, OnDone done) const {
 void Session::multi(std::vector<Op> parts, OnMulti done) const {
     Request request = detail::request_of(Request::Kind::multi, {}, std::move(done));
     request.parts = std::move(parts);
-    replica_->submit(id_, std::move(request));
+    ask(std::move(request));
 }
 
 void Session::exists(BytesView path, OnStat done) const { exists(path, {}, std::move(done)); }
@@ -12160,7 +12635,7 @@ void Session::exists(BytesView path, OnStat done) const { exists(path, {}, std::
 void Session::exists(BytesView path, Watcher watcher, OnStat done) const {
     Request request = detail::request_of(Request::Kind::exists, path, std::move(done));
     request.watcher = std::move(watcher);
-    replica_->submit(id_, std::move(request));
+    ask(std::move(request));
 }
 
 void Session::get(BytesView path, OnData done) const { get(path, {}, std::move(done)); }
@@ -12168,7 +12643,7 @@ void Session::get(BytesView path, OnData done) const { get(path, {}, std::move(d
 void Session::get(BytesView path, Watcher watcher, OnData done) const {
     Request request = detail::request_of(Request::Kind::get, path, std::move(done));
     request.watcher = std::move(watcher);
-    replica_->submit(id_, std::move(request));
+    ask(std::move(request));
 }
 
 void Session::children(BytesView path, OnChildren done) const {
@@ -12187,7 +12662,19 @@ void Session::children(BytesView path, const Page& page, Watcher watcher, OnChil
     Request request = detail::request_of(Request::Kind::children, path, std::move(done));
     request.page = page;
     request.watcher = std::move(watcher);
-    replica_->submit(id_, std::move(request));
+    ask(std::move(request));
+}
+
+void Session::read(const Query& query, OnFound done) const {
+    Request request = detail::request_of(Request::Kind::read, {}, std::move(done));
+    request.queries = std::vector<Query>(1, query);
+    ask(std::move(request));
+}
+
+void Session::multi_read(std::vector<Query> queries, OnMultiRead done) const {
+    Request request = detail::request_of(Request::Kind::read, {}, std::move(done));
+    request.queries = std::move(queries);
+    ask(std::move(request));
 }
 
 void Session::add_watch(BytesView path, AddWatchMode mode, Watcher watcher, OnDone done) const {
@@ -12195,33 +12682,34 @@ void Session::add_watch(BytesView path, AddWatchMode mode, Watcher watcher, OnDo
     constexpr auto first = static_cast<std::int32_t>(WatcherType::persistent);
     request.watcher_type = static_cast<WatcherType>(static_cast<std::int32_t>(mode) + first);
     request.watcher = std::move(watcher);
-    replica_->submit(id_, std::move(request));
+    ask(std::move(request));
 }
 
 void Session::remove_watches(BytesView path, WatcherType type, OnDone done) const {
     Request request = detail::request_of(Request::Kind::remove_watches, path, std::move(done));
     request.watcher_type = type;
-    replica_->submit(id_, std::move(request));
+    ask(std::move(request));
 }
 
 void Session::sync(OnDone done) const {
-    replica_->submit(id_, detail::request_of(Request::Kind::sync, {}, std::move(done)));
+    ask(detail::request_of(Request::Kind::sync, {}, std::move(done)));
 }
 
 void Session::close(OnDone done) const {
-    replica_->submit(id_, detail::request_of(Request::Kind::close, {}, std::move(done)));
+    ask(detail::request_of(Request::Kind::close, {}, std::move(done)));
 }
 
 // The replica is asked when the first listener comes.
 void Session::listen(bool is_owned, std::weak_ptr<const void> owner, OnState listener) const {
     if (!listener) return;
-    if (!listeners_->is_registered) {
-        listeners_->is_registered = true;
-        replica_->on_session_state(id_, [shared = listeners_](SessionState state) {
+    const std::shared_ptr<detail::StateListeners>& listeners = handle_->listeners;
+    if (!listeners->is_registered) {
+        listeners->is_registered = true;
+        replica_->on_session_state(id_, [shared = listeners](SessionState state) {
             shared->tell(state);
         });
     }
-    listeners_->add({is_owned, std::move(owner), std::move(listener)});
+    listeners->add({is_owned, std::move(owner), std::move(listener)});
 }
 
 void Session::on_state(OnState listener) const { listen(false, {}, std::move(listener)); }
@@ -12230,7 +12718,7 @@ void Session::on_state(std::weak_ptr<const void> owner, OnState listener) const 
     listen(true, std::move(owner), std::move(listener));
 }
 
-std::uint64_t Session::next_number() const { return listeners_->numbers += 1; }
+std::uint64_t Session::next_number() const { return handle_->listeners->numbers += 1; }
 
 namespace detail {
 
@@ -12291,6 +12779,16 @@ Result<Data> Sync::get(BytesView path, Watcher watcher) const {
 Result<Children> Sync::children(BytesView path, const Page& page, Watcher watcher) const {
     return wait<Children>([&](OnChildren done) {
         session_.children(path, page, std::move(watcher), std::move(done));
+    });
+}
+
+Result<Found> Sync::read(const Query& query) const {
+    return wait<Found>([&](OnFound done) { session_.read(query, std::move(done)); });
+}
+
+Result<MultiRead> Sync::multi_read(std::vector<Query> queries) const {
+    return wait<MultiRead>([&](OnMultiRead done) {
+        session_.multi_read(std::move(queries), std::move(done));
     });
 }
 

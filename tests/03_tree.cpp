@@ -892,6 +892,84 @@ TEST_CASE("children: are appended") {
     CHECK(names.size() == 3);
 }
 
+TEST_CASE("children, list: by prefix of the name, after a name, page by page, as by hand") {
+    Tree tree;
+    REQUIRE(create(tree, "/p") == Errc::ok);
+    coord::Rng rng{support::seed_or(19)};
+    for (int i = 0; i < 400; i++) {
+        Bytes name = "/p/";
+        for (std::uint64_t size = rng.between(1, 4); size > 0; size--) {
+            name += static_cast<char>('a' + rng.below(3));
+        }
+        if (create(tree, name) == Errc::ok) REQUIRE(create(tree, name + "/below") == Errc::ok);
+        (void)tree.set(name, name + "!", any_version, Zxid{7}, 7);
+    }
+    const std::vector<Bytes> whole = children(tree, "/p");
+    REQUIRE(whole.size() > 60);
+    for (const BytesView prefix : {"", "a", "b", "cc", "abc", "bbbb", "d", "A", "aaaaa"}) {
+        for (const BytesView after : {"", "a", "ab", "abc", "b", "bz", "c", "cccc", "z"}) {
+            for (const std::size_t limit : {0u, 1u, 2u, 5u, 1000u}) {
+                std::vector<Bytes> right;
+                for (const Bytes& name : whole) {
+                    const bool fits = BytesView(name).substr(0, prefix.size()) == prefix;
+                    if (fits && after < name && right.size() < limit) right.push_back(name);
+                }
+                std::vector<Bytes> names, listed;
+                REQUIRE(tree.children("/p", after, limit, names, prefix) == Errc::ok);
+                CHECK(names == right);
+                if (limit == 0) continue;
+                REQUIRE(tree.list("/p", after, prefix, [&](const coord::NodeView& node) {
+                    listed.emplace_back(coord::node_name(node.path));
+                    CHECK(node.data == "/p/" + listed.back() + "!");
+                    CHECK(node.stat.num_children == 1);
+                    return listed.size() < limit;
+                }) == Errc::ok);
+                CHECK(listed == right);
+            }
+        }
+    }
+    CHECK(tree.list("/none", "", "", [](const coord::NodeView&) { return true; }) ==
+          Errc::no_node);
+}
+
+TEST_CASE("list: of the root, and of a node without children") {
+    Tree tree;
+    REQUIRE(create(tree, "/b") == Errc::ok);
+    std::vector<Bytes> paths;
+    const auto visit = [&](const coord::NodeView& node) {
+        paths.emplace_back(node.path);
+        return true;
+    };
+    REQUIRE(tree.list("/", "", "", visit) == Errc::ok);
+    CHECK(paths == std::vector<Bytes>{"/b", "/zookeeper"});
+    REQUIRE(tree.list("/", "", "z", visit) == Errc::ok);
+    REQUIRE(tree.list("/b", "", "", visit) == Errc::ok);
+    CHECK(paths == std::vector<Bytes>{"/b", "/zookeeper", "/zookeeper"});
+}
+
+TEST_CASE("descendants: all nodes below, however deep, and no more are counted than asked for") {
+    Tree tree;
+    for (const char* const path : {"/a", "/a/1", "/a/1/x", "/a/1/x/y", "/a/2", "/a/3", "/a/3/z",
+                                   "/ab", "/ab/1"}) {
+        REQUIRE(create(tree, path) == Errc::ok);
+    }
+    const auto count = [&tree](BytesView path, std::size_t limit) {
+        return tree.descendants(path, limit).value_or(777);
+    };
+    CHECK(count("/a", 100) == 6);
+    CHECK(count("/a", 6) == 6);
+    CHECK(tree.descendants("/a", 5).error() == Errc::too_large);
+    CHECK(tree.descendants("/a", 0).error() == Errc::too_large);
+    CHECK(tree.descendants("/b", 100).error() == Errc::no_node);
+    CHECK(count("/a/1", 2) == 2);
+    CHECK(count("/a/3", 100) == 1);
+    CHECK(count("/a/2", 0) == 0);
+    CHECK(count("/ab", 100) == 1);
+    CHECK(count("/", 0) == tree.size() - 1);
+    REQUIRE(remove(tree, "/a/1/x/y") == Errc::ok);
+    CHECK(count("/a", 100) == 5);
+}
+
 TEST_CASE("visit: parents first, siblings in order, everything once") {
     Tree tree;
     for (const char* const path : {"/b", "/a", "/a/z", "/a/y", "/a/y/1", "/c", "/b/x"}) {

@@ -5,9 +5,11 @@
 //   P1  writes are linearizable: one log, each answer is the model's, in real-time order
 //   P2  nothing acknowledged or observed is lost
 //   P3  no phantom: each entry is a request that was made, as it was made
-//   P4  a session's reads equal the state at their zxid, which never falls within the session
+//   P4  a session's reads equal the state at their zxid, which never falls within the session; all
+//       parts of one read, that of one zxid
 //   P5  a session's answers come in the order of its calls
-//   P6  what is read after a sync is no older than the call of the sync
+//   P6  what is read after a sync is no older than the call of the sync; what is read as of a zxid
+//       no older than that, and the newest no older than the call
 //   P7  a watch event comes before any answer that shows the change; P8 it is the first change
 //   P9  an ephemeral node is there exactly while its session is
 //   P10 a session does not expire while it is certainly alive, nor before its timeout
@@ -201,22 +203,33 @@ public:
         return found == nodes_.end() ? nullptr : &found->second.versions;
     }
 
-    // Whether these were the children at that point of the log: those of now, with what has
-    // changed since taken back. Reads are of the newest states, histories are long.
-    bool had_children(const Bytes& path, Zxid zxid, const std::vector<Bytes>& names) const {
+    // The children at that point of the log: those of now, with what has changed since taken back,
+    // in `then`. Reads are of the newest states, histories are long.
+    const std::set<Bytes>& children_at(const Bytes& path, Zxid zxid, std::set<Bytes>& then) const {
         const auto node = nodes_.find(path);
-        if (node == nodes_.end()) return names.empty();
+        if (node == nodes_.end()) return then;
         const std::vector<ChildChange>& log = node->second.child_log;
-        const std::set<Bytes>* all = &node->second.children;
-        std::set<Bytes> then;
-        if (!log.empty() && log.back().zxid > zxid) {
-            then = *all, all = &then;
-            for (auto each = log.rbegin(); each != log.rend() && each->zxid > zxid; ++each) {
-                if (each->added) then.erase(each->name);
-                if (!each->added) then.insert(each->name);
-            }
+        if (log.empty() || log.back().zxid <= zxid) return node->second.children;
+        then = node->second.children;
+        for (auto each = log.rbegin(); each != log.rend() && each->zxid > zxid; ++each) {
+            if (each->added) then.erase(each->name);
+            if (!each->added) then.insert(each->name);
         }
-        return std::equal(all->begin(), all->end(), names.begin(), names.end());
+        return then;
+    }
+    bool had_children(const Bytes& path, Zxid zxid, const std::vector<Bytes>& names) const {
+        std::set<Bytes> then;
+        const std::set<Bytes>& all = children_at(path, zxid, then);
+        return std::equal(all.begin(), all.end(), names.begin(), names.end());
+    }
+    std::size_t descendants_at(const Bytes& path, Zxid zxid) const {
+        std::size_t count = 0;
+        for (auto each = nodes_.upper_bound(path + "/"); each != nodes_.end(); ++each) {
+            if (each->first.compare(0, path.size() + 1, path + "/") != 0) break;
+            const Version* const then = at(each->first, zxid);
+            if (then != nullptr && then->present) count += 1;
+        }
+        return count;
     }
 
     // What watchers of that kind hear of. It stays where it is, and grows.
@@ -465,13 +478,13 @@ private:
 };
 
 enum class Call : std::uint8_t {
-    create, remove, set, exists, get, children, sync, close, multi, add_watch, remove_watches
+    create, remove, set, exists, get, children, sync, close, multi, add_watch, remove_watches, read
 };
 
 inline const char* name(Call call) {
-    static const char* const names[] = {"create", "remove",   "set",  "exists",
-                                        "get",    "children", "sync", "close",
-                                        "multi",  "add_watch", "remove_watches"};
+    static const char* const names[] = {"create", "remove",    "set",            "exists",
+                                        "get",    "children",  "sync",           "close",
+                                        "multi",  "add_watch", "remove_watches", "read"};
     return names[static_cast<std::size_t>(call)];
 }
 
@@ -487,6 +500,9 @@ struct Asked {
     Bytes data;                // of a multi its body
     std::int32_t number = 0;
     bool watch = false;
+    Zxid least{};              // of exists, get and read: the state that it demands
+    std::vector<coord::Query> queries{};  // of read; their paths are in `paths`
+    std::vector<Bytes> paths{};
 };
 
 // What it was told.
@@ -498,6 +514,7 @@ struct Told {
     std::vector<Bytes> names;  // children
     Zxid zxid;                 // get and children
     std::vector<coord::Part> parts{};  // multi
+    std::vector<coord::Found> found{};  // read
 };
 
 class Checker {
@@ -1059,16 +1076,97 @@ private:
         client.synced = (std::max)(client.synced, op.frontier_at_call);
     }
 
+    // All parts of it are of one state.
+    void judge_queries(SessionId id, const Op& op, std::size_t number, const Told& told) {
+        if (told.error != Errc::ok || told.found.size() != op.asked.queries.size()) {
+            return violate("P4", label(id, number) + " has not as many parts as it asked for");
+        }
+        for (std::size_t i = 0; i < told.found.size(); i++) {
+            if (told.found[i].zxid == told.zxid &&
+                is_found_at(id, op.asked.queries[i], op.asked.paths[i], told.found[i])) {
+                continue;
+            }
+            violate("P4", "part " + std::to_string(i) + " of " + label(id, number) +
+                              " is not the state at " + show(told.zxid));
+        }
+    }
+
+    bool is_found_at(SessionId id, const coord::Query& query, const Bytes& path,
+                     const coord::Found& found) const {
+        using Kind = coord::Query::Kind;
+        if (query.kind == Kind::ephemerals) return are_ephemerals(id, path, found);
+        const Model::Version* node = model_.at(path, found.zxid);
+        const bool present = node != nullptr && node->present;
+        if (found.error != Errc::ok) return found.error == Errc::no_node && !present;
+        if (!present || !same(node->stat, found.stat)) return false;
+        if (query.kind == Kind::get) return node->data == found.bytes;
+        if (query.kind == Kind::descendants) {
+            return found.count == model_.descendants_at(path, found.zxid);
+        }
+        if (query.kind == Kind::exists) return true;
+        std::vector<Bytes> listed = found.names;
+        for (const coord::Child& each : found.nodes) {
+            const Model::Version* child = model_.at(join(path, each.name), found.zxid);
+            if (child == nullptr || !child->present) return false;
+            if (!same(child->stat, each.stat) || child->data != each.bytes) return false;
+            listed.push_back(each.name);
+        }
+        return is_page(query.page, path, found, listed);
+    }
+
+    static Bytes join(const Bytes& path, const Bytes& child) {
+        return path == "/" ? path + child : path + "/" + child;
+    }
+
+    bool is_page(const coord::Page& page, const Bytes& path, const coord::Found& found,
+                 const std::vector<Bytes>& listed) const {
+        std::vector<Bytes> right;
+        std::set<Bytes> then;
+        for (const Bytes& child : model_.children_at(path, found.zxid, then)) {
+            const bool begins = child.compare(0, page.prefix.size(), page.prefix) == 0;
+            if (begins && page.after < child) right.push_back(child);
+        }
+        const bool more = right.size() > page.limit;
+        if (more) right.resize(page.limit);
+        return listed == right && found.more == more;
+    }
+
+    // Of the session, and where nothing has happened since, all of them.
+    bool are_ephemerals(SessionId id, const Bytes& prefix, const coord::Found& found) const {
+        for (const Bytes& path : found.names) {
+            const Model::Version* node = model_.at(path, found.zxid);
+            if (node == nullptr || !node->present || node->stat.ephemeral_owner != id) return false;
+        }
+        if (found.error != Errc::ok) return false;
+        if (found.zxid != model_.frontier()) return true;
+        const auto session = model_.sessions().find(id);
+        if (session == model_.sessions().end()) return false;
+        std::vector<Bytes> right;
+        for (const Bytes& path : session->second.ephemerals) {
+            if (path.compare(0, prefix.size(), prefix) == 0) right.push_back(path);
+        }
+        return found.names == right;
+    }
+
     void judge_read(SessionId id, Client& client, const Op& op, std::size_t number,
                     const Told& told, Zxid here) {
         reads_compared_ += 1;
+        // A state that is not here yet is not waited for where the session is closed meanwhile.
+        const bool is_closing = client.ops.back().asked.call == Call::close;
+        const bool waits = op.asked.least != Zxid{} && op.asked.least != coord::newest;
+        if (told.error == Errc::cancelled && is_closing && waits) return;
+        const Zxid demanded =
+            op.asked.least == coord::newest ? op.frontier_at_call : op.asked.least;
+        client.synced = (std::max)(client.synced, demanded);
         const Zxid least = (std::max)(client.seen, client.synced);
         const bool known = told.error == Errc::ok && op.asked.call != Call::exists;
         Zxid at = told.zxid;
         if (known) {
             if (at < client.seen) violate("P4", label(id, number) + " goes back to " + show(at));
             if (at < client.synced) violate("P6", label(id, number) + " is older than its sync");
-            if (!is_state_at(op.asked, told, at)) {
+            if (op.asked.call == Call::read) {
+                judge_queries(id, op, number, told);
+            } else if (!is_state_at(op.asked, told, at)) {
                 violate("P4", label(id, number) + " is not the state at " + show(at));
             }
         } else {

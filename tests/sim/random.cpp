@@ -65,6 +65,7 @@ struct Profile {
     u32 clients = 0;       // or so many in all, in turn at one replica after the other
     u32 locks = 0;
     u32 op_gap_ms = 20;
+    bool only_plain_reads = false;  // of one node or its children, local: the load is a measure
     u32 timeout_min_ms = 400;
     u32 timeout_max_ms = 4000;
     Duration faults_for = coord::seconds(12);
@@ -127,6 +128,7 @@ Profile load_profile(u64 seed) {
     p.network = p.options.network;
     p.clients = 10;
     p.op_gap_ms = 57;
+    p.only_plain_reads = true;
     p.faults_for = coord::seconds(60);
     p.fault_gap_ms = 60000;
     return p;
@@ -479,8 +481,10 @@ private:
             ask_exists(slot);
         } else if (choice < 840) {
             ask_get(slot);
-        } else if (choice < 940) {
+        } else if (choice < 900 || (choice < 940 && profile_.only_plain_reads)) {
             ask_children(slot);
+        } else if (choice < 940) {
+            ask_read(slot);
         } else if (choice < 955) {
             ask_add_watch(slot);
         } else if (choice < 963) {
@@ -596,11 +600,52 @@ private:
         };
     }
 
+    // Mostly none; else one that somebody has seen, here or elsewhere, or the newest.
+    Zxid any_level() {
+        if (profile_.only_plain_reads) return Zxid{};
+        const u64 kind = work().below(8);
+        return kind == 0 ? coord::newest : kind == 1 ? checker_.model().frontier() : Zxid{};
+    }
+
+    // Several at one moment.
+    void ask_read(std::size_t slot) {
+        Client& client = *clients_[slot];
+        using Kind = coord::Query::Kind;
+        static const char* const parents[] = {"/a", "/b", "/a/c", "/"};
+        Asked asked{Call::read, {}, {}, 0, false};
+        asked.least = any_level();
+        for (u64 count = work().below(6); count > 0; count--) {
+            const auto kind = static_cast<Kind>(work().below(6));
+            coord::Query query{kind, {}, {}};
+            Bytes path = any_known_path(client);
+            if (kind == Kind::ephemerals) path = "/" + Bytes(work().below(2), 'a');
+            if (kind == Kind::children || kind == Kind::list || kind == Kind::descendants) {
+                path = parents[work().below(kind == Kind::descendants ? 3 : 4)];
+            }
+            if (kind == Kind::children || kind == Kind::list) {
+                if (work().chance(400)) query.page.limit = work().below(4);
+                if (work().chance(300)) query.page.after = std::to_string(work().below(4));
+                if (work().chance(300)) query.page.prefix = work().chance(500) ? "s-" : "3";
+            }
+            asked.queries.push_back(query), asked.paths.push_back(path);
+        }
+        for (std::size_t i = 0; i < asked.paths.size(); i++) asked.queries[i].path = asked.paths[i];
+        const Ticket ticket = ask(slot, asked);
+        client.session->at_least(asked.least)
+            .multi_read(asked.queries, [ticket](coord::Result<coord::MultiRead> r) {
+                Told told;
+                told.error = r.error();
+                if (r) told.zxid = r->zxid, told.found = std::move(r->parts);
+                answer(ticket, told);
+            });
+    }
+
     void ask_exists(std::size_t slot) {
         Client& client = *clients_[slot];
-        const Asked asked{Call::exists, any_known_path(client), {}, 0, work().chance(400)};
+        Asked asked{Call::exists, any_known_path(client), {}, 0, work().chance(400)};
+        asked.least = any_level();
         const Ticket ticket = ask(slot, asked);
-        client.session->exists(asked.path, watcher(ticket, asked.watch),
+        client.session->at_least(asked.least).exists(asked.path, watcher(ticket, asked.watch),
                                [ticket, path = asked.path](coord::Result<Stat> r) {
                                    Told told;
                                    told.error = r.error();
@@ -614,9 +659,10 @@ private:
 
     void ask_get(std::size_t slot) {
         Client& client = *clients_[slot];
-        const Asked asked{Call::get, any_known_path(client), {}, 0, work().chance(300)};
+        Asked asked{Call::get, any_known_path(client), {}, 0, work().chance(300)};
+        asked.least = any_level();
         const Ticket ticket = ask(slot, asked);
-        client.session->get(asked.path, watcher(ticket, asked.watch),
+        client.session->at_least(asked.least).get(asked.path, watcher(ticket, asked.watch),
                             [ticket, path = asked.path](coord::Result<coord::Data> r) {
                                 Told told;
                                 told.error = r.error();

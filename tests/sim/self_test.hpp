@@ -89,6 +89,24 @@ public:
         tell(number, state_of(path));
         return number;
     }
+    // Several at one moment, and what is right to be told.
+    std::size_t ask_read(const std::vector<Bytes>& paths, Zxid least = {}) {
+        Asked asked{Call::read, {}, {}, 0, false};
+        asked.least = least, asked.paths = paths;
+        asked.queries.resize(paths.size(), coord::Query::get({}));
+        return checker.called(session, asked);
+    }
+    Told read_of(const std::vector<Bytes>& paths) {
+        Told told;
+        told.zxid = last;
+        for (const Bytes& path : paths) {
+            const Told one = state_of(path);
+            coord::Found& found = told.found.emplace_back();
+            found.error = one.error, found.zxid = last, found.stat = one.stat;
+            found.bytes = one.data;
+        }
+        return told;
+    }
     void set(const Bytes& path, bool answer = true) {
         const std::size_t number = ask(Call::set, path, "y", coord::any_version);
         Bytes body;
@@ -125,6 +143,9 @@ inline const std::vector<Flaw>& flaws_of_the_log() {
         {nullptr, "a sound history",
          [](Script& s) {
              s.open(), s.create("/a"), s.create("/a/b"), s.get("/a/b", true);
+             const Told read = s.read_of({"/a", "/none"});
+             s.tell(s.ask_read({"/a", "/none"}, s.last), read);
+             s.tell(s.ask_read({"/a", "/none"}, coord::newest), read);
              s.create("/e", coord::CreateMode::ephemeral);
              s.checker.whole_state(1, s.machine);
              s.checker.established(1, 1, 2, s.last);
@@ -293,6 +314,41 @@ inline const std::vector<Flaw>& flaws_of_clients() {
              Told told = s.state_of("/a");
              told.names = {"ghost"};
              s.tell(s.ask(Call::children, "/a"), told);
+         }},
+        {"P4", "a read of two moments",
+         [](Script& s) {
+             s.open(), s.create("/a");
+             Told told = s.read_of({"/a", "/b"});
+             s.create("/b");
+             told.found[1] = s.read_of({"/b"}).found[0];
+             s.tell(s.ask_read({"/a", "/b"}), told);
+         }},
+        {"P4", "a read of two states that says it is of one",
+         [](Script& s) {
+             s.open(), s.create("/a");
+             const Told old = s.read_of({"/a", "/b"});
+             s.create("/b");
+             Told told = s.read_of({"/a", "/b"});
+             told.found[1] = old.found[1], told.found[1].zxid = told.zxid;
+             s.tell(s.ask_read({"/a", "/b"}), told);
+         }},
+        {"P6", "a read that is older than the state that it demands",
+         [](Script& s) {
+             s.open(), s.create("/a");
+             const Told old = s.read_of({"/a"});
+             const SessionId one = s.session;
+             s.open(), s.create("/b");
+             s.session = one;
+             s.tell(s.ask_read({"/a"}, s.last), old);
+         }},
+        {"P6", "a read of the newest that is older than its call",
+         [](Script& s) {
+             s.open(), s.create("/a");
+             const Told old = s.read_of({"/a"});
+             const SessionId one = s.session;
+             s.open(), s.create("/b");
+             s.session = one;
+             s.tell(s.ask_read({"/a"}, coord::newest), old);
          }},
         {"P5", "answers out of turn",
          [](Script& s) {

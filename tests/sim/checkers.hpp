@@ -16,6 +16,7 @@
 //   P13 all replicas apply the same entries and have the same digest at the same zxid
 //   P14 the same after a restart
 //   P15 each request is executed once and answered once
+//   P22 a container or a node with a ttl goes by itself when it is due, and nothing else does
 #pragma once
 
 #include "coord.hpp"
@@ -84,6 +85,8 @@ struct Fields {
     std::uint64_t nonce = 0;
     std::uint32_t timeout_ms = 0;
     bool expired = false;
+    std::int64_t ttl_ms = 0;
+    Zxid czxid;  // of a reap
 };
 
 inline Fields fields_of(const Txn& txn) {
@@ -95,11 +98,15 @@ inline Fields fields_of(const Txn& txn) {
         fields.expired = in.u8() == 1;
     } else if (txn.op == OpCode::multi) {
         fields.data = Bytes(txn.body);
+    } else if (txn.op == OpCode::reap) {
+        fields.path = Bytes(in.bytes(SIZE_MAX));
+        fields.czxid = in.zxid();
     } else if (txn.op != OpCode::admit) {
         fields.path = Bytes(in.bytes(SIZE_MAX));
         const bool has_data = txn.op == OpCode::create || txn.op == OpCode::set;
         if (has_data) fields.data = Bytes(in.bytes(SIZE_MAX));
         fields.number = in.i32();
+        if (in.left() > 0) fields.ttl_ms = in.i64();
     }
     return fields;
 }
@@ -155,13 +162,14 @@ public:
     std::size_t size() const { return size_; }
 
     Answer apply(const Txn& txn) {
-        frontier_ = txn.zxid;
+        frontier_ = txn.zxid, newest_ms_ = txn.time_ms;
         const Fields fields = fields_of(txn);
         Answer answer;
         answer.zxid = txn.zxid, answer.op = txn.op, answer.session = txn.session;
         if (txn.op == OpCode::open_session) return open(txn, fields, answer);
-        if (txn.op == OpCode::admit) {
+        if (txn.op == OpCode::admit || txn.op == OpCode::reap) {
             answer.session = SessionId{};
+            if (txn.op == OpCode::reap) answer.error = reap(txn, fields);
             return answer;
         }
         const auto found = sessions_.find(txn.session);
@@ -182,6 +190,29 @@ public:
         if (!by_leader) session.answers.push_back(answer);
         return answer;
     }
+
+    // What goes by itself, and would do so at that time.
+    std::vector<Bytes> due(std::int64_t time_ms) const {
+        std::vector<Bytes> paths;
+        for (const auto& [path, node] : nodes_) {
+            if (node.present && is_due(node, time_ms)) paths.push_back(path);
+        }
+        return paths;
+    }
+    // Whether what has been at that path, and was made then, goes by itself.
+    bool went_by_itself(const Bytes& path, Zxid czxid) const {
+        const auto found = nodes_.find(path);
+        return found != nodes_.end() && found->second.mortals.count(czxid) == 1;
+    }
+    bool has_life(const Bytes& path, const coord::NodeLife& life) const {
+        const auto found = nodes_.find(path);
+        if (found == nodes_.end() || !found->second.present) return false;
+        const Node& node = found->second;
+        return (life.kind == coord::NodeKind::container) == node.is_container &&
+               life.ttl_ms == node.ttl_ms && life.owner == node.stat.ephemeral_owner;
+    }
+    // Of the newest entry of the newest epoch.
+    std::int64_t newest_ms() const { return newest_ms_; }
 
     // The node at that point of the log; null: there never was one.
     const Version* at(const Bytes& path, Zxid zxid) const {
@@ -251,6 +282,9 @@ private:
         Stat stat;
         Bytes data;
         std::int64_t creations = 0;
+        bool is_container = false;
+        std::int64_t ttl_ms = 0;
+        std::set<Zxid> mortals;  // czxids of those that go by themselves, of all that were here
         std::set<Bytes> children;
         std::vector<Version> versions;
         std::vector<ChildChange> child_log;
@@ -280,6 +314,22 @@ private:
         nonces_.erase(session.nonce);
     }
 
+    static bool is_due(const Node& node, std::int64_t time_ms) {
+        if (!node.children.empty()) return false;
+        if (node.is_container) return node.creations > 0;
+        return node.ttl_ms > 0 && time_ms - node.stat.mtime_ms > node.ttl_ms;
+    }
+    Errc reap(const Txn& txn, const Fields& fields) {
+        const auto found = nodes_.find(fields.path);
+        if (found == nodes_.end() || !found->second.present) return Errc::no_node;
+        const Node& node = found->second;
+        if (node.stat.czxid != fields.czxid) return Errc::no_node;
+        const bool is_mortal = node.is_container || node.ttl_ms > 0;
+        if (is_mortal && !node.children.empty()) return Errc::not_empty;
+        if (!is_due(node, txn.time_ms)) return Errc::bad_version;
+        return remove(txn.zxid, fields.path, coord::any_version);
+    }
+
     void create(const Txn& txn, const Fields& fields, SessionState& session, Answer& answer) {
         const auto mode = static_cast<coord::CreateMode>(fields.number);
         const auto found = nodes_.find(coord::parent_path(fields.path));
@@ -301,6 +351,9 @@ private:
         answer.error = Errc::ok;
         node.present = true, size_ += 1;
         node.creations = 0;
+        node.is_container = mode == coord::CreateMode::container;
+        node.ttl_ms = fields.ttl_ms;
+        if (node.is_container || node.ttl_ms > 0) node.mortals.insert(txn.zxid);
         node.data = fields.data;
         node.stat = Stat{};
         node.stat.czxid = node.stat.mzxid = node.stat.pzxid = txn.zxid;
@@ -462,6 +515,7 @@ private:
     std::map<std::uint64_t, SessionId> nonces_;
     std::vector<PathChange> all_changes_;
     Zxid frontier_;
+    std::int64_t newest_ms_ = 0;
 };
 
 enum class Call : std::uint8_t {
@@ -487,6 +541,7 @@ struct Asked {
     Bytes data;                // of a multi its body
     std::int32_t number = 0;
     bool watch = false;
+    std::int64_t ttl_ms = 0;
 };
 
 // What it was told.
@@ -512,6 +567,8 @@ public:
     std::uint64_t expiries() const { return expiries_; }
     std::uint64_t grants() const { return grants_; }
     std::uint64_t events() const { return events_; }
+    std::uint64_t reaps() const { return reaps_; }
+    std::uint64_t void_reaps() const { return void_reaps_; }
 
     void violate(const char* property, const Bytes& what) {
         if (violations_.size() < 10) violations_.push_back(Bytes(property) + ": " + what);
@@ -587,6 +644,7 @@ public:
         machine.tree().visit([&](const coord::NodeView& node) {
             nodes += 1;
             node_now(replica, Bytes(node.path), node.stat, Bytes(node.data));
+            life_now(replica, Bytes(node.path), *machine.tree().life(node.path));
         });
         if (nodes != model_.size()) differ("P1", replica, machine.applied(), "other nodes");
         for (const auto& [id, session] : model_.sessions()) {
@@ -605,6 +663,14 @@ public:
         if (session == model_.sessions().end() || !session->second.open) {
             differ("P9", replica, model_.frontier(), "an ephemeral without a session: " + path);
         }
+    }
+    void life_now(std::uint32_t replica, const Bytes& path, const coord::NodeLife& life) {
+        if (model_.has_life(path, life)) return;
+        differ("P22", replica, model_.frontier(), "a node of another kind, or ttl: " + path);
+    }
+    // When everybody has had time: nothing is left that was due then.
+    void all_reaped(std::int64_t time_ms) {
+        for (const Bytes& path : model_.due(time_ms)) violate("P22", path + " is due, and there");
     }
     void session_now(std::uint32_t replica, SessionId id, bool open, std::uint64_t cxid) {
         const auto own = model_.sessions().find(id);
@@ -934,6 +1000,7 @@ private:
         if (txn.op == OpCode::close_session && txn.cxid == 0) judge_expiry(txn, now);
         judge_origin(txn);
         const Answer answer = model_.apply(txn);
+        if (txn.op == OpCode::reap) judge_reap(txn, answer);
         if (answer.is_void != (outcome == nullptr)) {
             return violate("P15", "the model and a replica do not both execute " + show(txn.zxid));
         }
@@ -955,6 +1022,17 @@ private:
         if (has_stat && !same(outcome->stat, answer.stat)) {
             violate("P1", "the stat of " + show(txn.zxid) + " is " + show(outcome->stat) +
                               " and the model's " + show(answer.stat));
+        }
+    }
+
+    // A leader suggests what goes by itself, and nobody's session does.
+    void judge_reap(const Txn& txn, const Answer& answer) {
+        const Fields fields = fields_of(txn);
+        reaps_ += answer.error == Errc::ok ? 1u : 0u;
+        void_reaps_ += answer.error == Errc::ok ? 0u : 1u;
+        const bool is_nobodys = txn.session == SessionId{} && txn.cxid == 0;
+        if (!is_nobodys || !model_.went_by_itself(fields.path, fields.czxid)) {
+            violate("P22", "a reap of what does not go by itself: " + fields.path);
         }
     }
 
@@ -1001,7 +1079,9 @@ private:
             (txn.op == OpCode::multi && asked.call == Call::multi && asked.data == fields.data) ||
             (txn.op == OpCode::set && asked.call == Call::set && asked.data == fields.data);
         const bool closing = txn.op == OpCode::close_session;
-        if (!right || (!closing && (asked.path != fields.path || asked.number != fields.number))) {
+        const bool is_same = asked.path == fields.path && asked.number == fields.number &&
+                             asked.ttl_ms == fields.ttl_ms;
+        if (!right || (!closing && !is_same)) {
             violate("P3", "another entry than was asked for: " + show(txn.zxid));
         }
     }
@@ -1232,6 +1312,8 @@ private:
     std::uint64_t expiries_ = 0;
     std::uint64_t grants_ = 0;
     std::uint64_t events_ = 0;
+    std::uint64_t reaps_ = 0;
+    std::uint64_t void_reaps_ = 0;
     std::vector<Bytes> violations_;
 };
 

@@ -1021,8 +1021,8 @@ private:
         checker_.caught_up(id, replica.machine().applied());
         checker_.state(id, replica.status().applied, replica.status().digest);
     }
-    // P22. What is due at the time of the newest entry is so for the leader that numbered it. Of what
-    // another leader's clock has said only the containers are certain to go.
+    // P22. What is due at the time of the newest entry is so for the leader that numbered it. Of
+    // what another leader's clock has said only the containers are certain to go.
     bool nothing_is_due() {
         const PeerId leader = sim_.leader();
         if (leader == PeerId{}) return false;

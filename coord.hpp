@@ -197,6 +197,15 @@ namespace detail {
 using Bytes = std::string;           // owned bytes, of any content
 using BytesView = std::string_view;  // borrowed bytes: a parameter, never kept past the call
 
+namespace detail {
+inline constexpr char null_place[1] = {};
+}  // namespace detail
+
+// A node's data may be null, which ZooKeeper keeps apart from no bytes: so it is where this very
+// view is given, and no other view of nothing is it. A copy of it, as Bytes, is empty.
+inline constexpr BytesView null_data{detail::null_place, 0};
+constexpr bool is_null(BytesView data) { return data.data() == null_data.data(); }
+
 // Why a call did not do what it says. Codes from -127 to 0 are ZooKeeper's, with its meaning;
 // those from -1000 down are coord's own. The text of each says what to do about it.
 enum class Errc : std::int32_t {
@@ -883,7 +892,7 @@ std::optional<std::int64_t> sequence_of(BytesView name_or_path);
 // A look at a node, valid until the tree changes: until the next poll for a replica's tree.
 struct NodeView {
     BytesView path;
-    BytesView data;
+    BytesView data;  // null_data where it is null
     Stat stat;
 };
 
@@ -1065,9 +1074,9 @@ private:
 enum class OpCode : std::uint8_t {
     open_session = 1,   // u64 nonce, u32 timeout in ms
     close_session = 2,  // u8 1 = expired
-    create = 3,         // string path, string data, i32 mode; with a ttl i64 ms
+    create = 3,         // string path, string data *, i32 mode; with a ttl i64 ms
     remove = 4,         // string path, i32 version
-    set = 5,            // string path, string data, i32 version
+    set = 5,            // string path, string data *, i32 version. * null: u32 2^32 - 1 alone
     admit = 6,          // u32 count; each u32 voter, u64 storage: see VoterTable
     multi = 7,          // u32 parts; each u8 of create, remove, set or check, string of its body
     check = 8,          // string path, i32 version: a part of a multi only
@@ -2778,6 +2787,7 @@ struct Data {
     Bytes bytes;
     Stat stat;
     Zxid zxid;   // of the state that was read
+    bool is_null = false;  // and not only empty: see null_data
 };
 
 struct Children {
@@ -3047,6 +3057,7 @@ private:
         SessionId session;
         std::vector<Bytes> names;
         bool more = false;
+        bool is_null = false;
         std::vector<Part> parts;
         Watcher watcher;
         EventType event = EventType::none;
@@ -3225,8 +3236,9 @@ class StateListeners;
 // every use of the handle. Everything here is called on the thread that polls the replica, inside
 // callbacks or between polls; everything is answered inside poll.
 //
-// Paths and data are lent for the call. Callbacks and watchers are owned by the replica until they
-// have been called, or until it is destroyed. An empty callback is allowed: nobody is told.
+// Paths and data are lent for the call; data may be null_data. Callbacks and watchers are owned by
+// the replica until they have been called, or until it is destroyed. An empty callback is allowed:
+// nobody is told.
 //
 // Errors that any request can give: session_expired (also after close), replica_failed,
 // bad_arguments (the path), too_large, too_many. There is no connection_loss: while there is no
@@ -4211,7 +4223,8 @@ constexpr std::uint64_t creations_max = std::uint64_t{1} << 61;  // twice as man
 constexpr std::size_t sequence_digits_max = 19;
 constexpr std::size_t undo_bytes_kept = 65536;  // of its memory, from one time to the next
 constexpr char undo_counts = 0;                 // no kind of record that is undone, and no '/'
-constexpr std::uint32_t place_bits = 30;        // of a hash, that say where an entry is at home
+constexpr std::uint32_t place_bits = 29;        // of a hash, that say where an entry is at home
+constexpr std::uint32_t null_length = UINT32_MAX;  // FORMAT, of data that is null
 
 // RETURNS the size in bytes of the character at the front of text, or 0 where a path must not hold
 // it: control characters, surrogates, private use, specials, and all that is not in the basic
@@ -4276,6 +4289,18 @@ inline std::size_t open_state_record(StateRecord kind, Bytes& out) {
 inline void close_state_record(std::size_t start, Bytes& out) {
     const std::size_t length = out.size() - start - state_record_header_bytes;
     Writer(out).patch_u32(start + 1, static_cast<std::uint32_t>(length));
+}
+
+inline void write_data(Writer& out, BytesView data) {
+    if (is_null(data)) return out.u32(null_length);
+    out.bytes(data);
+}
+
+inline BytesView read_data(Reader& in, std::size_t size_max) {
+    Reader ahead = in;
+    if (ahead.u32() != null_length) return in.bytes(size_max);
+    in = ahead;
+    return null_data;
 }
 
 // printf's %010lld, without its locale and its size.
@@ -4369,8 +4394,9 @@ struct Tree::Node {
     std::uint32_t index = 0;
     std::uint32_t hash : detail::place_bits;  // of the path, what says where the entry is
     std::uint32_t kind_number : 2;    // T7; a ttl stands beside the tree, in reapable_
+    std::uint32_t is_null : 1;        // of the data
 
-    Node() : hash(0), kind_number(0) {}
+    Node() : hash(0), kind_number(0), is_null(0) {}
     NodeKind kind() const { return static_cast<NodeKind>(kind_number); }
     bool is_owned() const { return kind() == NodeKind::ephemeral; }  // by a session
     bool is_listed() const { return kind() >= NodeKind::container; }
@@ -4386,7 +4412,10 @@ struct Tree::Node {
     const char* bytes() const { return reinterpret_cast<const char*>(this + 1); }
     char* bytes() { return reinterpret_cast<char*>(this + 1); }
     BytesView path() const { return {bytes(), path_length}; }
-    BytesView data() const { return {bytes() + path_length, data_length}; }
+    BytesView data() const { return data_after(path_length); }
+    BytesView data_after(std::size_t length) const {
+        return is_null != 0 ? null_data : BytesView{bytes() + length, data_length};
+    }
 };
 
 // ---- Nodes
@@ -4407,6 +4436,7 @@ Tree::Node* Tree::make_node(const Node& fields, BytesView path, BytesView data,
     node->capacity = static_cast<std::uint32_t>(capacity);
     node->path_length = static_cast<std::uint32_t>(path.size());
     node->data_length = static_cast<std::uint32_t>(data.size());
+    node->is_null = coord::is_null(data) ? 1 : 0;
     std::memcpy(node->bytes(), path.data(), path.size());
     if (!data.empty()) std::memcpy(node->bytes() + path.size(), data.data(), data.size());
     return node;
@@ -4782,8 +4812,9 @@ std::uint64_t Tree::own_digest(std::uint64_t path_hash, const Node& node, std::i
                                    static_cast<std::uint32_t>(node.aversion);
     const auto ctime = static_cast<std::uint64_t>(node.ctime_ms);
     const auto mtime = static_cast<std::uint64_t>(node.mtime_ms);
+    const std::uint64_t data_hash = hash64(data, is_null(data) ? 2 : 1);
     const std::uint64_t sum =
-        detail::stir(path_hash ^ hash_key[0], hash64(data, 1) ^ hash_key[1]) +
+        detail::stir(path_hash ^ hash_key[0], data_hash ^ hash_key[1]) +
         detail::stir(node.czxid.value ^ hash_key[2], node.mzxid.value ^ hash_key[3]) +
         detail::stir(ctime ^ hash_key[4], mtime ^ hash_key[5]) +
         detail::stir(life ^ hash_key[6], versions ^ hash_key[7]);
@@ -4831,7 +4862,7 @@ inline Stat Tree::stat_of(const Node& node) {
 inline NodeView Tree::view_of(const Node& node, std::size_t path_length) {
     NodeView view;
     view.path = {node.bytes(), path_length};
-    view.data = {node.bytes() + path_length, node.data_length};
+    view.data = node.data_after(path_length);
     view.stat = stat_of(node);
     return view;
 }
@@ -4988,6 +5019,7 @@ Tree::Node* Tree::replace_data(Node* node, BytesView data) {
         std::memmove(node->bytes() + node->path_length, data.data(), data.size());
     }
     node->data_length = static_cast<std::uint32_t>(data.size());
+    node->is_null = coord::is_null(data) ? 1 : 0;
     return node;
 }
 
@@ -5197,7 +5229,7 @@ void Tree::reset() {
 // FORMAT of a node, as a record of a state (chapter 4). The order of the nodes means nothing.
 //
 //   string path
-//   string data
+//   string data; where it is null u32 2^32 - 1 alone
 //   u64    czxid, mzxid, pzxid
 //   i64    ctime, mtime in ms
 //   u64    session that owns it, or 0
@@ -5211,7 +5243,7 @@ void Tree::save_node(std::uint32_t index, Bytes& bytes) const {
     const std::size_t start = detail::open_state_record(detail::StateRecord::node, bytes);
     Writer out(bytes);
     out.bytes(node.path());
-    out.bytes(node.data());
+    detail::write_data(out, node.data());
     out.zxid(node.czxid);
     out.zxid(node.mzxid);
     out.zxid(node.pzxid);
@@ -5269,7 +5301,7 @@ bool Tree::read_node(BytesView record, const Limits& limits, Node& node, std::in
                      BytesView& path, BytesView& data) {
     Reader in(record);
     path = in.bytes(std::size_t{limits.path_bytes_max} + detail::sequence_digits_max);
-    data = in.bytes((std::min)(limits.data_bytes_max, std::uint32_t{INT32_MAX}));
+    data = detail::read_data(in, (std::min)(limits.data_bytes_max, std::uint32_t{INT32_MAX}));
     node.czxid = in.zxid();
     node.mzxid = in.zxid();
     node.pzxid = in.zxid();
@@ -5597,7 +5629,7 @@ struct SetBody {
 inline bool read_create(BytesView body, CreateBody& create) {
     Reader in(body);
     create.path = in.bytes(body.size());
-    create.data = in.bytes(body.size());
+    create.data = read_data(in, body.size());
     create.mode = static_cast<CreateMode>(in.i32());
     create.has_ttl = in.left() > 0;
     create.ttl_ms = create.has_ttl ? in.i64() : 0;
@@ -5613,7 +5645,7 @@ inline bool is_kind(const CreateBody& create) {
 inline bool read_set(BytesView body, SetBody& set) {
     Reader in(body);
     set.path = in.bytes(body.size());
-    set.data = in.bytes(body.size());
+    set.data = read_data(in, body.size());
     set.version = in.i32();
     return in.done();
 }
@@ -11660,7 +11692,7 @@ Replica::Ready& Replica::push_ready() {
     ready.done = Completion{};
     ready.error = Errc::ok;
     ready.text.clear(), ready.names.clear(), ready.parts.clear();
-    ready.more = false;
+    ready.more = ready.is_null = false;
     ready.watcher = nullptr, ready.on_state = nullptr, ready.call = nullptr;
     ready.event = EventType::none;
     return ready;
@@ -11791,7 +11823,11 @@ static void encode_part(const Op& part, Bytes& body) {
     const std::size_t start = body.size();
     body.resize(start + 4 + part.path.size() + (has_data ? 4 + part.data.size() : 0) + 4);
     char* at = put_bytes(&body[start], part.path);
-    if (has_data) at = put_bytes(at, part.data);
+    if (has_data && is_null(part.data)) {
+        store_big32(at, null_length), at += 4;
+    } else if (has_data) {
+        at = put_bytes(at, part.data);
+    }
     const std::int32_t last =
         part.code == OpCode::create ? static_cast<std::int32_t>(part.mode) : part.version;
     store_big32(at, static_cast<std::uint32_t>(last));
@@ -12036,7 +12072,10 @@ void Replica::execute_read(SessionId id, Pending& pending) {
     ready.zxid = machine_->applied();
     if (node) ready.stat = node->stat;
     if (!node) ready.error = Errc::no_node;
-    if (node && pending.kind == Kind::get) ready.text.assign(node->data);
+    if (node && pending.kind == Kind::get) {
+        ready.text.assign(node->data);
+        ready.is_null = is_null(node->data);
+    }
     if (node && pending.kind == Kind::children) {
         const std::size_t limit =
             (std::min)(pending.page.limit, std::size_t{options_.limits.list_max});
@@ -12149,7 +12188,7 @@ void Replica::end_request(Ready& ready) {
         case Kind::created: done(good ? Result<Created>({ready.text, ready.stat}) : error); break;
         case Kind::stat: done(good ? Result<Stat>(ready.stat) : error); break;
         case Kind::data:
-            done(good ? Result<Data>({ready.text, ready.stat, ready.zxid}) : error);
+            done(good ? Result<Data>({ready.text, ready.stat, ready.zxid, ready.is_null}) : error);
             break;
         case Kind::children:
             done(good ? Result<Children>({std::move(ready.names), ready.stat, ready.zxid,

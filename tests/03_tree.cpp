@@ -638,6 +638,77 @@ TEST_CASE("sequence: the last one there is, and no state after it that could not
     CHECK(again.digest() == tree.digest());
 }
 
+// ---- Null
+
+TEST_CASE("null: not what any other view of nothing is") {
+    const Bytes none;
+    CHECK(coord::is_null(coord::null_data));
+    CHECK(coord::null_data.empty());
+    CHECK_FALSE(coord::is_null(""));
+    CHECK_FALSE(coord::is_null(BytesView{}));
+    CHECK_FALSE(coord::is_null(none));
+    CHECK_FALSE(coord::is_null(Bytes(coord::null_data)));
+    CHECK_FALSE(coord::is_null(std::string()));
+}
+
+TEST_CASE("null: kept apart from no bytes, by create and set, whatever was there before") {
+    Tree tree;
+    Bytes made;
+    const auto is_null = [&](BytesView path) { return coord::is_null(tree.find(path)->data); };
+    REQUIRE(create(tree, "/n", CreateMode::persistent, coord::null_data, 1, 1, {}, made) ==
+            Errc::ok);
+    REQUIRE(create(tree, "/e", CreateMode::persistent, "", 1, 1, {}, made) == Errc::ok);
+    CHECK(is_null("/n"));
+    CHECK_FALSE(is_null("/e"));
+    CHECK_FALSE(is_null("/"));  // ZooKeeper's root is empty
+    CHECK(stat(tree, "/n").data_length == 0);
+    std::uint64_t version = 0;
+    const auto put = [&](BytesView value) {
+        version += 1;
+        REQUIRE(tree.set("/n", value, any_version, Zxid{version + 1}, 1) == Errc::ok);
+        tree.audit();
+        CHECK(is_null("/n") == coord::is_null(value));
+        CHECK(data(tree, "/n") == value);
+    };
+    put(""), put(coord::null_data), put("some"), put(coord::null_data), put(coord::null_data);
+    put(Bytes(5000, 'x')), put(coord::null_data), put("some"), put(""), put(coord::null_data);
+    std::size_t seen = 0;
+    tree.visit([&](const coord::NodeView& node) { seen += coord::is_null(node.data) ? 1u : 0u; });
+    CHECK(seen == 1);
+}
+
+TEST_CASE("null: saved, loaded, undone and in the digest") {
+    Tree tree;
+    Bytes made;
+    std::uint64_t digests[2];
+    std::vector<Bytes> records[2];
+    for (const bool null : {false, true}) {
+        tree.reset();
+        const BytesView value = null ? coord::null_data : BytesView("");
+        REQUIRE(create(tree, "/n", CreateMode::persistent, value, 1, 1, {}, made) == Errc::ok);
+        digests[null] = tree.digest(), records[null] = sorted(tree);
+        Tree other{7};
+        REQUIRE(load(other, save(tree)) == Errc::ok);
+        other.audit();
+        CHECK(coord::is_null(other.find("/n")->data) == null);
+        CHECK(other.digest() == tree.digest());
+        CHECK(sorted(other) == records[null]);
+        tree.begin_undo();
+        REQUIRE(set(tree, "/n") == Errc::ok);
+        REQUIRE(tree.set("/n", null ? BytesView("") : coord::null_data, any_version, Zxid{3}, 3) ==
+                Errc::ok);
+        REQUIRE(remove(tree, "/n") == Errc::ok);
+        tree.end_undo(true);
+        tree.audit();
+        CHECK(coord::is_null(tree.find("/n")->data) == null);
+        CHECK(tree.digest() == digests[null]);
+        CHECK(sorted(tree) == records[null]);
+    }
+    CHECK(digests[0] != digests[1]);
+    CHECK(hex(records[1][1]).substr(0, 30) == "030000004f" "00000002" "2f6e" "ffffffff");
+    CHECK(hex(records[0][1]).substr(0, 30) == "030000004f" "00000002" "2f6e" "00000000");
+}
+
 // ---- What goes by itself
 
 TEST_CASE("T7 a container goes when it has had children and has none any more") {
@@ -1563,7 +1634,8 @@ TEST_CASE("load: what a length promises is there, or the record is refused") {
         for (const std::uint32_t length : {2u, 64u, 69u, 70u, 1u << 20, 0x7fffffffu, UINT32_MAX}) {
             Bytes changed = record;
             coord::Writer{changed}.patch_u32(at, length);
-            CHECK(!Tree::digest_of_record(changed, {}, digest));
+            CHECK(Tree::digest_of_record(changed, {}, digest) ==
+                  (length == UINT32_MAX && at == 5));  // null
         }
     }
 }
@@ -1964,6 +2036,7 @@ class Model {
 public:
     struct Entry {
         Bytes data;
+        bool is_null = false;
         Stat stat;
         std::int64_t creations = 0;
         CreateMode mode = CreateMode::persistent;
@@ -1980,7 +2053,7 @@ public:
         nodes["/zookeeper/config"].stat.aversion = -1;
     }
 
-    Errc create(const Bytes& path, CreateMode mode, const Bytes& data, SessionId owner, Zxid zxid,
+    Errc create(const Bytes& path, CreateMode mode, BytesView data, SessionId owner, Zxid zxid,
                 std::int64_t time_ms, Bytes& made, std::int64_t ttl_ms) {
         const std::size_t slash = path.rfind('/');
         if (slash == Bytes::npos || path.find('\0') != Bytes::npos) return Errc::bad_arguments;
@@ -1999,7 +2072,7 @@ public:
             return Errc::no_children_for_ephemerals;
         }
         Entry& entry = nodes[made];
-        entry.data = data;
+        entry.data = data, entry.is_null = coord::is_null(data);
         entry.stat.czxid = entry.stat.mzxid = entry.stat.pzxid = zxid;
         entry.stat.ctime_ms = entry.stat.mtime_ms = time_ms;
         if (coord::is_ephemeral(mode)) entry.stat.ephemeral_owner = owner;
@@ -2050,14 +2123,14 @@ public:
         return remove(path, any_version, zxid);
     }
 
-    Errc set(const Bytes& path, const Bytes& data, std::int32_t version, Zxid zxid,
+    Errc set(const Bytes& path, BytesView data, std::int32_t version, Zxid zxid,
              std::int64_t time_ms) {
         if (!coord::is_valid_path(path)) return Errc::bad_arguments;
         const auto found = nodes.find(path);
         if (found == nodes.end()) return Errc::no_node;
         Entry& entry = found->second;
         if (version != -1 && version != entry.stat.version) return Errc::bad_version;
-        entry.data = data;
+        entry.data = data, entry.is_null = coord::is_null(data);
         entry.stat.version += 1;
         entry.stat.mzxid = zxid;
         entry.stat.mtime_ms = time_ms;
@@ -2087,6 +2160,7 @@ void compare(const Tree& tree, const Model& model) {
         const Stat& expected = node.second.stat;
         REQUIRE(found->path == node.first);
         REQUIRE(found->data == node.second.data);
+        REQUIRE(coord::is_null(found->data) == node.second.is_null);
         REQUIRE(found->stat.czxid == expected.czxid);
         REQUIRE(found->stat.mzxid == expected.mzxid);
         REQUIRE(found->stat.pzxid == expected.pzxid);
@@ -2138,7 +2212,8 @@ TEST_CASE("model: 200,000 random operations") {
         const auto time_ms = static_cast<std::int64_t>(i * 10);
         const std::int32_t version =
             rng.chance(500) ? any_version : static_cast<std::int32_t>(rng.below(3));
-        const Bytes value(rng.below(60), static_cast<char>(rng.next()));
+        const Bytes bytes(rng.below(60), static_cast<char>(rng.next()));
+        const BytesView value = rng.chance(100) ? coord::null_data : BytesView(bytes);
         Errc ours = Errc::ok, expected = Errc::ok;
         // Growth and shrinkage take turns, so that the tree is large, small and in between.
         const std::uint64_t creates = (i / 20000) % 2 == 0 ? 500 : 200;

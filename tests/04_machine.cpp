@@ -315,6 +315,25 @@ TEST_CASE("M7 D11 a reap is of one node: not of another at that path, nor of ano
     CHECK(rig.reap("/c", second) == Errc::ok);
 }
 
+TEST_CASE("null is what was asked for: by a create, a set, and on after a load") {
+    Rig rig, copy;
+    const SessionId id = rig.open(1);
+    CHECK(rig.create(id, "/a", coord::null_data).stat.data_length == 0);
+    CHECK(coord::is_null(rig.machine.tree().find("/a")->data));
+    rig.set(id, "/a", "");
+    CHECK_FALSE(coord::is_null(rig.machine.tree().find("/a")->data));
+    rig.set(id, "/a", "some"), rig.set(id, "/a", coord::null_data);
+    CHECK(coord::is_null(rig.machine.tree().find("/a")->data));
+    REQUIRE(copy.machine.load(rig.saved()) == Errc::ok);
+    CHECK(coord::is_null(copy.machine.tree().find("/a")->data));
+    CHECK(copy.machine.digest() == rig.machine.digest());
+    const Outcome body = rig.next(id, OpCode::create, create_body(coord::null_data, "", {}));
+    CHECK(body.error == Errc::bad_arguments);  // no path is null
+    Bytes null_path = create_body("", "", {});
+    Writer(null_path).patch_u32(0, UINT32_MAX);
+    CHECK(rig.next(id, OpCode::create, null_path).error == Errc::marshalling_error);
+}
+
 TEST_CASE("M1 M7 a reap gives the same on every replica, wherever its nodes are") {
     Rig rig, copy({}, 9);
     const SessionId id = rig.open(1);
@@ -1412,7 +1431,8 @@ static void apply_random(coord::Rng& rng, Rig& live, Rig& twin) {
     }
     OpCode op = OpCode::create;
     const std::uint64_t dice = rng.below(110);
-    const Bytes value(rng.below(rng.chance(100) ? 2000 : 40), 'v');
+    const Bytes bytes(rng.below(rng.chance(100) ? 2000 : 40), 'v');
+    const BytesView value = rng.chance(100) ? coord::null_data : BytesView(bytes);
     if (dice >= 100) {
         op = OpCode::multi, body = random_multi(rng);
     } else if (dice < 6) {
@@ -1506,6 +1526,12 @@ TEST_CASE("judge_request: what a replica would number, and everything that it wo
             CHECK(judge(OpCode::create, create_body("/a", "", static_cast<CreateMode>(mode))) ==
                   Errc::bad_arguments);
         }
+        CHECK(judge(OpCode::create, create_body("/a", coord::null_data, {})) == Errc::ok);
+        CHECK(judge(OpCode::set, set_body("/a", coord::null_data, 0)) == Errc::ok);
+        CHECK(support::hex(create_body("/a", coord::null_data, {})) ==
+              "00000002" "2f61" "ffffffff" "00000000");
+        CHECK(support::hex(set_body("/a", coord::null_data, 7)) ==
+              "00000002" "2f61" "ffffffff" "00000007");
         for (int mode = 0; mode < 7; mode++) {
             CAPTURE(mode);
             const bool wants = mode >= 5;

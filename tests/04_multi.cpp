@@ -414,13 +414,18 @@ TEST_CASE("random multis: the parts one after the other, or nothing at all") {
                 const OpCode op = static_cast<OpCode>(in.u8());
                 coord::Reader part(in.bytes(in.left()));
                 const Bytes path(part.bytes(part.left()));
+                const auto data_of = [&part] {
+                    coord::Reader null = part;
+                    if (null.u32() != UINT32_MAX) return part.bytes(part.left());
+                    return part = null, coord::null_data;
+                };
                 if (op == OpCode::remove) {
                     REQUIRE(model.remove(path, -1, outcome.zxid) == Errc::ok);
                 } else if (op == OpCode::set) {
-                    const Bytes data(part.bytes(part.left()));
+                    const BytesView data = data_of();
                     REQUIRE(model.set(path, data, -1, outcome.zxid, time_ms) == Errc::ok);
                 } else if (op == OpCode::create) {
-                    const Bytes data(part.bytes(part.left()));
+                    const BytesView data = data_of();
                     const auto mode = static_cast<CreateMode>(part.i32());
                     Bytes made;
                     REQUIRE(model.prepare_create(path, mode, made) == Errc::ok);

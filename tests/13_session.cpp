@@ -471,6 +471,46 @@ TEST_CASE("containers and nodes with a ttl: made, refused, and gone by themselve
     CHECK(a.replica.leader_counters().reaps >= 4);
 }
 
+TEST_CASE("null is kept apart from no bytes, over a restart too") {
+    coord::MemoryStorage disk;
+    Time now{1000000000};
+    for (int life = 0; life < 2; life++) {
+        coord::ReplicaOptions options;
+        options.snapshot_every_entries = 5;
+        coord::Replica replica(options, disk);
+        const coord::Pump pump = [&] {
+            now = now + milliseconds(1);
+            return replica.poll(now), true;
+        };
+        auto opened = Sync::open(replica, {}, pump);
+        REQUIRE(opened);
+        const Sync zk{*opened, pump};
+        if (life == 0) {
+            REQUIRE(zk.create("/null", coord::null_data));
+            REQUIRE(zk.create("/empty", ""));
+            REQUIRE(zk.create("/default", {}));
+            REQUIRE(zk.create("/set", "x"));
+            REQUIRE(zk.set("/set", coord::null_data));
+            REQUIRE(zk.multi({coord::Op::create("/part", coord::null_data),
+                              coord::Op::create("/late", coord::null_data),
+                              coord::Op::set("/late", Bytes())}));
+            for (int i = 0; i < 20; i++) REQUIRE(zk.set("/set", coord::null_data));
+        }
+        for (const char* const path : {"/null", "/set", "/part"}) {
+            CAPTURE(path);
+            CHECK(zk.get(path)->is_null);
+            CHECK(zk.get(path)->bytes.empty());
+            CHECK(coord::is_null(replica.tree().find(path)->data));
+        }
+        for (const char* const path : {"/empty", "/default", "/late", "/"}) {
+            CAPTURE(path);
+            CHECK_FALSE(zk.get(path)->is_null);
+            CHECK_FALSE(coord::is_null(replica.tree().find(path)->data));
+        }
+        CHECK(zk.get("/none").error() == Errc::no_node);
+    }
+}
+
 TEST_CASE("what goes by itself does so whoever leads, and everywhere alike") {
     coord::SimulationOptions options = Ensemble::options(5);
     options.replica.timing.reap_interval = milliseconds(300);

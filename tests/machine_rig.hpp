@@ -46,11 +46,15 @@ inline Bytes open_body(std::uint64_t nonce, std::uint32_t timeout_ms) {
     return body;
 }
 
+inline void write_data(Writer& out, BytesView data) {  // FORMAT
+    coord::is_null(data) ? out.u32(UINT32_MAX) : out.bytes(data);
+}
+
 // A ttl is written where it is not 0, whatever the mode.
 inline Bytes create_body(BytesView path, BytesView data, CreateMode mode, std::int64_t ttl_ms = 0) {
     Bytes body;
     Writer out(body);
-    out.bytes(path), out.bytes(data), out.i32(static_cast<std::int32_t>(mode));
+    out.bytes(path), write_data(out, data), out.i32(static_cast<std::int32_t>(mode));
     if (ttl_ms != 0) out.i64(ttl_ms);
     return body;
 }
@@ -79,7 +83,7 @@ inline Bytes remove_body(BytesView path, std::int32_t version) {
 inline Bytes set_body(BytesView path, BytesView data, std::int32_t version) {
     Bytes body;
     Writer out(body);
-    out.bytes(path), out.bytes(data), out.i32(version);
+    out.bytes(path), write_data(out, data), out.i32(version);
     return body;
 }
 
@@ -103,7 +107,8 @@ inline Bytes random_multi(coord::Rng& rng) {
         for (std::uint64_t k = 0; k <= rng.below(3); k++) {
             path += "/", path += static_cast<char>('a' + rng.below(8));
         }
-        const Bytes value(rng.below(rng.chance(100) ? 2000 : 40), 'm');
+        const Bytes bytes(rng.below(rng.chance(100) ? 2000 : 40), 'm');
+        const BytesView value = rng.chance(200) ? coord::null_data : BytesView(bytes);
         switch (rng.below(5)) {
             case 0: parts.emplace_back(OpCode::remove, remove_body(path, -1)); break;
             case 1: parts.emplace_back(OpCode::set, set_body(path, value, -1)); break;

@@ -61,7 +61,9 @@ inline Bytes body_of(BytesView path, BytesView data, std::int32_t last, std::int
     Bytes body;
     Writer writer(body);
     writer.bytes(path);
-    if (data != "-") writer.bytes(data);
+    const bool is_null = coord::is_null(data);
+    if (is_null) writer.u32(UINT32_MAX);
+    if (!is_null && data != "-") writer.bytes(data);
     writer.i32(last);
     if (ttl_ms != 0) writer.i64(ttl_ms);
     return body;

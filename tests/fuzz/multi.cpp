@@ -129,7 +129,9 @@ std::vector<Bytes> fuzz::seeds() {
         {{OpCode::create, body_of("/a/s-", "", 3)}, {OpCode::create, body_of("/a/s-", "", 3)},
          {OpCode::set, body_of("/", "root", -1)}, {OpCode::remove, body_of("/", "-", -1)}},
         {{OpCode::remove, body_of("/c", "-", 0)}, {OpCode::create, body_of("/c", "", 5, 1)},
-         {OpCode::remove, body_of("/t", "-", 0)}, {OpCode::create, body_of("/t", "", 4)},
+         {OpCode::remove, body_of("/t", "-", 0)},
+         {OpCode::create, body_of("/t", coord::null_data, 4)},
+         {OpCode::set, body_of("/a", coord::null_data, -1)},
          {OpCode::create, body_of("/t/", "", 6, coord::ttl_ms_max)},
          {OpCode::check, body_of("/none", "-", -1)}},
     };

@@ -240,7 +240,7 @@ std::vector<Bytes> fuzz::seeds() {
           multi_of({{coord::OpCode::remove, body_of("/m", "-", 0)},
                     {coord::OpCode::check, body_of("/none", "-", -1)}}));
     add(3);
-    apply(machine, two, 5, coord::OpCode::create, body_of("/c", "", 4));
+    apply(machine, two, 5, coord::OpCode::create, body_of("/c", coord::null_data, 4));
     apply(machine, two, 6, coord::OpCode::create, body_of("/t", "t", 5, 0x123456));
     apply(machine, two, 7, coord::OpCode::create, body_of("/c/", "", 6, coord::ttl_ms_max));
     add(3), add(7), add(0);

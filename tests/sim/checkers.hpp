@@ -85,6 +85,7 @@ struct Fields {
     std::uint64_t nonce = 0;
     std::uint32_t timeout_ms = 0;
     bool expired = false;
+    bool is_null = false;  // the data
     std::int64_t ttl_ms = 0;
     Zxid czxid;  // of a reap
 };
@@ -104,7 +105,10 @@ inline Fields fields_of(const Txn& txn) {
     } else if (txn.op != OpCode::admit) {
         fields.path = Bytes(in.bytes(SIZE_MAX));
         const bool has_data = txn.op == OpCode::create || txn.op == OpCode::set;
-        if (has_data) fields.data = Bytes(in.bytes(SIZE_MAX));
+        coord::Reader null = in;
+        fields.is_null = has_data && null.u32() == UINT32_MAX;
+        if (fields.is_null) in = null;
+        if (has_data && !fields.is_null) fields.data = Bytes(in.bytes(SIZE_MAX));
         fields.number = in.i32();
         if (in.left() > 0) fields.ttl_ms = in.i64();
     }
@@ -119,6 +123,7 @@ public:
         bool present = false;
         Stat stat;
         Bytes data;
+        bool is_null = false;
     };
     struct Change {
         Zxid zxid;
@@ -281,6 +286,7 @@ private:
         bool present = false;
         Stat stat;
         Bytes data;
+        bool is_null = false;
         std::int64_t creations = 0;
         bool is_container = false;
         std::int64_t ttl_ms = 0;
@@ -354,7 +360,7 @@ private:
         node.is_container = mode == coord::CreateMode::container;
         node.ttl_ms = fields.ttl_ms;
         if (node.is_container || node.ttl_ms > 0) node.mortals.insert(txn.zxid);
-        node.data = fields.data;
+        node.data = fields.data, node.is_null = fields.is_null;
         node.stat = Stat{};
         node.stat.czxid = node.stat.mzxid = node.stat.pzxid = txn.zxid;
         node.stat.ctime_ms = node.stat.mtime_ms = txn.time_ms;
@@ -395,7 +401,7 @@ private:
         answer.error = Errc::bad_version;
         if (fields.number != coord::any_version && fields.number != node.stat.version) return;
         answer.error = Errc::ok;
-        node.data = fields.data;
+        node.data = fields.data, node.is_null = fields.is_null;
         node.stat.mzxid = txn.zxid, node.stat.mtime_ms = txn.time_ms;
         node.stat.version += 1;
         node.stat.data_length = static_cast<std::int32_t>(fields.data.size());
@@ -506,7 +512,8 @@ private:
         Version& version = node.versions.back();
         version.zxid = zxid;
         version.present = node.present;
-        if (version.present) version.stat = node.stat, version.data = node.data;
+        if (!version.present) return;
+        version.stat = node.stat, version.data = node.data, version.is_null = node.is_null;
     }
 
     std::map<Bytes, Node, std::less<>> nodes_;
@@ -542,6 +549,7 @@ struct Asked {
     std::int32_t number = 0;
     bool watch = false;
     std::int64_t ttl_ms = 0;
+    bool is_null = false;
 };
 
 // What it was told.
@@ -553,6 +561,7 @@ struct Told {
     std::vector<Bytes> names;  // children
     Zxid zxid;                 // get and children
     std::vector<coord::Part> parts{};  // multi
+    bool is_null = false;      // get
 };
 
 class Checker {
@@ -643,7 +652,7 @@ public:
         std::size_t nodes = 0;
         machine.tree().visit([&](const coord::NodeView& node) {
             nodes += 1;
-            node_now(replica, Bytes(node.path), node.stat, Bytes(node.data));
+            node_now(replica, Bytes(node.path), node.stat, node.data);
             life_now(replica, Bytes(node.path), *machine.tree().life(node.path));
         });
         if (nodes != model_.size()) differ("P1", replica, machine.applied(), "other nodes");
@@ -652,9 +661,10 @@ public:
             session_now(replica, id, own != nullptr, own == nullptr ? 0 : own->cxid);
         }
     }
-    void node_now(std::uint32_t replica, const Bytes& path, const Stat& stat, const Bytes& data) {
+    void node_now(std::uint32_t replica, const Bytes& path, const Stat& stat, BytesView data) {
         const Model::Version* node = model_.at(path, model_.frontier());
-        if (node == nullptr || !node->present || !same(node->stat, stat) || node->data != data) {
+        if (node == nullptr || !node->present || !same(node->stat, stat) || node->data != data ||
+            node->is_null != coord::is_null(data)) {
             differ("P1", replica, model_.frontier(), "another node " + path);
         }
         const SessionId owner = stat.ephemeral_owner;
@@ -1080,7 +1090,7 @@ private:
             (txn.op == OpCode::set && asked.call == Call::set && asked.data == fields.data);
         const bool closing = txn.op == OpCode::close_session;
         const bool is_same = asked.path == fields.path && asked.number == fields.number &&
-                             asked.ttl_ms == fields.ttl_ms;
+                             asked.ttl_ms == fields.ttl_ms && asked.is_null == fields.is_null;
         if (!right || (!closing && !is_same)) {
             violate("P3", "another entry than was asked for: " + show(txn.zxid));
         }
@@ -1276,7 +1286,8 @@ private:
         const bool present = node != nullptr && node->present;
         if (told.error != Errc::ok) return told.error == Errc::no_node && !present;
         if (!present || !same(node->stat, told.stat) || zxid > model_.frontier()) return false;
-        if (asked.call == Call::get) return node->data == told.data;
+        const bool is_same = node->data == told.data && node->is_null == told.is_null;
+        if (asked.call == Call::get) return is_same;
         if (asked.call == Call::children) return model_.had_children(asked.path, zxid, told.names);
         return true;
     }

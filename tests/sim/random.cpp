@@ -471,6 +471,13 @@ private:
         return data;
     }
 
+    // In its place, now and then.
+    BytesView maybe_null(Asked& asked) {
+        asked.is_null = work().chance(100);
+        if (asked.is_null) asked.data.clear();
+        return asked.is_null ? coord::null_data : BytesView(asked.data);
+    }
+
     void ask_something(std::size_t slot) {
         Client& client = *clients_[slot];
         const u64 choice = work().below(1000);
@@ -520,8 +527,9 @@ private:
         if (coord::is_sequential(mode))
             asked.path = Bytes(coord::parent_path(asked.path)) == "/" ? asked.path + "/s-"
                                                                       : asked.path + "s-";
+        const BytesView data = maybe_null(asked);
         const Ticket ticket = ask(slot, asked);
-        client.session->create(asked.path, asked.data, mode, milliseconds(asked.ttl_ms),
+        client.session->create(asked.path, data, mode, milliseconds(asked.ttl_ms),
                                [ticket](coord::Result<coord::Created> r) {
                                    Told told;
                                    told.error = r.error();
@@ -541,8 +549,9 @@ private:
         Client& client = *clients_[slot];
         Asked asked{Call::set, any_known_path(client), any_data(), 0, false};
         asked.number = any_version_of(client, asked.path);
+        const BytesView data = maybe_null(asked);
         const Ticket ticket = ask(slot, asked);
-        client.session->set(asked.path, asked.data, asked.number, [ticket](coord::Result<Stat> r) {
+        client.session->set(asked.path, data, asked.number, [ticket](coord::Result<Stat> r) {
             Told told;
             told.error = r.error();
             if (r) told.stat = *r;
@@ -580,6 +589,7 @@ private:
                 case 1: parts.push_back(coord::Op::remove(paths[i], version)); break;
                 case 2:
                 case 3: parts.push_back(coord::Op::set(paths[i], values[i], version)); break;
+                case 4: parts.push_back(coord::Op::set(paths[i], coord::null_data)); break;
                 default: parts.push_back(coord::Op::create(paths[i], values[i], mode, ttl));
             }
         }
@@ -592,7 +602,9 @@ private:
             const bool has_data =
                 part.code == coord::OpCode::create || part.code == coord::OpCode::set;
             writer.bytes(part.path);
-            if (has_data) writer.bytes(part.data);
+            const bool is_null = coord::is_null(part.data);
+            if (has_data && is_null) writer.u32(UINT32_MAX);
+            if (has_data && !is_null) writer.bytes(part.data);
             writer.i32(part.code == coord::OpCode::create ? static_cast<std::int32_t>(part.mode)
                                                           : part.version);
             if (part.code == coord::OpCode::create && part.ttl != Duration{}) {
@@ -641,7 +653,8 @@ private:
                                 Told told;
                                 told.error = r.error();
                                 if (r)
-                                    told.stat = r->stat, told.data = r->bytes, told.zxid = r->zxid;
+                                    told.stat = r->stat, told.data = r->bytes, told.zxid = r->zxid,
+                                    told.is_null = r->is_null;
                                 if (r)
                                     ticket.run->clients_[ticket.slot]->versions[path] =
                                         r->stat.version;

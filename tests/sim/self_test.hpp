@@ -109,7 +109,8 @@ public:
         Told told;
         told.zxid = last;
         if (node == nullptr || !node->present) told.error = Errc::no_node;
-        if (told.error == Errc::ok) told.stat = node->stat, told.data = node->data;
+        if (told.error != Errc::ok) return told;
+        told.stat = node->stat, told.data = node->data, told.is_null = node->is_null;
         return told;
     }
     std::size_t get(const Bytes& path, bool watch = false) {
@@ -502,6 +503,18 @@ inline const std::vector<Flaw>& flaws_of_clients() {
              const std::size_t number = s.ask(Call::get, "/a");
              s.checker.dropped(s.session);
              s.tell(number, s.state_of("/a"));
+         }},
+        {"P4", "no bytes that are read as null",
+         [](Script& s) {
+             s.open(), s.create("/a");
+             Told told = s.state_of("/a");
+             told.is_null = true;
+             s.tell(s.ask(Call::get, "/a"), told);
+         }},
+        {"P1", "a node that is null here and has no bytes there",
+         [](Script& s) {
+             const Told node = s.state_of("/");
+             s.checker.node_now(1, "/", node.stat, coord::null_data);
          }},
         {"P22", "a reap of a node that does not go by itself",
          [](Script& s) { s.open(), s.create("/a"), s.believe(s.reap("/a"), Errc::bad_version); }},

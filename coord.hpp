@@ -2,7 +2,7 @@
 //
 // WHAT IT IS
 //   A program includes this file, embeds a replica, and has coordination as ordinary calls in its
-//   own process: a replicated tree of small nodes, sessions, ephemeral and sequential nodes,
+//   own process: a replicated tree of small nodes, sessions, nodes of every kind that it has,
 //   watches, locks. Reads are memory accesses. Writes go through Zab to a majority of the replicas
 //   and are executed exactly once, whichever leader dies meanwhile. The application moves the
 //   bytes, reads the clock and calls poll; coord does the rest, the same way for the same seed.
@@ -128,14 +128,16 @@
 //   cxid        a session's number for a write, from 1. The ensemble executes each once.
 //   nonce       a random number that tells one start, or one request to open, from another.
 //   admitted    of a storage: in the table of those that count.
+//   reap        the removal of a node that goes by itself: a container, or one with a ttl.
 //
 // WHERE IT DIFFERS FROM ZOOKEEPER, ON PURPOSE
 //   A write ends in success, in its own error, or in session_expired: never in connection_loss.
 //   Sequence numbers have 64 bits. A version never becomes -1. zxids are 24 + 40 bits and never
 //   repeat. sync is a round of a quorum, so that sync and then a read is linearizable, and a read
 //   can be by itself. Children are listed in order, in pages, by prefix, with their data, and
-//   several reads are of one moment. A limit gives an error and keeps the session. A session
-//   answers until when it certainly lives (certain_until), and a lock has a fencing token.
+//   several reads are of one moment. A ttl runs on the time of the transactions, is judged by
+//   every replica alike, and needs no option. A limit gives an error and keeps the session. A
+//   session answers until when it certainly lives (certain_until), and a lock has a fencing token.
 #ifndef COORD_HPP
 #define COORD_HPP
 
@@ -195,6 +197,15 @@ namespace detail {
 
 using Bytes = std::string;           // owned bytes, of any content
 using BytesView = std::string_view;  // borrowed bytes: a parameter, never kept past the call
+
+namespace detail {
+inline constexpr char null_place[1] = {};
+}  // namespace detail
+
+// A node's data may be null, which ZooKeeper keeps apart from no bytes: so it is where this very
+// view is given, and no other view of nothing is it. A copy of it, as Bytes, is empty.
+inline constexpr BytesView null_data{detail::null_place, 0};
+constexpr bool is_null(BytesView data) { return data.data() == null_data.data(); }
 
 // Why a call did not do what it says. Codes from -127 to 0 are ZooKeeper's, with its meaning;
 // those from -1000 down are coord's own. The text of each says what to do about it.
@@ -809,7 +820,10 @@ std::uint64_t mix64(std::uint64_t a, std::uint64_t b);          // two words to 
 //            T4 An ephemeral node has no children.
 //            T5 What a save gives is the tree as it was when the save began.
 //            T6 What is undone leaves no trace: not in a Stat, nor in the next sequence number.
-//            T7 A list has the children after a name, in order, without a gap before its end.
+//            T7 What a node's life hangs on never changes. The nodes that go by themselves, and no
+//            others, are listed, each with its ttl: what looks for those that are due costs as much
+//            as there are of them.
+//            T8 A list has the children after a name, in order, without a gap before its end.
 // May touch  Memory; deterministic.
 // Reading    ZooKeeper's DataTree and PathUtils. What it may cost: one hash of the path and four
 //            cache lines a look-up, 120 bytes a node beside its path and data.
@@ -819,14 +833,38 @@ enum class CreateMode : std::int32_t {
     ephemeral = 1,
     persistent_sequential = 2,
     ephemeral_sequential = 3,
+    container = 4,            // goes when it has had children, and has none any more
+    persistent_with_ttl = 5,  // goes when it has no children, and was last set longer ago than that
+    persistent_sequential_with_ttl = 6,
 };
 
 constexpr bool is_ephemeral(CreateMode mode) {
     return mode == CreateMode::ephemeral || mode == CreateMode::ephemeral_sequential;
 }
 constexpr bool is_sequential(CreateMode mode) {
-    return mode == CreateMode::persistent_sequential || mode == CreateMode::ephemeral_sequential;
+    return mode == CreateMode::persistent_sequential || mode == CreateMode::ephemeral_sequential ||
+           mode == CreateMode::persistent_sequential_with_ttl;
 }
+constexpr bool has_ttl(CreateMode mode) {
+    return mode == CreateMode::persistent_with_ttl ||
+           mode == CreateMode::persistent_sequential_with_ttl;
+}
+constexpr std::int64_t ttl_ms_max = (std::int64_t{1} << 40) - 1;
+
+// What a node's life hangs on. ZooKeeper keeps it in the owner of the Stat, and has had to tell
+// such owners from sessions ever since; here that is 0 for all but the ephemeral ones.
+enum class NodeKind : std::uint8_t { persistent = 0, ephemeral = 1, container = 2, ttl = 3 };
+struct NodeLife {
+    NodeKind kind = NodeKind::persistent;
+    SessionId owner;           // of an ephemeral node, else 0
+    std::int64_t ttl_ms = 0;   // of one with a ttl: 1 .. ttl_ms_max, else 0
+
+    NodeLife() = default;
+    NodeLife(SessionId session)  // persistent where that is 0
+        : kind(session == SessionId{} ? NodeKind::persistent : NodeKind::ephemeral),
+          owner(session) {}
+    NodeLife(CreateMode mode, SessionId session, std::int64_t ttl);
+};
 
 // ZooKeeper's eleven fields. Times are Unix milliseconds of the leader that numbered the change.
 struct Stat {
@@ -857,7 +895,7 @@ std::optional<std::int64_t> sequence_of(BytesView name_or_path);
 // A look at a node, valid until the tree changes: until the next poll for a replica's tree.
 struct NodeView {
     BytesView path;
-    BytesView data;
+    BytesView data;  // null_data where it is null
     Stat stat;
 };
 
@@ -890,11 +928,22 @@ public:
     // parent), bad_arguments (the final path), node_exists, no_children_for_ephemerals; and
     // too_many, where the parent has had 2^61. `created` keeps its memory.
     Errc prepare_create(BytesView path, CreateMode mode, Bytes& created) const;
-    // Creates what prepare_create has just accepted. owner is 0 for a persistent node.
-    void create(BytesView path, BytesView data, SessionId owner, Zxid zxid, std::int64_t time_ms);
+    // Creates what prepare_create has just accepted.
+    void create(BytesView path, BytesView data, const NodeLife& life, Zxid zxid,
+                std::int64_t time_ms);
     Errc remove(BytesView path, std::int32_t version, Zxid zxid);
     Errc set(BytesView path, BytesView data, std::int32_t version, Zxid zxid, std::int64_t time_ms,
              Stat* stat = nullptr);  // where the new one goes
+
+    // Removes a container or a node with a ttl that is due at that time, by what the tree is now.
+    // RETURNS no_node, where the one of that czxid is not there any more; bad_version, where it
+    // does not go by itself, was set since or is not due; or not_empty.
+    Errc reap(BytesView path, Zxid czxid, Zxid zxid, std::int64_t time_ms);
+    // RETURNS the next one that is due, or nothing. place is 0 at first, moves on, and is 0 again
+    // where there are no more; looks are counted down to 0: then it goes on another time.
+    std::optional<NodeView> next_due(std::uint64_t& place, std::uint32_t& looks,
+                                     std::int64_t time_ms) const;
+    std::optional<NodeLife> life(BytesView path) const;
 
     // For changes that take effect together or not at all: from begin_undo on each node is kept as
     // it was before it changed; end_undo puts them all back (T6), or forgets them.
@@ -927,7 +976,7 @@ public:
     // Nothing else may be asked of it from then on.
     bool release(std::uint32_t count);
     void reset();        // back to a fresh tree: /, /zookeeper, /zookeeper/config, /zookeeper/quota
-    void audit() const;  // asserts T1-T4 over the whole tree; cost as the tree
+    void audit() const;  // asserts T1-T4, T7 over the whole tree; cost as that
 
 private:
     struct Node;
@@ -963,11 +1012,15 @@ private:
     static Stat stat_of(const Node& node);
     static NodeView view_of(const Node& node, std::size_t path_length);
     void count_child(std::uint32_t parent, bool created, Zxid zxid);
-    static std::uint64_t own_digest(std::uint64_t path_hash, const Node& node, BytesView data);
+    static std::uint64_t own_digest(std::uint64_t path_hash, const Node& node, std::int64_t ttl_ms,
+                                    BytesView data);
+    std::uint64_t own_digest(std::uint64_t path_hash, const Node& node) const;
     static std::uint64_t children_digest(std::uint64_t path_hash, const Node& node);
-    static std::uint64_t digest_of(const Node& node, BytesView path, BytesView data);
-    static std::uint64_t digest_of(const Node& node);
+    std::uint64_t digest_of(const Node& node) const;
 
+    void enlist(std::uint32_t node, std::int64_t ttl_ms);
+    std::int64_t ttl_ms_of(const Node& node) const;
+    static bool is_due(const Node& node, std::uint64_t ttl_ms, std::int64_t time_ms);
     void take_out(std::uint32_t node);
     Node* replace_data(Node* node, BytesView data);
     void keep_node(std::uint32_t node);
@@ -979,8 +1032,8 @@ private:
     void leave_out(std::uint32_t node);
     bool is_saved(std::uint32_t node) const;
     void save_node(std::uint32_t node, Bytes& out) const;
-    static bool read_node(BytesView record, const Limits& limits, Node& node, BytesView& path,
-                          BytesView& data);
+    static bool read_node(BytesView record, const Limits& limits, Node& node, std::int64_t& ttl_ms,
+                          BytesView& path, BytesView& data);
     bool enter_loaded();
     bool link_loaded();
     bool find_parents(std::vector<std::uint32_t>& parents, std::vector<std::uint32_t>& counts);
@@ -1000,6 +1053,7 @@ private:
     std::size_t size_ = 0;
     std::uint64_t digest_ = 0;
     const std::uint64_t seed_;
+    detail::Numbers reapable_;          // T7: indices of nodes, to their ttl; of containers to 0
     std::vector<std::uint64_t> saved_;  // a bit for each index: written early, or not part of it
     std::uint32_t save_next_ = 0;       // indices before this one are written
     std::uint32_t save_end_ = 0;        // indices from here on came later; 0: no save is under way
@@ -1022,6 +1076,9 @@ private:
 //            M5 The table of voters changes by admit alone, which only a leader numbers, by itself.
 //            M6 The parts of a multi take effect together or not at all, and nobody hears of one
 //            before all have.
+//            M7 A container or a node with a ttl goes by itself by a reap alone, which a leader
+//            numbers on its own. Whether it is due is judged when that is applied, by the state and
+//            the time of the transaction, by every replica alike.
 // May touch  The tree: it is its only writer.
 // Reading    ZooKeeper's PrepRequestProcessor and DataTree.processTxn. Unlike there, a request is
 //            judged when it is applied, so there is no table of outstanding changes.
@@ -1029,12 +1086,13 @@ private:
 enum class OpCode : std::uint8_t {
     open_session = 1,   // u64 nonce, u32 timeout in ms
     close_session = 2,  // u8 1 = expired
-    create = 3,         // string path, string data, i32 mode
+    create = 3,         // string path, string data *, i32 mode; with a ttl i64 ms
     remove = 4,         // string path, i32 version
-    set = 5,            // string path, string data, i32 version
+    set = 5,            // string path, string data *, i32 version. * null: u32 2^32 - 1 alone
     admit = 6,          // u32 count; each u32 voter, u64 storage: see VoterTable
     multi = 7,          // u32 parts; each u8 of create, remove, set or check, string of its body
     check = 8,          // string path, i32 version: a part of a multi only
+    reap = 9,           // string path, u64 czxid: of a node that is due
 };
 
 // One transaction: an entry of the log. The views are into the entry's bytes.
@@ -1234,10 +1292,11 @@ public:
     bool load_piece(BytesView piece);  // RETURNS false where it is damaged: the rest is worthless
     Errc end_load();
     Errc load(BytesView state);
-    void audit() const;  // asserts M3 and the tree's T1-T4; cost as the state
+    void audit() const;  // asserts M3 and what the tree's does; cost as the state
 
 private:
     const Outcome* admit(const Txn& txn);
+    const Outcome* reap(const Txn& txn, ChangeSink& changes);
     const Outcome* open_session(const Txn& txn);
     const Outcome* close_session(const Txn& txn, ChangeSink& changes);
     Errc execute(const Txn& txn, SessionRecord& session, Outcome& outcome, ChangeSink& changes);
@@ -1283,8 +1342,8 @@ private:
 };
 
 // Whether a request is one that a replica would number: RETURNS ok, marshalling_error,
-// unimplemented (an admit too), bad_arguments or too_large. Judged before anything is sent or
-// logged.
+// unimplemented (an admit and a reap too), bad_arguments or too_large. Judged before anything is
+// sent or logged.
 Errc judge_request(OpCode op, BytesView body, const Limits& limits);
 // Whether it is one that storage_full refuses: it creates or sets something.
 bool takes_space(OpCode op, BytesView body);
@@ -2179,6 +2238,10 @@ private:
 struct Timing {
     Duration heartbeat = milliseconds(100);  // between two pings of the leader
     Duration silence = milliseconds(500);    // a peer not heard for so long is gone
+    // A leader looks for containers and nodes with a ttl that are due at that interval, in slices,
+    // and removes so many a minute at the most.
+    Duration reap_interval = seconds(60);
+    std::uint32_t reaps_per_minute = 10000;
     Duration retry() const { return heartbeat / 2; }      // between repetitions of a request
     Duration settle() const { return heartbeat / 4; }     // a quorum waits for a better candidate
 };
@@ -2271,6 +2334,8 @@ private:
 //            Z11 It gives up where its own disk alone has stood still for Timing::silence: a
 //            quorum of the others has committed without it, within that, and each time in a quarter
 //            of what it stands still.
+//            Z12 It numbers a reap of what is due by the state that is applied here. Between two
+//            polls, and in one, looks and reaps are bounded, however many nodes are due.
 // May touch  Chapters 4 (reads), 7, 8.
 // Reading    Zab, DSN'11, sections IV and V; ZooKeeper's Leader and LearnerHandler. Every message
 //            of a phase is repeated until its answer is there, and every answer may come twice.
@@ -2286,6 +2351,7 @@ struct LeaderCounters {
     std::uint64_t retransmissions = 0;
     std::uint64_t snapshots_sent = 0;
     std::uint64_t sessions_expired = 0;
+    std::uint64_t reaps = 0;              // that it numbered
     std::uint64_t admissions = 0;         // changes of the table of voters that it numbered
     std::uint64_t refusals = 0;           // lives of replicas that it refused, with proof
 };
@@ -2342,6 +2408,9 @@ public:
     // Expires sessions not touched for their timeout, a few each call. REQUIRES can_number().
     void expire(Time now, std::int64_t wall_ms);
     void touch(SessionId session);
+    // Looks for containers and nodes with a ttl that are due, a few each call, and numbers their
+    // reaps. REQUIRES can_number().
+    void reap(Time now, std::int64_t wall_ms, const Machine& machine);
     // Whether the table of voters is due for a change (Z8, Z9); and numbers it. REQUIRES
     // can_number().
     bool is_admission_due(Time now) const;
@@ -2512,6 +2581,8 @@ private:
     Time clock_;                      // runs with now, but not over gaps in the polling
     Time clock_read_at_;
     Time expire_at_;                  // on clock_: looked through again
+    Time reap_at_;                    // on clock_: looked on for what is due
+    std::uint64_t reap_place_ = 0;    // see Tree::next_due; 0: no looking through is under way
     Errc error_ = Errc::ok;
     detail::Ring<Queued> queued_;
     Bytes scratch_;
@@ -2731,6 +2802,7 @@ struct Data {
     Bytes bytes;
     Stat stat;
     Zxid zxid;   // of the state that was read
+    bool is_null = false;  // and not only empty: see null_data
 };
 
 struct Children {
@@ -2776,6 +2848,7 @@ struct Child {
     Bytes name;
     Bytes bytes;
     Stat stat;
+    bool is_null = false;  // and not only empty
 };
 
 // What was found. Where there is an error, that and the zxid alone.
@@ -2791,6 +2864,7 @@ struct Found {
     Zxid zxid;                 // of the state that was read
     Stat stat;                 // of the node; none for ephemerals
     Bytes bytes;               // get
+    bool is_null = false;      // get: and not only empty
     std::vector<Bytes> names;  // children; ephemerals: paths
     std::vector<Child> nodes;  // list
     bool more = false;         // there are more after the last of names or nodes
@@ -2869,24 +2943,26 @@ using OnState = Callback<void(SessionState)>;
 
 // A part of a multi. Path and data are lent until it has been asked for.
 struct Op {
-    static Op create(BytesView path, BytesView data, CreateMode mode = CreateMode::persistent) {
-        return {OpCode::create, path, data, mode, any_version};
+    static Op create(BytesView path, BytesView data, CreateMode mode = CreateMode::persistent,
+                     Duration ttl = {}) {
+        return {OpCode::create, path, data, mode, any_version, ttl};
     }
     static Op set(BytesView path, BytesView data, std::int32_t version = any_version) {
-        return {OpCode::set, path, data, CreateMode::persistent, version};
+        return {OpCode::set, path, data, CreateMode::persistent, version, {}};
     }
     static Op remove(BytesView path, std::int32_t version = any_version) {
-        return {OpCode::remove, path, {}, CreateMode::persistent, version};
+        return {OpCode::remove, path, {}, CreateMode::persistent, version, {}};
     }
     // That there is such a node, and of this version. (Some systems have a macro of that name.)
     static Op(check)(BytesView path, std::int32_t version = any_version) {
-        return {OpCode::check, path, {}, CreateMode::persistent, version};
+        return {OpCode::check, path, {}, CreateMode::persistent, version, {}};
     }
     OpCode code = OpCode::check;
     BytesView path;
     BytesView data;
     CreateMode mode = CreateMode::persistent;
     std::int32_t version = any_version;
+    Duration ttl;  // see Request
 };
 
 struct Request {
@@ -2898,6 +2974,7 @@ struct Request {
     BytesView path;
     BytesView data;
     CreateMode mode = CreateMode::persistent;
+    Duration ttl;      // of a mode that has one, in whole ms: 1 ms to ttl_ms_max
     std::int32_t version = any_version;
     Page page;
     std::vector<Op> parts;
@@ -2989,7 +3066,8 @@ public:
     // inside poll. Everything here runs on one thread at a time.
     void receive(PeerId from, BytesView bytes);
     // One step. now is monotonic; an earlier one counts as the latest. wall_ms is Unix time, for
-    // ctime and mtime alone; 0 = take it from now. A poll within poll does nothing.
+    // ctime, mtime and the age of nodes with a ttl alone; 0 = take it from now. A poll within poll
+    // does nothing.
     void poll(Time now, std::int64_t wall_ms = 0);
     // When poll must be called at the latest. Earlier when a message has come, or the storage's
     // durable() has moved. In the past = at once.
@@ -3257,8 +3335,9 @@ struct Handle;
 // every use of the handle. Everything here is called on the thread that polls the replica, inside
 // callbacks or between polls; everything is answered inside poll.
 //
-// Paths and data are lent for the call. Callbacks and watchers are owned by the replica until they
-// have been called, or until it is destroyed. An empty callback is allowed: nobody is told.
+// Paths and data are lent for the call; data may be null_data. Callbacks and watchers are owned by
+// the replica until they have been called, or until it is destroyed. An empty callback is allowed:
+// nobody is told.
 //
 // A handle may be below a path, and its reads may have a level:
 //
@@ -3298,8 +3377,14 @@ public:
 
     // Writes. An answer means that a majority has it and that it is applied here.
     // create: no_node (the parent), node_exists, no_children_for_ephemerals. A sequential mode
-    // appends a number of ten digits or more to the path.
+    // appends a number of ten digits or more to the path. A container, and a node with a ttl, are
+    // removed by the leader, which looks for those that are due every Timing::reap_interval: a
+    // container that has had children and has none any more, and one with a ttl that has none and
+    // was last set longer ago than that, by the leaders' wall clocks. A create below it can come
+    // too late, and then gives no_node. bad_arguments: a ttl with a mode that has none, or none.
     void create(BytesView path, BytesView data, CreateMode mode, OnCreated done) const;
+    void create(BytesView path, BytesView data, CreateMode mode, Duration ttl,
+                OnCreated done) const;
     void create(BytesView path, BytesView data, OnCreated done) const;  // persistent
     // set: no_node, bad_version. RETURNS the new Stat.
     void set(BytesView path, BytesView data, std::int32_t version, OnStat done) const;
@@ -3408,7 +3493,7 @@ public:
     Sync at_least(Zxid zxid) const { return {session_.at_least(zxid), pump_}; }
     Sync linearizable() const { return at_least(newest); }
     Result<Created> create(BytesView path, BytesView data,
-                           CreateMode mode = CreateMode::persistent) const;
+                           CreateMode mode = CreateMode::persistent, Duration ttl = {}) const;
     Result<Stat> set(BytesView path, BytesView data, std::int32_t version = any_version) const;
     Result<void> remove(BytesView path, std::int32_t version = any_version) const;
     Multi multi(std::vector<Op> parts) const;
@@ -4270,6 +4355,8 @@ constexpr std::uint64_t creations_max = std::uint64_t{1} << 61;  // twice as man
 constexpr std::size_t sequence_digits_max = 19;
 constexpr std::size_t undo_bytes_kept = 65536;  // of its memory, from one time to the next
 constexpr char undo_counts = 0;                 // no kind of record that is undone, and no '/'
+constexpr std::uint32_t place_bits = 29;        // of a hash, that say where an entry is at home
+constexpr std::uint32_t null_length = UINT32_MAX;  // FORMAT, of data that is null
 
 // RETURNS the size in bytes of the character at the front of text, or 0 where a path must not hold
 // it: control characters, surrogates, private use, specials, and all that is not in the basic
@@ -4304,6 +4391,10 @@ inline bool starts_with(BytesView text, BytesView prefix) {
     return text.substr(0, prefix.size()) == prefix;
 }
 
+static bool is_mode(CreateMode mode) {
+    return mode >= CreateMode::persistent && mode <= CreateMode::persistent_sequential_with_ttl;
+}
+
 static bool is_built_in(BytesView path) {
     return path == "/" || path == "/zookeeper" || path == "/zookeeper/config" ||
            path == "/zookeeper/quota";
@@ -4336,6 +4427,18 @@ inline void close_state_record(std::size_t start, Bytes& out) {
     Writer(out).patch_u32(start + 1, static_cast<std::uint32_t>(length));
 }
 
+inline void write_data(Writer& out, BytesView data) {
+    if (is_null(data)) return out.u32(null_length);
+    out.bytes(data);
+}
+
+inline BytesView read_data(Reader& in, std::size_t size_max) {
+    Reader ahead = in;
+    if (ahead.u32() != null_length) return in.bytes(size_max);
+    in = ahead;
+    return null_data;
+}
+
 // printf's %010lld, without its locale and its size.
 static void append_sequence(std::uint64_t number, Bytes& out) {
     COORD_ASSERT(number <= creations_max);
@@ -4362,6 +4465,13 @@ static std::int32_t next_version(std::int32_t version) {
 }
 
 }  // namespace detail
+
+NodeLife::NodeLife(CreateMode mode, SessionId session, std::int64_t ttl) {
+    COORD_ASSERT(detail::is_mode(mode));
+    if (is_ephemeral(mode)) kind = NodeKind::ephemeral, owner = session;
+    if (mode == CreateMode::container) kind = NodeKind::container;
+    if (has_ttl(mode)) kind = NodeKind::ttl, ttl_ms = ttl;
+}
 
 bool is_valid_path(BytesView path) {
     if (path.empty() || path[0] != '/') return false;
@@ -4418,21 +4528,30 @@ struct Tree::Node {
     std::uint32_t capacity = 0;       // of path and data together
     std::uint32_t path_length = 0;
     std::uint32_t index = 0;
-    std::uint32_t hash : 31;          // of the path, what of it says where the entry is
-    std::uint32_t is_owned : 1;       // by a session: the node is ephemeral
+    std::uint32_t hash : detail::place_bits;  // of the path, what says where the entry is
+    std::uint32_t kind_number : 2;    // T7; a ttl stands beside the tree, in reapable_
+    std::uint32_t is_null : 1;        // of the data
 
-    Node() : hash(0), is_owned(0) {}
-    SessionId owner() const { return SessionId{is_owned != 0 ? owner_or_creations : 0}; }
+    Node() : hash(0), kind_number(0), is_null(0) {}
+    NodeKind kind() const { return static_cast<NodeKind>(kind_number); }
+    bool is_owned() const { return kind() == NodeKind::ephemeral; }  // by a session
+    bool is_listed() const { return kind() >= NodeKind::container; }
+    SessionId owner() const { return SessionId{is_owned() ? owner_or_creations : 0}; }
     // Of children, ever: the next sequence number; T3.
-    std::uint64_t creations() const { return is_owned != 0 ? 0 : owner_or_creations; }
-    void set_owner(SessionId owner) {
+    std::uint64_t creations() const { return is_owned() ? 0 : owner_or_creations; }
+    void set_life(NodeKind kind, SessionId owner) {
+        COORD_ASSERT((kind == NodeKind::ephemeral) == (owner != SessionId{}));
         COORD_ASSERT(owner_or_creations == 0 || owner == SessionId{});  // T4
-        if (owner != SessionId{}) owner_or_creations = owner.value, is_owned = 1;
+        kind_number = static_cast<std::uint32_t>(kind) & 3u;
+        if (owner != SessionId{}) owner_or_creations = owner.value;
     }
     const char* bytes() const { return reinterpret_cast<const char*>(this + 1); }
     char* bytes() { return reinterpret_cast<char*>(this + 1); }
     BytesView path() const { return {bytes(), path_length}; }
-    BytesView data() const { return {bytes() + path_length, data_length}; }
+    BytesView data() const { return data_after(path_length); }
+    BytesView data_after(std::size_t length) const {
+        return is_null != 0 ? null_data : BytesView{bytes() + length, data_length};
+    }
 };
 
 // ---- Nodes
@@ -4453,6 +4572,7 @@ Tree::Node* Tree::make_node(const Node& fields, BytesView path, BytesView data,
     node->capacity = static_cast<std::uint32_t>(capacity);
     node->path_length = static_cast<std::uint32_t>(path.size());
     node->data_length = static_cast<std::uint32_t>(data.size());
+    node->is_null = coord::is_null(data) ? 1 : 0;
     std::memcpy(node->bytes(), path.data(), path.size());
     if (!data.empty()) std::memcpy(node->bytes() + path.size(), data.data(), data.size());
     return node;
@@ -4463,7 +4583,9 @@ void Tree::free_node(Node* node) { ::operator delete(node); }
 bool Tree::release(std::uint32_t count) {
     for (; count > 0 && indices_used_ > 0; count--) {
         indices_used_ -= 1;
-        free_node(slot(indices_used_));
+        Node* const node = slot(indices_used_);
+        if (node != nullptr && node->is_listed()) reapable_.erase(indices_used_);
+        free_node(node);
     }
     return indices_used_ == 0;
 }
@@ -4576,17 +4698,18 @@ struct Tree::Table {
     std::uint32_t bucket_count = 0;
     std::uint32_t size = 0;  // entries; at most seven eighths of what fits
 
-    // Of a hash, the top byte chooses the table, the byte after it is the tag, and 31 bits of the
-    // lower half say where the entry is at home.
+    // Of a hash, the top byte chooses the table, the byte after it is the tag, and place_bits of
+    // the lower half say where the entry is at home.
     static unsigned tag_of(std::uint64_t hash) {
         const auto tag = static_cast<unsigned>(hash >> 48 & 0xFF);
         return tag == 0 ? 1 : tag;
     }
     static std::uint32_t place_of(std::uint64_t hash) {
-        return static_cast<std::uint32_t>(hash) >> 1;
+        return static_cast<std::uint32_t>(hash) >> (32 - detail::place_bits);
     }
     std::uint32_t home(std::uint32_t place) const {
-        return static_cast<std::uint32_t>((std::uint64_t{place} * bucket_count) >> 31);
+        const std::uint64_t scaled = std::uint64_t{place} * bucket_count;
+        return static_cast<std::uint32_t>(scaled >> detail::place_bits);
     }
     std::uint32_t after(std::uint32_t bucket) const {
         return bucket + 1 == bucket_count ? 0 : bucket + 1;
@@ -4687,7 +4810,7 @@ void Tree::insert_entry(std::uint64_t hash, Node* node) {
     Table& table = tables_[hash >> 56];
     const std::uint64_t room = std::uint64_t{table.bucket_count} * Bucket::entries;
     if ((std::uint64_t{table.size} + 1) * 8 > room * 7) table.grow();
-    node->hash = Table::place_of(hash) & 0x7FFFFFFFu;
+    node->hash = Table::place_of(hash) & ((1u << detail::place_bits) - 1);
     table.put(node->hash, Table::tag_of(hash), node);
     table.size += 1;
 }
@@ -4815,18 +4938,27 @@ std::uint32_t Tree::next_preorder(std::vector<std::uint32_t>& stack) const {
 // The sum over all nodes of two hashes each. One is of what set changes, with the data; the other
 // of what a child's creation changes in its parent, so that this costs the same however much data
 // the parent has. FORMAT: replicas compare digests.
-std::uint64_t Tree::own_digest(std::uint64_t path_hash, const Node& node, BytesView data) {
+std::uint64_t Tree::own_digest(std::uint64_t path_hash, const Node& node, std::int64_t ttl_ms,
+                               BytesView data) {
     using detail::hash_key;
+    // Of what its life hangs on one word: no session's id is such a hash.
+    std::uint64_t life = node.owner().value;
+    if (node.is_listed()) life = mix64(node.kind_number, static_cast<std::uint64_t>(ttl_ms));
     const std::uint64_t versions = std::uint64_t{static_cast<std::uint32_t>(node.version)} << 32 |
                                    static_cast<std::uint32_t>(node.aversion);
     const auto ctime = static_cast<std::uint64_t>(node.ctime_ms);
     const auto mtime = static_cast<std::uint64_t>(node.mtime_ms);
+    const std::uint64_t data_hash = hash64(data, is_null(data) ? 2 : 1);
     const std::uint64_t sum =
-        detail::stir(path_hash ^ hash_key[0], hash64(data, 1) ^ hash_key[1]) +
+        detail::stir(path_hash ^ hash_key[0], data_hash ^ hash_key[1]) +
         detail::stir(node.czxid.value ^ hash_key[2], node.mzxid.value ^ hash_key[3]) +
         detail::stir(ctime ^ hash_key[4], mtime ^ hash_key[5]) +
-        detail::stir(node.owner().value ^ hash_key[6], versions ^ hash_key[7]);
+        detail::stir(life ^ hash_key[6], versions ^ hash_key[7]);
     return mix64(sum, path_hash);
+}
+
+inline std::uint64_t Tree::own_digest(std::uint64_t path_hash, const Node& node) const {
+    return own_digest(path_hash, node, ttl_ms_of(node), node.data());
 }
 
 std::uint64_t Tree::children_digest(std::uint64_t path_hash, const Node& node) {
@@ -4837,13 +4969,9 @@ std::uint64_t Tree::children_digest(std::uint64_t path_hash, const Node& node) {
     return mix64(path_hash, sum);
 }
 
-std::uint64_t Tree::digest_of(const Node& node, BytesView path, BytesView data) {
-    const std::uint64_t path_hash = hash64(path, 0);
-    return own_digest(path_hash, node, data) + children_digest(path_hash, node);
-}
-
-std::uint64_t Tree::digest_of(const Node& node) {
-    return digest_of(node, node.path(), node.data());
+std::uint64_t Tree::digest_of(const Node& node) const {
+    const std::uint64_t path_hash = hash64(node.path(), 0);
+    return own_digest(path_hash, node) + children_digest(path_hash, node);
 }
 
 // ---- Reads
@@ -4870,7 +4998,7 @@ inline Stat Tree::stat_of(const Node& node) {
 inline NodeView Tree::view_of(const Node& node, std::size_t path_length) {
     NodeView view;
     view.path = {node.bytes(), path_length};
-    view.data = {node.bytes() + path_length, node.data_length};
+    view.data = node.data_after(path_length);
     view.stat = stat_of(node);
     return view;
 }
@@ -4914,7 +5042,7 @@ Errc Tree::children(BytesView path, BytesView after, std::size_t limit, std::vec
     for (; limit > 0 && !stack.empty(); limit--) {
         const BytesView listed = child_name(next_child(stack), offset);
         if (!detail::starts_with(listed, prefix)) break;
-        COORD_ASSERT(after < listed);  // T7
+        COORD_ASSERT(after < listed);  // T8
         names.emplace_back(listed);
     }
     return Errc::ok;
@@ -4957,7 +5085,7 @@ void Tree::visit_ephemerals(
         const Node* const ahead = index + 8 < indices_used_ ? slot(index + 8) : nullptr;
         if (ahead != nullptr) detail::prefetch(&ahead->path_length);
         const Node* const node = slot(index);
-        if (node != nullptr && node->is_owned != 0) visit_node(node->path(), node->owner());
+        if (node != nullptr && node->is_owned()) visit_node(node->path(), node->owner());
     }
 }
 
@@ -4973,9 +5101,7 @@ void Tree::visit(const Callback<void(const NodeView&)>& visit_node) const {
 // ---- Writes
 
 Errc Tree::prepare_create(BytesView path, CreateMode mode, Bytes& created) const {
-    if (mode < CreateMode::persistent || mode > CreateMode::ephemeral_sequential) {
-        return Errc::bad_arguments;
-    }
+    if (!detail::is_mode(mode)) return Errc::bad_arguments;
     const std::size_t slash = path.rfind('/');
     if (slash == BytesView::npos || path.find('\0') != BytesView::npos) return Errc::bad_arguments;
     const std::uint32_t parent = locate(path.substr(0, slash));
@@ -4989,7 +5115,7 @@ Errc Tree::prepare_create(BytesView path, CreateMode mode, Bytes& created) const
         }
     }
     if (locate(created) != detail::no_index) return Errc::node_exists;
-    if (at(parent).is_owned != 0) return Errc::no_children_for_ephemerals;
+    if (at(parent).is_owned()) return Errc::no_children_for_ephemerals;
     return at(parent).creations() < detail::creations_max ? Errc::ok : Errc::too_many;
 }
 
@@ -4998,7 +5124,7 @@ void Tree::count_child(std::uint32_t parent, bool created, Zxid zxid) {
     save_before_change(parent);
     Node& node = at(parent);
     COORD_ASSERT(created || node.child_count > 0);
-    COORD_ASSERT(node.is_owned == 0);  // T4
+    COORD_ASSERT(!node.is_owned());  // T4
     COORD_ASSERT(node.owner_or_creations + (created ? 1u : 0u) <= detail::creations_max);
     const std::uint64_t path_hash = hash64(node.path(), 0);
     digest_ -= children_digest(path_hash, node);
@@ -5008,18 +5134,19 @@ void Tree::count_child(std::uint32_t parent, bool created, Zxid zxid) {
     digest_ += children_digest(path_hash, node);
 }
 
-void Tree::create(BytesView path, BytesView data, SessionId owner, Zxid zxid,
+void Tree::create(BytesView path, BytesView data, const NodeLife& life, Zxid zxid,
                   std::int64_t time_ms) {
     COORD_ASSERT(path.size() > 1);
     const std::uint32_t parent = locate(parent_path(path));
     COORD_ASSERT(parent != detail::no_index);  // T1
-    COORD_ASSERT(at(parent).is_owned == 0);    // T4
+    COORD_ASSERT(!at(parent).is_owned());      // T4
     Node fields;
     fields.czxid = fields.mzxid = fields.pzxid = zxid;
     fields.ctime_ms = fields.mtime_ms = time_ms;
-    fields.set_owner(owner);
+    fields.set_life(life.kind, life.owner);
     fields.parent = parent;
     const std::uint32_t child = add_node(fields, path, data);
+    enlist(child, life.ttl_ms);
     leave_out(child);
     digest_ += digest_of(at(child));
     link_child(parent, child);
@@ -5033,6 +5160,7 @@ void Tree::take_out(std::uint32_t index) {
     COORD_ASSERT(node.parent != detail::no_index);
     COORD_ASSERT(node.child_root == detail::no_index);
     digest_ -= digest_of(node);
+    if (node.is_listed()) reapable_.erase(index);  // T7
     unlink_child(node.parent, index);
     erase_entry(hash64(node.path(), seed_), &node);
     free_node(&node);
@@ -5074,6 +5202,7 @@ Tree::Node* Tree::replace_data(Node* node, BytesView data) {
         std::memmove(node->bytes() + node->path_length, data.data(), data.size());
     }
     node->data_length = static_cast<std::uint32_t>(data.size());
+    node->is_null = coord::is_null(data) ? 1 : 0;
     return node;
 }
 
@@ -5087,14 +5216,71 @@ Errc Tree::set(BytesView path, BytesView data, std::int32_t version, Zxid zxid,
     keep_node(node->index);
     save_before_change(node->index);
     const std::uint64_t path_hash = hash64(node->path(), 0);
-    digest_ -= own_digest(path_hash, *node, node->data());
+    digest_ -= own_digest(path_hash, *node);
     node = replace_data(node, data);
     node->version = detail::next_version(node->version);
     node->mzxid = zxid;
     node->mtime_ms = time_ms;
-    digest_ += own_digest(path_hash, *node, node->data());
+    digest_ += own_digest(path_hash, *node);
     if (stat != nullptr) *stat = stat_of(*node);
     return Errc::ok;
+}
+
+// ---- What goes by itself
+
+void Tree::enlist(std::uint32_t index, std::int64_t ttl_ms) {
+    const bool is_ttl = at(index).kind() == NodeKind::ttl;
+    COORD_ASSERT(is_ttl ? ttl_ms > 0 && ttl_ms <= ttl_ms_max : ttl_ms == 0);  // T7
+    if (!at(index).is_listed()) return;
+    detail::number_at(reapable_, index) = static_cast<std::uint64_t>(ttl_ms);
+}
+
+inline std::int64_t Tree::ttl_ms_of(const Node& node) const {
+    if (node.kind() != NodeKind::ttl) return 0;
+    const auto listed = reapable_.find(node.index);
+    COORD_ASSERT(listed != reapable_.end());  // T7
+    return static_cast<std::int64_t>(listed->second);
+}
+
+// Times are whatever a clock said: their difference is taken without a sign.
+bool Tree::is_due(const Node& node, std::uint64_t ttl_ms, std::int64_t time_ms) {
+    COORD_ASSERT(node.is_listed());
+    if (node.child_count > 0) return false;
+    if (node.kind() == NodeKind::container) return node.creations() > 0;
+    const std::uint64_t age =
+        static_cast<std::uint64_t>(time_ms) - static_cast<std::uint64_t>(node.mtime_ms);
+    return time_ms > node.mtime_ms && age > ttl_ms;
+}
+
+Errc Tree::reap(BytesView path, Zxid czxid, Zxid zxid, std::int64_t time_ms) {
+    const Node* const node = seek(path);
+    if (node == nullptr || node->czxid != czxid) return Errc::no_node;
+    const auto listed = reapable_.find(node->index);
+    if (listed == reapable_.end()) return Errc::bad_version;
+    if (node->child_count > 0) return Errc::not_empty;
+    if (!is_due(*node, listed->second, time_ms)) return Errc::bad_version;
+    return remove(path, any_version, zxid);
+}
+
+std::optional<NodeView> Tree::next_due(std::uint64_t& place, std::uint32_t& looks,
+                                       std::int64_t time_ms) const {
+    for (auto next = reapable_.upper_bound(place); next != reapable_.end(); ++next) {
+        if (looks == 0) return std::nullopt;
+        looks -= 1;
+        place = next->first;
+        const Node& node = at(static_cast<std::uint32_t>(place));
+        if (is_due(node, next->second, time_ms)) return view_of(node, node.path_length);
+    }
+    place = 0;
+    return std::nullopt;
+}
+
+std::optional<NodeLife> Tree::life(BytesView path) const {
+    const Node* const node = seek(path);
+    if (node == nullptr) return std::nullopt;
+    NodeLife life;
+    life.kind = node->kind(), life.owner = node->owner(), life.ttl_ms = ttl_ms_of(*node);
+    return life;
 }
 
 // ---- Undoing
@@ -5141,7 +5327,7 @@ void Tree::put_back_counts(BytesView record) {
     node->pzxid = in.zxid();
     node->owner_or_creations = in.u64();
     node->child_count = in.u32();
-    COORD_ASSERT(in.done() && node->is_owned == 0);  // T4
+    COORD_ASSERT(in.done() && !node->is_owned());  // T4
     digest_ += children_digest(path_hash, *node);
 }
 
@@ -5152,11 +5338,12 @@ void Tree::put_back(BytesView record) {
     if (record[0] == '/') return take_out(locate(record));
     if (record[0] == detail::undo_counts) return put_back_counts(record.substr(1));
     Node was;
+    std::int64_t ttl_ms = 0;
     BytesView path, data;
     Limits any;
     any.path_bytes_max = any.data_bytes_max = INT32_MAX;
     record.remove_prefix(detail::state_record_header_bytes);
-    const bool is_read = read_node(record, any, was, path, data);
+    const bool is_read = read_node(record, any, was, ttl_ms, path, data);
     COORD_ASSERT(is_read);
     Node* node = seek(path);
     if (node == nullptr) {
@@ -5164,16 +5351,18 @@ void Tree::put_back(BytesView record) {
         // Under the index that it had: what was given away since is free again, last in, first out.
         const std::uint32_t index = add_node(was, path, data);
         COORD_ASSERT(index >= save_end_ || is_saved(index));  // T5
+        enlist(index, ttl_ms);
         digest_ += digest_of(at(index));
         return link_child(was.parent, index);
     }
     COORD_ASSERT(node->czxid == was.czxid && node->pzxid == was.pzxid);  // but for its data
     COORD_ASSERT(node->owner_or_creations == was.owner_or_creations);
+    COORD_ASSERT(node->kind() == was.kind() && ttl_ms_of(*node) == ttl_ms);  // T7
     const std::uint64_t path_hash = hash64(path, 0);
-    digest_ -= own_digest(path_hash, *node, node->data());
+    digest_ -= own_digest(path_hash, *node);
     node = replace_data(node, data);
     node->mzxid = was.mzxid, node->mtime_ms = was.mtime_ms, node->version = was.version;
-    digest_ += own_digest(path_hash, *node, node->data());
+    digest_ += own_digest(path_hash, *node);
 }
 
 // ---- The whole tree
@@ -5184,6 +5373,7 @@ void Tree::clear() {
     }
     slabs_.clear();
     free_indices_.clear();
+    reapable_.clear();
     tables_ = detail::Owned<Table[]>(new Table[detail::tree_tables]());
     indices_used_ = 0, indices_capacity_ = 0;
     size_ = 0, digest_ = 0;
@@ -5222,19 +5412,21 @@ void Tree::reset() {
 // FORMAT of a node, as a record of a state (chapter 4). The order of the nodes means nothing.
 //
 //   string path
-//   string data
+//   string data; where it is null u32 2^32 - 1 alone
 //   u64    czxid, mzxid, pzxid
 //   i64    ctime, mtime in ms
 //   u64    session that owns it, or 0
 //   i32    version, aversion
 //   u64    creations of children, ever
 //   u32    children
+//   u8     kind: 0 persistent, 1 of a session, 2 container, 3 with a ttl
+//   i64    ttl in ms, of the last kind alone
 void Tree::save_node(std::uint32_t index, Bytes& bytes) const {
     const Node& node = at(index);
     const std::size_t start = detail::open_state_record(detail::StateRecord::node, bytes);
     Writer out(bytes);
     out.bytes(node.path());
-    out.bytes(node.data());
+    detail::write_data(out, node.data());
     out.zxid(node.czxid);
     out.zxid(node.mzxid);
     out.zxid(node.pzxid);
@@ -5245,6 +5437,8 @@ void Tree::save_node(std::uint32_t index, Bytes& bytes) const {
     out.i32(node.aversion);
     out.u64(node.creations());
     out.u32(node.child_count);
+    out.u8(static_cast<std::uint8_t>(node.kind()));
+    if (node.kind() == NodeKind::ttl) out.i64(ttl_ms_of(node));
     detail::close_state_record(start, bytes);
 }
 
@@ -5286,11 +5480,11 @@ bool Tree::save_slice(std::size_t bytes, Bytes& out) {
 }
 
 // A sequence number may have taken a path over its limit.
-bool Tree::read_node(BytesView record, const Limits& limits, Node& node, BytesView& path,
-                     BytesView& data) {
+bool Tree::read_node(BytesView record, const Limits& limits, Node& node, std::int64_t& ttl_ms,
+                     BytesView& path, BytesView& data) {
     Reader in(record);
     path = in.bytes(std::size_t{limits.path_bytes_max} + detail::sequence_digits_max);
-    data = in.bytes((std::min)(limits.data_bytes_max, std::uint32_t{INT32_MAX}));
+    data = detail::read_data(in, (std::min)(limits.data_bytes_max, std::uint32_t{INT32_MAX}));
     node.czxid = in.zxid();
     node.mzxid = in.zxid();
     node.pzxid = in.zxid();
@@ -5301,20 +5495,29 @@ bool Tree::read_node(BytesView record, const Limits& limits, Node& node, BytesVi
     node.aversion = in.i32();
     node.owner_or_creations = in.u64();
     node.child_count = in.u32();
-    if (!in.done() || node.version == any_version) return false;
+    const std::uint8_t kind_number = in.u8();
+    const NodeKind kind = static_cast<NodeKind>(kind_number);
+    ttl_ms = kind == NodeKind::ttl ? in.i64() : 1;
+    if (!in.done() || node.version == any_version || kind > NodeKind::ttl) return false;
+    if (ttl_ms < 1 || ttl_ms > ttl_ms_max) return false;
+    if (kind != NodeKind::ttl) ttl_ms = 0;
     if (node.creations() > detail::creations_max || !is_valid_path(path)) return false;
     if (node.child_count > node.creations() + detail::built_in_children(path)) return false;
     const bool is_owned = owner != SessionId{};
-    if (is_owned && (node.creations() > 0 || detail::is_built_in(path))) return false;  // T4
-    node.set_owner(owner);
+    if (is_owned != (kind == NodeKind::ephemeral)) return false;
+    if (kind != NodeKind::persistent && detail::is_built_in(path)) return false;
+    if (is_owned && node.creations() > 0) return false;  // T4
+    node.set_life(kind, owner);
     return true;
 }
 
 bool Tree::digest_of_record(BytesView record, const Limits& limits, std::uint64_t& digest) {
     Node node;
+    std::int64_t ttl_ms = 0;
     BytesView path, data;
-    if (!read_node(record, limits, node, path, data)) return false;
-    digest = digest_of(node, path, data);
+    if (!read_node(record, limits, node, ttl_ms, path, data)) return false;
+    const std::uint64_t path_hash = hash64(path, 0);
+    digest = own_digest(path_hash, node, ttl_ms, data) + children_digest(path_hash, node);
     return true;
 }
 
@@ -5328,17 +5531,19 @@ void Tree::begin_load() {
 
 bool Tree::load_node(BytesView record, const Limits& limits) {
     Node node;
+    std::int64_t ttl_ms = 0;
     BytesView path, data;
-    if (!read_node(record, limits, node, path, data)) return false;
+    if (!read_node(record, limits, node, ttl_ms, path, data)) return false;
     if (size_ >= (std::max)(limits.nodes_max, std::uint32_t{4})) return false;
     const bool is_root = path.size() == 1;
     if (is_root && slot(detail::root_index) != nullptr) return false;
     const std::uint32_t index = is_root ? detail::root_index : take_index();
     Node* const made = place_node(index, node, path, data);
-    digest_ += digest_of(*made, path, data);
+    enlist(index, ttl_ms);
+    digest_ += digest_of(*made);
     if (is_root) return true;
     const std::uint64_t hash = hash64(path, seed_);
-    made->hash = Table::place_of(hash) & 0x7FFFFFFFu;
+    made->hash = Table::place_of(hash) & ((1u << detail::place_bits) - 1);
     loaded_.push() = hash;
     COORD_ASSERT(index == detail::root_index + loaded_.size());
     return true;
@@ -5390,7 +5595,7 @@ bool Tree::find_parents(std::vector<std::uint32_t>& parents, std::vector<std::ui
         Node& node = at(child);
         const BytesView path = parent_path(node.path());
         if (at(parent).path() != path) parent = locate(path);
-        if (parent == detail::no_index || at(parent).is_owned != 0) return false;  // T1, T4
+        if (parent == detail::no_index || at(parent).is_owned()) return false;  // T1, T4
         node.parent = parents[child] = parent;
         claimed += node.child_count, counts[parent] += 1;
     }
@@ -5527,7 +5732,9 @@ void Tree::audit_node(std::uint32_t index) const {
     COORD_ASSERT(node.version != any_version);
     COORD_ASSERT(locate(node.path()) == index);
     COORD_ASSERT(node.child_count <= node.creations() + detail::built_in_children(node.path()));
-    COORD_ASSERT((node.is_owned != 0) == (node.owner() != SessionId{}));
+    COORD_ASSERT(node.is_owned() == (node.owner() != SessionId{}));
+    COORD_ASSERT(node.is_listed() == (reapable_.find(index) != reapable_.end()));  // T7
+    COORD_ASSERT((node.kind() == NodeKind::ttl) == (ttl_ms_of(node) != 0));
     COORD_ASSERT(&at(node.index) == &node && node.index == index);
     if (index == detail::root_index) {
         COORD_ASSERT(node.path() == "/" && node.parent == detail::no_index);
@@ -5558,15 +5765,17 @@ void Tree::Table::audit() const {
 }
 
 void Tree::audit() const {
-    std::size_t seen = 0;
+    std::size_t seen = 0, listed = 0;
     std::uint64_t digest = 0;
     std::vector<std::uint32_t> stack{detail::root_index};
     while (!stack.empty()) {
         const std::uint32_t node = next_preorder(stack);
         audit_node(node);
         digest += digest_of(at(node)), seen += 1;
+        listed += at(node).is_listed() ? 1u : 0u;
     }
     COORD_ASSERT(seen == size_);
+    COORD_ASSERT(listed == reapable_.size());  // T7
     COORD_ASSERT(digest == digest_);  // T2
     std::size_t slots = 0;
     for (std::size_t i = 0; i < detail::tree_tables; i++) {
@@ -5590,6 +5799,8 @@ struct CreateBody {
     BytesView path;
     BytesView data;
     CreateMode mode;
+    bool has_ttl;
+    std::int64_t ttl_ms;
 };
 
 struct SetBody {
@@ -5601,15 +5812,23 @@ struct SetBody {
 inline bool read_create(BytesView body, CreateBody& create) {
     Reader in(body);
     create.path = in.bytes(body.size());
-    create.data = in.bytes(body.size());
+    create.data = read_data(in, body.size());
     create.mode = static_cast<CreateMode>(in.i32());
+    create.has_ttl = in.left() > 0;
+    create.ttl_ms = create.has_ttl ? in.i64() : 0;
     return in.done();
+}
+
+// A mode that there is, with a ttl where it wants one and nowhere else.
+inline bool is_kind(const CreateBody& create) {
+    if (!is_mode(create.mode) || create.has_ttl != has_ttl(create.mode)) return false;
+    return !create.has_ttl || (create.ttl_ms >= 1 && create.ttl_ms <= ttl_ms_max);
 }
 
 inline bool read_set(BytesView body, SetBody& set) {
     Reader in(body);
     set.path = in.bytes(body.size());
-    set.data = in.bytes(body.size());
+    set.data = read_data(in, body.size());
     set.version = in.i32();
     return in.done();
 }
@@ -5627,10 +5846,6 @@ inline bool read_part(Reader& in, OpCode& op, BytesView& body) {
     op = static_cast<OpCode>(in.u8());
     body = in.bytes(in.left());
     return in.ok();
-}
-
-inline bool is_mode(CreateMode mode) {
-    return mode >= CreateMode::persistent && mode <= CreateMode::ephemeral_sequential;
 }
 
 constexpr std::size_t places_max = 1024;         // of voters past and present
@@ -5651,7 +5866,7 @@ static Errc judge_part(OpCode op, BytesView body, const Limits& limits) {
     if (op == OpCode::create) {
         CreateBody create{};
         if (!read_create(body, create)) return Errc::marshalling_error;
-        if (!is_mode(create.mode)) return Errc::bad_arguments;
+        if (!is_kind(create)) return Errc::bad_arguments;
         const std::size_t room = is_sequential(create.mode) ? sequence_digits_max : 0;
         if (create.path.size() + room > limits.path_bytes_max) return Errc::too_large;
         return judge_sizes(create.path, create.data, limits);
@@ -5693,7 +5908,8 @@ Errc judge_request(OpCode op, BytesView body, const Limits& limits) {
         case OpCode::set: return detail::judge_part(op, body, limits);
         case OpCode::multi: return detail::judge_multi(body, limits);
         case OpCode::check:
-        case OpCode::admit: break;  // M5
+        case OpCode::admit:         // M5
+        case OpCode::reap: break;   // M7
     }
     return Errc::unimplemented;
 }
@@ -5847,6 +6063,7 @@ const Outcome* Machine::apply(const Txn& txn, ChangeSink& changes) {
     applied_ = txn.zxid;
     if (txn.op == OpCode::open_session) return open_session(txn);
     if (txn.op == OpCode::admit) return admit(txn);
+    if (txn.op == OpCode::reap) return reap(txn, changes);
     const auto found = sessions_.find(txn.session);
     if (found == sessions_.end()) {
         outcome_ = Outcome{txn.cxid, txn.zxid, txn.op, Errc::session_expired, {}, {}, {}, {}};
@@ -5881,6 +6098,20 @@ const Outcome* Machine::admit(const Txn& txn) {
     outcome_ = Outcome{0, txn.zxid, txn.op, Errc::ok, {}, {}, {}, {}};
     if (!voters_.apply(txn.body)) outcome_.error = Errc::marshalling_error;
     voters_digest_ = voters_.digest();  // M5
+    return &outcome_;
+}
+
+// Only a suggestion: a child may have come since, or another node (M7).
+const Outcome* Machine::reap(const Txn& txn, ChangeSink& changes) {
+    outcome_ = Outcome{0, txn.zxid, txn.op, Errc::ok, {}, {}, {}, {}};
+    Reader in(txn.body);
+    const BytesView path = in.bytes(in.left());
+    const Zxid czxid = in.zxid();
+    outcome_.error = in.done() ? tree_.reap(path, czxid, txn.zxid, txn.time_ms)
+                               : Errc::marshalling_error;
+    if (outcome_.error != Errc::ok) return &outcome_;
+    changes.on_deleted(path, txn.zxid);
+    changes.on_children_changed(parent_path(path), txn.zxid);
     return &outcome_;
 }
 
@@ -5932,7 +6163,8 @@ Errc Machine::execute(const Txn& txn, SessionRecord& session, Outcome& outcome,
         case OpCode::multi:
         case OpCode::open_session:
         case OpCode::close_session:
-        case OpCode::admit: break;
+        case OpCode::admit:
+        case OpCode::reap: break;
     }
     return Errc::unimplemented;
 }
@@ -6012,6 +6244,7 @@ Errc Machine::create(const Txn& txn, SessionRecord& session, Outcome& outcome,
                      ChangeSink& changes) {
     detail::CreateBody body{};
     if (!detail::read_create(txn.body, body)) return Errc::marshalling_error;
+    if (!detail::is_kind(body)) return Errc::bad_arguments;
     const Errc error = tree_.prepare_create(body.path, body.mode, created_path_);
     if (error != Errc::ok) return error;
     const bool ephemeral = is_ephemeral(body.mode);
@@ -6019,8 +6252,8 @@ Errc Machine::create(const Txn& txn, SessionRecord& session, Outcome& outcome,
     if (ephemeral && session.ephemerals.size() >= limits_.ephemerals_per_session_max) {
         return Errc::too_many;
     }
-    const SessionId owner = ephemeral ? session.id : SessionId{};
-    tree_.create(created_path_, body.data, owner, txn.zxid, txn.time_ms);
+    const NodeLife life(body.mode, session.id, body.ttl_ms);
+    tree_.create(created_path_, body.data, life, txn.zxid, txn.time_ms);
     if (ephemeral) session.ephemerals.emplace(created_path_, true);
     outcome.path = created_path_;
     const std::optional<NodeView> node = tree_.find(created_path_);
@@ -6065,7 +6298,7 @@ Errc Machine::set(const Txn& txn, Outcome& outcome, ChangeSink& changes) {
 // FORMAT of a state: records as in chapter 3: the head first, the end last, the others in any
 // order.
 //
-//   head     u64 "coordst2", u64 zxid, u64 digest of the state
+//   head     u64 "coordst3", u64 zxid, u64 digest of the state
 //   session  u64 id, u64 nonce, u32 timeout in ms, u64 cxid, u64 confirmed, u32 outcomes; each u64
 //            cxid, u64 zxid, u8 operation, i32 error, string path, the stat's eleven fields; where
 //            the operation is multi u32 parts; each i32 error, string path, the stat's fields
@@ -6074,7 +6307,7 @@ Errc Machine::set(const Txn& txn, Outcome& outcome, ChangeSink& changes) {
 //   end      u32 sessions, u32 nodes, u32 CRC32C of all before it
 namespace detail {
 
-constexpr std::uint64_t state_magic = 0x636f6f7264737432;  // FORMAT
+constexpr std::uint64_t state_magic = 0x636f6f7264737433;  // FORMAT
 constexpr std::size_t load_piece_bytes = 256 * 1024;
 
 inline void write_stat(Writer& out, const Stat& stat) {
@@ -9536,6 +9769,9 @@ constexpr std::size_t proposals_in_flight_max = 64;   // messages, to one peer
 constexpr std::size_t chunk_bytes_max = 256 * 1024;
 constexpr std::size_t rounds_max = 16;
 constexpr std::size_t expiries_per_poll_max = 64;
+constexpr std::uint32_t reaps_per_poll_max = 16;
+constexpr std::uint32_t reap_looks_per_poll = 1024;
+constexpr Duration reap_gap = milliseconds(1);        // between two slices of a looking through
 constexpr std::size_t queued_requests_max = 65536;
 constexpr Time long_ago{INT64_MIN / 4};
 constexpr char no_space[] = "the storage has no space for what a leader begins with";
@@ -10235,6 +10471,9 @@ Time Leader::next_deadline(Time now) const {
     if (sessions_armed_ && is_admission_due(now)) return now;
     if (!queued_.empty() && sessions_armed_) return now;
     Time deadline = ping_at_;
+    if (reap_place_ != 0 && sessions_armed_) {
+        deadline = (std::min)(deadline, clock_read_at_ + (reap_at_ - clock_));
+    }
     for (const Peer& peer : peers_) {
         if (peer.id == self_ || !peer.informed) continue;
         const bool waiting = !peer.promised || peer.fetching || !peer.epoch_current;
@@ -10316,6 +10555,7 @@ bool Leader::can_number(const Machine& machine) {
     if (machine.applied() < initial_) return false;
     if (sessions_armed_) return true;
     sessions_armed_ = true;
+    reap_at_ = clock_ + timing_.reap_interval, reap_place_ = 0;
     for (const auto& [id, record] : machine.sessions()) {
         LiveSession& live = sessions_.at_or_new(id);
         live.numbered = record.cxid, live.timeout_ms = record.timeout_ms;
@@ -10480,6 +10720,35 @@ void Leader::expire(Time, std::int64_t wall_ms) {
         expired += 1;
         counters_.sessions_expired += 1;
     }
+}
+
+// Z12. What is due is told from the state that is applied: what the log holds beyond it may make
+// the reap void, which is judged again where it is applied (M7). One that was numbered before, and
+// is not applied yet, is numbered once more, and is void then.
+void Leader::reap(Time now, std::int64_t wall_ms, const Machine& machine) {
+    COORD_ASSERT(phase_ == Phase::broadcast && sessions_armed_);
+    run_clock(now);
+    if (clock_ < reap_at_) return;
+    std::uint32_t looks = detail::reap_looks_per_poll;
+    std::int64_t numbered = 0;
+    bool has_space = true;
+    while (numbered < detail::reaps_per_poll_max && has_space) {
+        const std::optional<NodeView> due = machine.tree().next_due(reap_place_, looks, wall_ms);
+        if (!due) break;
+        Bytes body;
+        Writer writer(body);
+        writer.bytes(due->path), writer.zxid(due->stat.czxid);
+        Txn txn;
+        txn.op = OpCode::reap, txn.body = body;
+        has_space = append(wall_ms, txn) != Zxid{};
+        numbered += has_space ? 1 : 0;
+    }
+    COORD_ASSERT(numbered <= detail::reaps_per_poll_max && looks <= detail::reap_looks_per_poll);
+    counters_.reaps += static_cast<std::uint64_t>(numbered);
+    if (!has_space) reap_place_ = 0;  // another time
+    const Duration pace = seconds(60) / timing_.reaps_per_minute * numbered;
+    const Duration rest = reap_place_ == 0 ? timing_.reap_interval : detail::reap_gap;
+    reap_at_ = clock_ + (std::max)(pace, rest);
 }
 
 // =================================================================================================
@@ -10936,6 +11205,9 @@ inline const char* judge_options(const ReplicaOptions& options, const Transport&
         options.session_timeout_max < options.session_timeout_min) {
         return "options: the range of session timeouts is empty";
     }
+    if (timing.reap_interval <= Duration{} || timing.reaps_per_minute == 0) {
+        return "options: reap_interval or reaps_per_minute is not above 0";
+    }
     if (options.clock_drift_permille >= 500) return "options: clock drift of 50 percent or more";
     const std::size_t most = transport.message_bytes_max();
     if (most < transport_bytes_min) return "transport: messages under 1024 bytes";
@@ -11305,6 +11577,7 @@ void Replica::lead_step() {
     if (leader_.can_number(*machine_)) {
         leader_.admit(now_, wall_ms_);
         leader_.expire(now_, wall_ms_);
+        leader_.reap(now_, wall_ms_, *machine_);
         leader_.take_requests([this](const Txn& request) {
             leader_.number(wall_ms_, *machine_, request);
         });
@@ -11613,7 +11886,7 @@ Replica::Ready& Replica::push_ready() {
     ready.error = Errc::ok;
     ready.text.clear(), ready.names.clear(), ready.nodes.clear();
     ready.parts.clear(), ready.found.clear();
-    ready.more = false, ready.root_bytes = 0;
+    ready.more = ready.is_null = false, ready.root_bytes = 0;
     ready.watcher = nullptr, ready.on_state = nullptr, ready.call = nullptr;
     ready.event = EventType::none;
     return ready;
@@ -11760,17 +12033,23 @@ static char* put_bytes(char* at, BytesView bytes) {
 }
 
 // The body of a request of that kind by itself, or of a part of a multi: the path, the data if it
-// has any, and a mode or a version. Into room for all of it, which is quicker than a piece a time.
+// has any, and a mode or a version; a ttl. Into room for all of it, quicker than a piece a time.
 static void encode_part(const Op& part, Bytes& body) {
     const bool has_data = part.code == OpCode::create || part.code == OpCode::set;
     const std::size_t start = body.size();
     body.resize(start + 4 + part.path.size() + (has_data ? 4 + part.data.size() : 0) + 4);
     char* at = put_bytes(&body[start], part.path);
-    if (has_data) at = put_bytes(at, part.data);
+    if (has_data && is_null(part.data)) {
+        store_big32(at, null_length), at += 4;
+    } else if (has_data) {
+        at = put_bytes(at, part.data);
+    }
     const std::int32_t last =
         part.code == OpCode::create ? static_cast<std::int32_t>(part.mode) : part.version;
     store_big32(at, static_cast<std::uint32_t>(last));
     COORD_ASSERT(at + 4 == body.data() + body.size());
+    const bool has_ttl_field = has_ttl(part.mode) || part.ttl != Duration{};
+    if (part.code == OpCode::create && has_ttl_field) Writer(body).i64(part.ttl.ns / 1000000);
 }
 
 }  // namespace detail
@@ -11785,7 +12064,8 @@ OpCode Replica::encode_write(const Request& request, Bytes& body) {
         const OpCode op = request.kind == Kind::create ? OpCode::create
                           : request.kind == Kind::set  ? OpCode::set
                                                        : OpCode::remove;
-        detail::encode_part({op, request.path, request.data, request.mode, request.version}, body);
+        const Op part{op, request.path, request.data, request.mode, request.version, request.ttl};
+        detail::encode_part(part, body);
         return op;
     }
     writer.u32(static_cast<std::uint32_t>(request.parts.size()));
@@ -12096,7 +12376,7 @@ void Replica::look_up(SessionId id, const Look& look, Room& room, Found& found) 
     if (look.kind == Kind::get && node->data.size() > room.bytes) {
         found.error = Errc::too_large;
     } else if (look.kind == Kind::get) {
-        found.bytes.assign(node->data);
+        found.bytes.assign(node->data), found.is_null = is_null(node->data);
         room.bytes -= node->data.size();
     } else if (look.kind == Kind::children) {
         const std::size_t limit = (std::min)(look.limit, room.items);
@@ -12125,7 +12405,8 @@ void Replica::list_nodes(const Look& look, Room& room, Found& found) const {
         found.more = found.nodes.size() == limit || bytes > room.bytes;
         if (found.more) return false;
         room.bytes -= bytes;
-        found.nodes.push_back({Bytes(child_is), Bytes(child.data), child.stat});
+        found.nodes.push_back(
+            {Bytes(child_is), Bytes(child.data), child.stat, is_null(child.data)});
         return true;
     };
     found.error = machine_->tree().list(look.path, look.after, look.prefix, take);
@@ -12302,7 +12583,8 @@ void Replica::end_request(Ready& ready) {
         case Kind::created: done(good ? Result<Created>({ready.text, ready.stat}) : error); break;
         case Kind::stat: done(good ? Result<Stat>(ready.stat) : error); break;
         case Kind::data:
-            done(good ? Result<Data>({ready.bytes, ready.stat, ready.zxid}) : error);
+            done(good ? Result<Data>({ready.bytes, ready.stat, ready.zxid, ready.is_null})
+                      : error);
             break;
         case Kind::children:
             done(good ? Result<Children>({std::move(ready.names), ready.stat, ready.zxid,
@@ -12592,11 +12874,16 @@ void Session::ask_below(Request&& request) const {
     replica_->submit(id_, std::move(request));
 }
 
-void Session::create(BytesView path, BytesView data, CreateMode mode, OnCreated done) const {
+void Session::create(BytesView path, BytesView data, CreateMode mode, Duration ttl,
+                     OnCreated done) const {
     Request request = detail::request_of(Request::Kind::create, path, std::move(done));
     request.data = data;
-    request.mode = mode;
+    request.mode = mode, request.ttl = ttl;
     ask(std::move(request));
+}
+
+void Session::create(BytesView path, BytesView data, CreateMode mode, OnCreated done) const {
+    create(path, data, mode, Duration{}, std::move(done));
 }
 
 void Session::create(BytesView path, BytesView data, OnCreated done) const {
@@ -12743,9 +13030,9 @@ Result<Session> Sync::open(Replica& replica, const SessionOptions& options, cons
     });
 }
 
-Result<Created> Sync::create(BytesView path, BytesView data, CreateMode mode) const {
+Result<Created> Sync::create(BytesView path, BytesView data, CreateMode mode, Duration ttl) const {
     return wait<Created>([&](OnCreated done) {
-        session_.create(path, data, mode, std::move(done));
+        session_.create(path, data, mode, ttl, std::move(done));
     });
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <memory>
+#include <optional>
 #include <vector>
 
 using coord::any_version;
@@ -10,6 +11,8 @@ using coord::Bytes;
 using coord::BytesView;
 using coord::CreateMode;
 using coord::Errc;
+using coord::NodeKind;
+using coord::NodeLife;
 using coord::SessionId;
 using coord::Stat;
 using coord::Tree;
@@ -21,10 +24,10 @@ namespace {
 
 // Prepares and creates, as the machine does. RETURNS the error; the final path in `made`.
 Errc create(Tree& tree, BytesView path, CreateMode mode, BytesView data, std::uint64_t zxid,
-            std::int64_t time_ms, SessionId owner, Bytes& made) {
+            std::int64_t time_ms, SessionId owner, Bytes& made, std::int64_t ttl_ms = 0) {
     const Errc error = tree.prepare_create(path, mode, made);
     if (error != Errc::ok) return error;
-    tree.create(made, data, coord::is_ephemeral(mode) ? owner : SessionId{}, Zxid{zxid}, time_ms);
+    tree.create(made, data, NodeLife(mode, owner, ttl_ms), Zxid{zxid}, time_ms);
     return Errc::ok;
 }
 
@@ -43,6 +46,13 @@ Bytes create_sequential(Tree& tree, BytesView path) {
 Errc prepare(const Tree& tree, BytesView path, CreateMode mode = CreateMode::persistent) {
     Bytes made;
     return tree.prepare_create(path, mode, made);
+}
+
+// At zxid and time 1.
+void create_with_ttl(Tree& tree, BytesView path, std::int64_t ttl_ms) {
+    Bytes made;
+    const CreateMode mode = CreateMode::persistent_with_ttl;
+    REQUIRE(create(tree, path, mode, "", 1, 1, {}, made, ttl_ms) == Errc::ok);
 }
 
 Errc remove(Tree& tree, BytesView path, std::int32_t version = any_version) {
@@ -72,6 +82,21 @@ std::vector<Bytes> children(const Tree& tree, BytesView path, BytesView after = 
     return names;
 }
 
+// All that is due, looked for in slices of a few.
+std::vector<Bytes> due(const Tree& tree, std::int64_t time_ms, std::uint32_t slice = 3) {
+    std::vector<Bytes> paths;
+    std::uint64_t place = 0;
+    do {
+        std::uint32_t looks = slice;
+        while (const auto node = tree.next_due(place, looks, time_ms)) {
+            paths.emplace_back(node->path);
+        }
+        REQUIRE(looks <= slice);
+    } while (place != 0);
+    std::sort(paths.begin(), paths.end());
+    return paths;
+}
+
 // At once, appended to what is there.
 Bytes save(Tree& tree, Bytes bytes = "") {
     tree.begin_save();
@@ -98,11 +123,11 @@ Errc load(Tree& tree, BytesView bytes, const coord::Limits& limits = {}) {
     return error;
 }
 
-// The fields that all records have at their end, in bytes before the end.
-constexpr std::size_t children_field = 4;
-constexpr std::size_t creations_field = 12;
-constexpr std::size_t version_field = 20;
-constexpr std::size_t owner_field = 28;
+// The fields that all records have at their end, where there is no ttl, in bytes before the end.
+constexpr std::size_t children_field = 5;
+constexpr std::size_t creations_field = 13;
+constexpr std::size_t version_field = 21;
+constexpr std::size_t owner_field = 29;
 
 // RETURNS where the field is in the saved tree's record of the path.
 std::size_t place_of(const Bytes& bytes, BytesView path, std::size_t field) {
@@ -135,42 +160,76 @@ void make_golden(Tree& tree) {
     REQUIRE(made == "/a/b-0000000000");
 }
 
+// And one with a container that has lost its child, and two nodes with a ttl.
+void make_golden_kinds(Tree& tree) {
+    Bytes made;
+    const auto numbered = CreateMode::persistent_sequential_with_ttl;
+    const auto ttl = CreateMode::persistent_with_ttl;
+    make_golden(tree);
+    REQUIRE(create(tree, "/c", CreateMode::container, "c", 4, 4000, {}, made) == Errc::ok);
+    REQUIRE(create(tree, "/c/x", CreateMode::persistent, "", 5, 5000, {}, made) == Errc::ok);
+    REQUIRE(tree.remove("/c/x", any_version, Zxid{6}) == Errc::ok);
+    REQUIRE(create(tree, "/t", ttl, "t", 7, 7000, {}, made, 0x0102030405) == Errc::ok);
+    REQUIRE(create(tree, "/t/", numbered, "", 8, 8000, {}, made, 1) == Errc::ok);
+    REQUIRE(made == "/t/0000000000");
+}
+
+const char golden_kinds[] =
+    // /c
+    "03" "00000050"
+    "00000002" "2f63" "00000001" "63"
+    "0000000000000004" "0000000000000004" "0000000000000006"
+    "0000000000000fa0" "0000000000000fa0" "0000000000000000" "00000000" "00000000"
+    "0000000000000001" "00000000" "02"
+    // /t
+    "03" "00000058"
+    "00000002" "2f74" "00000001" "74"
+    "0000000000000007" "0000000000000007" "0000000000000008"
+    "0000000000001b58" "0000000000001b58" "0000000000000000" "00000000" "00000000"
+    "0000000000000001" "00000001" "03" "0000000102030405"
+    // /t/0000000000
+    "03" "00000062"
+    "0000000d" "2f742f30303030303030303030" "00000000"
+    "0000000000000008" "0000000000000008" "0000000000000008"
+    "0000000000001f40" "0000000000001f40" "0000000000000000" "00000000" "00000000"
+    "0000000000000000" "00000000" "03" "0000000000000001";
+
 const char golden_tree[] =
     // the root: 1 creation, 2 children
-    "03" "0000004d"
+    "03" "0000004e"
     "00000001" "2f" "00000000" "0000000000000000" "0000000000000000" "0000010000000001"
     "0000000000000000" "0000000000000000" "0000000000000000" "00000000" "00000000"
-    "0000000000000001" "00000002"
+    "0000000000000001" "00000002" "00"
     // /zookeeper
-    "03" "00000056"
+    "03" "00000057"
     "0000000a" "2f7a6f6f6b6565706572" "00000000"
     "0000000000000000" "0000000000000000" "0000000000000000"
     "0000000000000000" "0000000000000000" "0000000000000000" "00000000" "00000000"
-    "0000000000000000" "00000002"
+    "0000000000000000" "00000002" "00"
     // /zookeeper/config
-    "03" "0000005d"
+    "03" "0000005e"
     "00000011" "2f7a6f6f6b65657065722f636f6e666967" "00000000"
     "0000000000000000" "0000000000000000" "0000000000000000"
     "0000000000000000" "0000000000000000" "0000000000000000" "00000000" "ffffffff"
-    "0000000000000000" "00000000"
+    "0000000000000000" "00000000" "00"
     // /zookeeper/quota
-    "03" "0000005c"
+    "03" "0000005d"
     "00000010" "2f7a6f6f6b65657065722f71756f7461" "00000000"
     "0000000000000000" "0000000000000000" "0000000000000000"
     "0000000000000000" "0000000000000000" "0000000000000000" "00000000" "00000000"
-    "0000000000000000" "00000000"
+    "0000000000000000" "00000000" "00"
     // /a
-    "03" "00000053"
+    "03" "00000054"
     "00000002" "2f61" "00000005" "68656c6c6f"
     "0000010000000001" "0000010000000002" "0000010000000003"
     "00000000000003e8" "00000000000007d0" "0000000000000000" "00000001" "00000000"
-    "0000000000000001" "00000001"
+    "0000000000000001" "00000001" "00"
     // /a/b-0000000000
-    "03" "0000005d"
+    "03" "0000005e"
     "0000000f" "2f612f622d30303030303030303030" "00000002" "00ff"
     "0000010000000003" "0000010000000003" "0000010000000003"
     "0000000000000bb8" "0000000000000bb8" "0000000000000007" "00000000" "00000000"
-    "0000000000000000" "00000000";
+    "0000000000000000" "00000000" "01";
 
 // A saved tree, written by hand: for what save itself would never write.
 struct HandWritten {
@@ -178,6 +237,10 @@ struct HandWritten {
 
     HandWritten& node(BytesView path, std::uint32_t children, std::uint64_t creations,
                       std::uint64_t owner = 0) {
+        return node(path, children, creations, owner, owner != 0 ? 1 : 0, {});
+    }
+    HandWritten& node(BytesView path, std::uint32_t children, std::uint64_t creations,
+                      std::uint64_t owner, int kind, std::optional<std::int64_t> ttl_ms) {
         Bytes record;
         coord::Writer writer{record};
         writer.bytes(path);
@@ -187,6 +250,8 @@ struct HandWritten {
         writer.u64(0);  // both versions
         writer.u64(creations);
         writer.u32(children);
+        writer.u8(static_cast<std::uint8_t>(kind));
+        if (ttl_ms) writer.i64(*ttl_ms);
         coord::Writer out{bytes};
         out.u8(3), out.bytes(record);
         return *this;
@@ -313,15 +378,23 @@ TEST_CASE("paths: the number of a sequential node") {
     CHECK(coord::sequence_of("/") == std::nullopt);
 }
 
-TEST_CASE("modes: two bits") {
-    CHECK(!coord::is_ephemeral(CreateMode::persistent));
-    CHECK(coord::is_ephemeral(CreateMode::ephemeral));
-    CHECK(!coord::is_ephemeral(CreateMode::persistent_sequential));
-    CHECK(coord::is_ephemeral(CreateMode::ephemeral_sequential));
-    CHECK(!coord::is_sequential(CreateMode::persistent));
-    CHECK(!coord::is_sequential(CreateMode::ephemeral));
-    CHECK(coord::is_sequential(CreateMode::persistent_sequential));
-    CHECK(coord::is_sequential(CreateMode::ephemeral_sequential));
+TEST_CASE("modes: ZooKeeper's numbers, and what each is") {
+    const bool ephemeral[] = {false, true, false, true, false, false, false};
+    const bool sequential[] = {false, false, true, true, false, false, true};
+    const bool with_ttl[] = {false, false, false, false, false, true, true};
+    for (int i = 0; i < 7; i++) {
+        CAPTURE(i);
+        const auto mode = static_cast<CreateMode>(i);
+        CHECK(coord::is_ephemeral(mode) == ephemeral[i]);
+        CHECK(coord::is_sequential(mode) == sequential[i]);
+        CHECK(coord::has_ttl(mode) == with_ttl[i]);
+        const NodeLife life(mode, SessionId{5}, 6);
+        CHECK((life.kind == NodeKind::ephemeral) == ephemeral[i]);
+        CHECK(life.owner == SessionId{ephemeral[i] ? 5u : 0u});
+        CHECK((life.kind == NodeKind::ttl) == with_ttl[i]);
+        CHECK(life.ttl_ms == (with_ttl[i] ? 6 : 0));
+        CHECK((life.kind == NodeKind::container) == (mode == CreateMode::container));
+    }
 }
 
 // ---- A fresh tree
@@ -393,8 +466,8 @@ TEST_CASE("create: the order of the errors") {
 
     // Flags first, whatever the path is.
     CHECK(prepare(tree, "/x", mode(-1)) == Errc::bad_arguments);
-    CHECK(prepare(tree, "/x", mode(4)) == Errc::bad_arguments);
-    CHECK(prepare(tree, "/none/x", mode(5)) == Errc::bad_arguments);
+    CHECK(prepare(tree, "/x", mode(7)) == Errc::bad_arguments);
+    CHECK(prepare(tree, "/none/x", mode(8)) == Errc::bad_arguments);
     CHECK(prepare(tree, "/a", mode(INT32_MAX)) == Errc::bad_arguments);
     // Then a '/' and no NUL, before the parent.
     CHECK(prepare(tree, "") == Errc::bad_arguments);
@@ -563,6 +636,226 @@ TEST_CASE("sequence: the last one there is, and no state after it that could not
     Tree again;
     CHECK(load(again, save(tree)) == Errc::ok);
     CHECK(again.digest() == tree.digest());
+}
+
+// ---- Null
+
+TEST_CASE("null: not what any other view of nothing is") {
+    const Bytes none;
+    CHECK(coord::is_null(coord::null_data));
+    CHECK(coord::null_data.empty());
+    CHECK_FALSE(coord::is_null(""));
+    CHECK_FALSE(coord::is_null(BytesView{}));
+    CHECK_FALSE(coord::is_null(none));
+    CHECK_FALSE(coord::is_null(Bytes(coord::null_data)));
+    CHECK_FALSE(coord::is_null(std::string()));
+}
+
+TEST_CASE("null: kept apart from no bytes, by create and set, whatever was there before") {
+    Tree tree;
+    Bytes made;
+    const auto is_null = [&](BytesView path) { return coord::is_null(tree.find(path)->data); };
+    REQUIRE(create(tree, "/n", CreateMode::persistent, coord::null_data, 1, 1, {}, made) ==
+            Errc::ok);
+    REQUIRE(create(tree, "/e", CreateMode::persistent, "", 1, 1, {}, made) == Errc::ok);
+    CHECK(is_null("/n"));
+    CHECK_FALSE(is_null("/e"));
+    CHECK_FALSE(is_null("/"));  // ZooKeeper's root is empty
+    CHECK(stat(tree, "/n").data_length == 0);
+    std::uint64_t version = 0;
+    const auto put = [&](BytesView value) {
+        version += 1;
+        REQUIRE(tree.set("/n", value, any_version, Zxid{version + 1}, 1) == Errc::ok);
+        tree.audit();
+        CHECK(is_null("/n") == coord::is_null(value));
+        CHECK(data(tree, "/n") == value);
+    };
+    put(""), put(coord::null_data), put("some"), put(coord::null_data), put(coord::null_data);
+    put(Bytes(5000, 'x')), put(coord::null_data), put("some"), put(""), put(coord::null_data);
+    std::size_t seen = 0;
+    tree.visit([&](const coord::NodeView& node) { seen += coord::is_null(node.data) ? 1u : 0u; });
+    CHECK(seen == 1);
+}
+
+TEST_CASE("null: saved, loaded, undone and in the digest") {
+    Tree tree;
+    Bytes made;
+    std::uint64_t digests[2];
+    std::vector<Bytes> records[2];
+    for (const bool null : {false, true}) {
+        tree.reset();
+        const BytesView value = null ? coord::null_data : BytesView("");
+        REQUIRE(create(tree, "/n", CreateMode::persistent, value, 1, 1, {}, made) == Errc::ok);
+        digests[null] = tree.digest(), records[null] = sorted(tree);
+        Tree other{7};
+        REQUIRE(load(other, save(tree)) == Errc::ok);
+        other.audit();
+        CHECK(coord::is_null(other.find("/n")->data) == null);
+        CHECK(other.digest() == tree.digest());
+        CHECK(sorted(other) == records[null]);
+        tree.begin_undo();
+        REQUIRE(set(tree, "/n") == Errc::ok);
+        REQUIRE(tree.set("/n", null ? BytesView("") : coord::null_data, any_version, Zxid{3}, 3) ==
+                Errc::ok);
+        REQUIRE(remove(tree, "/n") == Errc::ok);
+        tree.end_undo(true);
+        tree.audit();
+        CHECK(coord::is_null(tree.find("/n")->data) == null);
+        CHECK(tree.digest() == digests[null]);
+        CHECK(sorted(tree) == records[null]);
+    }
+    CHECK(digests[0] != digests[1]);
+    CHECK(hex(records[1][1]).substr(0, 30) == "030000004f" "00000002" "2f6e" "ffffffff");
+    CHECK(hex(records[0][1]).substr(0, 30) == "030000004f" "00000002" "2f6e" "00000000");
+}
+
+// ---- What goes by itself
+
+TEST_CASE("T7 a container goes when it has had children and has none any more") {
+    Tree tree;
+    REQUIRE(create(tree, "/c", CreateMode::container) == Errc::ok);
+    CHECK(stat(tree, "/c").ephemeral_owner == SessionId{});
+    CHECK(due(tree, INT64_MAX).empty());  // never used
+    CHECK(tree.reap("/c", Zxid{1}, Zxid{9}, INT64_MAX) == Errc::bad_version);
+    REQUIRE(create(tree, "/c/x") == Errc::ok);
+    CHECK(due(tree, INT64_MAX).empty());
+    CHECK(tree.reap("/c", Zxid{1}, Zxid{9}, INT64_MAX) == Errc::not_empty);
+    REQUIRE(remove(tree, "/c/x") == Errc::ok);
+    CHECK(due(tree, 0) == std::vector<Bytes>{"/c"});  // at any time
+    REQUIRE(set(tree, "/c") == Errc::ok);
+    CHECK(due(tree, INT64_MIN) == std::vector<Bytes>{"/c"});
+    CHECK(tree.reap("/c", Zxid{1}, Zxid{10}, INT64_MIN) == Errc::ok);
+    CHECK_FALSE(tree.contains("/c"));
+    CHECK(due(tree, 0).empty());
+    CHECK(stat(tree, "/").pzxid == Zxid{10});
+    CHECK(stat(tree, "/").num_children == 1);
+    CHECK(tree.reap("/c", Zxid{1}, Zxid{11}, 0) == Errc::no_node);
+    tree.audit();
+}
+
+TEST_CASE("T7 a node with a ttl goes when it has no children and was last set longer ago") {
+    Tree tree;
+    create_with_ttl(tree, "/t", 10);
+    CHECK(stat(tree, "/t").ephemeral_owner == SessionId{});
+    CHECK(due(tree, 11).empty());
+    CHECK(due(tree, 12) == std::vector<Bytes>{"/t"});
+    CHECK(tree.reap("/t", Zxid{1}, Zxid{9}, 11) == Errc::bad_version);
+    REQUIRE(create(tree, "/t/x") == Errc::ok);
+    CHECK(due(tree, 12).empty());
+    CHECK(tree.reap("/t", Zxid{1}, Zxid{9}, 12) == Errc::not_empty);
+    REQUIRE(remove(tree, "/t/x") == Errc::ok);  // children do not refresh it
+    CHECK(due(tree, 12) == std::vector<Bytes>{"/t"});
+    REQUIRE(tree.set("/t", Bytes(500, 'd'), any_version, Zxid{9}, 100) == Errc::ok);  // it moves
+    CHECK(tree.reap("/t", Zxid{1}, Zxid{9}, 12) == Errc::bad_version);
+    CHECK(tree.reap("/t", Zxid{1}, Zxid{9}, 110) == Errc::bad_version);
+    CHECK(tree.life("/t")->ttl_ms == 10);
+    CHECK(tree.reap("/t", Zxid{1}, Zxid{9}, 111) == Errc::ok);
+    CHECK_FALSE(tree.contains("/t"));
+    tree.audit();
+}
+
+TEST_CASE("T7 no time that a clock may have is an overflow") {
+    Tree tree;
+    Bytes made;
+    const auto make = [&](const char* path, std::int64_t time_ms, std::int64_t ttl_ms) {
+        const auto mode = CreateMode::persistent_with_ttl;
+        REQUIRE(create(tree, path, mode, "", 1, time_ms, {}, made, ttl_ms) == Errc::ok);
+    };
+    make("/first", INT64_MIN, coord::ttl_ms_max);
+    make("/last", INT64_MAX, 1);
+    make("/zero", 0, coord::ttl_ms_max);
+    CHECK(due(tree, INT64_MIN).empty());
+    CHECK(due(tree, INT64_MIN + coord::ttl_ms_max).empty());
+    CHECK(due(tree, INT64_MIN + coord::ttl_ms_max + 1) == std::vector<Bytes>{"/first"});
+    CHECK(due(tree, coord::ttl_ms_max) == std::vector<Bytes>{"/first"});
+    CHECK(due(tree, INT64_MAX) == std::vector<Bytes>{"/first", "/zero"});
+}
+
+TEST_CASE("T7 nothing else goes by itself, nor another node at that path") {
+    Tree tree;
+    create_with_ttl(tree, "/t", 1);
+    REQUIRE(create(tree, "/p") == Errc::ok);
+    REQUIRE(create(tree, "/p/x") == Errc::ok);
+    REQUIRE(remove(tree, "/p/x") == Errc::ok);
+    REQUIRE(create(tree, "/e", CreateMode::ephemeral) == Errc::ok);
+    CHECK(due(tree, 99) == std::vector<Bytes>{"/t"});
+    const std::uint64_t digest = tree.digest();
+    CHECK(tree.reap("/p", Zxid{1}, Zxid{9}, 99) == Errc::bad_version);
+    CHECK(tree.reap("/e", Zxid{1}, Zxid{9}, 99) == Errc::bad_version);
+    CHECK(tree.reap("/t", Zxid{2}, Zxid{9}, 99) == Errc::no_node);
+    CHECK(tree.reap("/none", Zxid{1}, Zxid{9}, 99) == Errc::no_node);
+    for (const char* const path : {"", "/", "/zookeeper", "/zookeeper/config"}) {
+        CHECK(tree.reap(path, Zxid{}, Zxid{9}, 99) == Errc::bad_version);
+    }
+    CHECK(tree.digest() == digest);
+    REQUIRE(remove(tree, "/t") == Errc::ok);
+    CHECK(due(tree, 99).empty());
+    CHECK(tree.life("/p")->kind == NodeKind::persistent);
+    CHECK(tree.life("/e")->owner == SessionId{5});
+    CHECK_FALSE(tree.life("/none"));
+}
+
+TEST_CASE("T7 what is due is found in slices, whatever comes and goes between them") {
+    Tree tree;
+    for (int i = 0; i < 100; i++) create_with_ttl(tree, "/t" + std::to_string(i), 1 + i % 2 * 50);
+    CHECK(due(tree, 40).size() == 50);
+    CHECK(due(tree, 40, 1).size() == 50);
+    CHECK(due(tree, 90).size() == 100);
+    std::uint64_t place = 0;
+    std::uint32_t looks = 10;
+    std::size_t found = 0;
+    while (tree.next_due(place, looks, 40)) found += 1;
+    CHECK(found == 5);
+    CHECK(looks == 0);
+    CHECK(place != 0);
+    for (int i = 0; i < 100; i += 2) {
+        REQUIRE(tree.reap("/t" + std::to_string(i), Zxid{1}, Zxid{9}, 40) == Errc::ok);
+    }
+    looks = 1000;
+    CHECK_FALSE(tree.next_due(place, looks, 40));
+    CHECK(place == 0);
+    CHECK(looks == 955);  // of those that are left behind the place, each once
+    tree.audit();
+}
+
+TEST_CASE("T6 T7 what goes and comes in what is undone is what it was") {
+    Tree tree;
+    create_with_ttl(tree, "/t", 10);
+    REQUIRE(create(tree, "/c", CreateMode::container) == Errc::ok);
+    REQUIRE(create(tree, "/c/x") == Errc::ok);
+    const std::vector<Bytes> before = sorted(tree);
+    const std::uint64_t digest = tree.digest();
+    tree.begin_undo();
+    REQUIRE(remove(tree, "/t") == Errc::ok);
+    REQUIRE(create(tree, "/t", CreateMode::container) == Errc::ok);
+    REQUIRE(remove(tree, "/c/x") == Errc::ok);
+    REQUIRE(remove(tree, "/c") == Errc::ok);
+    create_with_ttl(tree, "/c", 7);
+    create_with_ttl(tree, "/new", 8);
+    tree.end_undo(true);
+    tree.audit();
+    CHECK(tree.digest() == digest);
+    CHECK(sorted(tree) == before);
+    CHECK(tree.life("/t")->ttl_ms == 10);
+    CHECK(tree.life("/c")->kind == NodeKind::container);
+    CHECK(due(tree, 50) == std::vector<Bytes>{"/t"});
+}
+
+TEST_CASE("T7 the digest tells kinds and ttls apart") {
+    std::vector<std::uint64_t> digests;
+    for (const int mode : {0, 1, 4, 5}) {
+        for (const std::int64_t ttl_ms : {1, 2, 1 << 20}) {
+            if (mode != 5 && ttl_ms != 1) continue;
+            Tree tree;
+            Bytes made;
+            REQUIRE(create(tree, "/n", static_cast<CreateMode>(mode), "", 1, 1, SessionId{2}, made,
+                           ttl_ms) == Errc::ok);
+            digests.push_back(tree.digest());
+        }
+    }
+    std::sort(digests.begin(), digests.end());
+    CHECK(digests.size() == 6);
+    CHECK(std::unique(digests.begin(), digests.end()) == digests.end());
 }
 
 // ---- Remove
@@ -1006,6 +1299,9 @@ TEST_CASE("golden: digests") {
     make_golden(tree);
     CHECK(tree.digest() == 0x69d45463fe1a41b1u);
     tree.reset();
+    make_golden_kinds(tree);
+    CHECK(tree.digest() == 0xfe0d8b159993c620u);
+    tree.reset();
     CHECK(tree.digest() == 0x0265c9167dcd6f54u);
     tree.audit();
 }
@@ -1032,7 +1328,7 @@ TEST_CASE("digest: histories that lead to the same nodes have the same") {
 
 TEST_CASE("digest: sees every field of every node") {
     Tree tree;
-    make_golden(tree);
+    make_golden_kinds(tree);
     const Bytes bytes = save(tree);
     std::size_t valid = 0;
     for (std::size_t i = 0; i < bytes.size(); i++) {
@@ -1075,6 +1371,27 @@ TEST_CASE("golden: a saved tree") {
     Tree tree;
     make_golden(tree);
     CHECK(hex(save(tree)) == golden_tree);
+}
+
+TEST_CASE("golden: a container and nodes with a ttl, saved") {
+    Tree tree;
+    make_golden_kinds(tree);
+    const std::vector<Bytes> records = sorted(tree);
+    const std::vector<Bytes> expected = support::sorted_records(unhex(golden_kinds));
+    REQUIRE(records.size() == 9);
+    REQUIRE(expected.size() == 3);
+    for (const Bytes& record : expected) {
+        CHECK(std::count(records.begin(), records.end(), record) == 1);
+    }
+    Tree other{4};
+    REQUIRE(load(other, save(tree)) == Errc::ok);
+    other.audit();
+    CHECK(other.digest() == tree.digest());
+    CHECK(sorted(other) == records);
+    CHECK(other.life("/c")->kind == NodeKind::container);
+    CHECK(other.life("/t")->kind == NodeKind::ttl);
+    CHECK(other.life("/t")->ttl_ms == 0x0102030405);
+    CHECK(other.life("/t/0000000000")->ttl_ms == 1);
 }
 
 TEST_CASE("load: what was saved is there again") {
@@ -1166,9 +1483,8 @@ TEST_CASE("load: families in any order, whatever their names begin with") {
 }
 
 TEST_CASE("load: a record of a node is taken alone where its digest is, and adds that") {
-    const Bytes bytes = unhex(golden_tree);
     Tree tree;
-    make_golden(tree);
+    make_golden_kinds(tree);
     std::uint64_t sum = 0;
     std::size_t same = 0;
     for (const Bytes& whole : sorted(tree)) {
@@ -1221,8 +1537,9 @@ TEST_CASE("load: every truncation is corrupt and leaves a fresh tree") {
 }
 
 TEST_CASE("load: every byte changed in every way is corrupt, or a tree that holds together") {
-    const Bytes bytes = unhex(golden_tree);
     Tree tree;
+    make_golden_kinds(tree);
+    const Bytes bytes = save(tree);
     int good = 0;
     for (std::size_t i = 0; i < bytes.size(); i++) {
         for (int flip = 1; flip < 256; flip++) {
@@ -1334,6 +1651,39 @@ TEST_CASE("load: each rule, broken by hand") {
                   .load() == Errc::corrupt);
         CHECK(HandWritten{}.node("/", 1, 0, 7).built_in().load() == Errc::corrupt);
     }
+    SUBCASE("T7 a kind that there is not, or not with that owner or that ttl") {
+        const std::int64_t most = coord::ttl_ms_max;
+        const auto kind = [&](std::uint64_t owner, int number, std::optional<std::int64_t> ttl_ms) {
+            return root(2, 1).node("/a", 0, 0, owner, number, ttl_ms).load();
+        };
+        CHECK(kind(0, 0, {}) == Errc::ok);
+        CHECK(kind(0, 1, {}) == Errc::corrupt);
+        CHECK(kind(7, 1, {}) == Errc::ok);
+        CHECK(kind(7, 0, {}) == Errc::corrupt);
+        CHECK(kind(0, 2, {}) == Errc::ok);
+        CHECK(kind(7, 2, {}) == Errc::corrupt);
+        CHECK(kind(0, 3, 1) == Errc::ok);
+        CHECK(kind(7, 3, 1) == Errc::corrupt);
+        CHECK(kind(0, 3, most) == Errc::ok);
+        CHECK(kind(0, 3, most + 1) == Errc::corrupt);
+        CHECK(kind(0, 3, 0) == Errc::corrupt);
+        CHECK(kind(0, 3, -1) == Errc::corrupt);
+        CHECK(kind(0, 3, {}) == Errc::corrupt);
+        for (const int number : {0, 2, 4, 131, 255}) CHECK(kind(0, number, 1) == Errc::corrupt);
+        for (const int number : {4, 5, 127, 128, 130, 255}) {
+            CHECK(kind(0, number, {}) == Errc::corrupt);
+        }
+    }
+    SUBCASE("a built-in node that goes by itself") {
+        CHECK(HandWritten{}.node("/", 1, 0, 0, 2, {}).built_in().load() == Errc::corrupt);
+        CHECK(HandWritten{}.node("/", 1, 0, 0, 3, 1).built_in().load() == Errc::corrupt);
+        CHECK(HandWritten{}
+                  .node("/", 1, 0)
+                  .node("/zookeeper", 2, 0)
+                  .node("/zookeeper/config", 0, 0, 0, 2, {})
+                  .node("/zookeeper/quota", 0, 0)
+                  .load() == Errc::corrupt);
+    }
     SUBCASE("more children than creations") {
         CHECK(root(2, 0).node("/a", 0, 0).load() == Errc::corrupt);
         CHECK(root(2, 1).node("/a", 1, 0).node("/a/b", 0, 0).load() == Errc::corrupt);
@@ -1355,14 +1705,15 @@ TEST_CASE("load: each rule, broken by hand") {
 }
 
 TEST_CASE("load: what a length promises is there, or the record is refused") {
-    const Bytes record = unhex(golden_tree).substr(5, 0x4d);
+    const Bytes record = unhex(golden_tree).substr(5, 0x4e);
     std::uint64_t digest = 0;
     REQUIRE(Tree::digest_of_record(record, {}, digest));
     for (const std::size_t at : {std::size_t{0}, std::size_t{5}}) {  // of the path, of the data
         for (const std::uint32_t length : {2u, 64u, 69u, 70u, 1u << 20, 0x7fffffffu, UINT32_MAX}) {
             Bytes changed = record;
             coord::Writer{changed}.patch_u32(at, length);
-            CHECK(!Tree::digest_of_record(changed, {}, digest));
+            CHECK(Tree::digest_of_record(changed, {}, digest) ==
+                  (length == UINT32_MAX && at == 5));  // null
         }
     }
 }
@@ -1386,7 +1737,7 @@ TEST_CASE("load: numbers that would overflow later") {
     CHECK(create_sequential(tree, "/a/") == "/a/2305843009213693951");
     CHECK(stat(tree, "/a").cversion == (std::int64_t{1} << 62) - 1);
     CHECK(create(tree, "/a/more") == Errc::too_many);
-    CHECK(patched("/a", owner_field, 7) == Errc::ok);
+    CHECK(patched("/a", owner_field, 7) == Errc::corrupt);  // its kind says otherwise
     Bytes any = bytes;
     patch(any, "/a", version_field, UINT32_MAX);
     CHECK(load(tree, any) == Errc::corrupt);
@@ -1464,6 +1815,7 @@ void make_sliced(Tree& tree) {
     }
     REQUIRE(create(tree, "/e", CreateMode::ephemeral, "e", zxid, 5, SessionId{7}, made) ==
             Errc::ok);
+    create_with_ttl(tree, "/t", 9);
     REQUIRE(remove(tree, "/1") == Errc::ok);
     REQUIRE(remove(tree, "/2") == Errc::ok);
 }
@@ -1516,6 +1868,14 @@ const Change changes[] = {
     {"remove", [](Tree& tree, std::uint64_t zxid) { drop(tree, "/c", zxid); }},
     {"remove of a child", [](Tree& tree, std::uint64_t zxid) { drop(tree, "/a/b", zxid); }},
     {"remove of an ephemeral", [](Tree& tree, std::uint64_t zxid) { drop(tree, "/e", zxid); }},
+    {"reap", [](Tree& tree, std::uint64_t zxid) {
+         (void)tree.reap("/t", Zxid{1}, Zxid{zxid}, 77);
+     }},
+    {"reap, and a container in its place", [](Tree& tree, std::uint64_t zxid) {
+         Bytes made;
+         (void)tree.reap("/t", Zxid{1}, Zxid{zxid}, 77);
+         (void)create(tree, "/t", CreateMode::container, "c", zxid, 77, {}, made);
+     }},
     {"remove and create again", [](Tree& tree, std::uint64_t zxid) {
          drop(tree, "/z", zxid), add(tree, "/z", zxid);
      }},
@@ -1562,7 +1922,7 @@ TEST_CASE("faults S9 (T5): save: every pair of changes between any two nodes") {
     Bytes plain;
     const Change& none = changes[0];
     const std::size_t slices = save_around(tree, 1, plain, 0, none, 0, none);
-    CHECK(slices == 11);  // one for each index, free ones too
+    CHECK(slices == 12);  // one for each index, free ones too
     for (const Change& first : changes) {
         for (const Change& second : changes) {
             const Twin twin(first, second);
@@ -1754,8 +2114,11 @@ class Model {
 public:
     struct Entry {
         Bytes data;
+        bool is_null = false;
         Stat stat;
         std::int64_t creations = 0;
+        CreateMode mode = CreateMode::persistent;
+        std::int64_t ttl_ms = 0;
     };
 
     Model() {
@@ -1768,8 +2131,8 @@ public:
         nodes["/zookeeper/config"].stat.aversion = -1;
     }
 
-    Errc create(const Bytes& path, CreateMode mode, const Bytes& data, SessionId owner, Zxid zxid,
-                std::int64_t time_ms, Bytes& made) {
+    Errc create(const Bytes& path, CreateMode mode, BytesView data, SessionId owner, Zxid zxid,
+                std::int64_t time_ms, Bytes& made, std::int64_t ttl_ms) {
         const std::size_t slash = path.rfind('/');
         if (slash == Bytes::npos || path.find('\0') != Bytes::npos) return Errc::bad_arguments;
         const Bytes parent_path = path.substr(0, slash);
@@ -1787,10 +2150,11 @@ public:
             return Errc::no_children_for_ephemerals;
         }
         Entry& entry = nodes[made];
-        entry.data = data;
+        entry.data = data, entry.is_null = coord::is_null(data);
         entry.stat.czxid = entry.stat.mzxid = entry.stat.pzxid = zxid;
         entry.stat.ctime_ms = entry.stat.mtime_ms = time_ms;
         if (coord::is_ephemeral(mode)) entry.stat.ephemeral_owner = owner;
+        entry.mode = mode, entry.ttl_ms = ttl_ms;
         parent->second.creations += 1;
         parent->second.stat.num_children += 1;
         parent->second.stat.pzxid = zxid;
@@ -1813,14 +2177,38 @@ public:
         return Errc::ok;
     }
 
-    Errc set(const Bytes& path, const Bytes& data, std::int32_t version, Zxid zxid,
+    bool goes_by_itself(const Entry& entry) const {
+        return entry.mode == CreateMode::container || entry.ttl_ms > 0;
+    }
+    bool is_due(const Entry& entry, std::int64_t time_ms) const {
+        if (!goes_by_itself(entry) || entry.stat.num_children > 0) return false;
+        if (entry.mode == CreateMode::container) return entry.creations > 0;
+        return time_ms - entry.stat.mtime_ms > entry.ttl_ms;
+    }
+    std::vector<Bytes> due(std::int64_t time_ms) const {
+        std::vector<Bytes> paths;
+        for (const auto& node : nodes) {
+            if (is_due(node.second, time_ms)) paths.push_back(node.first);
+        }
+        return paths;
+    }
+    Errc reap(const Bytes& path, Zxid czxid, Zxid zxid, std::int64_t time_ms) {
+        const auto found = nodes.find(path.empty() ? "/" : path);
+        if (found == nodes.end() || found->second.stat.czxid != czxid) return Errc::no_node;
+        if (!goes_by_itself(found->second)) return Errc::bad_version;
+        if (found->second.stat.num_children > 0) return Errc::not_empty;
+        if (!is_due(found->second, time_ms)) return Errc::bad_version;
+        return remove(path, any_version, zxid);
+    }
+
+    Errc set(const Bytes& path, BytesView data, std::int32_t version, Zxid zxid,
              std::int64_t time_ms) {
         if (!coord::is_valid_path(path)) return Errc::bad_arguments;
         const auto found = nodes.find(path);
         if (found == nodes.end()) return Errc::no_node;
         Entry& entry = found->second;
         if (version != -1 && version != entry.stat.version) return Errc::bad_version;
-        entry.data = data;
+        entry.data = data, entry.is_null = coord::is_null(data);
         entry.stat.version += 1;
         entry.stat.mzxid = zxid;
         entry.stat.mtime_ms = time_ms;
@@ -1850,6 +2238,7 @@ void compare(const Tree& tree, const Model& model) {
         const Stat& expected = node.second.stat;
         REQUIRE(found->path == node.first);
         REQUIRE(found->data == node.second.data);
+        REQUIRE(coord::is_null(found->data) == node.second.is_null);
         REQUIRE(found->stat.czxid == expected.czxid);
         REQUIRE(found->stat.mzxid == expected.mzxid);
         REQUIRE(found->stat.pzxid == expected.pzxid);
@@ -1861,6 +2250,11 @@ void compare(const Tree& tree, const Model& model) {
         REQUIRE(found->stat.num_children == expected.num_children);
         REQUIRE(found->stat.ephemeral_owner == expected.ephemeral_owner);
         REQUIRE(found->stat.data_length == static_cast<std::int32_t>(node.second.data.size()));
+        const auto life = tree.life(node.first);
+        REQUIRE(life);
+        REQUIRE(life->ttl_ms == node.second.ttl_ms);
+        REQUIRE((life->kind == NodeKind::container) ==
+                (node.second.mode == CreateMode::container));
     }
 }
 
@@ -1889,24 +2283,34 @@ TEST_CASE("model: 200,000 random operations") {
     Tree tree{rng.next()};
     Model model;
     std::map<Errc, int> outcomes;
+    int reaped = 0;
     for (std::uint64_t i = 1; i <= 200000; i++) {
         const Bytes path = rng.chance(150) ? random_sequential_path(rng) : random_path(rng);
         const Zxid zxid{i};
         const auto time_ms = static_cast<std::int64_t>(i * 10);
         const std::int32_t version =
             rng.chance(500) ? any_version : static_cast<std::int32_t>(rng.below(3));
-        const Bytes value(rng.below(60), static_cast<char>(rng.next()));
+        const Bytes bytes(rng.below(60), static_cast<char>(rng.next()));
+        const BytesView value = rng.chance(100) ? coord::null_data : BytesView(bytes);
         Errc ours = Errc::ok, expected = Errc::ok;
         // Growth and shrinkage take turns, so that the tree is large, small and in between.
         const std::uint64_t creates = (i / 20000) % 2 == 0 ? 500 : 200;
         const std::uint64_t dice = rng.below(1000);
         if (dice < creates) {
-            const auto mode = static_cast<CreateMode>(rng.below(4));
+            const auto mode = static_cast<CreateMode>(rng.below(7));
             const SessionId owner{1 + rng.below(3)};
+            const std::int64_t ttl_ms =
+                coord::has_ttl(mode) ? static_cast<std::int64_t>(1 + rng.below(20000)) : 0;
             Bytes made, expected_made;
-            ours = create(tree, path, mode, value, i, time_ms, owner, made);
-            expected = model.create(path, mode, value, owner, zxid, time_ms, expected_made);
+            ours = create(tree, path, mode, value, i, time_ms, owner, made, ttl_ms);
+            expected = model.create(path, mode, value, owner, zxid, time_ms, expected_made, ttl_ms);
             if (ours == Errc::ok) REQUIRE(made == expected_made);
+        } else if (dice < 650) {
+            const auto node = tree.find(path);
+            const Zxid czxid = node && rng.chance(900) ? node->stat.czxid : Zxid{1};
+            ours = tree.reap(path, czxid, zxid, time_ms);
+            expected = model.reap(path, czxid, zxid, time_ms);
+            reaped += ours == Errc::ok ? 1 : 0;
         } else if (dice < 800) {
             ours = tree.remove(path, version, zxid);
             expected = model.remove(path, version, zxid);
@@ -1919,6 +2323,8 @@ TEST_CASE("model: 200,000 random operations") {
         REQUIRE(tree.size() == model.nodes.size());
         outcomes[ours] += 1;
         if (i % 5000 == 0) compare(tree, model);
+        const auto slice = static_cast<std::uint32_t>(1 + i / 1000 % 7);
+        if (i % 1000 == 0) REQUIRE(due(tree, time_ms, slice) == model.due(time_ms));
         if (i % 20000 == 0) {
             REQUIRE(children(tree, "/") == model.children("/"));
             REQUIRE(children(tree, "/n1").size() == model.children("/n1").size());
@@ -1934,6 +2340,7 @@ TEST_CASE("model: 200,000 random operations") {
         CAPTURE(error);
         CHECK(outcomes[error] > 500);
     }
+    CHECK(reaped > 500);
 }
 
 }  // TEST_SUITE

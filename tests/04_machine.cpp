@@ -140,7 +140,7 @@ TEST_CASE("create: every error, and none changes the tree or tells anybody") {
     CHECK(rig.create(id, "/a/.").error == Errc::bad_arguments);
     CHECK(rig.create(id, BytesView("/a\0b", 4)).error == Errc::bad_arguments);
     CHECK(rig.create(id, "/\x01").error == Errc::bad_arguments);
-    CHECK(rig.create(id, "/b", "", static_cast<CreateMode>(4)).error == Errc::bad_arguments);
+    CHECK(rig.create(id, "/b", "", static_cast<CreateMode>(7)).error == Errc::bad_arguments);
     CHECK(rig.create(id, "/b", "", static_cast<CreateMode>(-1)).error == Errc::bad_arguments);
     CHECK(rig.next(id, OpCode::create, "junk").error == Errc::marshalling_error);
     CHECK(rig.next(id, OpCode::create, create_body("/b", "", {}) + "x").error ==
@@ -249,6 +249,133 @@ TEST_CASE("set: every error, its stat and its event") {
     CHECK(done.stat.data_length == 5);
     CHECK(rig.set(id, "/a", "three").stat.version == 2);  // the same value is a change too
     CHECK(rig.heard.lines == Lines{"data /a 7", "data /a 8"});
+}
+
+TEST_CASE("M7 a container goes by a reap when its last child has gone, and its watchers hear it") {
+    Rig rig;
+    const SessionId id = rig.open(1);
+    const Zxid czxid = rig.create(id, "/c", "", CreateMode::container).zxid;
+    CHECK(rig.reap("/c", czxid) == Errc::bad_version);  // it has had no child
+    rig.create(id, "/c/x", "", CreateMode::ephemeral);
+    CHECK(rig.reap("/c", czxid) == Errc::not_empty);
+    rig.apply(id, 0, OpCode::close_session, BytesView("\1", 1));
+    rig.heard.lines.clear();
+    const std::uint64_t zxid = rig.counter + 1;
+    CHECK(rig.reap("/c", czxid) == Errc::ok);
+    CHECK(rig.heard.lines == Lines{"deleted /c " + std::to_string(zxid),
+                                   "children / " + std::to_string(zxid)});
+    CHECK_FALSE(rig.machine.tree().contains("/c"));
+    CHECK(rig.machine.tree().find("/")->stat.pzxid == Zxid{1, zxid});
+    CHECK(rig.machine.applied() == Zxid{1, zxid});
+    CHECK(rig.reap("/c", czxid) == Errc::no_node);
+    CHECK(rig.heard.lines.size() == 2);
+}
+
+TEST_CASE("M7 a ttl counts from the last set, on the time that transactions carry") {
+    Rig rig;
+    const SessionId id = rig.open(1);
+    const auto mode = CreateMode::persistent_with_ttl;
+    const Outcome made = rig.create(id, "/t", "", mode, 3);
+    CHECK(made.error == Errc::ok);
+    CHECK(made.stat.ephemeral_owner == SessionId{});
+    CHECK(rig.reap("/t", made.zxid) == Errc::bad_version);  // 1 ms later
+    rig.create(id, "/t/x");
+    rig.remove(id, "/t/x");
+    CHECK(rig.set(id, "/t", "new").stat.mtime_ms == made.stat.mtime_ms + 4);
+    for (int i = 0; i < 3; i++) CHECK(rig.reap("/t", made.zxid) == Errc::bad_version);
+    CHECK(rig.reap("/t", made.zxid) == Errc::ok);
+}
+
+TEST_CASE("M7 D11 a reap is of one node: not of another at that path, nor of another kind") {
+    Rig rig;
+    const SessionId id = rig.open(1);
+    const Zxid first = rig.create(id, "/c", "", CreateMode::container).zxid;
+    rig.create(id, "/c/x"), rig.remove(id, "/c/x"), rig.remove(id, "/c");
+    const Zxid second = rig.create(id, "/c", "", CreateMode::container).zxid;
+    rig.create(id, "/c/x"), rig.remove(id, "/c/x");
+    const Zxid plain = rig.create(id, "/p").zxid;
+    rig.create(id, "/p/x"), rig.remove(id, "/p/x");
+    const Zxid owned = rig.create(id, "/e", "", CreateMode::ephemeral).zxid;
+    rig.heard.lines.clear();
+    const std::uint64_t digest = rig.machine.digest();
+    CHECK(rig.reap("/c", first) == Errc::no_node);
+    CHECK(rig.reap("/p", plain) == Errc::bad_version);
+    CHECK(rig.reap("/e", owned) == Errc::bad_version);
+    CHECK(rig.reap("/", Zxid{}) == Errc::bad_version);
+    CHECK(rig.reap("", Zxid{}) == Errc::bad_version);
+    CHECK(rig.reap("/none", first) == Errc::no_node);
+    for (const Bytes& body : {Bytes{}, reap_body("/c", second) + "x", Bytes(4, '\xff'),
+                              reap_body("/c", second).substr(0, 9)}) {
+        const Outcome* const outcome = rig.apply(SessionId{}, 0, OpCode::reap, body);
+        REQUIRE(outcome != nullptr);
+        CHECK(outcome->error == Errc::marshalling_error);
+    }
+    CHECK(rig.machine.digest() == digest);
+    CHECK(rig.heard.lines.empty());
+    CHECK(rig.reap("/c", second) == Errc::ok);
+}
+
+TEST_CASE("null is what was asked for: by a create, a set, and on after a load") {
+    Rig rig, copy;
+    const SessionId id = rig.open(1);
+    CHECK(rig.create(id, "/a", coord::null_data).stat.data_length == 0);
+    CHECK(coord::is_null(rig.machine.tree().find("/a")->data));
+    rig.set(id, "/a", "");
+    CHECK_FALSE(coord::is_null(rig.machine.tree().find("/a")->data));
+    rig.set(id, "/a", "some"), rig.set(id, "/a", coord::null_data);
+    CHECK(coord::is_null(rig.machine.tree().find("/a")->data));
+    REQUIRE(copy.machine.load(rig.saved()) == Errc::ok);
+    CHECK(coord::is_null(copy.machine.tree().find("/a")->data));
+    CHECK(copy.machine.digest() == rig.machine.digest());
+    const Outcome body = rig.next(id, OpCode::create, create_body(coord::null_data, "", {}));
+    CHECK(body.error == Errc::bad_arguments);  // no path is null
+    Bytes null_path = create_body("", "", {});
+    Writer(null_path).patch_u32(0, UINT32_MAX);
+    CHECK(rig.next(id, OpCode::create, null_path).error == Errc::marshalling_error);
+}
+
+TEST_CASE("M1 M7 a reap gives the same on every replica, wherever its nodes are") {
+    Rig rig, copy({}, 9);
+    const SessionId id = rig.open(1);
+    const auto ttl = CreateMode::persistent_with_ttl;
+    for (int i = 0; i < 20; i++) {
+        const Bytes path = "/t" + std::to_string(i);
+        rig.create(id, path, "", i % 2 == 0 ? ttl : CreateMode::container, i % 2 == 0 ? 30 : 0);
+        rig.create(id, path + "/x");
+        if (i % 3 != 0) rig.remove(id, path + "/x");
+    }
+    REQUIRE(copy.machine.load(rig.saved()) == Errc::ok);
+    copy.machine.audit();
+    copy.counter = rig.counter;
+    int reaped = 0;
+    for (int i = 0; i < 20; i++) {
+        const Bytes path = "/t" + std::to_string(i);
+        const Zxid czxid = rig.machine.tree().find(path)->stat.czxid;
+        const Errc error = rig.reap(path, czxid);
+        CHECK(copy.reap(path, czxid) == error);
+        CHECK(copy.machine.digest() == rig.machine.digest());
+        reaped += error == Errc::ok ? 1 : 0;
+    }
+    CHECK(reaped > 5);
+    CHECK(copy.records() == rig.records());
+}
+
+TEST_CASE("create: a ttl where it has no place, or none where it has, in a log too") {
+    Rig rig;
+    const SessionId id = rig.open(1);
+    const auto ttl = CreateMode::persistent_with_ttl;
+    CHECK(rig.create(id, "/b", "", ttl).error == Errc::bad_arguments);
+    CHECK(rig.create(id, "/b", "", ttl, -1).error == Errc::bad_arguments);
+    CHECK(rig.create(id, "/b", "", ttl, coord::ttl_ms_max + 1).error == Errc::bad_arguments);
+    CHECK(rig.create(id, "/b", "", CreateMode::container, 5).error == Errc::bad_arguments);
+    CHECK(rig.create(id, "/b", "", CreateMode::ephemeral, 5).error == Errc::bad_arguments);
+    CHECK(rig.create(id, "/none/b", "", ttl).error == Errc::bad_arguments);  // before the path
+    CHECK(rig.machine.tree().size() == 4);
+    CHECK(rig.create(id, "/b", "", ttl, coord::ttl_ms_max).error == Errc::ok);
+    CHECK(rig.create(id, "/b/", "", CreateMode::persistent_sequential_with_ttl, 1).path ==
+          "/b/0000000000");
+    CHECK(rig.create(id, "/c", "", CreateMode::container).error == Errc::ok);
+    CHECK(rig.create(id, "/c/e", "", CreateMode::ephemeral).error == Errc::ok);
 }
 
 TEST_CASE("ZooKeeper B13: an operation that nobody knows is numbered and changes nothing") {
@@ -599,7 +726,7 @@ TEST_CASE("golden: the state after one session has created one node") {
     rig.create(id, "/a", "hi", CreateMode::ephemeral);
     const char* const golden =
         "01" "00000018"                     // the head
-        "636f6f7264737432"                  // "coordst2"
+        "636f6f7264737433"                  // "coordst3"
         "0000010000000002"                  // zxid 1.2
         "82e5711fe953c5dc"                  // the digest
         "02" "0000008b"                     // a session
@@ -612,33 +739,33 @@ TEST_CASE("golden: the state after one session has created one node") {
         "0000010000000002" "0000010000000002" "00000000000003ea" "00000000000003ea"
         "00000000" "0000000000000000" "00000000" "0000010000000001"
         "00000002" "00000000" "0000010000000002"  // the stat
-        "03" "0000004d"                     // the root
+        "03" "0000004e"                     // the root
         "00000001" "2f" "00000000"          // path, data
         "0000000000000000" "0000000000000000" "0000010000000002"  // czxid, mzxid, pzxid
         "0000000000000000" "0000000000000000" "0000000000000000"  // ctime, mtime, owner
-        "00000000" "00000000" "0000000000000001" "00000002"  // versions, creations, children
-        "03" "00000056"
+        "00000000" "00000000" "0000000000000001" "00000002" "00"  // versions, ..., kind
+        "03" "00000057"
         "0000000a" "2f7a6f6f6b6565706572" "00000000"
         "0000000000000000" "0000000000000000" "0000000000000000"
         "0000000000000000" "0000000000000000" "0000000000000000"
-        "00000000" "00000000" "0000000000000000" "00000002"
-        "03" "0000005d"
+        "00000000" "00000000" "0000000000000000" "00000002" "00"
+        "03" "0000005e"
         "00000011" "2f7a6f6f6b65657065722f636f6e666967" "00000000"
         "0000000000000000" "0000000000000000" "0000000000000000"
         "0000000000000000" "0000000000000000" "0000000000000000"
-        "00000000" "ffffffff" "0000000000000000" "00000000"
-        "03" "0000005c"
+        "00000000" "ffffffff" "0000000000000000" "00000000" "00"
+        "03" "0000005d"
         "00000010" "2f7a6f6f6b65657065722f71756f7461" "00000000"
         "0000000000000000" "0000000000000000" "0000000000000000"
         "0000000000000000" "0000000000000000" "0000000000000000"
-        "00000000" "00000000" "0000000000000000" "00000000"
-        "03" "00000050"
+        "00000000" "00000000" "0000000000000000" "00000000" "00"
+        "03" "00000051"
         "00000002" "2f61" "00000002" "6869"
         "0000010000000002" "0000010000000002" "0000010000000002"
         "00000000000003ea" "00000000000003ea" "0000010000000001"
-        "00000000" "00000000" "0000000000000000" "00000000"
+        "00000000" "00000000" "0000000000000000" "00000000" "01"
         "00" "0000000c"                     // the end
-        "00000001" "00000005" "57a63572";   // one session, five nodes, the checksum
+        "00000001" "00000005" "6fb3b953";   // one session, five nodes, the checksum
     CHECK(support::hex(rig.saved()) == golden);
     Rig copy;
     CHECK(copy.machine.load(support::unhex(golden)) == Errc::ok);
@@ -660,7 +787,7 @@ std::uint64_t session_digest(std::uint64_t id, std::uint64_t nonce, std::uint32_
 // are said to be others: so that what is refused is refused for the reason that the test has.
 struct ByHand {
     Bytes records;
-    std::uint64_t magic = 0x636f6f7264737432;
+    std::uint64_t magic = 0x636f6f7264737433;
     Zxid zxid{1, 9};
     std::uint64_t digest = 0;
     std::uint32_t sessions = 0;
@@ -678,6 +805,7 @@ struct ByHand {
         out.bytes(path), out.bytes("");
         for (int i = 0; i < 5; i++) out.u64(0);
         out.u64(owner), out.u64(0), out.u64(creations), out.u32(children);
+        out.u8(owner != 0 ? 1 : 0);
         std::uint64_t added = 0;
         (void)coord::Tree::digest_of_record(bytes, {}, added);
         digest += added, nodes += 1;
@@ -1024,6 +1152,8 @@ void fill_small(Rig& rig) {
     rig.create(beta, "/a/e", "", CreateMode::ephemeral);
     rig.create(beta, "/e", "", CreateMode::ephemeral);
     rig.create(alpha, "/z", "z");
+    rig.create(gamma, "/c", "", CreateMode::container);
+    rig.create(gamma, "/c/x");
     rig.remove(alpha, "/gone");
     rig.set(gamma, "/nothing", "");
 }
@@ -1057,6 +1187,18 @@ const Change changes[] = {
     {"a remove and a create again", [](Rig& rig) {
          request(rig, beta, OpCode::remove, remove_body("/z", -1));
          request(rig, beta, OpCode::create, create_body("/z", "again", CreateMode::ephemeral));
+     }},
+    {"a container and a node with a ttl", [](Rig& rig) {
+         request(rig, alpha, OpCode::create, create_body("/f", "", CreateMode::container));
+         const auto mode = CreateMode::persistent_sequential_with_ttl;
+         request(rig, alpha, OpCode::create, create_body("/f/", "", mode, 500));
+     }},
+    {"a container used no more, and reaped", [](Rig& rig) {
+         request(rig, beta, OpCode::remove, remove_body("/c/x", -1));
+         rig.apply(SessionId{}, 0, OpCode::reap, reap_body("/c", Zxid(1, 9)));
+     }},
+    {"a reap that comes too late", [](Rig& rig) {
+         rig.apply(SessionId{}, 0, OpCode::reap, reap_body("/c", Zxid(1, 9)));
      }},
     {"an ephemeral removed by another", [](Rig& rig) {
          request(rig, alpha, OpCode::remove, remove_body("/e", -1));
@@ -1145,7 +1287,7 @@ TEST_CASE("faults S9 (P21 T5): save: every pair of changes between any two recor
     const Change& none = changes[0];
     Bytes plain;
     const std::size_t slices = save_around(rig, 1, plain, 0, none, 0, none);
-    CHECK(slices == 13);  // the head, three sessions, and an index each, of which one is free
+    CHECK(slices == 15);  // the head, three sessions, and an index each, of which one is free
     for (const Change& first : changes) {
         for (const Change& second : changes) {
             const Twin twin(first, second);
@@ -1268,9 +1410,9 @@ TEST_CASE("save: sessions that are opened meanwhile do not make it longer") {
     for (bool done = false; !done; slices++) {
         for (std::uint64_t i = 0; i < 20; i++) rig.open(1000 + slices * 20 + i);
         done = rig.machine.save_slice(1, out);
-        REQUIRE(slices < 13);
+        REQUIRE(slices < 15);
     }
-    CHECK(slices == 13);
+    CHECK(slices == 15);
     CHECK(support::sorted_records(out) == before);
 }
 
@@ -1289,7 +1431,8 @@ static void apply_random(coord::Rng& rng, Rig& live, Rig& twin) {
     }
     OpCode op = OpCode::create;
     const std::uint64_t dice = rng.below(110);
-    const Bytes value(rng.below(rng.chance(100) ? 2000 : 40), 'v');
+    const Bytes bytes(rng.below(rng.chance(100) ? 2000 : 40), 'v');
+    const BytesView value = rng.chance(100) ? coord::null_data : BytesView(bytes);
     if (dice >= 100) {
         op = OpCode::multi, body = random_multi(rng);
     } else if (dice < 6) {
@@ -1301,7 +1444,14 @@ static void apply_random(coord::Rng& rng, Rig& live, Rig& twin) {
     } else if (dice < 65) {
         op = OpCode::set, body = set_body(path, value, -1);
     } else {
-        body = create_body(path, value, static_cast<CreateMode>(rng.below(4)));
+        body = random_create(rng, path, value);
+    }
+    if (rng.chance(100)) {
+        const auto node = live.machine.tree().find(path);
+        body = reap_body(path, node ? node->stat.czxid : Zxid{});
+        live.apply(SessionId{}, 0, OpCode::reap, body);
+        twin.apply(SessionId{}, 0, OpCode::reap, body);
+        return;
     }
     live.apply(id, cxid, op, body, newest - unsaid);
     twin.apply(id, cxid, op, body, newest - unsaid);
@@ -1372,12 +1522,42 @@ TEST_CASE("judge_request: what a replica would number, and everything that it wo
                   Errc::marshalling_error);
         }
         CHECK(judge(OpCode::create, good + "x") == Errc::marshalling_error);
-        for (const int mode : {-1, 4, 5, INT32_MAX, INT32_MIN}) {
+        for (const int mode : {-1, 7, 8, INT32_MAX, INT32_MIN}) {
             CHECK(judge(OpCode::create, create_body("/a", "", static_cast<CreateMode>(mode))) ==
                   Errc::bad_arguments);
         }
+        CHECK(judge(OpCode::create, create_body("/a", coord::null_data, {})) == Errc::ok);
+        CHECK(judge(OpCode::set, set_body("/a", coord::null_data, 0)) == Errc::ok);
+        CHECK(support::hex(create_body("/a", coord::null_data, {})) ==
+              "00000002" "2f61" "ffffffff" "00000000");
+        CHECK(support::hex(set_body("/a", coord::null_data, 7)) ==
+              "00000002" "2f61" "ffffffff" "00000007");
+        for (int mode = 0; mode < 7; mode++) {
+            CAPTURE(mode);
+            const bool wants = mode >= 5;
+            const auto with = [&](std::int64_t ttl_ms) {
+                return judge(OpCode::create,
+                             create_body("/a", "", static_cast<CreateMode>(mode), ttl_ms));
+            };
+            const Errc good_ttl = wants ? Errc::ok : Errc::bad_arguments;
+            CHECK(with(0) == (wants ? Errc::bad_arguments : Errc::ok));
+            CHECK(with(1) == good_ttl);
+            CHECK(with(coord::ttl_ms_max) == good_ttl);
+            for (const std::int64_t ttl_ms :
+                 {std::int64_t{-1}, coord::ttl_ms_max + 1, INT64_MAX, INT64_MIN}) {
+                CHECK(with(ttl_ms) == Errc::bad_arguments);
+            }
+            const Bytes short_of = create_body("/a", "", static_cast<CreateMode>(mode));
+            CHECK(judge(OpCode::create, short_of + Bytes(8, '\0')) == Errc::bad_arguments);
+            CHECK(judge(OpCode::create, short_of + Bytes(7, '\0')) == Errc::marshalling_error);
+            CHECK(judge(OpCode::create, short_of + Bytes(9, '\0')) == Errc::marshalling_error);
+        }
         const CreateMode plain = CreateMode::persistent;
         const CreateMode sequential = CreateMode::ephemeral_sequential;
+        const CreateMode numbered = CreateMode::persistent_sequential_with_ttl;
+        CHECK(judge(OpCode::create, create_body(Bytes(11, '/'), "", numbered, 1)) == Errc::ok);
+        CHECK(judge(OpCode::create, create_body(Bytes(12, '/'), "", numbered, 1)) ==
+              Errc::too_large);
         CHECK(judge(OpCode::create, create_body(Bytes(30, '/'), "", plain)) == Errc::ok);
         CHECK(judge(OpCode::create, create_body(Bytes(31, '/'), "", plain)) == Errc::too_large);
         CHECK(judge(OpCode::create, create_body(Bytes(11, '/'), "", sequential)) == Errc::ok);
@@ -1421,6 +1601,7 @@ TEST_CASE("judge_request: what a replica would number, and everything that it wo
             if ((op >= 1 && op <= 5) || op == 7) continue;
             CHECK(judge(static_cast<OpCode>(op), "anything") == Errc::unimplemented);
         }
+        CHECK(judge(OpCode::reap, reap_body("/a", Zxid{1})) == Errc::unimplemented);  // M7
     }
 }
 
@@ -1451,7 +1632,11 @@ TEST_CASE("random transactions: sound after each, and equal to a copy loaded hal
                     break;
                 default:
                     op = OpCode::create;
-                    body = create_body(path, "d", static_cast<CreateMode>(rng.below(4)));
+                    body = random_create(rng, path, "d");
+            }
+            if (rng.chance(100)) {
+                const auto node = rig.machine.tree().find(path);
+                op = OpCode::reap, body = reap_body(path, node ? node->stat.czxid : Zxid{});
             }
             const std::uint64_t confirmed = rng.below(cxid + 2);
             const Outcome* const one = rig.apply(id, cxid, op, body, confirmed);

@@ -261,7 +261,7 @@ TEST_CASE("none, and what cannot be read") {
         CHECK(nodes_of(rig) == before);
     }
     CHECK(rig.next(s, OpCode::multi, good + "x").error == Errc::marshalling_error);
-    for (const OpCode op : {OpCode::multi, OpCode::admit, OpCode::open_session,
+    for (const OpCode op : {OpCode::multi, OpCode::admit, OpCode::reap, OpCode::open_session,
                             OpCode::close_session, OpCode{99}}) {
         const Outcome odd = multi(rig, s, {create("/a"), {op, Bytes(4, '\0')}});
         CHECK(odd.error == Errc::unimplemented);
@@ -281,9 +281,13 @@ TEST_CASE("judge_request: a multi is what its parts are, in that many; a check i
     CHECK(judge({check("/a"), check("/a"), check("/a"), check("/a")}) == Errc::too_many);
     CHECK(judge({check(Bytes(31, '/'))}) == Errc::too_large);
     CHECK(judge({check("/a"), create("/a", Bytes(11, 'd'))}) == Errc::too_large);
-    CHECK(judge({create("/a", "", static_cast<CreateMode>(4))}) == Errc::bad_arguments);
+    CHECK(judge({create("/a", "", static_cast<CreateMode>(7))}) == Errc::bad_arguments);
+    CHECK(judge({create("/a", "", CreateMode::container)}) == Errc::ok);
+    CHECK(judge({create("/a", "", CreateMode::persistent_with_ttl)}) == Errc::bad_arguments);
+    CHECK(judge({{OpCode::create, create_body("/a", "", CreateMode::persistent_with_ttl, 1)}}) ==
+          Errc::ok);
     CHECK(judge({check("/a"), {OpCode::set, "short"}}) == Errc::marshalling_error);
-    for (const OpCode op : {OpCode::multi, OpCode::admit, OpCode::open_session,
+    for (const OpCode op : {OpCode::multi, OpCode::admit, OpCode::reap, OpCode::open_session,
                             OpCode::close_session, OpCode{99}}) {
         CHECK(judge({check("/a"), {op, Bytes(12, '\0')}}) == Errc::unimplemented);
     }
@@ -294,6 +298,31 @@ TEST_CASE("judge_request: a multi is what its parts are, in that many; a check i
     }
     CHECK(judge_request(OpCode::multi, good + "x", limits) == Errc::marshalling_error);
     CHECK(judge_request(OpCode::check, remove_body("/a", -1), limits) == Errc::unimplemented);
+}
+
+TEST_CASE("T6 M6 T7 parts may be of every kind, and what is undone goes by itself as before") {
+    const auto ttl = CreateMode::persistent_with_ttl;
+    const Parts parts = {erase("/c"),
+                         {OpCode::create, create_body("/c", "", ttl, 5)},
+                         {OpCode::create, create_body("/new", "", CreateMode::container)},
+                         {OpCode::create, create_body("/new/x", "", ephemeral)},
+                         erase("/new/x")};
+    for (const bool fails : {true, false}) {
+        CAPTURE(fails);
+        Rig rig;
+        const SessionId s = rig.open(1);
+        const Zxid before = rig.create(s, "/c", "", CreateMode::container).zxid;
+        rig.create(s, "/c/x"), rig.remove(s, "/c/x");
+        Parts all = parts;
+        if (fails) all.push_back(check("/none"));
+        const Outcome outcome = multi(rig, s, all);
+        CHECK((outcome.error == Errc::ok) == !fails);
+        const Zxid since = outcome.zxid;
+        CHECK(rig.reap("/new", since) == (fails ? Errc::no_node : Errc::ok));
+        CHECK(rig.reap("/c", before) == (fails ? Errc::ok : Errc::no_node));
+        for (int i = 0; i < 3; i++) rig.create(s, "/c");  // time goes on
+        CHECK(rig.reap("/c", since) == (fails ? Errc::no_node : Errc::ok));
+    }
 }
 
 TEST_CASE("what takes space: a create or a set, wherever it stands") {
@@ -308,6 +337,7 @@ TEST_CASE("what takes space: a create or a set, wherever it stands") {
     CHECK(coord::takes_space(OpCode::set, ""));
     CHECK_FALSE(coord::takes_space(OpCode::remove, ""));
     CHECK_FALSE(coord::takes_space(OpCode::close_session, ""));
+    CHECK_FALSE(coord::takes_space(OpCode::reap, ""));
 }
 
 TEST_CASE("its outcome is kept, saved and loaded with its parts, and told once more") {
@@ -384,19 +414,24 @@ TEST_CASE("random multis: the parts one after the other, or nothing at all") {
                 const OpCode op = static_cast<OpCode>(in.u8());
                 coord::Reader part(in.bytes(in.left()));
                 const Bytes path(part.bytes(part.left()));
+                const auto data_of = [&part] {
+                    coord::Reader null = part;
+                    if (null.u32() != UINT32_MAX) return part.bytes(part.left());
+                    return part = null, coord::null_data;
+                };
                 if (op == OpCode::remove) {
                     REQUIRE(model.remove(path, -1, outcome.zxid) == Errc::ok);
                 } else if (op == OpCode::set) {
-                    const Bytes data(part.bytes(part.left()));
+                    const BytesView data = data_of();
                     REQUIRE(model.set(path, data, -1, outcome.zxid, time_ms) == Errc::ok);
                 } else if (op == OpCode::create) {
-                    const Bytes data(part.bytes(part.left()));
+                    const BytesView data = data_of();
                     const auto mode = static_cast<CreateMode>(part.i32());
                     Bytes made;
                     REQUIRE(model.prepare_create(path, mode, made) == Errc::ok);
                     REQUIRE(made == outcome.parts[i].path);
-                    const SessionId owner = is_ephemeral(mode) ? s : SessionId{};
-                    model.create(made, data, owner, outcome.zxid, time_ms);
+                    const coord::NodeLife life(mode, s, has_ttl(mode) ? part.i64() : 0);
+                    model.create(made, data, life, outcome.zxid, time_ms);
                 }
             }
             REQUIRE(model.digest() == rig.machine.tree().digest());

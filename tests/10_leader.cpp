@@ -43,9 +43,19 @@ struct Said {
     Bytes payload;
 };
 
+class Narrow final : public support::Forwarding {
+public:
+    using Forwarding::Forwarding;
+    Errc append(BytesView record) override {
+        return is_full ? Errc::storage_full : Forwarding::append(record);
+    }
+    bool is_full = false;
+};
+
 struct Rig {
     coord::MemoryStorage disk;
-    coord::Log log{disk};
+    Narrow narrow{disk};
+    coord::Log log{narrow};
     coord::Voters voters{{PeerId{1}, PeerId{2}, PeerId{3}}};
     coord::Limits limits;
     coord::Timing timing;
@@ -256,11 +266,38 @@ struct Rig {
         request.op = op, request.body = body;
         leader.number(5000, machine, request);
     }
-    static Bytes create_body(BytesView path) {
+    static Bytes create_body(BytesView path, std::int32_t mode = 0, std::int64_t ttl_ms = 0) {
         Bytes body;
         coord::Writer out_body(body);
-        out_body.bytes(path), out_body.bytes(""), out_body.i32(0);
+        out_body.bytes(path), out_body.bytes(""), out_body.i32(mode);
+        if (ttl_ms != 0) out_body.i64(ttl_ms);
         return body;
+    }
+    // Numbers a create, at time 5000, and lets it commit.
+    void create(SessionId session, std::uint64_t cxid, BytesView path, std::int32_t mode = 0,
+                std::int64_t ttl_ms = 0) {
+        number(session, cxid, OpCode::create, create_body(path, mode, ttl_ms), cxid - 1);
+        settle();
+        REQUIRE(machine.tree().contains(path));
+    }
+    void settle() {
+        step();
+        ack(2, log.last().zxid, 2);
+        step();
+    }
+    // So long, with voter 2 in reach and the session touched; nothing is looked for.
+    void pass(SessionId session, coord::Duration time) {
+        for (const Time end = now + time; now < end;) {
+            pong(2, leader.pings());
+            leader.touch(session);
+            step((std::min)(milliseconds(100), end - now));
+        }
+    }
+    Txn newest() {
+        Txn txn;
+        const Zxid before = log.position_at_or_before(Zxid{log.last().zxid.value - 1}).zxid;
+        REQUIRE(coord::decode_entry(log.entry_after(before), txn) == Errc::ok);
+        return txn;
     }
     static Bytes open_body(std::uint64_t nonce, std::uint32_t timeout_ms = 1000) {
         Bytes body;
@@ -862,6 +899,122 @@ TEST_CASE("the clock of expiry does not run over a gap in the polling") {
         rig.leader.expire(rig.now, 0);
     }
     CHECK(rig.leader.counters().sessions_expired == 1);
+}
+
+TEST_CASE("Z12 what is due is looked for at an interval, and its reap is numbered once") {
+    Rig rig;
+    rig.to_broadcast();
+    const SessionId id = rig.open(1, 1000);
+    rig.create(id, 1, "/t", 5, 10);
+    rig.create(id, 2, "/later", 5, 1001);
+    rig.create(id, 3, "/c", 4);
+    const Zxid czxid = rig.machine.tree().find("/t")->stat.czxid;
+    const Zxid before = rig.log.last().zxid;
+    rig.pass(id, coord::seconds(59));
+    rig.leader.reap(rig.now, 6000, rig.machine);
+    CHECK(rig.log.last().zxid == before);
+    rig.pass(id, coord::seconds(1));
+    rig.leader.reap(rig.now, 6000, rig.machine);
+    CHECK(rig.leader.counters().reaps == 1);
+    const Txn reap = rig.newest();
+    CHECK(reap.zxid > before);
+    CHECK(reap.op == OpCode::reap);
+    CHECK(reap.session == SessionId{});
+    CHECK(reap.cxid == 0);
+    CHECK(reap.time_ms == 6000);
+    coord::Reader in(reap.body);
+    CHECK(in.bytes(100) == "/t");
+    CHECK(in.zxid() == czxid);
+    CHECK(in.done());
+    rig.settle();
+    CHECK_FALSE(rig.machine.tree().contains("/t"));
+    CHECK(rig.machine.tree().contains("/later"));
+    CHECK(rig.machine.tree().contains("/c"));  // it has had no child
+    rig.pass(id, coord::seconds(59));
+    rig.leader.reap(rig.now, 6001, rig.machine);
+    CHECK(rig.leader.counters().reaps == 1);
+    rig.pass(id, coord::seconds(2));
+    rig.leader.reap(rig.now, 6001, rig.machine);
+    CHECK(rig.leader.counters().reaps == 1);  // not due at the time of the poll
+    rig.pass(id, coord::seconds(61));
+    rig.leader.reap(rig.now, 6002, rig.machine);
+    CHECK(rig.leader.counters().reaps == 2);
+}
+
+TEST_CASE("Z12 M7 what comes between the looking and the applying makes a reap void") {
+    Rig rig;
+    rig.to_broadcast();
+    const SessionId id = rig.open(1, 1000);
+    rig.create(id, 1, "/t", 5, 10);
+    rig.pass(id, coord::seconds(61));
+    rig.number(id, 2, OpCode::create, Rig::create_body("/t/x"));  // not applied yet
+    rig.leader.reap(rig.now, 6000, rig.machine);
+    CHECK(rig.leader.counters().reaps == 1);
+    rig.settle();
+    CHECK(rig.machine.tree().contains("/t/x"));
+    CHECK(rig.machine.applied() == rig.log.last().zxid);
+}
+
+TEST_CASE("Z12 many that are due: in slices, at a pace, and never too many in one poll") {
+    Rig rig;
+    rig.to_broadcast();
+    const SessionId id = rig.open(1, 1000);
+    constexpr std::uint64_t nodes = 200;
+    for (std::uint64_t i = 1; i <= nodes; i++) rig.create(id, i, "/t" + std::to_string(i), 5, 1);
+    rig.pass(id, coord::seconds(61));
+    std::uint64_t polls = 0;
+    for (; rig.leader.counters().reaps < nodes && polls < 2000; polls++) {
+        const std::uint64_t before = rig.leader.counters().reaps;
+        rig.leader.reap(rig.now, 6000, rig.machine);
+        const std::uint64_t more = rig.leader.counters().reaps - before;
+        CHECK(more <= 16);
+        if (more > 0 && before + more < nodes) {  // it goes on soon, though nothing else is due
+            rig.settle();
+            CHECK(rig.leader.next_deadline(rig.now) <= rig.now + milliseconds(96));
+            rig.leader.reap(rig.now, 6000, rig.machine);
+            CHECK(rig.leader.counters().reaps == before + more);
+        }
+        rig.ack(2, rig.log.last().zxid, 2);
+        rig.pass(id, milliseconds(4));
+    }
+    CHECK(polls >= 200 * 6 / 4 - 50);  // 10,000 a minute are one in 6 ms
+    rig.settle();
+    CHECK(rig.machine.tree().size() == 4);
+    CHECK(rig.log.last().zxid == rig.machine.applied());
+}
+
+TEST_CASE("Z12 without space nothing is numbered, and it is looked for another time") {
+    Rig rig;
+    rig.to_broadcast();
+    const SessionId id = rig.open(1, 1000);
+    rig.create(id, 1, "/t", 5, 1);
+    rig.pass(id, coord::seconds(61));
+    rig.narrow.is_full = true;
+    const Zxid before = rig.log.last().zxid;
+    rig.leader.reap(rig.now, 6000, rig.machine);
+    CHECK(rig.log.last().zxid == before);
+    CHECK(rig.leader.counters().reaps == 0);
+    CHECK(rig.leader.error() == Errc::ok);
+    CHECK(rig.leader.next_deadline(rig.now) > rig.now + milliseconds(50));
+    rig.narrow.is_full = false;
+    rig.pass(id, coord::seconds(61));
+    rig.leader.reap(rig.now, 6000, rig.machine);
+    CHECK(rig.leader.counters().reaps == 1);
+}
+
+TEST_CASE("M7 Z12 a learner cannot have a reap numbered") {
+    Rig rig;
+    rig.to_broadcast();
+    const SessionId id = rig.open(1, 1000);
+    rig.create(id, 1, "/t", 5, 1);
+    Bytes body;
+    coord::Writer out(body);
+    out.bytes("/t"), out.zxid(rig.machine.tree().find("/t")->stat.czxid);
+    const Zxid before = rig.log.last().zxid;
+    rig.number({}, 0, OpCode::reap, body);
+    rig.number(id, 2, OpCode::reap, body);
+    CHECK(rig.log.last().zxid == before);
+    CHECK(rig.leader.counters().requests_ignored == 2);
 }
 
 TEST_CASE("a touch counts from when it comes, not from the poll before") {

@@ -281,6 +281,15 @@ TEST_CASE("options that are refused, each with its reason, and never by ending t
         bad.timing.heartbeat = seconds(-1);
         CHECK(refusal(bad) == timing);
     }
+    SUBCASE("the looking for what is due") {
+        const std::string reaping = "options: reap_interval or reaps_per_minute is not above 0";
+        bad.timing.reap_interval = coord::Duration{};
+        CHECK(refusal(bad) == reaping);
+        bad.timing.reap_interval = coord::nanoseconds(1);
+        CHECK(refusal(bad).empty());
+        bad.timing.reaps_per_minute = 0;
+        CHECK(refusal(bad) == reaping);
+    }
     SUBCASE("session timeouts") {
         const std::string range = "options: the range of session timeouts is empty";
         bad.session_timeout_min = coord::Duration{};
@@ -349,7 +358,7 @@ TEST_CASE("modes, versions and values at their limits") {
     options.limits.data_bytes_max = 100;
     Alone a(options);
     const SessionId id = a.open();
-    for (const int mode : {-1, 4, 1000, INT32_MIN}) {
+    for (const int mode : {-1, 7, 1000, INT32_MIN}) {
         Request request = make(Kind::create, "/m");
         request.mode = static_cast<CreateMode>(mode);
         CHECK(a.ask(id, std::move(request)) == "done bad_arguments");

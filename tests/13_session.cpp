@@ -427,6 +427,117 @@ TEST_CASE("multi: or none of it, and which part is to blame") {
     CHECK(zk.multi({coord::Op::check("/a", 0)}));
 }
 
+TEST_CASE("containers and nodes with a ttl: made, refused, and gone by themselves in time") {
+    coord::ReplicaOptions options;
+    options.timing.reap_interval = milliseconds(200);
+    Alone a(options);
+    const Sync zk = a.open();
+    Diary d;
+    const auto ttl = CreateMode::persistent_with_ttl;
+    const auto numbered = CreateMode::persistent_sequential_with_ttl;
+    CHECK(zk.create("/t", "", ttl).error() == Errc::bad_arguments);
+    CHECK(zk.create("/t", "", ttl, coord::microseconds(999)).error() == Errc::bad_arguments);
+    CHECK(zk.create("/t", "", ttl, milliseconds(-1)).error() == Errc::bad_arguments);
+    CHECK(zk.create("/t", "", ttl, milliseconds(coord::ttl_ms_max + 1)).error() ==
+          Errc::bad_arguments);
+    for (const CreateMode mode :
+         {CreateMode::persistent, CreateMode::ephemeral, CreateMode::container}) {
+        CHECK(zk.create("/t", "", mode, seconds(1)).error() == Errc::bad_arguments);
+        CHECK(zk.create("/t", "", mode, coord::nanoseconds(1)).error() == Errc::bad_arguments);
+    }
+    CHECK(a.replica.leader_counters().proposals == 2);  // the founding and the session
+    REQUIRE(zk.create("/long", "", ttl, milliseconds(coord::ttl_ms_max)));
+    REQUIRE(zk.create("/t", "x", ttl, milliseconds(1500)));
+    REQUIRE(zk.create("/c", "", CreateMode::container));
+    CHECK(zk.create("/c/n-", "", numbered, seconds(1))->path == "/c/n-0000000000");
+    const coord::Multi made = zk.multi({coord::Op::create("/m", "", ttl, seconds(3)),
+                                        coord::Op::create("/m/c", "", CreateMode::container)});
+    REQUIRE(made);
+    CHECK(made.parts[0].stat.ephemeral_owner == coord::SessionId{});
+    REQUIRE(zk.exists("/t", d.event("t")));
+    REQUIRE(zk.children("/", {}, d.event("root")));
+    REQUIRE(zk.children("/c", {}, d.event("c")));
+    for (int i = 0; i < 90; i++) a.poll(milliseconds(10));
+    CHECK(d.take() == "");
+    for (int i = 0; i < 50; i++) a.poll(milliseconds(10));
+    CHECK(d.take() == "c children_changed /c, root children_changed /");  // and then /c itself
+    CHECK(zk.create("/c/late", "").error() == Errc::no_node);
+    for (int i = 0; i < 50; i++) a.poll(milliseconds(10));
+    CHECK(d.take() == "t deleted /t");
+    CHECK(zk.children("/")->names == std::vector<Bytes>{"long", "m", "zookeeper"});
+    REQUIRE(zk.remove("/m/c"));  // it was never used: only its owner removes it
+    for (int i = 0; i < 200; i++) a.poll(milliseconds(10));
+    CHECK(zk.children("/")->names == std::vector<Bytes>{"long", "zookeeper"});
+    CHECK(a.replica.leader_counters().reaps >= 4);
+}
+
+TEST_CASE("null is kept apart from no bytes, over a restart too") {
+    coord::MemoryStorage disk;
+    Time now{1000000000};
+    for (int life = 0; life < 2; life++) {
+        coord::ReplicaOptions options;
+        options.snapshot_every_entries = 5;
+        coord::Replica replica(options, disk);
+        const coord::Pump pump = [&] {
+            now = now + milliseconds(1);
+            return replica.poll(now), true;
+        };
+        auto opened = Sync::open(replica, {}, pump);
+        REQUIRE(opened);
+        const Sync zk{*opened, pump};
+        if (life == 0) {
+            REQUIRE(zk.create("/null", coord::null_data));
+            REQUIRE(zk.create("/empty", ""));
+            REQUIRE(zk.create("/default", {}));
+            REQUIRE(zk.create("/set", "x"));
+            REQUIRE(zk.set("/set", coord::null_data));
+            REQUIRE(zk.multi({coord::Op::create("/part", coord::null_data),
+                              coord::Op::create("/late", coord::null_data),
+                              coord::Op::set("/late", Bytes())}));
+            for (int i = 0; i < 20; i++) REQUIRE(zk.set("/set", coord::null_data));
+        }
+        for (const char* const path : {"/null", "/set", "/part"}) {
+            CAPTURE(path);
+            CHECK(zk.get(path)->is_null);
+            CHECK(zk.get(path)->bytes.empty());
+            CHECK(coord::is_null(replica.tree().find(path)->data));
+        }
+        for (const char* const path : {"/empty", "/default", "/late", "/"}) {
+            CAPTURE(path);
+            CHECK_FALSE(zk.get(path)->is_null);
+            CHECK_FALSE(coord::is_null(replica.tree().find(path)->data));
+        }
+        CHECK(zk.get("/none").error() == Errc::no_node);
+    }
+}
+
+TEST_CASE("what goes by itself does so whoever leads, and everywhere alike") {
+    coord::SimulationOptions options = Ensemble::options(5);
+    options.replica.timing.reap_interval = milliseconds(300);
+    coord::Simulation sim(options);
+    REQUIRE(sim.run_until([&] { return sim.leader() != coord::PeerId{}; }, seconds(30)));
+    const coord::PeerId first = sim.leader();
+    const std::uint32_t other = first == coord::PeerId{1} ? 2 : 1;
+    auto opened = Sync::open(sim.replica(other), {seconds(30)}, sim.pump());
+    REQUIRE(opened);
+    const Sync zk{*opened, sim.pump()};
+    REQUIRE(zk.create("/t", "", CreateMode::persistent_with_ttl, seconds(3)));
+    REQUIRE(zk.create("/c", "", CreateMode::container));
+    REQUIRE(zk.create("/c/x", ""));
+    sim.crash(first);
+    REQUIRE(zk.remove("/c/x"));
+    sim.run_for(seconds(2));
+    CHECK_FALSE(sim.replica(other).tree().contains("/c"));
+    CHECK(sim.replica(other).tree().contains("/t"));
+    sim.restart(first);
+    sim.run_for(seconds(4));
+    for (std::uint32_t id = 1; id <= sim.size(); id++) {
+        CAPTURE(id);
+        CHECK(sim.replica(id).tree().size() == 4);
+        CHECK(sim.replica(id).status().digest == sim.replica(1).status().digest);
+    }
+}
+
 TEST_CASE("multi: what is refused before it is tried has no parts, and the session lives on") {
     coord::ReplicaOptions options;
     options.limits.multi_parts_max = 3, options.limits.path_bytes_max = 30;

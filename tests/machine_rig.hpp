@@ -46,10 +46,30 @@ inline Bytes open_body(std::uint64_t nonce, std::uint32_t timeout_ms) {
     return body;
 }
 
-inline Bytes create_body(BytesView path, BytesView data, CreateMode mode) {
+inline void write_data(Writer& out, BytesView data) {  // FORMAT
+    coord::is_null(data) ? out.u32(UINT32_MAX) : out.bytes(data);
+}
+
+// A ttl is written where it is not 0, whatever the mode.
+inline Bytes create_body(BytesView path, BytesView data, CreateMode mode, std::int64_t ttl_ms = 0) {
     Bytes body;
     Writer out(body);
-    out.bytes(path), out.bytes(data), out.i32(static_cast<std::int32_t>(mode));
+    out.bytes(path), write_data(out, data), out.i32(static_cast<std::int32_t>(mode));
+    if (ttl_ms != 0) out.i64(ttl_ms);
+    return body;
+}
+
+// Of any mode; a ttl is of a few dozen transactions.
+inline Bytes random_create(coord::Rng& rng, BytesView path, BytesView data) {
+    const auto mode = static_cast<CreateMode>(rng.below(7));
+    const auto ttl_ms = static_cast<std::int64_t>(1 + rng.below(60));
+    return create_body(path, data, mode, coord::has_ttl(mode) ? ttl_ms : 0);
+}
+
+inline Bytes reap_body(BytesView path, Zxid czxid) {
+    Bytes body;
+    Writer out(body);
+    out.bytes(path), out.zxid(czxid);
     return body;
 }
 
@@ -63,7 +83,7 @@ inline Bytes remove_body(BytesView path, std::int32_t version) {
 inline Bytes set_body(BytesView path, BytesView data, std::int32_t version) {
     Bytes body;
     Writer out(body);
-    out.bytes(path), out.bytes(data), out.i32(version);
+    out.bytes(path), write_data(out, data), out.i32(version);
     return body;
 }
 
@@ -87,13 +107,13 @@ inline Bytes random_multi(coord::Rng& rng) {
         for (std::uint64_t k = 0; k <= rng.below(3); k++) {
             path += "/", path += static_cast<char>('a' + rng.below(8));
         }
-        const Bytes value(rng.below(rng.chance(100) ? 2000 : 40), 'm');
-        const auto mode = static_cast<CreateMode>(rng.below(4));
+        const Bytes bytes(rng.below(rng.chance(100) ? 2000 : 40), 'm');
+        const BytesView value = rng.chance(200) ? coord::null_data : BytesView(bytes);
         switch (rng.below(5)) {
             case 0: parts.emplace_back(OpCode::remove, remove_body(path, -1)); break;
             case 1: parts.emplace_back(OpCode::set, set_body(path, value, -1)); break;
             case 2: parts.emplace_back(OpCode::check, remove_body("/", -1)); break;
-            default: parts.emplace_back(OpCode::create, create_body(path, value, mode));
+            default: parts.emplace_back(OpCode::create, random_create(rng, path, value));
         }
     }
     if (rng.chance(500)) parts.emplace_back(OpCode::check, remove_body("/nothing", -1));
@@ -141,8 +161,15 @@ struct Rig {
         return *outcome;
     }
     Outcome create(SessionId session, BytesView path, BytesView data = "",
-                   CreateMode mode = CreateMode::persistent) {
-        return next(session, OpCode::create, create_body(path, data, mode));
+                   CreateMode mode = CreateMode::persistent, std::int64_t ttl_ms = 0) {
+        return next(session, OpCode::create, create_body(path, data, mode, ttl_ms));
+    }
+    // As a leader would number it.
+    Errc reap(BytesView path, Zxid czxid) {
+        const Outcome* const outcome =
+            apply(SessionId{}, 0, OpCode::reap, reap_body(path, czxid));
+        REQUIRE(outcome != nullptr);
+        return outcome->error;
     }
     Outcome remove(SessionId session, BytesView path, std::int32_t version = -1) {
         return next(session, OpCode::remove, remove_body(path, version));

@@ -57,12 +57,15 @@ inline std::uint64_t u64_at(BytesView bytes, std::size_t at) {
 }
 
 // A body of create or set, or with the data "-" of remove or check; last: its mode or version.
-inline Bytes body_of(BytesView path, BytesView data, std::int32_t last) {
+inline Bytes body_of(BytesView path, BytesView data, std::int32_t last, std::int64_t ttl_ms = 0) {
     Bytes body;
     Writer writer(body);
     writer.bytes(path);
-    if (data != "-") writer.bytes(data);
+    const bool is_null = coord::is_null(data);
+    if (is_null) writer.u32(UINT32_MAX);
+    if (!is_null && data != "-") writer.bytes(data);
     writer.i32(last);
+    if (ttl_ms != 0) writer.i64(ttl_ms);
     return body;
 }
 

@@ -43,6 +43,8 @@ struct Driven {
         }
         const Parts parts{{coord::OpCode::create, body_of("/a", "data", 0)},
                           {coord::OpCode::create, body_of("/a/b", "", 0)},
+                          {coord::OpCode::create, body_of("/c", "", 4)},
+                          {coord::OpCode::create, body_of("/t", "t", 5, 9)},
                           {coord::OpCode::create, body_of("/e", "e", 1)}};
         multi(0, multi_of(parts));
         multi(1, multi_of({{coord::OpCode::create, body_of("/a/e", "e", 1)}}));
@@ -126,6 +128,12 @@ std::vector<Bytes> fuzz::seeds() {
          {OpCode::remove, body_of("/a", "-", -1)}, {OpCode::check, body_of("/none", "-", -1)}},
         {{OpCode::create, body_of("/a/s-", "", 3)}, {OpCode::create, body_of("/a/s-", "", 3)},
          {OpCode::set, body_of("/", "root", -1)}, {OpCode::remove, body_of("/", "-", -1)}},
+        {{OpCode::remove, body_of("/c", "-", 0)}, {OpCode::create, body_of("/c", "", 5, 1)},
+         {OpCode::remove, body_of("/t", "-", 0)},
+         {OpCode::create, body_of("/t", coord::null_data, 4)},
+         {OpCode::set, body_of("/a", coord::null_data, -1)},
+         {OpCode::create, body_of("/t/", "", 6, coord::ttl_ms_max)},
+         {OpCode::check, body_of("/none", "-", -1)}},
     };
     std::vector<Bytes> seeds;
     Bytes whole(1, '\7');

@@ -107,9 +107,10 @@ std::vector<Bytes> sorted(BytesView bytes) {
 }
 
 const coord::Outcome* apply(coord::Machine& machine, std::uint64_t session_id, std::uint64_t cxid,
-                            coord::OpCode op, BytesView body) {
+                            coord::OpCode op, BytesView body, std::int64_t time_ms = 0) {
     Nobody nobody;
     coord::Txn txn;
+    txn.time_ms = time_ms;
     txn.previous = machine.applied();
     txn.zxid = coord::Zxid{machine.applied().value + 1};
     txn.session = coord::SessionId{session_id}, txn.cxid = cxid;
@@ -124,9 +125,29 @@ Bytes opening(std::uint64_t nonce) {
     return body;
 }
 
+// A few of those that go by themselves, at times that a clock may have: what is due goes.
+void reap_some(coord::Machine& machine) {
+    for (const std::int64_t time_ms : {INT64_MIN, std::int64_t{0}, INT64_MAX}) {
+        std::uint64_t place = 0;
+        std::uint32_t looks = 3;
+        const std::optional<coord::NodeView> due = machine.tree().next_due(place, looks, time_ms);
+        if (!due) continue;
+        const Bytes path(due->path);
+        Bytes body;
+        Writer writer(body);
+        writer.bytes(path), writer.zxid(due->stat.czxid);
+        const coord::Outcome* const outcome =
+            apply(machine, 0, 0, coord::OpCode::reap, body, time_ms);
+        fuzz::expect(outcome->error == Errc::ok, "what is due goes");
+        fuzz::expect(!machine.tree().contains(path), "and is gone");
+        machine.audit();
+    }
+}
+
 // A few transactions on whatever state it is: nothing trips, and the audit holds.
 void go_on(coord::Machine& machine) {
-    if (machine.applied().counter() > coord::Zxid::counter_max - 10) return;
+    if (machine.applied().counter() > coord::Zxid::counter_max - 20) return;
+    reap_some(machine);
     apply(machine, 0, 0, coord::OpCode::open_session, opening(0x5eed));
     std::vector<std::pair<std::uint64_t, std::uint64_t>> sessions;
     for (const auto& [id, record] : machine.sessions()) sessions.push_back({id.value, record.cxid});
@@ -143,6 +164,8 @@ void go_on(coord::Machine& machine) {
                             {coord::OpCode::set, body_of("/a", "a value", -1)},
                             {coord::OpCode::create, body_of("/a/b", "b", 1)},
                             {coord::OpCode::create, body_of("/s-", "s", 2)},
+                            {coord::OpCode::remove, body_of("/t", "-", -1)},
+                            {coord::OpCode::create, body_of("/t", "t", 4)},
                             {coord::OpCode::check, body_of("/a", "-", 77)}}));
         const bool is_undone = undone == nullptr || undone->error != Errc::ok;
         fuzz::expect(!is_undone || machine.tree().digest() == before, "a multi is undone");
@@ -216,6 +239,12 @@ std::vector<Bytes> fuzz::seeds() {
     apply(machine, two, 4, coord::OpCode::multi,
           multi_of({{coord::OpCode::remove, body_of("/m", "-", 0)},
                     {coord::OpCode::check, body_of("/none", "-", -1)}}));
+    add(3);
+    apply(machine, two, 5, coord::OpCode::create, body_of("/c", coord::null_data, 4));
+    apply(machine, two, 6, coord::OpCode::create, body_of("/t", "t", 5, 0x123456));
+    apply(machine, two, 7, coord::OpCode::create, body_of("/c/", "", 6, coord::ttl_ms_max));
+    add(3), add(7), add(0);
+    apply(machine, two, 8, coord::OpCode::remove, body_of("/c/0000000000", "-", -1));
     add(3);
     apply(machine, one, 5, coord::OpCode::close_session, Bytes(1, '\0'));
     add(3);

@@ -18,6 +18,7 @@
 //   P13 all replicas apply the same entries and have the same digest at the same zxid
 //   P14 the same after a restart
 //   P15 each request is executed once and answered once
+//   P22 a container or a node with a ttl goes by itself when it is due, and nothing else does
 #pragma once
 
 #include "coord.hpp"
@@ -86,6 +87,9 @@ struct Fields {
     std::uint64_t nonce = 0;
     std::uint32_t timeout_ms = 0;
     bool expired = false;
+    bool is_null = false;  // the data
+    std::int64_t ttl_ms = 0;
+    Zxid czxid;  // of a reap
 };
 
 inline Fields fields_of(const Txn& txn) {
@@ -97,11 +101,18 @@ inline Fields fields_of(const Txn& txn) {
         fields.expired = in.u8() == 1;
     } else if (txn.op == OpCode::multi) {
         fields.data = Bytes(txn.body);
+    } else if (txn.op == OpCode::reap) {
+        fields.path = Bytes(in.bytes(SIZE_MAX));
+        fields.czxid = in.zxid();
     } else if (txn.op != OpCode::admit) {
         fields.path = Bytes(in.bytes(SIZE_MAX));
         const bool has_data = txn.op == OpCode::create || txn.op == OpCode::set;
-        if (has_data) fields.data = Bytes(in.bytes(SIZE_MAX));
+        coord::Reader null = in;
+        fields.is_null = has_data && null.u32() == UINT32_MAX;
+        if (fields.is_null) in = null;
+        if (has_data && !fields.is_null) fields.data = Bytes(in.bytes(SIZE_MAX));
         fields.number = in.i32();
+        if (in.left() > 0) fields.ttl_ms = in.i64();
     }
     return fields;
 }
@@ -114,6 +125,7 @@ public:
         bool present = false;
         Stat stat;
         Bytes data;
+        bool is_null = false;
     };
     struct Change {
         Zxid zxid;
@@ -157,13 +169,14 @@ public:
     std::size_t size() const { return size_; }
 
     Answer apply(const Txn& txn) {
-        frontier_ = txn.zxid;
+        frontier_ = txn.zxid, newest_ms_ = txn.time_ms;
         const Fields fields = fields_of(txn);
         Answer answer;
         answer.zxid = txn.zxid, answer.op = txn.op, answer.session = txn.session;
         if (txn.op == OpCode::open_session) return open(txn, fields, answer);
-        if (txn.op == OpCode::admit) {
+        if (txn.op == OpCode::admit || txn.op == OpCode::reap) {
             answer.session = SessionId{};
+            if (txn.op == OpCode::reap) answer.error = reap(txn, fields);
             return answer;
         }
         const auto found = sessions_.find(txn.session);
@@ -184,6 +197,29 @@ public:
         if (!by_leader) session.answers.push_back(answer);
         return answer;
     }
+
+    // What goes by itself, and would do so at that time.
+    std::vector<Bytes> due(std::int64_t time_ms) const {
+        std::vector<Bytes> paths;
+        for (const auto& [path, node] : nodes_) {
+            if (node.present && is_due(node, time_ms)) paths.push_back(path);
+        }
+        return paths;
+    }
+    // Whether what has been at that path, and was made then, goes by itself.
+    bool went_by_itself(const Bytes& path, Zxid czxid) const {
+        const auto found = nodes_.find(path);
+        return found != nodes_.end() && found->second.mortals.count(czxid) == 1;
+    }
+    bool has_life(const Bytes& path, const coord::NodeLife& life) const {
+        const auto found = nodes_.find(path);
+        if (found == nodes_.end() || !found->second.present) return false;
+        const Node& node = found->second;
+        return (life.kind == coord::NodeKind::container) == node.is_container &&
+               life.ttl_ms == node.ttl_ms && life.owner == node.stat.ephemeral_owner;
+    }
+    // Of the newest entry of the newest epoch.
+    std::int64_t newest_ms() const { return newest_ms_; }
 
     // The node at that point of the log; null: there never was one.
     const Version* at(const Bytes& path, Zxid zxid) const {
@@ -263,7 +299,11 @@ private:
         bool present = false;
         Stat stat;
         Bytes data;
+        bool is_null = false;
         std::int64_t creations = 0;
+        bool is_container = false;
+        std::int64_t ttl_ms = 0;
+        std::set<Zxid> mortals;  // czxids of those that go by themselves, of all that were here
         std::set<Bytes> children;
         std::vector<Version> versions;
         std::vector<ChildChange> child_log;
@@ -293,6 +333,22 @@ private:
         nonces_.erase(session.nonce);
     }
 
+    static bool is_due(const Node& node, std::int64_t time_ms) {
+        if (!node.children.empty()) return false;
+        if (node.is_container) return node.creations > 0;
+        return node.ttl_ms > 0 && time_ms - node.stat.mtime_ms > node.ttl_ms;
+    }
+    Errc reap(const Txn& txn, const Fields& fields) {
+        const auto found = nodes_.find(fields.path);
+        if (found == nodes_.end() || !found->second.present) return Errc::no_node;
+        const Node& node = found->second;
+        if (node.stat.czxid != fields.czxid) return Errc::no_node;
+        const bool is_mortal = node.is_container || node.ttl_ms > 0;
+        if (is_mortal && !node.children.empty()) return Errc::not_empty;
+        if (!is_due(node, txn.time_ms)) return Errc::bad_version;
+        return remove(txn.zxid, fields.path, coord::any_version);
+    }
+
     void create(const Txn& txn, const Fields& fields, SessionState& session, Answer& answer) {
         const auto mode = static_cast<coord::CreateMode>(fields.number);
         const auto found = nodes_.find(coord::parent_path(fields.path));
@@ -314,7 +370,10 @@ private:
         answer.error = Errc::ok;
         node.present = true, size_ += 1;
         node.creations = 0;
-        node.data = fields.data;
+        node.is_container = mode == coord::CreateMode::container;
+        node.ttl_ms = fields.ttl_ms;
+        if (node.is_container || node.ttl_ms > 0) node.mortals.insert(txn.zxid);
+        node.data = fields.data, node.is_null = fields.is_null;
         node.stat = Stat{};
         node.stat.czxid = node.stat.mzxid = node.stat.pzxid = txn.zxid;
         node.stat.ctime_ms = node.stat.mtime_ms = txn.time_ms;
@@ -355,7 +414,7 @@ private:
         answer.error = Errc::bad_version;
         if (fields.number != coord::any_version && fields.number != node.stat.version) return;
         answer.error = Errc::ok;
-        node.data = fields.data;
+        node.data = fields.data, node.is_null = fields.is_null;
         node.stat.mzxid = txn.zxid, node.stat.mtime_ms = txn.time_ms;
         node.stat.version += 1;
         node.stat.data_length = static_cast<std::int32_t>(fields.data.size());
@@ -466,7 +525,8 @@ private:
         Version& version = node.versions.back();
         version.zxid = zxid;
         version.present = node.present;
-        if (version.present) version.stat = node.stat, version.data = node.data;
+        if (!version.present) return;
+        version.stat = node.stat, version.data = node.data, version.is_null = node.is_null;
     }
 
     std::map<Bytes, Node, std::less<>> nodes_;
@@ -475,6 +535,7 @@ private:
     std::map<std::uint64_t, SessionId> nonces_;
     std::vector<PathChange> all_changes_;
     Zxid frontier_;
+    std::int64_t newest_ms_ = 0;
 };
 
 enum class Call : std::uint8_t {
@@ -503,6 +564,8 @@ struct Asked {
     Zxid least{};              // of exists, get and read: the state that it demands
     std::vector<coord::Query> queries{};  // of read; their paths are in `paths`
     std::vector<Bytes> paths{};
+    std::int64_t ttl_ms = 0;
+    bool is_null = false;
 };
 
 // What it was told.
@@ -515,6 +578,7 @@ struct Told {
     Zxid zxid;                 // get and children
     std::vector<coord::Part> parts{};  // multi
     std::vector<coord::Found> found{};  // read
+    bool is_null = false;      // get
 };
 
 class Checker {
@@ -529,6 +593,8 @@ public:
     std::uint64_t expiries() const { return expiries_; }
     std::uint64_t grants() const { return grants_; }
     std::uint64_t events() const { return events_; }
+    std::uint64_t reaps() const { return reaps_; }
+    std::uint64_t void_reaps() const { return void_reaps_; }
 
     void violate(const char* property, const Bytes& what) {
         if (violations_.size() < 10) violations_.push_back(Bytes(property) + ": " + what);
@@ -603,7 +669,8 @@ public:
         std::size_t nodes = 0;
         machine.tree().visit([&](const coord::NodeView& node) {
             nodes += 1;
-            node_now(replica, Bytes(node.path), node.stat, Bytes(node.data));
+            node_now(replica, Bytes(node.path), node.stat, node.data);
+            life_now(replica, Bytes(node.path), *machine.tree().life(node.path));
         });
         if (nodes != model_.size()) differ("P1", replica, machine.applied(), "other nodes");
         for (const auto& [id, session] : model_.sessions()) {
@@ -611,9 +678,10 @@ public:
             session_now(replica, id, own != nullptr, own == nullptr ? 0 : own->cxid);
         }
     }
-    void node_now(std::uint32_t replica, const Bytes& path, const Stat& stat, const Bytes& data) {
+    void node_now(std::uint32_t replica, const Bytes& path, const Stat& stat, BytesView data) {
         const Model::Version* node = model_.at(path, model_.frontier());
-        if (node == nullptr || !node->present || !same(node->stat, stat) || node->data != data) {
+        if (node == nullptr || !node->present || !same(node->stat, stat) || node->data != data ||
+            node->is_null != coord::is_null(data)) {
             differ("P1", replica, model_.frontier(), "another node " + path);
         }
         const SessionId owner = stat.ephemeral_owner;
@@ -622,6 +690,14 @@ public:
         if (session == model_.sessions().end() || !session->second.open) {
             differ("P9", replica, model_.frontier(), "an ephemeral without a session: " + path);
         }
+    }
+    void life_now(std::uint32_t replica, const Bytes& path, const coord::NodeLife& life) {
+        if (model_.has_life(path, life)) return;
+        differ("P22", replica, model_.frontier(), "a node of another kind, or ttl: " + path);
+    }
+    // When everybody has had time: nothing is left that was due then.
+    void all_reaped(std::int64_t time_ms) {
+        for (const Bytes& path : model_.due(time_ms)) violate("P22", path + " is due, and there");
     }
     void session_now(std::uint32_t replica, SessionId id, bool open, std::uint64_t cxid) {
         const auto own = model_.sessions().find(id);
@@ -951,6 +1027,7 @@ private:
         if (txn.op == OpCode::close_session && txn.cxid == 0) judge_expiry(txn, now);
         judge_origin(txn);
         const Answer answer = model_.apply(txn);
+        if (txn.op == OpCode::reap) judge_reap(txn, answer);
         if (answer.is_void != (outcome == nullptr)) {
             return violate("P15", "the model and a replica do not both execute " + show(txn.zxid));
         }
@@ -972,6 +1049,17 @@ private:
         if (has_stat && !same(outcome->stat, answer.stat)) {
             violate("P1", "the stat of " + show(txn.zxid) + " is " + show(outcome->stat) +
                               " and the model's " + show(answer.stat));
+        }
+    }
+
+    // A leader suggests what goes by itself, and nobody's session does.
+    void judge_reap(const Txn& txn, const Answer& answer) {
+        const Fields fields = fields_of(txn);
+        reaps_ += answer.error == Errc::ok ? 1u : 0u;
+        void_reaps_ += answer.error == Errc::ok ? 0u : 1u;
+        const bool is_nobodys = txn.session == SessionId{} && txn.cxid == 0;
+        if (!is_nobodys || !model_.went_by_itself(fields.path, fields.czxid)) {
+            violate("P22", "a reap of what does not go by itself: " + fields.path);
         }
     }
 
@@ -1018,7 +1106,9 @@ private:
             (txn.op == OpCode::multi && asked.call == Call::multi && asked.data == fields.data) ||
             (txn.op == OpCode::set && asked.call == Call::set && asked.data == fields.data);
         const bool closing = txn.op == OpCode::close_session;
-        if (!right || (!closing && (asked.path != fields.path || asked.number != fields.number))) {
+        const bool is_same = asked.path == fields.path && asked.number == fields.number &&
+                             asked.ttl_ms == fields.ttl_ms && asked.is_null == fields.is_null;
+        if (!right || (!closing && !is_same)) {
             violate("P3", "another entry than was asked for: " + show(txn.zxid));
         }
     }
@@ -1294,7 +1384,8 @@ private:
         const bool present = node != nullptr && node->present;
         if (told.error != Errc::ok) return told.error == Errc::no_node && !present;
         if (!present || !same(node->stat, told.stat) || zxid > model_.frontier()) return false;
-        if (asked.call == Call::get) return node->data == told.data;
+        const bool is_same = node->data == told.data && node->is_null == told.is_null;
+        if (asked.call == Call::get) return is_same;
         if (asked.call == Call::children) return model_.had_children(asked.path, zxid, told.names);
         return true;
     }
@@ -1330,6 +1421,8 @@ private:
     std::uint64_t expiries_ = 0;
     std::uint64_t grants_ = 0;
     std::uint64_t events_ = 0;
+    std::uint64_t reaps_ = 0;
+    std::uint64_t void_reaps_ = 0;
     std::vector<Bytes> violations_;
 };
 

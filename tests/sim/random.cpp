@@ -87,6 +87,11 @@ Profile draw_profile(u64 seed) {
     p.options.replica.ensemble = coord::mix64(seed, 77);
     p.options.replica.timing.heartbeat = ms(20, 100);
     p.options.replica.timing.silence = p.options.replica.timing.heartbeat * number(4, 8);
+    // From a stream of its own.
+    Rng reaping(coord::mix64(seed, 0x7e7e));
+    p.options.replica.timing.reap_interval =
+        milliseconds(static_cast<std::int64_t>(reaping.between(20, 2000)));
+    p.options.replica.timing.reaps_per_minute = static_cast<u32>(reaping.between(6000, 120000));
     if (on()) p.options.replica.snapshot_every_entries = number(1, 200);
     if (on()) p.options.replica.log_entries_kept = number(0, 60);
     p.options.message_bytes_max = on() ? number(1024, 4096) : 64 * 1024;
@@ -143,6 +148,8 @@ struct Totals {
     u64 events = 0;
     u64 elections = 0;
     u64 expiries = 0;
+    u64 reaps = 0;
+    u64 void_reaps = 0;
     u64 grants = 0;
     u64 messages = 0;
     u64 lost = 0;
@@ -256,8 +263,8 @@ private:
     }
     void on_applied(PeerId id, const Txn& txn, const coord::Outcome* outcome, u64 digest) override {
         if (options_.trace_lines > 0 && txn.zxid > checker_.model().frontier()) {
-            static const char* const names[] = {"",       "open", "close", "create",
-                                                "remove", "set",  "admit", "multi"};
+            static const char* const names[] = {"",    "open",  "close", "create", "remove",
+                                                "set", "admit", "multi", "check",  "reap"};
             const Fields fields = fields_of(txn);
             sim_.note("entry " + show(txn.zxid) + ": " + names[static_cast<std::size_t>(txn.op)] +
                       " of session " + show(Zxid{txn.session.value}) + " cxid " +
@@ -466,6 +473,13 @@ private:
         return data;
     }
 
+    // In its place, now and then.
+    BytesView maybe_null(Asked& asked) {
+        asked.is_null = work().chance(100);
+        if (asked.is_null) asked.data.clear();
+        return asked.is_null ? coord::null_data : BytesView(asked.data);
+    }
+
     void ask_something(std::size_t slot) {
         Client& client = *clients_[slot];
         const u64 choice = work().below(1000);
@@ -501,15 +515,25 @@ private:
         }
     }
 
+    coord::CreateMode any_mode() { return static_cast<coord::CreateMode>(work().below(7)); }
+    // In ms; 0 where the mode has none.
+    std::int64_t any_ttl(coord::CreateMode mode) {
+        if (!coord::has_ttl(mode)) return 0;
+        const u64 most = work().chance(200) ? u64{1} << work().below(40) : 3000;
+        return static_cast<std::int64_t>(work().between(1, most));
+    }
+
     void ask_create(std::size_t slot) {
         Client& client = *clients_[slot];
-        const auto mode = static_cast<coord::CreateMode>(work().below(4));
+        const auto mode = any_mode();
         Asked asked{Call::create, any_path(), any_data(), static_cast<std::int32_t>(mode), false};
+        asked.ttl_ms = any_ttl(mode);
         if (coord::is_sequential(mode))
             asked.path = Bytes(coord::parent_path(asked.path)) == "/" ? asked.path + "/s-"
                                                                       : asked.path + "s-";
+        const BytesView data = maybe_null(asked);
         const Ticket ticket = ask(slot, asked);
-        client.session->create(asked.path, asked.data, mode,
+        client.session->create(asked.path, data, mode, milliseconds(asked.ttl_ms),
                                [ticket](coord::Result<coord::Created> r) {
                                    Told told;
                                    told.error = r.error();
@@ -529,8 +553,9 @@ private:
         Client& client = *clients_[slot];
         Asked asked{Call::set, any_known_path(client), any_data(), 0, false};
         asked.number = any_version_of(client, asked.path);
+        const BytesView data = maybe_null(asked);
         const Ticket ticket = ask(slot, asked);
-        client.session->set(asked.path, asked.data, asked.number, [ticket](coord::Result<Stat> r) {
+        client.session->set(asked.path, data, asked.number, [ticket](coord::Result<Stat> r) {
             Told told;
             told.error = r.error();
             if (r) told.stat = *r;
@@ -559,7 +584,8 @@ private:
         }
         std::vector<coord::Op> parts;
         for (std::size_t i = 0; i < count; i++) {
-            const auto mode = static_cast<coord::CreateMode>(work().below(4));
+            const auto mode = any_mode();
+            const Duration ttl = milliseconds(any_ttl(mode));
             const std::int32_t version =
                 work().chance(900) ? coord::any_version : any_version_of(client, paths[i]);
             switch (work().below(8)) {
@@ -567,7 +593,8 @@ private:
                 case 1: parts.push_back(coord::Op::remove(paths[i], version)); break;
                 case 2:
                 case 3: parts.push_back(coord::Op::set(paths[i], values[i], version)); break;
-                default: parts.push_back(coord::Op::create(paths[i], values[i], mode));
+                case 4: parts.push_back(coord::Op::set(paths[i], coord::null_data)); break;
+                default: parts.push_back(coord::Op::create(paths[i], values[i], mode, ttl));
             }
         }
         Asked asked{Call::multi, {}, {}, 0, false};
@@ -579,9 +606,14 @@ private:
             const bool has_data =
                 part.code == coord::OpCode::create || part.code == coord::OpCode::set;
             writer.bytes(part.path);
-            if (has_data) writer.bytes(part.data);
+            const bool is_null = coord::is_null(part.data);
+            if (has_data && is_null) writer.u32(UINT32_MAX);
+            if (has_data && !is_null) writer.bytes(part.data);
             writer.i32(part.code == coord::OpCode::create ? static_cast<std::int32_t>(part.mode)
                                                           : part.version);
+            if (part.code == coord::OpCode::create && part.ttl != Duration{}) {
+                writer.i64(part.ttl.ns / 1000000);
+            }
             body.u8(static_cast<std::uint8_t>(part.code)), body.bytes(one);
         }
         const Ticket ticket = ask(slot, asked);
@@ -667,7 +699,8 @@ private:
                                 Told told;
                                 told.error = r.error();
                                 if (r)
-                                    told.stat = r->stat, told.data = r->bytes, told.zxid = r->zxid;
+                                    told.stat = r->stat, told.data = r->bytes, told.zxid = r->zxid,
+                                    told.is_null = r->is_null;
                                 if (r)
                                     ticket.run->clients_[ticket.slot]->versions[path] =
                                         r->stat.version;
@@ -1027,6 +1060,9 @@ private:
         demand([this] { return no_open_ends(); }, coord::seconds(10), "the answer to a request");
         demand([this] { return only_live_sessions(); }, longest * 2 + coord::seconds(8),
                "the end of a session whose client is gone");
+        demand([this] { return nothing_is_due(); },
+               profile_.options.replica.timing.reap_interval * 3 + coord::seconds(15),
+               "the end of what goes by itself");
         demand([this] { return all_have(checker_.model().frontier()); }, coord::seconds(5),
                "a quiet end");
         if (!checker_.ok()) return;
@@ -1043,6 +1079,15 @@ private:
         checker_.whole_state(id, replica.machine());
         checker_.caught_up(id, replica.machine().applied());
         checker_.state(id, replica.status().applied, replica.status().digest);
+    }
+    // P22. What is due at the time of the newest entry is so for the leader that numbered it. Of
+    // what another leader's clock has said only the containers are certain to go.
+    bool nothing_is_due() {
+        const PeerId leader = sim_.leader();
+        if (leader == PeerId{}) return false;
+        const bool is_its_own = sim_.replica(leader.value).status().epoch ==
+                                checker_.model().frontier().epoch();
+        return checker_.model().due(is_its_own ? checker_.model().newest_ms() : 0).empty();
     }
     bool no_open_ends() {
         for (const auto& client : clients_) {
@@ -1165,6 +1210,7 @@ bool run_seed(u64 seed, const Arguments& arguments, Totals& totals) {
     own.writes = checker.writes_acknowledged(), own.reads = checker.reads_compared();
     own.events = checker.events(), own.elections = checker.elections();
     own.expiries = checker.expiries(), own.grants = checker.grants();
+    own.reaps = checker.reaps(), own.void_reaps = checker.void_reaps();
     own.messages = c.messages_sent, own.lost = c.messages_lost;
     own.repeated = c.messages_repeated, own.delayed = c.messages_delayed;
     own.damaged = c.messages_damaged, own.cuts = c.cuts, own.crashes = c.crashes;
@@ -1189,8 +1235,9 @@ void print_totals(const Totals& t, double seconds) {
                 n(t.seeds), n(t.failures), static_cast<double>(t.simulated_ms) / 3.6e6, seconds,
                 speed_of(t), n(t.steps));
     std::printf("writes acknowledged %llu, reads compared %llu, events %llu, elections %llu, "
-                "expiries %llu, lock grants %llu\n",
-                n(t.writes), n(t.reads), n(t.events), n(t.elections), n(t.expiries), n(t.grants));
+                "expiries %llu, reaps %llu and %llu void, lock grants %llu\n",
+                n(t.writes), n(t.reads), n(t.events), n(t.elections), n(t.expiries), n(t.reaps),
+                n(t.void_reaps), n(t.grants));
     std::printf(
         "messages %llu, lost %llu, repeated %llu, delayed %llu, damaged %llu; links cut %llu; "
         "crashes %llu, records lost %llu; storages lost %llu, admissions %llu; pauses %llu; disk "

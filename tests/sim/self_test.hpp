@@ -4,6 +4,7 @@
 
 #include "checkers.hpp"
 
+#include <deque>
 #include <functional>
 
 namespace sim {
@@ -16,11 +17,38 @@ public:
     Time now{1000000000};
     SessionId session;
 
-    Bytes body_of_create(const Bytes& path, const Bytes& data, coord::CreateMode mode) {
+    Bytes body_of_create(const Bytes& path, const Bytes& data, coord::CreateMode mode,
+                         std::int64_t ttl_ms = 0) {
         Bytes body;
         coord::Writer out(body);
         out.bytes(path), out.bytes(data), out.i32(static_cast<std::int32_t>(mode));
+        if (ttl_ms != 0) out.i64(ttl_ms);
         return body;
+    }
+    // With a ttl of 10 ms, and then 11 ms later, unless that is too early, its reap.
+    Txn reap(const Bytes& path, std::int64_t later_ms = 11) {
+        const Model::Version* const node = checker.model().at(path, last);
+        Bytes body;
+        coord::Writer out(body);
+        out.bytes(path), out.zxid(node->stat.czxid);
+        bodies.push_back(body);
+        Txn txn = next(OpCode::reap, bodies.back());
+        txn.time_ms += later_ms;
+        return txn;
+    }
+    void create_with_ttl(const Bytes& path) {
+        constexpr auto mode = coord::CreateMode::persistent_with_ttl;
+        const std::size_t number =
+            checker.called(session, {Call::create, path, "x", static_cast<std::int32_t>(mode),
+                                     false, 10});
+        apply(next(OpCode::create, body_of_create(path, "x", mode, 10), session, ++cxid));
+        tell(number, told_of_last());
+    }
+    // What a replica that judges nothing would say of a reap.
+    void believe(const Txn& txn, Errc error) {
+        coord::Outcome outcome;
+        outcome.zxid = last = txn.zxid, outcome.op = txn.op, outcome.error = error;
+        checker.applied(1, txn, &outcome, 1, now);
     }
     Txn next(OpCode op, BytesView body, SessionId by = {}, std::uint64_t number = 0) {
         Txn txn;
@@ -81,7 +109,8 @@ public:
         Told told;
         told.zxid = last;
         if (node == nullptr || !node->present) told.error = Errc::no_node;
-        if (told.error == Errc::ok) told.stat = node->stat, told.data = node->data;
+        if (told.error != Errc::ok) return told;
+        told.stat = node->stat, told.data = node->data, told.is_null = node->is_null;
         return told;
     }
     std::size_t get(const Bytes& path, bool watch = false) {
@@ -130,6 +159,7 @@ public:
     coord::Machine machine{coord::Limits{}, 1};
     std::uint64_t nonces = 0;
     std::uint64_t cxid = 0;
+    std::deque<Bytes> bodies;
 };
 
 struct Flaw {
@@ -147,6 +177,9 @@ inline const std::vector<Flaw>& flaws_of_the_log() {
              s.tell(s.ask_read({"/a", "/none"}, s.last), read);
              s.tell(s.ask_read({"/a", "/none"}, coord::newest), read);
              s.create("/e", coord::CreateMode::ephemeral);
+             s.create_with_ttl("/t"), s.create("/t/x", coord::CreateMode::container);
+             s.create_with_ttl("/u"), s.apply(s.reap("/u")), s.apply(s.reap("/t"));
+             s.checker.all_reaped(99);
              s.checker.whole_state(1, s.machine);
              s.checker.established(1, 1, 2, s.last);
              s.checker.settled(s.session, s.last);
@@ -526,6 +559,55 @@ inline const std::vector<Flaw>& flaws_of_clients() {
              const std::size_t number = s.ask(Call::get, "/a");
              s.checker.dropped(s.session);
              s.tell(number, s.state_of("/a"));
+         }},
+        {"P4", "no bytes that are read as null",
+         [](Script& s) {
+             s.open(), s.create("/a");
+             Told told = s.state_of("/a");
+             told.is_null = true;
+             s.tell(s.ask(Call::get, "/a"), told);
+         }},
+        {"P1", "a node that is null here and has no bytes there",
+         [](Script& s) {
+             const Told node = s.state_of("/");
+             s.checker.node_now(1, "/", node.stat, coord::null_data);
+         }},
+        {"P22", "a reap of a node that does not go by itself",
+         [](Script& s) { s.open(), s.create("/a"), s.believe(s.reap("/a"), Errc::bad_version); }},
+        {"P22", "a reap that a session has asked for",
+         [](Script& s) {
+             s.open(), s.create_with_ttl("/t");
+             Txn txn = s.reap("/t");
+             txn.session = SessionId{77};
+             s.believe(txn, Errc::ok);
+         }},
+        {"P1", "a reap that takes a node with a child",
+         [](Script& s) {
+             s.open(), s.create_with_ttl("/t"), s.create("/t/x");
+             s.believe(s.reap("/t"), Errc::ok);
+         }},
+        {"P1", "a reap before the time",
+         [](Script& s) {
+             s.open(), s.create_with_ttl("/t");
+             s.believe(s.reap("/t", 10), Errc::ok);
+         }},
+        {"P1", "a reap of another node at that path",
+         [](Script& s) {
+             s.open(), s.create_with_ttl("/t");
+             const Txn early = s.reap("/t");
+             s.apply(early), s.create_with_ttl("/t");
+             Txn txn = s.reap("/t");
+             txn.body = early.body;
+             s.believe(txn, Errc::ok);
+         }},
+        {"P22", "a node that is due and stays",
+         [](Script& s) { s.open(), s.create_with_ttl("/t"), s.checker.all_reaped(16); }},
+        {"P22", "a ttl that is another one here",
+         [](Script& s) {
+             s.open(), s.create_with_ttl("/t");
+             coord::NodeLife life = *s.machine.tree().life("/t");
+             life.ttl_ms += 1;
+             s.checker.life_now(1, "/t", life);
          }},
         {"P16", "a request without an answer",
          [](Script& s) {

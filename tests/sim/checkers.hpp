@@ -561,11 +561,11 @@ struct Asked {
     Bytes data;                // of a multi its body
     std::int32_t number = 0;
     bool watch = false;
+    std::int64_t ttl_ms = 0;
+    bool is_null = false;
     Zxid least{};              // of exists, get and read: the state that it demands
     std::vector<coord::Query> queries{};  // of read; their paths are in `paths`
     std::vector<Bytes> paths{};
-    std::int64_t ttl_ms = 0;
-    bool is_null = false;
 };
 
 // What it was told.

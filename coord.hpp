@@ -1276,7 +1276,8 @@ bool takes_space(OpCode op, BytesView body);
 // =================================================================================================
 // Part One, chapter 5: Watches
 // =================================================================================================
-// Purpose    Which local watcher hears of which change, and in which order.
+// Purpose    Which local watcher hears of which change, and in which order. What a change, a removal
+//            or the end of a session costs goes by the watchers that it is about, and a logarithm.
 // Invariants W1 A one-shot watcher is called once at the most, and then forgotten. One that stays
 //            is called for each change, until it is removed or its session ends.
 //            W2 Events come in the order of the log; for one change, the node's own before its
@@ -1319,11 +1320,11 @@ enum class WatcherType : std::int32_t {
     persistent_recursive = 5,
 };
 
-// Takes the watchers that fire, in order.
+// Takes the watchers that fire, in order. One that stays is the same each time.
 class EventSink {
 public:
-    virtual void on_event(SessionId session, Watcher&& watcher, EventType type, BytesView path,
-                          Zxid zxid) = 0;
+    virtual void on_event(SessionId session, std::shared_ptr<const Watcher> watcher,
+                          EventType type, BytesView path, Zxid zxid) = 0;
 
 protected:
     ~EventSink() = default;
@@ -1343,7 +1344,7 @@ public:
     // as ZooKeeper's setWatches does, but at those that stay as well. A node deleted and made anew
     // counts as changed. With a recursive one it costs as much as the trees have nodes.
     void catch_up(const Tree& before, const Tree& after, Zxid zxid);
-    std::size_t count() const { return count_; }
+    std::size_t count() const { return watches_.size(); }
     std::size_t count(SessionId session) const;
 
     void on_created(BytesView path, Zxid zxid) override;
@@ -1353,24 +1354,35 @@ public:
 
 private:
     struct Watch {
+        WatchKind kind;
         Bytes path;
         SessionId session;
         Watcher watcher;
     };
-    using Table = detail::Numbered<std::uint64_t, detail::Ring<Watch>>;  // by hash of the path
+    struct Place {
+        std::uint64_t hash = 0;    // of kind and path
+        std::uint64_t number = 0;  // in the order of adding
+        bool operator<(const Place& other) const {
+            return hash < other.hash || (hash == other.hash && number < other.number);
+        }
+    };
+    using Table = std::map<Place, std::shared_ptr<const Watch>>;
+    static Place first_place(WatchKind kind, BytesView path);
+    static const Watch* seek(const Table& table, BytesView path, Place& place);
+    std::shared_ptr<const Watch> take(Place place);
     void fire(WatchKind kind, EventType type, BytesView path, Zxid zxid);
     void tell(WatchKind kind, BytesView at, EventType type, BytesView path, Zxid zxid);
     void tell_staying(EventType type, BytesView path, Zxid zxid);
     void tell_above(EventType type, BytesView path, Zxid zxid);
     bool is_watched_above(BytesView path) const;
-    void forget(SessionId session);
     void catch_up_below(const Tree& before, const Tree& after, Zxid zxid);
     static EventType missed(WatchKind kind, BytesView path, const Tree& before, const Tree& after);
+    std::size_t& count_of(WatchKind kind) { return counts_[static_cast<std::size_t>(kind)]; }
     EventSink& events_;
-    std::array<Table, 4> tables_;  // by kind
-    detail::Numbers counts_;       // by session
-    std::size_t count_ = 0;
-    detail::Ring<Watch> firing_;
+    Table watches_;
+    detail::Numbered<SessionId, Table> own_;  // the same, each session's by itself
+    std::array<std::size_t, 4> counts_{};     // by kind
+    std::uint64_t added_ = 0;                 // ever
 };
 
 // =================================================================================================
@@ -2972,7 +2984,7 @@ private:
         std::vector<Bytes> names;
         bool more = false;
         std::vector<Part> parts;
-        Watcher watcher;
+        std::shared_ptr<const Watcher> watcher;
         EventType event = EventType::none;
         OnState on_state;
         SessionState state = SessionState::connected;
@@ -3053,8 +3065,8 @@ private:
     void run_callbacks();
     void end_request(Ready& ready);
     void call(Ready& ready);
-    void on_event(SessionId session, Watcher&& watcher, EventType type, BytesView path,
-                  Zxid zxid) override;
+    void on_event(SessionId session, std::shared_ptr<const Watcher> watcher, EventType type,
+                  BytesView path, Zxid zxid) override;
     bool is_serving() const;
     bool is_full() const;
     Vote own_vote() const;
@@ -6201,43 +6213,64 @@ constexpr std::uint64_t watch_hash_seed = 0x77617463686573;
 
 Watches::Watches(EventSink& events) : events_(events) {}
 
+Watches::Place Watches::first_place(WatchKind kind, BytesView path) {
+    return {hash64(path, detail::watch_hash_seed + static_cast<std::uint64_t>(kind)), 0};
+}
+
+// RETURNS the next one at that path from that place on, which is moved there; or null. Another path
+// with the same hash is passed over.
+const Watches::Watch* Watches::seek(const Table& table, BytesView path, Place& place) {
+    auto entry = table.lower_bound(place);
+    for (; entry != table.end() && entry->first.hash == place.hash; ++entry) {
+        if (entry->second->path != path) continue;
+        place = entry->first;
+        return entry->second.get();
+    }
+    return nullptr;
+}
+
 void Watches::add(WatchKind kind, BytesView path, SessionId session, Watcher watcher) {
     COORD_ASSERT(watcher != nullptr && session != SessionId{});
-    Table& table = tables_[static_cast<std::size_t>(kind)];
-    table.at_or_new(hash64(path, detail::watch_hash_seed)).push() =
-        Watch{Bytes(path), session, std::move(watcher)};
-    detail::number_at(counts_, session.value) += 1;
-    count_ += 1;
+    Place place = first_place(kind, path);
+    place.number = added_++;
+    const auto watch = std::make_shared<const Watch>(
+        Watch{kind, Bytes(path), session, std::move(watcher)});
+    watches_.emplace(place, watch);
+    own_.at_or_new(session).emplace(place, watch);
+    count_of(kind) += 1;
 }
 
 std::size_t Watches::count(SessionId session) const {
-    const auto found = counts_.find(session.value);
-    return found == counts_.end() ? 0 : static_cast<std::size_t>(found->second);
+    const auto own = own_.find(session);
+    return own == own_.end() ? 0 : own->second.size();
 }
 
+// The last hold on the watchers is let go when nothing looks at the tables any more: what they
+// hold may call anything as it is destroyed.
 void Watches::remove_session(SessionId session) {
-    const auto counted = counts_.find(session.value);
-    if (counted == counts_.end()) return;
-    for (Table& table : tables_) {
-        for (auto entry = table.begin(); entry != table.end();) {
-            detail::Ring<Watch>& watches = entry->second;
-            for (std::size_t i = watches.size(); i > 0; i--) {
-                if (watches[i - 1].session == session) watches.erase(i - 1);
-            }
-            entry = watches.empty() ? table.erase(entry) : ++entry;
-        }
+    const auto own = own_.find(session);
+    if (own == own_.end()) return;
+    const Table ended = std::move(own->second);
+    own_.erase(own);
+    for (const auto& entry : ended) {
+        count_of(entry.second->kind) -= 1;
+        watches_.erase(entry.first);
     }
-    COORD_ASSERT(count_ >= counted->second);
-    count_ -= static_cast<std::size_t>(counted->second);
-    counts_.erase(counted);
 }
 
 // One watcher less.
-void Watches::forget(SessionId session) {
-    const auto counted = counts_.find(session.value);
-    COORD_ASSERT(counted != counts_.end() && counted->second > 0 && count_ > 0);
-    count_ -= 1, counted->second -= 1;
-    if (counted->second == 0) counts_.erase(counted);
+std::shared_ptr<const Watches::Watch> Watches::take(Place place) {
+    const auto entry = watches_.find(place);
+    COORD_ASSERT(entry != watches_.end());
+    std::shared_ptr<const Watch> watch = std::move(entry->second);
+    watches_.erase(entry);
+    const auto own = own_.find(watch->session);
+    COORD_ASSERT(own != own_.end() && count_of(watch->kind) > 0);
+    const std::size_t taken = own->second.erase(place);
+    COORD_ASSERT(taken == 1);
+    if (own->second.empty()) own_.erase(own);
+    count_of(watch->kind) -= 1;
+    return watch;
 }
 
 std::size_t Watches::remove(WatcherType type, BytesView path, SessionId session, Zxid zxid) {
@@ -6249,61 +6282,37 @@ std::size_t Watches::remove(WatcherType type, BytesView path, SessionId session,
                  {WatcherType::persistent, EventType::persistent_watch_removed},
                  {WatcherType::persistent_recursive, EventType::persistent_watch_removed}};
     std::size_t removed = 0;
-    for (std::size_t kind = 0; kind < tables_.size(); kind++) {
+    for (std::size_t kind = 0; kind < counts_.size(); kind++) {
         if (type != WatcherType::any && type != kinds[kind].type) continue;
-        const auto entry = tables_[kind].find(hash64(path, detail::watch_hash_seed));
-        if (entry == tables_[kind].end()) continue;
-        detail::Ring<Watch>& watches = entry->second;
-        for (std::size_t i = 0; i < watches.size();) {
-            if (watches[i].session != session || watches[i].path != path) {
-                i += 1;
-                continue;
-            }
-            Watcher watcher = std::move(watches[i].watcher);
-            watches.erase(i);
-            forget(session), removed += 1;
-            events_.on_event(session, std::move(watcher), kinds[kind].event, path, zxid);
+        Place place = first_place(static_cast<WatchKind>(kind), path);
+        for (;; place.number += 1, removed += 1) {
+            const auto own = own_.find(session);
+            if (own == own_.end() || seek(own->second, path, place) == nullptr) break;
+            const std::shared_ptr<const Watch> watch = take(place);
+            events_.on_event(session, {watch, &watch->watcher}, kinds[kind].event, path, zxid);
         }
-        if (watches.empty()) tables_[kind].erase(entry);
     }
     return removed;
 }
 
 void Watches::fire(WatchKind kind, EventType type, BytesView path, Zxid zxid) {
-    Table& table = tables_[static_cast<std::size_t>(kind)];
-    if (table.empty()) return;
-    const auto entry = table.find(hash64(path, detail::watch_hash_seed));
-    if (entry == table.end()) return;
-    detail::Ring<Watch>& watches = entry->second;
-    COORD_ASSERT(firing_.empty());
-    std::size_t kept = 0;
-    for (std::size_t i = 0; i < watches.size(); i++) {
-        if (watches[i].path == path) {
-            firing_.push() = std::move(watches[i]);
-        } else {  // another path with the same hash
-            if (kept < i) watches[kept] = std::move(watches[i]);
-            kept += 1;
-        }
-    }
-    while (watches.size() > kept) watches.pop_back();
-    if (watches.empty()) table.erase(entry);
-    for (; !firing_.empty(); firing_.pop()) {  // W1: they are out of the table already
-        Watch& watch = firing_.front();
-        forget(watch.session);
-        events_.on_event(watch.session, std::move(watch.watcher), type, path, zxid);
+    if (count_of(kind) == 0) return;
+    Place place = first_place(kind, path);
+    for (; seek(watches_, path, place) != nullptr; place.number += 1) {
+        const std::shared_ptr<const Watch> watch = take(place);  // W1: it is out of the tables
+        events_.on_event(watch->session, {watch, &watch->watcher}, type, path, zxid);
     }
 }
 
 // Those of that kind at one place, of a change at path; they stay.
 void Watches::tell(WatchKind kind, BytesView at, EventType type, BytesView path, Zxid zxid) {
-    const Table& table = tables_[static_cast<std::size_t>(kind)];
-    if (table.empty()) return;
-    const auto entry = table.find(hash64(at, detail::watch_hash_seed));
-    if (entry == table.end()) return;
-    const detail::Ring<Watch>& watches = entry->second;
-    for (std::size_t i = 0; i < watches.size(); i++) {
-        if (watches[i].path != at) continue;  // another path with the same hash
-        events_.on_event(watches[i].session, Watcher(watches[i].watcher), type, path, zxid);
+    if (count_of(kind) == 0) return;
+    const Place first = first_place(kind, at);
+    auto entry = watches_.lower_bound(first);
+    for (; entry != watches_.end() && entry->first.hash == first.hash; ++entry) {
+        const std::shared_ptr<const Watch>& watch = entry->second;
+        if (watch->path != at) continue;  // another path with the same hash
+        events_.on_event(watch->session, {watch, &watch->watcher}, type, path, zxid);
     }
 }
 
@@ -6314,7 +6323,7 @@ void Watches::tell_staying(EventType type, BytesView path, Zxid zxid) {
 }
 
 void Watches::tell_above(EventType type, BytesView path, Zxid zxid) {
-    if (tables_[static_cast<std::size_t>(WatchKind::recursive)].empty()) return;
+    if (count_of(WatchKind::recursive) == 0) return;
     tell(WatchKind::recursive, path, type, path, zxid);
     for (BytesView at = path; at.size() > 1;) {
         at = parent_path(at);
@@ -6361,10 +6370,8 @@ EventType Watches::missed(WatchKind kind, BytesView path, const Tree& before, co
 void Watches::catch_up(const Tree& before, const Tree& after, Zxid zxid) {
     for (const WatchKind kind : {WatchKind::data, WatchKind::children, WatchKind::persistent}) {
         std::map<Bytes, bool, std::less<>> paths;  // in order, each once
-        for (const auto& entry : tables_[static_cast<std::size_t>(kind)]) {
-            for (std::size_t i = 0; i < entry.second.size(); i++) {
-                paths.emplace(entry.second[i].path, true);
-            }
+        for (const auto& entry : watches_) {
+            if (entry.second->kind == kind) paths.emplace(entry.second->path, true);
         }
         const bool stays = kind == WatchKind::persistent;
         for (const auto& entry : paths) {
@@ -6377,17 +6384,14 @@ void Watches::catch_up(const Tree& before, const Tree& after, Zxid zxid) {
             if (below == EventType::children_changed) tell(kind, path, below, path, zxid);
         }
     }
-    const bool any = !tables_[static_cast<std::size_t>(WatchKind::recursive)].empty();
+    const bool any = count_of(WatchKind::recursive) > 0;
     if (any) catch_up_below(before, after, zxid);
 }
 
 bool Watches::is_watched_above(BytesView path) const {
-    const Table& table = tables_[static_cast<std::size_t>(WatchKind::recursive)];
     for (;; path = parent_path(path)) {
-        const auto entry = table.find(hash64(path, detail::watch_hash_seed));
-        for (std::size_t i = 0; entry != table.end() && i < entry->second.size(); i++) {
-            if (entry->second[i].path == path) return true;
-        }
+        Place place = first_place(WatchKind::recursive, path);
+        if (seek(watches_, path, place) != nullptr) return true;
         if (path.size() == 1) return false;
     }
 }
@@ -11795,7 +11799,8 @@ void Replica::end_session(SessionId id, SessionState state) {
     sessions_.erase(found);
 }
 
-void Replica::on_event(SessionId, Watcher&& watcher, EventType type, BytesView path, Zxid zxid) {
+void Replica::on_event(SessionId, std::shared_ptr<const Watcher> watcher, EventType type,
+                       BytesView path, Zxid zxid) {
     counters_.events += 1;
     Ready& ready = push_ready();
     ready.watcher = std::move(watcher);
@@ -11874,7 +11879,7 @@ void Replica::end_request(Ready& ready) {
 }
 
 void Replica::call(Ready& ready) {
-    if (ready.watcher) ready.watcher(WatchEvent{ready.event, ready.text, ready.zxid});
+    if (ready.watcher) (*ready.watcher)(WatchEvent{ready.event, ready.text, ready.zxid});
     if (ready.on_state) ready.on_state(ready.state);
     if (ready.call) ready.call();
     end_request(ready);

@@ -1025,6 +1025,20 @@ TEST_CASE("a watcher that stays may remove itself, and set others, and close its
     CHECK(s.state() == SessionState::expired);
 }
 
+TEST_CASE("a watcher that stays keeps its own state from one event to the next") {
+    Alone a;
+    const Sync zk = a.open();
+    std::vector<int> calls;
+    REQUIRE(zk.add_watch("/a", coord::AddWatchMode::persistent,
+                         [&calls, own = 0](const coord::WatchEvent&) mutable {
+                             calls.push_back(++own);
+                         }));
+    REQUIRE(zk.create("/a", ""));
+    REQUIRE(zk.set("/a", "x"));
+    REQUIRE(zk.remove("/a"));
+    CHECK(calls == std::vector<int>{1, 2, 3});
+}
+
 TEST_CASE("an event comes before the answer of the write that made it, and before new data") {
     Alone alone;
     Sync zk = alone.open();

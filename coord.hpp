@@ -717,8 +717,9 @@ public:
         if (address == 0) address = reinterpret_cast<std::uintptr_t>(new T());
         return at(address);
     }
+    // The item is destroyed when it cannot be found any more: its destructor may look here.
     iterator erase(iterator item) {
-        delete &at(item.place_->second);
+        const Owned<T> erased(&at(item.place_->second));
         return iterator(numbers_.erase(item.place_));
     }
     void erase(Key key) {
@@ -726,8 +727,9 @@ public:
         if (found != end()) erase(found);
     }
     void clear() {
-        for (const auto& item : numbers_) delete &at(item.second);
+        const Numbers cleared = std::move(numbers_);
         numbers_.clear();
+        for (const auto& item : cleared) delete &at(item.second);
     }
 
 private:
@@ -3101,6 +3103,7 @@ private:
     std::int64_t wall_ms_ = 0;
     bool started_ = false;
     bool in_poll_ = false;
+    bool is_ending_ = false;           // it is being destroyed
     Bytes inbox_;                      // u32 size and bytes, one after the other
     Bytes inbox_read_;
     detail::Numbered<SessionId, LocalSession> sessions_;
@@ -3162,7 +3165,8 @@ class StateListeners;
 // callbacks or between polls; everything is answered inside poll.
 //
 // Paths and data are lent for the call. Callbacks and watchers are owned by the replica until they
-// have been called, or until it is destroyed. An empty callback is allowed: nobody is told.
+// have been called, or until it is destroyed; what they hold may call, as it is destroyed, whatever
+// they may. An empty callback is allowed: nobody is told.
 //
 // Errors that any request can give: session_expired (also after close), replica_failed,
 // bad_arguments (the path), too_large, too_many. There is no connection_loss: while there is no
@@ -10788,7 +10792,18 @@ Replica::Replica(const ReplicaOptions& options, Storage& storage, Transport& tra
 Replica::Replica(const ReplicaOptions& options, Storage& storage)
     : Replica(options, storage, detail::no_transport(), nullptr) {}
 
-Replica::~Replica() { COORD_ASSERT(!in_poll_); }
+// What callbacks hold may still call something as it is destroyed: it is told nothing any more.
+Replica::~Replica() {
+    COORD_ASSERT(!in_poll_);
+    role_ = Role::failed;
+    is_ending_ = true;
+    const detail::Ring<Ready> ready = std::move(ready_);
+    const detail::Ring<Opening> openings = std::move(openings_);
+    const detail::Agenda<Timer> timers = std::move(timers_);
+    for (const auto& entry : sessions_) watches_.remove_session(entry.first);
+    COORD_ASSERT(watches_.count() == 0);  // they end with their sessions
+    sessions_.clear();
+}
 
 void Replica::open() {
     if (refused_ != nullptr) return fail(refused_);
@@ -11397,6 +11412,7 @@ Replica::Ready& Replica::push_ready() {
 }
 
 void Replica::refuse(Completion&& done, Errc error) {
+    if (is_ending_) return;
     Ready& ready = push_ready();
     ready.done = std::move(done);
     ready.error = error;
@@ -11786,7 +11802,9 @@ void Replica::change_watches(SessionId id, Pending& pending) {
 void Replica::end_session(SessionId id, SessionState state) {
     const auto found = sessions_.find(id);
     COORD_ASSERT(found != sessions_.end());
-    LocalSession& session = found->second;
+    // Destroyed last, when it is known nowhere any more: what its watchers hold may call on.
+    LocalSession session = std::move(found->second);
+    sessions_.erase(found);
     for (; !session.pending.empty(); session.pending.pop()) {
         Pending& pending = session.pending.front();
         const bool is_close = pending.kind == Request::Kind::close;
@@ -11796,7 +11814,6 @@ void Replica::end_session(SessionId id, SessionState state) {
     watches_.remove_session(id);
     session.state = state;
     tell_state(session);
-    sessions_.erase(found);
 }
 
 void Replica::on_event(SessionId, std::shared_ptr<const Watcher> watcher, EventType type,
@@ -11836,6 +11853,7 @@ void Replica::tell_states() {
 
 void Replica::at(Time time, Callback<void()> call) {
     counters_.calls += 1;
+    if (is_ending_) return;
     timers_.add(Timer{time, 0, std::move(call)});
 }
 

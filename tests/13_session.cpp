@@ -774,6 +774,54 @@ TEST_CASE("callbacks are released once they have been called") {
     CHECK(token.use_count() == 1);
 }
 
+// Ends what it has begun when it goes, as a cache of nodes would.
+struct Holder {
+    Session session;
+    int& answers;
+    ~Holder() {
+        const auto answer = [&count = answers](const auto&) { count += 1; };
+        session.remove_watches("/a", coord::WatcherType::any, answer);
+        session.get("/", [](const coord::WatchEvent&) {}, answer);
+        session.set("/", "", answer);
+        session.at(session.now(), [] {});
+        session.on_state([](SessionState) {});
+        Session::open(session.replica(), {}, answer);
+        (void)session.state();
+    }
+};
+
+TEST_CASE("what callbacks hold may call on as it is destroyed with the replica") {
+    int answers = 0;
+    {
+        Alone alone;
+        Sync zk = alone.open();
+        const Session& session = zk.session();
+        const auto holder = [&] {  // with a handle of its own, which does not hold its listener
+            const Session own{alone.replica, session.id()};
+            return std::shared_ptr<Holder>(new Holder{own, answers});
+        };
+        session.create("/a", "", {});
+        alone.polls();
+        for (int i = 0; i < 20; i++) {
+            session.get("/a", [h = holder()](const coord::WatchEvent&) {}, {});
+            session.at(alone.now + seconds(9), [h = holder()] {});
+            session.on_state([h = holder()](SessionState) {});
+        }
+        alone.polls();
+        for (int i = 0; i < 20; i++) {
+            session.set("/a", "", [h = holder()](const coord::Result<coord::Stat>&) {});
+            session.get("/a", [h = holder()](const coord::WatchEvent&) {},
+                        [h = holder()](const coord::Result<coord::Data>&) {});
+            Session::open(alone.replica, {},
+                          [h = holder()](const coord::Result<Session>&) {});
+        }
+        const auto lock = std::make_shared<coord::Lock>(session, "/lock");
+        lock->acquire([](const coord::Result<coord::Grant>&) {});
+        session.set("/a", "", [lock](const coord::Result<coord::Stat>&) {});
+    }
+    CHECK(answers == 0);
+}
+
 TEST_CASE("a replica that is destroyed calls nobody") {
     int calls = 0;
     {
@@ -1636,6 +1684,36 @@ TEST_CASE("three voters: a session that is cut off for too long expires, and hea
     Sync again = ensemble.open(at, seconds(2));
     CHECK(again.session().id() != zk.session().id());
     CHECK(again.create("/e", "", CreateMode::ephemeral));
+}
+
+TEST_CASE("three voters: what watchers hold may call on as their session expires") {
+    Ensemble ensemble;
+    const std::uint32_t at = ensemble.follower();
+    Sync zk = ensemble.open(at, seconds(2));
+    const Session& session = zk.session();
+    int made = 0, answers = 0;
+    const auto holder = [&] {
+        made += 1;
+        return std::shared_ptr<Holder>(new Holder{session, answers});
+    };
+    for (int i = 0; i < 20; i++) {
+        session.exists("/a", [h = holder()](const coord::WatchEvent&) {}, {});
+    }
+    ensemble.sim.run_for(seconds(1));
+    CHECK(ensemble.sim.replica(at).status().watches == 20);
+    ensemble.sim.isolate(at);
+    session.create("/late", "", {});
+    for (int i = 0; i < 20; i++) {
+        session.get("/late", [h = holder()](const coord::WatchEvent&) {}, {});
+    }
+    ensemble.sim.run_for(seconds(10));
+    CHECK(answers == 0);
+    ensemble.sim.heal();
+    ensemble.sim.run_for(seconds(5));
+    CHECK(session.state() == SessionState::expired);
+    CHECK(ensemble.sim.replica(at).status().watches == 0);
+    CHECK(made == 40);
+    CHECK(answers == made * 4);  // each call is answered once, if only by session_expired
 }
 
 TEST_CASE("three voters: nobody sees an ephemeral node go before its session's certain_until") {

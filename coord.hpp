@@ -12170,8 +12170,10 @@ void Session::children(BytesView path, const Page& page, Watcher watcher, OnChil
 
 void Session::add_watch(BytesView path, AddWatchMode mode, Watcher watcher, OnDone done) const {
     Request request = detail::request_of(Request::Kind::add_watch, path, std::move(done));
-    constexpr auto first = static_cast<std::int32_t>(WatcherType::persistent);
-    request.watcher_type = static_cast<WatcherType>(static_cast<std::int32_t>(mode) + first);
+    const bool is_recursive = mode == AddWatchMode::persistent_recursive;
+    request.watcher_type = is_recursive ? WatcherType::persistent_recursive
+                           : mode == AddWatchMode::persistent ? WatcherType::persistent
+                                                              : WatcherType{};  // refused
     request.watcher = std::move(watcher);
     replica_->submit(id_, std::move(request));
 }

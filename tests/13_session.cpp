@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -1008,7 +1009,7 @@ TEST_CASE("add_watch: a watcher that stays, of a node or of all below it") {
     CHECK(d.take() == "");
     CHECK(zk.add_watch("/a", AddWatchMode::persistent, {}).error() == Errc::bad_arguments);
     CHECK(zk.add_watch("a", AddWatchMode::persistent, d.event()).error() == Errc::bad_arguments);
-    for (const int mode : {-1, 2, 3}) {
+    for (const int mode : {-1, 2, 3, INT32_MAX, INT32_MIN}) {
         const auto odd = static_cast<AddWatchMode>(mode);
         CHECK(zk.add_watch("/a", odd, d.event()).error() == Errc::bad_arguments);
     }

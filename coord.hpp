@@ -3046,8 +3046,9 @@ private:
     void finish(Pending& pending, const Outcome& outcome);
     void end_session(SessionId id, SessionState state);
     void refuse(Completion&& done, Errc error);
-    Errc prepare(SessionId id, Request& request, Pending& pending);
+    Errc prepare(Request& request, Pending& pending);
     Errc judge_path(OpCode op, BytesView path, CreateMode mode) const;
+    bool has_too_many_watches(SessionId id) const;
     static OpCode encode_write(const Request& request, Bytes& body);
     bool is_snapshot_due() const;
     bool is_fetch_waited_for() const;
@@ -11460,7 +11461,7 @@ void Replica::submit(SessionId id, Request&& request) {
     Pending& pending = session.pending.push();
     pending.kind = request.kind, pending.cxid = 0;
     pending.page = Page{}, pending.watcher = nullptr, pending.synced = false;
-    pending.error = prepare(id, request, pending);
+    pending.error = prepare(request, pending);
     pending.done = std::move(request.done);
     if (pending.error != Errc::ok) {
         counters_.requests_refused += 1;
@@ -11476,7 +11477,7 @@ void Replica::submit(SessionId id, Request&& request) {
 }
 
 // Judges a request before anything is sent, and writes down what it will need.
-Errc Replica::prepare(SessionId id, Request& request, Pending& pending) {
+Errc Replica::prepare(Request& request, Pending& pending) {
     using Kind = Request::Kind;
     if (request.kind == Kind::sync) return Errc::ok;
     Errc error = Errc::ok;
@@ -11505,13 +11506,15 @@ Errc Replica::prepare(SessionId id, Request& request, Pending& pending) {
     if (request.watcher_type < least || request.watcher_type > WatcherType::persistent_recursive) {
         return Errc::bad_arguments;
     }
-    if (request.watcher && watches_.count(id) >= options_.limits.watches_per_session_max) {
-        return Errc::too_many;
-    }
     pending.watcher_type = request.watcher_type;
     pending.watcher = std::move(request.watcher);
     if (request.kind == Kind::children) pending.page = std::move(request.page);
     return Errc::ok;
+}
+
+// Asked when its turn has come: those before it may set watchers, and remove them.
+bool Replica::has_too_many_watches(SessionId id) const {
+    return watches_.count(id) >= options_.limits.watches_per_session_max;
 }
 
 // What ZooKeeper's clients look at before they send.
@@ -11729,6 +11732,12 @@ bool Replica::drain_one(SessionId id, LocalSession& session, Pending& pending) {
         return true;
     }
     using Kind = Request::Kind;
+    if (pending.watcher && has_too_many_watches(id)) {
+        const Watcher dropped = std::move(pending.watcher);  // last: what it holds may call
+        counters_.requests_refused += 1;
+        refuse(std::move(pending.done), Errc::too_many);
+        return true;
+    }
     if (pending.kind == Kind::add_watch || pending.kind == Kind::remove_watches) {
         change_watches(id, pending);
         return true;

@@ -1188,6 +1188,29 @@ TEST_CASE("watches over their bound are too_many, and the session lives on") {
     CHECK(zk.get("/a", diary.event()));
 }
 
+TEST_CASE("the bound on watches holds for requests that wait for their turn, too") {
+    coord::ReplicaOptions options;
+    options.limits.watches_per_session_max = 3;
+    Alone alone{options};
+    const Sync zk = alone.open();
+    const Session& s = zk.session();
+    Diary d;
+    const auto done = [&] { return d.answer<coord::Data>("get"); };
+    s.create("/a", "", {});
+    for (int i = 0; i < 5; i++) s.get("/a", [](const coord::WatchEvent&) {}, done());
+    alone.polls();
+    CHECK(alone.replica.status().watches == 3);
+    CHECK(d.take() == "get ok, get ok, get ok, get too_many, get too_many");
+    // And what makes room for a watcher may stand right before it.
+    s.set("/a", "x", {});
+    s.get("/a", d.event("new"), done());
+    s.remove_watches("/a", coord::WatcherType::any, d.answer<void>("removed"));
+    s.add_watch("/a", coord::AddWatchMode::persistent, d.event("p"), d.answer<void>("added"));
+    alone.polls();
+    CHECK(d.take() == "get ok, new data_watch_removed /a, removed ok, added ok");
+    CHECK(alone.replica.status().watches == 1);
+}
+
 // -------------------------------------------------------------------------------------------------
 // The end of a session
 

@@ -10693,6 +10693,8 @@ Time Learner::next_deadline() const {
 namespace detail {
 
 constexpr int steps_per_poll_max = 12;
+constexpr std::size_t callbacks_kept = 4096;    // of the memory for them, from poll to poll
+constexpr std::size_t text_bytes_kept = 65536;  // of each
 constexpr std::uint32_t nodes_freed_per_poll = 2048;
 constexpr std::size_t snapshot_slice_bytes = 64 * 1024;  // that a poll writes, or reads again
 constexpr Duration snapshot_slice_gap = milliseconds(1);
@@ -11875,11 +11877,14 @@ void Replica::run_timers() {
 // Runs what is ready now. What those callbacks make ready comes in the next poll, which is due.
 void Replica::run_callbacks() {
     COORD_ASSERT(in_poll_);
+    const bool is_much = ready_.size() > detail::callbacks_kept;
     for (std::size_t count = ready_.size(); count > 0; count--) {
         current_ = std::move(ready_.front());  // a callback may make ready_ grow
         ready_.pop();
         call(current_);
+        if (current_.text.capacity() > detail::text_bytes_kept) Bytes().swap(current_.text);
     }
+    if (is_much && ready_.empty()) ready_ = detail::Ring<Ready>();
 }
 
 void Replica::end_request(Ready& ready) {

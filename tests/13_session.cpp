@@ -12,7 +12,24 @@
 
 #include "support.hpp"
 
+#if defined(__GLIBC__) && defined(__GLIBC_PREREQ)
+#if __GLIBC_PREREQ(2, 33)
+#include <malloc.h>
+#define HAS_MALLINFO2
+#endif
+#endif
+
 namespace {
+
+// Bytes in use; 0 where nobody can tell.
+std::size_t heap_bytes() {
+#ifdef HAS_MALLINFO2
+    const auto info = mallinfo2();
+    return info.uordblks + info.hblkhd;
+#else
+    return 0;
+#endif
+}
 
 using coord::Bytes;
 using coord::BytesView;
@@ -821,6 +838,31 @@ TEST_CASE("what callbacks hold may call on as it is destroyed with the replica")
         session.set("/a", "", [lock](const coord::Result<coord::Stat>&) {});
     }
     CHECK(answers == 0);
+}
+
+TEST_CASE("what many callbacks at once needed is given back when they have been called") {
+    Alone alone;
+    const Sync zk = alone.open();
+    const Session& session = zk.session();
+    std::size_t bytes = 0, events = 0;
+    REQUIRE(zk.create("/big", repeated(1000000)));
+    for (int i = 0; i < 100; i++) {
+        REQUIRE(zk.add_watch("/", coord::AddWatchMode::persistent_recursive,
+                             [&](const coord::WatchEvent&) { events += 1; }));
+    }
+    const std::size_t before = heap_bytes();
+    for (int i = 0; i < 100; i++) {
+        session.get("/big", [&](const coord::Result<coord::Data>& d) { bytes += d->bytes.size(); });
+    }
+    alone.polls();
+    CHECK(bytes == 100 * 1000000);
+    CHECK(heap_bytes() < before + 10000000);
+    std::vector<Bytes> paths;
+    for (int i = 0; i < 1000; i++) paths.push_back("/n" + std::to_string(i));
+    for (int i = 0; i < 1000; i++) session.create(paths[static_cast<std::size_t>(i)], "", {});
+    alone.polls();
+    CHECK(events == 100 * 1000);
+    CHECK(heap_bytes() < before + 10000000);
 }
 
 TEST_CASE("a replica that is destroyed calls nobody") {

@@ -912,8 +912,9 @@ public:
     Errc end_load();
     // What a node of that record adds to the digest. RETURNS false as load_node does.
     static bool digest_of_record(BytesView record, const Limits& limits, std::uint64_t& digest);
-    // Calls visit for each node, parents before children, children in order.
-    void visit(const Callback<void(const NodeView&)>& visit_node) const;
+    // Calls visit for each node, parents before children, children in order; or for the one at a
+    // path, if it is there, and all below it. REQUIRES that it changes nothing.
+    void visit(const Callback<void(const NodeView&)>& visit_node, BytesView from = "/") const;
     // And for each ephemeral one, in any order.
     void visit_ephemerals(const Callback<void(BytesView path, SessionId owner)>& visit_node) const;
     // Frees so many nodes more, before the tree is destroyed. RETURNS true when none is left.
@@ -1344,7 +1345,7 @@ public:
     void remove_session(SessionId session);  // its watchers are forgotten, none is called
     // The state has jumped from one tree to another: fires what the changes between would have,
     // as ZooKeeper's setWatches does, but at those that stay as well. A node deleted and made anew
-    // counts as changed. With a recursive one it costs as much as the trees have nodes.
+    // counts as changed. A recursive one costs as much as the trees have nodes below its path.
     void catch_up(const Tree& before, const Tree& after, Zxid zxid);
     std::size_t count() const { return watches_.size(); }
     std::size_t count(SessionId session) const;
@@ -1377,6 +1378,7 @@ private:
     void tell_staying(EventType type, BytesView path, Zxid zxid);
     void tell_above(EventType type, BytesView path, Zxid zxid);
     bool is_watched_above(BytesView path) const;
+    std::vector<Bytes> recursive_tops() const;
     void catch_up_below(const Tree& before, const Tree& after, Zxid zxid);
     static EventType missed(WatchKind kind, BytesView path, const Tree& before, const Tree& after);
     std::size_t& count_of(WatchKind kind) { return counts_[static_cast<std::size_t>(kind)]; }
@@ -4780,9 +4782,13 @@ void Tree::visit_ephemerals(
     }
 }
 
-void Tree::visit(const Callback<void(const NodeView&)>& visit_node) const {
+void Tree::visit(const Callback<void(const NodeView&)>& visit_node, BytesView from) const {
     COORD_ASSERT(visit_node != nullptr);
-    std::vector<std::uint32_t> stack{detail::root_index};
+    const Node* const top = seek(from);
+    if (top == nullptr) return;
+    visit_node(view_of(*top, top->path_length));
+    std::vector<std::uint32_t> stack;
+    push_left(top->child_root, stack);
     while (!stack.empty()) {
         const Node& node = at(next_preorder(stack));
         visit_node(view_of(node, node.path_length));
@@ -6393,24 +6399,44 @@ void Watches::catch_up(const Tree& before, const Tree& after, Zxid zxid) {
     if (any) catch_up_below(before, after, zxid);
 }
 
+// Whether a recursive one will hear of what happens at path, but for those at path itself.
 bool Watches::is_watched_above(BytesView path) const {
-    for (;; path = parent_path(path)) {
+    while (path.size() > 1) {
+        path = parent_path(path);
         Place place = first_place(WatchKind::recursive, path);
         if (seek(watches_, path, place) != nullptr) return true;
-        if (path.size() == 1) return false;
     }
+    return false;
+}
+
+// Where recursive ones are that have no other one above them, in order: none is below another.
+std::vector<Bytes> Watches::recursive_tops() const {
+    std::map<Bytes, bool, std::less<>> paths;
+    for (const auto& entry : watches_) {
+        if (entry.second->kind == WatchKind::recursive) paths.emplace(entry.second->path, true);
+    }
+    std::vector<Bytes> tops;
+    for (const auto& entry : paths) {
+        if (!is_watched_above(entry.first)) tops.push_back(entry.first);
+    }
+    return tops;
 }
 
 // What is there now, parents before their children; then what is not there any more, after them.
 void Watches::catch_up_below(const Tree& before, const Tree& after, Zxid zxid) {
-    after.visit([&](const NodeView& node) {
-        const EventType type = missed(WatchKind::data, node.path, before, after);
-        if (type != EventType::none) tell_above(type, node.path, zxid);
-    });
+    const std::vector<Bytes> tops = recursive_tops();
+    for (const Bytes& top : tops) {
+        after.visit([&](const NodeView& node) {
+            const EventType type = missed(WatchKind::data, node.path, before, after);
+            if (type != EventType::none) tell_above(type, node.path, zxid);
+        }, top);
+    }
     std::vector<BytesView> gone;
-    before.visit([&](const NodeView& node) {
-        if (!after.contains(node.path) && is_watched_above(node.path)) gone.push_back(node.path);
-    });
+    for (const Bytes& top : tops) {
+        before.visit([&](const NodeView& node) {
+            if (!after.contains(node.path)) gone.push_back(node.path);
+        }, top);
+    }
     for (; !gone.empty(); gone.pop_back()) tell_above(EventType::deleted, gone.back(), zxid);
 }
 

@@ -330,6 +330,39 @@ TEST_CASE("catch_up: those that stay hear of one change of each node, and still 
     CHECK(rig.sink.take().empty());
 }
 
+TEST_CASE("catch_up: recursive ones beside and below each other hear of each change once") {
+    Plant before, after;
+    for (Plant* const each : {&before, &after}) {
+        for (const char* const path : {"/a", "/a/b", "/a/b/c", "/a-", "/a-/x", "/z", "/z/y"}) {
+            each->create(path);
+        }
+    }
+    for (const char* const path : {"/a", "/a/b", "/a/b/c", "/a-/x", "/z/y"}) after.set(path);
+    before.create("/a/b/gone"), before.create("/z/gone");
+    Rig rig;
+    rig.recursive("/a", "a"), rig.recursive("/a/b", "b"), rig.recursive("/a-", "a-");
+    rig.recursive("/z/gone", "gone"), rig.recursive("/none", "none"), rig.recursive("/a", "too", 2);
+    rig.watches.catch_up(before.tree, after.tree, Zxid{99});
+    CHECK(rig.sink.take() ==
+          Lines{"a: data_changed /a 99", "too: data_changed /a 99", "b: data_changed /a/b 99",
+                "a: data_changed /a/b 99", "too: data_changed /a/b 99",
+                "b: data_changed /a/b/c 99", "a: data_changed /a/b/c 99",
+                "too: data_changed /a/b/c 99", "a-: data_changed /a-/x 99",
+                "gone: deleted /z/gone 99", "b: deleted /a/b/gone 99",
+                "a: deleted /a/b/gone 99", "too: deleted /a/b/gone 99"});
+}
+
+// So often that a walk through the whole trees each time would not end.
+TEST_CASE("catch_up: what nobody watches costs nothing") {
+    Plant plant;
+    plant.create("/large"), plant.create("/small");
+    for (int i = 0; i < 20000; i++) plant.create("/large/" + std::to_string(i));
+    Rig rig;
+    rig.recursive("/small", "w");
+    for (int i = 0; i < 10000; i++) rig.watches.catch_up(plant.tree, plant.tree, Zxid{99});
+    CHECK(rig.sink.take().empty());
+}
+
 TEST_CASE("a watcher that stays is one and the same at each event, and not a copy") {
     Rig rig;
     std::vector<int> counted;

@@ -1279,8 +1279,8 @@ bool takes_space(OpCode op, BytesView body);
 // =================================================================================================
 // Part One, chapter 5: Watches
 // =================================================================================================
-// Purpose    Which local watcher hears of which change, and in which order. What a change, a removal
-//            or the end of a session costs goes by the watchers that it is about, and a logarithm.
+// Purpose    Which local watcher hears of which change, and in which order. The cost of a change,
+//            a removal or a session's end goes by its own watchers, and a logarithm of all.
 // Invariants W1 A one-shot watcher is called once at the most, and then forgotten. One that stays
 //            is called for each change, until it is removed or its session ends.
 //            W2 Events come in the order of the log; for one change, the node's own before its

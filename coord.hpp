@@ -886,8 +886,8 @@ public:
     // Creates what prepare_create has just accepted. owner is 0 for a persistent node.
     void create(BytesView path, BytesView data, SessionId owner, Zxid zxid, std::int64_t time_ms);
     Errc remove(BytesView path, std::int32_t version, Zxid zxid);
-    Errc set(BytesView path, BytesView data, std::int32_t version, Zxid zxid,
-             std::int64_t time_ms);
+    Errc set(BytesView path, BytesView data, std::int32_t version, Zxid zxid, std::int64_t time_ms,
+             Stat* stat = nullptr);  // where the new one goes
 
     // For changes that take effect together or not at all: from begin_undo on each node is kept as
     // it was before it changed; end_undo puts them all back (T6), or forgets them.
@@ -951,6 +951,7 @@ private:
     void push_left(std::uint32_t node, std::vector<std::uint32_t>& stack) const;
     std::uint32_t next_preorder(std::vector<std::uint32_t>& stack) const;
 
+    static Stat stat_of(const Node& node);
     static NodeView view_of(const Node& node, std::size_t path_length);
     void count_child(std::uint32_t parent, bool created, Zxid zxid);
     static std::uint64_t own_digest(std::uint64_t path_hash, const Node& node, BytesView data);
@@ -1244,6 +1245,9 @@ private:
     bool load_session(BytesView record);
     bool adopt_ephemerals();
     void reset();
+    // Of what a session is for all its life, and with that of all of it.
+    static std::uint64_t lasting_digest(const SessionRecord& session);
+    static std::uint64_t digest_of(const SessionRecord& session, std::uint64_t lasting);
     static std::uint64_t digest_of(const SessionRecord& session);
 
     const Limits limits_;
@@ -1873,6 +1877,8 @@ constexpr std::size_t entry_header_bytes = 62;
 
 // Reads one whole entry; its views are into record. RETURNS corrupt.
 Errc decode_entry(BytesView record, Txn& txn);
+// The same of one that decode_entry or encode_entry has had in its hands: no look at its checksum.
+void read_entry(BytesView record, Txn& txn);
 // Appends one entry with its length and checksum. RETURNS the checksum.
 std::uint32_t encode_entry(const Txn& txn, Bytes& out);
 
@@ -2030,7 +2036,8 @@ private:
 // Invariants Bytes that are not exactly one message of this ensemble to this replica do not decode.
 // May touch  Chapters 1 and 2.
 // Format     u32 magic and version, u32 CRC32C of what follows, u64 ensemble, u32 from, u32 to,
-//            u64 nonce, u8 type, u32 epoch, and then the type's fields in the order of Message.
+//            u64 nonce, u8 type, u32 epoch, and then the type's fields in the order of Message. The
+//            checksum leaves out the entries of a proposal, which have their own.
 //
 //   type          from -> to        fields and meaning
 //   notification  any -> voter      sequence: newest wins; leader: the vote; current_epoch, zxid:
@@ -2109,7 +2116,8 @@ constexpr std::size_t message_header_bytes = 37;
 constexpr std::size_t message_overhead_bytes = 192;  // no message but for its payload is larger
 
 void encode_message(const Message& message, Bytes& out);    // appends
-// RETURNS corrupt: damaged, cut, foreign version, unknown type, or bytes left over.
+// RETURNS corrupt: damaged, cut, foreign version, unknown type, or bytes left over. Entries are to
+// be looked at by decode_entry.
 Errc decode_message(BytesView bytes, Message& message);
 
 // The voters of an ensemble, in the order of their ids, and what a quorum of them is.
@@ -2567,6 +2575,7 @@ public:
     // error() when the storage fails.
     bool receive(Time now, const Message& message, Outbox& out);
     Errc error() const { return error_; }
+    std::uint64_t entries_corrupt() const { return entries_corrupt_; }  // with what came after them
     void send(Time now, Outbox& out);         // BEFORE the flush: repetitions
     void acknowledge(Time now, Outbox& out);  // AFTER the flush: what has become durable
     Time next_deadline() const;
@@ -2638,6 +2647,7 @@ private:
     bool initial_known_ = false;
     Zxid committed_;
     const char* departure_ = nullptr;
+    std::uint64_t entries_corrupt_ = 0;
     Errc error_ = Errc::ok;
     Time heard_at_;
     Time repeat_at_;
@@ -4722,24 +4732,30 @@ std::uint64_t Tree::digest_of(const Node& node) {
 
 // ---- Reads
 
+inline Stat Tree::stat_of(const Node& node) {
+    Stat stat;
+    stat.czxid = node.czxid;
+    stat.mzxid = node.mzxid;
+    stat.ctime_ms = node.ctime_ms;
+    stat.mtime_ms = node.mtime_ms;
+    stat.version = node.version;
+    stat.cversion =
+        2 * static_cast<std::int64_t>(node.creations()) - std::int64_t{node.child_count};
+    stat.aversion = node.aversion;
+    stat.ephemeral_owner = node.owner();
+    stat.data_length = static_cast<std::int32_t>(node.data_length);
+    stat.num_children = static_cast<std::int32_t>(node.child_count);
+    stat.pzxid = node.pzxid;
+    return stat;
+}
+
 // Takes the length of the path, which a look-up knows already, so that the node's own need not have
 // come out of memory before it is known where the data is.
 inline NodeView Tree::view_of(const Node& node, std::size_t path_length) {
     NodeView view;
     view.path = {node.bytes(), path_length};
     view.data = {node.bytes() + path_length, node.data_length};
-    view.stat.czxid = node.czxid;
-    view.stat.mzxid = node.mzxid;
-    view.stat.ctime_ms = node.ctime_ms;
-    view.stat.mtime_ms = node.mtime_ms;
-    view.stat.version = node.version;
-    view.stat.cversion =
-        2 * static_cast<std::int64_t>(node.creations()) - std::int64_t{node.child_count};
-    view.stat.aversion = node.aversion;
-    view.stat.ephemeral_owner = node.owner();
-    view.stat.data_length = static_cast<std::int32_t>(node.data_length);
-    view.stat.num_children = static_cast<std::int32_t>(node.child_count);
-    view.stat.pzxid = node.pzxid;
+    view.stat = stat_of(node);
     return view;
 }
 
@@ -4904,7 +4920,7 @@ Tree::Node* Tree::replace_data(Node* node, BytesView data) {
 
 // A path that is found is valid, but for the root's second name.
 Errc Tree::set(BytesView path, BytesView data, std::int32_t version, Zxid zxid,
-               std::int64_t time_ms) {
+               std::int64_t time_ms, Stat* stat) {
     COORD_ASSERT(data.size() <= static_cast<std::size_t>(INT32_MAX));
     Node* node = path.empty() ? nullptr : seek(path);
     if (node == nullptr) return is_valid_path(path) ? Errc::no_node : Errc::bad_arguments;
@@ -4918,6 +4934,7 @@ Errc Tree::set(BytesView path, BytesView data, std::int32_t version, Zxid zxid,
     node->mzxid = zxid;
     node->mtime_ms = time_ms;
     digest_ += own_digest(path_hash, *node, node->data());
+    if (stat != nullptr) *stat = stat_of(*node);
     return Errc::ok;
 }
 
@@ -5644,10 +5661,16 @@ std::uint64_t Machine::digest() const {
     return tree_.digest() + sessions_digest_ + voters_digest_;
 }
 
+std::uint64_t Machine::lasting_digest(const SessionRecord& session) {
+    return mix64(mix64(session.id.value, session.nonce), session.timeout_ms);
+}
+
+std::uint64_t Machine::digest_of(const SessionRecord& session, std::uint64_t lasting) {
+    return mix64(lasting, mix64(session.cxid + 1, session.confirmed + 1));
+}
+
 std::uint64_t Machine::digest_of(const SessionRecord& session) {
-    const std::uint64_t who = mix64(session.id.value, session.nonce);
-    const std::uint64_t how_far = mix64(session.cxid + 1, session.confirmed + 1);
-    return mix64(mix64(who, session.timeout_ms), how_far);
+    return digest_of(session, lasting_digest(session));
 }
 
 const SessionRecord* Machine::find_session(SessionId id) const {
@@ -5677,7 +5700,8 @@ const Outcome* Machine::apply(const Txn& txn, ChangeSink& changes) {
     save_before_change(session);
     if (txn.op == OpCode::close_session) return close_session(txn, changes);
 
-    sessions_digest_ -= digest_of(session);
+    const std::uint64_t lasting = lasting_digest(session);
+    sessions_digest_ -= digest_of(session, lasting);
     session.cxid = txn.cxid;
     while (!session.outcomes.empty() && session.outcomes.front().cxid <= txn.confirmed) {
         std::vector<Part>().swap(session.outcomes.front().parts);  // too many for a slot to keep
@@ -5690,7 +5714,7 @@ const Outcome* Machine::apply(const Txn& txn, ChangeSink& changes) {
     outcome.parts.clear();
     outcome.error = txn.op == OpCode::multi ? multi(txn, session, outcome, changes)
                                             : execute(txn, session, outcome, changes);
-    sessions_digest_ += digest_of(session);
+    sessions_digest_ += digest_of(session, lasting);
     return &outcome;
 }
 
@@ -5871,11 +5895,10 @@ Errc Machine::remove(const Txn& txn, Outcome&, ChangeSink& changes) {
 Errc Machine::set(const Txn& txn, Outcome& outcome, ChangeSink& changes) {
     detail::SetBody body{};
     if (!detail::read_set(txn.body, body)) return Errc::marshalling_error;
-    const Errc error = tree_.set(body.path, body.data, body.version, txn.zxid, txn.time_ms);
+    const Errc error =
+        tree_.set(body.path, body.data, body.version, txn.zxid, txn.time_ms, &outcome.stat);
     if (error != Errc::ok) return error;
-    const std::optional<NodeView> node = tree_.find(body.path);
-    COORD_ASSERT(node.has_value() && node->stat.mzxid == txn.zxid);
-    outcome.stat = node->stat;
+    COORD_ASSERT(outcome.stat.mzxid == txn.zxid);
     changes.on_data_changed(body.path, txn.zxid);
     return Errc::ok;
 }
@@ -8408,22 +8431,26 @@ inline Errc open_frame(BytesView record, RecordKind& kind, BytesView& fields, By
 
 }  // namespace detail
 
-Errc decode_entry(BytesView record, Txn& txn) {
-    RecordKind kind{};
-    BytesView fields, rest;
-    if (detail::open_frame(record, kind, fields, rest) != Errc::ok) return Errc::corrupt;
-    if (kind != RecordKind::entry || !rest.empty()) return Errc::corrupt;
-    constexpr std::size_t fixed = entry_header_bytes - detail::record_header_bytes;
-    if (fields.size() < fixed) return Errc::corrupt;
-    const char* const at = fields.data();
+void read_entry(BytesView record, Txn& txn) {
+    COORD_ASSERT(record.size() >= entry_header_bytes);
+    const char* const at = record.data() + detail::record_header_bytes;
     txn.zxid = Zxid{detail::load_big64(at)}, txn.previous = Zxid{detail::load_big64(at + 8)};
     txn.previous_crc = detail::load_big32(at + 16);
     txn.time_ms = static_cast<std::int64_t>(detail::load_big64(at + 20));
     txn.session = SessionId{detail::load_big64(at + 28)};
     txn.cxid = detail::load_big64(at + 36), txn.confirmed = detail::load_big64(at + 44);
     txn.op = static_cast<OpCode>(at[52]);
-    static_assert(fixed == 53, "the offsets above are those of the format");
-    txn.body = fields.substr(fixed);
+    static_assert(entry_header_bytes - detail::record_header_bytes == 53, "the format's offsets");
+    txn.body = record.substr(entry_header_bytes);
+}
+
+Errc decode_entry(BytesView record, Txn& txn) {
+    RecordKind kind{};
+    BytesView fields, rest;
+    if (detail::open_frame(record, kind, fields, rest) != Errc::ok) return Errc::corrupt;
+    if (kind != RecordKind::entry || !rest.empty()) return Errc::corrupt;
+    if (record.size() < entry_header_bytes) return Errc::corrupt;
+    read_entry(record, txn);
     const bool sound = txn.zxid > txn.previous && txn.zxid.counter() > 0;
     return sound ? Errc::ok : Errc::corrupt;
 }
@@ -9101,8 +9128,9 @@ void encode_message(const Message& message, Bytes& out) {
     detail::each_field(message, put);
     const std::size_t size = static_cast<std::size_t>(put.at - room);
     COORD_ASSERT(size <= message_overhead_bytes);
-    const std::uint32_t crc = crc32c(BytesView(room + 8, size - 8));
-    detail::store_big32(room + 4, crc32c(put.payload, crc));
+    std::uint32_t crc = crc32c(BytesView(room + 8, size - 8));
+    if (message.type != MessageType::proposal) crc = crc32c(put.payload, crc);
+    detail::store_big32(room + 4, crc);
     out.append(room, size);
     out.append(put.payload);
 }
@@ -9111,7 +9139,6 @@ Errc decode_message(BytesView bytes, Message& message) {
     Reader in(bytes);
     if (in.u32() != detail::message_magic) return Errc::corrupt;
     const std::uint32_t crc = in.u32();
-    if (!in.ok() || crc32c(bytes.substr(8)) != crc) return Errc::corrupt;
     message = Message{};
     message.ensemble = in.u64();
     message.from = PeerId{in.u32()}, message.to = PeerId{in.u32()};
@@ -9121,7 +9148,10 @@ Errc decode_message(BytesView bytes, Message& message) {
     message.type = static_cast<MessageType>(type);
     message.epoch = in.u32();
     detail::each_field(message, detail::TakeField{in});
-    return in.done() ? Errc::ok : Errc::corrupt;
+    if (!in.done()) return Errc::corrupt;
+    BytesView covered = bytes.substr(8);
+    if (message.type == MessageType::proposal) covered.remove_suffix(message.payload.size());
+    return crc32c(covered) == crc ? Errc::ok : Errc::corrupt;
 }
 
 Voters::Voters(std::vector<PeerId> ids) : ids_(std::move(ids)) {
@@ -10555,11 +10585,13 @@ bool Learner::append_all(BytesView records, bool& gap) {
     bool grown = false;
     while (!records.empty() && error_ == Errc::ok) {
         const std::uint32_t length = Reader(records).u32();
-        if (length > records.size()) return grown;
-        Txn txn;
         const BytesView record = records.substr(0, length);
-        if (decode_entry(record, txn) != Errc::ok) return grown;
-        if (txn.zxid.epoch() > epoch_) return grown;  // no leader numbers ahead of its epoch
+        Txn txn;
+        const bool is_sound = decode_entry(record, txn) == Errc::ok;
+        if (!is_sound || txn.zxid.epoch() > epoch_) {  // no leader numbers ahead of its epoch
+            entries_corrupt_ += 1;
+            return grown;
+        }
         records.remove_prefix(length);
         const LogPosition last = log_.last();
         if (txn.zxid <= last.zxid) continue;  // had it already
@@ -11025,7 +11057,9 @@ void Replica::dispatch(const Message& message) {
     if (role_ == Role::leading) {
         taken = leader_.receive(now_, message, outbox_);
     } else if (role_ == Role::following) {
+        const std::uint64_t corrupt = learner_.entries_corrupt();
         taken = learner_.receive(now_, message, outbox_);
+        counters_.dropped_corrupt += learner_.entries_corrupt() - corrupt;
         load_chunk();
         if (learner_.has_snapshot()) install_snapshot();
         if (learner_.error() != Errc::ok) fail(learner_.error());
@@ -11201,8 +11235,8 @@ void Replica::apply_committed() {
     const Zxid target = (std::min)(committed_, log_.durable_last());  // R2
     while (machine_->applied() < target && role_ != Role::failed) {
         Txn txn;
-        const Errc decoded = decode_entry(log_.entry_after(machine_->applied()), txn);
-        COORD_ASSERT(decoded == Errc::ok && txn.previous == machine_->applied());  // L1
+        read_entry(log_.entry_after(machine_->applied()), txn);
+        COORD_ASSERT(txn.previous == machine_->applied() && txn.zxid > txn.previous);  // L1
         if (txn.zxid > target) break;  // a leader named a commit that its history has not
         apply(txn);
         compare_digest();
@@ -11555,13 +11589,24 @@ Errc Replica::judge_path(OpCode op, BytesView path, CreateMode mode) const {
 
 namespace detail {
 
-// The body of a request of that kind by itself, or of a part of a multi.
+static char* put_bytes(char* at, BytesView bytes) {
+    store_big32(at, static_cast<std::uint32_t>(bytes.size()));
+    if (!bytes.empty()) std::memcpy(at + 4, bytes.data(), bytes.size());
+    return at + 4 + bytes.size();
+}
+
+// The body of a request of that kind by itself, or of a part of a multi: the path, the data if it
+// has any, and a mode or a version. Into room for all of it, which is quicker than a piece a time.
 static void encode_part(const Op& part, Bytes& body) {
-    Writer writer(body);
-    writer.bytes(part.path);
     const bool has_data = part.code == OpCode::create || part.code == OpCode::set;
-    if (has_data) writer.bytes(part.data);
-    writer.i32(part.code == OpCode::create ? static_cast<std::int32_t>(part.mode) : part.version);
+    const std::size_t start = body.size();
+    body.resize(start + 4 + part.path.size() + (has_data ? 4 + part.data.size() : 0) + 4);
+    char* at = put_bytes(&body[start], part.path);
+    if (has_data) at = put_bytes(at, part.data);
+    const std::int32_t last =
+        part.code == OpCode::create ? static_cast<std::int32_t>(part.mode) : part.version;
+    store_big32(at, static_cast<std::uint32_t>(last));
+    COORD_ASSERT(at + 4 == body.data() + body.size());
 }
 
 }  // namespace detail

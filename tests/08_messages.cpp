@@ -92,7 +92,9 @@ Bytes by_hand(std::uint8_t type, const std::string& fields) {
     tail += static_cast<char>(type);
     tail += support::unhex("e3e3e3e3" + fields);
     Bytes out = support::unhex("636f7201");
-    coord::Writer(out).u32(coord::crc32c(tail));
+    BytesView covered = tail;
+    if (type == 12) covered.remove_suffix(3);  // entries have checksums of their own
+    coord::Writer(out).u32(coord::crc32c(covered));
     return out + tail;
 }
 
@@ -208,15 +210,18 @@ TEST_CASE("a message cut at any length, or with a byte too many, is corrupt") {
     }
 }
 
-TEST_CASE("every flipped bit of each type is noticed") {
+TEST_CASE("every flipped bit of each type is noticed; those of entries by the entries") {
     for (const Layout& layout : layouts()) {
         CAPTURE(layout.name);
         Bytes bytes = encoded(marked(layout.type));
+        const bool is_proposal = layout.type == MessageType::proposal;
+        const std::size_t covered = bytes.size() - (is_proposal ? marked(layout.type).payload.size()
+                                                                : 0);
         Message got;
         for (std::size_t i = 0; i < bytes.size() * 8; i++) {
             const char bit = static_cast<char>(1 << (i % 8));
             bytes[i / 8] = static_cast<char>(bytes[i / 8] ^ bit);
-            CHECK(decode_message(bytes, got) == Errc::corrupt);
+            CHECK(decode_message(bytes, got) == (i / 8 < covered ? Errc::corrupt : Errc::ok));
             bytes[i / 8] = static_cast<char>(bytes[i / 8] ^ bit);
         }
         CHECK(decode_message(bytes, got) == Errc::ok);

@@ -390,6 +390,7 @@ TEST_CASE("F3 damaged, cut and senseless records are not appended; what is befor
         if (i == bad.size()) bad.pop_back();
         rig.propose(first + bad, Zxid{});
         CHECK(rig.log.last().zxid == Zxid{5, 1});
+        CHECK(rig.learner.entries_corrupt() == 1);
     }
     Rig rig;
     rig.to_following();
@@ -399,6 +400,7 @@ TEST_CASE("F3 damaged, cut and senseless records are not appended; what is befor
     rig.propose("abc", Zxid{});
     rig.propose("", Zxid{});
     CHECK(rig.log.last().zxid == Zxid{5, 1});
+    CHECK(rig.learner.entries_corrupt() == 3);
 }
 
 TEST_CASE("F4 the epoch becomes current when the initial history is there, not before") {

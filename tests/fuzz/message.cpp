@@ -18,7 +18,13 @@ constexpr std::size_t crc_at = 4;
 void put_right(Bytes& bytes) {
     if (bytes.size() < 8) return;
     fuzz::put_u32(bytes, 0, 0x636f7201);  // FORMAT: magic and version
-    fuzz::put_u32(bytes, crc_at, coord::crc32c(BytesView(bytes).substr(8)));
+    // A proposal's entries have checksums of their own; they come after the payload's length.
+    constexpr std::size_t type_at = 32, entries_at = coord::message_header_bytes + 8 + 8 + 4;
+    BytesView covered = bytes;
+    const bool is_proposal = bytes.size() > type_at &&
+                             bytes[type_at] == static_cast<char>(coord::MessageType::proposal);
+    if (is_proposal) covered = covered.substr(0, entries_at);
+    fuzz::put_u32(bytes, crc_at, coord::crc32c(covered.substr(8)));
 }
 
 coord::Message message_of(std::uint8_t type, BytesView payload) {

@@ -10753,6 +10753,7 @@ namespace detail {
 constexpr int steps_per_poll_max = 12;
 constexpr std::size_t callbacks_kept = 4096;    // of the memory for them, from poll to poll
 constexpr std::size_t text_bytes_kept = 65536;  // of each
+constexpr std::size_t callbacks_max = 65536;    // that wait: then a poll applies nothing more
 constexpr std::uint32_t nodes_freed_per_poll = 2048;
 constexpr std::size_t snapshot_slice_bytes = 64 * 1024;  // that a poll writes, or reads again
 constexpr Duration snapshot_slice_gap = milliseconds(1);
@@ -10996,6 +10997,7 @@ Time Replica::next_deadline() const {
     if (role_ == Role::failed) return deadline;
     const bool unsent = !unsent_.empty() && can_send_requests();
     if (!started_ || !inbox_.empty() || unsent || log_.is_dirty()) return at_once;
+    if (machine_->applied() < (std::min)(committed_, log_.durable_last())) return at_once;
     if (role_ == Role::looking) deadline = (std::min)(deadline, election_.next_deadline());
     if (role_ == Role::leading) deadline = (std::min)(deadline, leader_.next_deadline(now_));
     if (role_ == Role::following) deadline = (std::min)(deadline, learner_.next_deadline());
@@ -11229,11 +11231,14 @@ void Replica::send_all() {
 
 // -- Applying ------------------------------------------------------------------------------------
 
+// Watchers that stay may hear of each of many changes: what is committed waits for the next poll,
+// and not in memory for this one's end.
 void Replica::apply_committed() {
     if (role_ == Role::leading) committed_ = (std::max)(committed_, leader_.committed());
     if (role_ == Role::following) committed_ = (std::max)(committed_, learner_.committed());
     const Zxid target = (std::min)(committed_, log_.durable_last());  // R2
     while (machine_->applied() < target && role_ != Role::failed) {
+        if (ready_.size() >= detail::callbacks_max) break;
         Txn txn;
         read_entry(log_.entry_after(machine_->applied()), txn);
         COORD_ASSERT(txn.previous == machine_->applied() && txn.zxid > txn.previous);  // L1

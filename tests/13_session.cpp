@@ -865,6 +865,36 @@ TEST_CASE("what many callbacks at once needed is given back when they have been 
     CHECK(heap_bytes() < before + 10000000);
 }
 
+TEST_CASE("many events at once are told over several polls, which are due at once") {
+    Alone alone;
+    const Sync zk = alone.open();
+    const Session& session = zk.session();
+    std::uint64_t events = 0, answers = 0;
+    constexpr std::uint64_t watchers = 300, writes = 1000;
+    for (std::uint64_t i = 0; i < watchers; i++) {
+        REQUIRE(zk.add_watch("/", coord::AddWatchMode::persistent_recursive,
+                             [&](const coord::WatchEvent&) { events += 1; }));
+    }
+    for (std::uint64_t i = 0; i < writes; i++) {
+        session.set("/", "", [&](const coord::Result<coord::Stat>& stat) {
+            REQUIRE(stat);
+            answers += 1;
+            CHECK(events == answers * watchers);  // an answer comes after its events
+        });
+    }
+    int polls = 0;
+    while (answers < writes && polls < 100) {
+        const std::uint64_t before = events + answers;
+        alone.poll(milliseconds(0));
+        polls += 1;
+        CHECK(events + answers <= before + 65536 + watchers + 1);
+        if (answers < writes) CHECK(alone.replica.next_deadline() <= alone.now);
+    }
+    CHECK(answers == writes);
+    CHECK(polls >= 5);
+    CHECK(alone.replica.status().applied == alone.replica.status().committed);
+}
+
 TEST_CASE("a replica that is destroyed calls nobody") {
     int calls = 0;
     {

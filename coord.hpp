@@ -730,8 +730,9 @@ public:
         if (address == 0) address = reinterpret_cast<std::uintptr_t>(new T());
         return at(address);
     }
+    // The item is destroyed when it cannot be found any more: its destructor may look here.
     iterator erase(iterator item) {
-        delete &at(item.place_->second);
+        const Owned<T> erased(&at(item.place_->second));
         return iterator(numbers_.erase(item.place_));
     }
     void erase(Key key) {
@@ -739,8 +740,9 @@ public:
         if (found != end()) erase(found);
     }
     void clear() {
-        for (const auto& item : numbers_) delete &at(item.second);
+        const Numbers cleared = std::move(numbers_);
         numbers_.clear();
+        for (const auto& item : cleared) delete &at(item.second);
     }
 
 private:
@@ -968,8 +970,9 @@ public:
     Errc end_load();
     // What a node of that record adds to the digest. RETURNS false as load_node does.
     static bool digest_of_record(BytesView record, const Limits& limits, std::uint64_t& digest);
-    // Calls visit for each node, parents before children, children in order.
-    void visit(const Callback<void(const NodeView&)>& visit_node) const;
+    // Calls visit for each node, parents before children, children in order; or for the one at a
+    // path, if it is there, and all below it. REQUIRES that it changes nothing.
+    void visit(const Callback<void(const NodeView&)>& visit_node, BytesView from = "/") const;
     // And for each ephemeral one, in any order.
     void visit_ephemerals(const Callback<void(BytesView path, SessionId owner)>& visit_node) const;
     // Frees so many nodes more, before the tree is destroyed. RETURNS true when none is left.
@@ -1351,7 +1354,8 @@ bool takes_space(OpCode op, BytesView body);
 // =================================================================================================
 // Part One, chapter 5: Watches
 // =================================================================================================
-// Purpose    Which local watcher hears of which change, and in which order.
+// Purpose    Which local watcher hears of which change, and in which order. The cost of a change,
+//            a removal or a session's end goes by its own watchers, and a logarithm of all.
 // Invariants W1 A one-shot watcher is called once at the most, and then forgotten. One that stays
 //            is called for each change, until it is removed or its session ends.
 //            W2 Events come in the order of the log; for one change, the node's own before its
@@ -1394,11 +1398,11 @@ enum class WatcherType : std::int32_t {
     persistent_recursive = 5,
 };
 
-// Takes the watchers that fire, in order.
+// Takes the watchers that fire, in order. One that stays is the same each time.
 class EventSink {
 public:
-    virtual void on_event(SessionId session, Watcher&& watcher, EventType type, BytesView path,
-                          Zxid zxid) = 0;
+    virtual void on_event(SessionId session, std::shared_ptr<const Watcher> watcher,
+                          EventType type, BytesView path, Zxid zxid) = 0;
 
 protected:
     ~EventSink() = default;
@@ -1416,9 +1420,9 @@ public:
     void remove_session(SessionId session);  // its watchers are forgotten, none is called
     // The state has jumped from one tree to another: fires what the changes between would have,
     // as ZooKeeper's setWatches does, but at those that stay as well. A node deleted and made anew
-    // counts as changed. With a recursive one it costs as much as the trees have nodes.
+    // counts as changed. A recursive one costs as much as the trees have nodes below its path.
     void catch_up(const Tree& before, const Tree& after, Zxid zxid);
-    std::size_t count() const { return count_; }
+    std::size_t count() const { return watches_.size(); }
     std::size_t count(SessionId session) const;
 
     void on_created(BytesView path, Zxid zxid) override;
@@ -1428,24 +1432,36 @@ public:
 
 private:
     struct Watch {
+        WatchKind kind;
         Bytes path;
         SessionId session;
         Watcher watcher;
     };
-    using Table = detail::Numbered<std::uint64_t, detail::Ring<Watch>>;  // by hash of the path
+    struct Place {
+        std::uint64_t hash = 0;    // of kind and path
+        std::uint64_t number = 0;  // in the order of adding
+        bool operator<(const Place& other) const {
+            return hash < other.hash || (hash == other.hash && number < other.number);
+        }
+    };
+    using Table = std::map<Place, std::shared_ptr<const Watch>>;
+    static Place first_place(WatchKind kind, BytesView path);
+    static const Watch* seek(const Table& table, BytesView path, Place& place);
+    std::shared_ptr<const Watch> take(Place place);
     void fire(WatchKind kind, EventType type, BytesView path, Zxid zxid);
     void tell(WatchKind kind, BytesView at, EventType type, BytesView path, Zxid zxid);
     void tell_staying(EventType type, BytesView path, Zxid zxid);
     void tell_above(EventType type, BytesView path, Zxid zxid);
     bool is_watched_above(BytesView path) const;
-    void forget(SessionId session);
+    std::vector<Bytes> recursive_tops() const;
     void catch_up_below(const Tree& before, const Tree& after, Zxid zxid);
     static EventType missed(WatchKind kind, BytesView path, const Tree& before, const Tree& after);
+    std::size_t& count_of(WatchKind kind) { return counts_[static_cast<std::size_t>(kind)]; }
     EventSink& events_;
-    std::array<Table, 4> tables_;  // by kind
-    detail::Numbers counts_;       // by session
-    std::size_t count_ = 0;
-    detail::Ring<Watch> firing_;
+    Table watches_;
+    detail::Numbered<SessionId, Table> own_;  // the same, each session's by itself
+    std::array<std::size_t, 4> counts_{};     // by kind
+    std::uint64_t added_ = 0;                 // ever
 };
 
 // =================================================================================================
@@ -3144,7 +3160,7 @@ private:
         std::vector<Part> parts;
         std::vector<Found> found;
         std::size_t root_bytes = 0;
-        Watcher watcher;
+        std::shared_ptr<const Watcher> watcher;
         EventType event = EventType::none;
         OnState on_state;
         SessionState state = SessionState::connected;
@@ -3214,8 +3230,9 @@ private:
     void finish(Pending& pending, const Outcome& outcome);
     void end_session(SessionId id, SessionState state);
     void refuse(Completion&& done, Errc error);
-    Errc prepare(SessionId id, Request& request, Pending& pending);
+    Errc prepare(Request& request, Pending& pending);
     Errc judge_path(OpCode op, BytesView path, CreateMode mode) const;
+    bool has_too_many_watches(SessionId id) const;
     static OpCode encode_write(const Request& request, Bytes& body);
     bool is_snapshot_due() const;
     bool is_fetch_waited_for() const;
@@ -3236,8 +3253,8 @@ private:
     static void cut_root(Ready& ready);
     void end_request(Ready& ready);
     void call(Ready& ready);
-    void on_event(SessionId session, Watcher&& watcher, EventType type, BytesView path,
-                  Zxid zxid) override;
+    void on_event(SessionId session, std::shared_ptr<const Watcher> watcher, EventType type,
+                  BytesView path, Zxid zxid) override;
     bool is_serving() const;
     bool is_full() const;
     Vote own_vote() const;
@@ -3272,6 +3289,7 @@ private:
     std::int64_t wall_ms_ = 0;
     bool started_ = false;
     bool in_poll_ = false;
+    bool is_ending_ = false;           // it is being destroyed
     Bytes inbox_;                      // u32 size and bytes, one after the other
     Bytes inbox_read_;
     detail::Numbered<SessionId, LocalSession> sessions_;
@@ -3280,6 +3298,7 @@ private:
     std::vector<SessionId> sending_;
     Time repeat_at_;
     Zxid committed_;                   // never falls
+    bool applies_later_ = false;       // what is committed waits for the callbacks there are
     Leader::Phase leader_phase_ = Leader::Phase::idle;
     std::uint64_t pings_ = 0;
     std::uint64_t sync_sequence_ = 0;
@@ -3336,8 +3355,8 @@ struct Handle;
 // callbacks or between polls; everything is answered inside poll.
 //
 // Paths and data are lent for the call; data may be null_data. Callbacks and watchers are owned by
-// the replica until they have been called, or until it is destroyed. An empty callback is allowed:
-// nobody is told.
+// the replica until they have been called, or until it is destroyed; what they hold may call, as it
+// is destroyed, whatever they may. An empty callback is allowed: nobody is told.
 //
 // A handle may be below a path, and its reads may have a level:
 //
@@ -5089,9 +5108,13 @@ void Tree::visit_ephemerals(
     }
 }
 
-void Tree::visit(const Callback<void(const NodeView&)>& visit_node) const {
+void Tree::visit(const Callback<void(const NodeView&)>& visit_node, BytesView from) const {
     COORD_ASSERT(visit_node != nullptr);
-    std::vector<std::uint32_t> stack{detail::root_index};
+    const Node* const top = seek(from);
+    if (top == nullptr) return;
+    visit_node(view_of(*top, top->path_length));
+    std::vector<std::uint32_t> stack;
+    push_left(top->child_root, stack);
     while (!stack.empty()) {
         const Node& node = at(next_preorder(stack));
         visit_node(view_of(node, node.path_length));
@@ -6639,43 +6662,64 @@ constexpr std::uint64_t watch_hash_seed = 0x77617463686573;
 
 Watches::Watches(EventSink& events) : events_(events) {}
 
+Watches::Place Watches::first_place(WatchKind kind, BytesView path) {
+    return {hash64(path, detail::watch_hash_seed + static_cast<std::uint64_t>(kind)), 0};
+}
+
+// RETURNS the next one at that path from that place on, which is moved there; or null. Another path
+// with the same hash is passed over.
+const Watches::Watch* Watches::seek(const Table& table, BytesView path, Place& place) {
+    auto entry = table.lower_bound(place);
+    for (; entry != table.end() && entry->first.hash == place.hash; ++entry) {
+        if (entry->second->path != path) continue;
+        place = entry->first;
+        return entry->second.get();
+    }
+    return nullptr;
+}
+
 void Watches::add(WatchKind kind, BytesView path, SessionId session, Watcher watcher) {
     COORD_ASSERT(watcher != nullptr && session != SessionId{});
-    Table& table = tables_[static_cast<std::size_t>(kind)];
-    table.at_or_new(hash64(path, detail::watch_hash_seed)).push() =
-        Watch{Bytes(path), session, std::move(watcher)};
-    detail::number_at(counts_, session.value) += 1;
-    count_ += 1;
+    Place place = first_place(kind, path);
+    place.number = added_++;
+    const auto watch = std::make_shared<const Watch>(
+        Watch{kind, Bytes(path), session, std::move(watcher)});
+    watches_.emplace(place, watch);
+    own_.at_or_new(session).emplace(place, watch);
+    count_of(kind) += 1;
 }
 
 std::size_t Watches::count(SessionId session) const {
-    const auto found = counts_.find(session.value);
-    return found == counts_.end() ? 0 : static_cast<std::size_t>(found->second);
+    const auto own = own_.find(session);
+    return own == own_.end() ? 0 : own->second.size();
 }
 
+// The last hold on the watchers is let go when nothing looks at the tables any more: what they
+// hold may call anything as it is destroyed.
 void Watches::remove_session(SessionId session) {
-    const auto counted = counts_.find(session.value);
-    if (counted == counts_.end()) return;
-    for (Table& table : tables_) {
-        for (auto entry = table.begin(); entry != table.end();) {
-            detail::Ring<Watch>& watches = entry->second;
-            for (std::size_t i = watches.size(); i > 0; i--) {
-                if (watches[i - 1].session == session) watches.erase(i - 1);
-            }
-            entry = watches.empty() ? table.erase(entry) : ++entry;
-        }
+    const auto own = own_.find(session);
+    if (own == own_.end()) return;
+    const Table ended = std::move(own->second);
+    own_.erase(own);
+    for (const auto& entry : ended) {
+        count_of(entry.second->kind) -= 1;
+        watches_.erase(entry.first);
     }
-    COORD_ASSERT(count_ >= counted->second);
-    count_ -= static_cast<std::size_t>(counted->second);
-    counts_.erase(counted);
 }
 
 // One watcher less.
-void Watches::forget(SessionId session) {
-    const auto counted = counts_.find(session.value);
-    COORD_ASSERT(counted != counts_.end() && counted->second > 0 && count_ > 0);
-    count_ -= 1, counted->second -= 1;
-    if (counted->second == 0) counts_.erase(counted);
+std::shared_ptr<const Watches::Watch> Watches::take(Place place) {
+    const auto entry = watches_.find(place);
+    COORD_ASSERT(entry != watches_.end());
+    std::shared_ptr<const Watch> watch = std::move(entry->second);
+    watches_.erase(entry);
+    const auto own = own_.find(watch->session);
+    COORD_ASSERT(own != own_.end() && count_of(watch->kind) > 0);
+    const std::size_t taken = own->second.erase(place);
+    COORD_ASSERT(taken == 1);
+    if (own->second.empty()) own_.erase(own);
+    count_of(watch->kind) -= 1;
+    return watch;
 }
 
 std::size_t Watches::remove(WatcherType type, BytesView path, SessionId session, Zxid zxid) {
@@ -6687,61 +6731,37 @@ std::size_t Watches::remove(WatcherType type, BytesView path, SessionId session,
                  {WatcherType::persistent, EventType::persistent_watch_removed},
                  {WatcherType::persistent_recursive, EventType::persistent_watch_removed}};
     std::size_t removed = 0;
-    for (std::size_t kind = 0; kind < tables_.size(); kind++) {
+    for (std::size_t kind = 0; kind < counts_.size(); kind++) {
         if (type != WatcherType::any && type != kinds[kind].type) continue;
-        const auto entry = tables_[kind].find(hash64(path, detail::watch_hash_seed));
-        if (entry == tables_[kind].end()) continue;
-        detail::Ring<Watch>& watches = entry->second;
-        for (std::size_t i = 0; i < watches.size();) {
-            if (watches[i].session != session || watches[i].path != path) {
-                i += 1;
-                continue;
-            }
-            Watcher watcher = std::move(watches[i].watcher);
-            watches.erase(i);
-            forget(session), removed += 1;
-            events_.on_event(session, std::move(watcher), kinds[kind].event, path, zxid);
+        Place place = first_place(static_cast<WatchKind>(kind), path);
+        for (;; place.number += 1, removed += 1) {
+            const auto own = own_.find(session);
+            if (own == own_.end() || seek(own->second, path, place) == nullptr) break;
+            const std::shared_ptr<const Watch> watch = take(place);
+            events_.on_event(session, {watch, &watch->watcher}, kinds[kind].event, path, zxid);
         }
-        if (watches.empty()) tables_[kind].erase(entry);
     }
     return removed;
 }
 
 void Watches::fire(WatchKind kind, EventType type, BytesView path, Zxid zxid) {
-    Table& table = tables_[static_cast<std::size_t>(kind)];
-    if (table.empty()) return;
-    const auto entry = table.find(hash64(path, detail::watch_hash_seed));
-    if (entry == table.end()) return;
-    detail::Ring<Watch>& watches = entry->second;
-    COORD_ASSERT(firing_.empty());
-    std::size_t kept = 0;
-    for (std::size_t i = 0; i < watches.size(); i++) {
-        if (watches[i].path == path) {
-            firing_.push() = std::move(watches[i]);
-        } else {  // another path with the same hash
-            if (kept < i) watches[kept] = std::move(watches[i]);
-            kept += 1;
-        }
-    }
-    while (watches.size() > kept) watches.pop_back();
-    if (watches.empty()) table.erase(entry);
-    for (; !firing_.empty(); firing_.pop()) {  // W1: they are out of the table already
-        Watch& watch = firing_.front();
-        forget(watch.session);
-        events_.on_event(watch.session, std::move(watch.watcher), type, path, zxid);
+    if (count_of(kind) == 0) return;
+    Place place = first_place(kind, path);
+    for (; seek(watches_, path, place) != nullptr; place.number += 1) {
+        const std::shared_ptr<const Watch> watch = take(place);  // W1: it is out of the tables
+        events_.on_event(watch->session, {watch, &watch->watcher}, type, path, zxid);
     }
 }
 
 // Those of that kind at one place, of a change at path; they stay.
 void Watches::tell(WatchKind kind, BytesView at, EventType type, BytesView path, Zxid zxid) {
-    const Table& table = tables_[static_cast<std::size_t>(kind)];
-    if (table.empty()) return;
-    const auto entry = table.find(hash64(at, detail::watch_hash_seed));
-    if (entry == table.end()) return;
-    const detail::Ring<Watch>& watches = entry->second;
-    for (std::size_t i = 0; i < watches.size(); i++) {
-        if (watches[i].path != at) continue;  // another path with the same hash
-        events_.on_event(watches[i].session, Watcher(watches[i].watcher), type, path, zxid);
+    if (count_of(kind) == 0) return;
+    const Place first = first_place(kind, at);
+    auto entry = watches_.lower_bound(first);
+    for (; entry != watches_.end() && entry->first.hash == first.hash; ++entry) {
+        const std::shared_ptr<const Watch>& watch = entry->second;
+        if (watch->path != at) continue;  // another path with the same hash
+        events_.on_event(watch->session, {watch, &watch->watcher}, type, path, zxid);
     }
 }
 
@@ -6752,7 +6772,7 @@ void Watches::tell_staying(EventType type, BytesView path, Zxid zxid) {
 }
 
 void Watches::tell_above(EventType type, BytesView path, Zxid zxid) {
-    if (tables_[static_cast<std::size_t>(WatchKind::recursive)].empty()) return;
+    if (count_of(WatchKind::recursive) == 0) return;
     tell(WatchKind::recursive, path, type, path, zxid);
     for (BytesView at = path; at.size() > 1;) {
         at = parent_path(at);
@@ -6799,10 +6819,8 @@ EventType Watches::missed(WatchKind kind, BytesView path, const Tree& before, co
 void Watches::catch_up(const Tree& before, const Tree& after, Zxid zxid) {
     for (const WatchKind kind : {WatchKind::data, WatchKind::children, WatchKind::persistent}) {
         std::map<Bytes, bool, std::less<>> paths;  // in order, each once
-        for (const auto& entry : tables_[static_cast<std::size_t>(kind)]) {
-            for (std::size_t i = 0; i < entry.second.size(); i++) {
-                paths.emplace(entry.second[i].path, true);
-            }
+        for (const auto& entry : watches_) {
+            if (entry.second->kind == kind) paths.emplace(entry.second->path, true);
         }
         const bool stays = kind == WatchKind::persistent;
         for (const auto& entry : paths) {
@@ -6815,31 +6833,48 @@ void Watches::catch_up(const Tree& before, const Tree& after, Zxid zxid) {
             if (below == EventType::children_changed) tell(kind, path, below, path, zxid);
         }
     }
-    const bool any = !tables_[static_cast<std::size_t>(WatchKind::recursive)].empty();
+    const bool any = count_of(WatchKind::recursive) > 0;
     if (any) catch_up_below(before, after, zxid);
 }
 
+// Whether a recursive one will hear of what happens at path, but for those at path itself.
 bool Watches::is_watched_above(BytesView path) const {
-    const Table& table = tables_[static_cast<std::size_t>(WatchKind::recursive)];
-    for (;; path = parent_path(path)) {
-        const auto entry = table.find(hash64(path, detail::watch_hash_seed));
-        for (std::size_t i = 0; entry != table.end() && i < entry->second.size(); i++) {
-            if (entry->second[i].path == path) return true;
-        }
-        if (path.size() == 1) return false;
+    while (path.size() > 1) {
+        path = parent_path(path);
+        Place place = first_place(WatchKind::recursive, path);
+        if (seek(watches_, path, place) != nullptr) return true;
     }
+    return false;
+}
+
+// Where recursive ones are that have no other one above them, in order: none is below another.
+std::vector<Bytes> Watches::recursive_tops() const {
+    std::map<Bytes, bool, std::less<>> paths;
+    for (const auto& entry : watches_) {
+        if (entry.second->kind == WatchKind::recursive) paths.emplace(entry.second->path, true);
+    }
+    std::vector<Bytes> tops;
+    for (const auto& entry : paths) {
+        if (!is_watched_above(entry.first)) tops.push_back(entry.first);
+    }
+    return tops;
 }
 
 // What is there now, parents before their children; then what is not there any more, after them.
 void Watches::catch_up_below(const Tree& before, const Tree& after, Zxid zxid) {
-    after.visit([&](const NodeView& node) {
-        const EventType type = missed(WatchKind::data, node.path, before, after);
-        if (type != EventType::none) tell_above(type, node.path, zxid);
-    });
+    const std::vector<Bytes> tops = recursive_tops();
+    for (const Bytes& top : tops) {
+        after.visit([&](const NodeView& node) {
+            const EventType type = missed(WatchKind::data, node.path, before, after);
+            if (type != EventType::none) tell_above(type, node.path, zxid);
+        }, top);
+    }
     std::vector<BytesView> gone;
-    before.visit([&](const NodeView& node) {
-        if (!after.contains(node.path) && is_watched_above(node.path)) gone.push_back(node.path);
-    });
+    for (const Bytes& top : tops) {
+        before.visit([&](const NodeView& node) {
+            if (!after.contains(node.path)) gone.push_back(node.path);
+        }, top);
+    }
     for (; !gone.empty(); gone.pop_back()) tell_above(EventType::deleted, gone.back(), zxid);
 }
 
@@ -11167,6 +11202,9 @@ Time Learner::next_deadline() const {
 namespace detail {
 
 constexpr int steps_per_poll_max = 12;
+constexpr std::size_t callbacks_kept = 4096;    // of the memory for them, from poll to poll
+constexpr std::size_t text_bytes_kept = 65536;  // of each
+constexpr std::size_t callbacks_max = 65536;    // that wait: then a poll applies nothing more
 constexpr std::uint32_t nodes_freed_per_poll = 2048;
 constexpr std::size_t snapshot_slice_bytes = 64 * 1024;  // that a poll writes, or reads again
 constexpr Duration snapshot_slice_gap = milliseconds(1);
@@ -11280,7 +11318,18 @@ Replica::Replica(const ReplicaOptions& options, Storage& storage, Transport& tra
 Replica::Replica(const ReplicaOptions& options, Storage& storage)
     : Replica(options, storage, detail::no_transport(), nullptr) {}
 
-Replica::~Replica() { COORD_ASSERT(!in_poll_); }
+// What callbacks hold may still call something as it is destroyed: it is told nothing any more.
+Replica::~Replica() {
+    COORD_ASSERT(!in_poll_);
+    role_ = Role::failed;
+    is_ending_ = true;
+    const detail::Ring<Ready> ready = std::move(ready_);
+    const detail::Ring<Opening> openings = std::move(openings_);
+    const detail::Agenda<Timer> timers = std::move(timers_);
+    for (const auto& entry : sessions_) watches_.remove_session(entry.first);
+    COORD_ASSERT(watches_.count() == 0);  // they end with their sessions
+    sessions_.clear();
+}
 
 void Replica::open() {
     if (refused_ != nullptr) return fail(refused_);
@@ -11412,6 +11461,7 @@ Time Replica::next_deadline() const {
     if (role_ == Role::failed) return deadline;
     const bool unsent = !unsent_.empty() && can_send_requests();
     if (!started_ || !inbox_.empty() || unsent || log_.is_dirty()) return at_once;
+    if (applies_later_) return at_once;
     if (role_ == Role::looking) deadline = (std::min)(deadline, election_.next_deadline());
     if (role_ == Role::leading) deadline = (std::min)(deadline, leader_.next_deadline(now_));
     if (role_ == Role::following) deadline = (std::min)(deadline, learner_.next_deadline());
@@ -11646,11 +11696,16 @@ void Replica::send_all() {
 
 // -- Applying ------------------------------------------------------------------------------------
 
+// Watchers that stay may hear of each of many changes: what is committed waits for the next poll,
+// and not in memory for this one's end.
 void Replica::apply_committed() {
     if (role_ == Role::leading) committed_ = (std::max)(committed_, leader_.committed());
     if (role_ == Role::following) committed_ = (std::max)(committed_, learner_.committed());
     const Zxid target = (std::min)(committed_, log_.durable_last());  // R2
+    applies_later_ = false;
     while (machine_->applied() < target && role_ != Role::failed) {
+        applies_later_ = ready_.size() >= detail::callbacks_max;
+        if (applies_later_) break;
         Txn txn;
         read_entry(log_.entry_after(machine_->applied()), txn);
         COORD_ASSERT(txn.previous == machine_->applied() && txn.zxid > txn.previous);  // L1
@@ -11893,6 +11948,7 @@ Replica::Ready& Replica::push_ready() {
 }
 
 void Replica::refuse(Completion&& done, Errc error) {
+    if (is_ending_) return;
     Ready& ready = push_ready();
     ready.done = std::move(done);
     ready.error = error;
@@ -11941,7 +11997,7 @@ void Replica::submit(SessionId id, Request&& request) {
     pending.kind = request.kind, pending.cxid = 0;
     pending.page = Page{}, pending.watcher = nullptr, pending.least = Zxid{};
     pending.root_bytes = request.root_bytes;
-    pending.error = prepare(id, request, pending);
+    pending.error = prepare(request, pending);
     pending.done = std::move(request.done);
     const bool is_read = detail::is_read(request.kind);
     pending.awaits_sync =
@@ -11961,7 +12017,7 @@ void Replica::submit(SessionId id, Request&& request) {
 }
 
 // Judges a request before anything is sent, and writes down what it will need.
-Errc Replica::prepare(SessionId id, Request& request, Pending& pending) {
+Errc Replica::prepare(Request& request, Pending& pending) {
     using Kind = Request::Kind;
     if (request.kind == Kind::sync) return Errc::ok;
     Errc error = Errc::ok;
@@ -11997,9 +12053,6 @@ Errc Replica::prepare(SessionId id, Request& request, Pending& pending) {
     if (request.watcher_type < least || request.watcher_type > WatcherType::persistent_recursive) {
         return Errc::bad_arguments;
     }
-    if (request.watcher && watches_.count(id) >= options_.limits.watches_per_session_max) {
-        return Errc::too_many;
-    }
     pending.watcher_type = request.watcher_type;
     pending.watcher = std::move(request.watcher);
     if (request.kind != Kind::children) return Errc::ok;
@@ -12016,6 +12069,11 @@ static bool is_sound_path(BytesView path, bool is_begun) {
 }
 
 }  // namespace detail
+
+// Asked when its turn has come: those before it may set watchers, and remove them.
+bool Replica::has_too_many_watches(SessionId id) const {
+    return watches_.count(id) >= options_.limits.watches_per_session_max;
+}
 
 // What ZooKeeper's clients look at before they send.
 Errc Replica::judge_path(OpCode op, BytesView path, CreateMode mode) const {
@@ -12264,6 +12322,12 @@ bool Replica::drain_one(SessionId id, LocalSession& session, Pending& pending) {
         return true;
     }
     using Kind = Request::Kind;
+    if (pending.watcher && has_too_many_watches(id)) {
+        const Watcher dropped = std::move(pending.watcher);  // last: what it holds may call
+        counters_.requests_refused += 1;
+        refuse(std::move(pending.done), Errc::too_many);
+        return true;
+    }
     if (pending.kind == Kind::add_watch || pending.kind == Kind::remove_watches) {
         change_watches(id, pending);
         return true;
@@ -12477,7 +12541,9 @@ void Replica::change_watches(SessionId id, Pending& pending) {
 void Replica::end_session(SessionId id, SessionState state) {
     const auto found = sessions_.find(id);
     COORD_ASSERT(found != sessions_.end());
-    LocalSession& session = found->second;
+    // Destroyed last, when it is known nowhere any more: what its watchers hold may call on.
+    LocalSession session = std::move(found->second);
+    sessions_.erase(found);
     for (; !session.pending.empty(); session.pending.pop()) {
         Pending& pending = session.pending.front();
         const bool is_close = pending.kind == Request::Kind::close;
@@ -12487,10 +12553,10 @@ void Replica::end_session(SessionId id, SessionState state) {
     watches_.remove_session(id);
     session.state = state;
     tell_state(session);
-    sessions_.erase(found);
 }
 
-void Replica::on_event(SessionId, Watcher&& watcher, EventType type, BytesView path, Zxid zxid) {
+void Replica::on_event(SessionId, std::shared_ptr<const Watcher> watcher, EventType type,
+                       BytesView path, Zxid zxid) {
     counters_.events += 1;
     Ready& ready = push_ready();
     ready.watcher = std::move(watcher);
@@ -12526,6 +12592,7 @@ void Replica::tell_states() {
 
 void Replica::at(Time time, Callback<void()> call) {
     counters_.calls += 1;
+    if (is_ending_) return;
     timers_.add(Timer{time, 0, std::move(call)});
 }
 
@@ -12538,11 +12605,15 @@ void Replica::run_timers() {
 // Runs what is ready now. What those callbacks make ready comes in the next poll, which is due.
 void Replica::run_callbacks() {
     COORD_ASSERT(in_poll_);
+    const bool is_much = ready_.size() > detail::callbacks_kept;
     for (std::size_t count = ready_.size(); count > 0; count--) {
         current_ = std::move(ready_.front());  // a callback may make ready_ grow
         ready_.pop();
         call(current_);
+        if (current_.text.capacity() > detail::text_bytes_kept) Bytes().swap(current_.text);
+        if (current_.bytes.capacity() > detail::text_bytes_kept) Bytes().swap(current_.bytes);
     }
+    if (is_much && ready_.empty()) ready_ = detail::Ring<Ready>();
 }
 
 namespace detail {
@@ -12603,7 +12674,7 @@ void Replica::end_request(Ready& ready) {
 }
 
 void Replica::call(Ready& ready) {
-    if (ready.watcher) ready.watcher(WatchEvent{ready.event, ready.text, ready.zxid});
+    if (ready.watcher) (*ready.watcher)(WatchEvent{ready.event, ready.text, ready.zxid});
     if (ready.on_state) ready.on_state(ready.state);
     if (ready.call) ready.call();
     end_request(ready);
@@ -12966,8 +13037,10 @@ void Session::multi_read(std::vector<Query> queries, OnMultiRead done) const {
 
 void Session::add_watch(BytesView path, AddWatchMode mode, Watcher watcher, OnDone done) const {
     Request request = detail::request_of(Request::Kind::add_watch, path, std::move(done));
-    constexpr auto first = static_cast<std::int32_t>(WatcherType::persistent);
-    request.watcher_type = static_cast<WatcherType>(static_cast<std::int32_t>(mode) + first);
+    const bool is_recursive = mode == AddWatchMode::persistent_recursive;
+    request.watcher_type = is_recursive ? WatcherType::persistent_recursive
+                           : mode == AddWatchMode::persistent ? WatcherType::persistent
+                                                              : WatcherType{};  // refused
     request.watcher = std::move(watcher);
     ask(std::move(request));
 }

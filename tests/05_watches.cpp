@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -37,10 +38,10 @@ const char* word(EventType type) {
 struct Sink final : coord::EventSink {
     Lines lines;
     std::vector<SessionId> sessions;
-    void on_event(SessionId session, coord::Watcher&& watcher, EventType type, BytesView path,
-                  Zxid zxid) override {
+    void on_event(SessionId session, std::shared_ptr<const coord::Watcher> watcher, EventType type,
+                  BytesView path, Zxid zxid) override {
         sessions.push_back(session);
-        watcher(WatchEvent{type, Bytes(path), zxid});
+        (*watcher)(WatchEvent{type, Bytes(path), zxid});
     }
     coord::Watcher watcher(std::string name) {
         return [this, name = std::move(name)](const WatchEvent& event) {
@@ -327,6 +328,101 @@ TEST_CASE("catch_up: those that stay hear of one change of each node, and still 
     CHECK(rig.watches.count() == count);
     rig.watches.catch_up(after.tree, after.tree, Zxid{100});
     CHECK(rig.sink.take().empty());
+}
+
+TEST_CASE("catch_up: recursive ones beside and below each other hear of each change once") {
+    Plant before, after;
+    for (Plant* const each : {&before, &after}) {
+        for (const char* const path : {"/a", "/a/b", "/a/b/c", "/a-", "/a-/x", "/z", "/z/y"}) {
+            each->create(path);
+        }
+    }
+    for (const char* const path : {"/a", "/a/b", "/a/b/c", "/a-/x", "/z/y"}) after.set(path);
+    before.create("/a/b/gone"), before.create("/z/gone");
+    Rig rig;
+    rig.recursive("/a", "a"), rig.recursive("/a/b", "b"), rig.recursive("/a-", "a-");
+    rig.recursive("/z/gone", "gone"), rig.recursive("/none", "none"), rig.recursive("/a", "too", 2);
+    rig.watches.catch_up(before.tree, after.tree, Zxid{99});
+    CHECK(rig.sink.take() ==
+          Lines{"a: data_changed /a 99", "too: data_changed /a 99", "b: data_changed /a/b 99",
+                "a: data_changed /a/b 99", "too: data_changed /a/b 99",
+                "b: data_changed /a/b/c 99", "a: data_changed /a/b/c 99",
+                "too: data_changed /a/b/c 99", "a-: data_changed /a-/x 99",
+                "gone: deleted /z/gone 99", "b: deleted /a/b/gone 99",
+                "a: deleted /a/b/gone 99", "too: deleted /a/b/gone 99"});
+}
+
+// So often that a walk through the whole trees each time would not end.
+TEST_CASE("catch_up: what nobody watches costs nothing") {
+    Plant plant;
+    plant.create("/large"), plant.create("/small");
+    for (int i = 0; i < 20000; i++) plant.create("/large/" + std::to_string(i));
+    Rig rig;
+    rig.recursive("/small", "w");
+    for (int i = 0; i < 10000; i++) rig.watches.catch_up(plant.tree, plant.tree, Zxid{99});
+    CHECK(rig.sink.take().empty());
+}
+
+TEST_CASE("a watcher that stays is one and the same at each event, and not a copy") {
+    Rig rig;
+    std::vector<int> counted;
+    const auto copied = std::make_shared<int>(0);
+    rig.watches.add(WatchKind::persistent, "/a", SessionId{1},
+                    [&counted, copied, calls = 0](const WatchEvent&) mutable {
+                        counted.push_back(++calls);
+                    });
+    for (std::uint64_t z = 1; z <= 3; z++) rig.watches.on_data_changed("/a", Zxid{z});
+    CHECK(rig.watches.remove(coord::WatcherType::any, "/a", SessionId{1}, Zxid{4}) == 1);
+    CHECK(counted == std::vector<int>{1, 2, 3, 4});
+    CHECK(copied.use_count() == 1);
+}
+
+// So many that a search through all of them for each would not end.
+TEST_CASE("what is removed, and whose session ends, is found among many") {
+    constexpr std::uint64_t sessions = 4000, each = 50;
+    Rig rig;
+    for (std::uint64_t i = 0; i < each; i++) {
+        const std::string path = "/" + std::to_string(i % 25);
+        const WatchKind kind = static_cast<WatchKind>(i % 4);
+        for (std::uint64_t s = 1; s <= sessions; s++) {
+            rig.watches.add(kind, path, SessionId{s}, [](const WatchEvent&) {});
+        }
+    }
+    for (std::uint64_t s = 1; s <= sessions; s += 2) rig.watches.remove_session(SessionId{s});
+    CHECK(rig.watches.count() == sessions / 2 * each);
+    for (std::uint64_t s = 2; s <= sessions; s += 2) {
+        REQUIRE(rig.watches.remove(coord::WatcherType::any, "/3", SessionId{s}, Zxid{9}) == 2);
+    }
+    CHECK(rig.watches.count() == sessions / 2 * (each - 2));
+    CHECK(rig.watches.count(SessionId{2}) == each - 2);
+    CHECK(rig.watches.count(SessionId{1}) == 0);
+    CHECK(rig.sink.sessions.size() == sessions);
+    for (std::uint64_t i = 0; i < 65536; i++) rig.persistent("/one", "", 1);
+    CHECK(rig.watches.remove(coord::WatcherType::any, "/one", SessionId{1}, Zxid{9}) == 65536);
+}
+
+TEST_CASE("what a watcher holds may call on, as it is destroyed with its session") {
+    struct Holder {
+        Rig& rig;
+        std::string path;
+        ~Holder() {
+            rig.watches.remove(coord::WatcherType::any, path, SessionId{1}, Zxid{9});
+            rig.watches.remove(coord::WatcherType::any, path, SessionId{2}, Zxid{9});
+            rig.data(path + "/more", "more", 3);
+        }
+    };
+    Rig rig;
+    for (int i = 0; i < 20; i++) {
+        const std::shared_ptr<Holder> holder(new Holder{rig, "/a" + std::to_string(i / 4)});
+        rig.watches.add(WatchKind::data, holder->path, SessionId{1},
+                        [holder](const WatchEvent&) {});
+        rig.data(holder->path, "theirs", 2);
+    }
+    rig.watches.remove_session(SessionId{1});
+    CHECK(rig.watches.count(SessionId{1}) == 0);
+    CHECK(rig.watches.count(SessionId{2}) == 0);
+    CHECK(rig.watches.count(SessionId{3}) == 20);
+    CHECK(rig.watches.count() == 20);
 }
 
 TEST_CASE("counts: of all, and of each session") {

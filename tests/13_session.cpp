@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -11,7 +12,24 @@
 
 #include "support.hpp"
 
+#if defined(__GLIBC__) && defined(__GLIBC_PREREQ)
+#if __GLIBC_PREREQ(2, 33)
+#include <malloc.h>
+#define HAS_MALLINFO2
+#endif
+#endif
+
 namespace {
+
+// Bytes in use; 0 where nobody can tell.
+std::size_t heap_bytes() {
+#ifdef HAS_MALLINFO2
+    const auto info = mallinfo2();
+    return info.uordblks + info.hblkhd;
+#else
+    return 0;
+#endif
+}
 
 using coord::Bytes;
 using coord::BytesView;
@@ -885,6 +903,109 @@ TEST_CASE("callbacks are released once they have been called") {
     CHECK(token.use_count() == 1);
 }
 
+// Ends what it has begun when it goes, as a cache of nodes would.
+struct Holder {
+    Session session;
+    int& answers;
+    ~Holder() {
+        const auto answer = [&count = answers](const auto&) { count += 1; };
+        session.remove_watches("/a", coord::WatcherType::any, answer);
+        session.get("/", [](const coord::WatchEvent&) {}, answer);
+        session.set("/", "", answer);
+        session.at(session.now(), [] {});
+        session.on_state([](SessionState) {});
+        Session::open(session.replica(), {}, answer);
+        (void)session.state();
+    }
+};
+
+TEST_CASE("what callbacks hold may call on as it is destroyed with the replica") {
+    int answers = 0;
+    {
+        Alone alone;
+        Sync zk = alone.open();
+        const Session& session = zk.session();
+        const auto holder = [&] {  // with a handle of its own, which does not hold its listener
+            const Session own{alone.replica, session.id()};
+            return std::shared_ptr<Holder>(new Holder{own, answers});
+        };
+        session.create("/a", "", {});
+        alone.polls();
+        for (int i = 0; i < 20; i++) {
+            session.get("/a", [h = holder()](const coord::WatchEvent&) {}, {});
+            session.at(alone.now + seconds(9), [h = holder()] {});
+            session.on_state([h = holder()](SessionState) {});
+        }
+        alone.polls();
+        for (int i = 0; i < 20; i++) {
+            session.set("/a", "", [h = holder()](const coord::Result<coord::Stat>&) {});
+            session.get("/a", [h = holder()](const coord::WatchEvent&) {},
+                        [h = holder()](const coord::Result<coord::Data>&) {});
+            Session::open(alone.replica, {},
+                          [h = holder()](const coord::Result<Session>&) {});
+        }
+        const auto lock = std::make_shared<coord::Lock>(session, "/lock");
+        lock->acquire([](const coord::Result<coord::Grant>&) {});
+        session.set("/a", "", [lock](const coord::Result<coord::Stat>&) {});
+    }
+    CHECK(answers == 0);
+}
+
+TEST_CASE("what many callbacks at once needed is given back when they have been called") {
+    Alone alone;
+    const Sync zk = alone.open();
+    const Session& session = zk.session();
+    std::size_t bytes = 0, events = 0;
+    REQUIRE(zk.create("/big", repeated(1000000)));
+    for (int i = 0; i < 100; i++) {
+        REQUIRE(zk.add_watch("/", coord::AddWatchMode::persistent_recursive,
+                             [&](const coord::WatchEvent&) { events += 1; }));
+    }
+    const std::size_t before = heap_bytes();
+    for (int i = 0; i < 100; i++) {
+        session.get("/big", [&](const coord::Result<coord::Data>& d) { bytes += d->bytes.size(); });
+    }
+    alone.polls();
+    CHECK(bytes == 100 * 1000000);
+    CHECK(heap_bytes() < before + 10000000);
+    std::vector<Bytes> paths;
+    for (int i = 0; i < 1000; i++) paths.push_back("/n" + std::to_string(i));
+    for (int i = 0; i < 1000; i++) session.create(paths[static_cast<std::size_t>(i)], "", {});
+    alone.polls();
+    CHECK(events == 100 * 1000);
+    CHECK(heap_bytes() < before + 10000000);
+}
+
+TEST_CASE("many events at once are told over several polls, which are due at once") {
+    Alone alone;
+    const Sync zk = alone.open();
+    const Session& session = zk.session();
+    std::uint64_t events = 0, answers = 0;
+    constexpr std::uint64_t watchers = 300, writes = 1000;
+    for (std::uint64_t i = 0; i < watchers; i++) {
+        REQUIRE(zk.add_watch("/", coord::AddWatchMode::persistent_recursive,
+                             [&](const coord::WatchEvent&) { events += 1; }));
+    }
+    for (std::uint64_t i = 0; i < writes; i++) {
+        session.set("/", "", [&](const coord::Result<coord::Stat>& stat) {
+            REQUIRE(stat);
+            answers += 1;
+            CHECK(events == answers * watchers);  // an answer comes after its events
+        });
+    }
+    int polls = 0;
+    while (answers < writes && polls < 100) {
+        const std::uint64_t before = events + answers;
+        alone.poll(milliseconds(0));
+        polls += 1;
+        CHECK(events + answers <= before + 65536 + watchers + 1);
+        if (answers < writes) CHECK(alone.replica.next_deadline() <= alone.now);
+    }
+    CHECK(answers == writes);
+    CHECK(polls >= 5);
+    CHECK(alone.replica.status().applied == alone.replica.status().committed);
+}
+
 TEST_CASE("a replica that is destroyed calls nobody") {
     int calls = 0;
     {
@@ -1071,7 +1192,7 @@ TEST_CASE("add_watch: a watcher that stays, of a node or of all below it") {
     CHECK(d.take() == "");
     CHECK(zk.add_watch("/a", AddWatchMode::persistent, {}).error() == Errc::bad_arguments);
     CHECK(zk.add_watch("a", AddWatchMode::persistent, d.event()).error() == Errc::bad_arguments);
-    for (const int mode : {-1, 2, 3}) {
+    for (const int mode : {-1, 2, 3, INT32_MAX, INT32_MIN}) {
         const auto odd = static_cast<AddWatchMode>(mode);
         CHECK(zk.add_watch("/a", odd, d.event()).error() == Errc::bad_arguments);
     }
@@ -1134,6 +1255,20 @@ TEST_CASE("a watcher that stays may remove itself, and set others, and close its
     a.polls();
     CHECK(heard == 2);
     CHECK(s.state() == SessionState::expired);
+}
+
+TEST_CASE("a watcher that stays keeps its own state from one event to the next") {
+    Alone a;
+    const Sync zk = a.open();
+    std::vector<int> calls;
+    REQUIRE(zk.add_watch("/a", coord::AddWatchMode::persistent,
+                         [&calls, own = 0](const coord::WatchEvent&) mutable {
+                             calls.push_back(++own);
+                         }));
+    REQUIRE(zk.create("/a", ""));
+    REQUIRE(zk.set("/a", "x"));
+    REQUIRE(zk.remove("/a"));
+    CHECK(calls == std::vector<int>{1, 2, 3});
 }
 
 TEST_CASE("an event comes before the answer of the write that made it, and before new data") {
@@ -1234,6 +1369,29 @@ TEST_CASE("watches over their bound are too_many, and the session lives on") {
     alone.polls();
     CHECK(diary.lines.size() == 3);
     CHECK(zk.get("/a", diary.event()));
+}
+
+TEST_CASE("the bound on watches holds for requests that wait for their turn, too") {
+    coord::ReplicaOptions options;
+    options.limits.watches_per_session_max = 3;
+    Alone alone{options};
+    const Sync zk = alone.open();
+    const Session& s = zk.session();
+    Diary d;
+    const auto done = [&] { return d.answer<coord::Data>("get"); };
+    s.create("/a", "", {});
+    for (int i = 0; i < 5; i++) s.get("/a", [](const coord::WatchEvent&) {}, done());
+    alone.polls();
+    CHECK(alone.replica.status().watches == 3);
+    CHECK(d.take() == "get ok, get ok, get ok, get too_many, get too_many");
+    // And what makes room for a watcher may stand right before it.
+    s.set("/a", "x", {});
+    s.get("/a", d.event("new"), done());
+    s.remove_watches("/a", coord::WatcherType::any, d.answer<void>("removed"));
+    s.add_watch("/a", coord::AddWatchMode::persistent, d.event("p"), d.answer<void>("added"));
+    alone.polls();
+    CHECK(d.take() == "get ok, new data_watch_removed /a, removed ok, added ok");
+    CHECK(alone.replica.status().watches == 1);
 }
 
 // -------------------------------------------------------------------------------------------------
@@ -1733,6 +1891,36 @@ TEST_CASE("three voters: a session that is cut off for too long expires, and hea
     Sync again = ensemble.open(at, seconds(2));
     CHECK(again.session().id() != zk.session().id());
     CHECK(again.create("/e", "", CreateMode::ephemeral));
+}
+
+TEST_CASE("three voters: what watchers hold may call on as their session expires") {
+    Ensemble ensemble;
+    const std::uint32_t at = ensemble.follower();
+    Sync zk = ensemble.open(at, seconds(2));
+    const Session& session = zk.session();
+    int made = 0, answers = 0;
+    const auto holder = [&] {
+        made += 1;
+        return std::shared_ptr<Holder>(new Holder{session, answers});
+    };
+    for (int i = 0; i < 20; i++) {
+        session.exists("/a", [h = holder()](const coord::WatchEvent&) {}, {});
+    }
+    ensemble.sim.run_for(seconds(1));
+    CHECK(ensemble.sim.replica(at).status().watches == 20);
+    ensemble.sim.isolate(at);
+    session.create("/late", "", {});
+    for (int i = 0; i < 20; i++) {
+        session.get("/late", [h = holder()](const coord::WatchEvent&) {}, {});
+    }
+    ensemble.sim.run_for(seconds(10));
+    CHECK(answers == 0);
+    ensemble.sim.heal();
+    ensemble.sim.run_for(seconds(5));
+    CHECK(session.state() == SessionState::expired);
+    CHECK(ensemble.sim.replica(at).status().watches == 0);
+    CHECK(made == 40);
+    CHECK(answers == made * 4);  // each call is answered once, if only by session_expired
 }
 
 TEST_CASE("three voters: nobody sees an ephemeral node go before its session's certain_until") {

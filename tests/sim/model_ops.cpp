@@ -1,0 +1,303 @@
+// The machine beside the plain model of checkers.hpp, over random transactions: every answer, every
+// part of a multi, every Stat and every event, in order; and now and then the whole state, a save
+// in slices meanwhile, and a machine that goes on from what was saved. No network and no sessions'
+// queues: a million transactions take seconds.
+//
+//   sim_model_ops [--seed=N] [--runs=N]
+//
+// ctest: --runs=1000000
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "checkers.hpp"
+
+namespace {
+
+using coord::Bytes;
+using coord::BytesView;
+using coord::CreateMode;
+using coord::Errc;
+using coord::EventType;
+using coord::Machine;
+using coord::OpCode;
+using coord::SessionId;
+using coord::Txn;
+using coord::Writer;
+using coord::Zxid;
+using sim::Model;
+
+constexpr std::uint64_t round_length = 20000;  // the model keeps all that ever was
+
+// The events of a transaction, as the machine tells of them.
+struct Heard final : coord::ChangeSink {
+    std::vector<Model::PathChange> all;
+    void add(EventType type, BytesView path, Zxid zxid) {
+        all.push_back({zxid, type, Bytes(path)});
+    }
+    void on_created(BytesView p, Zxid z) override { add(EventType::created, p, z); }
+    void on_deleted(BytesView p, Zxid z) override { add(EventType::deleted, p, z); }
+    void on_data_changed(BytesView p, Zxid z) override { add(EventType::data_changed, p, z); }
+    void on_children_changed(BytesView p, Zxid z) override {
+        add(EventType::children_changed, p, z);
+    }
+};
+
+// So that a run which compares next to nothing is seen.
+struct Tally {
+    std::uint64_t good = 0;     // writes that took effect
+    std::uint64_t failed = 0;   // with an error of their own
+    std::uint64_t expired = 0;  // of sessions that have ended
+    std::uint64_t voids = 0;
+    std::uint64_t multis = 0;   // good ones
+    std::uint64_t events = 0;
+    std::uint64_t saves = 0;
+};
+
+struct Round {
+    explicit Round(std::uint64_t seed)
+        : rng(seed), machine(new Machine(coord::Limits{}, seed)), model(new Model) {}
+
+    coord::Rng rng;
+    std::unique_ptr<Machine> machine;
+    std::unique_ptr<Model> model;
+    Heard heard;
+    std::uint64_t counter = 0;
+    std::vector<std::pair<SessionId, std::uint64_t>> sessions;  // and the cxid of each
+    Bytes saved;
+    std::uint64_t digest_at_save = 0;
+    Tally tally;
+
+    bool differs(const char* what, BytesView more = {}) const {
+        std::printf("transaction %llu: %s %s\n", static_cast<unsigned long long>(counter), what,
+                    Bytes(more).c_str());
+        return false;
+    }
+
+    // Few paths, so that most of them are there at times.
+    Bytes random_path() {
+        Bytes path;
+        for (std::uint64_t names = 1 + rng.below(3); names > 0; names--) {
+            path.push_back('/');
+            path.push_back(static_cast<char>('a' + rng.below(4)));
+            if (rng.chance(30)) path.push_back('-');
+        }
+        return path;
+    }
+
+    Bytes random_body(OpCode& op) {
+        Bytes body;
+        Writer out(body);
+        const std::uint64_t draw = rng.below(100);
+        op = draw < 45 ? OpCode::create : draw < 65 ? OpCode::remove : OpCode::set;
+        const auto mode = static_cast<CreateMode>(rng.below(4));
+        const bool is_numbered = op == OpCode::create && coord::is_sequential(mode);
+        out.bytes(is_numbered && rng.chance(300) ? random_path() + "/" : random_path());
+        if (op != OpCode::remove) out.bytes(Bytes(rng.below(rng.chance(20) ? 3000 : 60), 'd'));
+        const std::int32_t version =
+            rng.chance(800) ? coord::any_version : static_cast<std::int32_t>(rng.below(3));
+        out.i32(op == OpCode::create ? static_cast<std::int32_t>(mode) : version);
+        return body;
+    }
+
+    Bytes random_multi() {
+        Bytes body;
+        Writer out(body);
+        const std::uint64_t parts = rng.below(8);
+        out.u32(static_cast<std::uint32_t>(parts));
+        for (std::uint64_t i = 0; i < parts; i++) {
+            OpCode op{};
+            Bytes part = random_body(op);
+            if (rng.chance(200)) {
+                part.clear(), op = OpCode::check;
+                Writer check(part);
+                check.bytes(random_path()), check.i32(coord::any_version);
+            }
+            out.u8(static_cast<std::uint8_t>(op)), out.bytes(part);
+        }
+        return body;
+    }
+
+    // The next transaction, of a session that may have ended; at times one that is void.
+    Txn next(Bytes& body) {
+        Txn txn;
+        counter += 1;
+        txn.zxid = Zxid{1, counter};
+        txn.time_ms = static_cast<std::int64_t>(1000 + counter);
+        if (sessions.empty() || (sessions.size() < 6 && rng.chance(20))) {
+            Writer(body).u64(counter), Writer(body).u32(5000);
+            txn.op = OpCode::open_session;
+            sessions.emplace_back(SessionId{txn.zxid.value}, 0);
+        } else {
+            const std::size_t which = static_cast<std::size_t>(rng.below(sessions.size()));
+            txn.session = sessions[which].first;
+            txn.cxid = ++sessions[which].second;
+            if (rng.chance(10)) txn.cxid -= 1, sessions[which].second -= 1;
+            txn.confirmed = txn.cxid > 3 ? txn.cxid - 3 : 0;
+            if (rng.chance(4)) {
+                const bool by_leader = rng.chance(500);
+                txn.op = OpCode::close_session, body.push_back(by_leader ? '\1' : '\0');
+                if (by_leader) txn.cxid = 0;
+                if (rng.chance(900)) sessions[which] = sessions.back(), sessions.pop_back();
+            } else if (rng.chance(2)) {  // it is not heard of any more
+                sessions[which] = sessions.back(), sessions.pop_back();
+                txn.op = OpCode::multi, body = random_multi();
+            } else if (rng.chance(200)) {
+                txn.op = OpCode::multi, body = random_multi();
+            } else {
+                body = random_body(txn.op);
+            }
+        }
+        txn.body = body;
+        return txn;
+    }
+
+    bool same_events(std::size_t first) {
+        const std::vector<Model::PathChange>& all = model->all_changes();
+        if (heard.all.size() != all.size() - first) return differs("so many events");
+        for (std::size_t i = 0; i < heard.all.size(); i++) {
+            const Model::PathChange& one = heard.all[i];
+            const Model::PathChange& other = all[first + i];
+            const bool same =
+                one.type == other.type && one.path == other.path && one.zxid == other.zxid;
+            if (!same) return differs("the event at", one.path);
+        }
+        return true;
+    }
+
+    bool step() {
+        Bytes body;
+        const Txn txn = next(body);
+        const std::size_t first = model->all_changes().size();
+        heard.all.clear();
+        const coord::Outcome* const outcome = machine->apply(txn, heard);
+        const sim::Answer answer = model->apply(txn);
+        if ((outcome == nullptr) != answer.is_void) return differs("void, or not");
+        if (!same_events(first)) return false;
+        tally.events += heard.all.size();
+        if (outcome == nullptr) return tally.voids += 1, true;
+        if (outcome->error != answer.error) {
+            return differs("the error", Bytes(coord::name(outcome->error)) + ", expected " +
+                                            coord::name(answer.error));
+        }
+        if (outcome->path != answer.path) return differs("the path", outcome->path);
+        if (outcome->session != answer.session) return differs("the session");
+        if (outcome->error == Errc::ok && !sim::same(outcome->stat, answer.stat)) {
+            return differs("the stat", sim::show(outcome->stat) + " " + sim::show(answer.stat));
+        }
+        if (!sim::same(outcome->parts, answer.parts)) return differs("the parts");
+        const bool is_good = outcome->error == Errc::ok;
+        const bool is_expired = outcome->error == Errc::session_expired;
+        tally.good += is_good ? 1u : 0u;
+        tally.multis += is_good && txn.op == OpCode::multi ? 1u : 0u;
+        tally.expired += is_expired ? 1u : 0u;
+        tally.failed += !is_good && !is_expired ? 1u : 0u;
+        return true;
+    }
+
+    // All nodes, all children, all ephemerals.
+    bool same_state() {
+        machine->audit();
+        bool same = machine->tree().size() == model->size();
+        std::size_t open = 0;
+        machine->tree().visit([&](const coord::NodeView& node) {
+            const Bytes path(node.path);
+            const Model::Version* const version = model->at(path, model->frontier());
+            same = same && version != nullptr && version->present &&
+                   sim::same(version->stat, node.stat) && version->data == node.data;
+            std::vector<Bytes> names;
+            same = same && machine->tree().children(path, "", SIZE_MAX, names) == Errc::ok &&
+                   model->had_children(path, model->frontier(), names);
+        });
+        for (const auto& entry : model->sessions()) {
+            if (!entry.second.open) continue;
+            open += 1;
+            const coord::SessionRecord* const session = machine->find_session(entry.first);
+            same = same && session != nullptr && session->cxid == entry.second.cxid &&
+                   session->ephemerals.size() == entry.second.ephemerals.size();
+        }
+        same = same && open == machine->sessions().size();
+        return same || differs("the state");
+    }
+
+    // A save that is under way while transactions are applied; then the machine goes on from it, or
+    // from one of now, in another life.
+    bool work_on_save() {
+        if (!machine->is_saving()) {
+            if (!rng.chance(5)) return true;
+            digest_at_save = machine->digest();
+            saved.clear();
+            machine->begin_save();
+        }
+        if (!machine->save_slice(400, saved)) return true;
+        Machine read({}, rng.next());
+        if (read.load(saved) != Errc::ok) return differs("a save is not read");
+        if (read.digest() != digest_at_save) return differs("a save is of another state");
+        tally.saves += 1;
+        if (!rng.chance(300)) return true;
+        saved.clear();
+        machine->begin_save();
+        while (!machine->save_slice(65536, saved)) {
+        }
+        std::unique_ptr<Machine> other(new Machine({}, rng.next()));
+        if (other->load(saved) != Errc::ok) return differs("a whole save is not read");
+        if (other->digest() != machine->digest()) return differs("another digest");
+        machine = std::move(other);
+        return true;
+    }
+
+    bool run(std::uint64_t count) {
+        for (std::uint64_t i = 0; i < count; i++) {
+            if (!step() || !work_on_save()) return false;
+            if (i % 1000 == 0 && !same_state()) return false;
+        }
+        return same_state();
+    }
+};
+
+bool take(const char* argument, const char* name, std::uint64_t& number) {
+    const std::size_t size = std::strlen(name);
+    if (std::strncmp(argument, name, size) != 0) return false;
+    char* end = nullptr;
+    number = std::strtoull(argument + size, &end, 10);
+    return end != argument + size && *end == '\0';
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    std::uint64_t seed = 1, count = 100000;
+    for (int i = 1; i < argc; i++) {
+        if (take(argv[i], "--seed=", seed) || take(argv[i], "--runs=", count)) continue;
+        std::fprintf(stderr, "sim_model_ops [--seed=N] [--runs=N]\n");
+        return 2;
+    }
+    std::printf("seed %llu\n", static_cast<unsigned long long>(seed));
+    std::uint64_t done = 0;
+    Tally tally;
+    for (; done < count; seed++) {
+        const std::uint64_t length = (std::min)(round_length, count - done);
+        Round round(seed);
+        round.tally = tally;
+        const bool is_same = round.run(length);
+        tally = round.tally;
+        if (!is_same) {
+            std::printf("with --seed=%llu\n", static_cast<unsigned long long>(seed));
+            return 1;
+        }
+        done += length;
+    }
+    const auto show = [](const char* what, std::uint64_t number) {
+        std::printf("%s %llu\n", what, static_cast<unsigned long long>(number));
+    };
+    show("transactions", done), show("good", tally.good), show("of these multis", tally.multis);
+    show("failed", tally.failed), show("expired", tally.expired), show("void", tally.voids);
+    show("events", tally.events), show("saves", tally.saves);
+    if (tally.good * 4 < done) return std::printf("too few took effect\n"), 1;
+    return 0;
+}

@@ -775,7 +775,8 @@ public:
         return found == clients_.end() || found->second.next == found->second.ops.size();
     }
     void moved(Holder id) {
-        if (!is_moved(id)) violate("P9", "a session that has not moved: " + show(Zxid{id.session.value}));
+        if (is_moved(id)) return;
+        violate("P9", "a session that has not moved: " + show(Zxid{id.session.value}));
     }
     void expired(Holder id) { expect_closed(id, "the client was told that it expired"); }
     // Nothing more comes: it is closed, or expired, or its replica is gone.
@@ -901,7 +902,8 @@ private:
                std::to_string(session->second.timeout_ms) + " ms";
     }
     Bytes label(Holder id, std::size_t number) const {
-        Bytes text = "request " + std::to_string(number) + " of session " + show(Zxid{id.session.value});
+        Bytes text = "request " + std::to_string(number) + " of session ";
+        text += show(Zxid{id.session.value});
         const auto found = clients_.find(id);
         if (found == clients_.end() || number >= found->second.ops.size()) return text;
         const Asked& asked = found->second.ops[number].asked;
@@ -996,7 +998,7 @@ private:
         if (session == model_.sessions().end() || !session->second.open) return;
         expiries_ += 1;
         expired_at_[txn.session] = now;
-        // The last one may be unknown: opened, or attached, at a replica that crashed before it told.
+        // The last one may be unknown: its replica crashed before it could tell.
         const auto end = clients_.upper_bound(Holder{txn.session, UINT64_MAX});
         for (auto each = clients_.lower_bound(txn.session); each != end; ++each) {
             judge_expiry(txn, now, each->first, each->second, session->second);

@@ -473,7 +473,7 @@ private:
             return checker_.violate("P1",
                                     Bytes("attach fails: ") + coord::name(attached.error()));
         }
-        if (attached->state() == coord::SessionState::moved) return;  // in the same poll
+        if (attached->state() > coord::SessionState::suspended) return;  // over in the same poll
         const coord::Machine& machine = sim_.replica(own.home).machine();
         own.holder_number = machine.find_session(id)->cxid >> coord::cxid_bits;
         own.session = *attached;

@@ -5722,6 +5722,17 @@ const SessionRecord* Machine::find_nonce(std::uint64_t nonce) const {
     return found == nonces_.end() ? nullptr : find_session(SessionId{found->second});
 }
 
+namespace detail {
+
+static void forget_outcomes(SessionRecord& session, std::uint64_t confirmed) {
+    while (!session.outcomes.empty() && session.outcomes.front().cxid <= confirmed) {
+        std::vector<Part>().swap(session.outcomes.front().parts);  // too many for a slot to keep
+        session.outcomes.pop();
+    }
+}
+
+}  // namespace detail
+
 const Outcome* Machine::apply(const Txn& txn, ChangeSink& changes) {
     COORD_ASSERT(txn.zxid > applied_);
     applied_ = txn.zxid;
@@ -5743,10 +5754,7 @@ const Outcome* Machine::apply(const Txn& txn, ChangeSink& changes) {
     const std::uint64_t lasting = lasting_digest(session);
     sessions_digest_ -= digest_of(session, lasting);
     session.cxid = txn.cxid;
-    while (!session.outcomes.empty() && session.outcomes.front().cxid <= txn.confirmed) {
-        std::vector<Part>().swap(session.outcomes.front().parts);  // too many for a slot to keep
-        session.outcomes.pop();
-    }
+    detail::forget_outcomes(session, txn.confirmed);
     session.confirmed = (std::max)(session.confirmed, (std::min)(txn.confirmed, txn.cxid - 1));
     Outcome& outcome = session.outcomes.push();
     outcome.cxid = txn.cxid, outcome.zxid = txn.zxid, outcome.op = txn.op;
@@ -5798,9 +5806,7 @@ const Outcome* Machine::attach_session(const Txn& txn, SessionRecord& session) {
     sessions_digest_ -= digest_of(session);
     session.holder = holder;
     session.cxid = session.confirmed = begin;
-    for (; !session.outcomes.empty(); session.outcomes.pop()) {
-        std::vector<Part>().swap(session.outcomes.front().parts);
-    }
+    detail::forget_outcomes(session, UINT64_MAX);
     sessions_digest_ += digest_of(session);
     outcome_ = Outcome{txn.cxid, txn.zxid, txn.op, Errc::ok, {}, {}, txn.session, {}};
     return &outcome_;

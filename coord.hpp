@@ -1010,7 +1010,7 @@ private:
 //            M5 The table of voters changes by admit alone, which only a leader numbers, by itself.
 //            M6 The parts of a multi take effect together or not at all, and nobody hears of one
 //            before all have.
-//            M7 A session has one holder. Who attaches it begins a new count of its requests; what
+//            M8 A session has one holder. Who attaches it begins a new count of its requests; what
 //            an earlier holder has under way then is never executed.
 // May touch  The tree: it is its only writer.
 // Reading    ZooKeeper's PrepRequestProcessor and DataTree.processTxn. Unlike there, a request is
@@ -1025,7 +1025,7 @@ enum class OpCode : std::uint8_t {
     admit = 6,          // u32 count; each u32 voter, u64 storage: see VoterTable
     multi = 7,          // u32 parts; each u8 of create, remove, set or check, string of its body
     check = 8,          // string path, i32 version: a part of a multi only
-    attach_session = 12,  // u64 nonce of the holder that is to be; its cxid begins the count
+    attach_session = 10,  // u64 nonce of the holder that is to be; its cxid begins the count
 };
 
 // Whoever knows it may attach the session, at any replica, while it lives.
@@ -2694,7 +2694,7 @@ private:
 //            R6 A storage that does not count by its own history stands for nothing in an election,
 //            and does not lead. One that has no space to lead stands for nothing for a while.
 //            R7 A storage that has counted, and whose place another one has taken, has failed.
-//            R8 A session is at one replica, the one whose attaching of it was applied last; where
+//            R10 A session is at one replica, the one whose attaching of it was applied last; where
 //            it was before it is over as soon as that is applied there.
 // May touch  Everything above.
 // Reading    "Rules for callers" in the manual above; the contracts of Storage and Transport.
@@ -5801,7 +5801,7 @@ const Outcome* Machine::attach_session(const Txn& txn, SessionRecord& session) {
     const std::uint64_t begin = next_holding(session.cxid);
     Reader in(txn.body);
     const std::uint64_t holder = in.u64();
-    if (!in.done() || begin == 0 || txn.cxid != begin) return nullptr;  // M7: another was first
+    if (!in.done() || begin == 0 || txn.cxid != begin) return nullptr;  // M8: another was first
     save_before_change(session);
     sessions_digest_ -= digest_of(session);
     session.holder = holder;
@@ -10292,7 +10292,7 @@ void Leader::number(std::int64_t wall_ms, const Machine& machine, const Txn& req
 // Who attaches a session has heard of it since the request was made: it lives anew from here on.
 void Leader::number_attach(std::int64_t wall_ms, const Txn& request, LiveSession& live) {
     const std::uint64_t begin = next_holding(live.numbered);
-    if (live.closing || begin == 0 || request.cxid != begin) {  // Z6, M7
+    if (live.closing || begin == 0 || request.cxid != begin) {  // Z6, M8
         counters_.requests_ignored += 1;
         return;
     }
@@ -11836,7 +11836,7 @@ void Replica::complete(const Txn& txn, const Outcome* outcome) {
     const auto found = sessions_.find(txn.session);
     const bool is_here = found != sessions_.end();
     if (txn.op == OpCode::attach_session && outcome != nullptr && outcome->error == Errc::ok) {
-        if (is_here) end_session(txn.session, SessionState::moved);  // R8
+        if (is_here) end_session(txn.session, SessionState::moved);  // R10
         return judge_attaches();
     }
     if (machine_->find_session(txn.session) == nullptr) {
@@ -11862,7 +11862,7 @@ void Replica::end_opening(std::size_t place, SessionId id, Errc error) {
     ready.error = error, ready.session = id;
     if (error == Errc::ok) {
         const SessionRecord* const record = machine_->find_session(id);
-        COORD_ASSERT(record != nullptr && sessions_.find(id) == sessions_.end());  // R8
+        COORD_ASSERT(record != nullptr && sessions_.find(id) == sessions_.end());  // R10
         LocalSession& session = sessions_.at_or_new(id);
         session.timeout_ms = record->timeout_ms;
         session.next_cxid = record->cxid + 1, session.confirmed = record->cxid;
@@ -11873,7 +11873,7 @@ void Replica::end_opening(std::size_t place, SessionId id, Errc error) {
     openings_.erase(place);
 }
 
-// R8. What can be said of the sessions that are to be attached: whether there is such a one, as of
+// R10. What can be said of the sessions that are to be attached: whether there is such a one, as of
 // a state that is no older than the question; and then, whose it has become.
 void Replica::judge_attaches() {
     for (std::size_t i = openings_.size(); i > 0; i--) {
@@ -11898,7 +11898,7 @@ Errc Replica::judge_attach(Opening& opening) const {
     if (record->holder == opening.nonce) return Errc::ok;
     if (!is_same(record->password, opening.password)) return Errc::auth_failed;
     if (opening.cxid != 0) {
-        return record->cxid >= opening.cxid ? Errc::session_moved : Errc::ok;  // M7
+        return record->cxid >= opening.cxid ? Errc::session_moved : Errc::ok;  // M8
     }
     opening.cxid = next_holding(record->cxid), opening.sent = false;
     return opening.cxid == 0 ? Errc::too_many : Errc::ok;
@@ -11919,7 +11919,7 @@ void Replica::catch_up_sessions() {
         if (record == nullptr) {
             end_session(id, session.closing ? SessionState::closed : SessionState::expired);
         } else if (next_holding(record->cxid) != next_holding(session.next_cxid)) {
-            end_session(id, SessionState::moved);  // R8
+            end_session(id, SessionState::moved);  // R10
         } else {
             drain(id, session);
         }

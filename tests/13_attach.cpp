@@ -83,7 +83,7 @@ struct Ensemble {
 
 TEST_SUITE("13 attach") {
 
-TEST_CASE("M7 who attaches begins a new count, and what came before it is void") {
+TEST_CASE("M8 who attaches begins a new count, and what came before it is void") {
     Rig rig;
     const SessionId id = rig.open(7);
     rig.create(id, "/e", "", CreateMode::ephemeral);
@@ -117,7 +117,7 @@ TEST_CASE("M7 who attaches begins a new count, and what came before it is void")
     rig.machine.audit();
 }
 
-TEST_CASE("M7 an attach of nobody, and with a body that is none") {
+TEST_CASE("M8 an attach of nobody, and with a body that is none") {
     Rig rig;
     const Outcome* outcome =
         rig.apply(SessionId{99}, first_holding, OpCode::attach_session, holder(1));
@@ -129,7 +129,7 @@ TEST_CASE("M7 an attach of nobody, and with a body that is none") {
     CHECK(rig.apply(id, 1, OpCode::close_session, Bytes(1, '\0')) != nullptr);
 }
 
-TEST_CASE("M7 the count of holders has an end, and does not begin again") {
+TEST_CASE("M8 the count of holders has an end, and does not begin again") {
     CHECK(coord::next_holding(0) == first_holding);
     CHECK(coord::next_holding(5) == first_holding);
     CHECK(coord::next_holding(first_holding - 1) == first_holding);
@@ -207,7 +207,7 @@ TEST_CASE("a program that starts again finds its session at its own replica") {
     CHECK(Sync(*attached, all.sim.pump()).remove("/mine"));
 }
 
-TEST_CASE("R8 where it was, it is over: told once, and nothing of it is answered as done") {
+TEST_CASE("R10 where it was, it is over: told once, and nothing of it is answered as done") {
     Ensemble all;
     const std::uint32_t first = all.follower(0), second = all.follower(1);
     const Sync zk = all.open(first);
@@ -232,7 +232,7 @@ TEST_CASE("R8 where it was, it is over: told once, and nothing of it is answered
     CHECK(zk.set("/n", "1").error() == Errc::session_expired);
 }
 
-TEST_CASE("M7 what the former holder has under way is never executed") {
+TEST_CASE("M8 what the former holder has under way is never executed") {
     Ensemble all;
     const std::uint32_t first = all.follower(0), second = all.follower(1);
     const Sync zk = all.open(first);
@@ -269,7 +269,7 @@ TEST_CASE("who cannot have it is told why") {
     CHECK(all.attach(all.follower(1), ticket).error() == Errc::session_expired);
 }
 
-TEST_CASE("M7 of two who attach at once one has it, and the other is told") {
+TEST_CASE("M8 of two who attach at once one has it, and the other is told") {
     for (std::uint64_t seed = 1; seed <= 20; seed++) {
         Ensemble all(seed);
         const Sync zk = all.open(all.follower(0));
@@ -291,7 +291,7 @@ TEST_CASE("M7 of two who attach at once one has it, and the other is told") {
     }
 }
 
-TEST_CASE("R8 a replica that jumps over it by a snapshot hears of it too") {
+TEST_CASE("R10 a replica that jumps over it by a snapshot hears of it too") {
     Ensemble all(3, 50);
     const std::uint32_t first = all.follower(0), second = all.follower(1);
     const Sync zk = all.open(first, seconds(30));

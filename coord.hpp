@@ -1082,12 +1082,14 @@ private:
 //            M7 A container or a node with a ttl goes by itself by a reap alone, which a leader
 //            numbers on its own. Whether it is due is judged when that is applied, by the state and
 //            the time of the transaction, by every replica alike.
+//            M8 A session has one holder. Who attaches it begins a new count of its requests; what
+//            an earlier holder has under way then is never executed.
 // May touch  The tree: it is its only writer.
 // Reading    ZooKeeper's PrepRequestProcessor and DataTree.processTxn. Unlike there, a request is
 //            judged when it is applied, so there is no table of outstanding changes.
 
 enum class OpCode : std::uint8_t {
-    open_session = 1,   // u64 nonce, u32 timeout in ms
+    open_session = 1,   // u64 nonce, u32 timeout in ms, u64 and u64: the password
     close_session = 2,  // u8 1 = expired
     create = 3,         // string path, string data *, i32 mode; with a ttl i64 ms
     remove = 4,         // string path, i32 version
@@ -1096,7 +1098,21 @@ enum class OpCode : std::uint8_t {
     multi = 7,          // u32 parts; each u8 of create, remove, set or check, string of its body
     check = 8,          // string path, i32 version: a part of a multi only
     reap = 9,           // string path, u64 czxid: of a node that is due
+    attach_session = 10,  // u64 nonce of the holder that is to be; its cxid begins the count
 };
+
+// Whoever knows it may attach the session, at any replica, while it lives.
+struct SessionPassword {
+    std::uint64_t high = 0;
+    std::uint64_t low = 0;
+};
+// In the same time wherever they differ.
+bool is_same(const SessionPassword& a, const SessionPassword& b);
+
+// A cxid is the count of the session's holders before this one, and below that the number of the
+// holder's request, from 1. RETURNS where the next holder begins, or 0: there have been too many.
+constexpr unsigned cxid_bits = 48;
+std::uint64_t next_holding(std::uint64_t cxid);
 
 // One transaction: an entry of the log. The views are into the entry's bytes.
 struct Txn {
@@ -1105,7 +1121,7 @@ struct Txn {
     std::uint32_t previous_crc = 0;  // and that entry's checksum: the chain
     std::int64_t time_ms = 0;      // the leader's Unix time when it numbered the request
     SessionId session;             // 0 for open_session
-    std::uint64_t cxid = 0;        // the session's number for the request, from 1
+    std::uint64_t cxid = 0;        // the session's number for the request; see next_holding
     std::uint64_t confirmed = 0;   // outcomes up to this cxid have reached the caller
     OpCode op = OpCode::open_session;
     BytesView body;                // as the table at OpCode
@@ -1134,7 +1150,9 @@ struct SessionRecord {
     SessionId id;
     std::uint64_t nonce = 0;        // the opener's: a repeated open finds this session again
     std::uint32_t timeout_ms = 0;
-    std::uint64_t cxid = 0;         // newest executed
+    SessionPassword password;
+    std::uint64_t holder = 0;       // the nonce of who attached it last; 0: its opener has it
+    std::uint64_t cxid = 0;         // newest executed, or where its holder begins
     std::uint64_t confirmed = 0;
     detail::Ring<Outcome> outcomes;  // of confirmed+1 .. cxid, in order
     std::map<Bytes, bool, std::less<>> ephemerals;  // their paths
@@ -1301,6 +1319,7 @@ private:
     const Outcome* admit(const Txn& txn);
     const Outcome* reap(const Txn& txn, ChangeSink& changes);
     const Outcome* open_session(const Txn& txn);
+    const Outcome* attach_session(const Txn& txn, SessionRecord& session);
     const Outcome* close_session(const Txn& txn, ChangeSink& changes);
     Errc execute(const Txn& txn, SessionRecord& session, Outcome& outcome, ChangeSink& changes);
     Errc multi(const Txn& txn, SessionRecord& session, Outcome& outcome, ChangeSink& changes);
@@ -2549,6 +2568,7 @@ private:
     bool epoch_is_ours() const;   // accepted, durably: it may be told
     void post(Peer& peer, MessageType type, Outbox& out, Message message = {});
     Zxid append(std::int64_t wall_ms, const Txn& request);
+    void number_attach(std::int64_t wall_ms, const Txn& request, LiveSession& live);
     void number_open(std::int64_t wall_ms, const Machine& machine, const Txn& request);
     Peer* find(PeerId id);
     template <class Predicate>
@@ -2776,6 +2796,8 @@ private:
 //            R8 What one read finds, all its parts, is of one state, whose zxid its answer names.
 //            R9 A read waits for the state that it demands, and sees the writes before it in its
 //            session, and none after it.
+//            R10 A session is at one replica, the one whose attaching of it was applied last; where
+//            it was before it is over as soon as that is applied there.
 // May touch  Everything above.
 // Reading    "Rules for callers" in the manual above; the contracts of Storage and Transport.
 
@@ -2807,6 +2829,8 @@ struct ReplicaOptions {
 
 struct SessionOptions {
     Duration timeout = seconds(10);
+    // Zeros: drawn from the replica's chance, which guards against mistakes, not against guessing.
+    SessionPassword password;
 };
 
 struct Created {
@@ -2953,6 +2977,7 @@ enum class SessionState : std::uint8_t {
     suspended = 1,  // its replica has no leader: writes wait, reads may be old, it may expire
     expired = 2,    // it is gone and its ephemerals with it; also what nobody knows any more
     closed = 3,     // by its owner; only listeners are told this
+    moved = 4,      // it is attached elsewhere: it lives on, and is over here
 };
 const char* name(SessionState state);
 using OnState = Callback<void(SessionState)>;
@@ -3104,6 +3129,10 @@ public:
     // Sessions; chapter 13 is the comfortable face of these. Errors come through the callbacks:
     // replica_failed, session_expired, too_large, too_many, bad_arguments, and the operation's own.
     void open_session(const SessionOptions& options, OnOpened done);
+    // Takes a session over that was opened or attached before, here or elsewhere: see
+    // Session::attach.
+    void attach_session(SessionId session, const SessionPassword& password, OnOpened done);
+    SessionPassword session_password(SessionId session) const;  // zeros if it is not held here
     void submit(SessionId session, Request&& request);
     SessionState session_state(SessionId session) const;
     void on_session_state(SessionId session, OnState listener);  // one more; told in order
@@ -3149,6 +3178,12 @@ private:
     struct Opening {
         std::uint64_t nonce = 0;
         std::uint32_t timeout_ms = 0;
+        SessionPassword password;
+        SessionId session;            // to be attached; 0: to be opened
+        std::uint64_t cxid = 0;       // where its new holder begins; 0: not known yet
+        std::uint64_t sync = 0;       // the sequence of the sync after which that can be known
+        bool is_synced = false;
+        Zxid sync_zxid;
         OnOpened done;
         Time asked_at;
         bool sent = false;
@@ -3210,7 +3245,11 @@ private:
     void apply_committed();
     void apply(const Txn& txn);
     void complete(const Txn& txn, const Outcome* outcome);
+    void send_opening(Opening& opening);
     void complete_open(std::uint64_t nonce, SessionId id, Errc error);
+    void end_opening(std::size_t place, SessionId id, Errc error);
+    void judge_attaches();
+    Errc judge_attach(Opening& opening) const;
     void catch_up_sessions();
     void compare_digest();
     void drain(SessionId id, LocalSession& session);
@@ -3371,6 +3410,14 @@ class Session {
 public:
     // Opens a session. Errors: too_large (the timeout), too_many, replica_failed.
     static void open(Replica& replica, const SessionOptions& options, OnSession done);
+    // Takes over a session that its opener, or who attached it last, has no use for any more: his
+    // program has ended, or it is to go on at another replica. It keeps its ephemeral nodes; its
+    // watchers do not come along. Where it was, it is over: state moved. What was under way there
+    // and has not been executed never will be. Errors: session_expired; auth_failed, where the
+    // password is not its; session_moved, where somebody else was quicker; too_many (65,535
+    // times); replica_failed.
+    static void attach(Replica& replica, SessionId id, const SessionPassword& password,
+                       OnSession done);
     // A handle to one that Replica::open_session has opened. Copy a handle rather than make a
     // second one: next_number counts among copies alone.
     Session(Replica& replica, SessionId id);
@@ -3387,8 +3434,12 @@ public:
     Session linearizable() const { return at_least(newest); }
 
     SessionId id() const { return id_; }
+    // What attach wants, beside the id: to be kept where the program finds it again, and nobody
+    // else does.
+    SessionPassword password() const { return replica_->session_password(id_); }
     Replica& replica() const { return *replica_; }
-    // Once it is over: expired, however it ended. Listeners hear `closed` where its owner did it.
+    // Once it is over: expired, however it ended, or moved. Listeners hear `closed` where its owner
+    // did it.
     SessionState state() const { return replica_->session_state(id_); }
     Duration timeout() const { return replica_->session_timeout(id_); }
     // Until when the session certainly lives; see Replica::certain_until.
@@ -3506,6 +3557,8 @@ class Sync {
 public:
     Sync(Session session, Pump pump) : session_(std::move(session)), pump_(std::move(pump)) {}
     static Result<Session> open(Replica& replica, const SessionOptions& options, const Pump& pump);
+    static Result<Session> attach(Replica& replica, SessionId id, const SessionPassword& password,
+                                  const Pump& pump);
 
     const Session& session() const { return session_; }
     Sync below(BytesView path) const { return {session_.below(path), pump_}; }
@@ -3961,7 +4014,7 @@ constexpr ErrcRow errc_rows[] = {
     {Errc::auth_failed, "auth_failed",
      "The credential was refused; correct it and open a new session."},
     {Errc::session_moved, "session_moved",
-     "The session is attached at another replica now; use it there."},
+     "The session is attached elsewhere now; use it there, or attach it again."},
     {Errc::not_read_only, "not_read_only",
      "This replica only answers reads; write through one that has a majority."},
     {Errc::ephemeral_on_local_session, "ephemeral_on_local_session",
@@ -5922,9 +5975,16 @@ static Errc judge_multi(BytesView body, const Limits& limits) {
 
 }  // namespace detail
 
+bool is_same(const SessionPassword& a, const SessionPassword& b) {
+    return ((a.high ^ b.high) | (a.low ^ b.low)) == 0;
+}
+
+std::uint64_t next_holding(std::uint64_t cxid) { return ((cxid >> cxid_bits) + 1) << cxid_bits; }
+
 Errc judge_request(OpCode op, BytesView body, const Limits& limits) {
     switch (op) {
-        case OpCode::open_session: return body.size() == 12 ? Errc::ok : Errc::marshalling_error;
+        case OpCode::open_session: return body.size() == 28 ? Errc::ok : Errc::marshalling_error;
+        case OpCode::attach_session: return body.size() == 8 ? Errc::ok : Errc::marshalling_error;
         case OpCode::close_session: return body.size() == 1 ? Errc::ok : Errc::marshalling_error;
         case OpCode::create:
         case OpCode::remove:
@@ -6060,7 +6120,9 @@ std::uint64_t Machine::digest() const {
 }
 
 std::uint64_t Machine::lasting_digest(const SessionRecord& session) {
-    return mix64(mix64(session.id.value, session.nonce), session.timeout_ms);
+    const std::uint64_t opened = mix64(mix64(session.id.value, session.nonce), session.timeout_ms);
+    const std::uint64_t password = mix64(session.password.high, session.password.low);
+    return mix64(opened, mix64(password, session.holder));
 }
 
 std::uint64_t Machine::digest_of(const SessionRecord& session, std::uint64_t lasting) {
@@ -6081,6 +6143,17 @@ const SessionRecord* Machine::find_nonce(std::uint64_t nonce) const {
     return found == nonces_.end() ? nullptr : find_session(SessionId{found->second});
 }
 
+namespace detail {
+
+static void forget_outcomes(SessionRecord& session, std::uint64_t confirmed) {
+    while (!session.outcomes.empty() && session.outcomes.front().cxid <= confirmed) {
+        std::vector<Part>().swap(session.outcomes.front().parts);  // too many for a slot to keep
+        session.outcomes.pop();
+    }
+}
+
+}  // namespace detail
+
 const Outcome* Machine::apply(const Txn& txn, ChangeSink& changes) {
     COORD_ASSERT(txn.zxid > applied_);
     applied_ = txn.zxid;
@@ -6094,6 +6167,7 @@ const Outcome* Machine::apply(const Txn& txn, ChangeSink& changes) {
         return &outcome_;
     }
     SessionRecord& session = found->second;
+    if (txn.op == OpCode::attach_session) return attach_session(txn, session);
     const bool by_leader = txn.op == OpCode::close_session && txn.cxid == 0;
     if (!by_leader && txn.cxid != session.cxid + 1) return nullptr;  // M2
     save_before_change(session);
@@ -6102,10 +6176,7 @@ const Outcome* Machine::apply(const Txn& txn, ChangeSink& changes) {
     const std::uint64_t lasting = lasting_digest(session);
     sessions_digest_ -= digest_of(session, lasting);
     session.cxid = txn.cxid;
-    while (!session.outcomes.empty() && session.outcomes.front().cxid <= txn.confirmed) {
-        std::vector<Part>().swap(session.outcomes.front().parts);  // too many for a slot to keep
-        session.outcomes.pop();
-    }
+    detail::forget_outcomes(session, txn.confirmed);
     session.confirmed = (std::max)(session.confirmed, (std::min)(txn.confirmed, txn.cxid - 1));
     Outcome& outcome = session.outcomes.push();
     outcome.cxid = txn.cxid, outcome.zxid = txn.zxid, outcome.op = txn.op;
@@ -6142,6 +6213,7 @@ const Outcome* Machine::open_session(const Txn& txn) {
     Reader in(txn.body);
     const std::uint64_t nonce = in.u64();
     const std::uint32_t timeout_ms = in.u32();
+    const std::uint64_t high = in.u64(), low = in.u64();
     outcome_ = Outcome{0, txn.zxid, txn.op, Errc::ok, {}, {}, {}, {}};
     if (!in.done()) {
         outcome_.error = Errc::marshalling_error;
@@ -6153,10 +6225,26 @@ const Outcome* Machine::open_session(const Txn& txn) {
         const SessionId id{txn.zxid.value};
         SessionRecord& session = sessions_.at_or_new(id);
         session.id = id, session.nonce = nonce, session.timeout_ms = timeout_ms;
+        session.password = SessionPassword{high, low};
         detail::number_at(nonces_, nonce) = id.value;
         sessions_digest_ += digest_of(session);
         outcome_.session = id;
     }
+    return &outcome_;
+}
+
+const Outcome* Machine::attach_session(const Txn& txn, SessionRecord& session) {
+    const std::uint64_t begin = next_holding(session.cxid);
+    Reader in(txn.body);
+    const std::uint64_t holder = in.u64();
+    if (!in.done() || begin == 0 || txn.cxid != begin) return nullptr;  // M8: another was first
+    save_before_change(session);
+    sessions_digest_ -= digest_of(session);
+    session.holder = holder;
+    session.cxid = session.confirmed = begin;
+    detail::forget_outcomes(session, UINT64_MAX);
+    sessions_digest_ += digest_of(session);
+    outcome_ = Outcome{txn.cxid, txn.zxid, txn.op, Errc::ok, {}, {}, txn.session, {}};
     return &outcome_;
 }
 
@@ -6185,6 +6273,7 @@ Errc Machine::execute(const Txn& txn, SessionRecord& session, Outcome& outcome,
         case OpCode::check: return check_version(txn, outcome);
         case OpCode::multi:
         case OpCode::open_session:
+        case OpCode::attach_session:
         case OpCode::close_session:
         case OpCode::admit:
         case OpCode::reap: break;
@@ -6322,9 +6411,10 @@ Errc Machine::set(const Txn& txn, Outcome& outcome, ChangeSink& changes) {
 // order.
 //
 //   head     u64 "coordst3", u64 zxid, u64 digest of the state
-//   session  u64 id, u64 nonce, u32 timeout in ms, u64 cxid, u64 confirmed, u32 outcomes; each u64
-//            cxid, u64 zxid, u8 operation, i32 error, string path, the stat's eleven fields; where
-//            the operation is multi u32 parts; each i32 error, string path, the stat's fields
+//   session  u64 id, u64 nonce, u32 timeout in ms, u64 and u64: its password, u64 holder, u64
+//            cxid, u64 confirmed, u32 outcomes; each u64 cxid, u64 zxid, u8 operation, i32 error,
+//            string path, the stat's eleven fields; where the operation is multi u32 parts; each
+//            i32 error, string path, the stat's fields
 //   node     as in chapter 3
 //   voter    u32 id, u64 storage, u8 1 = its founding is not complete
 //   end      u32 sessions, u32 nodes, u32 CRC32C of all before it
@@ -6359,6 +6449,8 @@ void Machine::save_session(const SessionRecord& session, Bytes& out) {
     const std::size_t start = detail::open_state_record(detail::StateRecord::session, out);
     Writer writer(out);
     writer.u64(session.id.value), writer.u64(session.nonce), writer.u32(session.timeout_ms);
+    writer.u64(session.password.high), writer.u64(session.password.low);
+    writer.u64(session.holder);
     writer.u64(session.cxid), writer.u64(session.confirmed);
     writer.u32(static_cast<std::uint32_t>(session.outcomes.size()));
     for (std::size_t i = 0; i < session.outcomes.size(); i++) {
@@ -6592,6 +6684,8 @@ bool Machine::read_session(BytesView record, const Limits& limits, SessionRecord
     Reader in(record);
     session.id = SessionId{in.u64()};
     session.nonce = in.u64(), session.timeout_ms = in.u32();
+    session.password.high = in.u64(), session.password.low = in.u64();
+    session.holder = in.u64();
     session.cxid = in.u64(), session.confirmed = in.u64();
     const std::uint32_t outcomes = in.u32();
     if (!in.ok() || session.id == SessionId{} || session.confirmed > session.cxid) return false;
@@ -10640,6 +10734,7 @@ void Leader::number(std::int64_t wall_ms, const Machine& machine, const Txn& req
     }
     if (open) return number_open(wall_ms, machine, request);
     LiveSession& live = found->second;
+    if (request.op == OpCode::attach_session) return number_attach(wall_ms, request, live);
     const std::uint64_t most = std::uint64_t{limits_.requests_per_session_max} * 2;
     const bool bounded = request.cxid - request.confirmed <= most;
     if (live.closing || request.cxid != live.numbered + 1 || !bounded) {  // Z6
@@ -10649,6 +10744,18 @@ void Leader::number(std::int64_t wall_ms, const Machine& machine, const Txn& req
     if (append(wall_ms, request) == Zxid{}) return;
     live.numbered = request.cxid;
     live.closing = request.op == OpCode::close_session;
+}
+
+// Who attaches a session has heard of it since the request was made: it lives anew from here on.
+void Leader::number_attach(std::int64_t wall_ms, const Txn& request, LiveSession& live) {
+    const std::uint64_t begin = next_holding(live.numbered);
+    if (live.closing || begin == 0 || request.cxid != begin) {  // Z6, M8
+        counters_.requests_ignored += 1;
+        return;
+    }
+    if (append(wall_ms, request) == Zxid{}) return;
+    live.numbered = begin;
+    live.expires_at = clock_ + milliseconds(live.timeout_ms);
 }
 
 void Leader::number_open(std::int64_t wall_ms, const Machine& machine, const Txn& request) {
@@ -11295,6 +11402,7 @@ const char* name(SessionState state) {
         case SessionState::suspended: return "SUSPENDED";
         case SessionState::expired: return "EXPIRED";
         case SessionState::closed: return "CLOSED";
+        case SessionState::moved: return "MOVED";
     }
     return "unknown";
 }
@@ -11964,10 +12072,29 @@ void Replica::open_session(const SessionOptions& options, OnOpened done) {
     Opening opening;
     opening.nonce = rng_.next();
     opening.timeout_ms = clamp_timeout_ms(options.timeout);
+    opening.password = options.password;
+    if (is_same(opening.password, {})) opening.password = {rng_.next(), rng_.next()};
     opening.done = std::move(done);
     opening.asked_at = now_;
     openings_.push() = std::move(opening);
     if (unsent_.empty()) unsent_.push_back(SessionId{});  // there is something to send
+}
+
+void Replica::attach_session(SessionId id, const SessionPassword& password, OnOpened done) {
+    counters_.calls += 1;
+    if (role_ == Role::failed) return refuse(std::move(done), Errc::replica_failed);
+    if (openings_.size() + sessions_.size() >= options_.limits.sessions_max) {
+        counters_.requests_refused += 1;
+        return refuse(std::move(done), Errc::too_many);
+    }
+    Opening opening;
+    opening.nonce = rng_.next();
+    opening.session = id, opening.password = password;
+    opening.sync = ++sync_sequence_;
+    opening.done = std::move(done);
+    opening.asked_at = now_;
+    openings_.push() = std::move(opening);
+    if (unsent_.empty()) unsent_.push_back(SessionId{});
 }
 
 // What frees something has room left when everything else is refused.
@@ -11983,6 +12110,8 @@ void Replica::submit(SessionId id, Request&& request) {
     Errc error = Errc::ok;
     if (role_ == Role::failed) {
         error = Errc::replica_failed;
+    } else if (found == sessions_.end() && machine_->find_session(id) != nullptr) {
+        error = Errc::session_moved;
     } else if (found == sessions_.end() || found->second.closing) {
         error = Errc::session_expired;
     } else if (found->second.pending.size() >= requests_max(request.kind)) {
@@ -12154,14 +12283,7 @@ void Replica::send_requests() {
     if (unsent_.empty()) return;
     for (std::size_t i = 0; i < openings_.size(); i++) {
         Opening& opening = openings_[i];
-        if (opening.sent) continue;
-        opening.sent = true;
-        Bytes body;
-        Writer writer(body);
-        writer.u64(opening.nonce), writer.u32(opening.timeout_ms);
-        Txn request;
-        request.op = OpCode::open_session, request.body = body;
-        send_request(request);
+        if (!opening.sent) send_opening(opening);
     }
     sending_.swap(unsent_);
     for (const SessionId id : sending_) {
@@ -12172,6 +12294,30 @@ void Replica::send_requests() {
     }
     sending_.clear();
     flush_requests();
+}
+
+void Replica::send_opening(Opening& opening) {
+    opening.sent = true;
+    if (opening.session != SessionId{} && opening.cxid == 0) {
+        if (opening.is_synced) return;
+        if (role_ == Role::leading) leader_.request_sync(opening.sync);
+        if (role_ == Role::following) learner_.request_sync(opening.sync, outbox_);
+        return;
+    }
+    Bytes body;
+    Writer writer(body);
+    writer.u64(opening.nonce);
+    Txn request;
+    request.op = OpCode::open_session;
+    if (opening.session != SessionId{}) {
+        request.op = OpCode::attach_session, request.session = opening.session;
+        request.cxid = request.confirmed = opening.cxid;
+    } else {
+        writer.u32(opening.timeout_ms);
+        writer.u64(opening.password.high), writer.u64(opening.password.low);
+    }
+    request.body = body;
+    send_request(request);
 }
 
 void Replica::send_session(SessionId id, LocalSession& session) {
@@ -12243,30 +12389,74 @@ void Replica::complete(const Txn& txn, const Outcome* outcome) {
         return complete_open(Reader(txn.body).u64(), outcome->session, outcome->error);
     }
     const auto found = sessions_.find(txn.session);
-    if (found == sessions_.end()) return;
-    if (machine_->find_session(txn.session) == nullptr) {
-        return end_session(txn.session,
-                           txn.cxid == 0 ? SessionState::expired : SessionState::closed);
+    const bool is_here = found != sessions_.end();
+    if (txn.op == OpCode::attach_session && outcome != nullptr && outcome->error == Errc::ok) {
+        if (is_here) end_session(txn.session, SessionState::moved);  // R10
+        return judge_attaches();
     }
-    if (outcome != nullptr) drain(found->first, found->second);
+    if (machine_->find_session(txn.session) == nullptr) {
+        const bool is_expired = txn.cxid == 0;
+        if (is_here) {
+            end_session(txn.session, is_expired ? SessionState::expired : SessionState::closed);
+        }
+        return judge_attaches();
+    }
+    if (outcome != nullptr && is_here) drain(found->first, found->second);
 }
 
 void Replica::complete_open(std::uint64_t nonce, SessionId id, Errc error) {
     std::size_t i = 0;
     while (i < openings_.size() && openings_[i].nonce != nonce) i++;
-    if (i == openings_.size()) return;
-    Opening& opening = openings_[i];
+    if (i < openings_.size()) end_opening(i, id, error);
+}
+
+void Replica::end_opening(std::size_t place, SessionId id, Errc error) {
+    Opening& opening = openings_[place];
     Ready& ready = push_ready();
     ready.done = std::move(opening.done);
     ready.error = error, ready.session = id;
     if (error == Errc::ok) {
+        const SessionRecord* const record = machine_->find_session(id);
+        COORD_ASSERT(record != nullptr && sessions_.find(id) == sessions_.end());  // R10
         LocalSession& session = sessions_.at_or_new(id);
-        session.timeout_ms = opening.timeout_ms;
+        session.timeout_ms = record->timeout_ms;
+        session.next_cxid = record->cxid + 1, session.confirmed = record->cxid;
         session.opened_at = opening.asked_at;
         session.attached_at = now_;
         session.state = is_serving() ? SessionState::connected : SessionState::suspended;
     }
-    openings_.erase(i);
+    openings_.erase(place);
+}
+
+// R10. What can be said of the sessions that are to be attached: whether there is such a one, as of
+// a state that is no older than the question; and then, whose it has become.
+void Replica::judge_attaches() {
+    for (std::size_t i = openings_.size(); i > 0; i--) {
+        Opening& opening = openings_[i - 1];
+        if (opening.session == SessionId{} || !opening.is_synced) continue;
+        if (machine_->applied() < opening.sync_zxid) continue;
+        const SessionRecord* const record = machine_->find_session(opening.session);
+        const bool is_ours = record != nullptr && record->holder == opening.nonce;
+        const Errc error = judge_attach(opening);
+        if (error != Errc::ok || is_ours) {
+            end_opening(i - 1, opening.session, error);
+        } else if (!opening.sent && unsent_.empty()) {
+            unsent_.push_back(SessionId{});
+        }
+    }
+}
+
+// RETURNS ok also where it is not decided yet.
+Errc Replica::judge_attach(Opening& opening) const {
+    const SessionRecord* const record = machine_->find_session(opening.session);
+    if (record == nullptr) return Errc::session_expired;
+    if (record->holder == opening.nonce) return Errc::ok;
+    if (!is_same(record->password, opening.password)) return Errc::auth_failed;
+    if (opening.cxid != 0) {
+        return record->cxid >= opening.cxid ? Errc::session_moved : Errc::ok;  // M8
+    }
+    opening.cxid = next_holding(record->cxid), opening.sent = false;
+    return opening.cxid == 0 ? Errc::too_many : Errc::ok;
 }
 
 void Replica::catch_up_sessions() {
@@ -12280,12 +12470,16 @@ void Replica::catch_up_sessions() {
     for (const auto& entry : sessions_) ids.push_back(entry.first);
     for (const SessionId id : ids) {
         LocalSession& session = sessions_.find(id)->second;
-        if (machine_->find_session(id) == nullptr) {
+        const SessionRecord* const record = machine_->find_session(id);
+        if (record == nullptr) {
             end_session(id, session.closing ? SessionState::closed : SessionState::expired);
+        } else if (next_holding(record->cxid) != next_holding(session.next_cxid)) {
+            end_session(id, SessionState::moved);  // R10
         } else {
             drain(id, session);
         }
     }
+    judge_attaches();
 }
 
 void Replica::drain(SessionId id, LocalSession& session) {
@@ -12548,7 +12742,9 @@ void Replica::end_session(SessionId id, SessionState state) {
         Pending& pending = session.pending.front();
         const bool is_close = pending.kind == Request::Kind::close;
         const bool closed = is_close && state == SessionState::closed;
-        refuse(std::move(pending.done), closed ? Errc::ok : Errc::session_expired);
+        const Errc over =
+            state == SessionState::moved ? Errc::session_moved : Errc::session_expired;
+        refuse(std::move(pending.done), closed ? Errc::ok : over);
     }
     watches_.remove_session(id);
     session.state = state;
@@ -12744,19 +12940,32 @@ void Replica::take_syncs() {
                 pending.awaits_sync = false, pending.least = zxid;
             }
         }
+        for (std::size_t i = 0; i < openings_.size(); i++) {
+            Opening& opening = openings_[i];
+            if (opening.sync == sequence) opening.is_synced = true, opening.sync_zxid = zxid;
+        }
     }
     if (any || machine_->applied() >= awaited_) drain_all();
+    judge_attaches();
 }
 
 SessionState Replica::session_state(SessionId id) const {
     const auto found = sessions_.find(id);
-    return found == sessions_.end() ? SessionState::expired : found->second.state;
+    if (found != sessions_.end()) return found->second.state;
+    const bool lives = machine_->find_session(id) != nullptr;
+    return lives ? SessionState::moved : SessionState::expired;
 }
 
 void Replica::on_session_state(SessionId id, OnState listener) {
     const auto found = sessions_.find(id);
     if (found == sessions_.end() || !listener) return;
     found->second.listeners.push() = std::move(listener);
+}
+
+SessionPassword Replica::session_password(SessionId id) const {
+    const SessionRecord* const record = machine_->find_session(id);
+    const bool is_here = sessions_.find(id) != sessions_.end();
+    return is_here && record != nullptr ? record->password : SessionPassword{};
 }
 
 Duration Replica::session_timeout(SessionId id) const {
@@ -12868,18 +13077,30 @@ static Request request_of(Request::Kind kind, BytesView path, Completion done) {
 }  // namespace detail
 
 Session::Session(Replica& replica, SessionId id)
-    : Session(replica, id, {std::make_shared<detail::StateListeners>(), {}, {}}) {}
+    : Session(replica, id, {std::make_shared<detail::StateListeners>(), {}, {}}) {
+    const SessionRecord* const record = replica.machine().find_session(id);
+    if (record != nullptr) handle_->listeners->numbers = record->cxid >> cxid_bits << cxid_bits;
+}
 
 Session::Session(Replica& replica, SessionId id, detail::Handle&& handle)
     : replica_(&replica), id_(id), handle_(new detail::Handle(std::move(handle))) {}
 
-void Session::open(Replica& replica, const SessionOptions& options, OnSession done) {
-    replica.open_session(options, [&replica, done = std::move(done)](Result<SessionId> opened) {
+static OnOpened session_to(Replica& replica, OnSession&& done) {
+    return [&replica, done = std::move(done)](Result<SessionId> opened) {
         if (!done) return;
         if (!opened) return done(opened.error());
         COORD_ASSERT(opened->value != 0);
         done(Session(replica, *opened));
-    });
+    };
+}
+
+void Session::open(Replica& replica, const SessionOptions& options, OnSession done) {
+    replica.open_session(options, session_to(replica, std::move(done)));
+}
+
+void Session::attach(Replica& replica, SessionId id, const SessionPassword& password,
+                     OnSession done) {
+    replica.attach_session(id, password, session_to(replica, std::move(done)));
 }
 
 void Session::ask(Request&& request) const {
@@ -13100,6 +13321,13 @@ void Waiting::pump_until_answered(const Pump& pump) const {
 Result<Session> Sync::open(Replica& replica, const SessionOptions& options, const Pump& pump) {
     return wait<Session>(replica, pump, [&](OnSession done) {
         Session::open(replica, options, std::move(done));
+    });
+}
+
+Result<Session> Sync::attach(Replica& replica, SessionId id, const SessionPassword& password,
+                             const Pump& pump) {
+    return wait<Session>(replica, pump, [&](OnSession done) {
+        Session::attach(replica, id, password, std::move(done));
     });
 }
 
@@ -13448,6 +13676,7 @@ void LockCore::settle(const Turn& mine) {
 void LockCore::on_state(SessionState state) {
     const bool is_over = state == SessionState::expired || state == SessionState::closed;
     if (is_over) return fail(Errc::session_expired);
+    if (state == SessionState::moved) return fail(Errc::session_moved);
     if (session.replica().status().role == Role::failed) fail(Errc::replica_failed);
 }
 

@@ -728,10 +728,11 @@ TEST_CASE("golden: the state after one session has created one node") {
         "01" "00000018"                     // the head
         "636f6f7264737433"                  // "coordst3"
         "0000010000000002"                  // zxid 1.2
-        "82e5711fe953c5dc"                  // the digest
-        "02" "0000008b"                     // a session
+        "8daa4ba83606d60a"                  // the digest
+        "02" "000000a3"                     // a session
         "0000010000000001"                  // its id
         "0102030405060708" "00001388"       // nonce, timeout
+        "0306090c0f121518" "050a0f14191e2328" "0000000000000000"  // password, holder
         "0000000000000001" "0000000000000000"  // cxid, confirmed
         "00000001"                          // one outcome
         "0000000000000001" "0000010000000002" "03" "00000000"  // cxid, zxid, create, ok
@@ -765,7 +766,7 @@ TEST_CASE("golden: the state after one session has created one node") {
         "00000000000003ea" "00000000000003ea" "0000010000000001"
         "00000000" "00000000" "0000000000000000" "00000000" "01"
         "00" "0000000c"                     // the end
-        "00000001" "00000005" "6fb3b953";   // one session, five nodes, the checksum
+        "00000001" "00000005" "3142a27f";   // one session, five nodes, the checksum
     CHECK(support::hex(rig.saved()) == golden);
     Rig copy;
     CHECK(copy.machine.load(support::unhex(golden)) == Errc::ok);
@@ -779,7 +780,8 @@ namespace {
 // What a session of that record adds to the digest. FORMAT: replicas compare digests.
 std::uint64_t session_digest(std::uint64_t id, std::uint64_t nonce, std::uint32_t timeout_ms,
                              std::uint64_t cxid, std::uint64_t confirmed) {
-    const std::uint64_t who = coord::mix64(coord::mix64(id, nonce), timeout_ms);
+    const std::uint64_t opened = coord::mix64(coord::mix64(id, nonce), timeout_ms);
+    const std::uint64_t who = coord::mix64(opened, coord::mix64(coord::mix64(0, 0), 0));
     return coord::mix64(who, coord::mix64(cxid + 1, confirmed + 1));
 }
 
@@ -820,7 +822,8 @@ struct ByHand {
                     std::uint64_t confirmed = 0, std::uint64_t shift = 0, BytesView path = "/") {
         Bytes bytes;
         Writer out(bytes);
-        out.u64(id), out.u64(nonce), out.u32(1000), out.u64(cxid), out.u64(confirmed);
+        out.u64(id), out.u64(nonce), out.u32(1000), out.u64(0), out.u64(0), out.u64(0);
+        out.u64(cxid), out.u64(confirmed);
         out.u32(static_cast<std::uint32_t>(cxid - confirmed));
         for (std::uint64_t i = confirmed + 1; i <= cxid; i++) {
             out.u64(i + shift), out.u64(1), out.u8(4), out.i32(0), out.bytes(path);
@@ -994,7 +997,8 @@ TEST_CASE("load: each rule of a state, broken by hand") {
         for (const std::uint64_t outcomes : {std::uint64_t{1}, std::uint64_t{UINT32_MAX}}) {
             Bytes bytes;
             Writer out(bytes);
-            out.u64(5), out.u64(50), out.u32(1000), out.u64(outcomes), out.u64(0);
+            out.u64(5), out.u64(50), out.u32(1000), out.u64(0), out.u64(0), out.u64(0);
+            out.u64(outcomes), out.u64(0);
             out.u32(static_cast<std::uint32_t>(outcomes));
             ByHand state = ByHand{}.built_in().record(2, bytes);
             state.sessions = 1;
@@ -1503,11 +1507,14 @@ TEST_CASE("judge_request: what a replica would number, and everything that it wo
     limits.data_bytes_max = 10;
     const auto judge = [&](OpCode op, BytesView body) { return judge_request(op, body, limits); };
 
-    SUBCASE("open_session is 12 bytes") {
+    SUBCASE("open_session is 28 bytes, attach_session 8") {
         CHECK(judge(OpCode::open_session, open_body(1, 2)) == Errc::ok);
         CHECK(judge(OpCode::open_session, "") == Errc::marshalling_error);
-        CHECK(judge(OpCode::open_session, Bytes(11, 'x')) == Errc::marshalling_error);
-        CHECK(judge(OpCode::open_session, Bytes(13, 'x')) == Errc::marshalling_error);
+        CHECK(judge(OpCode::open_session, Bytes(27, 'x')) == Errc::marshalling_error);
+        CHECK(judge(OpCode::open_session, Bytes(29, 'x')) == Errc::marshalling_error);
+        CHECK(judge(OpCode::attach_session, Bytes(8, 'x')) == Errc::ok);
+        CHECK(judge(OpCode::attach_session, Bytes(7, 'x')) == Errc::marshalling_error);
+        CHECK(judge(OpCode::attach_session, Bytes(9, 'x')) == Errc::marshalling_error);
     }
     SUBCASE("close_session is one byte") {
         CHECK(judge(OpCode::close_session, BytesView("\0", 1)) == Errc::ok);
@@ -1598,7 +1605,7 @@ TEST_CASE("judge_request: what a replica would number, and everything that it wo
     }
     SUBCASE("operations that there are not") {
         for (int op = 0; op < 256; op++) {
-            if ((op >= 1 && op <= 5) || op == 7) continue;
+            if ((op >= 1 && op <= 5) || op == 7 || op == 10) continue;
             CHECK(judge(static_cast<OpCode>(op), "anything") == Errc::unimplemented);
         }
         CHECK(judge(OpCode::reap, reap_body("/a", Zxid{1})) == Errc::unimplemented);  // M7

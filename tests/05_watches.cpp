@@ -182,6 +182,7 @@ TEST_CASE("W2 a machine tells of the node before its parent, and in the order of
     };
     Bytes open;
     coord::Writer(open).u64(1), coord::Writer(open).u32(1000);
+    coord::Writer(open).u64(0), coord::Writer(open).u64(0);
     apply(SessionId{}, 0, coord::OpCode::open_session, open);
     const auto create = [](BytesView path, coord::CreateMode mode) {
         Bytes body;

@@ -302,7 +302,7 @@ struct Rig {
     static Bytes open_body(std::uint64_t nonce, std::uint32_t timeout_ms = 1000) {
         Bytes body;
         coord::Writer out_body(body);
-        out_body.u64(nonce), out_body.u32(timeout_ms);
+        out_body.u64(nonce), out_body.u32(timeout_ms), out_body.u64(1), out_body.u64(2);
         return body;
     }
     // Opens a session and lets it commit. RETURNS its id.

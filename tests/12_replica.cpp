@@ -659,7 +659,7 @@ TEST_CASE("a restart finds everything again, from the log and from a snapshot") 
         CHECK(a.replica->status().epoch == before.epoch + 1);
         CHECK(a.replica->tree().find("/n19")->data == "data");
         CHECK(a.replica->status().sessions == 1);  // it lives until its time is over
-        CHECK(a.ask(id, make(Kind::get, "/")) == "done session_expired");  // not attached here
+        CHECK(a.ask(id, make(Kind::get, "/")) == "done session_moved");  // not attached here
     }
 }
 

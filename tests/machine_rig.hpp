@@ -42,7 +42,7 @@ struct Heard final : coord::ChangeSink {
 inline Bytes open_body(std::uint64_t nonce, std::uint32_t timeout_ms) {
     Bytes body;
     Writer out(body);
-    out.u64(nonce), out.u32(timeout_ms);
+    out.u64(nonce), out.u32(timeout_ms), out.u64(nonce * 3), out.u64(nonce * 5);
     return body;
 }
 

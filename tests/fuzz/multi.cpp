@@ -38,7 +38,7 @@ struct Driven {
         for (const std::uint64_t nonce : {1u, 2u}) {
             body.clear();
             Writer writer(body);
-            writer.u64(nonce), writer.u32(10000);
+            writer.u64(nonce), writer.u32(10000), writer.u64(3), writer.u64(4);
             apply(0, 0, coord::OpCode::open_session, body);
         }
         const Parts parts{{coord::OpCode::create, body_of("/a", "data", 0)},

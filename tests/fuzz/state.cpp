@@ -121,7 +121,7 @@ const coord::Outcome* apply(coord::Machine& machine, std::uint64_t session_id, s
 Bytes opening(std::uint64_t nonce) {
     Bytes body;
     Writer writer(body);
-    writer.u64(nonce), writer.u32(10000);
+    writer.u64(nonce), writer.u32(10000), writer.u64(3), writer.u64(4);
     return body;
 }
 

@@ -95,7 +95,9 @@ struct Fields {
 inline Fields fields_of(const Txn& txn) {
     Fields fields;
     coord::Reader in(txn.body);
-    if (txn.op == OpCode::open_session) {
+    if (txn.op == OpCode::attach_session) {
+        fields.nonce = in.u64();
+    } else if (txn.op == OpCode::open_session) {
         fields.nonce = in.u64(), fields.timeout_ms = in.u32();
     } else if (txn.op == OpCode::close_session) {
         fields.expired = in.u8() == 1;
@@ -116,6 +118,16 @@ inline Fields fields_of(const Txn& txn) {
     }
     return fields;
 }
+
+// One life of a session at a replica: its opener's is the first, and each attach begins another.
+struct Holder {
+    Holder(SessionId of, std::uint64_t number = 0) : session(of), holding(number) {}
+    SessionId session;
+    std::uint64_t holding;
+    friend bool operator<(const Holder& a, const Holder& b) {
+        return a.session != b.session ? a.session < b.session : a.holding < b.holding;
+    }
+};
 
 // The state and all that it ever was, in ordered maps, written for being plain.
 class Model {
@@ -143,7 +155,9 @@ public:
         std::uint32_t timeout_ms = 0;
         std::uint64_t cxid = 0;
         std::set<Bytes> ephemerals;
-        std::vector<Answer> answers;  // of cxid 1, 2, 3 ...
+        std::uint64_t holding() const { return cxid >> coord::cxid_bits; }
+        Zxid held_since;              // by its last holder, where that is not its opener
+        std::vector<std::vector<Answer>> answers{1};  // of each holder's requests 1, 2, 3 ...
         Zxid closed_at;
         Time opened_applied;
     };
@@ -185,6 +199,14 @@ public:
             return answer;
         }
         SessionState& session = found->second;
+        if (txn.op == OpCode::attach_session) {
+            const std::uint64_t begin = (session.holding() + 1) << coord::cxid_bits;
+            answer.is_void = begin == 0 || txn.cxid != begin;
+            if (answer.is_void) return answer;
+            session.cxid = begin, session.held_since = txn.zxid;
+            session.answers.emplace_back();
+            return answer;
+        }
         const bool by_leader = txn.op == OpCode::close_session && txn.cxid == 0;
         answer.is_void = !by_leader && txn.cxid != session.cxid + 1;
         if (answer.is_void) return answer;
@@ -194,7 +216,7 @@ public:
         if (txn.op == OpCode::set) set(txn, fields, answer);
         if (txn.op == OpCode::multi) multi(txn, session, answer);
         if (txn.op == OpCode::close_session) close(txn, session);
-        if (!by_leader) session.answers.push_back(answer);
+        if (!by_leader) session.answers.back().push_back(answer);
         return answer;
     }
 
@@ -741,18 +763,23 @@ public:
     // ---- Clients
 
     // Of a recipe's session the checker does not hear what is asked for.
-    void opened(SessionId id, std::uint32_t home, Time called_at, bool recipe = false) {
-        const auto known = model_.sessions().find(id);
-        if (known == model_.sessions().end()) violate("P1", "a session that is not in the log");
+    void opened(Holder id, std::uint32_t home, Time called_at, bool recipe = false) {
+        const auto known = model_.sessions().find(id.session);
+        if (known == model_.sessions().end()) {
+            return violate("P1", "a session that is not in the log");
+        }
+        if (known->second.holding() < id.holding) violate("P1", "an attach that is not in the log");
         if (!clients_.insert({id, {}}).second) violate("P15", "a session that was opened twice");
         clients_[id].called_at = called_at;
-        clients_[id].seen = Zxid{id.value};
+        clients_[id].seen = id.holding == 0 ? Zxid{id.session.value} : known->second.held_since;
         clients_[id].recipe = recipe;
         clients_[id].home = home;
     }
 
+    void attaching(SessionId id) { to_be_attached_.insert(id); }
+
     // RETURNS the number of the request within its session.
-    std::size_t called(SessionId id, const Asked& asked) {
+    std::size_t called(Holder id, const Asked& asked) {
         Client& client = clients_[id];
         const std::size_t number = client.ops.size();
         client.ops.emplace_back();
@@ -766,7 +793,7 @@ public:
     }
 
     // here: what the client's replica has applied.
-    void answered(SessionId id, std::size_t number, const Told& told, Zxid here) {
+    void answered(Holder id, std::size_t number, const Told& told, Zxid here) {
         Client& client = clients_[id];
         if (number < client.next || number >= client.ops.size() || client.ops[number].answered) {
             return violate("P15", "a second answer to " + label(id, number));
@@ -778,6 +805,8 @@ public:
         client.next = number + 1;
         if (told.error == Errc::session_expired) {
             expect_closed(id, label(id, number));
+        } else if (told.error == Errc::session_moved) {
+            judge_moved(id, client, op, number);
         } else if (is_write(op.asked.call)) {
             judge_write(id, client, op, number, told);
         } else if (op.asked.call == Call::sync) {
@@ -795,7 +824,7 @@ public:
         }
     }
 
-    void event(SessionId id, std::size_t number, EventType type, const Bytes& path, Zxid zxid) {
+    void event(Holder id, std::size_t number, EventType type, const Bytes& path, Zxid zxid) {
         Client& client = clients_[id];
         events_ += 1;
         if (type >= EventType::data_watch_removed) return removed(id, number, type, path);
@@ -826,32 +855,36 @@ public:
     }
 
     // At rest: every event up to `here` has come, every call has its answer.
-    void settled(SessionId id, Zxid here) {
+    void settled(Holder id, Zxid here) {
         Client& client = clients_[id];
         if (client.dropped) return;
-        expect_events(id, client, here);
+        if (!is_moved(id)) expect_events(id, client, here);
         if (client.next != client.ops.size()) {
             violate("P16", "no answer to " + label(id, client.next));
         }
     }
-    bool has_all_answers(SessionId id) const {
+    bool has_all_answers(Holder id) const {
         const auto found = clients_.find(id);
         return found == clients_.end() || found->second.next == found->second.ops.size();
     }
-    void expired(SessionId id) { expect_closed(id, "the client was told that it expired"); }
+    void moved(Holder id) {
+        if (is_moved(id)) return;
+        violate("P9", "a session that has not moved: " + show(Zxid{id.session.value}));
+    }
+    void expired(Holder id) { expect_closed(id, "the client was told that it expired"); }
     // Nothing more comes: it is closed, or expired, or its replica is gone.
-    void dropped(SessionId id) {
+    void dropped(Holder id) {
         clients_[id].dropped = true;
         clients_[id].armed.clear(), clients_[id].staying.clear();
     }
-    std::size_t staying(SessionId id) { return clients_[id].staying.size(); }
+    std::size_t staying(Holder id) { return clients_[id].staying.size(); }
 
-    void alive_until(SessionId id, Time until) {
+    void alive_until(Holder id, Time until) {
         Client& client = clients_[id];
         client.alive_until = (std::max)(client.alive_until, until);
-        const auto closed = expired_at_.find(id);
+        const auto closed = expired_at_.find(id.session);
         if (closed != expired_at_.end() && closed->second < until) {
-            violate("P10", "session " + show(Zxid{id.value}) + " is certain of another " +
+            violate("P10", "session " + show(Zxid{id.session.value}) + " is certain of another " +
                                std::to_string((until - closed->second).ns / 1000) +
                                " us when it expires at " +
                                std::to_string(closed->second.ns / 1000000) + " ms; " +
@@ -952,16 +985,18 @@ private:
         violate(property,
                 "replica " + std::to_string(replica) + " at " + show(zxid) + " has " + what);
     }
-    Bytes describe(SessionId id) const {
-        const auto session = model_.sessions().find(id);
-        const auto client = clients_.find(id);
-        if (session == model_.sessions().end() || client == clients_.end()) return "unknown";
+    Bytes describe(Holder id) const {
+        const auto session = model_.sessions().find(id.session);
+        auto client = clients_.upper_bound(Holder{id.session, UINT64_MAX});
+        if (session == model_.sessions().end() || client == clients_.begin()) return "unknown";
+        --client;
         return "of replica " + std::to_string(client->second.home) + ", asked for at " +
                std::to_string(client->second.called_at.ns / 1000000) + " ms, timeout " +
                std::to_string(session->second.timeout_ms) + " ms";
     }
-    Bytes label(SessionId id, std::size_t number) const {
-        Bytes text = "request " + std::to_string(number) + " of session " + show(Zxid{id.value});
+    Bytes label(Holder id, std::size_t number) const {
+        Bytes text = "request " + std::to_string(number) + " of session ";
+        text += show(Zxid{id.session.value});
         const auto found = clients_.find(id);
         if (found == clients_.end() || number >= found->second.ops.size()) return text;
         const Asked& asked = found->second.ops[number].asked;
@@ -1068,18 +1103,22 @@ private:
         if (session == model_.sessions().end() || !session->second.open) return;
         expiries_ += 1;
         expired_at_[txn.session] = now;
-        const auto found = clients_.find(txn.session);
-        if (found == clients_.end())
-            return;  // opened, and its replica crashed before it could tell
-        const Client& client = found->second;
+        // The last one may be unknown: its replica crashed before it could tell.
+        const auto end = clients_.upper_bound(Holder{txn.session, UINT64_MAX});
+        for (auto each = clients_.lower_bound(txn.session); each != end; ++each) {
+            judge_expiry(txn, now, each->first, each->second, session->second);
+        }
+    }
+    void judge_expiry(const Txn& txn, Time now, Holder id, const Client& client,
+                      const Model::SessionState& session) {
         const Bytes who = "session " + show(Zxid{txn.session.value});
-        const std::int64_t timeout_ns = std::int64_t{session->second.timeout_ms} * 1000000;
+        const std::int64_t timeout_ns = std::int64_t{session.timeout_ms} * 1000000;
         const std::int64_t least = timeout_ns * 1000 / (1000 + std::int64_t{drift_permille_});
         if (now.ns - client.called_at.ns < least)
             violate("P10", who + " expires before its time, " + describe(txn.session));
         if (now < client.alive_until)
             violate("P10", who + " expires while it certainly lives, " + describe(txn.session));
-        if (expiry_forbidden_ && !client.dropped) {
+        if (expiry_forbidden_ && !client.dropped && session.holding() == id.holding) {
             violate("P10", who + " expires although all is well");
         }
     }
@@ -1087,17 +1126,22 @@ private:
     // P3: the entry is what a client asked for.
     void judge_origin(const Txn& txn) {
         if (txn.op == OpCode::open_session || txn.cxid == 0) return;
-        const auto found = clients_.find(txn.session);
+        if (txn.op == OpCode::attach_session) {
+            if (to_be_attached_.count(txn.session) != 0) return;
+            return violate("P3", "an attach that nobody asked for: " + show(txn.zxid));
+        }
+        const auto found = clients_.find(Holder{txn.session, txn.cxid >> coord::cxid_bits});
         if (found != clients_.end() && found->second.recipe) return;
         if (found == clients_.end()) {
             return violate("P3",
                            "an entry of a session that nobody was told of: " + show(txn.zxid));
         }
         const Client& client = found->second;
-        if (txn.cxid > client.write_ops.size()) {
+        const std::uint64_t place = txn.cxid & ((std::uint64_t{1} << coord::cxid_bits) - 1);
+        if (place == 0 || place > client.write_ops.size()) {
             return violate("P3", "an entry that nobody asked for: " + show(txn.zxid));
         }
-        const Asked& asked = client.ops[client.write_ops[txn.cxid - 1]].asked;
+        const Asked& asked = client.ops[client.write_ops[place - 1]].asked;
         const Fields fields = fields_of(txn);
         const bool right =
             (txn.op == OpCode::close_session && asked.call == Call::close) ||
@@ -1113,25 +1157,46 @@ private:
         }
     }
 
-    void expect_closed(SessionId id, const Bytes& who) {
-        const auto found = model_.sessions().find(id);
+    void expect_closed(Holder id, const Bytes& who) {
+        const auto found = model_.sessions().find(id.session);
         if (found == model_.sessions().end() || found->second.open) {
-            violate("P10", "session " + show(Zxid{id.value}) + " is open: " + who);
+            violate("P10", "session " + show(Zxid{id.session.value}) + " is open: " + who);
         }
     }
 
-    void judge_write(SessionId id, Client& client, const Op& op, std::size_t number,
+    bool is_moved(Holder id) const {
+        const auto found = model_.sessions().find(id.session);
+        return found != model_.sessions().end() && found->second.holding() > id.holding;
+    }
+    // What has not been executed never will be: P15. Where the replica has jumped over what its
+    // session did last, it cannot know, and tells the same.
+    void judge_moved(Holder id, const Client& client, const Op& op, std::size_t number) {
+        moved(id);
+        const Answer* const answer = answer_to(id, op);
+        if (answer != nullptr && of_replica(installs_, client.home) < answer->zxid) {
+            violate("P15", "moved, and executed before: " + label(id, number));
+        }
+    }
+    const Answer* answer_to(Holder id, const Op& op) const {
+        const auto found = model_.sessions().find(id.session);
+        if (op.cxid == 0 || found == model_.sessions().end()) return nullptr;
+        const std::vector<Answer>& all =
+            found->second.answers[static_cast<std::size_t>(id.holding)];
+        return op.cxid <= all.size() ? &all[static_cast<std::size_t>(op.cxid - 1)] : nullptr;
+    }
+
+    void judge_write(Holder id, Client& client, const Op& op, std::size_t number,
                      const Told& told) {
         writes_acknowledged_ += 1;
         if (op.asked.call == Call::close && told.error == Errc::ok) {
             return expect_closed(id, label(id, number));  // by this or by expiry: it is gone
         }
-        const auto found = model_.sessions().find(id);
-        if (found == model_.sessions().end() || found->second.answers.size() < op.cxid) {
+        const Answer* const found = answer_to(id, op);
+        if (found == nullptr) {
             return violate("P2", Bytes(coord::name(told.error)) +
                                      ", and not in the log: " + label(id, number));
         }
-        const Answer& answer = found->second.answers[op.cxid - 1];
+        const Answer& answer = *found;
         if (answer.error != told.error) {
             violate("P1", label(id, number) + " is told " + Bytes(coord::name(told.error)) +
                               ", the model " + coord::name(answer.error));
@@ -1156,7 +1221,7 @@ private:
         see(id, client, number, answer.zxid);
     }
 
-    void judge_sync(SessionId id, Client& client, const Op& op, std::size_t number,
+    void judge_sync(Holder id, Client& client, const Op& op, std::size_t number,
                     const Told& told, Zxid here) {
         if (told.error != Errc::ok) return violate("P6", "a sync failed: " + label(id, number));
         if (here < op.frontier_at_call) {
@@ -1167,7 +1232,7 @@ private:
     }
 
     // All parts of it are of one state.
-    void judge_queries(SessionId id, const Op& op, std::size_t number, const Told& told) {
+    void judge_queries(Holder id, const Op& op, std::size_t number, const Told& told) {
         if (told.error != Errc::ok || told.found.size() != op.asked.queries.size()) {
             return violate("P4", label(id, number) + " has not as many parts as it asked for");
         }
@@ -1181,7 +1246,7 @@ private:
         }
     }
 
-    bool is_found_at(SessionId id, const coord::Query& query, const Bytes& path,
+    bool is_found_at(Holder id, const coord::Query& query, const Bytes& path,
                      const coord::Found& found) const {
         using Kind = coord::Query::Kind;
         if (query.kind == Kind::ephemerals) return are_ephemerals(id, path, found);
@@ -1189,7 +1254,9 @@ private:
         const bool present = node != nullptr && node->present;
         if (found.error != Errc::ok) return found.error == Errc::no_node && !present;
         if (!present || !same(node->stat, found.stat)) return false;
-        if (query.kind == Kind::get) return node->data == found.bytes;
+        if (query.kind == Kind::get) {
+            return node->data == found.bytes && node->is_null == found.is_null;
+        }
         if (query.kind == Kind::descendants) {
             return found.count == model_.descendants_at(path, found.zxid);
         }
@@ -1199,6 +1266,7 @@ private:
             const Model::Version* child = model_.at(join(path, each.name), found.zxid);
             if (child == nullptr || !child->present) return false;
             if (!same(child->stat, each.stat) || child->data != each.bytes) return false;
+            if (child->is_null != each.is_null) return false;
             listed.push_back(each.name);
         }
         return is_page(query.page, path, found, listed);
@@ -1222,14 +1290,15 @@ private:
     }
 
     // Of the session, and where nothing has happened since, all of them.
-    bool are_ephemerals(SessionId id, const Bytes& prefix, const coord::Found& found) const {
+    bool are_ephemerals(Holder id, const Bytes& prefix, const coord::Found& found) const {
         for (const Bytes& path : found.names) {
             const Model::Version* node = model_.at(path, found.zxid);
-            if (node == nullptr || !node->present || node->stat.ephemeral_owner != id) return false;
+            if (node == nullptr || !node->present) return false;
+            if (node->stat.ephemeral_owner != id.session) return false;
         }
         if (found.error != Errc::ok) return false;
         if (found.zxid != model_.frontier()) return true;
-        const auto session = model_.sessions().find(id);
+        const auto session = model_.sessions().find(id.session);
         if (session == model_.sessions().end()) return false;
         std::vector<Bytes> right;
         for (const Bytes& path : session->second.ephemerals) {
@@ -1238,7 +1307,7 @@ private:
         return found.names == right;
     }
 
-    void judge_read(SessionId id, Client& client, const Op& op, std::size_t number,
+    void judge_read(Holder id, Client& client, const Op& op, std::size_t number,
                     const Told& told, Zxid here) {
         reads_compared_ += 1;
         // A state that is not here yet is not waited for where the session is closed meanwhile.
@@ -1280,14 +1349,14 @@ private:
     }
 
     // An answer shows the log up to that zxid: every event up to there must have come before.
-    void see(SessionId id, Client& client, std::size_t number, Zxid zxid) {
+    void see(Holder id, Client& client, std::size_t number, Zxid zxid) {
         (void)number;
         if (zxid > client.seen) client.seen = zxid;
         observed_ = (std::max)(observed_, zxid);
         expect_events(id, client, zxid);
     }
 
-    void expect_events(SessionId id, Client& client, Zxid zxid) {
+    void expect_events(Holder id, Client& client, Zxid zxid) {
         for (auto watch = client.armed.begin(); watch != client.armed.end();) {
             const Model::Change* due =
                 Model::first_change(*watch->second.changes, watch->second.from_max);
@@ -1321,7 +1390,7 @@ private:
     }
 
     // It hears of each change, in order; of those that were jumped over once for each node.
-    void at_staying(SessionId id, std::size_t number, EventType type, const Bytes& path,
+    void at_staying(Holder id, std::size_t number, EventType type, const Bytes& path,
                     Zxid zxid) {
         Client& client = clients_[id];
         Staying& watch = client.staying[number];
@@ -1353,7 +1422,7 @@ private:
     }
 
     // By the request that is answered next, which names the path.
-    void removed(SessionId id, std::size_t number, EventType type, const Bytes& path) {
+    void removed(Holder id, std::size_t number, EventType type, const Bytes& path) {
         Client& client = clients_[id];
         const bool is_asked = client.next < client.ops.size() &&
                               client.ops[client.next].asked.call == Call::remove_watches &&
@@ -1367,7 +1436,7 @@ private:
         }
     }
 
-    void judge_removal(SessionId id, Client& client, const Op& op, std::size_t number,
+    void judge_removal(Holder id, Client& client, const Op& op, std::size_t number,
                        const Told& told) {
         const Errc right = client.removed == 0 ? Errc::no_watcher : Errc::ok;
         if (told.error != right) violate("P8", "not as many are removed by " + label(id, number));
@@ -1411,7 +1480,8 @@ private:
     std::map<std::uint32_t, std::pair<std::uint32_t, std::uint64_t>> leaders_;
     std::vector<std::pair<std::uint32_t, std::uint32_t>> epochs_;
     std::uint32_t newest_epoch_ = 0;
-    std::map<SessionId, Client> clients_;
+    std::map<Holder, Client> clients_;
+    std::set<SessionId> to_be_attached_;
     std::map<SessionId, Time> expired_at_;
     std::map<Bytes, Lock> locks_;
     Zxid observed_;  // by any client

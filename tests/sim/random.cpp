@@ -161,6 +161,7 @@ struct Totals {
     u64 records_lost = 0;
     u64 wipes = 0;
     u64 admissions = 0;
+    u64 attaches = 0;
     u64 pauses = 0;
     u64 stalls = 0;
     u64 installs = 0;
@@ -204,6 +205,7 @@ public:
     u64 installs() const { return installs_; }
     u64 wipes() const { return wipes_; }
     u64 admissions() const { return admissions_; }
+    u64 attaches() const { return attaches_; }
 
     bool go() {
         sim_.set_network(profile_.network);
@@ -226,7 +228,10 @@ private:
         bool opening = false;
         bool leaving = false;  // has asked for close
         Time asked_at;
+        SessionId attaching;
         std::optional<Session> session;
+        u64 holder_number = 0;          // how often it had been attached when it came here
+        sim::Holder who() const { return sim::Holder(session->id(), holder_number); }
         std::size_t waiting = 0;  // for answers
         std::map<Bytes, std::int32_t> versions;
         Bytes parent;              // of what it has listed last
@@ -235,7 +240,7 @@ private:
         Bytes lock_path;
         u64 holder = 0;  // another number for each grant asked for
         bool contending = false;
-        bool holding = false;
+        bool has_lock = false;
     };
 
     static coord::SimulationOptions with_trace(coord::SimulationOptions options,
@@ -263,8 +268,8 @@ private:
     }
     void on_applied(PeerId id, const Txn& txn, const coord::Outcome* outcome, u64 digest) override {
         if (options_.trace_lines > 0 && txn.zxid > checker_.model().frontier()) {
-            static const char* const names[] = {"",    "open",  "close", "create", "remove",
-                                                "set", "admit", "multi", "check",  "reap"};
+            static const char* const names[] = {"",    "open",  "close", "create", "remove", "set",
+                                                "admit", "multi", "check", "reap", "attach"};
             const Fields fields = fields_of(txn);
             sim_.note("entry " + show(txn.zxid) + ": " + names[static_cast<std::size_t>(txn.op)] +
                       " of session " + show(Zxid{txn.session.value}) + " cxid " +
@@ -372,9 +377,9 @@ private:
     void sample(Client& client) {
         const Time certain = client.session->certain_until();
         if (certain != Time{}) {
-            checker_.alive_until(client.session->id(), sim_.when(client.home, certain));
+            checker_.alive_until(client.who(), sim_.when(client.home, certain));
         }
-        if (client.lock && client.holding && client.lock->certain_until() != Time{}) {
+        if (client.lock && client.has_lock && client.lock->certain_until() != Time{}) {
             checker_.held_until(client.lock_path, client.holder,
                                 sim_.when(client.home, client.lock->certain_until()), sim_.now());
         }
@@ -382,19 +387,21 @@ private:
 
     void leave_if_over(Client& client) {
         const coord::SessionState state = client.session->state();
-        if (state == coord::SessionState::expired) checker_.expired(client.session->id());
-        const bool over =
-            state == coord::SessionState::expired || state == coord::SessionState::closed;
+        if (state == coord::SessionState::expired) checker_.expired(client.who());
+        if (state == coord::SessionState::moved) checker_.moved(client.who());
+        const bool over = state != coord::SessionState::connected &&
+                          state != coord::SessionState::suspended;
         if (!over || client.waiting > 0) return;
         drop(client);
     }
 
     void drop(Client& client) {
         client.lock.reset();
-        if (client.session) checker_.dropped(client.session->id());
+        if (client.session) checker_.dropped(client.who());
         client.session.reset();
         client.generation += 1;
-        client.opening = client.leaving = client.contending = client.holding = false;
+        client.opening = client.leaving = client.contending = client.has_lock = false;
+        client.attaching = SessionId{};
         client.waiting = 0;
         client.versions.clear(), client.names.clear();
     }
@@ -410,8 +417,9 @@ private:
     void open(std::size_t slot) {
         Client& client = *clients_[slot];
         if (client.opening) return;
-        client.opening = true;
         client.asked_at = sim_.now();
+        if (!client.locker && !known_.empty() && work().chance(500) && attach(slot)) return;
+        client.opening = true;
         coord::SessionOptions options;
         options.timeout = any_ms(work(), profile_.timeout_min_ms, profile_.timeout_max_ms);
         const u64 generation = client.generation;
@@ -424,9 +432,60 @@ private:
                               return checker_.violate("P1", Bytes("open fails: ") +
                                                                 coord::name(opened.error()));
                           }
-                          own.session = *opened;
+                          own.session = *opened, own.holder_number = 0;
                           checker_.opened(opened->id(), own.home, own.asked_at, own.locker);
+                          if (!own.locker) remember(*opened);
                       });
+    }
+
+    void remember(const Session& session) {
+        known_.push_back({session.id(), session.password()});
+        if (known_.size() > 16) known_.erase(known_.begin());
+    }
+
+    // Takes over a session that some client has, or had, at another replica or before a crash.
+    // RETURNS false where that would be two clients with one handle.
+    bool attach(std::size_t slot) {
+        Client& client = *clients_[slot];
+        const auto [id, right] = known_[static_cast<std::size_t>(work().below(known_.size()))];
+        for (const auto& other : clients_) {
+            const bool has_it = other->session && other->session->id() == id;
+            if (other->home == client.home && (has_it || other->attaching == id)) return false;
+        }
+        client.opening = true, client.attaching = id;
+        checker_.attaching(id);
+        coord::SessionPassword password = right;
+        const bool is_wrong = work().chance(50);
+        if (is_wrong) password.low += 1;
+        const u64 generation = client.generation;
+        Session::attach(sim_.replica(client.home), id, password,
+                        [this, slot, generation, is_wrong,
+                         id = id](const coord::Result<Session>& attached) {
+                            Client& own = *clients_[slot];
+                            if (own.generation != generation) return;
+                            own.opening = false, own.attaching = SessionId{};
+                            end_attach(own, id, is_wrong, attached);
+                        });
+        return true;
+    }
+    void end_attach(Client& own, SessionId id, bool is_wrong,
+                    const coord::Result<Session>& attached) {
+        if (!attached && attached.error() == Errc::session_expired) return checker_.expired(id);
+        if (is_wrong != (attached.error() == Errc::auth_failed)) {
+            return checker_.violate("P9", Bytes("an attach with the wrong password, or the right") +
+                                              " one, ends with " + coord::name(attached.error()));
+        }
+        if (is_wrong || attached.error() == Errc::session_moved) return;
+        if (!attached) {
+            return checker_.violate("P1",
+                                    Bytes("attach fails: ") + coord::name(attached.error()));
+        }
+        if (attached->state() > coord::SessionState::suspended) return;  // over in the same poll
+        const coord::Machine& machine = sim_.replica(own.home).machine();
+        own.holder_number = machine.find_session(id)->cxid >> coord::cxid_bits;
+        own.session = *attached;
+        attaches_ += 1;
+        checker_.opened(sim::Holder(id, own.holder_number), own.home, own.asked_at);
     }
 
     // Everything a callback needs to find its way back.
@@ -434,7 +493,7 @@ private:
         Run* run;
         std::size_t slot;
         u64 generation;
-        SessionId id;
+        sim::Holder id;
         std::size_t number;
     };
 
@@ -450,7 +509,7 @@ private:
     Ticket ask(std::size_t slot, const Asked& asked) {
         Client& client = *clients_[slot];
         client.waiting += 1;
-        const SessionId id = client.session->id();
+        const sim::Holder id = client.who();
         return {this, slot, client.generation, id, checker_.called(id, asked)};
     }
 
@@ -731,7 +790,7 @@ private:
     void ask_add_watch(std::size_t slot) {
         Client& client = *clients_[slot];
         static const char* const parents[] = {"/a", "/b", "/a/c", "/"};
-        if (checker_.staying(client.session->id()) >= 4) return;
+        if (checker_.staying(client.who()) >= 4) return;
         Asked asked{Call::add_watch, any_known_path(client), {}, 0, true};
         if (work().chance(500)) asked.path = parents[work().below(4)];
         asked.number = static_cast<std::int32_t>(work().below(2));
@@ -771,7 +830,7 @@ private:
             client.lock = std::make_unique<coord::Lock>(*client.session, client.lock_path);
             client.lock->on_lost([this, slot](Errc) { let_go(*clients_[slot]); });
         }
-        if (client.holding) {
+        if (client.has_lock) {
             if (!work().chance(200)) return;
             let_go(client);
             if (work().chance(800)) client.lock->release();
@@ -790,7 +849,7 @@ private:
     void let_go(Client& client) {
         sim_.note("replica " + std::to_string(client.home) + " lets go " + client.lock_path);
         checker_.let_go(client.lock_path, client.holder);
-        client.holding = false;
+        client.has_lock = false;
     }
 
     void contend(std::size_t slot) {
@@ -803,7 +862,7 @@ private:
             if (own.generation != generation) return;
             own.contending = false;
             if (!grant) return;
-            own.holding = true;
+            own.has_lock = true;
             sim_.note("replica " + std::to_string(own.home) + " holds " + own.lock_path + " by " +
                       show(Zxid{grant->fencing_token}) + " of session " +
                       show(Zxid{own.session->id().value}));
@@ -1069,7 +1128,7 @@ private:
         for (const auto& client : clients_) {
             if (client->session) leave_if_over(*client);
             if (!client->session) continue;
-            checker_.settled(client->session->id(), sim_.replica(client->home).machine().applied());
+            checker_.settled(client->who(), sim_.replica(client->home).machine().applied());
         }
         for (u32 id = 1; id <= profile_.voters; id++) compare(id);
     }
@@ -1134,6 +1193,8 @@ private:
     std::vector<std::unique_ptr<Client>> clients_;
     std::map<u32, u64> starts_;
     PeerId failed_;
+    std::vector<std::pair<SessionId, coord::SessionPassword>> known_;  // to be attached
+    u64 attaches_ = 0;
     u64 payloads_ = 0;
     u64 holders_ = 0;
     u64 steps_ = 0;
@@ -1215,6 +1276,7 @@ bool run_seed(u64 seed, const Arguments& arguments, Totals& totals) {
     own.repeated = c.messages_repeated, own.delayed = c.messages_delayed;
     own.damaged = c.messages_damaged, own.cuts = c.cuts, own.crashes = c.crashes;
     own.wipes = run.wipes(), own.admissions = run.admissions();
+    own.attaches = run.attaches();
     own.records_lost = c.records_lost, own.pauses = c.pauses, own.stalls = c.stalls;
     own.hints = c.hints;
     own.installs = run.installs(), own.steps = c.steps;
@@ -1241,10 +1303,10 @@ void print_totals(const Totals& t, double seconds) {
     std::printf(
         "messages %llu, lost %llu, repeated %llu, delayed %llu, damaged %llu; links cut %llu; "
         "crashes %llu, records lost %llu; storages lost %llu, admissions %llu; pauses %llu; disk "
-        "stalls %llu; hints %llu; snapshots installed %llu\n",
+        "stalls %llu; hints %llu; snapshots installed %llu; sessions attached %llu\n",
         n(t.messages), n(t.lost), n(t.repeated), n(t.delayed), n(t.damaged), n(t.cuts),
         n(t.crashes), n(t.records_lost), n(t.wipes), n(t.admissions), n(t.pauses), n(t.stalls),
-        n(t.hints), n(t.installs));
+        n(t.hints), n(t.installs), n(t.attaches));
 }
 
 double seconds_since(std::chrono::steady_clock::time_point start) {

@@ -73,7 +73,7 @@ public:
     void open(bool tell = true) {
         Bytes body;
         coord::Writer out(body);
-        out.u64(++nonces), out.u32(1000);
+        out.u64(++nonces), out.u32(1000), out.u64(3), out.u64(4);
         apply(next(OpCode::open_session, body));
         session = SessionId{last.value};
         cxid = 0;
@@ -92,7 +92,7 @@ public:
         return number;
     }
     Told told_of_last(Errc error = Errc::ok) {
-        const std::vector<Answer>& answers = checker.model().sessions().at(session).answers;
+        const std::vector<Answer>& answers = checker.model().sessions().at(session).answers.back();
         Told told;
         told.error = error, told.path = answers.back().path, told.stat = answers.back().stat;
         return told;
@@ -262,7 +262,7 @@ inline const std::vector<Flaw>& flaws_of_the_log() {
          [](Script& s) {
              Bytes body;
              coord::Writer out(body);
-             out.u64(9), out.u32(1000);
+             out.u64(9), out.u32(1000), out.u64(3), out.u64(4);
              const Txn txn = s.next(OpCode::open_session, body);
              s.apply(txn);
              s.checker.applied(2, txn, nullptr, s.machine.digest() + 1, s.now);
@@ -272,7 +272,7 @@ inline const std::vector<Flaw>& flaws_of_the_log() {
              s.open();
              Bytes body;
              coord::Writer out(body);
-             out.u64(9), out.u32(1000);
+             out.u64(9), out.u32(1000), out.u64(3), out.u64(4);
              Txn txn = s.next(OpCode::open_session, body);
              txn.zxid = Zxid{1, 5}, txn.previous = Zxid{1, 4};
              s.apply(txn);
@@ -281,7 +281,7 @@ inline const std::vector<Flaw>& flaws_of_the_log() {
          [](Script& s) {
              Bytes body;
              coord::Writer out(body);
-             out.u64(9), out.u32(1000);
+             out.u64(9), out.u32(1000), out.u64(3), out.u64(4);
              const Txn txn = s.next(OpCode::open_session, body);
              s.apply(txn);
              s.checker.applied(1, txn, nullptr, s.machine.digest(), s.now);

@@ -12,8 +12,7 @@
 //   wants values of kilobytes, and every voter sees every write. It trusts the replicas of its own
 //   ensemble: a message that decodes is believed. With MemoryStorage an ensemble whose replicas
 //   all stop has forgotten everything; FileStorage remembers. Not there yet: observers, change of
-//   membership, ACLs, re-attaching a session elsewhere, recipes beside the lock, authentication
-//   between replicas.
+//   membership, ACLs, recipes beside the lock, authentication between replicas.
 //
 // QUICK START
 //   // main.cpp                              g++ -std=c++17 -I. main.cpp
@@ -2830,7 +2829,7 @@ struct ReplicaOptions {
 struct SessionOptions {
     Duration timeout = seconds(10);
     // Zeros: drawn from the replica's chance, which guards against mistakes, not against guessing.
-    SessionPassword password;
+    SessionPassword password{};
 };
 
 struct Created {

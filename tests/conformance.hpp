@@ -2,7 +2,7 @@
 // know nothing of what is behind it: the file that includes this one says what there is, by
 // conformance::worlds. Numbers in the names are sections of a reading of ZooKeeper's semantics:
 //
-//    2.2 paths         2.5 versions    2.8 ephemeral nodes    2.11 zxids      2.14 limits
+//    2.2 paths         2.5 versions    2.8 kinds of nodes     2.11 zxids      2.14 limits
 //    2.3 checks        2.6 Stat        2.9 multi              2.12 sessions
 //    2.4 sequences     2.7 data        2.10 watches           2.13 consistency
 //
@@ -519,7 +519,23 @@ CONFORMANCE_CASE("2.7 a value is any bytes, and written as a whole") {
     CHECK(zk.get("/a")->stat.data_length == 0);
 }
 
-// -- 2.8 Ephemeral nodes -------------------------------------------------------------------------
+CONFORMANCE_CASE("2.7 null data is kept apart from no bytes; the length of both is 0") {
+    const Sync zk = world.open(), other = world.open();
+    REQUIRE(zk.create("/null", coord::null_data));
+    REQUIRE(zk.create("/empty", ""));
+    REQUIRE(other.sync());
+    CHECK(other.get("/null")->is_null);
+    CHECK_FALSE(other.get("/empty")->is_null);
+    CHECK(other.get("/null")->bytes.empty());
+    CHECK(other.get("/null")->stat.data_length == 0);
+    REQUIRE(zk.multi({Op::set("/null", ""), Op::set("/empty", coord::null_data)}));
+    REQUIRE(other.sync());
+    CHECK_FALSE(other.get("/null")->is_null);
+    CHECK(other.get("/empty")->is_null);
+    CHECK_FALSE(zk.get("/")->is_null);
+}
+
+// -- 2.8 Ephemeral nodes, containers, nodes with a ttl -------------------------------------------
 
 CONFORMANCE_CASE("2.8 an ephemeral has an owner and no children, and goes with its session") {
     const Sync zk = world.open(), other = world.open();
@@ -566,6 +582,67 @@ CONFORMANCE_CASE("2.8 the ephemerals of a session go in one step, of one zxid") 
     CHECK(heard.zxids[1] == heard.zxids[2]);
     CHECK(stat_of(other, "/p").pzxid == heard.zxids[0]);
     CHECK(stat_of(other, "/p").cversion == 6);
+}
+
+CONFORMANCE_CASE("2.8 containers and nodes with a ttl may have children, and show no owner") {
+    const Sync zk = world.open();
+    REQUIRE(zk.create("/c", "", CreateMode::container));
+    REQUIRE(zk.create("/t", "", CreateMode::persistent_with_ttl, coord::seconds(1000)));
+    const auto numbered = zk.create("/c/n-", "", CreateMode::persistent_sequential_with_ttl,
+                                    coord::seconds(1000));
+    CHECK(path_of(numbered) == "/c/n-0000000000");
+    CHECK(zk.create("/t/a", "", CreateMode::ephemeral));
+    for (const char* const path : {"/c", "/t", "/c/n-0000000000"}) {
+        CHECK(stat_of(zk, path).ephemeral_owner == coord::SessionId{});
+    }
+    CHECK(zk.remove("/c").error() == Errc::not_empty);
+    CHECK(zk.remove("/c/n-0000000000"));
+    CHECK(zk.remove("/c"));
+}
+
+CONFORMANCE_CASE("2.3 a ttl is of 1 to 2^40-1 ms, and of the modes that have one") {
+    const Sync zk = world.open();
+    constexpr std::int64_t most = (std::int64_t{1} << 40) - 1;
+    const auto made = [&](CreateMode mode, std::int64_t ttl_ms) {
+        return zk.create("/t", "", mode, coord::milliseconds(ttl_ms)).error();
+    };
+    CHECK(made(CreateMode::persistent_with_ttl, 0) == Errc::bad_arguments);
+    CHECK(made(CreateMode::persistent_with_ttl, -1) == Errc::bad_arguments);
+    CHECK(made(CreateMode::persistent_with_ttl, most + 1) == Errc::bad_arguments);
+    CHECK(made(CreateMode::persistent, 1) == Errc::bad_arguments);
+    CHECK(made(CreateMode::container, 1) == Errc::bad_arguments);
+    CHECK(made(CreateMode::ephemeral, 1) == Errc::bad_arguments);
+    CHECK(made(CreateMode::persistent_with_ttl, most) == Errc::ok);
+}
+
+CONFORMANCE_CASE("2.9 several reads are answered at one moment, each with its own error") {
+    const Sync zk = world.open();
+    REQUIRE(zk.create("/a", "x"));
+    REQUIRE(zk.create("/a/b", ""));
+    const auto read = zk.multi_read({coord::Query::get("/a"), coord::Query::get("/none"),
+                                     coord::Query::children("/a"), coord::Query::exists("/a/b")});
+    REQUIRE(read);
+    REQUIRE(read->parts.size() == 4);
+    CHECK(read->parts[0].bytes == "x");
+    CHECK(read->parts[1].error == Errc::no_node);
+    CHECK(read->parts[2].names == std::vector<Bytes>{"b"});
+    CHECK(read->parts[3].stat.czxid == stat_of(zk, "/a/b").czxid);
+}
+
+CONFORMANCE_CASE("the ephemerals of a session, and how many nodes are below a path") {
+    const Sync zk = world.open(), other = world.open();
+    for (const char* const path : {"/p", "/p/a", "/q"}) REQUIRE(zk.create(path, ""));
+    for (const char* const path : {"/p/e2", "/p/e1", "/q/e"}) {
+        REQUIRE(zk.create(path, "", CreateMode::ephemeral));
+    }
+    const auto mine = zk.read(coord::Query::ephemerals("/p/"));
+    REQUIRE(mine);
+    CHECK(mine->names == std::vector<Bytes>{"/p/e1", "/p/e2"});
+    REQUIRE(other.sync());
+    CHECK(other.read(coord::Query::ephemerals("/"))->names.empty());
+    CHECK(other.read(coord::Query::descendants("/p"))->count == 3);
+    CHECK(other.read(coord::Query::descendants("/p/a"))->count == 0);
+    CHECK(other.read(coord::Query::descendants("/no")).error() == Errc::no_node);
 }
 
 // -- 2.9 Multi -----------------------------------------------------------------------------------
@@ -1051,19 +1128,16 @@ CONFORMANCE_CASE("2.14 differs: children come in the order of their bytes, and i
 //   2.2   null paths                       a path is bytes that are there
 //   2.2   what a server checks alone       the session judges each path before it is sent
 //   2.3   ACLs, quotas in the order        neither is there
-//   2.3   TTL and container modes          not there
 //   2.4   a number over 2147483647         needs so many creates; chapter 3's tests make one
 //   2.5   a version that would be -1       needs 2^32 sets; chapter 3's tests
 //   2.5   aversion, set by setACL          no ACLs
 //   2.5   reconfig and its version         no change of membership
-//   2.7   null data, told from empty       not there
-//   2.8   containers, TTL                  not there
-//   2.9   reads in one request             not there
+//   2.8   when containers and ttls go      by the leader, in time: chapters 3, 4 and 10
 //   2.10  setWatches after a reconnect     a session stays at its replica, which misses nothing
 //   2.10  READ right asked at delivery     no ACLs
 //   2.10  removal while disconnected       watchers are local: each removal is
 //   2.12  expiry, its timing, moving       by the simulations: an expiry needs faults
-//   2.12  passwords, attaching elsewhere   not there
+//   2.12  passwords, attaching elsewhere   asks for a replica: 13_attach.cpp
 //   2.14  outstanding requests at the most a bound of each back end's own
 
 #undef CONFORMANCE_CASE

@@ -156,7 +156,7 @@ public:
         std::uint64_t cxid = 0;
         std::set<Bytes> ephemerals;
         std::uint64_t holding() const { return cxid >> coord::cxid_bits; }
-        Zxid held_since;              // by its last holder, where that is not its opener
+        std::vector<Zxid> held_since{Zxid{}};         // by each holder; not its opener
         std::vector<std::vector<Answer>> answers{1};  // of each holder's requests 1, 2, 3 ...
         Zxid closed_at;
         Time opened_applied;
@@ -203,7 +203,7 @@ public:
             const std::uint64_t begin = (session.holding() + 1) << coord::cxid_bits;
             answer.is_void = begin == 0 || txn.cxid != begin;
             if (answer.is_void) return answer;
-            session.cxid = begin, session.held_since = txn.zxid;
+            session.cxid = begin, session.held_since.push_back(txn.zxid);
             session.answers.emplace_back();
             return answer;
         }
@@ -768,10 +768,14 @@ public:
         if (known == model_.sessions().end()) {
             return violate("P1", "a session that is not in the log");
         }
-        if (known->second.holding() < id.holding) violate("P1", "an attach that is not in the log");
+        if (known->second.holding() < id.holding) {
+            return violate("P1", "an attach that is not in the log");
+        }
         if (!clients_.insert({id, {}}).second) violate("P15", "a session that was opened twice");
         clients_[id].called_at = called_at;
-        clients_[id].seen = id.holding == 0 ? Zxid{id.session.value} : known->second.held_since;
+        clients_[id].seen = Zxid{id.session.value};
+        const auto place = static_cast<std::size_t>(id.holding);
+        if (place > 0) clients_[id].seen = known->second.held_since[place];
         clients_[id].recipe = recipe;
         clients_[id].home = home;
     }

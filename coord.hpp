@@ -2567,6 +2567,7 @@ private:
     void run_clock(Time now);
     bool epoch_is_ours() const;   // accepted, durably: it may be told
     void post(Peer& peer, MessageType type, Outbox& out, Message message = {});
+    std::size_t body_bytes_max() const;  // of an entry that a message can hold
     Zxid append(std::int64_t wall_ms, const Txn& request);
     void number_attach(std::int64_t wall_ms, const Txn& request, LiveSession& live);
     void number_open(std::int64_t wall_ms, const Machine& machine, const Txn& request);
@@ -10699,7 +10700,12 @@ void Leader::touch(SessionId session) {
     found->second.expires_at = clock_ + milliseconds(found->second.timeout_ms);
 }
 
+std::size_t Leader::body_bytes_max() const {
+    return message_bytes_max_ - message_overhead_bytes - entry_header_bytes;
+}
+
 Zxid Leader::append(std::int64_t wall_ms, const Txn& request) {
+    COORD_ASSERT(request.body.size() <= body_bytes_max());
     const LogPosition last = log_.last();
     COORD_ASSERT(last.zxid.epoch() <= epoch_);
     const std::uint64_t counter = last.zxid.epoch() == epoch_ ? last.zxid.counter() : 0;
@@ -10722,12 +10728,11 @@ Zxid Leader::append(std::int64_t wall_ms, const Txn& request) {
 
 void Leader::number(std::int64_t wall_ms, const Machine& machine, const Txn& request) {
     COORD_ASSERT(phase_ == Phase::broadcast && sessions_armed_);
-    const std::size_t room = message_bytes_max_ - message_overhead_bytes - entry_header_bytes;
     const bool sound = judge_request(request.op, request.body, limits_) == Errc::ok;
     const auto found = sessions_.find(request.session);
     const bool open = request.op == OpCode::open_session;
     const bool grows = takes_space(request.op, request.body);
-    if (!sound || request.body.size() > room || (!open && found == sessions_.end()) ||
+    if (!sound || request.body.size() > body_bytes_max() || (!open && found == sessions_.end()) ||
         (grows && !log_.has_room())) {
         counters_.requests_ignored += 1;
         return;
@@ -10866,7 +10871,8 @@ void Leader::expire(Time, std::int64_t wall_ms) {
 
 // Z12. What is due is told from the state that is applied: what the log holds beyond it may make
 // the reap void, which is judged again where it is applied (M7). One that was numbered before, and
-// is not applied yet, is numbered once more, and is void then.
+// is not applied yet, is numbered once more, and is void then. A path may be too long for it, with
+// a number at its end, or where it was made when the transport took larger messages.
 void Leader::reap(Time now, std::int64_t wall_ms, const Machine& machine) {
     COORD_ASSERT(phase_ == Phase::broadcast && sessions_armed_);
     run_clock(now);
@@ -10880,6 +10886,7 @@ void Leader::reap(Time now, std::int64_t wall_ms, const Machine& machine) {
         Bytes body;
         Writer writer(body);
         writer.bytes(due->path), writer.zxid(due->stat.czxid);
+        if (body.size() > body_bytes_max()) continue;  // it stays
         Txn txn;
         txn.op = OpCode::reap, txn.body = body;
         has_space = append(wall_ms, txn) != Zxid{};

@@ -199,12 +199,13 @@ using Bytes = std::string;           // owned bytes, of any content
 using BytesView = std::string_view;  // borrowed bytes: a parameter, never kept past the call
 
 namespace detail {
-inline constexpr char null_place[1] = {};
+inline constexpr char null_place[2] = {};
 }  // namespace detail
 
 // A node's data may be null, which ZooKeeper keeps apart from no bytes: so it is where this very
-// view is given, and no other view of nothing is it. A copy of it, as Bytes, is empty.
-inline constexpr BytesView null_data{detail::null_place, 0};
+// view is given, and no other view of nothing is it. A copy of it, as Bytes, is empty. It is in the
+// middle: what lies beside the place in memory may end at its edge, and so may views of that.
+inline constexpr BytesView null_data{detail::null_place + 1, 0};
 constexpr bool is_null(BytesView data) { return data.data() == null_data.data(); }
 
 // Why a call did not do what it says. Codes from -127 to 0 are ZooKeeper's, with its meaning;

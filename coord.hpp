@@ -3265,6 +3265,7 @@ private:
     void encode_queries(const std::vector<Query>& queries, Bytes& body) const;
     void execute_queries(SessionId id, BytesView body, Ready& ready) const;
     void look_up(SessionId id, const Look& look, Room& room, Found& found) const;
+    void look_at_node(const Look& look, Room& room, Found& found) const;
     void list_nodes(const Look& look, Room& room, Found& found) const;
     void list_ephemerals(SessionId id, const Look& look, Room& room, Found& found) const;
     void change_watches(SessionId id, Pending& pending);
@@ -12627,13 +12628,26 @@ void Replica::execute_queries(SessionId id, BytesView body, Ready& ready) const 
     }
 }
 
-// One query of an answer, into what room the others have left.
+// One query of an answer, into what room the others have left. What it is put into may have held
+// another answer before.
 void Replica::look_up(SessionId id, const Look& look, Room& room, Found& found) const {
-    using Kind = Query::Kind;
+    COORD_ASSERT(found.names.empty() && found.nodes.empty() && !found.more);
     found.zxid = machine_->applied();
     found.error = look.error;
-    if (found.error != Errc::ok) return;
-    if (look.kind == Kind::ephemerals) return list_ephemerals(id, look, room, found);
+    found.stat = Stat{}, found.count = 0, found.bytes.clear();
+    if (found.error == Errc::ok && look.kind == Query::Kind::ephemerals) {
+        list_ephemerals(id, look, room, found);
+    } else if (found.error == Errc::ok) {
+        look_at_node(look, room, found);
+    }
+    // A page that others have left no room for: there is nothing to go on after.
+    const bool is_left_out = found.more && look.limit > 0;
+    if (is_left_out && found.names.empty() && found.nodes.empty()) found.error = Errc::too_large;
+    if (found.error != Errc::ok) found.stat = Stat{}, found.more = false;
+}
+
+void Replica::look_at_node(const Look& look, Room& room, Found& found) const {
+    using Kind = Query::Kind;
     const Tree& tree = machine_->tree();
     const std::optional<NodeView> node = tree.find(look.path);
     if (!node) found.error = Errc::no_node;
@@ -12658,9 +12672,6 @@ void Replica::look_up(SessionId id, const Look& look, Room& room, Found& found) 
         found.count = count.value_or(0);
         room.items -= (std::min)(room.items, count.value_or(room.items));
     }
-    // A page that others have left no room for: there is nothing to go on after.
-    const bool is_left_out = found.more && look.limit > 0;
-    if (is_left_out && found.names.empty() && found.nodes.empty()) found.error = Errc::too_large;
 }
 
 void Replica::list_nodes(const Look& look, Room& room, Found& found) const {

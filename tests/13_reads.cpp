@@ -272,6 +272,54 @@ TEST_CASE("read: one query, whose error is the answer's") {
     CHECK(zk.multi_read({Query::get("/a")}).error() == Errc::session_expired);
 }
 
+TEST_CASE("read: an answer has nothing of what was found for others") {
+    Alone alone;
+    Sync zk = alone.open();
+    fill(zk, {"/a", "/a/x"}, "at ");
+    for (int i = 0; i < 20; i++) {
+        CHECK(zk.read(Query::descendants("/a"))->count == 1);
+        CHECK(zk.read(Query::get("/a"))->stat.num_children == 1);
+        const auto owned = zk.read(Query::ephemerals());
+        REQUIRE(owned);
+        CHECK(owned->stat.czxid == Zxid{});
+        CHECK(owned->stat.num_children == 0);
+        CHECK(owned->count == 0);
+        const auto there = zk.read(Query::exists("/a"));
+        REQUIRE(there);
+        CHECK(there->count == 0);
+        CHECK(there->bytes.empty());
+    }
+}
+
+TEST_CASE("multi_read: a part that fails has its error alone; what is left out has one") {
+    coord::ReplicaOptions options;
+    options.limits.list_max = 2;
+    options.limits.path_bytes_max = 40;
+    options.limits.data_bytes_max = 80;
+    options.limits.answer_bytes_max = 100;
+    Alone alone(options);
+    Sync zk = alone.open();
+    fill(zk, {"/a", "/a/1", "/a/2"});
+    REQUIRE(zk.create("/e", Bytes(80, 'x'), CreateMode::ephemeral));
+    const auto read = zk.multi_read({Query::get("/e"), Query::get("/e"), Query::children("/a"),
+                                     Query::children("/a"), Query::ephemerals(),
+                                     Query::ephemerals("/", {"", 0}), Query::ephemerals("/a")});
+    REQUIRE(read);
+    const std::vector<Found>& parts = read->parts;
+    CHECK(parts[0].bytes.size() == 80);
+    CHECK(parts[2].names == Names{"1", "2"});
+    for (const std::size_t i : {1u, 3u, 4u}) {  // no name to go on after, so it is no page
+        CHECK(parts[i].error == Errc::too_large);
+        CHECK(parts[i].zxid == read->zxid);
+        CHECK(parts[i].stat.czxid == Zxid{});
+        CHECK_FALSE(parts[i].more);
+    }
+    CHECK(parts[5].error == Errc::ok);
+    CHECK(parts[5].more);
+    CHECK(parts[6].error == Errc::ok);
+    CHECK_FALSE(parts[6].more);
+}
+
 // ---- Pages
 
 TEST_CASE("list: page by page it is the whole; a page of another moment says so") {

@@ -12670,7 +12670,8 @@ void Replica::look_at_node(const Look& look, Room& room, Found& found) const {
         const Result<std::size_t> count = tree.descendants(look.path, room.items);
         found.error = count.error();
         found.count = count.value_or(0);
-        room.items -= (std::min)(room.items, count.value_or(room.items));
+        const bool is_walked = look.path.size() > 1;  // all of them are known
+        if (is_walked) room.items -= (std::min)(room.items, count.value_or(room.items));
     }
 }
 

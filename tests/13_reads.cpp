@@ -320,6 +320,21 @@ TEST_CASE("multi_read: a part that fails has its error alone; what is left out h
     CHECK_FALSE(parts[6].more);
 }
 
+TEST_CASE("descendants: of the root they are known, and leave the room to others") {
+    coord::ReplicaOptions options;
+    options.limits.list_max = 2;
+    Alone alone(options);
+    Sync zk = alone.open();
+    fill(zk, {"/a", "/a/1", "/a/2"});
+    const auto read = zk.multi_read({Query::descendants("/"), Query::children("/a"),
+                                     Query::descendants("/"), Query::descendants("/a")});
+    REQUIRE(read);
+    CHECK(read->parts[0].count == 6);
+    CHECK(read->parts[1].names == Names{"1", "2"});
+    CHECK(read->parts[2].count == 6);
+    CHECK(read->parts[3].error == Errc::too_large);
+}
+
 // ---- Pages
 
 TEST_CASE("list: page by page it is the whole; a page of another moment says so") {

@@ -2275,7 +2275,7 @@ struct Timing {
     Duration heartbeat = milliseconds(100);  // between two pings of the leader
     Duration silence = milliseconds(500);    // a peer not heard for so long is gone
     // A leader looks for containers and nodes with a ttl that are due at that interval, in slices,
-    // and removes so many a minute at the most.
+    // and removes so many a minute at the most. Duration{INT64_MAX}: it never does.
     Duration reap_interval = seconds(60);
     std::uint32_t reaps_per_minute = 10000;
     Duration retry() const { return heartbeat / 2; }      // between repetitions of a request
@@ -2566,6 +2566,7 @@ private:
     void renew_leases();
     void advance_commit();
     void run_clock(Time now);
+    Duration reap_rest() const;   // until it is looked for what is due, once all has been
     bool epoch_is_ours() const;   // accepted, durably: it may be told
     void post(Peer& peer, MessageType type, Outbox& out, Message message = {});
     std::size_t body_bytes_max() const;  // of an entry that a message can hold
@@ -5087,7 +5088,7 @@ std::optional<NodeView> Tree::find(BytesView path) const {
 bool Tree::contains(BytesView path) const { return seek(path) != nullptr; }
 
 // Leaves on the stack the first child after `after` that does not come before prefix, and on the
-// way to it what comes later (T7).
+// way to it what comes later (T8).
 void Tree::seek_children(const Node& parent, BytesView after, BytesView prefix,
                          Stack& stack) const {
     COORD_ASSERT(stack.empty());
@@ -10687,7 +10688,7 @@ bool Leader::can_number(const Machine& machine) {
     if (machine.applied() < initial_) return false;
     if (sessions_armed_) return true;
     sessions_armed_ = true;
-    reap_at_ = clock_ + timing_.reap_interval, reap_place_ = 0;
+    reap_at_ = clock_ + reap_rest(), reap_place_ = 0;
     for (const auto& [id, record] : machine.sessions()) {
         LiveSession& live = sessions_.at_or_new(id);
         live.numbered = record.cxid, live.timeout_ms = record.timeout_ms;
@@ -10871,6 +10872,9 @@ void Leader::expire(Time, std::int64_t wall_ms) {
     }
 }
 
+// The longest interval there is means never.
+Duration Leader::reap_rest() const { return (std::min)(timing_.reap_interval, never - clock_); }
+
 // Z12. What is due is told from the state that is applied: what the log holds beyond it may make
 // the reap void, which is judged again where it is applied (M7). One that was numbered before, and
 // is not applied yet, is numbered once more, and is void then. A path may be too long for it, with
@@ -10898,7 +10902,7 @@ void Leader::reap(Time now, std::int64_t wall_ms, const Machine& machine) {
     counters_.reaps += static_cast<std::uint64_t>(numbered);
     if (!has_space) reap_place_ = 0;  // another time
     const Duration pace = seconds(60) / timing_.reaps_per_minute * numbered;
-    const Duration rest = reap_place_ == 0 ? timing_.reap_interval : detail::reap_gap;
+    const Duration rest = reap_place_ == 0 ? reap_rest() : detail::reap_gap;
     reap_at_ = clock_ + (std::max)(pace, rest);
 }
 
@@ -12670,7 +12674,7 @@ void Replica::look_at_node(const Look& look, Room& room, Found& found) const {
         const Result<std::size_t> count = tree.descendants(look.path, room.items);
         found.error = count.error();
         found.count = count.value_or(0);
-        const bool is_walked = look.path.size() > 1;  // all of them are known
+        const bool is_walked = look.path.size() > 1;  // how many are below the root is known
         if (is_walked) room.items -= (std::min)(room.items, count.value_or(room.items));
     }
 }

@@ -12579,9 +12579,12 @@ struct Replica::Look {
 // What an answer may still hold.
 struct Replica::Room {
     explicit Room(const Limits& limits)
-        : items(limits.list_max),
-          bytes((std::max)(std::size_t{limits.answer_bytes_max},
-                           std::size_t{limits.data_bytes_max} + limits.path_bytes_max)) {}
+        : items((std::min)(std::size_t{limits.list_max}, SIZE_MAX - 1)),  // one more can be told
+          bytes((std::max)(std::size_t{limits.answer_bytes_max}, whole_node(limits))) {}
+    static std::size_t whole_node(const Limits& limits) {
+        const std::uint64_t most = std::uint64_t{limits.data_bytes_max} + limits.path_bytes_max;
+        return static_cast<std::size_t>((std::min)(most, std::uint64_t{SIZE_MAX}));
+    }
     std::size_t items;
     std::size_t bytes;
 };

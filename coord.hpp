@@ -12700,7 +12700,8 @@ void Replica::list_nodes(const Look& look, Room& room, Found& found) const {
 
 void Replica::list_ephemerals(SessionId id, const Look& look, Room& room, Found& found) const {
     const SessionRecord* const record = machine_->find_session(id);
-    COORD_ASSERT(record != nullptr);  // M3
+    if (record == nullptr) found.error = Errc::session_expired;  // it is about to be told
+    if (record == nullptr) return;
     const std::size_t limit = (std::min)(look.limit, room.items);
     auto each = look.after < look.path ? record->ephemerals.lower_bound(look.path)
                                        : record->ephemerals.upper_bound(look.after);

@@ -600,6 +600,42 @@ TEST_CASE("three voters: reads that wait end with their session, when it expires
     CHECK(diary.take() == "read session_expired, newest session_expired");
 }
 
+// A snapshot that its replica installs has neither of two sessions. The watcher of the first is
+// destroyed with it, and what it holds asks for the second, whose end has not been told yet.
+TEST_CASE("three voters: what a watcher holds reads of a session that is about to be over") {
+    coord::SimulationOptions options = Ensemble::options(3);
+    options.replica.snapshot_every_entries = 20, options.replica.log_entries_kept = 1;
+    coord::Simulation sim(options);
+    REQUIRE(sim.run_until([&] { return sim.leader() != coord::PeerId{}; }, seconds(30)));
+    const std::uint32_t at = sim.leader().value == 1 ? 2 : 1;
+    const auto open = [&](std::uint32_t id) {
+        auto opened = Sync::open(sim.replica(id), coord::SessionOptions(), sim.pump());
+        REQUIRE(opened);
+        return Sync{*opened, sim.pump()};
+    };
+    const Sync first = open(at), second = open(at);
+    REQUIRE(second.create("/e", "", CreateMode::ephemeral));
+    Diary diary;
+    std::shared_ptr<void> held(nullptr, [&](void*) {
+        second.session().read(Query::ephemerals(), diary.answer<Found>("read"));
+    });
+    REQUIRE(first.exists("/never", [held](const WatchEvent&) {}).error() == Errc::no_node);
+    const std::weak_ptr<void> lives = held;
+    held = nullptr;
+    sim.isolate(at);
+    REQUIRE(sim.run_until([&] { return sim.leader().value != at && sim.leader().value != 0; },
+                          seconds(30)));
+    const Sync other = open(sim.leader().value);
+    sim.run_for(seconds(15));
+    REQUIRE_FALSE(sim.replica(sim.leader()).tree().contains("/e"));
+    for (int i = 0; i < 100; i++) REQUIRE(other.set("/", "x"));
+    sim.heal();
+    sim.run_for(seconds(5));
+    CHECK(sim.replica(at).counters().snapshots_installed == 1);
+    CHECK(lives.expired());
+    CHECK(diary.take() == "read session_expired");
+}
+
 TEST_CASE("three voters: a lossy network, and every linearizable read is as new as it says") {
     for (std::uint64_t seed = 1; seed <= 5; seed++) {
         Ensemble ensemble(seed);

@@ -12954,26 +12954,34 @@ Time Replica::certain_until(SessionId id) const {
     return from + milliseconds(session.timeout_ms) / 1000 * permille;
 }
 
+// All that were answered at once: each session is looked at once, however many have asked. What
+// awaits an answer is the last that its session has sent (R9).
 void Replica::take_syncs() {
     std::uint64_t sequence = 0;
     Zxid zxid;
-    bool any = false;
+    detail::Numbers answers;
     while ((role_ == Role::leading && leader_.take_own_synced(sequence, zxid)) ||
            (role_ == Role::following && learner_.take_synced(sequence, zxid))) {
-        any = true;
-        for (auto [id, session] : sessions_) {
-            for (std::size_t i = 0; i < session.sent; i++) {
-                Pending& pending = session.pending[i];
-                if (!pending.awaits_sync || pending.cxid != sequence) continue;
-                pending.awaits_sync = false, pending.least = zxid;
-            }
-        }
-        for (std::size_t i = 0; i < openings_.size(); i++) {
-            Opening& opening = openings_[i];
-            if (opening.sync == sequence) opening.is_synced = true, opening.sync_zxid = zxid;
-        }
+        detail::number_at(answers, sequence) = zxid.value;
     }
-    if (any || machine_->applied() >= awaited_) drain_all();
+    const auto answered = [&answers, &zxid](std::uint64_t asked) {
+        const auto answer = answers.find(asked);
+        if (answer != answers.end()) zxid = Zxid{answer->second};
+        return answer != answers.end();
+    };
+    for (auto [id, session] : sessions_) {
+        if (answers.empty()) break;
+        if (!session.is_blocked) continue;
+        COORD_ASSERT(session.sent > 0);  // R9
+        Pending& pending = session.pending[session.sent - 1];
+        if (!pending.awaits_sync || !answered(pending.cxid)) continue;
+        pending.awaits_sync = false, pending.least = zxid;
+    }
+    for (std::size_t i = 0; i < openings_.size() && !answers.empty(); i++) {
+        Opening& opening = openings_[i];
+        if (answered(opening.sync)) opening.is_synced = true, opening.sync_zxid = zxid;
+    }
+    if (!answers.empty() || machine_->applied() >= awaited_) drain_all();
     judge_attaches();
 }
 

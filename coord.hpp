@@ -2275,7 +2275,8 @@ struct Timing {
     Duration heartbeat = milliseconds(100);  // between two pings of the leader
     Duration silence = milliseconds(500);    // a peer not heard for so long is gone
     // A leader looks for containers and nodes with a ttl that are due at that interval, in slices,
-    // and removes so many a minute at the most. Duration{INT64_MAX}: it never does.
+    // and removes so many a minute at the most; one whose path has no room in a message stays.
+    // Duration{INT64_MAX}: it never looks.
     Duration reap_interval = seconds(60);
     std::uint32_t reaps_per_minute = 10000;
     Duration retry() const { return heartbeat / 2; }      // between repetitions of a request

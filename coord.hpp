@@ -198,12 +198,13 @@ using Bytes = std::string;           // owned bytes, of any content
 using BytesView = std::string_view;  // borrowed bytes: a parameter, never kept past the call
 
 namespace detail {
-inline constexpr char null_place[1] = {};
+inline constexpr char null_place[2] = {};
 }  // namespace detail
 
 // A node's data may be null, which ZooKeeper keeps apart from no bytes: so it is where this very
-// view is given, and no other view of nothing is it. A copy of it, as Bytes, is empty.
-inline constexpr BytesView null_data{detail::null_place, 0};
+// view is given, and no other view of nothing is it. A copy of it, as Bytes, is empty. It is in the
+// middle: what lies beside the place in memory may end at its edge, and so may views of that.
+inline constexpr BytesView null_data{detail::null_place + 1, 0};
 constexpr bool is_null(BytesView data) { return data.data() == null_data.data(); }
 
 // Why a call did not do what it says. Codes from -127 to 0 are ZooKeeper's, with its meaning;
@@ -2273,7 +2274,8 @@ struct Timing {
     Duration heartbeat = milliseconds(100);  // between two pings of the leader
     Duration silence = milliseconds(500);    // a peer not heard for so long is gone
     // A leader looks for containers and nodes with a ttl that are due at that interval, in slices,
-    // and removes so many a minute at the most.
+    // and removes so many a minute at the most; one whose path has no room in a message stays.
+    // Duration{INT64_MAX}: it never looks.
     Duration reap_interval = seconds(60);
     std::uint32_t reaps_per_minute = 10000;
     Duration retry() const { return heartbeat / 2; }      // between repetitions of a request
@@ -2564,8 +2566,10 @@ private:
     void renew_leases();
     void advance_commit();
     void run_clock(Time now);
+    Duration reap_rest() const;   // until it is looked for what is due, once all has been
     bool epoch_is_ours() const;   // accepted, durably: it may be told
     void post(Peer& peer, MessageType type, Outbox& out, Message message = {});
+    std::size_t body_bytes_max() const;  // of an entry that a message can hold
     Zxid append(std::int64_t wall_ms, const Txn& request);
     void number_attach(std::int64_t wall_ms, const Txn& request, LiveSession& live);
     void number_open(std::int64_t wall_ms, const Machine& machine, const Txn& request);
@@ -3262,6 +3266,7 @@ private:
     void encode_queries(const std::vector<Query>& queries, Bytes& body) const;
     void execute_queries(SessionId id, BytesView body, Ready& ready) const;
     void look_up(SessionId id, const Look& look, Room& room, Found& found) const;
+    void look_at_node(const Look& look, Room& room, Found& found) const;
     void list_nodes(const Look& look, Room& room, Found& found) const;
     void list_ephemerals(SessionId id, const Look& look, Room& room, Found& found) const;
     void change_watches(SessionId id, Pending& pending);
@@ -5083,7 +5088,7 @@ std::optional<NodeView> Tree::find(BytesView path) const {
 bool Tree::contains(BytesView path) const { return seek(path) != nullptr; }
 
 // Leaves on the stack the first child after `after` that does not come before prefix, and on the
-// way to it what comes later (T7).
+// way to it what comes later (T8).
 void Tree::seek_children(const Node& parent, BytesView after, BytesView prefix,
                          Stack& stack) const {
     COORD_ASSERT(stack.empty());
@@ -10683,7 +10688,7 @@ bool Leader::can_number(const Machine& machine) {
     if (machine.applied() < initial_) return false;
     if (sessions_armed_) return true;
     sessions_armed_ = true;
-    reap_at_ = clock_ + timing_.reap_interval, reap_place_ = 0;
+    reap_at_ = clock_ + reap_rest(), reap_place_ = 0;
     for (const auto& [id, record] : machine.sessions()) {
         LiveSession& live = sessions_.at_or_new(id);
         live.numbered = record.cxid, live.timeout_ms = record.timeout_ms;
@@ -10698,7 +10703,12 @@ void Leader::touch(SessionId session) {
     found->second.expires_at = clock_ + milliseconds(found->second.timeout_ms);
 }
 
+std::size_t Leader::body_bytes_max() const {
+    return message_bytes_max_ - message_overhead_bytes - entry_header_bytes;
+}
+
 Zxid Leader::append(std::int64_t wall_ms, const Txn& request) {
+    COORD_ASSERT(request.body.size() <= body_bytes_max());
     const LogPosition last = log_.last();
     COORD_ASSERT(last.zxid.epoch() <= epoch_);
     const std::uint64_t counter = last.zxid.epoch() == epoch_ ? last.zxid.counter() : 0;
@@ -10721,12 +10731,11 @@ Zxid Leader::append(std::int64_t wall_ms, const Txn& request) {
 
 void Leader::number(std::int64_t wall_ms, const Machine& machine, const Txn& request) {
     COORD_ASSERT(phase_ == Phase::broadcast && sessions_armed_);
-    const std::size_t room = message_bytes_max_ - message_overhead_bytes - entry_header_bytes;
     const bool sound = judge_request(request.op, request.body, limits_) == Errc::ok;
     const auto found = sessions_.find(request.session);
     const bool open = request.op == OpCode::open_session;
     const bool grows = takes_space(request.op, request.body);
-    if (!sound || request.body.size() > room || (!open && found == sessions_.end()) ||
+    if (!sound || request.body.size() > body_bytes_max() || (!open && found == sessions_.end()) ||
         (grows && !log_.has_room())) {
         counters_.requests_ignored += 1;
         return;
@@ -10863,9 +10872,13 @@ void Leader::expire(Time, std::int64_t wall_ms) {
     }
 }
 
+// The longest interval there is means never.
+Duration Leader::reap_rest() const { return (std::min)(timing_.reap_interval, never - clock_); }
+
 // Z12. What is due is told from the state that is applied: what the log holds beyond it may make
 // the reap void, which is judged again where it is applied (M7). One that was numbered before, and
-// is not applied yet, is numbered once more, and is void then.
+// is not applied yet, is numbered once more, and is void then. A path may be too long for it, with
+// a number at its end, or where it was made when the transport took larger messages.
 void Leader::reap(Time now, std::int64_t wall_ms, const Machine& machine) {
     COORD_ASSERT(phase_ == Phase::broadcast && sessions_armed_);
     run_clock(now);
@@ -10879,6 +10892,7 @@ void Leader::reap(Time now, std::int64_t wall_ms, const Machine& machine) {
         Bytes body;
         Writer writer(body);
         writer.bytes(due->path), writer.zxid(due->stat.czxid);
+        if (body.size() > body_bytes_max()) continue;  // it stays
         Txn txn;
         txn.op = OpCode::reap, txn.body = body;
         has_space = append(wall_ms, txn) != Zxid{};
@@ -10888,7 +10902,7 @@ void Leader::reap(Time now, std::int64_t wall_ms, const Machine& machine) {
     counters_.reaps += static_cast<std::uint64_t>(numbered);
     if (!has_space) reap_place_ = 0;  // another time
     const Duration pace = seconds(60) / timing_.reaps_per_minute * numbered;
-    const Duration rest = reap_place_ == 0 ? timing_.reap_interval : detail::reap_gap;
+    const Duration rest = reap_place_ == 0 ? reap_rest() : detail::reap_gap;
     reap_at_ = clock_ + (std::max)(pace, rest);
 }
 
@@ -12565,9 +12579,12 @@ struct Replica::Look {
 // What an answer may still hold.
 struct Replica::Room {
     explicit Room(const Limits& limits)
-        : items(limits.list_max),
-          bytes((std::max)(std::size_t{limits.answer_bytes_max},
-                           std::size_t{limits.data_bytes_max} + limits.path_bytes_max)) {}
+        : items((std::min)(std::size_t{limits.list_max}, SIZE_MAX - 1)),  // one more can be told
+          bytes((std::max)(std::size_t{limits.answer_bytes_max}, whole_node(limits))) {}
+    static std::size_t whole_node(const Limits& limits) {
+        const std::uint64_t most = std::uint64_t{limits.data_bytes_max} + limits.path_bytes_max;
+        return static_cast<std::size_t>((std::min)(most, std::uint64_t{SIZE_MAX}));
+    }
     std::size_t items;
     std::size_t bytes;
 };
@@ -12618,13 +12635,26 @@ void Replica::execute_queries(SessionId id, BytesView body, Ready& ready) const 
     }
 }
 
-// One query of an answer, into what room the others have left.
+// One query of an answer, into what room the others have left. What it is put into may have held
+// another answer before.
 void Replica::look_up(SessionId id, const Look& look, Room& room, Found& found) const {
-    using Kind = Query::Kind;
+    COORD_ASSERT(found.names.empty() && found.nodes.empty() && !found.more);
     found.zxid = machine_->applied();
     found.error = look.error;
-    if (found.error != Errc::ok) return;
-    if (look.kind == Kind::ephemerals) return list_ephemerals(id, look, room, found);
+    found.stat = Stat{}, found.count = 0, found.bytes.clear();
+    if (found.error == Errc::ok && look.kind == Query::Kind::ephemerals) {
+        list_ephemerals(id, look, room, found);
+    } else if (found.error == Errc::ok) {
+        look_at_node(look, room, found);
+    }
+    // A page that others have left no room for: there is nothing to go on after.
+    const bool is_left_out = found.more && look.limit > 0;
+    if (is_left_out && found.names.empty() && found.nodes.empty()) found.error = Errc::too_large;
+    if (found.error != Errc::ok) found.stat = Stat{}, found.more = false;
+}
+
+void Replica::look_at_node(const Look& look, Room& room, Found& found) const {
+    using Kind = Query::Kind;
     const Tree& tree = machine_->tree();
     const std::optional<NodeView> node = tree.find(look.path);
     if (!node) found.error = Errc::no_node;
@@ -12647,11 +12677,9 @@ void Replica::look_up(SessionId id, const Look& look, Room& room, Found& found) 
         const Result<std::size_t> count = tree.descendants(look.path, room.items);
         found.error = count.error();
         found.count = count.value_or(0);
-        room.items -= (std::min)(room.items, count.value_or(room.items));
+        const bool is_walked = look.path.size() > 1;  // how many are below the root is known
+        if (is_walked) room.items -= (std::min)(room.items, count.value_or(room.items));
     }
-    // A page that others have left no room for: there is nothing to go on after.
-    const bool is_left_out = found.more && look.limit > 0;
-    if (is_left_out && found.names.empty() && found.nodes.empty()) found.error = Errc::too_large;
 }
 
 void Replica::list_nodes(const Look& look, Room& room, Found& found) const {
@@ -12672,7 +12700,8 @@ void Replica::list_nodes(const Look& look, Room& room, Found& found) const {
 
 void Replica::list_ephemerals(SessionId id, const Look& look, Room& room, Found& found) const {
     const SessionRecord* const record = machine_->find_session(id);
-    COORD_ASSERT(record != nullptr);  // M3
+    if (record == nullptr) found.error = Errc::session_expired;  // it is about to be told
+    if (record == nullptr) return;
     const std::size_t limit = (std::min)(look.limit, room.items);
     auto each = look.after < look.path ? record->ephemerals.lower_bound(look.path)
                                        : record->ephemerals.upper_bound(look.after);
@@ -12925,26 +12954,34 @@ Time Replica::certain_until(SessionId id) const {
     return from + milliseconds(session.timeout_ms) / 1000 * permille;
 }
 
+// All that were answered at once: each session is looked at once, however many have asked. What
+// awaits an answer is the last that its session has sent (R9).
 void Replica::take_syncs() {
     std::uint64_t sequence = 0;
     Zxid zxid;
-    bool any = false;
+    detail::Numbers answers;
     while ((role_ == Role::leading && leader_.take_own_synced(sequence, zxid)) ||
            (role_ == Role::following && learner_.take_synced(sequence, zxid))) {
-        any = true;
-        for (auto [id, session] : sessions_) {
-            for (std::size_t i = 0; i < session.sent; i++) {
-                Pending& pending = session.pending[i];
-                if (!pending.awaits_sync || pending.cxid != sequence) continue;
-                pending.awaits_sync = false, pending.least = zxid;
-            }
-        }
-        for (std::size_t i = 0; i < openings_.size(); i++) {
-            Opening& opening = openings_[i];
-            if (opening.sync == sequence) opening.is_synced = true, opening.sync_zxid = zxid;
-        }
+        detail::number_at(answers, sequence) = zxid.value;
     }
-    if (any || machine_->applied() >= awaited_) drain_all();
+    const auto answered = [&answers, &zxid](std::uint64_t asked) {
+        const auto answer = answers.find(asked);
+        if (answer != answers.end()) zxid = Zxid{answer->second};
+        return answer != answers.end();
+    };
+    for (auto [id, session] : sessions_) {
+        if (answers.empty()) break;
+        if (!session.is_blocked) continue;
+        COORD_ASSERT(session.sent > 0);  // R9
+        Pending& pending = session.pending[session.sent - 1];
+        if (!pending.awaits_sync || !answered(pending.cxid)) continue;
+        pending.awaits_sync = false, pending.least = zxid;
+    }
+    for (std::size_t i = 0; i < openings_.size() && !answers.empty(); i++) {
+        Opening& opening = openings_[i];
+        if (answered(opening.sync)) opening.is_synced = true, opening.sync_zxid = zxid;
+    }
+    if (!answers.empty() || machine_->applied() >= awaited_) drain_all();
     judge_attaches();
 }
 

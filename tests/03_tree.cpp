@@ -649,6 +649,10 @@ TEST_CASE("null: not what any other view of nothing is") {
     CHECK_FALSE(coord::is_null(none));
     CHECK_FALSE(coord::is_null(Bytes(coord::null_data)));
     CHECK_FALSE(coord::is_null(std::string()));
+    // What ends where the place begins, or begins where it ends, may be anybody's.
+    for (const std::size_t side : {std::size_t{0}, sizeof coord::detail::null_place}) {
+        CHECK_FALSE(coord::is_null(BytesView{coord::detail::null_place + side, 0}));
+    }
 }
 
 TEST_CASE("null: kept apart from no bytes, by create and set, whatever was there before") {

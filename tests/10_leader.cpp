@@ -1002,6 +1002,35 @@ TEST_CASE("Z12 without space nothing is numbered, and it is looked for another t
     CHECK(rig.leader.counters().reaps == 1);
 }
 
+// A numbered name is longer than what its create said, and a reap says it all. An entry that no
+// message can hold would be the end of every reign.
+TEST_CASE("Z12 a node whose reap has no room in a message stays") {
+    Rig rig;
+    rig.to_broadcast();
+    const SessionId id = rig.open(1, 1000);
+    const Bytes longest = "/" + Bytes(749, 'x');
+    rig.number(id, 1, OpCode::create, Rig::create_body(longest, 6, 1));
+    rig.settle();
+    REQUIRE(rig.machine.tree().contains(longest + "0000000000"));
+    rig.create(id, 2, "/t", 5, 1);
+    rig.pass(id, coord::seconds(61));
+    rig.leader.reap(rig.now, 6000, rig.machine);
+    CHECK(rig.leader.counters().reaps == 1);
+    rig.settle();
+    CHECK(rig.leader.resignation() == nullptr);
+    CHECK_FALSE(rig.machine.tree().contains("/t"));
+    CHECK(rig.machine.tree().contains(longest + "0000000000"));
+    const Bytes longest_but_two = "/" + Bytes(747, 'x');
+    rig.number(id, 3, OpCode::create, Rig::create_body(longest_but_two, 6, 1));
+    rig.settle();
+    rig.pass(id, coord::seconds(61));
+    rig.leader.reap(rig.now, 6000, rig.machine);
+    CHECK(rig.leader.counters().reaps == 2);
+    rig.settle();
+    CHECK(rig.leader.resignation() == nullptr);
+    CHECK_FALSE(rig.machine.tree().contains(longest_but_two + "0000000002"));
+}
+
 TEST_CASE("M7 Z12 a learner cannot have a reap numbered") {
     Rig rig;
     rig.to_broadcast();

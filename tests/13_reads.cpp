@@ -272,6 +272,69 @@ TEST_CASE("read: one query, whose error is the answer's") {
     CHECK(zk.multi_read({Query::get("/a")}).error() == Errc::session_expired);
 }
 
+TEST_CASE("read: an answer has nothing of what was found for others") {
+    Alone alone;
+    Sync zk = alone.open();
+    fill(zk, {"/a", "/a/x"}, "at ");
+    for (int i = 0; i < 20; i++) {
+        CHECK(zk.read(Query::descendants("/a"))->count == 1);
+        CHECK(zk.read(Query::get("/a"))->stat.num_children == 1);
+        const auto owned = zk.read(Query::ephemerals());
+        REQUIRE(owned);
+        CHECK(owned->stat.czxid == Zxid{});
+        CHECK(owned->stat.num_children == 0);
+        CHECK(owned->count == 0);
+        const auto there = zk.read(Query::exists("/a"));
+        REQUIRE(there);
+        CHECK(there->count == 0);
+        CHECK(there->bytes.empty());
+    }
+}
+
+TEST_CASE("multi_read: a part that fails has its error alone; what is left out has one") {
+    coord::ReplicaOptions options;
+    options.limits.list_max = 2;
+    options.limits.path_bytes_max = 40;
+    options.limits.data_bytes_max = 80;
+    options.limits.answer_bytes_max = 100;
+    Alone alone(options);
+    Sync zk = alone.open();
+    fill(zk, {"/a", "/a/1", "/a/2"});
+    REQUIRE(zk.create("/e", Bytes(80, 'x'), CreateMode::ephemeral));
+    const auto read = zk.multi_read({Query::get("/e"), Query::get("/e"), Query::children("/a"),
+                                     Query::children("/a"), Query::ephemerals(),
+                                     Query::ephemerals("/", {"", 0}), Query::ephemerals("/a")});
+    REQUIRE(read);
+    const std::vector<Found>& parts = read->parts;
+    CHECK(parts[0].bytes.size() == 80);
+    CHECK(parts[2].names == Names{"1", "2"});
+    for (const std::size_t i : {1u, 3u, 4u}) {  // no name to go on after, so it is no page
+        CHECK(parts[i].error == Errc::too_large);
+        CHECK(parts[i].zxid == read->zxid);
+        CHECK(parts[i].stat.czxid == Zxid{});
+        CHECK_FALSE(parts[i].more);
+    }
+    CHECK(parts[5].error == Errc::ok);
+    CHECK(parts[5].more);
+    CHECK(parts[6].error == Errc::ok);
+    CHECK_FALSE(parts[6].more);
+}
+
+TEST_CASE("descendants: of the root they are known, and leave the room to others") {
+    coord::ReplicaOptions options;
+    options.limits.list_max = 2;
+    Alone alone(options);
+    Sync zk = alone.open();
+    fill(zk, {"/a", "/a/1", "/a/2"});
+    const auto read = zk.multi_read({Query::descendants("/"), Query::children("/a"),
+                                     Query::descendants("/"), Query::descendants("/a")});
+    REQUIRE(read);
+    CHECK(read->parts[0].count == 6);
+    CHECK(read->parts[1].names == Names{"1", "2"});
+    CHECK(read->parts[2].count == 6);
+    CHECK(read->parts[3].error == Errc::too_large);
+}
+
 // ---- Pages
 
 TEST_CASE("list: page by page it is the whole; a page of another moment says so") {
@@ -535,6 +598,42 @@ TEST_CASE("three voters: reads that wait end with their session, when it expires
     ensemble.sim.heal();
     ensemble.sim.run_for(seconds(5));
     CHECK(diary.take() == "read session_expired, newest session_expired");
+}
+
+// A snapshot that its replica installs has neither of two sessions. The watcher of the first is
+// destroyed with it, and what it holds asks for the second, whose end has not been told yet.
+TEST_CASE("three voters: what a watcher holds reads of a session that is about to be over") {
+    coord::SimulationOptions options = Ensemble::options(3);
+    options.replica.snapshot_every_entries = 20, options.replica.log_entries_kept = 1;
+    coord::Simulation sim(options);
+    REQUIRE(sim.run_until([&] { return sim.leader() != coord::PeerId{}; }, seconds(30)));
+    const std::uint32_t at = sim.leader().value == 1 ? 2 : 1;
+    const auto open = [&](std::uint32_t id) {
+        auto opened = Sync::open(sim.replica(id), coord::SessionOptions(), sim.pump());
+        REQUIRE(opened);
+        return Sync{*opened, sim.pump()};
+    };
+    const Sync first = open(at), second = open(at);
+    REQUIRE(second.create("/e", "", CreateMode::ephemeral));
+    Diary diary;
+    std::shared_ptr<void> held(nullptr, [&](void*) {
+        second.session().read(Query::ephemerals(), diary.answer<Found>("read"));
+    });
+    REQUIRE(first.exists("/never", [held](const WatchEvent&) {}).error() == Errc::no_node);
+    const std::weak_ptr<void> lives = held;
+    held = nullptr;
+    sim.isolate(at);
+    REQUIRE(sim.run_until([&] { return sim.leader().value != at && sim.leader().value != 0; },
+                          seconds(30)));
+    const Sync other = open(sim.leader().value);
+    sim.run_for(seconds(15));
+    REQUIRE_FALSE(sim.replica(sim.leader()).tree().contains("/e"));
+    for (int i = 0; i < 100; i++) REQUIRE(other.set("/", "x"));
+    sim.heal();
+    sim.run_for(seconds(5));
+    CHECK(sim.replica(at).counters().snapshots_installed == 1);
+    CHECK(lives.expired());
+    CHECK(diary.take() == "read session_expired");
 }
 
 TEST_CASE("three voters: a lossy network, and every linearizable read is as new as it says") {

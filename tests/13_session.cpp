@@ -556,6 +556,20 @@ TEST_CASE("what goes by itself does so whoever leads, and everywhere alike") {
     }
 }
 
+TEST_CASE("what goes by itself stays where nobody is ever to look for it") {
+    coord::SimulationOptions options = Ensemble::options(5);
+    options.replica.timing.reap_interval = coord::Duration{INT64_MAX};
+    coord::Simulation sim(options);
+    REQUIRE(sim.run_until([&] { return sim.leader() != coord::PeerId{}; }, seconds(30)));
+    auto opened = Sync::open(sim.replica(1), {seconds(30)}, sim.pump());
+    REQUIRE(opened);
+    const Sync zk{*opened, sim.pump()};
+    REQUIRE(zk.create("/t", "", CreateMode::persistent_with_ttl, milliseconds(1)));
+    sim.run_for(seconds(5));
+    CHECK(zk.exists("/t"));
+    CHECK(sim.replica(sim.leader()).leader_counters().reaps == 0);
+}
+
 TEST_CASE("multi: what is refused before it is tried has no parts, and the session lives on") {
     coord::ReplicaOptions options;
     options.limits.multi_parts_max = 3, options.limits.path_bytes_max = 30;

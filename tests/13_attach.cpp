@@ -368,6 +368,13 @@ TEST_CASE("C7 an attach is a sign of life: the timeout begins anew") {
     CHECK(attached->state() == SessionState::connected);
 }
 
+TEST_CASE("an attach of no session opens none") {
+    Ensemble all;
+    CHECK(all.attach(all.leader(), {SessionId{}, {}}).error() == Errc::session_expired);
+    all.sim.run_for(seconds(1));
+    CHECK(all.sim.replica(all.leader()).machine().sessions().size() == 0);
+}
+
 TEST_CASE("a password of one's own, and the bound of sessions at a replica") {
     coord::MemoryStorage disk;
     coord::ReplicaOptions options;

@@ -12083,10 +12083,11 @@ void Replica::open_session(const SessionOptions& options, OnOpened done) {
 void Replica::attach_session(SessionId id, const SessionPassword& password, OnOpened done) {
     counters_.calls += 1;
     if (role_ == Role::failed) return refuse(std::move(done), Errc::replica_failed);
-    if (id == SessionId{}) return refuse(std::move(done), Errc::session_expired);
-    if (openings_.size() + sessions_.size() >= options_.limits.sessions_max) {
+    const bool is_nobody = id == SessionId{};
+    // The ensemble has no more sessions after it: only what waits here is bounded.
+    if (is_nobody || openings_.size() >= options_.limits.sessions_max) {
         counters_.requests_refused += 1;
-        return refuse(std::move(done), Errc::too_many);
+        return refuse(std::move(done), is_nobody ? Errc::session_expired : Errc::too_many);
     }
     Opening opening;
     opening.nonce = rng_.next();

@@ -390,7 +390,16 @@ TEST_CASE("a password of one's own, and the bound of sessions at a replica") {
     REQUIRE(opened);
     CHECK(is_same(opened->password(), {5, 6}));
     REQUIRE(Sync::open(replica, {}, pump));
-    CHECK(Sync::attach(replica, opened->id(), {5, 6}, pump).error() == Errc::too_many);
+    CHECK(Sync::open(replica, {}, pump).error() == Errc::too_many);
+    const auto attached = Sync::attach(replica, opened->id(), {5, 6}, pump);
+    REQUIRE(attached);  // which makes them no more
+    std::vector<Errc> ends;
+    for (int i = 0; i < 3; i++) {
+        Session::attach(replica, opened->id(), {5, 6},
+                        [&](const coord::Result<Session>& r) { ends.push_back(r.error()); });
+    }
+    for (int i = 0; i < 10; i++) pump();
+    CHECK(ends == std::vector<Errc>{Errc::too_many, Errc::session_moved, Errc::ok});
 }
 
 }

@@ -12409,7 +12409,11 @@ void Replica::complete(const Txn& txn, const Outcome* outcome) {
 void Replica::complete_open(std::uint64_t nonce, SessionId id, Errc error) {
     std::size_t i = 0;
     while (i < openings_.size() && openings_[i].nonce != nonce) i++;
-    if (i < openings_.size()) end_opening(i, id, error);
+    if (i == openings_.size()) return;
+    // What tells of it may be a snapshot in which somebody has attached it already.
+    const SessionRecord* const record = machine_->find_session(id);
+    const bool is_taken = record != nullptr && record->cxid >> cxid_bits != 0;  // R10
+    end_opening(i, id, is_taken ? Errc::session_moved : error);
 }
 
 void Replica::end_opening(std::size_t place, SessionId id, Errc error) {
@@ -12420,6 +12424,8 @@ void Replica::end_opening(std::size_t place, SessionId id, Errc error) {
     if (error == Errc::ok) {
         const SessionRecord* const record = machine_->find_session(id);
         COORD_ASSERT(record != nullptr && sessions_.find(id) == sessions_.end());  // R10
+        const bool is_its = record->cxid >> cxid_bits == 0 || record->holder == opening.nonce;
+        COORD_ASSERT(is_its);  // M8
         LocalSession& session = sessions_.at_or_new(id);
         session.timeout_ms = record->timeout_ms;
         session.next_cxid = record->cxid + 1, session.confirmed = record->cxid;

@@ -375,6 +375,35 @@ TEST_CASE("an attach of no session opens none") {
     CHECK(all.sim.replica(all.leader()).machine().sessions().size() == 0);
 }
 
+TEST_CASE("R10 who has opened it, and hears of that after it was attached, has it no more") {
+    Ensemble all(3, 50);
+    const std::uint32_t first = all.follower(0), second = all.follower(1);
+    const Sync other = all.open(second, seconds(30));
+    REQUIRE(other.create("/n", ""));
+    std::vector<Errc> ends;
+    Session::open(all.sim.replica(first), {seconds(30), {5, 6}},
+                  [&](const coord::Result<Session>& r) { ends.push_back(r.error()); });
+    coord::Replica& leader = all.sim.replica(all.leader());
+    const coord::Zxid before = leader.log().last().zxid;
+    REQUIRE(all.sim.run_until([&] { return leader.log().last().zxid > before; }, seconds(5)));
+    all.sim.isolate(first);  // it is numbered, and its replica does not hear that it is committed
+    const coord::Machine::Sessions& sessions = leader.machine().sessions();
+    REQUIRE(all.sim.run_until([&] { return sessions.size() == 2; }, seconds(5)));
+    const SessionId id = sessions.last();
+    REQUIRE(id != other.session().id());
+    const coord::Result<Session> attached = all.attach(second, {id, {5, 6}});
+    REQUIRE(attached);
+    all.sim.run_for(seconds(5));  // now nothing is kept for it
+    for (int i = 0; i < 500; i++) REQUIRE(other.set("/n", std::to_string(i)));
+    REQUIRE(ends.empty());
+    all.sim.heal();
+    CHECK(all.sim.run_until([&] { return !ends.empty(); }, seconds(10)));
+    CHECK(all.sim.replica(first).counters().snapshots_installed == 1);
+    CHECK(ends == std::vector<Errc>{Errc::session_moved});
+    CHECK(all.sim.replica(first).session_state(id) == SessionState::moved);
+    CHECK(attached->state() == SessionState::connected);
+}
+
 TEST_CASE("a password of one's own, and the bound of sessions at a replica") {
     coord::MemoryStorage disk;
     coord::ReplicaOptions options;

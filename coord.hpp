@@ -3006,6 +3006,9 @@ struct Op {
     Duration ttl;  // see Request
 };
 
+// Whoever has the session here: its count of holders is not looked at. See next_holding.
+inline constexpr std::uint64_t any_holding = UINT64_MAX;
+
 struct Request {
     enum class Kind : std::uint8_t {
         create, remove, set, exists, get, children, sync, close, multi, add_watch, remove_watches,
@@ -3021,6 +3024,7 @@ struct Request {
     std::vector<Op> parts;
     std::vector<Query> queries;  // of read; one where it is answered with what was Found
     Zxid least;        // of exists, get, children and read: no state before it; or `newest`
+    std::uint64_t holding = any_holding;  // whose it is: the session's holder of that count
     std::size_t root_bytes = 0;  // so many at the front of each path its answer does not show
     WatcherType watcher_type = WatcherType::any;
     Watcher watcher;   // of exists, get and children, where it may be empty, and of add_watch
@@ -3132,15 +3136,18 @@ public:
     // Takes a session over that was opened or attached before, here or elsewhere: see
     // Session::attach.
     void attach_session(SessionId session, const SessionPassword& password, OnOpened done);
-    SessionPassword session_password(SessionId session) const;  // zeros if it is not held here
+    // Of a session as one holder has it: where another has it, even here, it has moved (R10).
+    SessionPassword session_password(SessionId session,  // zeros if it is not held here
+                                     std::uint64_t holding = any_holding) const;
     void submit(SessionId session, Request&& request);
-    SessionState session_state(SessionId session) const;
-    void on_session_state(SessionId session, OnState listener);  // one more; told in order
+    SessionState session_state(SessionId session, std::uint64_t holding = any_holding) const;
+    void on_session_state(SessionId session, OnState listener,  // one more; told in order
+                          std::uint64_t holding = any_holding);
     Duration session_timeout(SessionId session) const;
     // Until when the session certainly lives, on the clock of poll: nobody else can have seen its
     // ephemerals go before. Time{} when that is not known. Holds while clock rates differ by at
     // most clock_drift_permille.
-    Time certain_until(SessionId session) const;
+    Time certain_until(SessionId session, std::uint64_t holding = any_holding) const;
     // Calls f once, in the poll at or after that time.
     void at(Time time, Callback<void()> call);
     void audit() const;   // asserts what holds between steps; cost as the state
@@ -3235,6 +3242,10 @@ private:
     void send_request(const Txn& request);
     void flush_requests();
     void list_unsent(SessionId id, LocalSession& session);
+    static bool is_held(const LocalSession& session, std::uint64_t holding) {
+        return holding == any_holding || session.next_cxid >> cxid_bits == holding;
+    }
+    const LocalSession* find_held(SessionId id, std::uint64_t holding) const;
     void repeat_requests();
     void send_all();
     void load_chunk();
@@ -3436,14 +3447,14 @@ public:
     SessionId id() const { return id_; }
     // What attach wants, beside the id: to be kept where the program finds it again, and nobody
     // else does.
-    SessionPassword password() const { return replica_->session_password(id_); }
+    SessionPassword password() const { return replica_->session_password(id_, holding()); }
     Replica& replica() const { return *replica_; }
     // Once it is over: expired, however it ended, or moved. Listeners hear `closed` where its owner
     // did it.
-    SessionState state() const { return replica_->session_state(id_); }
+    SessionState state() const { return replica_->session_state(id_, holding()); }
     Duration timeout() const { return replica_->session_timeout(id_); }
     // Until when the session certainly lives; see Replica::certain_until.
-    Time certain_until() const { return replica_->certain_until(id_); }
+    Time certain_until() const { return replica_->certain_until(id_, holding()); }
 
     // Writes. An answer means that a majority has it and that it is applied here.
     // create: no_node (the parent), node_exists, no_children_for_ephemerals. A sequential mode
@@ -3518,6 +3529,7 @@ public:
 
 private:
     Session(Replica& replica, SessionId id, detail::Handle&& handle);
+    std::uint64_t holding() const;  // the count of holders before the one whose handle it is
     void listen(bool is_owned, std::weak_ptr<const void> owner, OnState listener) const;
     void ask(Request&& request) const;
     void ask_below(Request&& request) const;
@@ -12109,12 +12121,13 @@ std::size_t Replica::requests_max(Request::Kind kind) const {
 void Replica::submit(SessionId id, Request&& request) {
     counters_.calls += 1;
     const auto found = sessions_.find(id);
+    const bool is_here = found != sessions_.end() && is_held(found->second, request.holding);
     Errc error = Errc::ok;
     if (role_ == Role::failed) {
         error = Errc::replica_failed;
-    } else if (found == sessions_.end() && machine_->find_session(id) != nullptr) {
-        error = Errc::session_moved;
-    } else if (found == sessions_.end() || found->second.closing) {
+    } else if (!is_here && machine_->find_session(id) != nullptr) {
+        error = Errc::session_moved;  // R10
+    } else if (!is_here || found->second.closing) {
         error = Errc::session_expired;
     } else if (found->second.pending.size() >= requests_max(request.kind)) {
         error = Errc::too_many;
@@ -12924,10 +12937,16 @@ void Replica::touch_own_sessions() {
     for (const auto& entry : sessions_) leader_.touch(entry.first);
 }
 
-Time Replica::certain_until(SessionId id) const {
+const Replica::LocalSession* Replica::find_held(SessionId id, std::uint64_t holding) const {
     const auto found = sessions_.find(id);
-    if (found == sessions_.end() || role_ == Role::failed) return Time{};
-    const LocalSession& session = found->second;
+    const bool is_here = found != sessions_.end() && is_held(found->second, holding);
+    return is_here ? &found->second : nullptr;
+}
+
+Time Replica::certain_until(SessionId id, std::uint64_t holding) const {
+    const LocalSession* const held = find_held(id, holding);
+    if (held == nullptr || role_ == Role::failed) return Time{};
+    const LocalSession& session = *held;
     if (session.closing) return Time{};
     const Time from = lease_from_ > session.attached_at ? lease_from_ : session.opened_at;
     const std::int64_t permille = 1000 - options_.clock_drift_permille;
@@ -12957,22 +12976,22 @@ void Replica::take_syncs() {
     judge_attaches();
 }
 
-SessionState Replica::session_state(SessionId id) const {
-    const auto found = sessions_.find(id);
-    if (found != sessions_.end()) return found->second.state;
+SessionState Replica::session_state(SessionId id, std::uint64_t holding) const {
+    const LocalSession* const session = find_held(id, holding);
+    if (session != nullptr) return session->state;
     const bool lives = machine_->find_session(id) != nullptr;
     return lives ? SessionState::moved : SessionState::expired;
 }
 
-void Replica::on_session_state(SessionId id, OnState listener) {
+void Replica::on_session_state(SessionId id, OnState listener, std::uint64_t holding) {
     const auto found = sessions_.find(id);
-    if (found == sessions_.end() || !listener) return;
+    if (find_held(id, holding) == nullptr || !listener) return;
     found->second.listeners.push() = std::move(listener);
 }
 
-SessionPassword Replica::session_password(SessionId id) const {
+SessionPassword Replica::session_password(SessionId id, std::uint64_t holding) const {
     const SessionRecord* const record = machine_->find_session(id);
-    const bool is_here = sessions_.find(id) != sessions_.end();
+    const bool is_here = find_held(id, holding) != nullptr;
     return is_here && record != nullptr ? record->password : SessionPassword{};
 }
 
@@ -13013,7 +13032,9 @@ void Replica::audit() const {
     for (const auto& [id, session] : sessions_) {
         COORD_ASSERT(session.sent <= session.pending.size());
         COORD_ASSERT(!session.is_blocked || session.sent > 0 || role_ == Role::failed);  // R9
-        COORD_ASSERT(machine_->find_session(id) != nullptr || role_ == Role::failed);
+        const SessionRecord* const record = machine_->find_session(id);
+        COORD_ASSERT(record != nullptr || role_ == Role::failed);
+        COORD_ASSERT(record == nullptr || is_held(session, record->cxid >> cxid_bits));  // R10
     }
 }
 
@@ -13059,7 +13080,7 @@ public:
     }
 
     bool is_registered = false;  // with the replica
-    std::uint64_t numbers = 0;   // given by next_number
+    std::uint64_t numbers = 0;   // given by next_number; the upper bits are its holder's count
 
 private:
     Ring<Listener> listeners_;
@@ -13113,6 +13134,7 @@ void Session::attach(Replica& replica, SessionId id, const SessionPassword& pass
 
 void Session::ask(Request&& request) const {
     request.least = handle_->least;
+    request.holding = holding();
     if (!handle_->root.empty()) return ask_below(std::move(request));
     replica_->submit(id_, std::move(request));
 }
@@ -13294,9 +13316,8 @@ void Session::listen(bool is_owned, std::weak_ptr<const void> owner, OnState lis
     const std::shared_ptr<detail::StateListeners>& listeners = handle_->listeners;
     if (!listeners->is_registered) {
         listeners->is_registered = true;
-        replica_->on_session_state(id_, [shared = listeners](SessionState state) {
-            shared->tell(state);
-        });
+        const OnState tell = [shared = listeners](SessionState state) { shared->tell(state); };
+        replica_->on_session_state(id_, tell, holding());
     }
     listeners->add({is_owned, std::move(owner), std::move(listener)});
 }
@@ -13308,6 +13329,8 @@ void Session::on_state(std::weak_ptr<const void> owner, OnState listener) const 
 }
 
 std::uint64_t Session::next_number() const { return handle_->listeners->numbers += 1; }
+
+std::uint64_t Session::holding() const { return handle_->listeners->numbers >> cxid_bits; }
 
 namespace detail {
 

@@ -404,6 +404,43 @@ TEST_CASE("R10 who has opened it, and hears of that after it was attached, has i
     CHECK(attached->state() == SessionState::connected);
 }
 
+TEST_CASE("R10 attached where it is already, a handle of before is over all the same") {
+    Ensemble all;
+    const std::uint32_t home = all.follower();
+    const Sync zk = all.open(home);
+    REQUIRE(zk.create("/n", "0"));
+    coord::Lock lock(zk.session(), "/lock");
+    std::vector<Errc> lost;
+    lock.on_lost([&](Errc error) { lost.push_back(error); });
+    const auto grant = zk.wait<coord::Grant>([&](auto done) { lock.acquire(done); });
+    REQUIRE(grant);
+    const coord::Result<Session> attached = all.attach(home, Ensemble::ticket(zk));
+    REQUIRE(attached);
+    all.sim.run_for(seconds(1));
+    CHECK(all.states == std::vector<std::string>{"MOVED"});
+    CHECK(zk.session().state() == SessionState::moved);
+    CHECK(zk.session().certain_until() == coord::Time{});
+    CHECK(is_same(zk.session().password(), {}));
+    CHECK(zk.set("/n", "1").error() == Errc::session_moved);
+    CHECK(zk.linearizable().get("/n").error() == Errc::session_moved);
+    CHECK(zk.below("/n").get("/").error() == Errc::session_moved);
+    CHECK(zk.close().error() == Errc::session_moved);
+    CHECK(lost == std::vector<Errc>{Errc::session_moved});
+    CHECK(all.sees(home, grant->node.c_str()));  // who was told so removes nothing
+    std::size_t told = 0;
+    zk.session().below("/x").on_state([&](SessionState) { told += 1; });
+    Session(zk.session()).on_state([&](SessionState) { told += 1; });
+    CHECK(attached->state() == SessionState::connected);
+    CHECK(attached->certain_until() != coord::Time{});
+    const Sync again(*attached, all.sim.pump());
+    CHECK(again.get("/n")->bytes == "0");
+    CHECK(again.close());
+    all.sim.run_for(seconds(1));
+    CHECK(told == 0);
+    CHECK(zk.session().state() == SessionState::expired);
+    CHECK(zk.get("/n").error() == Errc::session_expired);
+}
+
 TEST_CASE("a password of one's own, and the bound of sessions at a replica") {
     coord::MemoryStorage disk;
     coord::ReplicaOptions options;

@@ -13592,7 +13592,8 @@ void LockCore::on_created(const Turn& mine, int attempts_left, const Result<Crea
     }
     if (mine->is_over) {
         if (created) return remove_node(mine, mine->removed);  // K1
-        if (mine->removed) mine->removed(Result<void>());
+        const bool is_moved = created.error() == Errc::session_moved;  // perhaps with a node
+        if (mine->removed) mine->removed(is_moved ? Errc::session_moved : Errc::ok);
         return;
     }
     COORD_ASSERT(phase == Phase::creating && mine == turn);

@@ -441,6 +441,21 @@ TEST_CASE("R10 attached where it is already, a handle of before is over all the 
     CHECK(zk.get("/n").error() == Errc::session_expired);
 }
 
+TEST_CASE("a lock that is given back before it has a node, and whose session moves, says so") {
+    Ensemble all;
+    const std::uint32_t first = all.follower(0), second = all.follower(1);
+    const Sync zk = all.open(first);
+    all.sim.isolate(first);
+    coord::Lock lock(zk.session(), "/lock");
+    std::vector<Errc> ends;
+    lock.acquire([&](const coord::Result<coord::Grant>& r) { ends.push_back(r.error()); });
+    lock.release([&](coord::Result<void> r) { ends.push_back(r.error()); });
+    REQUIRE(all.attach(second, Ensemble::ticket(zk)));
+    all.sim.heal();
+    CHECK(all.sim.run_until([&] { return ends.size() == 2; }, seconds(20)));
+    CHECK(ends == std::vector<Errc>{Errc::cancelled, Errc::session_moved});
+}
+
 TEST_CASE("a password of one's own, and the bound of sessions at a replica") {
     coord::MemoryStorage disk;
     coord::ReplicaOptions options;

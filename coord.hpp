@@ -3259,7 +3259,7 @@ private:
     void send_opening(Opening& opening);
     void complete_open(std::uint64_t nonce, SessionId id, Errc error);
     void end_opening(std::size_t place, SessionId id, Errc error);
-    void judge_attaches();
+    void judge_attaches(SessionId of);
     Errc judge_attach(Opening& opening) const;
     void catch_up_sessions();
     void compare_digest();
@@ -12407,14 +12407,14 @@ void Replica::complete(const Txn& txn, const Outcome* outcome) {
     const bool is_here = found != sessions_.end();
     if (txn.op == OpCode::attach_session && outcome != nullptr && outcome->error == Errc::ok) {
         if (is_here) end_session(txn.session, SessionState::moved);  // R10
-        return judge_attaches();
+        return judge_attaches(txn.session);
     }
     if (machine_->find_session(txn.session) == nullptr) {
         const bool is_expired = txn.cxid == 0;
         if (is_here) {
             end_session(txn.session, is_expired ? SessionState::expired : SessionState::closed);
         }
-        return judge_attaches();
+        return judge_attaches(txn.session);
     }
     if (outcome != nullptr && is_here) drain(found->first, found->second);
 }
@@ -12449,11 +12449,12 @@ void Replica::end_opening(std::size_t place, SessionId id, Errc error) {
     openings_.erase(place);
 }
 
-// R10. What can be said of the sessions that are to be attached: whether there is such a one, as of
-// a state that is no older than the question; and then, whose it has become.
-void Replica::judge_attaches() {
+// R10. What can be said of the session, or of all, that are to be attached: whether there is such a
+// one, as of a state that is no older than the question; and then, whose it has become.
+void Replica::judge_attaches(SessionId of) {
     for (std::size_t i = openings_.size(); i > 0; i--) {
         Opening& opening = openings_[i - 1];
+        if (of != SessionId{} && opening.session != of) continue;
         if (opening.session == SessionId{} || !opening.is_synced) continue;
         if (machine_->applied() < opening.sync_zxid) continue;
         const SessionRecord* const record = machine_->find_session(opening.session);
@@ -12500,7 +12501,7 @@ void Replica::catch_up_sessions() {
             drain(id, session);
         }
     }
-    judge_attaches();
+    judge_attaches(SessionId{});
 }
 
 void Replica::drain(SessionId id, LocalSession& session) {
@@ -12973,7 +12974,7 @@ void Replica::take_syncs() {
         }
     }
     if (any || machine_->applied() >= awaited_) drain_all();
-    judge_attaches();
+    judge_attaches(SessionId{});
 }
 
 SessionState Replica::session_state(SessionId id, std::uint64_t holding) const {

@@ -12,8 +12,7 @@
 //   wants values of kilobytes, and every voter sees every write. It trusts the replicas of its own
 //   ensemble: a message that decodes is believed. With MemoryStorage an ensemble whose replicas
 //   all stop has forgotten everything; FileStorage remembers. Not there yet: observers, change of
-//   membership, ACLs, re-attaching a session elsewhere, recipes beside the lock, authentication
-//   between replicas.
+//   membership, ACLs, recipes beside the lock, authentication between replicas.
 //
 // QUICK START
 //   // main.cpp                              g++ -std=c++17 -I. main.cpp
@@ -125,13 +124,16 @@
 //   applied     executed on the tree; only what is committed and durable here is.
 //   established a leader whose whole history is durable at a quorum: it serves.
 //   session     the life of a client, decided upon by the ensemble; owns ephemeral nodes.
-//   cxid        a session's number for a write, from 1. The ensemble executes each once.
+//   cxid        a session's number for a write, from 1 with each of its holders, and the count of
+//               those before. The ensemble executes each once.
+//   holder      of a session: the replica that opened it, or attached it last.
 //   nonce       a random number that tells one start, or one request to open, from another.
 //   admitted    of a storage: in the table of those that count.
 //   reap        the removal of a node that goes by itself: a container, or one with a ttl.
 //
 // WHERE IT DIFFERS FROM ZOOKEEPER, ON PURPOSE
-//   A write ends in success, in its own error, or in session_expired: never in connection_loss.
+//   A write ends in success, in its own error, or with its session, in session_expired or
+//   session_moved: never in connection_loss.
 //   Sequence numbers have 64 bits. A version never becomes -1. zxids are 24 + 40 bits and never
 //   repeat. sync is a round of a quorum, so that sync and then a read is linearizable, and a read
 //   can be by itself. Children are listed in order, in pages, by prefix, with their data, and
@@ -2786,7 +2788,7 @@ private:
 //            flush; sends that needed it; apply; callbacks.
 //            R2 Memory is a function of the durable, committed log: nothing else is applied.
 //            R3 A session's results and events come in the order of the log, its results in the
-//            order of its requests; but too_many, session_expired and replica_failed at once.
+//            order of its requests; but too_many and what ends them all at once.
 //            R4 A write is sent again until its outcome is applied here: it is never lost, and the
 //            machine executes it once.
 //            R5 A failed replica does nothing any more, and says why.
@@ -3131,7 +3133,8 @@ public:
     const LeaderCounters& leader_counters() const { return leader_.counters(); }
 
     // Sessions; chapter 13 is the comfortable face of these. Errors come through the callbacks:
-    // replica_failed, session_expired, too_large, too_many, bad_arguments, and the operation's own.
+    // replica_failed, session_expired, session_moved, too_large, too_many, bad_arguments, and the
+    // operation's own.
     void open_session(const SessionOptions& options, OnOpened done);
     // Takes a session over that was opened or attached before, here or elsewhere: see
     // Session::attach.
@@ -3146,7 +3149,8 @@ public:
     Duration session_timeout(SessionId session) const;
     // Until when the session certainly lives, on the clock of poll: nobody else can have seen its
     // ephemerals go before. Time{} when that is not known. Holds while clock rates differ by at
-    // most clock_drift_permille.
+    // most clock_drift_permille, and but for what its next holder does: who attaches a session may
+    // close it, before it is known here that it has moved.
     Time certain_until(SessionId session, std::uint64_t holding = any_holding) const;
     // Calls f once, in the poll at or after that time.
     void at(Time time, Callback<void()> call);
@@ -3414,17 +3418,20 @@ struct Handle;
 //     session.linearizable().get("/a", done);             as new as any write that has ended
 //     session.at_least(created->stat.czxid).get("/a", done);  of a write that somebody told it of
 //
-// Errors that any request can give: session_expired (also after close), replica_failed,
-// bad_arguments (the path), too_large, too_many. There is no connection_loss: while there is no
-// leader a request waits, is repeated, and is executed once (on_state tells of such a time).
+// Errors that any request can give: session_expired (also after close), session_moved (attached
+// elsewhere, or here by another handle), replica_failed, bad_arguments (the path), too_large,
+// too_many. There is no connection_loss: while there is no leader a request waits, is repeated, and
+// is executed once (on_state tells of such a time).
 class Session {
 public:
-    // Opens a session. Errors: too_large (the timeout), too_many, replica_failed.
+    // Opens a session. Errors: too_many, replica_failed; session_moved, where somebody has attached
+    // it before it was known here.
     static void open(Replica& replica, const SessionOptions& options, OnSession done);
     // Takes over a session that its opener, or who attached it last, has no use for any more: his
     // program has ended, or it is to go on at another replica. It keeps its ephemeral nodes; its
-    // watchers do not come along. Where it was, it is over: state moved. What was under way there
-    // and has not been executed never will be. Errors: session_expired; auth_failed, where the
+    // watchers do not come along. Where it was, it is over: state moved, also for the handles that
+    // are here. What was under way there and has not been executed never will be; that it was, too,
+    // may be told session_moved. Errors: session_expired; auth_failed, where the
     // password is not its; session_moved, where somebody else was quicker; too_many (65,535
     // times); replica_failed.
     static void attach(Replica& replica, SessionId id, const SessionPassword& password,
@@ -3672,8 +3679,8 @@ public:
 
     // Waits for its turn, without a limit. Parents of the lock that are missing are created,
     // persistent. Errors: bad_arguments (the path; or this Lock waits or holds already), cancelled,
-    // lock_lost (somebody removed the node that waits), session_expired, and those of create. None
-    // leaves a node behind.
+    // lock_lost (somebody removed the node that waits), session_expired, session_moved, and those
+    // of create. None leaves a node behind but session_moved: that is the session's, as it goes on.
     void acquire(OnGranted done);
     // The same, and operation_timeout when it has not been granted so long after now: it will not
     // be any more.
@@ -3685,18 +3692,20 @@ public:
     void cancel();
     // Gives the lock back, or a waiting acquire (which gets cancelled). is_held is false at once;
     // done comes when the node is gone. acquire may be called again before. With nothing to give
-    // back it is a success. Errors: lock_lost (the node was gone before), session_expired.
+    // back it is a success. Errors: lock_lost (the node was gone before), session_expired,
+    // session_moved (the node may be there).
     void release(OnDone done = {});
     // Called once for each grant that ends without release or destruction: lock_lost (somebody
-    // removed the node), session_expired (also: closed) or replica_failed. Replaces the listener
-    // before. A session that is suspended is no loss yet: mind certain_until.
+    // removed the node), session_expired (also: closed), session_moved or replica_failed. Replaces
+    // the listener before. A session that is suspended is no loss yet: mind certain_until.
     void on_lost(OnLost listener);
 
     // True from the grant to the release or loss, as long as now, on the clock of poll, is before
     // certain_until.
     bool is_held(Time now) const;
-    // Until when nobody else can have been granted the lock, unless somebody removes its node.
-    // Moves on while the replica hears the ensemble. Time{} while it is not held, or not certain.
+    // Until when nobody else can have been granted the lock, unless somebody removes its node, or
+    // attaches its session and closes it. Moves on while the replica hears the ensemble. Time{}
+    // while it is not held, or not certain.
     Time certain_until() const;
     std::uint64_t fencing_token() const;  // of the present grant; 0 while there is none
     const Bytes& path() const;

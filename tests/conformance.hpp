@@ -1063,7 +1063,7 @@ CONFORMANCE_CASE("2.14 differs: children come in the order of their bytes, and i
 //   2.10  READ right asked at delivery     no ACLs
 //   2.10  removal while disconnected       watchers are local: each removal is
 //   2.12  expiry, its timing, moving       by the simulations: an expiry needs faults
-//   2.12  passwords, attaching elsewhere   not there
+//   2.12  passwords, attaching elsewhere   chapter 13's tests: more than one replica
 //   2.14  outstanding requests at the most a bound of each back end's own
 
 #undef CONFORMANCE_CASE

@@ -124,13 +124,16 @@
 //   applied     executed on the tree; only what is committed and durable here is.
 //   established a leader whose whole history is durable at a quorum: it serves.
 //   session     the life of a client, decided upon by the ensemble; owns ephemeral nodes.
-//   cxid        a session's number for a write, from 1. The ensemble executes each once.
+//   cxid        a session's number for a write, from 1 with each of its holders, and the count of
+//               those before. The ensemble executes each once.
+//   holder      of a session: the replica that opened it, or attached it last.
 //   nonce       a random number that tells one start, or one request to open, from another.
 //   admitted    of a storage: in the table of those that count.
 //   reap        the removal of a node that goes by itself: a container, or one with a ttl.
 //
 // WHERE IT DIFFERS FROM ZOOKEEPER, ON PURPOSE
-//   A write ends in success, in its own error, or in session_expired: never in connection_loss.
+//   A write ends in success, in its own error, or with its session, in session_expired or
+//   session_moved: never in connection_loss.
 //   Sequence numbers have 64 bits. A version never becomes -1. zxids are 24 + 40 bits and never
 //   repeat. sync is a round of a quorum, so that sync and then a read is linearizable, and a read
 //   can be by itself. Children are listed in order, in pages, by prefix, with their data, and
@@ -2789,7 +2792,7 @@ private:
 //            flush; sends that needed it; apply; callbacks.
 //            R2 Memory is a function of the durable, committed log: nothing else is applied.
 //            R3 A session's results and events come in the order of the log, its results in the
-//            order of its requests; but too_many, session_expired and replica_failed at once.
+//            order of its requests; but too_many and what ends them all at once.
 //            R4 A write is sent again until its outcome is applied here: it is never lost, and the
 //            machine executes it once.
 //            R5 A failed replica does nothing any more, and says why.
@@ -3009,6 +3012,9 @@ struct Op {
     Duration ttl;  // see Request
 };
 
+// Whoever has the session here: its count of holders is not looked at. See next_holding.
+inline constexpr std::uint64_t any_holding = UINT64_MAX;
+
 struct Request {
     enum class Kind : std::uint8_t {
         create, remove, set, exists, get, children, sync, close, multi, add_watch, remove_watches,
@@ -3024,6 +3030,7 @@ struct Request {
     std::vector<Op> parts;
     std::vector<Query> queries;  // of read; one where it is answered with what was Found
     Zxid least;        // of exists, get, children and read: no state before it; or `newest`
+    std::uint64_t holding = any_holding;  // whose it is: the session's holder of that count
     std::size_t root_bytes = 0;  // so many at the front of each path its answer does not show
     WatcherType watcher_type = WatcherType::any;
     Watcher watcher;   // of exists, get and children, where it may be empty, and of add_watch
@@ -3130,20 +3137,25 @@ public:
     const LeaderCounters& leader_counters() const { return leader_.counters(); }
 
     // Sessions; chapter 13 is the comfortable face of these. Errors come through the callbacks:
-    // replica_failed, session_expired, too_large, too_many, bad_arguments, and the operation's own.
+    // replica_failed, session_expired, session_moved, too_large, too_many, bad_arguments, and the
+    // operation's own.
     void open_session(const SessionOptions& options, OnOpened done);
     // Takes a session over that was opened or attached before, here or elsewhere: see
     // Session::attach.
     void attach_session(SessionId session, const SessionPassword& password, OnOpened done);
-    SessionPassword session_password(SessionId session) const;  // zeros if it is not held here
+    // Of a session as one holder has it: where another has it, even here, it has moved (R10).
+    SessionPassword session_password(SessionId session,  // zeros if it is not held here
+                                     std::uint64_t holding = any_holding) const;
     void submit(SessionId session, Request&& request);
-    SessionState session_state(SessionId session) const;
-    void on_session_state(SessionId session, OnState listener);  // one more; told in order
+    SessionState session_state(SessionId session, std::uint64_t holding = any_holding) const;
+    void on_session_state(SessionId session, OnState listener,  // one more; told in order
+                          std::uint64_t holding = any_holding);
     Duration session_timeout(SessionId session) const;
     // Until when the session certainly lives, on the clock of poll: nobody else can have seen its
     // ephemerals go before. Time{} when that is not known. Holds while clock rates differ by at
-    // most clock_drift_permille.
-    Time certain_until(SessionId session) const;
+    // most clock_drift_permille, and but for what its next holder does: who attaches a session may
+    // close it, before it is known here that it has moved.
+    Time certain_until(SessionId session, std::uint64_t holding = any_holding) const;
     // Calls f once, in the poll at or after that time.
     void at(Time time, Callback<void()> call);
     void audit() const;   // asserts what holds between steps; cost as the state
@@ -3238,6 +3250,10 @@ private:
     void send_request(const Txn& request);
     void flush_requests();
     void list_unsent(SessionId id, LocalSession& session);
+    static bool is_held(const LocalSession& session, std::uint64_t holding) {
+        return holding == any_holding || session.next_cxid >> cxid_bits == holding;
+    }
+    const LocalSession* find_held(SessionId id, std::uint64_t holding) const;
     void repeat_requests();
     void send_all();
     void load_chunk();
@@ -3251,7 +3267,7 @@ private:
     void send_opening(Opening& opening);
     void complete_open(std::uint64_t nonce, SessionId id, Errc error);
     void end_opening(std::size_t place, SessionId id, Errc error);
-    void judge_attaches();
+    void judge_attaches(SessionId of);
     Errc judge_attach(Opening& opening) const;
     void catch_up_sessions();
     void compare_digest();
@@ -3407,17 +3423,20 @@ struct Handle;
 //     session.linearizable().get("/a", done);             as new as any write that has ended
 //     session.at_least(created->stat.czxid).get("/a", done);  of a write that somebody told it of
 //
-// Errors that any request can give: session_expired (also after close), replica_failed,
-// bad_arguments (the path), too_large, too_many. There is no connection_loss: while there is no
-// leader a request waits, is repeated, and is executed once (on_state tells of such a time).
+// Errors that any request can give: session_expired (also after close), session_moved (attached
+// elsewhere, or here by another handle), replica_failed, bad_arguments (the path), too_large,
+// too_many. There is no connection_loss: while there is no leader a request waits, is repeated, and
+// is executed once (on_state tells of such a time).
 class Session {
 public:
-    // Opens a session. Errors: too_large (the timeout), too_many, replica_failed.
+    // Opens a session. Errors: too_many, replica_failed; session_moved, where somebody has attached
+    // it before it was known here.
     static void open(Replica& replica, const SessionOptions& options, OnSession done);
     // Takes over a session that its opener, or who attached it last, has no use for any more: his
     // program has ended, or it is to go on at another replica. It keeps its ephemeral nodes; its
-    // watchers do not come along. Where it was, it is over: state moved. What was under way there
-    // and has not been executed never will be. Errors: session_expired; auth_failed, where the
+    // watchers do not come along. Where it was, it is over: state moved, also for the handles that
+    // are here. What was under way there and has not been executed never will be; that it was, too,
+    // may be told session_moved. Errors: session_expired; auth_failed, where the
     // password is not its; session_moved, where somebody else was quicker; too_many (65,535
     // times); replica_failed.
     static void attach(Replica& replica, SessionId id, const SessionPassword& password,
@@ -3440,14 +3459,14 @@ public:
     SessionId id() const { return id_; }
     // What attach wants, beside the id: to be kept where the program finds it again, and nobody
     // else does.
-    SessionPassword password() const { return replica_->session_password(id_); }
+    SessionPassword password() const { return replica_->session_password(id_, holding()); }
     Replica& replica() const { return *replica_; }
     // Once it is over: expired, however it ended, or moved. Listeners hear `closed` where its owner
     // did it.
-    SessionState state() const { return replica_->session_state(id_); }
+    SessionState state() const { return replica_->session_state(id_, holding()); }
     Duration timeout() const { return replica_->session_timeout(id_); }
     // Until when the session certainly lives; see Replica::certain_until.
-    Time certain_until() const { return replica_->certain_until(id_); }
+    Time certain_until() const { return replica_->certain_until(id_, holding()); }
 
     // Writes. An answer means that a majority has it and that it is applied here.
     // create: no_node (the parent), node_exists, no_children_for_ephemerals. A sequential mode
@@ -3522,6 +3541,7 @@ public:
 
 private:
     Session(Replica& replica, SessionId id, detail::Handle&& handle);
+    std::uint64_t holding() const;  // the count of holders before the one whose handle it is
     void listen(bool is_owned, std::weak_ptr<const void> owner, OnState listener) const;
     void ask(Request&& request) const;
     void ask_below(Request&& request) const;
@@ -3664,8 +3684,8 @@ public:
 
     // Waits for its turn, without a limit. Parents of the lock that are missing are created,
     // persistent. Errors: bad_arguments (the path; or this Lock waits or holds already), cancelled,
-    // lock_lost (somebody removed the node that waits), session_expired, and those of create. None
-    // leaves a node behind.
+    // lock_lost (somebody removed the node that waits), session_expired, session_moved, and those
+    // of create. None leaves a node behind but session_moved: that is the session's, as it goes on.
     void acquire(OnGranted done);
     // The same, and operation_timeout when it has not been granted so long after now: it will not
     // be any more.
@@ -3677,18 +3697,20 @@ public:
     void cancel();
     // Gives the lock back, or a waiting acquire (which gets cancelled). is_held is false at once;
     // done comes when the node is gone. acquire may be called again before. With nothing to give
-    // back it is a success. Errors: lock_lost (the node was gone before), session_expired.
+    // back it is a success. Errors: lock_lost (the node was gone before), session_expired,
+    // session_moved (the node may be there).
     void release(OnDone done = {});
     // Called once for each grant that ends without release or destruction: lock_lost (somebody
-    // removed the node), session_expired (also: closed) or replica_failed. Replaces the listener
-    // before. A session that is suspended is no loss yet: mind certain_until.
+    // removed the node), session_expired (also: closed), session_moved or replica_failed. Replaces
+    // the listener before. A session that is suspended is no loss yet: mind certain_until.
     void on_lost(OnLost listener);
 
     // True from the grant to the release or loss, as long as now, on the clock of poll, is before
     // certain_until.
     bool is_held(Time now) const;
-    // Until when nobody else can have been granted the lock, unless somebody removes its node.
-    // Moves on while the replica hears the ensemble. Time{} while it is not held, or not certain.
+    // Until when nobody else can have been granted the lock, unless somebody removes its node, or
+    // attaches its session and closes it. Moves on while the replica hears the ensemble. Time{}
+    // while it is not held, or not certain.
     Time certain_until() const;
     std::uint64_t fencing_token() const;  // of the present grant; 0 while there is none
     const Bytes& path() const;
@@ -12096,9 +12118,11 @@ void Replica::open_session(const SessionOptions& options, OnOpened done) {
 void Replica::attach_session(SessionId id, const SessionPassword& password, OnOpened done) {
     counters_.calls += 1;
     if (role_ == Role::failed) return refuse(std::move(done), Errc::replica_failed);
-    if (openings_.size() + sessions_.size() >= options_.limits.sessions_max) {
+    const bool is_nobody = id == SessionId{};
+    // The ensemble has no more sessions after it: only what waits here is bounded.
+    if (is_nobody || openings_.size() >= options_.limits.sessions_max) {
         counters_.requests_refused += 1;
-        return refuse(std::move(done), Errc::too_many);
+        return refuse(std::move(done), is_nobody ? Errc::session_expired : Errc::too_many);
     }
     Opening opening;
     opening.nonce = rng_.next();
@@ -12120,12 +12144,13 @@ std::size_t Replica::requests_max(Request::Kind kind) const {
 void Replica::submit(SessionId id, Request&& request) {
     counters_.calls += 1;
     const auto found = sessions_.find(id);
+    const bool is_here = found != sessions_.end() && is_held(found->second, request.holding);
     Errc error = Errc::ok;
     if (role_ == Role::failed) {
         error = Errc::replica_failed;
-    } else if (found == sessions_.end() && machine_->find_session(id) != nullptr) {
-        error = Errc::session_moved;
-    } else if (found == sessions_.end() || found->second.closing) {
+    } else if (!is_here && machine_->find_session(id) != nullptr) {
+        error = Errc::session_moved;  // R10
+    } else if (!is_here || found->second.closing) {
         error = Errc::session_expired;
     } else if (found->second.pending.size() >= requests_max(request.kind)) {
         error = Errc::too_many;
@@ -12405,14 +12430,14 @@ void Replica::complete(const Txn& txn, const Outcome* outcome) {
     const bool is_here = found != sessions_.end();
     if (txn.op == OpCode::attach_session && outcome != nullptr && outcome->error == Errc::ok) {
         if (is_here) end_session(txn.session, SessionState::moved);  // R10
-        return judge_attaches();
+        return judge_attaches(txn.session);
     }
     if (machine_->find_session(txn.session) == nullptr) {
         const bool is_expired = txn.cxid == 0;
         if (is_here) {
             end_session(txn.session, is_expired ? SessionState::expired : SessionState::closed);
         }
-        return judge_attaches();
+        return judge_attaches(txn.session);
     }
     if (outcome != nullptr && is_here) drain(found->first, found->second);
 }
@@ -12420,7 +12445,11 @@ void Replica::complete(const Txn& txn, const Outcome* outcome) {
 void Replica::complete_open(std::uint64_t nonce, SessionId id, Errc error) {
     std::size_t i = 0;
     while (i < openings_.size() && openings_[i].nonce != nonce) i++;
-    if (i < openings_.size()) end_opening(i, id, error);
+    if (i == openings_.size()) return;
+    // What tells of it may be a snapshot in which somebody has attached it already.
+    const SessionRecord* const record = machine_->find_session(id);
+    const bool is_taken = record != nullptr && record->cxid >> cxid_bits != 0;  // R10
+    end_opening(i, id, is_taken ? Errc::session_moved : error);
 }
 
 void Replica::end_opening(std::size_t place, SessionId id, Errc error) {
@@ -12431,6 +12460,8 @@ void Replica::end_opening(std::size_t place, SessionId id, Errc error) {
     if (error == Errc::ok) {
         const SessionRecord* const record = machine_->find_session(id);
         COORD_ASSERT(record != nullptr && sessions_.find(id) == sessions_.end());  // R10
+        const bool is_its = record->cxid >> cxid_bits == 0 || record->holder == opening.nonce;
+        COORD_ASSERT(is_its);  // M8
         LocalSession& session = sessions_.at_or_new(id);
         session.timeout_ms = record->timeout_ms;
         session.next_cxid = record->cxid + 1, session.confirmed = record->cxid;
@@ -12441,11 +12472,12 @@ void Replica::end_opening(std::size_t place, SessionId id, Errc error) {
     openings_.erase(place);
 }
 
-// R10. What can be said of the sessions that are to be attached: whether there is such a one, as of
-// a state that is no older than the question; and then, whose it has become.
-void Replica::judge_attaches() {
+// R10. What can be said of the session, or of all, that are to be attached: whether there is such a
+// one, as of a state that is no older than the question; and then, whose it has become.
+void Replica::judge_attaches(SessionId of) {
     for (std::size_t i = openings_.size(); i > 0; i--) {
         Opening& opening = openings_[i - 1];
+        if (of != SessionId{} && opening.session != of) continue;
         if (opening.session == SessionId{} || !opening.is_synced) continue;
         if (machine_->applied() < opening.sync_zxid) continue;
         const SessionRecord* const record = machine_->find_session(opening.session);
@@ -12492,7 +12524,7 @@ void Replica::catch_up_sessions() {
             drain(id, session);
         }
     }
-    judge_attaches();
+    judge_attaches(SessionId{});
 }
 
 void Replica::drain(SessionId id, LocalSession& session) {
@@ -12944,10 +12976,16 @@ void Replica::touch_own_sessions() {
     for (const auto& entry : sessions_) leader_.touch(entry.first);
 }
 
-Time Replica::certain_until(SessionId id) const {
+const Replica::LocalSession* Replica::find_held(SessionId id, std::uint64_t holding) const {
     const auto found = sessions_.find(id);
-    if (found == sessions_.end() || role_ == Role::failed) return Time{};
-    const LocalSession& session = found->second;
+    const bool is_here = found != sessions_.end() && is_held(found->second, holding);
+    return is_here ? &found->second : nullptr;
+}
+
+Time Replica::certain_until(SessionId id, std::uint64_t holding) const {
+    const LocalSession* const held = find_held(id, holding);
+    if (held == nullptr || role_ == Role::failed) return Time{};
+    const LocalSession& session = *held;
     if (session.closing) return Time{};
     const Time from = lease_from_ > session.attached_at ? lease_from_ : session.opened_at;
     const std::int64_t permille = 1000 - options_.clock_drift_permille;
@@ -12982,25 +13020,25 @@ void Replica::take_syncs() {
         if (answered(opening.sync)) opening.is_synced = true, opening.sync_zxid = zxid;
     }
     if (!answers.empty() || machine_->applied() >= awaited_) drain_all();
-    judge_attaches();
+    judge_attaches(SessionId{});
 }
 
-SessionState Replica::session_state(SessionId id) const {
-    const auto found = sessions_.find(id);
-    if (found != sessions_.end()) return found->second.state;
+SessionState Replica::session_state(SessionId id, std::uint64_t holding) const {
+    const LocalSession* const session = find_held(id, holding);
+    if (session != nullptr) return session->state;
     const bool lives = machine_->find_session(id) != nullptr;
     return lives ? SessionState::moved : SessionState::expired;
 }
 
-void Replica::on_session_state(SessionId id, OnState listener) {
+void Replica::on_session_state(SessionId id, OnState listener, std::uint64_t holding) {
     const auto found = sessions_.find(id);
-    if (found == sessions_.end() || !listener) return;
+    if (find_held(id, holding) == nullptr || !listener) return;
     found->second.listeners.push() = std::move(listener);
 }
 
-SessionPassword Replica::session_password(SessionId id) const {
+SessionPassword Replica::session_password(SessionId id, std::uint64_t holding) const {
     const SessionRecord* const record = machine_->find_session(id);
-    const bool is_here = sessions_.find(id) != sessions_.end();
+    const bool is_here = find_held(id, holding) != nullptr;
     return is_here && record != nullptr ? record->password : SessionPassword{};
 }
 
@@ -13041,7 +13079,9 @@ void Replica::audit() const {
     for (const auto& [id, session] : sessions_) {
         COORD_ASSERT(session.sent <= session.pending.size());
         COORD_ASSERT(!session.is_blocked || session.sent > 0 || role_ == Role::failed);  // R9
-        COORD_ASSERT(machine_->find_session(id) != nullptr || role_ == Role::failed);
+        const SessionRecord* const record = machine_->find_session(id);
+        COORD_ASSERT(record != nullptr || role_ == Role::failed);
+        COORD_ASSERT(record == nullptr || is_held(session, record->cxid >> cxid_bits));  // R10
     }
 }
 
@@ -13087,7 +13127,7 @@ public:
     }
 
     bool is_registered = false;  // with the replica
-    std::uint64_t numbers = 0;   // given by next_number
+    std::uint64_t numbers = 0;   // given by next_number; the upper bits are its holder's count
 
 private:
     Ring<Listener> listeners_;
@@ -13141,6 +13181,7 @@ void Session::attach(Replica& replica, SessionId id, const SessionPassword& pass
 
 void Session::ask(Request&& request) const {
     request.least = handle_->least;
+    request.holding = holding();
     if (!handle_->root.empty()) return ask_below(std::move(request));
     replica_->submit(id_, std::move(request));
 }
@@ -13322,9 +13363,8 @@ void Session::listen(bool is_owned, std::weak_ptr<const void> owner, OnState lis
     const std::shared_ptr<detail::StateListeners>& listeners = handle_->listeners;
     if (!listeners->is_registered) {
         listeners->is_registered = true;
-        replica_->on_session_state(id_, [shared = listeners](SessionState state) {
-            shared->tell(state);
-        });
+        const OnState tell = [shared = listeners](SessionState state) { shared->tell(state); };
+        replica_->on_session_state(id_, tell, holding());
     }
     listeners->add({is_owned, std::move(owner), std::move(listener)});
 }
@@ -13336,6 +13376,8 @@ void Session::on_state(std::weak_ptr<const void> owner, OnState listener) const 
 }
 
 std::uint64_t Session::next_number() const { return handle_->listeners->numbers += 1; }
+
+std::uint64_t Session::holding() const { return handle_->listeners->numbers >> cxid_bits; }
 
 namespace detail {
 
@@ -13597,7 +13639,8 @@ void LockCore::on_created(const Turn& mine, int attempts_left, const Result<Crea
     }
     if (mine->is_over) {
         if (created) return remove_node(mine, mine->removed);  // K1
-        if (mine->removed) mine->removed(Result<void>());
+        const bool is_moved = created.error() == Errc::session_moved;  // perhaps with a node
+        if (mine->removed) mine->removed(is_moved ? Errc::session_moved : Errc::ok);
         return;
     }
     COORD_ASSERT(phase == Phase::creating && mine == turn);

@@ -368,6 +368,94 @@ TEST_CASE("C7 an attach is a sign of life: the timeout begins anew") {
     CHECK(attached->state() == SessionState::connected);
 }
 
+TEST_CASE("an attach of no session opens none") {
+    Ensemble all;
+    CHECK(all.attach(all.leader(), {SessionId{}, {}}).error() == Errc::session_expired);
+    all.sim.run_for(seconds(1));
+    CHECK(all.sim.replica(all.leader()).machine().sessions().size() == 0);
+}
+
+TEST_CASE("R10 who has opened it, and hears of that after it was attached, has it no more") {
+    Ensemble all(3, 50);
+    const std::uint32_t first = all.follower(0), second = all.follower(1);
+    const Sync other = all.open(second, seconds(30));
+    REQUIRE(other.create("/n", ""));
+    std::vector<Errc> ends;
+    Session::open(all.sim.replica(first), {seconds(30), {5, 6}},
+                  [&](const coord::Result<Session>& r) { ends.push_back(r.error()); });
+    coord::Replica& leader = all.sim.replica(all.leader());
+    const coord::Zxid before = leader.log().last().zxid;
+    REQUIRE(all.sim.run_until([&] { return leader.log().last().zxid > before; }, seconds(5)));
+    all.sim.isolate(first);  // it is numbered, and its replica does not hear that it is committed
+    const coord::Machine::Sessions& sessions = leader.machine().sessions();
+    REQUIRE(all.sim.run_until([&] { return sessions.size() == 2; }, seconds(5)));
+    const SessionId id = sessions.last();
+    REQUIRE(id != other.session().id());
+    const coord::Result<Session> attached = all.attach(second, {id, {5, 6}});
+    REQUIRE(attached);
+    all.sim.run_for(seconds(5));  // now nothing is kept for it
+    for (int i = 0; i < 500; i++) REQUIRE(other.set("/n", std::to_string(i)));
+    REQUIRE(ends.empty());
+    all.sim.heal();
+    CHECK(all.sim.run_until([&] { return !ends.empty(); }, seconds(10)));
+    CHECK(all.sim.replica(first).counters().snapshots_installed == 1);
+    CHECK(ends == std::vector<Errc>{Errc::session_moved});
+    CHECK(all.sim.replica(first).session_state(id) == SessionState::moved);
+    CHECK(attached->state() == SessionState::connected);
+}
+
+TEST_CASE("R10 attached where it is already, a handle of before is over all the same") {
+    Ensemble all;
+    const std::uint32_t home = all.follower();
+    const Sync zk = all.open(home);
+    REQUIRE(zk.create("/n", "0"));
+    coord::Lock lock(zk.session(), "/lock");
+    std::vector<Errc> lost;
+    lock.on_lost([&](Errc error) { lost.push_back(error); });
+    const auto grant = zk.wait<coord::Grant>([&](auto done) { lock.acquire(done); });
+    REQUIRE(grant);
+    const coord::Result<Session> attached = all.attach(home, Ensemble::ticket(zk));
+    REQUIRE(attached);
+    all.sim.run_for(seconds(1));
+    CHECK(all.states == std::vector<std::string>{"MOVED"});
+    CHECK(zk.session().state() == SessionState::moved);
+    CHECK(zk.session().certain_until() == coord::Time{});
+    CHECK(is_same(zk.session().password(), {}));
+    CHECK(zk.set("/n", "1").error() == Errc::session_moved);
+    CHECK(zk.linearizable().get("/n").error() == Errc::session_moved);
+    CHECK(zk.below("/n").get("/").error() == Errc::session_moved);
+    CHECK(zk.close().error() == Errc::session_moved);
+    CHECK(lost == std::vector<Errc>{Errc::session_moved});
+    CHECK(all.sees(home, grant->node.c_str()));  // who was told so removes nothing
+    std::size_t told = 0;
+    zk.session().below("/x").on_state([&](SessionState) { told += 1; });
+    Session(zk.session()).on_state([&](SessionState) { told += 1; });
+    CHECK(attached->state() == SessionState::connected);
+    CHECK(attached->certain_until() != coord::Time{});
+    const Sync again(*attached, all.sim.pump());
+    CHECK(again.get("/n")->bytes == "0");
+    CHECK(again.close());
+    all.sim.run_for(seconds(1));
+    CHECK(told == 0);
+    CHECK(zk.session().state() == SessionState::expired);
+    CHECK(zk.get("/n").error() == Errc::session_expired);
+}
+
+TEST_CASE("a lock that is given back before it has a node, and whose session moves, says so") {
+    Ensemble all;
+    const std::uint32_t first = all.follower(0), second = all.follower(1);
+    const Sync zk = all.open(first);
+    all.sim.isolate(first);
+    coord::Lock lock(zk.session(), "/lock");
+    std::vector<Errc> ends;
+    lock.acquire([&](const coord::Result<coord::Grant>& r) { ends.push_back(r.error()); });
+    lock.release([&](coord::Result<void> r) { ends.push_back(r.error()); });
+    REQUIRE(all.attach(second, Ensemble::ticket(zk)));
+    all.sim.heal();
+    CHECK(all.sim.run_until([&] { return ends.size() == 2; }, seconds(20)));
+    CHECK(ends == std::vector<Errc>{Errc::cancelled, Errc::session_moved});
+}
+
 TEST_CASE("a password of one's own, and the bound of sessions at a replica") {
     coord::MemoryStorage disk;
     coord::ReplicaOptions options;
@@ -383,7 +471,16 @@ TEST_CASE("a password of one's own, and the bound of sessions at a replica") {
     REQUIRE(opened);
     CHECK(is_same(opened->password(), {5, 6}));
     REQUIRE(Sync::open(replica, {}, pump));
-    CHECK(Sync::attach(replica, opened->id(), {5, 6}, pump).error() == Errc::too_many);
+    CHECK(Sync::open(replica, {}, pump).error() == Errc::too_many);
+    const auto attached = Sync::attach(replica, opened->id(), {5, 6}, pump);
+    REQUIRE(attached);  // which makes them no more
+    std::vector<Errc> ends;
+    for (int i = 0; i < 3; i++) {
+        Session::attach(replica, opened->id(), {5, 6},
+                        [&](const coord::Result<Session>& r) { ends.push_back(r.error()); });
+    }
+    for (int i = 0; i < 10; i++) pump();
+    CHECK(ends == std::vector<Errc>{Errc::too_many, Errc::session_moved, Errc::ok});
 }
 
 }

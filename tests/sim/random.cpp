@@ -228,7 +228,6 @@ private:
         bool opening = false;
         bool leaving = false;  // has asked for close
         Time asked_at;
-        SessionId attaching;
         std::optional<Session> session;
         u64 holder_number = 0;          // how often it had been attached when it came here
         sim::Holder who() const { return sim::Holder(session->id(), holder_number); }
@@ -401,7 +400,6 @@ private:
         client.session.reset();
         client.generation += 1;
         client.opening = client.leaving = client.contending = client.has_lock = false;
-        client.attaching = SessionId{};
         client.waiting = 0;
         client.versions.clear(), client.names.clear();
     }
@@ -418,7 +416,7 @@ private:
         Client& client = *clients_[slot];
         if (client.opening) return;
         client.asked_at = sim_.now();
-        if (!client.locker && !known_.empty() && work().chance(500) && attach(slot)) return;
+        if (!client.locker && !known_.empty() && work().chance(500)) return attach(slot);
         client.opening = true;
         coord::SessionOptions options;
         options.timeout = any_ms(work(), profile_.timeout_min_ms, profile_.timeout_max_ms);
@@ -443,16 +441,11 @@ private:
         if (known_.size() > 16) known_.erase(known_.begin());
     }
 
-    // Takes over a session that some client has, or had, at another replica or before a crash.
-    // RETURNS false where that would be two clients with one handle.
-    bool attach(std::size_t slot) {
+    // Takes over a session that some client has, or had, here or elsewhere, or before a crash.
+    void attach(std::size_t slot) {
         Client& client = *clients_[slot];
         const auto [id, right] = known_[static_cast<std::size_t>(work().below(known_.size()))];
-        for (const auto& other : clients_) {
-            const bool has_it = other->session && other->session->id() == id;
-            if (other->home == client.home && (has_it || other->attaching == id)) return false;
-        }
-        client.opening = true, client.attaching = id;
+        client.opening = true;
         checker_.attaching(id);
         coord::SessionPassword password = right;
         const bool is_wrong = work().chance(50);
@@ -463,10 +456,9 @@ private:
                          id = id](const coord::Result<Session>& attached) {
                             Client& own = *clients_[slot];
                             if (own.generation != generation) return;
-                            own.opening = false, own.attaching = SessionId{};
+                            own.opening = false;
                             end_attach(own, id, is_wrong, attached);
                         });
-        return true;
     }
     void end_attach(Client& own, SessionId id, bool is_wrong,
                     const coord::Result<Session>& attached) {

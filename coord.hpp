@@ -77,7 +77,7 @@
 //                           Without it a libc older than glibc 2.34 wants -pthread.
 //   COORD_AUDIT             everywhere or nowhere: after each poll a replica audits its whole
 //                           state. For debugging: the cost is as the state is large.
-//   COORD_VERSION_MAJOR, _MINOR, _PATCH  defined here; COORD_ASSERT and COORD_ABI are internal.
+//   COORD_VERSION_MAJOR, _MINOR, _PATCH  defined here; COORD_ASSERT, _ABI and _RARE are internal.
 //
 // RULES FOR CALLERS
 //   Threads     A replica, its sessions and its storage belong to one thread at a time: the one
@@ -3954,6 +3954,13 @@ private:
 #include <thread>
 #endif
 
+// Called so seldom that small code is better than fast code: what starts, recovers and audits.
+#ifdef __GNUC__
+#define COORD_RARE __attribute__((cold))
+#else
+#define COORD_RARE
+#endif
+
 namespace coord {
 inline namespace COORD_ABI {
 namespace detail {
@@ -5807,6 +5814,7 @@ void Tree::put_in_order(std::size_t offset, std::uint32_t* children, std::size_t
 
 // ---- Audit
 
+COORD_RARE
 void Tree::audit_children(std::uint32_t parent) const {
     const std::size_t offset = detail::name_offset(at(parent).path());
     std::vector<std::uint32_t> stack;
@@ -5827,6 +5835,7 @@ void Tree::audit_children(std::uint32_t parent) const {
     COORD_ASSERT(seen == at(parent).child_count);
 }
 
+COORD_RARE
 void Tree::audit_node(std::uint32_t index) const {
     const Node& node = at(index);
     COORD_ASSERT(is_valid_path(node.path()));
@@ -5866,6 +5875,7 @@ void Tree::Table::audit() const {
     }
 }
 
+COORD_RARE
 void Tree::audit() const {
     std::size_t seen = 0, listed = 0;
     std::uint64_t digest = 0;
@@ -6750,6 +6760,7 @@ bool Machine::load_session(BytesView record) {
     return true;
 }
 
+COORD_RARE
 void Machine::audit() const {
     tree_.audit();
     std::size_t listed = 0, owned = 0;
@@ -7444,6 +7455,7 @@ bool FileStorage::remove(const Bytes& path) { return passed(files_->remove(path)
 // -------------------------------------------------------------------------------------------------
 // Opening: look at all, decide, hand over, and only then touch
 
+COORD_RARE
 FileStorage::FileStorage(FileStorageOptions options) : options_(std::move(options)) {
     COORD_ASSERT(options_.snapshots_kept >= 1);
     COORD_ASSERT(options_.segment_bytes >=
@@ -7459,10 +7471,12 @@ static FileStorageOptions files_options_at(BytesView directory) {
     return options;
 }
 
+COORD_RARE
 FileStorage::FileStorage(BytesView directory) : FileStorage(files_options_at(directory)) {}
 
 FileStorage::~FileStorage() { close_all(); }
 
+COORD_RARE
 Errc FileStorage::open(RecoverySink& sink, const StorageOwner& owner) {
     close_all();
     ensemble_ = owner.ensemble;
@@ -7488,6 +7502,7 @@ Errc FileStorage::open(RecoverySink& sink, const StorageOwner& owner) {
     return failed_;
 }
 
+COORD_RARE
 bool FileStorage::list_files(Recovery& found) {
     const Bytes& directory = options_.directory;
     const Bytes& other = options_.snapshot_directory;
@@ -7519,6 +7534,7 @@ bool FileStorage::list_files(Recovery& found) {
 }
 
 // Files that belong to another ensemble, or were copied from another storage, are not touched.
+COORD_RARE
 bool FileStorage::is_ours(std::uint32_t version, std::uint64_t ensemble, std::uint64_t id,
                           BytesView name) {
     is_foreign_ = true;  // unless nothing below says so
@@ -7531,6 +7547,7 @@ bool FileStorage::is_ours(std::uint32_t version, std::uint64_t ensemble, std::ui
 }
 
 // One that was torn or has rotted is no witness, and no harm.
+COORD_RARE
 bool FileStorage::read_mark(Recovery& found) {
     if (!found.has_mark) return true;
     const Bytes path = path_of("mark");
@@ -7547,6 +7564,7 @@ bool FileStorage::read_mark(Recovery& found) {
     return is_ours(header.version, header.ensemble, header.id, path);
 }
 
+COORD_RARE
 bool FileStorage::read_whole(const Bytes& path, Bytes& out) {
     FileId file;
     if (!open_file(path, Files::Mode::read, file)) return false;
@@ -7559,6 +7577,7 @@ bool FileStorage::read_whole(const Bytes& path, Bytes& out) {
     return is_read;
 }
 
+COORD_RARE
 bool FileStorage::read_log(Recovery& found) {
     report_.segments = static_cast<std::uint32_t>(segments_.size());
     for (std::size_t i = 0; i < segments_.size(); i++) {
@@ -7568,6 +7587,7 @@ bool FileStorage::read_log(Recovery& found) {
 }
 
 // Reads the frames of one segment, and notes the snapshots' markers among them.
+COORD_RARE
 bool FileStorage::read_segment(std::size_t index, Recovery& found) {
     COORD_ASSERT(index < segments_.size());
     Segment& segment = segments_[index];
@@ -7599,6 +7619,7 @@ bool FileStorage::read_segment(std::size_t index, Recovery& found) {
 
 // The end of the log: what comes next is either nothing, or a write that was never acknowledged
 // and is cut, or was durable once and is damage (S8).
+COORD_RARE
 void FileStorage::judge_tail(const detail::FrameCursor& end, Recovery& found) {
     COORD_ASSERT(end.expected == segments_.back().last + 1);
     const BytesView rest = end.segment.substr(end.offset);
@@ -7614,6 +7635,7 @@ void FileStorage::judge_tail(const detail::FrameCursor& end, Recovery& found) {
     }
 }
 
+COORD_RARE
 bool FileStorage::read_snapshots(Recovery& found) {
     for (Snapshot& snapshot : snapshots_) {
         const auto& there = found.snapshots;
@@ -7628,6 +7650,7 @@ bool FileStorage::read_snapshots(Recovery& found) {
 }
 
 // Reads all of a snapshot, and compares it with what its marker in the log says.
+COORD_RARE
 bool FileStorage::read_through(Snapshot& snapshot, Recovery& found) {
     const Bytes path = path_of("snapshot.", snapshot.sequence);
     FileId file;
@@ -7664,6 +7687,7 @@ bool FileStorage::read_through(Snapshot& snapshot, Recovery& found) {
 
 // Looks for a beginning in the run of segments from begin to found.end: the newest sound snapshot
 // up to limit that has the records it needs, or record 1. RETURNS whether there is one.
+COORD_RARE
 bool FileStorage::choose(std::size_t begin, Sequence limit, Recovery& found) {
     COORD_ASSERT(begin < found.end && found.end <= segments_.size());
     const Sequence run_first = segments_[begin].first;
@@ -7689,6 +7713,7 @@ bool FileStorage::choose(std::size_t begin, Sequence limit, Recovery& found) {
 
 // Segments follow each other in runs. What the newest run has no beginning for is damage, and an
 // older run is then handed over up to there. A run that nothing needs is what a crash brought back.
+COORD_RARE
 void FileStorage::choose_any(Recovery& found) {
     for (found.end = segments_.size(); found.end > 0; found.end = found.begin) {
         std::size_t begin = found.end - 1;
@@ -7716,6 +7741,7 @@ const FileStorage::Snapshot* FileStorage::find_snapshot(Sequence sequence,
     return nullptr;
 }
 
+COORD_RARE
 bool FileStorage::hand_over(Recovery& found, RecoverySink& sink) {
     COORD_ASSERT(found.begin <= found.end && found.end <= segments_.size());
     COORD_ASSERT(found.snapshot == 0 || found.snapshot <= found.last);
@@ -7726,6 +7752,7 @@ bool FileStorage::hand_over(Recovery& found, RecoverySink& sink) {
     return true;
 }
 
+COORD_RARE
 bool FileStorage::hand_over_segment(const Segment& segment, Recovery& found, RecoverySink& sink) {
     const Bytes path = path_of("log.", segment.first);
     detail::FileHeader header;
@@ -7753,6 +7780,7 @@ bool FileStorage::hand_over_segment(const Segment& segment, Recovery& found, Rec
 }
 
 // A directory without any log is a new storage only where there is no mark, which is made last.
+COORD_RARE
 bool FileStorage::give_birth(const StorageOwner& owner) {
     COORD_ASSERT(segments_.empty() && appended_ == 0 && current_ == FileId{});
     report_.is_new = true;
@@ -7773,6 +7801,7 @@ bool FileStorage::give_birth(const StorageOwner& owner) {
 
 // A crash in the midst of it leaves over.begun behind: then open is corrupt, whatever else there
 // is, and this is done once more. What was set aside before keeps its name.
+COORD_RARE
 Errc FileStorage::start_over(std::uint64_t entropy) {
     const bool may = is_open_ ? failed_ == Errc::ok : failed_ == Errc::corrupt && !is_foreign_;
     if (!may) return failed_ == Errc::ok ? Errc::storage_failed : failed_;
@@ -7801,6 +7830,7 @@ Errc FileStorage::start_over(std::uint64_t entropy) {
     return Errc::ok;
 }
 
+COORD_RARE
 bool FileStorage::set_aside(const Bytes& directory, std::uint64_t id) {
     std::vector<Bytes> names;
     if (!passed(files_->list(directory, names), directory)) return false;
@@ -7820,6 +7850,7 @@ bool FileStorage::set_aside(const Bytes& directory, std::uint64_t id) {
 }
 
 // Makes the storage what was handed over, durably (S8), and goes on behind it.
+COORD_RARE
 bool FileStorage::take_over(Recovery& found) {
     COORD_ASSERT(found.end == segments_.size() && found.begin < found.end);
     const Segment& last = segments_.back();
@@ -7835,6 +7866,7 @@ bool FileStorage::take_over(Recovery& found) {
     return open_mark(found.has_mark) && retire() && tend_reserve();
 }
 
+COORD_RARE
 bool FileStorage::cut_tail(const Bytes& path) {
     COORD_ASSERT(report_.damaged_at == 0 && offset_ <= size_);  // S8
     const Bytes zeros(detail::files_piece_bytes, '\0');
@@ -7847,6 +7879,7 @@ bool FileStorage::cut_tail(const Bytes& path) {
 }
 
 // Removes what the run in use does not know: half-made files, and what came back after a crash.
+COORD_RARE
 bool FileStorage::remove_leftovers(const Recovery& found) {
     const auto run = segments_.begin() + static_cast<std::ptrdiff_t>(found.begin);
     const Sequence run_first = run->first;
@@ -7886,6 +7919,7 @@ bool FileStorage::remove_leftovers(const Recovery& found) {
     return true;
 }
 
+COORD_RARE
 bool FileStorage::open_mark(bool exists) {
     const Bytes path = path_of("mark");
     const Files::Mode mode = exists ? Files::Mode::write : Files::Mode::create;
@@ -9485,6 +9519,7 @@ Errc Log::refresh_durable() {
     return Errc::ok;
 }
 
+COORD_RARE
 void Log::audit() const {
     LogPosition before = base_;
     for (std::size_t i = 0; i < entries_.size(); i++) {
@@ -10861,6 +10896,7 @@ void Leader::on_applied(const Txn& txn, const Machine& machine) {
     }
 }
 
+COORD_RARE
 void Leader::audit(const Machine& machine) const {
     if (!knows_ || phase_ == Phase::idle || resignation_ != nullptr) return;
     COORD_ASSERT(log_.voters_at_end(machine).digest() == table_.digest());  // Z7
@@ -11442,6 +11478,7 @@ const char* name(SessionState state) {
     return "unknown";
 }
 
+COORD_RARE
 Replica::Replica(const ReplicaOptions& options, Storage& storage, Transport& transport,
                  ReplicaObserver* observer)
     : options_(detail::with_some_id(options)),
@@ -11458,10 +11495,12 @@ Replica::Replica(const ReplicaOptions& options, Storage& storage, Transport& tra
     open();
 }
 
+COORD_RARE
 Replica::Replica(const ReplicaOptions& options, Storage& storage)
     : Replica(options, storage, detail::no_transport(), nullptr) {}
 
 // What callbacks hold may still call something as it is destroyed: it is told nothing any more.
+COORD_RARE
 Replica::~Replica() {
     COORD_ASSERT(!in_poll_);
     role_ = Role::failed;
@@ -13070,6 +13109,7 @@ ReplicaStatus Replica::status() const {
     return status;
 }
 
+COORD_RARE
 void Replica::audit() const {
     machine_->audit();
     log_.audit();
@@ -13924,6 +13964,7 @@ constexpr std::size_t waiting_bytes_max = 1024 * 1024;  // as much as a socket h
 constexpr std::int64_t wall_start_ms = 1600000000000;   // virtual time 0 in Unix time
 }  // namespace detail
 
+COORD_RARE
 Simulation::Simulation(const SimulationOptions& options)
     : options_(options),
       network_rng_(mix64(options.seed, 1)),
@@ -13952,6 +13993,7 @@ Simulation::Simulation(const SimulationOptions& options)
     for (const auto& each : nodes_) start(*each);
 }
 
+COORD_RARE
 Simulation::~Simulation() = default;
 
 Simulation::Node& Simulation::node(Which which) const {
@@ -14415,6 +14457,7 @@ void Simulation::note(BytesView text) {
     if (is_traced()) trace('n', {}, {}, text);
 }
 
+COORD_RARE
 void Simulation::trace(char kind, PeerId from, PeerId to, BytesView text) {
     COORD_ASSERT(is_traced());
     if (lines_.size() == options_.trace_lines) lines_.pop();
@@ -14425,6 +14468,7 @@ void Simulation::trace(char kind, PeerId from, PeerId to, BytesView text) {
     line.text.assign(text.data(), text.size());
 }
 
+COORD_RARE
 void Simulation::trace_message(bool lost, PeerId from, PeerId to, BytesView bytes) {
     Message message;
     Bytes text = "damaged";
@@ -14441,6 +14485,7 @@ void Simulation::trace_message(bool lost, PeerId from, PeerId to, BytesView byte
     trace(kind, from, to, text);
 }
 
+COORD_RARE
 Bytes Simulation::trace_text() const {
     Bytes out;
     for (std::size_t i = 0; i < lines_.size(); i++) {
@@ -14455,6 +14500,7 @@ Bytes Simulation::trace_text() const {
     return out;
 }
 
+COORD_RARE
 Bytes Simulation::trace_mermaid() const {
     Bytes out = "sequenceDiagram\n";
     for (std::uint32_t i = 1; i <= size(); i++) {

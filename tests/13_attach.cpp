@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "machine_rig.hpp"
+#include "session_rig.hpp"
 #include "support.hpp"
 
 namespace {
@@ -34,48 +35,32 @@ Bytes holder(std::uint64_t nonce) {
 }
 
 // Three voters. A session is written down as a program would do it that wants it back.
-struct Ensemble {
+struct Ensemble : session_rig::Ensemble {
     struct Ticket {
         SessionId id;
         SessionPassword password;
     };
-    coord::Simulation sim;
     std::vector<std::string> states;
 
     explicit Ensemble(std::uint64_t seed = 1, std::uint32_t snapshot_every = 100000)
-        : sim(options(seed, snapshot_every)) {
-        REQUIRE(sim.run_until([&] { return sim.leader() != coord::PeerId{}; }, seconds(30)));
-        sim.run_for(seconds(1));
-    }
+        : session_rig::Ensemble(options(seed, snapshot_every)) {}
     static coord::SimulationOptions options(std::uint64_t seed, std::uint32_t snapshot_every) {
-        coord::SimulationOptions result;
-        result.seed = seed;
+        coord::SimulationOptions result = session_rig::Ensemble::options(seed);
         result.replica.snapshot_every_entries = snapshot_every;
         if (snapshot_every < 100) result.replica.log_entries_kept = 2;
         return result;
     }
-    std::uint32_t leader() const { return sim.leader().value; }
-    std::uint32_t follower(std::uint32_t which = 0) const {
-        std::vector<std::uint32_t> all;
-        for (std::uint32_t id = 1; id <= 3; id++) {
-            if (id != leader()) all.push_back(id);
-        }
-        return all[which];
-    }
     Sync open(std::uint32_t at, coord::Duration timeout = seconds(4)) {
-        auto opened = Sync::open(sim.replica(at), {timeout, {}}, sim.pump());
-        REQUIRE(opened);
-        opened->on_state([this](SessionState state) { states.push_back(coord::name(state)); });
-        return Sync{*opened, sim.pump()};
+        const Sync zk = session_rig::Ensemble::open(at, timeout);
+        zk.session().on_state(
+            [this](SessionState state) { states.push_back(coord::name(state)); });
+        return zk;
     }
     static Ticket ticket(const Sync& zk) {
         return {zk.session().id(), zk.session().password()};
     }
     coord::Result<Session> attach(std::uint32_t at, const Ticket& ticket) {
         return Sync::attach(sim.replica(at), ticket.id, ticket.password, sim.pump());
-    }
-    bool sees(std::uint32_t at, const char* path) {
-        return sim.replica(at).tree().contains(path);
     }
 };
 

@@ -1,4 +1,4 @@
-// The cases of conformance.hpp, of two kinds of ensemble in this process: a replica alone, and
+// The cases of 13_conformance.hpp, of two kinds of ensemble in this process: a replica alone, and
 // three voters whose sessions are spread over them.
 
 #include <doctest/doctest.h>
@@ -6,7 +6,7 @@
 #include <memory>
 #include <vector>
 
-#include "conformance.hpp"
+#include "13_conformance.hpp"
 #include "support.hpp"
 
 namespace {

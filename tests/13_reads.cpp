@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "session_rig.hpp"
 #include "support.hpp"
 
 namespace {
@@ -29,54 +30,13 @@ using coord::Sync;
 using coord::Time;
 using coord::WatchEvent;
 using coord::Zxid;
+using session_rig::Ensemble;
 using Names = std::vector<Bytes>;
 
-struct Alone {
-    coord::MemoryStorage disk;
-    coord::Replica replica;
-    Time now{1000000000};
-
-    explicit Alone(const coord::ReplicaOptions& options = {}) : replica(options, disk) {}
-
-    void poll(coord::Duration by = milliseconds(1)) {
-        now = now + by;
-        replica.poll(now);
-        replica.audit();
+struct Alone : session_rig::Alone {
+    explicit Alone(const coord::ReplicaOptions& options = {}) : session_rig::Alone(options) {
+        patience = 5000;  // a read may wait for what never comes
     }
-    void polls(int count = 10) {
-        for (int i = 0; i < count; i++) poll();
-    }
-    Sync open(coord::Duration timeout = seconds(10)) {
-        const coord::Pump pump = [this, left = 5000]() mutable {
-            poll();
-            left -= 1;
-            return left > 0;
-        };
-        auto opened = Sync::open(replica, {timeout}, pump);
-        REQUIRE(opened);
-        return Sync{*opened, pump};
-    }
-};
-
-struct Ensemble {
-    coord::Simulation sim;
-
-    explicit Ensemble(std::uint64_t seed = 1) : sim(options(seed)) {
-        REQUIRE(sim.run_until([&] { return sim.leader() != coord::PeerId{}; }, seconds(30)));
-        sim.run_for(seconds(1));  // everybody is in step
-    }
-    static coord::SimulationOptions options(std::uint64_t seed) {
-        coord::SimulationOptions result;
-        result.seed = seed;
-        return result;
-    }
-    Sync open(std::uint32_t at, coord::Duration timeout = seconds(4)) {
-        auto opened = Sync::open(sim.replica(at), {timeout}, sim.pump());
-        REQUIRE(opened);
-        return Sync{*opened, sim.pump()};
-    }
-    std::uint32_t leader() const { return sim.leader().value; }
-    std::uint32_t follower() const { return leader() == 1 ? 2 : 1; }
 };
 
 Zxid made(const coord::Result<coord::Created>& created) {

@@ -1412,6 +1412,7 @@ struct Life {
         Bytes body;
         coord::Writer(body).u64(nonce);
         coord::Writer(body).u32(5000);
+        coord::Writer(body).u64(0), coord::Writer(body).u64(0);
         return apply(coord::OpCode::open_session, SessionId{}, body).session;
     }
     coord::Outcome create(SessionId s, BytesView path,

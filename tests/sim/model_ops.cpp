@@ -131,6 +131,7 @@ struct Round {
         txn.time_ms = static_cast<std::int64_t>(1000 + counter);
         if (sessions.empty() || (sessions.size() < 6 && rng.chance(20))) {
             Writer(body).u64(counter), Writer(body).u32(5000);
+            Writer(body).u64(counter + 1), Writer(body).u64(counter + 2);
             txn.op = OpCode::open_session;
             sessions.emplace_back(SessionId{txn.zxid.value}, 0);
         } else {
@@ -147,6 +148,12 @@ struct Round {
             } else if (rng.chance(2)) {  // it is not heard of any more
                 sessions[which] = sessions.back(), sessions.pop_back();
                 txn.op = OpCode::multi, body = random_multi();
+            } else if (rng.chance(10)) {
+                const std::uint64_t begin = coord::next_holding(txn.cxid - 1);
+                const bool is_void = rng.chance(100);
+                txn.op = OpCode::attach_session, Writer(body).u64(counter);
+                txn.cxid = is_void ? begin + 1 : begin;
+                sessions[which].second = is_void ? sessions[which].second - 1 : begin;
             } else if (rng.chance(200)) {
                 txn.op = OpCode::multi, body = random_multi();
             } else {

@@ -963,7 +963,7 @@ public:
     // true where that was the last of it. REQUIRES is_saving(). Of 0 bytes: only those.
     bool save_slice(std::size_t bytes, Bytes& out);
     bool is_saving() const { return save_end_ > 0; }
-    void stop_saving() { save_end_ = 0, Bytes().swap(saved_early_); }
+    void stop_saving();
 
     // And back, node by node, in any order. Nothing is trusted: false, and corrupt, for whatever a
     // save would not have written; reset is due then, as it is where a load is given up. Nothing
@@ -1307,7 +1307,7 @@ public:
     void begin_save();
     bool save_slice(std::size_t bytes, Bytes& out);
     bool is_saving() const { return is_saving_; }
-    void stop_saving() { is_saving_ = false, tree_.stop_saving(), Bytes().swap(saved_early_); }
+    void stop_saving();
     bool release(std::uint32_t nodes) { return tree_.release(nodes); }  // see Tree::release
 
     // A state from bytes, in pieces or in one; it replaces what was. RETURNS corrupt, and leaves a
@@ -4458,7 +4458,7 @@ constexpr std::uint32_t slab_size = 4096;
 constexpr std::size_t tree_tables = 256;
 constexpr std::uint64_t creations_max = std::uint64_t{1} << 61;  // twice as many fit in a cversion
 constexpr std::size_t sequence_digits_max = 19;
-constexpr std::size_t undo_bytes_kept = 65536;  // of its memory, from one time to the next
+constexpr std::size_t scratch_bytes_kept = 65536;  // of its memory, from one time to the next
 constexpr char undo_counts = 0;                 // no kind of record that is undone, and no '/'
 constexpr std::uint32_t place_bits = 29;        // of a hash, that say where an entry is at home
 constexpr std::uint32_t null_length = UINT32_MAX;  // FORMAT, of data that is null
@@ -4490,6 +4490,12 @@ static bool is_valid_name(BytesView node_name) {
         if (size == 0) return false;
     }
     return true;
+}
+
+// Empties what is used again, and keeps no more of its memory than is usual.
+static void give_back(Bytes& scratch) {
+    scratch.clear();
+    if (scratch.capacity() > scratch_bytes_kept) Bytes().swap(scratch);
 }
 
 inline bool starts_with(BytesView text, BytesView prefix) {
@@ -5407,8 +5413,8 @@ void Tree::end_undo(bool is_put_back) {
         undo_.resize(undo_starts_.back());
         undo_starts_.pop_back();
     }
-    undo_.clear(), undo_starts_.clear();
-    if (undo_.capacity() > detail::undo_bytes_kept) Bytes().swap(undo_);
+    undo_starts_.clear();
+    detail::give_back(undo_);
 }
 
 void Tree::keep_node(std::uint32_t node) {
@@ -5549,6 +5555,11 @@ void Tree::save_node(std::uint32_t index, Bytes& bytes) const {
     out.u8(static_cast<std::uint8_t>(node.kind()));
     if (node.kind() == NodeKind::ttl) out.i64(ttl_ms_of(node));
     detail::close_state_record(start, bytes);
+}
+
+void Tree::stop_saving() {
+    save_end_ = 0;
+    detail::give_back(saved_early_);
 }
 
 void Tree::begin_save() {
@@ -6505,6 +6516,12 @@ void Machine::save_session(const SessionRecord& session, Bytes& out) {
         }
     }
     detail::close_state_record(start, out);
+}
+
+void Machine::stop_saving() {
+    is_saving_ = false;
+    tree_.stop_saving();
+    detail::give_back(saved_early_);
 }
 
 void Machine::begin_save() {

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "session_rig.hpp"
 #include "support.hpp"
 
 namespace {
@@ -56,34 +57,12 @@ struct Alone {
     }
 };
 
-struct Ensemble {
-    coord::Simulation sim;
-
-    explicit Ensemble(const coord::SimulationOptions& options) : sim(options) {
-        REQUIRE(sim.run_until([&] { return sim.leader() != coord::PeerId{}; }, seconds(30)));
-        sim.run_for(seconds(1));  // everybody is in step
-    }
-    explicit Ensemble(std::uint64_t seed = 1) : Ensemble(seeded(seed)) {}
-    static coord::SimulationOptions seeded(std::uint64_t seed) {
-        coord::SimulationOptions options;
-        options.seed = seed;
-        return options;
-    }
+struct Ensemble : session_rig::Ensemble {
+    using session_rig::Ensemble::Ensemble;
     Session session(std::uint32_t at, coord::Duration timeout = seconds(2)) {
-        auto opened = Sync::open(sim.replica(at), {timeout}, sim.pump());
-        REQUIRE(opened);
-        return *opened;
+        return session_rig::Ensemble::open(at, timeout).session();
     }
-    Sync open(std::uint32_t at) { return Sync{session(at, seconds(60)), sim.pump()}; }
-    std::uint32_t leader() const { return sim.leader().value; }
-    std::uint32_t follower(std::uint32_t n = 0) const {
-        for (std::uint32_t id = 1; id <= sim.size(); id++) {
-            if (id == leader()) continue;
-            if (n == 0) return id;
-            n -= 1;
-        }
-        return 0;
-    }
+    Sync open(std::uint32_t at) { return session_rig::Ensemble::open(at, seconds(60)); }
     std::vector<Bytes> queue(std::uint32_t at, BytesView path = "/lock") {
         std::vector<Bytes> names;
         (void)sim.replica(at).tree().children(path, "", 1000, names);
@@ -1191,7 +1170,7 @@ TEST_CASE("lock, three voters: the holder's replica dies; the next has it after 
 TEST_CASE("lock, three voters: the holder is cut off; it knows in time, and hears it at last") {
     for (std::uint64_t seed = 1; seed <= 10; seed++) {
         INFO("seed " << seed);
-        coord::SimulationOptions options = Ensemble::seeded(seed);
+        coord::SimulationOptions options = Ensemble::options(seed);
         options.clocks.rate_permille_min = 976;  // within the drift that the replicas allow for
         options.clocks.rate_permille_max = 1024;
         Ensemble ensemble{options};
@@ -1455,7 +1434,7 @@ TEST_CASE("lock, three voters: P11 under random cuts, pauses, crashes, a bad net
     std::uint64_t all_grants = 0, all_cuts = 0;
     for (std::uint64_t seed = 1; seed <= 12; seed++) {
         INFO("seed " << seed);
-        coord::SimulationOptions options = Ensemble::seeded(support::seed_or(0) + seed);
+        coord::SimulationOptions options = Ensemble::options(support::seed_or(0) + seed);
         options.clocks.rate_permille_min = 980;
         options.clocks.rate_permille_max = 1020;
         options.network.loss_permille = 30;

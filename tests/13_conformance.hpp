@@ -1133,7 +1133,7 @@ CONFORMANCE_CASE("2.14 differs: children come in the order of their bytes, and i
 //   2.5   aversion, set by setACL          no ACLs
 //   2.5   reconfig and its version         no change of membership
 //   2.8   when containers and ttls go      by the leader, in time: chapters 3, 4 and 10
-//   2.10  setWatches after a reconnect     watchers end where a session moves; its replica misses nothing
+//   2.10  setWatches after a reconnect     its replica misses nothing; moving ends watchers
 //   2.10  READ right asked at delivery     no ACLs
 //   2.10  removal while disconnected       watchers are local: each removal is
 //   2.12  expiry, its timing, moving       by the simulations: an expiry needs faults

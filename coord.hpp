@@ -171,7 +171,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
-#include <memory>
 #include <new>
 #include <optional>
 #include <string>
@@ -539,6 +538,41 @@ public:
 
 private:
     Item* item_ = nullptr;
+};
+
+// An object on the heap for as long as somebody holds it, on whatever thread: std::shared_ptr in
+// all that coord needs of it. Part Two makes it, with share, and counts who holds it.
+struct Holders;
+void hold(Holders* holders);    // one more; both do nothing with null
+void let_go(Holders* holders);  // the last one destroys it
+
+template <class T>
+class Shared {
+public:
+    Shared() = default;
+    Shared(std::nullptr_t) {}
+    Shared(T* item, Holders* holders) : item_(item), holders_(holders) {}  // counted already
+    Shared(const Shared& other) : Shared(other, other.item_) {}
+    Shared(Shared&& other) noexcept { swap(other); }
+    // Holds what the other does, and is a piece of it.
+    template <class Whole>
+    Shared(const Shared<Whole>& whole, T* item) : Shared(item, whole.holders()) {
+        hold(holders_);
+    }
+    Shared& operator=(Shared other) noexcept { return swap(other), *this; }
+    ~Shared() { let_go(holders_); }
+
+    explicit operator bool() const { return item_ != nullptr; }
+    T* operator->() const { return item_; }
+    T& operator*() const { return *item_; }
+    Holders* holders() const { return holders_; }
+
+private:
+    void swap(Shared& other) {
+        std::swap(item_, other.item_), std::swap(holders_, other.holders_);
+    }
+    T* item_ = nullptr;
+    Holders* holders_ = nullptr;
 };
 
 // So many objects as it was made with.
@@ -1423,7 +1457,7 @@ enum class WatcherType : std::int32_t {
 // Takes the watchers that fire, in order. One that stays is the same each time.
 class EventSink {
 public:
-    virtual void on_event(SessionId session, std::shared_ptr<const Watcher> watcher,
+    virtual void on_event(SessionId session, detail::Shared<const Watcher> watcher,
                           EventType type, BytesView path, Zxid zxid) = 0;
 
 protected:
@@ -1466,10 +1500,10 @@ private:
             return hash < other.hash || (hash == other.hash && number < other.number);
         }
     };
-    using Table = std::map<Place, std::shared_ptr<const Watch>>;
+    using Table = std::map<Place, detail::Shared<Watch>>;
     static Place first_place(WatchKind kind, BytesView path);
     static const Watch* seek(const Table& table, BytesView path, Place& place);
-    std::shared_ptr<const Watch> take(Place place);
+    detail::Shared<Watch> take(Place place);
     void fire(WatchKind kind, EventType type, BytesView path, Zxid zxid);
     void tell(WatchKind kind, BytesView at, EventType type, BytesView path, Zxid zxid);
     void tell_staying(EventType type, BytesView path, Zxid zxid);
@@ -3210,7 +3244,7 @@ private:
         std::vector<Part> parts;
         std::vector<Found> found;
         std::size_t root_bytes = 0;
-        std::shared_ptr<const Watcher> watcher;
+        detail::Shared<const Watcher> watcher;
         EventType event = EventType::none;
         OnState on_state;
         SessionState state = SessionState::connected;
@@ -3312,7 +3346,7 @@ private:
     static void cut_root(Ready& ready);
     void end_request(Ready& ready);
     void call(Ready& ready);
-    void on_event(SessionId session, std::shared_ptr<const Watcher> watcher, EventType type,
+    void on_event(SessionId session, detail::Shared<const Watcher> watcher, EventType type,
                   BytesView path, Zxid zxid) override;
     bool is_serving() const;
     bool is_full() const;
@@ -3528,10 +3562,18 @@ public:
     // Ends the session after the requests before it; its ephemeral nodes go in the same step.
     void close(OnDone done = {}) const;
 
-    // Adds a listener to the changes of the session's state that are still to come. With an owner
-    // it is called only while that lives, and forgotten then.
+    // Adds a listener to the changes of the session's state that are still to come. With an owner,
+    // a std::weak_ptr, it is called only while what that points to lives, and forgotten then.
     void on_state(OnState listener) const;
-    void on_state(std::weak_ptr<const void> owner, OnState listener) const;
+    template <class Owner>
+    void on_state(Owner owner, OnState listener) const {
+        const auto call = [owner = std::move(owner), listener](const SessionState* state) {
+            const auto held = owner.lock();
+            if (held && state != nullptr) listener(*state);
+            return bool(held);
+        };
+        if (listener) listen(call);
+    }
 
     // What recipes need beside requests: the time of the latest poll, a call in the poll at or
     // after a time, and a number that no copy of this handle has given before.
@@ -3542,12 +3584,13 @@ public:
 private:
     Session(Replica& replica, SessionId id, detail::Handle&& handle);
     std::uint64_t holding() const;  // the count of holders before the one whose handle it is
-    void listen(bool is_owned, std::weak_ptr<const void> owner, OnState listener) const;
+    // Calls it with each state; with null to be told whether there still is somebody to be called.
+    void listen(Callback<bool(const SessionState*)> listener) const;
     void ask(Request&& request) const;
     void ask_below(Request&& request) const;
     Replica* replica_;
     SessionId id_;
-    std::shared_ptr<const detail::Handle> handle_;
+    detail::Shared<detail::Handle> handle_;
 };
 
 // Makes things go on a little, and RETURNS whether to go on waiting: Simulation::pump, one turn of
@@ -3569,7 +3612,7 @@ struct Waiting {
     Waiting& operator=(const Waiting&) = delete;
     void pump_until_answered(const Pump& pump) const;
     static void* take(State& state);  // RETURNS where the answer goes, or null
-    const std::shared_ptr<State> state;
+    const Shared<State> state;
 };
 }  // namespace detail
 
@@ -3716,7 +3759,7 @@ public:
     const Bytes& path() const;
 
 private:
-    std::shared_ptr<detail::LockCore> core_;
+    detail::LockCore* const core_;  // holds itself until this is destroyed
 };
 
 // =================================================================================================
@@ -3944,10 +3987,12 @@ private:
 // =================================================================================================
 
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <limits>
+#include <memory>
 #ifndef COORD_NO_THREADS
 #include <condition_variable>
 #include <mutex>
@@ -3986,6 +4031,33 @@ namespace detail {
 // =================================================================================================
 
 namespace detail {
+
+struct Holders {
+    std::atomic<std::size_t> count{1};
+    void (*destroy)(Holders* holders) = nullptr;
+};
+
+void hold(Holders* holders) {
+    if (holders != nullptr) holders->count.fetch_add(1, std::memory_order_relaxed);
+}
+
+void let_go(Holders* holders) {
+    if (holders != nullptr && holders->count.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+        holders->destroy(holders);
+    }
+}
+
+// RETURNS what was given, on the heap, with its first holder.
+template <class T>
+Shared<T> share(T&& given) {
+    struct Counted : Holders {
+        explicit Counted(T&& item) : whole(std::move(item)) {}
+        T whole;
+    };
+    Counted* const counted = new Counted(std::move(given));
+    counted->destroy = [](Holders* holders) { delete static_cast<Counted*>(holders); };
+    return Shared<T>(&counted->whole, counted);
+}
 
 AnyCallback::AnyCallback(const AnyCallback& other)
     : place_(other.place_), manage_(other.manage_), entry_(other.entry_) {
@@ -6821,7 +6893,7 @@ const Watches::Watch* Watches::seek(const Table& table, BytesView path, Place& p
     for (; entry != table.end() && entry->first.hash == place.hash; ++entry) {
         if (entry->second->path != path) continue;
         place = entry->first;
-        return entry->second.get();
+        return &*entry->second;
     }
     return nullptr;
 }
@@ -6830,7 +6902,7 @@ void Watches::add(WatchKind kind, BytesView path, SessionId session, Watcher wat
     COORD_ASSERT(watcher != nullptr && session != SessionId{});
     Place place = first_place(kind, path);
     place.number = added_++;
-    const auto watch = std::make_shared<const Watch>(
+    const auto watch = detail::share(
         Watch{kind, Bytes(path), session, std::move(watcher)});
     watches_.emplace(place, watch);
     own_.at_or_new(session).emplace(place, watch);
@@ -6856,10 +6928,10 @@ void Watches::remove_session(SessionId session) {
 }
 
 // One watcher less.
-std::shared_ptr<const Watches::Watch> Watches::take(Place place) {
+detail::Shared<Watches::Watch> Watches::take(Place place) {
     const auto entry = watches_.find(place);
     COORD_ASSERT(entry != watches_.end());
-    std::shared_ptr<const Watch> watch = std::move(entry->second);
+    detail::Shared<Watch> watch = std::move(entry->second);
     watches_.erase(entry);
     const auto own = own_.find(watch->session);
     COORD_ASSERT(own != own_.end() && count_of(watch->kind) > 0);
@@ -6885,7 +6957,7 @@ std::size_t Watches::remove(WatcherType type, BytesView path, SessionId session,
         for (;; place.number += 1, removed += 1) {
             const auto own = own_.find(session);
             if (own == own_.end() || seek(own->second, path, place) == nullptr) break;
-            const std::shared_ptr<const Watch> watch = take(place);
+            const detail::Shared<Watch> watch = take(place);
             events_.on_event(session, {watch, &watch->watcher}, kinds[kind].event, path, zxid);
         }
     }
@@ -6896,7 +6968,7 @@ void Watches::fire(WatchKind kind, EventType type, BytesView path, Zxid zxid) {
     if (count_of(kind) == 0) return;
     Place place = first_place(kind, path);
     for (; seek(watches_, path, place) != nullptr; place.number += 1) {
-        const std::shared_ptr<const Watch> watch = take(place);  // W1: it is out of the tables
+        const detail::Shared<Watch> watch = take(place);  // W1: it is out of the tables
         events_.on_event(watch->session, {watch, &watch->watcher}, type, path, zxid);
     }
 }
@@ -6907,7 +6979,7 @@ void Watches::tell(WatchKind kind, BytesView at, EventType type, BytesView path,
     const Place first = first_place(kind, at);
     auto entry = watches_.lower_bound(first);
     for (; entry != watches_.end() && entry->first.hash == first.hash; ++entry) {
-        const std::shared_ptr<const Watch>& watch = entry->second;
+        const detail::Shared<Watch>& watch = entry->second;
         if (watch->path != at) continue;  // another path with the same hash
         events_.on_event(watch->session, {watch, &watch->watcher}, type, path, zxid);
     }
@@ -12867,7 +12939,7 @@ void Replica::end_session(SessionId id, SessionState state) {
     tell_state(session);
 }
 
-void Replica::on_event(SessionId, std::shared_ptr<const Watcher> watcher, EventType type,
+void Replica::on_event(SessionId, detail::Shared<const Watcher> watcher, EventType type,
                        BytesView path, Zxid zxid) {
     counters_.events += 1;
     Ready& ready = push_ready();
@@ -13152,16 +13224,11 @@ namespace detail {
 // keeps a listener for the session's life; here one whose owner is gone is forgotten.
 class StateListeners {
 public:
-    struct Listener {
-        bool is_owned = false;
-        std::weak_ptr<const void> owner;
-        OnState call;
-    };
+    using Listener = Callback<bool(const SessionState*)>;
 
     void add(Listener&& listener) {
         for (std::size_t i = listeners_.size(); i > 0; i--) {
-            const Listener& each = listeners_[i - 1];
-            if (each.is_owned && each.owner.expired()) listeners_.erase(i - 1);
+            if (!listeners_[i - 1](nullptr)) listeners_.erase(i - 1);
         }
         listeners_.push() = std::move(listener);
     }
@@ -13171,11 +13238,7 @@ public:
         COORD_ASSERT(!is_telling_);  // C3: there is no poll within poll
         is_telling_ = true;
         Ring<Listener> told = std::move(listeners_);
-        for (std::size_t i = 0; i < told.size(); i++) {
-            const Listener& each = told[i];
-            const std::shared_ptr<const void> owner = each.owner.lock();
-            if (owner || !each.is_owned) each.call(state);
-        }
+        for (std::size_t i = 0; i < told.size(); i++) told[i](&state);
         for (; !listeners_.empty(); listeners_.pop()) {
             told.push() = std::move(listeners_.front());
         }
@@ -13193,7 +13256,7 @@ private:
 
 // What the copies of a handle share. Those below a path, and with a level, share the listeners.
 struct Handle {
-    std::shared_ptr<StateListeners> listeners;
+    Shared<StateListeners> listeners;
     Bytes root;  // what its paths are below; empty: nothing
     Zxid least;  // see Request
 };
@@ -13210,13 +13273,13 @@ static Request request_of(Request::Kind kind, BytesView path, Completion done) {
 }  // namespace detail
 
 Session::Session(Replica& replica, SessionId id)
-    : Session(replica, id, {std::make_shared<detail::StateListeners>(), {}, {}}) {
+    : Session(replica, id, {detail::share(detail::StateListeners()), {}, {}}) {
     const SessionRecord* const record = replica.machine().find_session(id);
     if (record != nullptr) handle_->listeners->numbers = record->cxid >> cxid_bits << cxid_bits;
 }
 
 Session::Session(Replica& replica, SessionId id, detail::Handle&& handle)
-    : replica_(&replica), id_(id), handle_(new detail::Handle(std::move(handle))) {}
+    : replica_(&replica), id_(id), handle_(detail::share(std::move(handle))) {}
 
 static OnOpened session_to(Replica& replica, OnSession&& done) {
     return [&replica, done = std::move(done)](Result<SessionId> opened) {
@@ -13415,21 +13478,22 @@ void Session::close(OnDone done) const {
 }
 
 // The replica is asked when the first listener comes.
-void Session::listen(bool is_owned, std::weak_ptr<const void> owner, OnState listener) const {
-    if (!listener) return;
-    const std::shared_ptr<detail::StateListeners>& listeners = handle_->listeners;
+void Session::listen(Callback<bool(const SessionState*)> listener) const {
+    const detail::Shared<detail::StateListeners>& listeners = handle_->listeners;
     if (!listeners->is_registered) {
         listeners->is_registered = true;
         const OnState tell = [shared = listeners](SessionState state) { shared->tell(state); };
         replica_->on_session_state(id_, tell, holding());
     }
-    listeners->add({is_owned, std::move(owner), std::move(listener)});
+    listeners->add(std::move(listener));
 }
 
-void Session::on_state(OnState listener) const { listen(false, {}, std::move(listener)); }
-
-void Session::on_state(std::weak_ptr<const void> owner, OnState listener) const {
-    listen(true, std::move(owner), std::move(listener));
+void Session::on_state(OnState listener) const {
+    const auto call = [listener](const SessionState* state) {
+        if (state != nullptr) listener(*state);
+        return true;
+    };
+    if (listener) listen(call);
 }
 
 std::uint64_t Session::next_number() const { return handle_->listeners->numbers += 1; }
@@ -13438,7 +13502,7 @@ std::uint64_t Session::holding() const { return handle_->listeners->numbers >> c
 
 namespace detail {
 
-Waiting::Waiting(void* place) : state(std::make_shared<State>(State{place})) {}
+Waiting::Waiting(void* place) : state(share(State{place})) {}
 
 void* Waiting::take(State& state) {
     COORD_ASSERT(!state.is_answered);  // C1
@@ -13592,10 +13656,10 @@ struct LockCore : std::enable_shared_from_this<LockCore> {
 
     const Session session;
     const Bytes path;
+    std::shared_ptr<LockCore> self;  // itself, for its Lock; null once that is destroyed
     Phase phase = Phase::idle;
     Turn turn;              // null while idle
     bool is_try = false;    // lock_busy rather than wait
-    bool is_destroyed = false;  // its handle: nobody is told anything more
     OnGranted waiter;       // of acquire; empty while idle and held
     OnLost lost;
     Bytes watched;          // whose end the watcher that is set will tell; of any turn
@@ -13651,7 +13715,7 @@ void LockCore::answer_later(OnGranted done, Errc error) {
     if (!done) return;
     session.at(session.now(), [weak = weak_from_this(), done = std::move(done), error] {
         const auto core = weak.lock();
-        if (core && !core->is_destroyed) done(error);
+        if (core && core->self != nullptr) done(error);
     });
 }
 
@@ -13866,15 +13930,16 @@ void LockCore::remove_node_later(const Turn& ended, const OnDone& removed) {
 
 Lock::Lock(Session session, BytesView path)
     : core_(new detail::LockCore(std::move(session), path)) {
-    core_->session.on_state(core_, [core = core_.get()](SessionState state) {
+    core_->self.reset(core_);
+    core_->session.on_state(core_->weak_from_this(), [core = core_](SessionState state) {
         if (core->turn != nullptr) core->on_state(state);
     });
 }
 
 Lock::~Lock() {
-    core_->is_destroyed = true;
-    core_->lost = nullptr;
-    if (core_->turn != nullptr) core_->end_turn({});
+    const std::shared_ptr<detail::LockCore> core = std::move(core_->self);
+    core->lost = nullptr;
+    if (core->turn != nullptr) core->end_turn({});
 }
 
 void Lock::acquire(OnGranted done) { core_->acquire(false, std::move(done)); }

@@ -15,6 +15,7 @@
 #include "on_files.hpp"
 
 #include <map>
+#include <memory>
 #include <set>
 
 #ifndef COORD_NO_THREADS

@@ -11,6 +11,8 @@
 #include "harness.hpp"
 #include "on_files.hpp"
 
+#include <memory>
+
 namespace {
 
 using coord::CreateMode;

@@ -947,6 +947,7 @@ public:
 
     std::size_t size() const { return size_; }  // nodes, the root and /zookeeper's three included
     std::uint64_t digest() const { return digest_; }
+    std::uint64_t work() const { return work_; }  // of all changes ever; a set is 1
     std::optional<NodeView> find(BytesView path) const;
     bool contains(BytesView path) const;
 
@@ -1092,6 +1093,7 @@ private:
     std::uint32_t indices_capacity_ = 0;           // of slabs_
     std::size_t size_ = 0;
     std::uint64_t digest_ = 0;
+    std::uint64_t work_ = 0;
     const std::uint64_t seed_;
     detail::Numbers reapable_;          // T7: indices of nodes, to their ttl; of containers to 0
     std::vector<std::uint64_t> saved_;  // a bit for each index: written early, or not part of it
@@ -1121,6 +1123,8 @@ private:
 //            the time of the transaction, by every replica alike.
 //            M8 A session has one holder. Who attaches it begins a new count of its requests; what
 //            an earlier holder has under way then is never executed.
+//            M9 For how long a session has been silent a leader alone says, and it is never longer
+//            than that was true: see Z13.
 // May touch  The tree: it is its only writer.
 // Reading    ZooKeeper's PrepRequestProcessor and DataTree.processTxn. Unlike there, a request is
 //            judged when it is applied, so there is no table of outstanding changes.
@@ -1136,6 +1140,7 @@ enum class OpCode : std::uint8_t {
     check = 8,          // string path, i32 version: a part of a multi only
     reap = 9,           // string path, u64 czxid: of a node that is due
     attach_session = 10,  // u64 nonce of the holder that is to be; its cxid begins the count
+    silence = 11,       // of sessions not heard of: each u64 id, u32 ms; of 0 ms: heard of again
 };
 
 // Whoever knows it may attach the session, at any replica, while it lives.
@@ -1188,6 +1193,7 @@ struct SessionRecord {
     std::uint64_t nonce = 0;        // the opener's: a repeated open finds this session again
     std::uint32_t timeout_ms = 0;
     SessionPassword password;
+    std::uint32_t silent_ms = 0;    // of its timeout, as the last leader that saw to it knew
     std::uint64_t holder = 0;       // the nonce of who attached it last; 0: its opener has it
     std::uint64_t cxid = 0;         // newest executed, or where its holder begins
     std::uint64_t confirmed = 0;
@@ -1355,6 +1361,7 @@ public:
 private:
     const Outcome* admit(const Txn& txn);
     const Outcome* reap(const Txn& txn, ChangeSink& changes);
+    const Outcome* silence(const Txn& txn);
     const Outcome* open_session(const Txn& txn);
     const Outcome* attach_session(const Txn& txn, SessionRecord& session);
     const Outcome* close_session(const Txn& txn, ChangeSink& changes);
@@ -2409,6 +2416,10 @@ private:
 //            of what it stands still.
 //            Z12 It numbers a reap of what is due by the state that is applied here. Between two
 //            polls, and in one, looks and reaps are bounded, however many nodes are due.
+//            Z13 A session that is silent for a quarter of its timeout, or two, or three, has that
+//            in the log, for the next leader to go on from; and that it was heard of again, before
+//            anybody may count on that. What one poll does of it is bounded, and so are the ends of
+//            sessions that are under way, however many have gone at once.
 // May touch  Chapters 4 (reads), 7, 8.
 // Reading    Zab, DSN'11, sections IV and V; ZooKeeper's Leader and LearnerHandler. Every message
 //            of a phase is repeated until its answer is there, and every answer may come twice.
@@ -2479,7 +2490,7 @@ public:
     void on_applied(const Txn& txn, const Machine& machine);  // frees what numbering remembered
     void audit(const Machine& machine) const;
     // Expires sessions not touched for their timeout, a few each call. REQUIRES can_number().
-    void expire(Time now, std::int64_t wall_ms);
+    void look_at_sessions(std::int64_t wall_ms);
     void touch(SessionId session);
     // Looks for containers and nodes with a ttl that are due, a few each call, and numbers their
     // reaps. REQUIRES can_number().
@@ -2560,8 +2571,14 @@ private:
     struct LiveSession {
         std::uint64_t numbered = 0;   // newest cxid in the log
         std::uint32_t timeout_ms = 0;
+        std::uint32_t silent_ms = 0;  // no less than the log says of it
         Time expires_at;              // on clock_
         bool closing = false;
+    };
+    struct Look {
+        Time at;                      // on clock_
+        std::uint64_t order = 0;
+        SessionId session;
     };
     struct Queued {
         SessionId session;
@@ -2608,6 +2625,12 @@ private:
     void post(Peer& peer, MessageType type, Outbox& out, Message message = {});
     std::size_t body_bytes_max() const;  // of an entry that a message can hold
     Zxid append(std::int64_t wall_ms, const Txn& request);
+    void look_after(SessionId session, LiveSession& live, Duration rest);
+    std::int64_t silent_quarters(const LiveSession& live) const;  // of its timeout: up to 4
+    Time next_look(const LiveSession& live) const;
+    bool expire(SessionId session, LiveSession& live, std::int64_t wall_ms);
+    bool number_silence(std::int64_t wall_ms, BytesView body);
+    void forget(SessionId session);
     void number_attach(std::int64_t wall_ms, const Txn& request, LiveSession& live);
     void number_open(std::int64_t wall_ms, const Machine& machine, const Txn& request);
     Peer* find(PeerId id);
@@ -2648,6 +2671,9 @@ private:
     Zxid lease_at_;
     detail::Numbered<SessionId, LiveSession> sessions_;
     detail::Numbers opening_;  // nonces numbered and not yet applied, to ids of sessions
+    detail::Agenda<Look> looks_;      // one for each session, and some for those that have ended
+    std::vector<SessionId> heard_;    // again, which the log does not say yet (Z13)
+    std::size_t closing_ = 0;         // of sessions_: numbered, not yet applied
     bool sessions_armed_ = false;
     Zxid behind_at_;                  // durable here, while more than that is committed
     Time behind_since_;               // on clock_
@@ -3391,7 +3417,8 @@ private:
     std::vector<SessionId> sending_;
     Time repeat_at_;
     Zxid committed_;                   // never falls
-    bool applies_later_ = false;       // what is committed waits for the callbacks there are
+    bool applies_later_ = false;       // what is committed waits for the next poll
+    std::uint64_t work_left_ = 0;      // of what this poll may apply
     Leader::Phase leader_phase_ = Leader::Phase::idle;
     std::uint64_t pings_ = 0;
     std::uint64_t sync_sequence_ = 0;
@@ -4527,6 +4554,7 @@ constexpr std::uint32_t no_index = 0;
 constexpr std::uint32_t root_index = 1;
 constexpr std::uint32_t slab_size_min = 16;  // an empty tree is small: simulations hold many
 constexpr std::uint32_t slab_size = 4096;
+constexpr std::uint64_t link_work = 4;  // to make a node, or to take one out, beside a set
 constexpr std::size_t tree_tables = 256;
 constexpr std::uint64_t creations_max = std::uint64_t{1} << 61;  // twice as many fit in a cversion
 constexpr std::size_t sequence_digits_max = 19;
@@ -5327,6 +5355,7 @@ void Tree::create(BytesView path, BytesView data, const NodeLife& life, Zxid zxi
     const std::uint32_t parent = locate(parent_path(path));
     COORD_ASSERT(parent != detail::no_index);  // T1
     COORD_ASSERT(!at(parent).is_owned());      // T4
+    work_ += detail::link_work;
     Node fields;
     fields.czxid = fields.mzxid = fields.pzxid = zxid;
     fields.ctime_ms = fields.mtime_ms = time_ms;
@@ -5343,6 +5372,7 @@ void Tree::create(BytesView path, BytesView data, const NodeLife& life, Zxid zxi
 
 // Its parent's counts are the caller's.
 void Tree::take_out(std::uint32_t index) {
+    work_ += detail::link_work;
     Node& node = at(index);
     COORD_ASSERT(node.parent != detail::no_index);
     COORD_ASSERT(node.child_root == detail::no_index);
@@ -5404,6 +5434,7 @@ Errc Tree::set(BytesView path, BytesView data, std::int32_t version, Zxid zxid,
     save_before_change(node->index);
     const std::uint64_t path_hash = hash64(node->path(), 0);
     digest_ -= own_digest(path_hash, *node);
+    work_ += 1;
     node = replace_data(node, data);
     node->version = detail::next_version(node->version);
     node->mzxid = zxid;
@@ -6110,8 +6141,9 @@ Errc judge_request(OpCode op, BytesView body, const Limits& limits) {
         case OpCode::set: return detail::judge_part(op, body, limits);
         case OpCode::multi: return detail::judge_multi(body, limits);
         case OpCode::check:
-        case OpCode::admit:         // M5
-        case OpCode::reap: break;   // M7
+        case OpCode::admit:           // M5
+        case OpCode::reap:            // M7
+        case OpCode::silence: break;  // M9
     }
     return Errc::unimplemented;
 }
@@ -6239,7 +6271,8 @@ std::uint64_t Machine::digest() const {
 }
 
 std::uint64_t Machine::lasting_digest(const SessionRecord& session) {
-    const std::uint64_t opened = mix64(mix64(session.id.value, session.nonce), session.timeout_ms);
+    const std::uint64_t times = std::uint64_t{session.silent_ms} << 32 | session.timeout_ms;
+    const std::uint64_t opened = mix64(mix64(session.id.value, session.nonce), times);
     const std::uint64_t password = mix64(session.password.high, session.password.low);
     return mix64(opened, mix64(password, session.holder));
 }
@@ -6279,6 +6312,7 @@ const Outcome* Machine::apply(const Txn& txn, ChangeSink& changes) {
     if (txn.op == OpCode::open_session) return open_session(txn);
     if (txn.op == OpCode::admit) return admit(txn);
     if (txn.op == OpCode::reap) return reap(txn, changes);
+    if (txn.op == OpCode::silence) return silence(txn);
     const auto found = sessions_.find(txn.session);
     if (found == sessions_.end()) {
         outcome_ = Outcome{txn.cxid, txn.zxid, txn.op, Errc::session_expired, {}, {}, {}, {}};
@@ -6328,6 +6362,24 @@ const Outcome* Machine::reap(const Txn& txn, ChangeSink& changes) {
     return &outcome_;
 }
 
+const Outcome* Machine::silence(const Txn& txn) {
+    outcome_ = Outcome{0, txn.zxid, txn.op, Errc::ok, {}, {}, {}, {}};
+    Reader in(txn.body);
+    while (in.left() > 0) {
+        const SessionId id{in.u64()};
+        const std::uint32_t silent_ms = in.u32();
+        const auto found = sessions_.find(id);
+        if (!in.ok() || found == sessions_.end()) continue;  // it ended meanwhile
+        SessionRecord& session = found->second;
+        save_before_change(session);
+        sessions_digest_ -= digest_of(session);
+        session.silent_ms = (std::min)(silent_ms, session.timeout_ms);
+        sessions_digest_ += digest_of(session);
+    }
+    if (!in.ok()) outcome_.error = Errc::marshalling_error;
+    return &outcome_;
+}
+
 const Outcome* Machine::open_session(const Txn& txn) {
     Reader in(txn.body);
     const std::uint64_t nonce = in.u64();
@@ -6359,7 +6411,7 @@ const Outcome* Machine::attach_session(const Txn& txn, SessionRecord& session) {
     if (!in.done() || begin == 0 || txn.cxid != begin) return nullptr;  // M8: another was first
     save_before_change(session);
     sessions_digest_ -= digest_of(session);
-    session.holder = holder;
+    session.holder = holder, session.silent_ms = 0;
     session.cxid = session.confirmed = begin;
     detail::forget_outcomes(session, UINT64_MAX);
     sessions_digest_ += digest_of(session);
@@ -6395,7 +6447,8 @@ Errc Machine::execute(const Txn& txn, SessionRecord& session, Outcome& outcome,
         case OpCode::attach_session:
         case OpCode::close_session:
         case OpCode::admit:
-        case OpCode::reap: break;
+        case OpCode::reap:
+        case OpCode::silence: break;
     }
     return Errc::unimplemented;
 }
@@ -6568,6 +6621,7 @@ void Machine::save_session(const SessionRecord& session, Bytes& out) {
     const std::size_t start = detail::open_state_record(detail::StateRecord::session, out);
     Writer writer(out);
     writer.u64(session.id.value), writer.u64(session.nonce), writer.u32(session.timeout_ms);
+    writer.u32(session.silent_ms);
     writer.u64(session.password.high), writer.u64(session.password.low);
     writer.u64(session.holder);
     writer.u64(session.cxid), writer.u64(session.confirmed);
@@ -6808,12 +6862,13 @@ bool Machine::adopt_ephemerals() {
 bool Machine::read_session(BytesView record, const Limits& limits, SessionRecord& session) {
     Reader in(record);
     session.id = SessionId{in.u64()};
-    session.nonce = in.u64(), session.timeout_ms = in.u32();
+    session.nonce = in.u64(), session.timeout_ms = in.u32(), session.silent_ms = in.u32();
     session.password.high = in.u64(), session.password.low = in.u64();
     session.holder = in.u64();
     session.cxid = in.u64(), session.confirmed = in.u64();
     const std::uint32_t outcomes = in.u32();
     if (!in.ok() || session.id == SessionId{} || session.confirmed > session.cxid) return false;
+    if (session.silent_ms > session.timeout_ms) return false;  // M9
     if (outcomes != session.cxid - session.confirmed) return false;  // M2
     const std::size_t path_max = std::size_t{limits.path_bytes_max} + detail::sequence_digits_max;
     for (std::uint32_t i = 0; i < outcomes && in.ok(); i++) {
@@ -10047,7 +10102,8 @@ namespace detail {
 constexpr std::size_t proposals_in_flight_max = 64;   // messages, to one peer
 constexpr std::size_t chunk_bytes_max = 256 * 1024;
 constexpr std::size_t rounds_max = 16;
-constexpr std::size_t expiries_per_poll_max = 64;
+constexpr std::size_t closings_max = 64;    // ends of sessions that are numbered and not applied
+constexpr std::size_t silences_max = 1024;  // sessions that are looked at in a poll
 constexpr std::uint32_t reaps_per_poll_max = 16;
 constexpr std::uint32_t reap_looks_per_poll = 1024;
 constexpr Duration reap_gap = milliseconds(1);        // between two slices of a looking through
@@ -10106,6 +10162,7 @@ void Leader::stop() {
     rounds_.clear(), queued_.clear();
     syncs_.clear(), own_synced_.clear();
     sessions_.clear(), opening_.clear();
+    looks_ = {}, heard_.clear(), closing_ = 0;
     sessions_armed_ = false, ping_now_ = false;
 }
 
@@ -10671,7 +10728,7 @@ void Leader::ping(Time now, const Machine& machine, Outbox& out) {
     if (rounds_.size() == detail::rounds_max) rounds_.pop();
     Round& round = rounds_.push();
     round.sequence = ping_sequence_, round.sent_at = now;
-    round.last = log_.last().zxid, round.armed = sessions_armed_;
+    round.last = log_.last().zxid, round.armed = sessions_armed_ && heard_.empty();
     round.touches.clear();
     for (Peer& peer : peers_) {
         round.touches.push_back(peer.touch);
@@ -10838,15 +10895,41 @@ bool Leader::can_number(const Machine& machine) {
     for (const auto& [id, record] : machine.sessions()) {
         LiveSession& live = sessions_.at_or_new(id);
         live.numbered = record.cxid, live.timeout_ms = record.timeout_ms;
-        live.expires_at = clock_ + milliseconds(record.timeout_ms);
+        live.silent_ms = record.silent_ms;
+        const Duration rest = milliseconds(record.timeout_ms - record.silent_ms);
+        look_after(id, live, (std::max)(rest, timing_.silence));
     }
     return true;
 }
 
+void Leader::look_after(SessionId session, LiveSession& live, Duration rest) {
+    live.expires_at = clock_ + rest;
+    looks_.add({next_look(live), 0, session});
+}
+
+// Z13. No lease may come of a round before the log says that it was heard of: the next leader would
+// end it earlier.
 void Leader::touch(SessionId session) {
     const auto found = sessions_.find(session);
     if (found == sessions_.end()) return;
-    found->second.expires_at = clock_ + milliseconds(found->second.timeout_ms);
+    LiveSession& live = found->second;
+    live.expires_at = clock_ + milliseconds(live.timeout_ms);
+    if (live.silent_ms == 0 || live.closing) return;
+    live.silent_ms = 0;
+    heard_.push_back(session);
+    for (std::size_t i = 0; i < rounds_.size(); i++) rounds_[i].armed = false;
+}
+
+std::int64_t Leader::silent_quarters(const LiveSession& live) const {
+    const std::int64_t timeout_ns = milliseconds((std::max)(live.timeout_ms, 1u)).ns;
+    const std::int64_t rest_ns = (live.expires_at - clock_).ns;
+    return 4 - (rest_ns * 4 + timeout_ns - 1) / timeout_ns;
+}
+
+// When it will have been silent for another quarter of its timeout, or has been for all of it.
+Time Leader::next_look(const LiveSession& live) const {
+    const Duration timeout = milliseconds(live.timeout_ms);
+    return live.expires_at - timeout / 4 * (3 - silent_quarters(live));
 }
 
 std::size_t Leader::body_bytes_max() const {
@@ -10898,6 +10981,7 @@ void Leader::number(std::int64_t wall_ms, const Machine& machine, const Txn& req
     if (append(wall_ms, request) == Zxid{}) return;
     live.numbered = request.cxid;
     live.closing = request.op == OpCode::close_session;
+    if (live.closing) closing_ += 1;
 }
 
 // Who attaches a session has heard of it since the request was made: it lives anew from here on.
@@ -10926,7 +11010,7 @@ void Leader::number_open(std::int64_t wall_ms, const Machine& machine, const Txn
     detail::number_at(opening_, nonce) = id.value;
     LiveSession& live = sessions_.at_or_new(id);
     live.timeout_ms = timeout_ms;
-    live.expires_at = clock_ + milliseconds(timeout_ms);
+    look_after(id, live, milliseconds(timeout_ms));
 }
 
 // Z8, Z9. RETURNS whom a change of the table is about, or null; nobody: the founding is complete.
@@ -10979,10 +11063,18 @@ void Leader::on_applied(const Txn& txn, const Machine& machine) {
     if (txn.op == OpCode::open_session) {
         const SessionId id{txn.zxid.value};
         opening_.erase(Reader(txn.body).u64());
-        if (machine.find_session(id) == nullptr) sessions_.erase(id);
+        if (machine.find_session(id) == nullptr) forget(id);
     } else if (txn.op == OpCode::close_session && machine.find_session(txn.session) == nullptr) {
-        sessions_.erase(txn.session);
+        forget(txn.session);
     }
+}
+
+void Leader::forget(SessionId session) {
+    const auto found = sessions_.find(session);
+    if (found == sessions_.end()) return;
+    COORD_ASSERT(!found->second.closing || closing_ > 0);
+    if (found->second.closing) closing_ -= 1;
+    sessions_.erase(found);
 }
 
 COORD_RARE
@@ -10998,25 +11090,62 @@ void Leader::audit(const Machine& machine) const {
     }
 }
 
-void Leader::expire(Time, std::int64_t wall_ms) {
+// RETURNS false where it is to be tried again.
+bool Leader::expire(SessionId session, LiveSession& live, std::int64_t wall_ms) {
+    if (closing_ >= detail::closings_max) return false;
+    Txn close;
+    close.session = session, close.op = OpCode::close_session;
+    close.body = BytesView("\1", 1);
+    if (append(wall_ms, close) == Zxid{}) return false;
+    live.closing = true;  // Z6: from here on nothing of it is numbered
+    closing_ += 1;
+    counters_.sessions_expired += 1;
+    return true;
+}
+
+// Z13. RETURNS false where the log has no room for it.
+bool Leader::number_silence(std::int64_t wall_ms, BytesView body) {
+    if (body.empty()) return true;
+    Txn txn;
+    txn.op = OpCode::silence, txn.body = body;
+    return append(wall_ms, txn) != Zxid{};
+}
+
+void Leader::look_at_sessions(std::int64_t wall_ms) {
     COORD_ASSERT(sessions_armed_);
-    if (clock_ < expire_at_) return;
+    const std::size_t most = (std::min)(detail::silences_max, body_bytes_max() / 12);
+    Bytes body;
+    Writer writer(body);
+    std::size_t count = 0;
+    for (; count < heard_.size() && count < most; count++) {
+        writer.u64(heard_[count].value), writer.u32(0);
+    }
+    if (!number_silence(wall_ms, body)) return;
+    heard_.erase(heard_.begin(), heard_.begin() + static_cast<std::ptrdiff_t>(count));
+    if (clock_ < expire_at_ || !heard_.empty()) return;
     expire_at_ = clock_ + timing_.heartbeat;
-    std::size_t expired = 0;
-    for (auto [id, live] : sessions_) {
-        if (live.closing || live.expires_at > clock_) continue;
-        if (expired == detail::expiries_per_poll_max) {
+    body.clear();
+    for (count = 0; !looks_.empty() && looks_.front().at <= clock_; count++) {
+        const SessionId session = looks_.front().session;
+        const auto found = sessions_.find(session);
+        const bool is_over = found == sessions_.end() || found->second.closing;
+        const std::int64_t quarters = is_over ? 0 : silent_quarters(found->second);
+        const bool has_expired = quarters >= 4;
+        if (count == most || (has_expired && !expire(session, found->second, wall_ms))) {
             expire_at_ = clock_;  // the rest in the next poll
             break;
         }
-        Txn close;
-        close.session = id, close.op = OpCode::close_session;
-        close.body = BytesView("\1", 1);
-        if (append(wall_ms, close) == Zxid{}) return;
-        live.closing = true;  // Z6: from here on nothing of it is numbered
-        expired += 1;
-        counters_.sessions_expired += 1;
+        looks_.take();
+        if (is_over || has_expired) continue;
+        LiveSession& live = found->second;
+        const std::uint32_t silent_ms = live.timeout_ms / 4 * static_cast<std::uint32_t>(quarters);
+        if (silent_ms > live.silent_ms) {
+            live.silent_ms = silent_ms;
+            writer.u64(session.value), writer.u32(silent_ms);
+        }
+        looks_.add({next_look(live), 0, session});
     }
+    number_silence(wall_ms, body);
 }
 
 // The longest interval there is means never.
@@ -11472,6 +11601,7 @@ constexpr int steps_per_poll_max = 12;
 constexpr std::size_t callbacks_kept = 4096;    // of the memory for them, from poll to poll
 constexpr std::size_t text_bytes_kept = 65536;  // of each
 constexpr std::size_t callbacks_max = 65536;    // that wait: then a poll applies nothing more
+constexpr std::uint64_t work_per_poll = 2048;   // a transaction, and a set, are 1: see link_work
 constexpr std::uint32_t nodes_freed_per_poll = 2048;
 constexpr std::size_t snapshot_slice_bytes = 64 * 1024;  // that a poll writes, or reads again
 constexpr Duration snapshot_slice_gap = milliseconds(1);
@@ -11712,6 +11842,7 @@ void Replica::poll(Time now, std::int64_t wall_ms) {
         take_inbox();
         work_on_snapshot();
         if (retired_ && retired_->release(detail::nodes_freed_per_poll)) retired_ = {};
+        work_left_ = detail::work_per_poll;
         for (int i = 0; i < detail::steps_per_poll_max && step(); i++) {}
         tell_states();
     }
@@ -11897,7 +12028,7 @@ void Replica::follow(PeerId leader) {
 void Replica::lead_step() {
     if (leader_.can_number(*machine_)) {
         leader_.admit(now_, wall_ms_);
-        leader_.expire(now_, wall_ms_);
+        leader_.look_at_sessions(wall_ms_);
         leader_.reap(now_, wall_ms_, *machine_);
         leader_.take_requests([this](const Txn& request) {
             leader_.number(wall_ms_, *machine_, request);
@@ -11974,16 +12105,20 @@ void Replica::apply_committed() {
     if (role_ == Role::following) committed_ = (std::max)(committed_, learner_.committed());
     const Zxid target = (std::min)(committed_, log_.durable_last());  // R2
     applies_later_ = false;
+    std::uint64_t work = 0;
     while (machine_->applied() < target && role_ != Role::failed) {
-        applies_later_ = ready_.size() >= detail::callbacks_max;
+        applies_later_ = ready_.size() >= detail::callbacks_max || work >= work_left_;
         if (applies_later_) break;
+        const std::uint64_t before = machine_->tree().work();
         Txn txn;
         read_entry(log_.entry_after(machine_->applied()), txn);
         COORD_ASSERT(txn.previous == machine_->applied() && txn.zxid > txn.previous);  // L1
         if (txn.zxid > target) break;  // a leader named a commit that its history has not
         apply(txn);
+        work += machine_->tree().work() - before + 1;
         compare_digest();
     }
+    work_left_ -= (std::min)(work, work_left_);
     compare_digest();
 }
 

@@ -154,7 +154,7 @@ TEST_CASE("conditions: what each asks for, and the error of each where it is ano
     CHECK(seen.parts[3].stat.num_children == 0);
 }
 
-TEST_CASE("M9 a guard: only while that very node is there, and not another of its name") {
+TEST_CASE("M10 a guard: only while that very node is there, and not another of its name") {
     Rig rig;
     const SessionId s = rig.open(1);
     const Zxid lock = rig.create(s, "/lock", "", ephemeral).zxid;
@@ -257,7 +257,7 @@ TEST_CASE("create_with_parents: bounds are looked at for each, and none is left 
     CHECK(one(rig, s, with_parents("/3/4")) == Errc::ok);
 }
 
-TEST_CASE("M10 remove_all: all below, the last of a listing first, or nothing") {
+TEST_CASE("M11 remove_all: all below, the last of a listing first, or nothing") {
     Rig rig;
     const SessionId s = rig.open(1), other = rig.open(2);
     for (const char* const path : {"/a", "/a/b", "/a/b/c", "/a/d", "/ab", "/a/b-"}) {
@@ -298,7 +298,7 @@ TEST_CASE("M10 remove_all: all below, the last of a listing first, or nothing") 
     CHECK(rig.machine.find_session(s)->ephemerals.size() == 1);
 }
 
-TEST_CASE("M10 remove_all: a bound on all that one transaction removes so") {
+TEST_CASE("M11 remove_all: a bound on all that one transaction removes so") {
     Limits limits;
     limits.removals_max = 3;
     Rig rig(limits);
@@ -322,7 +322,7 @@ TEST_CASE("M10 remove_all: a bound on all that one transaction removes so") {
     fails(none, t, erase_all("/a"), Errc::too_large);
 }
 
-TEST_CASE("M11 take_over: another node, of who took it, where the old one was of that session") {
+TEST_CASE("M12 take_over: another node, of who took it, where the old one was of that session") {
     Rig rig;
     const SessionId s = rig.open(1), earlier = rig.open(2), third = rig.open(3);
     const Zxid old = rig.create(earlier, "/e", "old", ephemeral).zxid;

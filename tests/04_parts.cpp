@@ -447,22 +447,6 @@ TEST_CASE("what takes space: whatever may create, and neither a condition nor a 
     CHECK_FALSE(takes(guard("/a", Zxid{1})));
 }
 
-// What a set replaces, or a remove_all removes, may be large.
-TEST_CASE("T6 nothing is kept to be undone of the last part, where nothing changed before it") {
-    Rig rig;
-    rig.audits = false;
-    const SessionId s = rig.open(1);
-    const Zxid lock = rig.create(s, "/lock").zxid;
-    rig.create(s, "/a", Bytes(100000, 'd'));
-    for (int i = 0; i < 3; i++) {
-        CHECK(multi(rig, s, {guard("/lock", lock), put("/a", Bytes(100000, 'e'))}).error ==
-              Errc::ok);
-        CHECK(rig.machine.tree().undo_bytes() == 0);
-    }
-    CHECK(multi(rig, s, {guard("/lock", lock), erase_all("/a")}).error == Errc::ok);
-    rig.machine.audit();
-}
-
 TEST_CASE("outcomes of such parts are saved and loaded; a save that is under way is of its begin") {
     Rig rig;
     const SessionId s = rig.open(1), earlier = rig.open(2);

@@ -128,6 +128,7 @@
 //               those before. The ensemble executes each once.
 //   holder      of a session: the replica that opened it, or attached it last.
 //   nonce       a random number that tells one start, or one request to open, from another.
+//   guard       a node, by its path and czxid, without which a write is not to take effect.
 //   admitted    of a storage: in the table of those that count.
 //   reap        the removal of a node that goes by itself: a container, or one with a ttl.
 //
@@ -140,6 +141,9 @@
 //   several reads are of one moment. A ttl runs on the time of the transactions, is judged by
 //   every replica alike, and needs no option. A limit gives an error and keeps the session. A
 //   session answers until when it certainly lives (certain_until), and a lock has a fencing token.
+//   A multi has conditions beside check, and what clients do there in several writes that race:
+//   create_or_set, create_with_parents, remove_all, take_over. A write can be guarded by a lock's
+//   node, and is not done when that has gone.
 #ifndef COORD_HPP
 #define COORD_HPP
 
@@ -1457,6 +1461,8 @@ bool takes_space(OpCode op, BytesView body);
 //              create X      created at X                       children_changed at its parent
 //              set X         data_changed at X
 //              remove X      deleted at X, of both kinds        children_changed at its parent
+//            remove_all is a remove of each, children before their parents; take_over of a node
+//            that is there a remove and a create.
 
 enum class EventType : std::int32_t {
     none = -1,
@@ -12854,6 +12860,7 @@ Errc Replica::prepare(Request& request, Pending& pending) {
     }
     if (request.kind == Kind::multi) {
         if (request.parts.size() > options_.limits.multi_parts_max) return Errc::too_many;
+        if (request.guards > request.parts.size()) return Errc::bad_arguments;
         for (const Op& part : request.parts) {
             if (error == Errc::ok) error = judge_path(part.code, part.path, part.mode);
         }

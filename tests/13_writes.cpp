@@ -295,6 +295,24 @@ TEST_CASE("guards count among the parts, and are judged before anything is sent"
     CHECK(bytes_at(zk, "/a").empty());
 }
 
+TEST_CASE("a request that claims more guards than it has parts is refused") {
+    Alone alone;
+    const Sync zk = alone.open();
+    std::vector<Errc> answers;
+    for (const std::size_t guards : {0u, 1u, 2u}) {
+        coord::Request request;
+        request.kind = coord::Request::Kind::multi;
+        request.parts = {Op::check("/")}, request.guards = guards;
+        request.done = coord::OnMulti([&](const Multi& multi) {
+            answers.push_back(multi.error);
+            CHECK(multi.parts.size() == (guards == 0 ? 1 : 0));
+        });
+        alone.replica.submit(zk.session().id(), std::move(request));
+    }
+    alone.polls();
+    CHECK(answers == std::vector<Errc>{Errc::ok, Errc::ok, Errc::bad_arguments});
+}
+
 TEST_CASE("an empty callback is allowed, and answers come in the order of the calls") {
     Alone alone;
     const Sync zk = alone.open();

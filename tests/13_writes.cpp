@@ -303,7 +303,7 @@ TEST_CASE("a request that claims more guards than it has parts is refused") {
         coord::Request request;
         request.kind = coord::Request::Kind::multi;
         request.parts = {Op::check("/")}, request.guards = guards;
-        request.done = coord::OnMulti([&](const Multi& multi) {
+        request.done = coord::OnMulti([&answers, guards](const Multi& multi) {
             answers.push_back(multi.error);
             CHECK(multi.parts.size() == (guards == 0 ? 1 : 0));
         });

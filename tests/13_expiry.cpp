@@ -54,7 +54,7 @@ struct Changes {
 
 TEST_SUITE("13 expiry") {
 
-TEST_CASE("C7 leaders change before a timeout is over: who is dead goes, who lives stays") {
+TEST_CASE("C7 D7 leaders change before a timeout is over: who is dead goes, who lives stays") {
     for (std::uint64_t seed = 1; seed <= 5; seed++) {
         CAPTURE(seed);
         Changes run(seed);
@@ -126,7 +126,7 @@ TEST_CASE("Z13 a session that was heard of again has a whole timeout under the n
     }
 }
 
-TEST_CASE("C8 many sessions end at once: each poll does a bounded part of it, others go on") {
+TEST_CASE("C8 D8 many sessions end at once: each poll does a bounded part of it, others go on") {
     Ensemble all;
     const std::uint32_t home = all.follower(0), other = all.follower(1);
     const Sync zk = all.open(other, seconds(30));

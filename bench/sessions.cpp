@@ -238,7 +238,6 @@ void expiry(std::size_t sessions, std::size_t nodes) {
 
     const coord::Machine& machine = leader.machine();
     const coord::Time silent_from = ensemble.now();
-    coord::Time began, asked_at;
     std::vector<double> polls;
     double wait_us = 0, waits_us = 0, spent_us = 0;
     bool is_asked = false;

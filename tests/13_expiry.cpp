@@ -99,7 +99,7 @@ TEST_CASE("Z13 a session that was heard of again has a whole timeout under the n
         const std::uint32_t home = all.follower(0);
         const Sync zk = all.open(home, seconds(8));
         all.sim.isolate(home);
-        all.sim.run_for(seconds(6) + milliseconds(seed * 100));
+        all.sim.run_for(seconds(6) + milliseconds(static_cast<std::int64_t>(seed) * 100));
         const auto silent_ms = [&] {
             const coord::Machine& machine = all.sim.replica(all.leader()).machine();
             return machine.find_session(zk.session().id())->silent_ms;

@@ -658,7 +658,7 @@ TEST_CASE("ZooKeeper D3 (ZOOKEEPER-3471): a close and writes queued at once leav
     }
 }
 
-TEST_CASE("ZooKeeper D4 (ZOOKEEPER-710): of two attaches the later one stays, however slow one is") {
+TEST_CASE("ZooKeeper D4 (ZOOKEEPER-710): of two attaches one stays, however slow the other is") {
     Ensemble all;
     const std::uint32_t first = all.follower(0), second = all.follower(1);
     const Sync zk = all.open(all.leader(), seconds(20));
@@ -681,7 +681,7 @@ TEST_CASE("ZooKeeper D4 (ZOOKEEPER-710): of two attaches the later one stays, ho
     CHECK(is_known(all, kept.id));
 }
 
-TEST_CASE("ZooKeeper D6: an expired session's nodes are seen no longer than it takes to hear of it") {
+TEST_CASE("ZooKeeper D6: the nodes of a session that has expired, and a read of what is new") {
     Ensemble all;
     const std::uint32_t home = all.follower(0), other = all.follower(1);
     const Sync dead = all.open(home, seconds(2)), zk = all.open(other, seconds(30));

@@ -244,10 +244,10 @@ private:
 // The state: the snapshot, and every entry after it.
 
 struct Deaf final : coord::ChangeSink {
-    void on_created(BytesView, Zxid) override {}
-    void on_deleted(BytesView, Zxid) override {}
-    void on_data_changed(BytesView, Zxid) override {}
-    void on_children_changed(BytesView, Zxid) override {}
+    void on_created(BytesView, Zxid, BytesView) override {}
+    void on_deleted(BytesView, Zxid, BytesView) override {}
+    void on_data_changed(BytesView, Zxid, BytesView) override {}
+    void on_children_changed(BytesView, Zxid, BytesView) override {}
 };
 
 static bool load_snapshot(const coord::Log& log, coord::Machine& machine) {

@@ -82,10 +82,10 @@ inline Bytes multi_of(const Parts& parts) {
 }
 
 struct Nobody final : coord::ChangeSink {
-    void on_created(BytesView, coord::Zxid) override {}
-    void on_deleted(BytesView, coord::Zxid) override {}
-    void on_data_changed(BytesView, coord::Zxid) override {}
-    void on_children_changed(BytesView, coord::Zxid) override {}
+    void on_created(BytesView, coord::Zxid, BytesView) override {}
+    void on_deleted(BytesView, coord::Zxid, BytesView) override {}
+    void on_data_changed(BytesView, coord::Zxid, BytesView) override {}
+    void on_children_changed(BytesView, coord::Zxid, BytesView) override {}
 };
 
 inline void put_u32(Bytes& bytes, std::size_t at, std::uint32_t value) {

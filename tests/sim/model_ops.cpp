@@ -40,10 +40,12 @@ struct Heard final : coord::ChangeSink {
     void add(EventType type, BytesView path, Zxid zxid) {
         all.push_back({zxid, type, Bytes(path)});
     }
-    void on_created(BytesView p, Zxid z) override { add(EventType::created, p, z); }
-    void on_deleted(BytesView p, Zxid z) override { add(EventType::deleted, p, z); }
-    void on_data_changed(BytesView p, Zxid z) override { add(EventType::data_changed, p, z); }
-    void on_children_changed(BytesView p, Zxid z) override {
+    void on_created(BytesView p, Zxid z, BytesView) override { add(EventType::created, p, z); }
+    void on_deleted(BytesView p, Zxid z, BytesView) override { add(EventType::deleted, p, z); }
+    void on_data_changed(BytesView p, Zxid z, BytesView) override {
+        add(EventType::data_changed, p, z);
+    }
+    void on_children_changed(BytesView p, Zxid z, BytesView) override {
         add(EventType::children_changed, p, z);
     }
 };

@@ -61,10 +61,10 @@ public:
     // What the engine would say, from a machine of its own.
     void apply(const Txn& txn, std::uint32_t replica = 1) {
         struct Nobody final : coord::ChangeSink {
-            void on_created(BytesView, Zxid) override {}
-            void on_deleted(BytesView, Zxid) override {}
-            void on_data_changed(BytesView, Zxid) override {}
-            void on_children_changed(BytesView, Zxid) override {}
+            void on_created(BytesView, Zxid, BytesView) override {}
+            void on_deleted(BytesView, Zxid, BytesView) override {}
+            void on_data_changed(BytesView, Zxid, BytesView) override {}
+            void on_children_changed(BytesView, Zxid, BytesView) override {}
         } nobody;
         last = txn.zxid;
         const coord::Outcome* outcome = machine.apply(txn, nobody);

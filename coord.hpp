@@ -4709,6 +4709,7 @@ constexpr std::size_t scratch_bytes_kept = 65536;  // of its memory, from one ti
 constexpr char undo_counts = 0;                 // no kind of record that is undone, and no '/'
 constexpr std::uint32_t place_bits = 29;        // of a hash, that say where an entry is at home
 constexpr std::uint32_t null_length = UINT32_MAX;  // FORMAT, of data that is null
+constexpr unsigned kind_with_acl = 4;              // FORMAT, added to the kind of a node
 
 // RETURNS the size in bytes of the character at the front of text, or 0 where a path must not hold
 // it: control characters, surrogates, private use, specials, and all that is not in the basic
@@ -6214,9 +6215,9 @@ void Tree::reset() {
 //   i32    version, aversion
 //   u64    creations of children, ever
 //   u32    children
-//   u8     kind: 0 persistent, 1 of a session, 2 container, 3 with a ttl
+//   u8     kind: 0 persistent, 1 of a session, 2 container, 3 with a ttl; 4 more: with an ACL
 //   i64    ttl in ms, of the last kind alone
-//   string ACL; nothing where it is open
+//   string ACL, where there is one: it is not open
 void Tree::save_node(std::uint32_t index, Bytes& bytes) const {
     const Node& node = at(index);
     const std::size_t start = detail::open_state_record(detail::StateRecord::node, bytes);
@@ -6233,9 +6234,11 @@ void Tree::save_node(std::uint32_t index, Bytes& bytes) const {
     out.i32(aversion_of(node));
     out.u64(node.creations());
     out.u32(node.child_count);
-    out.u8(static_cast<std::uint8_t>(node.kind()));
+    const BytesView acl = acl_of(node);
+    const unsigned with_acl = acl.empty() ? 0 : detail::kind_with_acl;
+    out.u8(static_cast<std::uint8_t>(static_cast<unsigned>(node.kind()) + with_acl));
     if (node.kind() == NodeKind::ttl) out.i64(ttl_ms_of(node));
-    if (!acl_of(node).empty()) out.bytes(acl_of(node));
+    if (!acl.empty()) out.bytes(acl);
     detail::close_state_record(start, bytes);
 }
 
@@ -6298,14 +6301,16 @@ bool Tree::read_node(BytesView bytes, const Limits& limits, Record& record) {
     record.beside.aversion = in.i32();
     node.owner_or_creations = in.u64();
     node.child_count = in.u32();
-    const std::uint8_t kind_number = in.u8();
-    const NodeKind kind = static_cast<NodeKind>(kind_number);
+    const unsigned kind_number = in.u8();
+    const bool has_acl = kind_number >= detail::kind_with_acl;
+    const unsigned without = has_acl ? kind_number - detail::kind_with_acl : kind_number;
+    const NodeKind kind = static_cast<NodeKind>(without);
     const std::int64_t ttl_ms = kind == NodeKind::ttl ? in.i64() : 1;
-    record.acl = in.left() > 0 ? in.bytes(detail::acl_bytes_max(limits)) : BytesView();
+    record.acl = has_acl ? in.bytes(detail::acl_bytes_max(limits)) : BytesView();
     if (!in.done() || node.version == any_version || kind > NodeKind::ttl) return false;
     if (ttl_ms < 1 || ttl_ms > ttl_ms_max) return false;
     record.beside.ttl_ms = kind == NodeKind::ttl ? ttl_ms : 0;
-    if (!record.acl.empty() && !detail::is_kept_acl(record.acl, limits)) return false;  // T9
+    if (has_acl && !detail::is_kept_acl(record.acl, limits)) return false;  // T9
     record.beside.acl_digest = record.acl.empty() ? 0 : hash64(record.acl, detail::acl_seed);
     const BytesView path = record.path;
     if (node.creations() > detail::creations_max || !is_valid_path(path)) return false;
@@ -6632,8 +6637,8 @@ inline bool read_create(BytesView body, CreateBody& create) {
     create.path = in.bytes(body.size());
     create.data = read_data(in, body.size());
     const std::uint32_t mode = in.u32();
-    create.has_acl = (mode & acl_follows) != 0;
-    create.mode = static_cast<CreateMode>(mode & ~acl_follows);
+    create.has_acl = mode >> 16 == acl_follows >> 16;
+    create.mode = static_cast<CreateMode>(create.has_acl ? mode - acl_follows : mode);
     create.acl = create.has_acl ? in.bytes(body.size()) : BytesView();
     create.has_ttl = in.left() > 0;
     create.ttl_ms = create.has_ttl ? in.i64() : 0;

@@ -769,8 +769,8 @@ TEST_CASE("a lock whose nodes have an ACL") {
             CHECK(rig.replica.tree().find(path)->acl == private_acl().bytes());
         }
         coord::Lock theirs(other.session(), "/locks/door");
-        const auto refused =
-            other.wait<coord::Grant>([&](coord::OnGranted done) { theirs.acquire(std::move(done)); });
+        const auto refused = other.wait<coord::Grant>(
+            [&](coord::OnGranted done) { theirs.acquire(std::move(done)); });
         CHECK(refused.error() == Errc::no_auth);
     }
     rig.polls();

@@ -19,6 +19,7 @@
 //   P14 the same after a restart
 //   P15 each request is executed once and answered once
 //   P22 a container or a node with a ttl goes by itself when it is due, and nothing else does
+//   P23 who may not read a node is shown nothing of it, and hears nothing; who may, all
 #pragma once
 
 #include "coord.hpp"
@@ -79,6 +80,86 @@ struct Answer {
     std::vector<coord::Part> parts;  // of a multi
 };
 
+// Who a session is: schemes and ids. And what an ACL is made of, read apart from the engine.
+using Who = std::vector<std::pair<Bytes, Bytes>>;
+struct AclEntry {
+    std::uint32_t permissions = 0;
+    Bytes scheme;
+    Bytes id;
+};
+
+inline std::vector<AclEntry> entries_of(BytesView acl) {
+    std::vector<AclEntry> entries;
+    coord::Reader in(acl);
+    while (in.left() > 0) {
+        const std::uint32_t permissions = in.u32();
+        const Bytes scheme(in.bytes(SIZE_MAX));
+        entries.push_back({permissions, scheme, Bytes(in.bytes(SIZE_MAX))});
+    }
+    return entries;
+}
+
+inline Bytes bytes_of(const std::vector<AclEntry>& entries) {
+    Bytes acl;
+    coord::Writer out(acl);
+    for (const AclEntry& each : entries) {
+        out.u32(each.permissions), out.bytes(each.scheme), out.bytes(each.id);
+    }
+    return acl;
+}
+
+// Of addresses it knows nothing.
+inline bool allows(const Bytes& acl, const Who& who, std::uint32_t permissions) {
+    if (acl.empty()) return true;
+    for (const auto& each : who) {
+        if (each.first == "super") return true;
+    }
+    for (const AclEntry& entry : entries_of(acl)) {
+        const bool is_one =
+            std::find(who.begin(), who.end(), std::make_pair(entry.scheme, entry.id)) != who.end();
+        const bool gives = (entry.permissions & permissions) != 0;
+        if (gives && (entry.scheme == "world" || is_one)) return true;
+    }
+    return false;
+}
+
+// What a node is to have where a session asks for that; empty where it is open.
+inline Errc settle_acl(const Bytes& asked, const Who& who, Bytes& acl) {
+    std::vector<AclEntry> all;
+    const auto add = [&all](const AclEntry& one) {
+        const auto is_it = [&one](const AclEntry& other) {
+            return one.permissions == other.permissions && one.scheme == other.scheme &&
+                   one.id == other.id;
+        };
+        if (std::none_of(all.begin(), all.end(), is_it)) all.push_back(one);
+    };
+    for (const AclEntry& entry : entries_of(asked)) {
+        const bool stands_for_all = entry.scheme == "auth";
+        bool is_any = !stands_for_all;
+        if (!stands_for_all) add(entry);
+        for (std::size_t i = 0; stands_for_all && i < who.size(); i++) {
+            if (who[i].first == "super" || who[i].first == "ip") continue;
+            is_any = true;
+            add({entry.permissions, who[i].first, who[i].second});
+        }
+        if (!is_any) return Errc::invalid_acl;
+    }
+    acl = bytes_of(all);
+    if (acl == bytes_of({{31, "world", "anyone"}})) acl.clear();
+    return Errc::ok;
+}
+
+// As get_acl shows it.
+inline Bytes shown_acl(const Bytes& acl, const Who& who) {
+    std::vector<AclEntry> all = entries_of(acl);
+    if (acl.empty()) all = {{31, "world", "anyone"}};
+    for (AclEntry& each : all) {
+        const bool is_hidden = each.scheme == "digest" && !allows(acl, who, 16);
+        if (is_hidden) each.id = each.id.substr(0, each.id.find(':')) + ":x";
+    }
+    return bytes_of(all);
+}
+
 // A body of a transaction, read apart from the engine's own reading.
 struct Fields {
     Bytes path;
@@ -90,6 +171,7 @@ struct Fields {
     bool is_null = false;  // the data
     std::int64_t ttl_ms = 0;
     Zxid czxid;  // of a reap
+    Bytes acl;   // of a create, where it has one, and of a set_acl
 };
 
 inline Fields fields_of(const Txn& txn) {
@@ -101,8 +183,11 @@ inline Fields fields_of(const Txn& txn) {
         fields.nonce = in.u64(), fields.timeout_ms = in.u32();
     } else if (txn.op == OpCode::close_session) {
         fields.expired = in.u8() == 1;
-    } else if (txn.op == OpCode::multi) {
+    } else if (txn.op == OpCode::multi || txn.op == OpCode::auth) {
         fields.data = Bytes(txn.body);
+    } else if (txn.op == OpCode::set_acl) {
+        fields.path = Bytes(in.bytes(SIZE_MAX)), fields.acl = Bytes(in.bytes(SIZE_MAX));
+        fields.number = in.i32();
     } else if (txn.op == OpCode::reap) {
         fields.path = Bytes(in.bytes(SIZE_MAX));
         fields.czxid = in.zxid();
@@ -114,6 +199,8 @@ inline Fields fields_of(const Txn& txn) {
         if (fields.is_null) in = null;
         if (has_data && !fields.is_null) fields.data = Bytes(in.bytes(SIZE_MAX));
         fields.number = in.i32();
+        const bool has_acl = txn.op == OpCode::create && (fields.number >> 16) == 1;
+        if (has_acl) fields.number &= 0xFFFF, fields.acl = Bytes(in.bytes(SIZE_MAX));
         if (in.left() > 0) fields.ttl_ms = in.i64();
     }
     return fields;
@@ -138,16 +225,19 @@ public:
         Stat stat;
         Bytes data;
         bool is_null = false;
+        Bytes acl;
     };
     struct Change {
         Zxid zxid;
         EventType type = EventType::none;
+        Bytes acl;  // of the node
     };
     // What watchers that stay hear of, in the order of the log.
     struct PathChange {
         Zxid zxid;
         EventType type = EventType::none;
         Bytes path;
+        Bytes acl;
     };
     struct SessionState {
         bool open = false;
@@ -160,6 +250,8 @@ public:
         std::vector<std::vector<Answer>> answers{1};  // of each holder's requests 1, 2, 3 ...
         Zxid closed_at;
         Time opened_applied;
+        std::vector<std::pair<Zxid, Who>> identities{1};  // and since when
+        const Who& who() const { return identities.back().second; }
     };
 
     Model() {
@@ -168,6 +260,7 @@ public:
             Node& own = nodes_[Bytes(node.path)];
             own.present = true, size_ += 1;
             own.stat = node.stat;
+            own.acl = Bytes(node.acl);
             own.creations = (node.stat.cversion + node.stat.num_children) / 2;
             if (node.path != "/") {
                 Node& up = nodes_[Bytes(coord::parent_path(node.path))];
@@ -205,6 +298,7 @@ public:
             if (answer.is_void) return answer;
             session.cxid = begin, session.held_since.push_back(txn.zxid);
             session.answers.emplace_back();
+            if (!session.who().empty()) session.identities.push_back({txn.zxid, {}});
             return answer;
         }
         const bool by_leader = txn.op == OpCode::close_session && txn.cxid == 0;
@@ -212,8 +306,12 @@ public:
         if (answer.is_void) return answer;
         if (!by_leader) session.cxid = txn.cxid;
         if (txn.op == OpCode::create) create(txn, fields, session, answer);
-        if (txn.op == OpCode::remove) answer.error = remove(txn.zxid, fields.path, fields.number);
-        if (txn.op == OpCode::set) set(txn, fields, answer);
+        if (txn.op == OpCode::remove) {
+            answer.error = remove(txn.zxid, fields.path, fields.number, session.who());
+        }
+        if (txn.op == OpCode::set) set(txn, fields, session, answer);
+        if (txn.op == OpCode::set_acl) set_acl(txn, fields, session, answer);
+        if (txn.op == OpCode::auth) authenticate(txn, session);
         if (txn.op == OpCode::multi) multi(txn, session, answer);
         if (txn.op == OpCode::close_session) close(txn, session);
         if (!by_leader) session.answers.back().push_back(answer);
@@ -242,6 +340,20 @@ public:
     }
     // Of the newest entry of the newest epoch.
     std::int64_t newest_ms() const { return newest_ms_; }
+
+    // Who the session was at that point of the log, and what that lets it read.
+    const Who& who_at(SessionId id, Zxid zxid) const {
+        static const Who nobody;
+        const auto found = sessions_.find(id);
+        if (found == sessions_.end()) return nobody;
+        const auto& all = found->second.identities;
+        std::size_t i = all.size() - 1;
+        while (i > 0 && all[i].first > zxid) i--;
+        return all[i].second;
+    }
+    bool may_read(SessionId id, const Bytes& acl, Zxid zxid) const {
+        return acl.empty() || allows(acl, who_at(id, zxid), 1);
+    }
 
     // The node at that point of the log; null: there never was one.
     const Version* at(const Bytes& path, Zxid zxid) const {
@@ -322,6 +434,7 @@ private:
         Stat stat;
         Bytes data;
         bool is_null = false;
+        Bytes acl;
         std::int64_t creations = 0;
         bool is_container = false;
         std::int64_t ttl_ms = 0;
@@ -349,7 +462,7 @@ private:
 
     void close(const Txn& txn, SessionState& session) {
         const std::set<Bytes> ephemerals = session.ephemerals;
-        for (const Bytes& path : ephemerals) (void)remove(txn.zxid, path, coord::any_version);
+        for (const Bytes& path : ephemerals) (void)remove(txn.zxid, path, -1, all_powerful());
         session.open = false;
         session.closed_at = txn.zxid;
         nonces_.erase(session.nonce);
@@ -368,15 +481,49 @@ private:
         const bool is_mortal = node.is_container || node.ttl_ms > 0;
         if (is_mortal && !node.children.empty()) return Errc::not_empty;
         if (!is_due(node, txn.time_ms)) return Errc::bad_version;
-        return remove(txn.zxid, fields.path, coord::any_version);
+        return remove(txn.zxid, fields.path, coord::any_version, all_powerful());
+    }
+    static Who all_powerful() { return {{"super", ""}}; }
+
+    static void authenticate(const Txn& txn, SessionState& session) {
+        Who who = session.who();
+        for (const AclEntry& each : entries_of(txn.body)) {
+            const auto one = std::make_pair(each.scheme, each.id);
+            if (std::find(who.begin(), who.end(), one) == who.end()) who.push_back(one);
+        }
+        session.identities.push_back({txn.zxid, who});
+    }
+
+    void set_acl(const Txn& txn, const Fields& fields, const SessionState& session,
+                 Answer& answer) {
+        Bytes acl;
+        answer.error = settle_acl(fields.acl, session.who(), acl);
+        if (answer.error != Errc::ok) return;
+        const auto found = nodes_.find(fields.path);
+        answer.error = Errc::no_node;
+        if (found == nodes_.end() || !found->second.present) return;
+        Node& node = found->second;
+        answer.error = Errc::no_auth;
+        if (!allows(node.acl, session.who(), 16)) return;
+        answer.error = Errc::bad_version;
+        if (fields.number != coord::any_version && fields.number != node.stat.aversion) return;
+        answer.error = Errc::ok;
+        node.acl = acl, node.stat.aversion += 1;
+        answer.stat = node.stat;
+        remember(node, txn.zxid);
     }
 
     void create(const Txn& txn, const Fields& fields, SessionState& session, Answer& answer) {
         const auto mode = static_cast<coord::CreateMode>(fields.number);
+        Bytes acl;
+        answer.error = settle_acl(fields.acl, session.who(), acl);
+        if (answer.error != Errc::ok) return;
         const auto found = nodes_.find(coord::parent_path(fields.path));
         answer.error = Errc::no_node;
         if (found == nodes_.end() || !found->second.present) return;
         Node& parent = found->second;
+        answer.error = Errc::no_auth;
+        if (!allows(parent.acl, session.who(), 4)) return;
         Bytes path = fields.path;
         if (coord::is_sequential(mode)) {
             char digits[32];
@@ -392,6 +539,7 @@ private:
         answer.error = Errc::ok;
         node.present = true, size_ += 1;
         node.creations = 0;
+        node.acl = acl;
         node.is_container = mode == coord::CreateMode::container;
         node.ttl_ms = fields.ttl_ms;
         if (node.is_container || node.ttl_ms > 0) node.mortals.insert(txn.zxid);
@@ -406,12 +554,15 @@ private:
         }
         answer.path = path, answer.stat = node.stat;
         parent.creations += 1;
-        all_changes_.push_back({txn.zxid, EventType::created, path});
+        all_changes_.push_back({txn.zxid, EventType::created, path, node.acl});
         changed(node, txn.zxid, EventType::created);
         child_changed(parent, path, txn.zxid, true);
     }
 
-    Errc remove(Zxid zxid, const Bytes& path, std::int32_t version) {
+    Errc remove(Zxid zxid, const Bytes& path, std::int32_t version, const Who& who) {
+        const auto above = nodes_.find(coord::parent_path(path));
+        if (above == nodes_.end() || !above->second.present) return Errc::no_node;
+        if (!allows(above->second.acl, who, 8)) return Errc::no_auth;
         const auto found = nodes_.find(path);
         if (found == nodes_.end() || !found->second.present) return Errc::no_node;
         Node& node = found->second;
@@ -421,18 +572,20 @@ private:
         if (node.stat.ephemeral_owner != SessionId{}) {
             sessions_[node.stat.ephemeral_owner].ephemerals.erase(path);
         }
-        all_changes_.push_back({zxid, EventType::deleted, path});
+        all_changes_.push_back({zxid, EventType::deleted, path, node.acl});
         changed(node, zxid, EventType::deleted);
-        node.child_changes.push_back({zxid, EventType::deleted});
+        node.child_changes.push_back({zxid, EventType::deleted, node.acl});
         child_changed(nodes_.find(coord::parent_path(path))->second, path, zxid, false);
         return Errc::ok;
     }
 
-    void set(const Txn& txn, const Fields& fields, Answer& answer) {
+    void set(const Txn& txn, const Fields& fields, const SessionState& session, Answer& answer) {
         const auto found = nodes_.find(fields.path);
         answer.error = Errc::no_node;
         if (found == nodes_.end() || !found->second.present) return;
         Node& node = found->second;
+        answer.error = Errc::no_auth;
+        if (!allows(node.acl, session.who(), 2)) return;
         answer.error = Errc::bad_version;
         if (fields.number != coord::any_version && fields.number != node.stat.version) return;
         answer.error = Errc::ok;
@@ -441,7 +594,7 @@ private:
         node.stat.version += 1;
         node.stat.data_length = static_cast<std::int32_t>(fields.data.size());
         answer.stat = node.stat;
-        all_changes_.push_back({txn.zxid, EventType::data_changed, fields.path});
+        all_changes_.push_back({txn.zxid, EventType::data_changed, fields.path, node.acl});
         changed(node, txn.zxid, EventType::data_changed);
     }
 
@@ -452,6 +605,8 @@ private:
         std::int64_t creations = 0;
         std::int32_t version = 0;
         std::int32_t children = 0;
+        std::int32_t aversion = 0;
+        Bytes acl{};
     };
     using Trials = std::map<Bytes, Trial>;
     Trial& trial_of(Trials& trials, const Bytes& path) const {
@@ -462,15 +617,19 @@ private:
         if (found == nodes_.end() || !found->second.present) return trial;
         const Stat& stat = found->second.stat;
         trial = {true, stat.ephemeral_owner, found->second.creations, stat.version,
-                 stat.num_children};
+                 stat.num_children, stat.aversion, found->second.acl};
         return trial;
     }
-    Errc try_part(Trials& trials, const Txn& part) const {
+    Errc try_part(Trials& trials, const Txn& part, const Who& who) const {
         const Fields fields = fields_of(part);
+        Bytes acl;
+        const Errc settled = settle_acl(fields.acl, who, acl);
+        if (settled != Errc::ok) return settled;
         if (part.op == OpCode::create) {
             Trial& parent = trial_of(trials, Bytes(coord::parent_path(fields.path)));
             const auto mode = static_cast<coord::CreateMode>(fields.number);
             if (!parent.present) return Errc::no_node;
+            if (!allows(parent.acl, who, 4)) return Errc::no_auth;
             Bytes path = fields.path;
             if (coord::is_sequential(mode)) {
                 Bytes digits = std::to_string(parent.creations);
@@ -479,15 +638,27 @@ private:
             Trial& node = trial_of(trials, path);
             if (node.present) return Errc::node_exists;
             if (parent.owner != SessionId{}) return Errc::no_children_for_ephemerals;
-            node = {true, coord::is_ephemeral(mode) ? part.session : SessionId{}, 0, 0, 0};
+            node = {true, coord::is_ephemeral(mode) ? part.session : SessionId{}, 0, 0, 0, 0, acl};
             parent.creations += 1, parent.children += 1;
             return Errc::ok;
         }
         Trial& node = trial_of(trials, fields.path);
+        if (part.op == OpCode::remove) {
+            const Trial& above = trial_of(trials, Bytes(coord::parent_path(fields.path)));
+            if (!above.present) return Errc::no_node;
+            if (!allows(above.acl, who, 8)) return Errc::no_auth;
+        }
         if (!node.present) return Errc::no_node;
+        const std::uint32_t wanted = part.op == OpCode::set       ? 2
+                                     : part.op == OpCode::set_acl ? 16
+                                     : part.op == OpCode::check   ? 1
+                                                                  : 0;
+        if (wanted != 0 && !allows(node.acl, who, wanted)) return Errc::no_auth;
         const bool any = fields.number == coord::any_version;
-        if (!any && fields.number != node.version) return Errc::bad_version;
+        const std::int32_t is = part.op == OpCode::set_acl ? node.aversion : node.version;
+        if (!any && fields.number != is) return Errc::bad_version;
         if (part.op == OpCode::set) node.version += 1;
+        if (part.op == OpCode::set_acl) node.aversion += 1, node.acl = acl;
         if (part.op != OpCode::remove) return Errc::ok;
         if (node.children > 0) return Errc::not_empty;
         node.present = false;
@@ -506,7 +677,8 @@ private:
         Trials trials;
         for (const Txn& part : parts) {
             const bool is_late = answer.error != Errc::ok;
-            const Errc error = is_late ? Errc::runtime_inconsistency : try_part(trials, part);
+            const Errc error =
+                is_late ? Errc::runtime_inconsistency : try_part(trials, part, session.who());
             answer.parts.push_back({error, {}, {}});
             if (!is_late) answer.error = error;
         }
@@ -514,9 +686,10 @@ private:
             const Fields fields = fields_of(parts[i]);
             Answer one;
             if (parts[i].op == OpCode::create) create(parts[i], fields, session, one);
-            if (parts[i].op == OpCode::set) set(parts[i], fields, one);
+            if (parts[i].op == OpCode::set) set(parts[i], fields, session, one);
+            if (parts[i].op == OpCode::set_acl) set_acl(parts[i], fields, session, one);
             if (parts[i].op == OpCode::remove) {
-                one.error = remove(txn.zxid, fields.path, fields.number);
+                one.error = remove(txn.zxid, fields.path, fields.number, session.who());
             }
             if (parts[i].op == OpCode::check) one.stat = nodes_[fields.path].stat;
             answer.parts[i] = {one.error, one.path, one.stat};
@@ -524,13 +697,13 @@ private:
     }
 
     static void changed(Node& node, Zxid zxid, EventType type) {
-        node.data_changes.push_back({zxid, type});
+        node.data_changes.push_back({zxid, type, node.acl});
         remember(node, zxid);
     }
 
     void child_changed(Node& parent, const Bytes& path, Zxid zxid, bool added) {
         const Bytes above(coord::parent_path(path));
-        all_changes_.push_back({zxid, EventType::children_changed, above});
+        all_changes_.push_back({zxid, EventType::children_changed, above, parent.acl});
         const Bytes own(coord::node_name(path));
         if (added) parent.children.insert(own);
         if (!added) parent.children.erase(own);
@@ -538,7 +711,7 @@ private:
         parent.stat.pzxid = zxid;
         parent.stat.num_children = static_cast<std::int32_t>(parent.children.size());
         parent.child_log.push_back({zxid, own, added});
-        parent.child_changes.push_back({zxid, EventType::children_changed});
+        parent.child_changes.push_back({zxid, EventType::children_changed, parent.acl});
         remember(parent, zxid);
     }
 
@@ -549,6 +722,7 @@ private:
         version.present = node.present;
         if (!version.present) return;
         version.stat = node.stat, version.data = node.data, version.is_null = node.is_null;
+        version.acl = node.acl;
     }
 
     std::map<Bytes, Node, std::less<>> nodes_;
@@ -561,26 +735,29 @@ private:
 };
 
 enum class Call : std::uint8_t {
-    create, remove, set, exists, get, children, sync, close, multi, add_watch, remove_watches, read
+    create, remove, set, exists, get, children, sync, close, multi, add_watch, remove_watches, read,
+    set_acl, get_acl, add_auth
 };
 
 inline const char* name(Call call) {
     static const char* const names[] = {"create", "remove",    "set",            "exists",
                                         "get",    "children",  "sync",           "close",
-                                        "multi",  "add_watch", "remove_watches", "read"};
+                                        "multi",  "add_watch", "remove_watches", "read",
+                                        "set_acl", "get_acl",  "add_auth"};
     return names[static_cast<std::size_t>(call)];
 }
 
 inline bool is_write(Call call) {
     return call == Call::create || call == Call::remove || call == Call::set ||
-           call == Call::close || call == Call::multi;
+           call == Call::close || call == Call::multi || call == Call::set_acl ||
+           call == Call::add_auth;
 }
 
 // What a client asked for.
 struct Asked {
     Call call = Call::get;
     Bytes path;
-    Bytes data;                // of a multi its body
+    Bytes data;                // of a multi its body; of add_auth the identities
     std::int32_t number = 0;
     bool watch = false;
     std::int64_t ttl_ms = 0;
@@ -588,6 +765,7 @@ struct Asked {
     Zxid least{};              // of exists, get and read: the state that it demands
     std::vector<coord::Query> queries{};  // of read; their paths are in `paths`
     std::vector<Bytes> paths{};
+    Bytes acl{};               // of create and set_acl
 };
 
 // What it was told.
@@ -601,6 +779,7 @@ struct Told {
     std::vector<coord::Part> parts{};  // multi
     std::vector<coord::Found> found{};  // read
     bool is_null = false;      // get
+    Bytes acl{};               // get_acl
 };
 
 class Checker {
@@ -617,6 +796,8 @@ public:
     std::uint64_t events() const { return events_; }
     std::uint64_t reaps() const { return reaps_; }
     std::uint64_t void_reaps() const { return void_reaps_; }
+    std::uint64_t refusals() const { return refusals_; }
+    std::uint64_t silences() const { return silences_; }
 
     void violate(const char* property, const Bytes& what) {
         if (violations_.size() < 10) violations_.push_back(Bytes(property) + ": " + what);
@@ -692,12 +873,23 @@ public:
         machine.tree().visit([&](const coord::NodeView& node) {
             nodes += 1;
             node_now(replica, Bytes(node.path), node.stat, node.data);
+            const Model::Version* const is = model_.at(Bytes(node.path), model_.frontier());
+            if (is == nullptr || is->acl != node.acl) {
+                differ("P23", replica, machine.applied(), "another ACL of " + Bytes(node.path));
+            }
             life_now(replica, Bytes(node.path), *machine.tree().life(node.path));
         });
         if (nodes != model_.size()) differ("P1", replica, machine.applied(), "other nodes");
         for (const auto& [id, session] : model_.sessions()) {
             const coord::SessionRecord* own = machine.find_session(id);
             session_now(replica, id, own != nullptr, own == nullptr ? 0 : own->cxid);
+            Who who;
+            for (const AclEntry& each : entries_of(own == nullptr ? Bytes() : own->identities)) {
+                who.emplace_back(each.scheme, each.id);
+            }
+            if (own != nullptr && who != session.who()) {
+                differ("P23", replica, machine.applied(), "other identities of a session");
+            }
         }
     }
     void node_now(std::uint32_t replica, const Bytes& path, const Stat& stat, BytesView data) {
@@ -822,7 +1014,7 @@ public:
             client.staying[number] = {op.asked.path, is_recursive, model_.first_change(least),
                                       here, of_replica(installs_, client.home)};
         } else if (op.asked.call == Call::remove_watches) {
-            judge_removal(id, client, op, number, told);
+            judge_removal(id, client, op, number, told, here);
         } else {
             judge_read(id, client, op, number, told, here);
         }
@@ -846,6 +1038,10 @@ public:
         const bool within = least != nullptr && least->zxid <= zxid && zxid <= watch.from_max;
         const bool at_once = watch.jumped_to == zxid && first != nullptr && first->zxid <= zxid &&
                              is_news(watch, type, zxid);
+        if (is_hidden(id, watch, type, zxid)) {
+            violate("P23", "an event at " + show(zxid) + " of a node that " + label(id, number) +
+                               " may not read");
+        }
         if (!exact && !within && !at_once) {
             violate("P8", "an event at " + show(zxid) + " that is not the first change after " +
                               show(watch.from_max) + ": " + label(id, number));
@@ -1084,7 +1280,8 @@ private:
             violate("P1", "the path of " + show(txn.zxid) + " is " + outcome->path +
                               " and the model's " + answer.path);
         }
-        const bool has_stat = answer.op == OpCode::create || answer.op == OpCode::set;
+        const bool has_stat = answer.op == OpCode::create || answer.op == OpCode::set ||
+                              answer.op == OpCode::set_acl;
         if (has_stat && !same(outcome->stat, answer.stat)) {
             violate("P1", "the stat of " + show(txn.zxid) + " is " + show(outcome->stat) +
                               " and the model's " + show(answer.stat));
@@ -1152,9 +1349,12 @@ private:
             (txn.op == OpCode::remove && asked.call == Call::remove) ||
             (txn.op == OpCode::create && asked.call == Call::create && asked.data == fields.data) ||
             (txn.op == OpCode::multi && asked.call == Call::multi && asked.data == fields.data) ||
+            (txn.op == OpCode::set_acl && asked.call == Call::set_acl) ||
+            (txn.op == OpCode::auth && asked.call == Call::add_auth && asked.data == fields.data) ||
             (txn.op == OpCode::set && asked.call == Call::set && asked.data == fields.data);
         const bool closing = txn.op == OpCode::close_session;
         const bool is_same = asked.path == fields.path && asked.number == fields.number &&
+                             asked.acl == fields.acl &&
                              asked.ttl_ms == fields.ttl_ms && asked.is_null == fields.is_null;
         if (!right || (!closing && !is_same)) {
             violate("P3", "another entry than was asked for: " + show(txn.zxid));
@@ -1201,13 +1401,15 @@ private:
                                      ", and not in the log: " + label(id, number));
         }
         const Answer& answer = *found;
+        refusals_ += told.error == Errc::no_auth ? 1u : 0u;
         if (answer.error != told.error) {
             violate("P1", label(id, number) + " is told " + Bytes(coord::name(told.error)) +
                               ", the model " + coord::name(answer.error));
         } else if (!same(told.parts, answer.parts)) {
             violate("P1", label(id, number) + " is told other parts than the model");
         } else if (told.error == Errc::ok) {
-            const bool has_stat = op.asked.call == Call::create || op.asked.call == Call::set;
+            const bool has_stat = op.asked.call == Call::create || op.asked.call == Call::set ||
+                                  op.asked.call == Call::set_acl;
             if (has_stat && !same(told.stat, answer.stat)) {
                 violate("P1", label(id, number) + " is told another stat than the model");
             }
@@ -1256,8 +1458,13 @@ private:
         if (query.kind == Kind::ephemerals) return are_ephemerals(id, path, found);
         const Model::Version* node = model_.at(path, found.zxid);
         const bool present = node != nullptr && node->present;
+        const Who& who = model_.who_at(id.session, found.zxid);
+        const bool is_refused = present && query.kind != Kind::exists &&
+                                !allows(node->acl, who, query.kind == Kind::acl ? 17 : 1);
+        if (found.error == Errc::no_auth) return is_refused && same(Stat{}, found.stat);
         if (found.error != Errc::ok) return found.error == Errc::no_node && !present;
-        if (!present || !same(node->stat, found.stat)) return false;
+        if (!present || is_refused || !same(node->stat, found.stat)) return false;
+        if (query.kind == Kind::acl) return found.acl.bytes() == shown_acl(node->acl, who);
         if (query.kind == Kind::get) {
             return node->data == found.bytes && node->is_null == found.is_null;
         }
@@ -1269,8 +1476,11 @@ private:
         for (const coord::Child& each : found.nodes) {
             const Model::Version* child = model_.at(join(path, each.name), found.zxid);
             if (child == nullptr || !child->present) return false;
-            if (!same(child->stat, each.stat) || child->data != each.bytes) return false;
-            if (child->is_null != each.is_null) return false;
+            const bool is_shown = allows(child->acl, who, 1);
+            if (each.error != (is_shown ? Errc::ok : Errc::no_auth)) return false;
+            if (!same(child->stat, each.stat)) return false;
+            if (each.bytes != (is_shown ? child->data : Bytes())) return false;
+            if (each.is_null != (is_shown && child->is_null)) return false;
             listed.push_back(each.name);
         }
         return is_page(query.page, path, found, listed);
@@ -1322,18 +1532,20 @@ private:
             op.asked.least == coord::newest ? op.frontier_at_call : op.asked.least;
         client.synced = (std::max)(client.synced, demanded);
         const Zxid least = (std::max)(client.seen, client.synced);
-        const bool known = told.error == Errc::ok && op.asked.call != Call::exists;
+        const bool known = told.error == Errc::ok && op.asked.call != Call::exists &&
+                           op.asked.call != Call::get_acl;
         Zxid at = told.zxid;
+        refusals_ += told.error == Errc::no_auth ? 1u : 0u;
         if (known) {
             if (at < client.seen) violate("P4", label(id, number) + " goes back to " + show(at));
             if (at < client.synced) violate("P6", label(id, number) + " is older than its sync");
             if (op.asked.call == Call::read) {
                 judge_queries(id, op, number, told);
-            } else if (!is_state_at(op.asked, told, at)) {
+            } else if (!is_state_at(id, op.asked, told, at)) {
                 violate("P4", label(id, number) + " is not the state at " + show(at));
             }
         } else {
-            at = first_match(op.asked, told, least, here);
+            at = first_match(id, op.asked, told, least, here);
             if (at == no_position) {
                 return violate("P4", label(id, number) + " is no state from " + show(least) +
                                          " to " + show(here));
@@ -1365,7 +1577,9 @@ private:
             const Model::Change* due =
                 Model::first_change(*watch->second.changes, watch->second.from_max);
             const bool late = due != nullptr && due->zxid <= zxid;
-            if (late) {
+            if (late && may_be_spent(id, watch->second, due->zxid)) {
+                silences_ += 1;
+            } else if (late) {
                 violate("P7", "an answer at " + show(zxid) + " comes before the event at " +
                                   show(due->zxid) + ": " + label(id, watch->first));
             }
@@ -1374,11 +1588,40 @@ private:
         const std::vector<Model::PathChange>& all = model_.all_changes();
         for (auto& [number, watch] : client.staying) {
             for (; watch.next < all.size() && all[watch.next].zxid <= zxid; watch.next++) {
-                if (!is_due(watch, all[watch.next])) continue;
+                if (!is_due(id, watch, all[watch.next])) continue;
                 violate("P7", "an answer at " + show(zxid) + " comes before the event at " +
                                   show(all[watch.next].zxid) + ": " + label(id, number));
             }
         }
+    }
+
+    // Whether that change is one that the session may not hear of. What came with a snapshot was
+    // judged by what that has.
+    bool is_hidden(Holder id, const Watch& watch, EventType type, Zxid zxid) const {
+        const Model::Version* const is = model_.at(watch.path, zxid);
+        const bool is_here = is != nullptr && is->present;
+        const bool shows = is_here && model_.may_read(id.session, is->acl, zxid);
+        if (watch.jumped_to == zxid) return is_here && !shows;
+        for (const Model::Change& each : *watch.changes) {
+            if (each.zxid != zxid || each.type != type) continue;
+            if (model_.may_read(id.session, each.acl, zxid)) return false;
+            if (&each == &watch.changes->back() || (&each + 1)->zxid != zxid) return true;
+        }
+        return false;
+    }
+    // Whether a change may have fired it, unheard. It was set somewhere from from_min on.
+    bool may_be_spent(Holder id, const Watch& watch, Zxid until) const {
+        const auto after = std::upper_bound(
+            watch.changes->begin(), watch.changes->end(), watch.from_min,
+            [](Zxid z, const Model::Change& change) { return z < change.zxid; });
+        for (auto each = after; each != watch.changes->end() && each->zxid <= until; ++each) {
+            if (!model_.may_read(id.session, each->acl, each->zxid)) return true;
+            if (each->zxid > watch.jumped_to) continue;
+            const Model::Version* const is = model_.at(watch.path, watch.jumped_to);
+            const bool is_here = is != nullptr && is->present;
+            if (!is_here || !model_.may_read(id.session, is->acl, watch.jumped_to)) return true;
+        }
+        return false;
     }
 
     static bool concerns(const Staying& watch, const Model::PathChange& change) {
@@ -1389,8 +1632,9 @@ private:
         return size == 1 || change.path.size() == size || change.path[size] == '/';
     }
     // Whether it must be told of this one by itself.
-    static bool is_due(const Staying& watch, const Model::PathChange& change) {
-        return change.zxid > (std::max)(watch.from_max, watch.jumped_to) && concerns(watch, change);
+    bool is_due(Holder id, const Staying& watch, const Model::PathChange& change) const {
+        return change.zxid > (std::max)(watch.from_max, watch.jumped_to) &&
+               concerns(watch, change) && model_.may_read(id.session, change.acl, change.zxid);
     }
 
     // It hears of each change, in order; of those that were jumped over once for each node.
@@ -1418,8 +1662,9 @@ private:
         for (place = watch.next; place < all.size() && all[place].zxid <= zxid; place++) {
             const Model::PathChange& change = all[place];
             const bool is_it = change.zxid == zxid && change.type == type && change.path == path;
-            if (is_it && concerns(watch, change)) return void(watch.next = place + 1);
-            if (is_due(watch, change)) break;
+            const bool is_shown = model_.may_read(id.session, change.acl, zxid);
+            if (is_it && is_shown && concerns(watch, change)) return void(watch.next = place + 1);
+            if (is_due(id, watch, change)) break;
         }
         violate("P8", "an event at " + show(zxid) + " of " + path +
                           " that is not the next change: " + label(id, number));
@@ -1441,37 +1686,48 @@ private:
     }
 
     void judge_removal(Holder id, Client& client, const Op& op, std::size_t number,
-                       const Told& told) {
+                       const Told& told, Zxid here) {
         const Errc right = client.removed == 0 ? Errc::no_watcher : Errc::ok;
         if (told.error != right) violate("P8", "not as many are removed by " + label(id, number));
         client.removed = 0;
         const auto is_left = [&](const auto& each) { return each.second.path == op.asked.path; };
+        for (auto watch = client.armed.begin(); watch != client.armed.end();) {
+            const bool is_spent = is_left(*watch) && may_be_spent(id, watch->second, here);
+            watch = is_spent ? client.armed.erase(watch) : std::next(watch);
+        }
         if (std::any_of(client.armed.begin(), client.armed.end(), is_left) ||
             std::any_of(client.staying.begin(), client.staying.end(), is_left)) {
             violate("P8", "a watcher is left by " + label(id, number));
         }
     }
 
-    bool is_state_at(const Asked& asked, const Told& told, Zxid zxid) const {
+    bool is_state_at(Holder id, const Asked& asked, const Told& told, Zxid zxid) const {
         const Model::Version* node = model_.at(asked.path, zxid);
         const bool present = node != nullptr && node->present;
+        const Who& who = model_.who_at(id.session, zxid);
+        const bool is_refused = present && asked.call != Call::exists &&
+                                !allows(node->acl, who, asked.call == Call::get_acl ? 17 : 1);
+        if (told.error == Errc::no_auth) return is_refused;
         if (told.error != Errc::ok) return told.error == Errc::no_node && !present;
-        if (!present || !same(node->stat, told.stat) || zxid > model_.frontier()) return false;
+        if (!present || is_refused || zxid > model_.frontier()) return false;
+        if (!same(node->stat, told.stat)) return false;
         const bool is_same = node->data == told.data && node->is_null == told.is_null;
         if (asked.call == Call::get) return is_same;
+        if (asked.call == Call::get_acl) return told.acl == shown_acl(node->acl, who);
         if (asked.call == Call::children) return model_.had_children(asked.path, zxid, told.names);
         return true;
     }
 
-    // The first zxid from..to at which the answer is right: an answer without one.
-    Zxid first_match(const Asked& asked, const Told& told, Zxid from, Zxid to) const {
-        if (is_state_at(asked, told, from)) return from;
+    // The first zxid from..to at which the answer is right: an answer without one. Who the session
+    // is changes by its own requests alone, of which none comes in between.
+    Zxid first_match(Holder id, const Asked& asked, const Told& told, Zxid from, Zxid to) const {
+        if (is_state_at(id, asked, told, from)) return from;
         const std::vector<Model::Version>* all = model_.versions(asked.path);
         if (all == nullptr) return no_position;
         for (const Model::Version& version : *all) {
             if (version.zxid <= from) continue;
             if (version.zxid > to) break;
-            if (is_state_at(asked, told, version.zxid)) return version.zxid;
+            if (is_state_at(id, asked, told, version.zxid)) return version.zxid;
         }
         return no_position;
     }
@@ -1497,6 +1753,8 @@ private:
     std::uint64_t events_ = 0;
     std::uint64_t reaps_ = 0;
     std::uint64_t void_reaps_ = 0;
+    std::uint64_t refusals_ = 0;  // with no_auth, of reads and writes
+    std::uint64_t silences_ = 0;  // events that watchers did not hear of, as it must be
     std::vector<Bytes> violations_;
 };
 

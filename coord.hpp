@@ -12,7 +12,7 @@
 //   wants values of kilobytes, and every voter sees every write. It trusts the replicas of its own
 //   ensemble: a message that decodes is believed. With MemoryStorage an ensemble whose replicas
 //   all stop has forgotten everything; FileStorage remembers. Not there yet: observers, change of
-//   membership, ACLs, recipes beside the lock, authentication between replicas.
+//   membership, recipes beside the lock, authentication between replicas.
 //
 // QUICK START
 //   // main.cpp                              g++ -std=c++17 -I. main.cpp
@@ -131,6 +131,13 @@
 //   admitted    of a storage: in the table of those that count.
 //   reap        the removal of a node that goes by itself: a container, or one with a ttl.
 //
+// WHO MAY DO WHAT
+//   Each node has an ACL: coord::Acl, given to create or set_acl. A session's identities are
+//   judged where add_auth is called, and are part of its record from then on: every replica judges
+//   every write alike, and none knows a password. What a session may not read no answer and no
+//   event shows it. But a program that embeds a replica has the whole tree in its memory, and its
+//   peers believe it: ACLs divide those whom programs serve, and not the programs.
+//
 // WHERE IT DIFFERS FROM ZOOKEEPER, ON PURPOSE
 //   A write ends in success, in its own error, or with its session, in session_expired or
 //   session_moved: never in connection_loss.
@@ -140,6 +147,8 @@
 //   several reads are of one moment. A ttl runs on the time of the transactions, is judged by
 //   every replica alike, and needs no option. A limit gives an error and keeps the session. A
 //   session answers until when it certainly lives (certain_until), and a lock has a fencing token.
+//   set_acl may be a part of a multi; ip knows addresses of v6; what is no permission is no ACL; a
+//   wrong credential does not end the session, whose identities go with it to another leader.
 #ifndef COORD_HPP
 #define COORD_HPP
 
@@ -2955,7 +2964,7 @@ struct ReplicaOptions {
     // Who is never refused: a digest_id. Empty: nobody. The password is in no log and no message.
     Bytes super_digest;
     // Schemes of the program's own, and what tells from a credential the id, or RETURNS false.
-    // Asked where the credential is given, and nowhere else.
+    // Asked where the credential is given, and nowhere else; it calls nothing of the replica's.
     std::vector<Bytes> schemes;
     Callback<bool(BytesView scheme, BytesView credential, Bytes& id)> judge_credential;
 };
@@ -3000,7 +3009,8 @@ struct Page {
 // What to read. A path is lent until it has been asked for.
 struct Query {
     enum class Kind : std::uint8_t {
-        exists, get, children, list, ephemerals, descendants, acl, identities
+        exists, get, children, list, ephemerals, descendants, acl,
+        identities  // whoami's alone
     };
     static Query exists(BytesView path) { return {Kind::exists, path, {}}; }
     static Query get(BytesView path) { return {Kind::get, path, {}}; }
@@ -5033,6 +5043,7 @@ static Bytes read_address(BytesView text) {
     const BytesView after = is_whole ? BytesView() : text.substr(gap + 2);
     if (!read_groups(before, is_whole, front) || !read_groups(after, true, back)) return {};
     const std::size_t size = front.size() + back.size();
+    COORD_ASSERT(size % 2 == 0);
     if (is_whole ? size != 16 : size > 14) return {};
     return front.append(16 - size, '\0').append(back);
 }
@@ -5216,6 +5227,11 @@ struct Tree::Acls {
     std::size_t hiding = 0;  // nodes
     Bytes key;
 
+    const Entry& at(std::uint32_t number) const {
+        COORD_ASSERT(number < entries.size());
+        COORD_ASSERT(number == 0 || entries[number].users > 0);
+        return entries[number];
+    }
     std::uint32_t find(BytesView list, std::int32_t aversion) {
         key.clear();
         Writer out(key);
@@ -5244,6 +5260,7 @@ struct Tree::Acls {
         const auto added = numbers.emplace(key, number);
         COORD_ASSERT(added.second);
         Entry& entry = entries[number];
+        COORD_ASSERT(entry.users == 0 && number > 0);
         entry.key = &added.first->first, entry.aversion = aversion;
         entry.digest = list.empty() ? 0 : hash64(list, detail::acl_seed);
         entry.hides = !permits(list, {}, permission::read);
@@ -5276,11 +5293,11 @@ struct Tree::Acls {
 };
 
 inline BytesView Tree::acl_of(const Node& node) const {
-    return node.acl == 0 ? BytesView() : acls_->entries[node.acl].list();
+    return node.acl == 0 ? BytesView() : acls_->at(node.acl).list();
 }
 
 inline std::int32_t Tree::aversion_of(const Node& node) const {
-    return node.acl == 0 ? 0 : acls_->entries[node.acl].aversion;
+    return node.acl == 0 ? 0 : acls_->at(node.acl).aversion;
 }
 
 bool Tree::can_hold(BytesView acl, std::uint32_t acls_max) const {
@@ -5701,7 +5718,7 @@ std::uint64_t Tree::own_digest(std::uint64_t path_hash, const Node& node, BytesV
 
 inline Tree::Beside Tree::beside(const Node& node) const {
     return {ttl_ms_of(node), aversion_of(node),
-            node.acl == 0 ? 0 : acls_->entries[node.acl].digest};
+            node.acl == 0 ? 0 : acls_->at(node.acl).digest};
 }
 
 inline std::uint64_t Tree::own_digest(std::uint64_t path_hash, const Node& node) const {
@@ -7078,6 +7095,7 @@ Errc Machine::authenticate(const Txn& txn, SessionRecord& session) const {
         if (!detail::has_entry(all, entry)) detail::write_entry(entry, all);
     }
     if (detail::judge_identities(all, limits_) != Errc::ok) return Errc::too_many;
+    COORD_ASSERT(txn.session == session.id && all.size() >= session.identities.size());  // M9
     session.identities = std::move(all);
     session.identities_hash = detail::hash_of_identities(session.identities);
     return Errc::ok;
@@ -7110,6 +7128,7 @@ Errc Machine::resolve(BytesView acl, const SessionRecord& session) {
     }
     if (detail::judge_acl(acl_, limits_) != Errc::ok) return Errc::too_many;
     if (acl_ == detail::open_bytes) acl_.clear();
+    COORD_ASSERT(acl_.empty() || detail::is_kept_acl(acl_, limits_));  // T9
     return Errc::ok;
 }
 
@@ -7202,6 +7221,7 @@ BytesView HeldChanges::path(std::size_t change) const {
 void HeldChanges::tell(ChangeSink& changes, Zxid zxid) const {
     for (std::size_t i = 0; i < changes_.size(); i++) {
         const Change& change = changes_[i];
+        COORD_ASSERT(change.path_end <= change.end);
         const BytesView all(bytes_);
         const BytesView acl = all.substr(change.path_end, change.end - change.path_end);
         (changes.*change.kind)(path(i), zxid, acl);
@@ -7733,6 +7753,7 @@ std::size_t Watches::remove(WatcherType type, BytesView path, SessionId session,
 }
 
 void Watches::fire(WatchKind kind, const Change& change) {
+    COORD_ASSERT(change.type != EventType::none);
     if (count_of(kind) == 0) return;
     Place place = first_place(kind, change.path);
     for (; seek(watches_, change.path, place) != nullptr; place.number += 1) {
@@ -7744,6 +7765,7 @@ void Watches::fire(WatchKind kind, const Change& change) {
 
 // Those of that kind at one place, of a change perhaps elsewhere; they stay.
 void Watches::tell(WatchKind kind, BytesView at, const Change& change) {
+    COORD_ASSERT(change.type != EventType::none);
     if (count_of(kind) == 0) return;
     const Place first = first_place(kind, at);
     auto entry = watches_.lower_bound(first);
@@ -13004,7 +13026,7 @@ Replica::Ready& Replica::push_ready() {
     Ready& ready = ready_.push();
     ready.done = Completion{};
     ready.error = Errc::ok;
-    ready.text.clear(), ready.names.clear(), ready.nodes.clear(), ready.acl = Acl();
+    ready.text.clear(), ready.names.clear(), ready.nodes.clear();
     ready.parts.clear(), ready.found.clear();
     ready.more = ready.is_null = false, ready.root_bytes = 0;
     ready.watcher = nullptr, ready.on_state = nullptr, ready.call = nullptr;
@@ -13196,8 +13218,8 @@ Errc Replica::prepare_auth(const Request& request, Pending& pending) const {
         }
     }
     detail::write_entry({0, scheme, id}, pending.body);
-    if (pending.body.size() > request_bytes_max()) return Errc::too_large;
-    return judge_request(pending.op, pending.body, options_.limits);
+    const bool has_room = pending.body.size() <= request_bytes_max();
+    return has_room ? judge_request(pending.op, pending.body, options_.limits) : Errc::too_large;
 }
 
 namespace detail {
@@ -13246,6 +13268,7 @@ static void encode_part(const Op& part, Bytes& body) {
     }
     const bool is_create = part.code == OpCode::create;
     const bool has_acl = is_create && !part.acl.empty();
+    COORD_ASSERT(part.code != OpCode::auth);
     const std::int32_t last = is_create ? static_cast<std::int32_t>(part.mode) : part.version;
     store_big32(at, static_cast<std::uint32_t>(last) | (has_acl ? acl_follows : 0));
     COORD_ASSERT(at + 4 == body.data() + body.size());
@@ -13653,6 +13676,7 @@ void Replica::look_up(SessionId id, const Look& look, Room& room, Found& found) 
     found.zxid = machine_->applied();
     found.error = look.error;
     found.stat = Stat{}, found.count = 0, found.bytes.clear();
+    if (!found.acl.empty()) found.acl = Acl();
     if (found.error == Errc::ok && look.kind == Query::Kind::ephemerals) {
         list_ephemerals(id, look, room, found);
     } else if (found.error == Errc::ok && look.kind == Query::Kind::identities) {
@@ -13712,6 +13736,7 @@ void Replica::look_at_node(SessionId id, const Look& look, Room& room, Found& fo
 }
 
 void Replica::show_acl(SessionId id, BytesView acl, Room& room, Found& found) const {
+    COORD_ASSERT(machine_->may(id, acl, permission::read | permission::admin));  // R11
     const bool is_shown = machine_->may(id, acl, permission::admin);
     Reader in(acl.empty() ? detail::open_bytes : acl);
     Acl::Entry entry;
@@ -13730,9 +13755,7 @@ void Replica::show_acl(SessionId id, BytesView acl, Room& room, Found& found) co
 
 void Replica::list_identities(SessionId id, Found& found) const {
     const SessionRecord* const record = machine_->find_session(id);
-    if (record == nullptr) found.error = Errc::session_expired;  // it is about to be told
-    if (record == nullptr) return;
-    Reader in(record->identities);
+    Reader in(record == nullptr ? BytesView() : BytesView(record->identities));
     Acl::Entry entry;
     while (detail::read_entry(in, entry)) {
         const bool is_digest = entry.scheme == "digest";

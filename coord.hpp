@@ -4237,7 +4237,7 @@ constexpr ErrcRow errc_rows[] = {
     {Errc::invalid_callback, "invalid_callback", "The callback cannot be called; pass another."},
     {Errc::invalid_acl, "invalid_acl", "The access list is empty or malformed; correct it."},
     {Errc::auth_failed, "auth_failed",
-     "The credential was refused; correct it and open a new session."},
+     "The credential, or the password of a session, was refused; correct it."},
     {Errc::session_moved, "session_moved",
      "The session is attached elsewhere now; use it there, or attach it again."},
     {Errc::not_read_only, "not_read_only",
@@ -4637,6 +4637,7 @@ static std::uint32_t rotate_left(std::uint32_t word, unsigned bits) {
 }
 
 // FIPS 180-4, 6.1.2.
+COORD_RARE
 static void sha1_block(BytesView block, std::uint32_t (&state)[5]) {
     COORD_ASSERT(block.size() == sha1_block_bytes);
     std::uint32_t words[80];
@@ -4657,6 +4658,7 @@ static void sha1_block(BytesView block, std::uint32_t (&state)[5]) {
 }
 
 // What ZooKeeper's scheme digest is made with: broken where collisions matter, which is not here.
+COORD_RARE
 Bytes sha1(BytesView bytes) {
     std::uint32_t state[5] = {0x67452301u, 0xEFCDAB89u, 0x98BADCFEu, 0x10325476u, 0xC3D2E1F0u};
     const std::uint64_t bits = std::uint64_t{bytes.size()} * 8;
@@ -4675,6 +4677,7 @@ Bytes sha1(BytesView bytes) {
     return digest;
 }
 
+COORD_RARE
 Bytes base64(BytesView bytes) {
     constexpr char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     Bytes text;
@@ -4947,6 +4950,7 @@ constexpr std::uint64_t acl_seed = 0x61636c;
 constexpr BytesView open_bytes{"\0\0\0\x1f\0\0\0\5world\0\0\0\6anyone", 23};
 
 // The most that an ACL takes, or the identities of a session.
+COORD_RARE
 static std::size_t acl_bytes_max(const Limits& limits) {
     const std::uint64_t most = (std::max)(limits.acl_entries_max,
                                           limits.identities_per_session_max);
@@ -4964,11 +4968,13 @@ static bool read_entry(Reader& in, Acl::Entry& entry) {
     return in.ok();
 }
 
+COORD_RARE
 static void write_entry(const Acl::Entry& entry, Bytes& out) {
     Writer writer(out);
     writer.u32(entry.permissions), writer.bytes(entry.scheme), writer.bytes(entry.id);
 }
 
+COORD_RARE
 static bool has_entry(BytesView acl, const Acl::Entry& sought) {
     Reader in(acl);
     Acl::Entry entry;
@@ -4982,6 +4988,7 @@ static bool has_entry(BytesView acl, const Acl::Entry& sought) {
 }
 
 // A number of at most so many digits, which is all of the text.
+COORD_RARE
 static bool read_number(BytesView text, unsigned base, std::size_t digits_max,
                         std::uint32_t& number) {
     number = 0;
@@ -4997,6 +5004,7 @@ static bool read_number(BytesView text, unsigned base, std::size_t digits_max,
 }
 
 // Of text, what is before the next separator; text goes on after it.
+COORD_RARE
 static BytesView cut_field(BytesView& text, char separator) {
     const std::size_t end = (std::min)(text.find(separator), text.size());
     const BytesView field = text.substr(0, end);
@@ -5004,6 +5012,7 @@ static BytesView cut_field(BytesView& text, char separator) {
     return field;
 }
 
+COORD_RARE
 static bool read_address_v4(BytesView text, Bytes& address) {
     unsigned dots = 0;
     for (const char each : text) dots += each == '.' ? 1u : 0u;
@@ -5017,6 +5026,7 @@ static bool read_address_v4(BytesView text, Bytes& address) {
 }
 
 // Groups of one side of a "::", or of all where there is none; a v4 address may end them.
+COORD_RARE
 static bool read_groups(BytesView text, bool is_end, Bytes& address) {
     if (!text.empty() && text.back() == ':') return false;
     while (!text.empty()) {
@@ -5033,6 +5043,7 @@ static bool read_groups(BytesView text, bool is_end, Bytes& address) {
 }
 
 // RFC 4291, 2.2: four bytes, or sixteen. RETURNS none where it is no address.
+COORD_RARE
 static Bytes read_address(BytesView text) {
     Bytes front, back;
     if (text.empty() || text.size() > 45) return {};
@@ -5049,6 +5060,7 @@ static Bytes read_address(BytesView text) {
 }
 
 // An address, or one with "/bits". RETURNS false where it is none.
+COORD_RARE
 static bool read_network(BytesView text, Bytes& address, std::uint32_t& bits) {
     const std::size_t slash = text.find('/');
     address = read_address(text.substr(0, slash));
@@ -5058,6 +5070,7 @@ static bool read_network(BytesView text, Bytes& address, std::uint32_t& bits) {
     return read_number(text.substr(slash + 1), 10, 3, bits) && bits <= most;
 }
 
+COORD_RARE
 static bool is_in_network(BytesView address_text, BytesView network_text) {
     Bytes network;
     std::uint32_t bits = 0;
@@ -5072,12 +5085,14 @@ static bool is_in_network(BytesView address_text, BytesView network_text) {
 }
 
 // "user:" and what does not have a ':', but at its end, as ZooKeeper takes it.
+COORD_RARE
 static bool is_digest_id(BytesView id) {
     while (!id.empty() && id.back() == ':') id.remove_suffix(1);
     const std::size_t colon = id.find(':');
     return colon != BytesView::npos && id.find(':', colon + 1) == BytesView::npos;
 }
 
+COORD_RARE
 static bool is_own_scheme(BytesView scheme) {
     if (scheme.empty() || scheme.size() > acl_scheme_bytes_max) return false;
     for (const char each : scheme) {
@@ -5088,6 +5103,7 @@ static bool is_own_scheme(BytesView scheme) {
 }
 
 // The same wherever it is asked: which schemes of their own replicas have is not asked here.
+COORD_RARE
 static bool is_sound_id(BytesView scheme, BytesView id) {
     Bytes network;
     std::uint32_t bits = 0;
@@ -5098,6 +5114,7 @@ static bool is_sound_id(BytesView scheme, BytesView id) {
 }
 
 // Of an ACL that somebody gives: "auth" may be in it.
+COORD_RARE
 static Errc judge_acl(BytesView acl, const Limits& limits) {
     Reader in(acl);
     Acl::Entry entry;
@@ -5115,6 +5132,7 @@ static Errc judge_acl(BytesView acl, const Limits& limits) {
 }
 
 // Of one that a node has.
+COORD_RARE
 static bool is_kept_acl(BytesView acl, const Limits& limits) {
     Reader in(acl);
     Acl::Entry entry;
@@ -5125,6 +5143,7 @@ static bool is_kept_acl(BytesView acl, const Limits& limits) {
 }
 
 // Identities, as a request to add some has them, and a session.
+COORD_RARE
 static Errc judge_identities(BytesView identities, const Limits& limits) {
     Reader in(identities);
     Acl::Entry entry;
@@ -5173,17 +5192,20 @@ bool is_permitted(BytesView acl, BytesView identities, std::uint32_t permissions
 
 }  // namespace detail
 
+COORD_RARE
 Acl Acl::from(BytesView bytes) {
     Acl acl;
     acl.bytes_.assign(bytes);
     return acl;
 }
 
+COORD_RARE
 Acl& Acl::add(std::uint32_t permissions, BytesView scheme, BytesView id) {
     detail::write_entry({permissions, scheme, id}, bytes_);
     return *this;
 }
 
+COORD_RARE
 std::size_t Acl::size() const {
     Reader in(bytes_);
     Entry entry;
@@ -5192,6 +5214,7 @@ std::size_t Acl::size() const {
     return count;
 }
 
+COORD_RARE
 Acl::Entry Acl::operator[](std::size_t i) const {
     Reader in(bytes_);
     Entry entry;
@@ -5202,10 +5225,14 @@ Acl::Entry Acl::operator[](std::size_t i) const {
     return entry;
 }
 
+COORD_RARE
 Acl open_acl() { return Acl::from(detail::open_bytes); }
+COORD_RARE
 Acl creator_acl() { return Acl(permission::all, "auth", ""); }
+COORD_RARE
 Acl read_only_acl() { return Acl(permission::read, "world", "anyone"); }
 
+COORD_RARE
 Bytes digest_id(BytesView credential) {
     Bytes id(credential.substr(0, credential.find(':')));
     return id.append(":").append(detail::base64(detail::sha1(credential)));
@@ -5249,6 +5276,7 @@ struct Tree::Acls {
         hiding += entries[number].hides ? 1u : 0u;
         return number;
     }
+    COORD_RARE
     std::uint32_t add(BytesView list, std::int32_t aversion) {
         std::uint32_t number = static_cast<std::uint32_t>(entries.size());
         if (free.empty()) {
@@ -5279,6 +5307,7 @@ struct Tree::Acls {
         numbers.erase(found);
         free.push_back(number);
     }
+    COORD_RARE
     void audit(const std::vector<std::uint32_t>& counted) const {
         std::size_t hidden = 0, used = 0;
         for (std::size_t i = 0; i < entries.size(); i++) {
@@ -5300,12 +5329,14 @@ inline std::int32_t Tree::aversion_of(const Node& node) const {
     return node.acl == 0 ? 0 : acls_->at(node.acl).aversion;
 }
 
+COORD_RARE
 bool Tree::can_hold(BytesView acl, std::uint32_t acls_max) const {
     return acl.empty() || acls_->numbers.size() < acls_max || acls_->find(acl, 0) != 0;
 }
 
 bool Tree::hides_some() const { return acls_->hiding > 0; }
 
+COORD_RARE
 BytesView Tree::parent_acl(BytesView path) const {
     const Node* const node = seek(path);
     return node == nullptr || node->parent == detail::no_index ? BytesView()
@@ -6008,6 +6039,7 @@ Errc Tree::set(BytesView path, BytesView data, std::int32_t version, Zxid zxid,
 
 // The aversion of /zookeeper/config is -1 at first. The new list is taken before the old one goes:
 // they may be one.
+COORD_RARE
 Errc Tree::set_acl(BytesView path, BytesView acl, std::int32_t aversion, std::uint32_t acls_max,
                    Stat* stat, BytesView who) {
     Node* const node = path.empty() ? nullptr : seek(path);
@@ -6025,6 +6057,7 @@ Errc Tree::set_acl(BytesView path, BytesView acl, std::int32_t aversion, std::ui
     return Errc::ok;
 }
 
+COORD_RARE
 void Tree::put_acl(Node& node, BytesView acl, std::int32_t aversion) {
     const std::uint64_t path_hash = hash64(node.path(), 0);
     digest_ -= own_digest(path_hash, node);
@@ -7085,6 +7118,7 @@ Errc Machine::execute(const Txn& txn, SessionRecord& session, Outcome& outcome,
 }
 
 // M9. Twice the same is once.
+COORD_RARE
 Errc Machine::authenticate(const Txn& txn, SessionRecord& session) const {
     const Errc error = detail::judge_identities(txn.body, limits_);
     if (error != Errc::ok) return error;
@@ -7103,6 +7137,7 @@ Errc Machine::authenticate(const Txn& txn, SessionRecord& session) const {
 
 // Puts into acl_ what a node is to have: each entry once, those of the session for "auth", and no
 // bytes where it is open.
+COORD_RARE
 Errc Machine::resolve(BytesView acl, const SessionRecord& session) {
     const Errc error = detail::judge_acl(acl, limits_);
     acl_.clear();
@@ -7206,6 +7241,7 @@ void Machine::undo_ephemerals(SessionRecord& session) {
     }
 }
 
+COORD_RARE
 void HeldChanges::add(Kind kind, BytesView path, BytesView acl) {
     bytes_.append(path);
     const std::size_t path_end = bytes_.size();
@@ -7295,6 +7331,7 @@ Errc Machine::set(const Txn& txn, const SessionRecord& session, Outcome& outcome
 }
 
 // No watch hears of it.
+COORD_RARE
 Errc Machine::set_acl(const Txn& txn, const SessionRecord& session, Outcome& outcome) {
     detail::SetAclBody body{};
     if (!detail::read_set_acl(txn.body, body)) return Errc::marshalling_error;
@@ -7819,6 +7856,7 @@ void Watches::on_children_changed(BytesView path, Zxid zxid, BytesView acl) {
 
 namespace detail {
 // Of the node that is there now, or of the one that was there.
+COORD_RARE
 static BytesView acl_at(BytesView path, const Tree& before, const Tree& after) {
     std::optional<NodeView> node = after.find(path);
     if (!node) node = before.find(path);
@@ -13176,6 +13214,7 @@ Errc Replica::prepare(Request& request, Pending& pending) {
     return error;
 }
 
+COORD_RARE
 bool Replica::has_scheme(BytesView scheme) const {
     for (const Bytes& each : options_.schemes) {
         if (scheme == each) return detail::is_own_scheme(scheme);
@@ -13185,6 +13224,7 @@ bool Replica::has_scheme(BytesView scheme) const {
 
 // That a scheme is one that there is only this replica can tell: the others may have other options.
 // So what the rest of it is worth all of them tell alike, and this is told before.
+COORD_RARE
 Errc Replica::judge_schemes(const Acl& acl) const {
     if (acl.empty()) return Errc::ok;
     Reader in(acl.bytes());
@@ -13199,6 +13239,7 @@ Errc Replica::judge_schemes(const Acl& acl) const {
 
 // M9. From the credential to identities: what a password is worth is known here, and goes no
 // further than this call.
+COORD_RARE
 Errc Replica::prepare_auth(const Request& request, Pending& pending) const {
     const BytesView scheme = request.path, credential = request.data;
     Bytes id;
@@ -13735,6 +13776,7 @@ void Replica::look_at_node(SessionId id, const Look& look, Room& room, Found& fo
     }
 }
 
+COORD_RARE
 void Replica::show_acl(SessionId id, BytesView acl, Room& room, Found& found) const {
     COORD_ASSERT(machine_->may(id, acl, permission::read | permission::admin));  // R11
     const bool is_shown = machine_->may(id, acl, permission::admin);
@@ -13753,6 +13795,7 @@ void Replica::show_acl(SessionId id, BytesView acl, Room& room, Found& found) co
     room.bytes -= (std::min)(bytes, room.bytes);
 }
 
+COORD_RARE
 void Replica::list_identities(SessionId id, Found& found) const {
     const SessionRecord* const record = machine_->find_session(id);
     Reader in(record == nullptr ? BytesView() : BytesView(record->identities));
@@ -14348,26 +14391,31 @@ void Session::remove(BytesView path, OnDone done) const {
     remove(path, any_version, std::move(done));
 }
 
+COORD_RARE
 void Session::set_acl(BytesView path, const Acl& acl, std::int32_t aversion, OnStat done) const {
     Request request = detail::request_of(Request::Kind::set_acl, path, std::move(done));
     request.acl = acl, request.version = aversion;
     ask(std::move(request));
 }
 
+COORD_RARE
 void Session::set_acl(BytesView path, const Acl& acl, OnStat done) const {
     set_acl(path, acl, any_version, std::move(done));
 }
 
+COORD_RARE
 void Session::add_auth(BytesView scheme, BytesView credential, OnDone done) const {
     Request request = detail::request_of(Request::Kind::add_auth, scheme, std::move(done));
     request.data = credential;
     ask(std::move(request));
 }
 
+COORD_RARE
 void Session::get_acl(BytesView path, OnAcl done) const {
     ask(detail::request_of(Request::Kind::get_acl, path, std::move(done)));
 }
 
+COORD_RARE
 void Session::whoami(OnAcl done) const {
     ask(detail::request_of(Request::Kind::whoami, {}, std::move(done)));
 }
@@ -14508,20 +14556,24 @@ Result<Created> Sync::create(BytesView path, BytesView data, CreateMode mode, Du
     });
 }
 
+COORD_RARE
 Result<Stat> Sync::set_acl(BytesView path, const Acl& acl, std::int32_t aversion) const {
     return wait<Stat>([&](OnStat done) {
         session_.set_acl(path, acl, aversion, std::move(done));
     });
 }
 
+COORD_RARE
 Result<NodeAcl> Sync::get_acl(BytesView path) const {
     return wait<NodeAcl>([&](OnAcl done) { session_.get_acl(path, std::move(done)); });
 }
 
+COORD_RARE
 Result<void> Sync::add_auth(BytesView scheme, BytesView credential) const {
     return wait<void>([&](OnDone done) { session_.add_auth(scheme, credential, std::move(done)); });
 }
 
+COORD_RARE
 Result<NodeAcl> Sync::whoami() const {
     return wait<NodeAcl>([&](OnAcl done) { session_.whoami(std::move(done)); });
 }

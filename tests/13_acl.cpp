@@ -625,7 +625,7 @@ TEST_CASE("what a snapshot skips is told to who may read what is there then (W3)
     // Hears what would be told, with the ACLs.
     struct Sink final : coord::EventSink {
         std::vector<std::string> told;
-        void on_event(coord::SessionId, std::shared_ptr<const coord::Watcher>,
+        void on_event(coord::SessionId, coord::detail::Shared<const coord::Watcher>,
                       coord::EventType type, BytesView path, Zxid, BytesView acl) override {
             told.push_back(std::to_string(static_cast<int>(type)) + " " + Bytes(path) + " " +
                            std::to_string(Acl::from(acl).size()));

@@ -20,6 +20,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <memory>
 
 #if defined(__unix__) || defined(__APPLE__)
 #    include <sys/wait.h>
@@ -274,7 +275,7 @@ private:
         if (options_.trace_lines > 0 && txn.zxid > checker_.model().frontier()) {
             static const char* const names[] = {"",    "open",  "close", "create", "remove", "set",
                                                 "admit", "multi", "check", "reap", "attach",
-                                                "set_acl", "auth"};
+                                                "silence", "set_acl", "auth"};
             const Fields fields = fields_of(txn);
             sim_.note("entry " + show(txn.zxid) + ": " + names[static_cast<std::size_t>(txn.op)] +
                       " of session " + show(Zxid{txn.session.value}) + " cxid " +

@@ -69,6 +69,21 @@ inline Bytes body_of(BytesView path, BytesView data, std::int32_t last, std::int
     return body;
 }
 
+// Of a create with an ACL.
+inline Bytes body_with_acl(BytesView path, BytesView data, std::int32_t mode,
+                           const coord::Acl& acl) {
+    Bytes body = body_of(path, data, mode + 65536);  // FORMAT
+    Writer(body).bytes(acl.bytes());
+    return body;
+}
+
+inline Bytes body_of_set_acl(BytesView path, const coord::Acl& acl, std::int32_t aversion) {
+    Bytes body;
+    Writer writer(body);
+    writer.bytes(path), writer.bytes(acl.bytes()), writer.i32(aversion);
+    return body;
+}
+
 using Parts = std::vector<std::pair<coord::OpCode, Bytes>>;
 
 inline Bytes multi_of(const Parts& parts) {

@@ -907,7 +907,11 @@ private:
         Client& client = *clients_[slot];
         if (!client.lock) {
             client.lock_path = "/locks/" + std::to_string(work().below(2));
-            client.lock = std::make_unique<coord::Lock>(*client.session, client.lock_path);
+            namespace permission = coord::permission;
+            constexpr u32 enough = permission::read | permission::create | permission::remove;
+            const coord::Acl acl =
+                profile_.acls ? coord::Acl(enough, "world", "anyone") : coord::Acl();
+            client.lock = std::make_unique<coord::Lock>(*client.session, client.lock_path, acl);
             client.lock->on_lost([this, slot](Errc) { let_go(*clients_[slot]); });
         }
         if (client.has_lock) {

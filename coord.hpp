@@ -12,7 +12,7 @@
 //   wants values of kilobytes, and every voter sees every write. It trusts the replicas of its own
 //   ensemble: a message that decodes is believed. With MemoryStorage an ensemble whose replicas
 //   all stop has forgotten everything; FileStorage remembers. Not there yet: observers, change of
-//   membership, ACLs, recipes beside the lock, authentication between replicas.
+//   membership, recipes beside the lock, authentication between replicas.
 //
 // QUICK START
 //   // main.cpp                              g++ -std=c++17 -I. main.cpp
@@ -132,6 +132,13 @@
 //   admitted    of a storage: in the table of those that count.
 //   reap        the removal of a node that goes by itself: a container, or one with a ttl.
 //
+// WHO MAY DO WHAT
+//   Each node has an ACL: coord::Acl, given to create or set_acl. A session's identities are
+//   judged where add_auth is called, and are part of its record from then on: every replica judges
+//   every write alike, and none knows a password. What a session may not read no answer and no
+//   event shows it. But a program that embeds a replica has the whole tree in its memory, and its
+//   peers believe it: ACLs divide those whom programs serve, and not the programs.
+//
 // WHERE IT DIFFERS FROM ZOOKEEPER, ON PURPOSE
 //   A write ends in success, in its own error, or with its session, in session_expired or
 //   session_moved: never in connection_loss.
@@ -144,6 +151,8 @@
 //   A multi has conditions beside check, and what clients do there in several writes that race:
 //   create_or_set, create_with_parents, remove_all, take_over. A write can be guarded by a lock's
 //   node, and is not done when that has gone.
+//   set_acl may be a part of a multi; ip knows addresses of v6; what is no permission is no ACL; a
+//   wrong credential does not end the session, whose identities go with it to another leader.
 #ifndef COORD_HPP
 #define COORD_HPP
 
@@ -515,6 +524,10 @@ struct Limits {
     std::uint32_t answer_bytes_max = 4 * 1024 * 1024;  // of data in one; but a whole node always
     std::uint32_t multi_parts_max = 1024;           // too_many; guards are parts, too
     std::uint32_t removals_max = 4096;  // nodes that remove_all takes in one transaction: too_large
+    std::uint32_t acl_entries_max = 128;            // too_many
+    std::uint32_t acl_id_bytes_max = 1024;          // too_large
+    std::uint32_t acls_max = 1024 * 1024;           // too_many: distinct ones, with their aversion
+    std::uint32_t identities_per_session_max = 64;  // too_many
 };
 
 namespace detail {
@@ -870,6 +883,9 @@ std::uint64_t mix64(std::uint64_t a, std::uint64_t b);          // two words to 
 //            others, are listed, each with its ttl: what looks for those that are due costs as much
 //            as there are of them.
 //            T8 A list has the children after a name, in order, without a gap before its end.
+//            T9 An ACL is its node's alone. Those that are alike, with their aversions, are kept
+//            once, as long as a node has them; one that is open to all and was never set is not
+//            kept, and nothing is looked up for it.
 // May touch  Memory; deterministic.
 // Reading    ZooKeeper's DataTree and PathUtils. What it may cost: one hash of the path and four
 //            cache lines a look-up, 120 bytes a node beside its path and data.
@@ -938,11 +954,71 @@ BytesView node_name(BytesView path);    // "/a/b" -> "b"
 // RETURNS the number at the end of a sequential node's name, or nothing. Of ten digits or more.
 std::optional<std::int64_t> sequence_of(BytesView name_or_path);
 
+// What an ACL can give. To create and to remove is asked of the parent, the others of the node.
+namespace permission {
+constexpr std::uint32_t read = 1;    // data, children, the ACL
+constexpr std::uint32_t write = 2;   // set
+constexpr std::uint32_t create = 4;  // children
+constexpr std::uint32_t remove = 8;  // children
+constexpr std::uint32_t admin = 16;  // set_acl; get_acl shows digests
+constexpr std::uint32_t all = 31;
+}  // namespace permission
+
+// Who may do what to a node, and to no other: entries that each give something to an id of a
+// scheme. What no entry gives is refused, but to "super".
+//
+//     world   "anyone"
+//     digest  "user:" and the base64 of SHA-1 of "user:password": see digest_id
+//     ip      an address, v4 or v6, or address/bits for all that begin with these bits
+//     auth    any id: stands for all identities of the session when the write is applied, but ip
+//     others  that ReplicaOptions::schemes names: an identity that is the same
+class Acl {
+public:
+    struct Entry {
+        std::uint32_t permissions = 0;
+        BytesView scheme;
+        BytesView id;
+    };
+    Acl() = default;
+    Acl(std::uint32_t permissions, BytesView scheme, BytesView id) { add(permissions, scheme, id); }
+    static Acl from(BytesView bytes);  // of another one, or of NodeView::acl
+    Acl& add(std::uint32_t permissions, BytesView scheme, BytesView id);
+    bool empty() const { return bytes_.empty(); }
+    std::size_t size() const;
+    Entry operator[](std::size_t i) const;  // REQUIRES i < size(), and takes as long as that
+    const Bytes& bytes() const { return bytes_; }
+    friend bool operator==(const Acl& a, const Acl& b) { return a.bytes_ == b.bytes_; }
+    friend bool operator!=(const Acl& a, const Acl& b) { return a.bytes_ != b.bytes_; }
+
+private:
+    Bytes bytes_;  // FORMAT: of each entry u32 permissions, string scheme, string id
+};
+
+// As ZooKeeper calls them: OPEN_ACL_UNSAFE, which is what a node has where nothing is said,
+// CREATOR_ALL_ACL and READ_ACL_UNSAFE.
+Acl open_acl();
+Acl creator_acl();
+Acl read_only_acl();
+// Of "user:password" the id under which the scheme digest knows it.
+Bytes digest_id(BytesView credential);
+
+// Identities, as a session has them, are entries without permissions. This one is never refused.
+inline constexpr BytesView super_user{"\0\0\0\0\0\0\0\5super\0\0\0\0", 17};
+
+// Whether an ACL gives any of these permissions to one of them. Of bytes as NodeView::acl.
+namespace detail {
+bool is_permitted(BytesView acl, BytesView identities, std::uint32_t permissions);
+}
+inline bool permits(BytesView acl, BytesView identities, std::uint32_t permissions) {
+    return acl.empty() || detail::is_permitted(acl, identities, permissions);
+}
+
 // A look at a node, valid until the tree changes: until the next poll for a replica's tree.
 struct NodeView {
     BytesView path;
     BytesView data;  // null_data where it is null
     Stat stat;
+    BytesView acl;   // its bytes; none where it is open to all
 };
 
 class Tree {
@@ -972,15 +1048,27 @@ public:
 
     // Why a create would fail, or ok and in `created` the final path, the sequence number
     // appended. In this order, ZooKeeper's: bad_arguments (mode, no '/', NUL), no_node (the
-    // parent), bad_arguments (the final path), node_exists, no_children_for_ephemerals; and
-    // too_many, where the parent has had 2^61. `created` keeps its memory.
-    Errc prepare_create(BytesView path, CreateMode mode, Bytes& created) const;
-    // Creates what prepare_create has just accepted.
+    // parent), no_auth, bad_arguments (the final path), node_exists, no_children_for_ephemerals;
+    // and too_many, where the parent has had 2^61. `created` keeps its memory. Here and below, who:
+    // the identities of whom it is for.
+    Errc prepare_create(BytesView path, CreateMode mode, Bytes& created,
+                        BytesView who = super_user) const;
+    // Creates what prepare_create has just accepted. An ACL is in bytes, none where it is open.
     void create(BytesView path, BytesView data, const NodeLife& life, Zxid zxid,
-                std::int64_t time_ms);
-    Errc remove(BytesView path, std::int32_t version, Zxid zxid);
+                std::int64_t time_ms, BytesView acl = {});
+    Errc remove(BytesView path, std::int32_t version, Zxid zxid, BytesView who = super_user);
     Errc set(BytesView path, BytesView data, std::int32_t version, Zxid zxid, std::int64_t time_ms,
-             Stat* stat = nullptr);  // where the new one goes
+             Stat* stat = nullptr,  // where the new one goes
+             BytesView who = super_user);
+    // REQUIRES of the ACL what create does. In this order: bad_arguments, no_node, no_auth,
+    // bad_version (of the aversion), too_many (distinct ones).
+    Errc set_acl(BytesView path, BytesView acl, std::int32_t aversion, std::uint32_t acls_max,
+                 Stat* stat, BytesView who = super_user);
+    // Whether there is room for one more node with that ACL, where so many may be distinct.
+    bool can_hold(BytesView acl, std::uint32_t acls_max) const;
+    // Whether a node may refuse to be read. And the ACL of the parent of a node that is there.
+    bool hides_some() const;
+    BytesView parent_acl(BytesView path) const;
 
     // Removes a container or a node with a ttl that is due at that time, by what the tree is now.
     // RETURNS no_node, where the one of that czxid is not there any more; bad_version, where it
@@ -1024,12 +1112,15 @@ public:
     // Nothing else may be asked of it from then on.
     bool release(std::uint32_t count);
     void reset();        // back to a fresh tree: /, /zookeeper, /zookeeper/config, /zookeeper/quota
-    void audit() const;  // asserts T1-T4, T7 over the whole tree; cost as that
+    void audit() const;  // asserts T1-T4, T7, T9 over the whole tree; cost as that
 
 private:
     struct Node;
     struct Bucket;
     struct Table;
+    struct Acls;
+    struct Beside;
+    struct Record;
 
     Node& at(std::uint32_t node) const;
     Node* seek(BytesView path) const;            // RETURNS nullptr where there is no such node
@@ -1057,11 +1148,14 @@ private:
     std::uint32_t next_child(Stack& stack) const;
     std::uint32_t next_preorder(std::vector<std::uint32_t>& stack) const;
 
-    static Stat stat_of(const Node& node);
-    static NodeView view_of(const Node& node, std::size_t path_length);
+    BytesView acl_of(const Node& node) const;
+    std::int32_t aversion_of(const Node& node) const;
+    Stat stat_of(const Node& node) const;
+    NodeView view_of(const Node& node, std::size_t path_length) const;
     void count_child(std::uint32_t parent, bool created, Zxid zxid);
-    static std::uint64_t own_digest(std::uint64_t path_hash, const Node& node, std::int64_t ttl_ms,
-                                    BytesView data);
+    static std::uint64_t own_digest(std::uint64_t path_hash, const Node& node, BytesView data,
+                                    const Beside& beside);
+    Beside beside(const Node& node) const;
     std::uint64_t own_digest(std::uint64_t path_hash, const Node& node) const;
     static std::uint64_t children_digest(std::uint64_t path_hash, const Node& node);
     std::uint64_t digest_of(const Node& node) const;
@@ -1071,6 +1165,7 @@ private:
     static bool is_due(const Node& node, std::uint64_t ttl_ms, std::int64_t time_ms);
     void take_out(std::uint32_t node);
     Node* replace_data(Node* node, BytesView data);
+    void put_acl(Node& node, BytesView acl, std::int32_t aversion);
     void keep_node(std::uint32_t node);
     void keep_counts(const Node& node);
     void put_back(BytesView record);
@@ -1080,8 +1175,7 @@ private:
     void leave_out(std::uint32_t node);
     bool is_saved(std::uint32_t node) const;
     void save_node(std::uint32_t node, Bytes& out) const;
-    static bool read_node(BytesView record, const Limits& limits, Node& node, std::int64_t& ttl_ms,
-                          BytesView& path, BytesView& data);
+    static bool read_node(BytesView bytes, const Limits& limits, Record& record);
     bool enter_loaded();
     bool link_loaded();
     bool find_parents(std::vector<std::uint32_t>& parents, std::vector<std::uint32_t>& counts);
@@ -1102,6 +1196,7 @@ private:
     std::uint64_t digest_ = 0;
     std::uint64_t work_ = 0;
     const std::uint64_t seed_;
+    detail::Owned<Acls> acls_;          // T9
     detail::Numbers reapable_;          // T7: indices of nodes, to their ttl; of containers to 0
     std::vector<std::uint64_t> saved_;  // a bit for each index: written early, or not part of it
     std::uint32_t save_next_ = 0;       // indices before this one are written
@@ -1129,7 +1224,7 @@ private:
 //            numbers on its own. Whether it is due is judged when that is applied, by the state and
 //            the time of the transaction, by every replica alike.
 //            M8 A session has one holder. Who attaches it begins a new count of its requests; what
-//            an earlier holder has under way then is never executed.
+//            an earlier holder has under way then is never executed, and it has no identity.
 //            M9 For how long a session has been silent a leader alone says, and it is never longer
 //            than that was true: see Z13.
 //            M10 A write under a guard takes effect only where the guard's node is there, with its
@@ -1138,6 +1233,8 @@ private:
 //            nothing; all those of one transaction together no more than Limits::removals_max.
 //            M12 A node that is taken over was that of the session whose password was given, and is
 //            another node from then on, of who took it.
+//            M13 What a session may do is judged when it is applied, by the identities that are in
+//            its record then and by the ACLs of then. A password is in no transaction.
 // May touch  The tree: it is its only writer.
 // Reading    ZooKeeper's PrepRequestProcessor and DataTree.processTxn. Unlike there, a request is
 //            judged when it is applied, so there is no table of outstanding changes.
@@ -1145,7 +1242,8 @@ private:
 enum class OpCode : std::uint8_t {
     open_session = 1,   // u64 nonce, u32 timeout in ms, u64 and u64: the password
     close_session = 2,  // u8 1 = expired
-    create = 3,         // string path, string data *, i32 mode; with a ttl i64 ms
+    create = 3,         // string path, string data *, i32 mode; with a ttl i64 ms. With 2^16 in
+                        // the mode it has an ACL: string, before the ttl
     remove = 4,         // string path, i32 version
     set = 5,            // string path, string data *, i32 version. * null: u32 2^32 - 1 alone
     admit = 6,          // u32 count; each u32 voter, u64 storage: see VoterTable
@@ -1155,6 +1253,8 @@ enum class OpCode : std::uint8_t {
     reap = 9,           // string path, u64 czxid: of a node that is due
     attach_session = 10,  // u64 nonce of the holder that is to be; its cxid begins the count
     silence = 11,       // of sessions not heard of: each u64 id, u32 ms; of 0 ms: heard of again
+    set_acl = 12,       // string path, string ACL, i32 aversion
+    auth = 13,          // the identities that the session has from here on, as an ACL's bytes
     // Parts of a multi only, as check is:
     check_that = 16,    // string path, u8 Condition; by that nothing, u64, or string data *
     guard = 17,         // string path, u64 czxid
@@ -1223,6 +1323,8 @@ struct SessionRecord {
     std::uint64_t confirmed = 0;
     detail::Ring<Outcome> outcomes;  // of confirmed+1 .. cxid, in order
     std::map<Bytes, bool, std::less<>> ephemerals;  // their paths
+    Bytes identities;              // M10: as an ACL's bytes, each once
+    std::uint64_t identities_hash = 0;  // of them; 0 where there are none
     std::uint64_t saved_in = 0;     // the number of the save that has it already
 
     // RETURNS the outcome of a request that was executed and is not confirmed, or null.
@@ -1262,13 +1364,15 @@ private:
     Places places_;
 };
 
-// Hears of each change as it is applied, in order: a node's own before its parent's children.
+// Hears of each change as it is applied, in order: a node's own before its parent's children. With
+// each comes the bytes of that node's ACL as the change found it, or made it: who may not read it
+// is not to hear. None where it is open, or where no node of the tree refuses to be read.
 class ChangeSink {
 public:
-    virtual void on_created(BytesView path, Zxid zxid) = 0;
-    virtual void on_deleted(BytesView path, Zxid zxid) = 0;
-    virtual void on_data_changed(BytesView path, Zxid zxid) = 0;
-    virtual void on_children_changed(BytesView path, Zxid zxid) = 0;
+    virtual void on_created(BytesView path, Zxid zxid, BytesView acl) = 0;
+    virtual void on_deleted(BytesView path, Zxid zxid, BytesView acl) = 0;
+    virtual void on_data_changed(BytesView path, Zxid zxid, BytesView acl) = 0;
+    virtual void on_children_changed(BytesView path, Zxid zxid, BytesView acl) = 0;
 
 protected:
     ~ChangeSink() = default;
@@ -1326,26 +1430,33 @@ private:
 // Keeps what it hears until it is known that it holds (M6).
 class HeldChanges final : public ChangeSink {
 public:
-    void on_created(BytesView path, Zxid) override { add(&ChangeSink::on_created, path); }
-    void on_deleted(BytesView path, Zxid) override { add(&ChangeSink::on_deleted, path); }
-    void on_data_changed(BytesView path, Zxid) override { add(&ChangeSink::on_data_changed, path); }
-    void on_children_changed(BytesView path, Zxid) override {
-        add(&ChangeSink::on_children_changed, path);
+    void on_created(BytesView path, Zxid, BytesView acl) override {
+        add(&ChangeSink::on_created, path, acl);
+    }
+    void on_deleted(BytesView path, Zxid, BytesView acl) override {
+        add(&ChangeSink::on_deleted, path, acl);
+    }
+    void on_data_changed(BytesView path, Zxid, BytesView acl) override {
+        add(&ChangeSink::on_data_changed, path, acl);
+    }
+    void on_children_changed(BytesView path, Zxid, BytesView acl) override {
+        add(&ChangeSink::on_children_changed, path, acl);
     }
     std::size_t size() const { return changes_.size(); }
     BytesView path(std::size_t change) const;
     void tell(ChangeSink& changes, Zxid zxid) const;
-    void clear() { changes_.clear(), paths_.clear(); }
+    void clear() { changes_.clear(), bytes_.clear(); }
 
 private:
-    using Kind = void (ChangeSink::*)(BytesView path, Zxid zxid);
+    using Kind = void (ChangeSink::*)(BytesView path, Zxid zxid, BytesView acl);
     struct Change {
         Kind kind;
-        std::size_t path_end;  // in paths_, where the next one's begins
+        std::size_t path_end;  // in bytes_, where its ACL begins
+        std::size_t end;       // and where the next one's path does
     };
-    void add(Kind kind, BytesView path);
+    void add(Kind kind, BytesView path, BytesView acl);
     std::vector<Change> changes_;
-    Bytes paths_;
+    Bytes bytes_;
 };
 
 class Machine {
@@ -1360,6 +1471,8 @@ public:
     const Sessions& sessions() const { return sessions_; }  // in the order of their ids
     const SessionRecord* find_session(SessionId id) const;
     const SessionRecord* find_nonce(std::uint64_t nonce) const;
+    // What permits says of the identities that a session has; of none, where there is no such one.
+    bool may(SessionId id, BytesView acl, std::uint32_t permissions) const;
     const VoterTable& voters() const { return voters_; }
 
     // Applies one transaction; a later one than every one before. RETURNS its outcome, valid until
@@ -1392,17 +1505,22 @@ private:
     Errc execute(const Txn& txn, SessionRecord& session, Outcome& outcome, ChangeSink& changes);
     Errc multi(const Txn& txn, SessionRecord& session, Outcome& outcome, ChangeSink& changes);
     void undo_ephemerals(SessionRecord& session);
-    Errc check_version(const Txn& txn, Outcome& outcome) const;
+    Errc authenticate(const Txn& txn, SessionRecord& session) const;
+    Errc check_version(const Txn& txn, const SessionRecord& session, Outcome& outcome) const;
     Errc create(const Txn& txn, SessionRecord& session, Outcome& outcome, ChangeSink& changes);
-    Errc remove(const Txn& txn, Outcome& outcome, ChangeSink& changes);
-    Errc set(const Txn& txn, Outcome& outcome, ChangeSink& changes);
+    Errc remove(const Txn& txn, const SessionRecord& session, ChangeSink& changes);
+    Errc set(const Txn& txn, const SessionRecord& session, Outcome& outcome, ChangeSink& changes);
+    Errc set_acl(const Txn& txn, const SessionRecord& session, Outcome& outcome);
+    Errc resolve(BytesView acl, const SessionRecord& session);
+    void keep_acl(BytesView path);
+    void tell_gone(BytesView path, Zxid zxid, ChangeSink& changes);
     Errc execute_part(const Txn& txn, SessionRecord& session, Outcome& outcome);
-    Errc check_that(const Txn& txn, Outcome& outcome) const;
+    Errc check_that(const Txn& txn, const SessionRecord& session, Outcome& outcome) const;
     Errc check_guard(const Txn& txn) const;
     Errc create_or_set(const Txn& txn, SessionRecord& session, Outcome& outcome);
     Errc create_with_parents(const Txn& txn, SessionRecord& session, Outcome& outcome);
     Errc take_over(const Txn& txn, SessionRecord& session, Outcome& outcome);
-    Errc remove_all(const Txn& txn, Outcome& outcome);
+    Errc remove_all(const Txn& txn, const SessionRecord& session);
     friend class StateCheck;
     void save_before_change(SessionRecord& session);
     static void save_session(const SessionRecord& session, Bytes& out);
@@ -1425,6 +1543,7 @@ private:
     Zxid applied_;
     Outcome outcome_;    // of a transaction whose session keeps none
     Bytes created_path_;
+    Bytes acl_;          // of what is created or set; of what is about to go
     HeldChanges held_;   // of a multi
     std::size_t removals_left_ = 0;  // of a multi, to its remove_alls: M11
 
@@ -1455,6 +1574,8 @@ bool takes_space(OpCode op, BytesView body);
 //            is called for each change, until it is removed or its session ends.
 //            W2 Events come in the order of the log; for one change, the node's own before its
 //            parent's; an event comes before any answer that shows the change.
+//            W3 A session hears of no change of a node that it may not read. A one-shot watcher of
+//            it is forgotten all the same, as in ZooKeeper.
 // May touch  What chapter 4 reports.
 // Reading    ZooKeeper's WatchManager. What fires what, at the one-shot watchers of X, at those
 //            that stay there, and, but for children_changed, at those above it for all below:
@@ -1498,8 +1619,9 @@ enum class WatcherType : std::int32_t {
 // Takes the watchers that fire, in order. One that stays is the same each time.
 class EventSink {
 public:
+    // acl: see ChangeSink.
     virtual void on_event(SessionId session, detail::Shared<const Watcher> watcher,
-                          EventType type, BytesView path, Zxid zxid) = 0;
+                          EventType type, BytesView path, Zxid zxid, BytesView acl) = 0;
 
 protected:
     ~EventSink() = default;
@@ -1522,10 +1644,10 @@ public:
     std::size_t count() const { return watches_.size(); }
     std::size_t count(SessionId session) const;
 
-    void on_created(BytesView path, Zxid zxid) override;
-    void on_deleted(BytesView path, Zxid zxid) override;
-    void on_data_changed(BytesView path, Zxid zxid) override;
-    void on_children_changed(BytesView path, Zxid zxid) override;
+    void on_created(BytesView path, Zxid zxid, BytesView acl) override;
+    void on_deleted(BytesView path, Zxid zxid, BytesView acl) override;
+    void on_data_changed(BytesView path, Zxid zxid, BytesView acl) override;
+    void on_children_changed(BytesView path, Zxid zxid, BytesView acl) override;
 
 private:
     struct Watch {
@@ -1545,10 +1667,17 @@ private:
     static Place first_place(WatchKind kind, BytesView path);
     static const Watch* seek(const Table& table, BytesView path, Place& place);
     detail::Shared<Watch> take(Place place);
-    void fire(WatchKind kind, EventType type, BytesView path, Zxid zxid);
-    void tell(WatchKind kind, BytesView at, EventType type, BytesView path, Zxid zxid);
-    void tell_staying(EventType type, BytesView path, Zxid zxid);
-    void tell_above(EventType type, BytesView path, Zxid zxid);
+    // What happened, and to which node.
+    struct Change {
+        EventType type;
+        BytesView path;
+        Zxid zxid;
+        BytesView acl;
+    };
+    void fire(WatchKind kind, const Change& change);
+    void tell(WatchKind kind, BytesView at, const Change& change);
+    void tell_staying(const Change& change);
+    void tell_above(const Change& change);
     bool is_watched_above(BytesView path) const;
     std::vector<Bytes> recursive_tops() const;
     void catch_up_below(const Tree& before, const Tree& after, Zxid zxid);
@@ -2898,6 +3027,7 @@ private:
 //            session, and none after it.
 //            R10 A session is at one replica, the one whose attaching of it was applied last; where
 //            it was before it is over as soon as that is applied there.
+//            R11 What a node's ACL does not let a session read, no answer and no event shows it.
 // May touch  Everything above.
 // Reading    "Rules for callers" in the manual above; the contracts of Storage and Transport.
 
@@ -2925,6 +3055,12 @@ struct ReplicaOptions {
     std::uint64_t snapshot_every_bytes = 64 * 1024 * 1024;  // after so many bytes of the log
     std::uint32_t log_entries_kept = 1000;  // before a snapshot, for learners a little behind
     Limits limits;
+    // Who is never refused: a digest_id. Empty: nobody. The password is in no log and no message.
+    Bytes super_digest;
+    // Schemes of the program's own, and what tells from a credential the id, or RETURNS false.
+    // Asked where the credential is given, and nowhere else; it calls nothing of the replica's.
+    std::vector<Bytes> schemes;
+    Callback<bool(BytesView scheme, BytesView credential, Bytes& id)> judge_credential;
 };
 
 struct SessionOptions {
@@ -2953,6 +3089,11 @@ struct Children {
     bool more = false;         // there are more after names.back()
 };
 
+struct NodeAcl {
+    Acl acl;
+    Stat stat;
+};
+
 // Which of the children. However many there are, a page costs what is on it, and a logarithm.
 struct Page {
     Bytes after;                   // names after this one; "" from the first
@@ -2962,13 +3103,16 @@ struct Page {
 
 // What to read. A path is lent until it has been asked for.
 struct Query {
-    enum class Kind : std::uint8_t { exists, get, children, list, ephemerals, descendants };
+    enum class Kind : std::uint8_t {
+        exists, get, children, list, ephemerals, descendants, acl,
+        identities  // whoami's alone
+    };
     static Query exists(BytesView path) { return {Kind::exists, path, {}}; }
     static Query get(BytesView path) { return {Kind::get, path, {}}; }
     static Query children(BytesView path, Page page = {}) {
         return {Kind::children, path, std::move(page)};
     }
-    // The children with their data and Stat.
+    // The children with their data and Stat. One that may not be read is there without its data.
     static Query list(BytesView path, Page page = {}) {
         return {Kind::list, path, std::move(page)};
     }
@@ -2980,6 +3124,7 @@ struct Query {
     // How many nodes there are below the path, at any depth. They are walked through, all in one
     // go, so that over Limits::list_max it is too_large; but those below "/" are known.
     static Query descendants(BytesView path) { return {Kind::descendants, path, {}}; }
+    static Query acl(BytesView path) { return {Kind::acl, path, {}}; }  // see Session::get_acl
     Kind kind = Kind::exists;
     BytesView path;
     Page page;
@@ -2990,6 +3135,7 @@ struct Child {
     Bytes bytes;
     Stat stat;
     bool is_null = false;  // and not only empty
+    Errc error = Errc::ok;  // no_auth: it may not be read, so that there are no bytes
 };
 
 // What was found. Where there is an error, that and the zxid alone.
@@ -3010,6 +3156,7 @@ struct Found {
     std::vector<Child> nodes;  // list
     bool more = false;         // there are more after the last of names or nodes
     std::uint64_t count = 0;   // descendants
+    Acl acl;                   // acl
 };
 
 // What several queries have found at one moment.
@@ -3040,12 +3187,13 @@ using OnDone = Callback<void(Result<void>)>;
 using OnMulti = Callback<void(const Multi&)>;
 using OnFound = Callback<void(Result<Found>)>;
 using OnMultiRead = Callback<void(Result<MultiRead>)>;
+using OnAcl = Callback<void(Result<NodeAcl>)>;
 
 // One of these, or none.
 class Completion {
 public:
     enum class Kind : std::uint8_t {
-        none, opened, created, stat, data, children, done, multi, found, multi_read
+        none, opened, created, stat, data, children, done, multi, found, multi_read, acl
     };
     Completion() = default;
     Completion(OnOpened done) : Completion(Kind::opened, std::move(done)) {}
@@ -3057,6 +3205,7 @@ public:
     Completion(OnMulti done) : Completion(Kind::multi, std::move(done)) {}
     Completion(OnFound done) : Completion(Kind::found, std::move(done)) {}
     Completion(OnMultiRead done) : Completion(Kind::multi_read, std::move(done)) {}
+    Completion(OnAcl done) : Completion(Kind::acl, std::move(done)) {}
 
     Kind kind() const { return kind_; }
     // REQUIRES that it is of the kind that takes such a result.
@@ -3086,18 +3235,21 @@ using OnState = Callback<void(SessionState)>;
 // A part of a multi. Path and data are lent until it has been asked for.
 struct Op {
     static Op create(BytesView path, BytesView data, CreateMode mode = CreateMode::persistent,
-                     Duration ttl = {}) {
-        return {OpCode::create, path, data, mode, any_version, ttl};
+                     Duration ttl = {}, Acl acl = {}) {
+        return {OpCode::create, path, data, mode, any_version, ttl, std::move(acl)};
     }
     static Op set(BytesView path, BytesView data, std::int32_t version = any_version) {
-        return {OpCode::set, path, data, CreateMode::persistent, version, {}};
+        return {OpCode::set, path, data, CreateMode::persistent, version, {}, {}};
     }
     static Op remove(BytesView path, std::int32_t version = any_version) {
-        return {OpCode::remove, path, {}, CreateMode::persistent, version, {}};
+        return {OpCode::remove, path, {}, CreateMode::persistent, version, {}, {}};
     }
     // That there is such a node, and of this version. (Some systems have a macro of that name.)
     static Op(check)(BytesView path, std::int32_t version = any_version) {
-        return {OpCode::check, path, {}, CreateMode::persistent, version, {}};
+        return {OpCode::check, path, {}, CreateMode::persistent, version, {}, {}};
+    }
+    static Op set_acl(BytesView path, Acl acl, std::int32_t aversion = any_version) {
+        return {OpCode::set_acl, path, {}, CreateMode::persistent, aversion, {}, std::move(acl)};
     }
     // Conditions. no_node, but of one that wants none: node_exists where there is one. Where it is
     // another than asked for, condition_failed. Its Part has the Stat.
@@ -3123,6 +3275,7 @@ struct Op {
     CreateMode mode = CreateMode::persistent;
     std::int32_t version = any_version;
     Duration ttl;  // see Request
+    Acl acl;       // of create: empty means open to all
     CreateMode parents = CreateMode::persistent;  // of create_with_parents
     Condition condition{};     // of check_that
     std::uint64_t number = 0;  // that it compares; a guard's czxid; whom take_over takes it from
@@ -3135,14 +3288,15 @@ inline constexpr std::uint64_t any_holding = UINT64_MAX;
 struct Request {
     enum class Kind : std::uint8_t {
         create, remove, set, exists, get, children, sync, close, multi, add_watch, remove_watches,
-        read
+        read, set_acl, get_acl, add_auth, whoami
     };
     Kind kind = Kind::get;
-    BytesView path;
-    BytesView data;
+    BytesView path;    // of add_auth the scheme
+    BytesView data;    // of add_auth the credential
     CreateMode mode = CreateMode::persistent;
     Duration ttl;      // of a mode that has one, in whole ms: 1 ms to ttl_ms_max
     std::int32_t version = any_version;
+    Acl acl;           // of create: empty means open to all
     Page page;
     std::vector<Op> parts;
     std::size_t guards = 0;      // of the parts, in front, that the answer does not show
@@ -3401,8 +3555,10 @@ private:
     void encode_queries(const std::vector<Query>& queries, Bytes& body) const;
     void execute_queries(SessionId id, BytesView body, Ready& ready) const;
     void look_up(SessionId id, const Look& look, Room& room, Found& found) const;
-    void look_at_node(const Look& look, Room& room, Found& found) const;
-    void list_nodes(const Look& look, Room& room, Found& found) const;
+    void look_at_node(SessionId id, const Look& look, Room& room, Found& found) const;
+    void show_acl(SessionId id, BytesView acl, Room& room, Found& found) const;
+    void list_identities(SessionId id, Found& found) const;
+    void list_nodes(SessionId id, const Look& look, Room& room, Found& found) const;
     void list_ephemerals(SessionId id, const Look& look, Room& room, Found& found) const;
     void change_watches(SessionId id, Pending& pending);
     void finish(Pending& pending, const Outcome& outcome);
@@ -3410,9 +3566,12 @@ private:
     void end_session(SessionId id, SessionState state);
     void refuse(Completion&& done, Errc error);
     Errc prepare(Request& request, Pending& pending);
+    Errc prepare_auth(const Request& request, Pending& pending) const;
+    Errc judge_schemes(const Acl& acl) const;
+    bool has_scheme(BytesView scheme) const;
     Errc judge_path(OpCode op, BytesView path, CreateMode mode) const;
     bool has_too_many_watches(SessionId id) const;
-    static OpCode encode_write(const Request& request, Bytes& body);
+    static OpCode encode_write(Request& request, Bytes& body);
     bool is_snapshot_due() const;
     bool is_fetch_waited_for() const;
     std::uint64_t snapshot_patience() const;
@@ -3433,7 +3592,7 @@ private:
     void end_request(Ready& ready);
     void call(Ready& ready);
     void on_event(SessionId session, detail::Shared<const Watcher> watcher, EventType type,
-                  BytesView path, Zxid zxid) override;
+                  BytesView path, Zxid zxid, BytesView acl) override;
     bool is_serving() const;
     bool is_full() const;
     Vote own_vote() const;
@@ -3612,12 +3771,27 @@ public:
     void create(BytesView path, BytesView data, CreateMode mode, Duration ttl,
                 OnCreated done) const;
     void create(BytesView path, BytesView data, OnCreated done) const;  // persistent
+    // With an ACL: an empty one is open to all, as is what the others give. invalid_acl: "auth"
+    // for a session without identities, a scheme that nobody knows, an id that is none of it.
+    void create(BytesView path, BytesView data, CreateMode mode, Duration ttl, const Acl& acl,
+                OnCreated done) const;
     // set: no_node, bad_version. RETURNS the new Stat.
     void set(BytesView path, BytesView data, std::int32_t version, OnStat done) const;
     void set(BytesView path, BytesView data, OnStat done) const;  // any version
     // remove: no_node, bad_version, not_empty.
     void remove(BytesView path, std::int32_t version, OnDone done) const;
     void remove(BytesView path, OnDone done) const;               // any version
+    // set_acl: invalid_acl, also for an empty one; no_node, bad_version (of the aversion).
+    void set_acl(BytesView path, const Acl& acl, std::int32_t aversion, OnStat done) const;
+    void set_acl(BytesView path, const Acl& acl, OnStat done) const;  // any version
+
+    // Gives the session one more identity, in turn with its requests; all its handles have it, and
+    // whoever attaches it begins with none. Scheme and credential: "digest", "user:password", which
+    // is known and accepted whoever it is, and is super_user too where ReplicaOptions say so; "ip"
+    // and the client's address, which the program must know, since here it is believed; one of
+    // ReplicaOptions::schemes and what its judge takes. auth_failed: another scheme, or that judge
+    // says so; the session goes on. too_many: over Limits::identities_per_session_max.
+    void add_auth(BytesView scheme, BytesView credential, OnDone done) const;
 
     // What ZooKeeper's clients do in several writes, each in one step here. All are multis of one
     // part, and parts of others: see Op, which has the ttl, too.
@@ -3648,6 +3822,11 @@ public:
     // other conditions: see Op.
     void multi(std::vector<Op> parts, OnMulti done) const;
 
+    // Where a node's ACL refuses it, everything gives no_auth: create and remove ask the parent's
+    // for create and remove, set write, check and the reads below read, get_acl read or admin,
+    // set_acl admin. exists alone is free, as in ZooKeeper, and tells the Stat of every node. An
+    // ACL is judged when a write is applied, before versions and after the path and no_node.
+
     // Reads of this replica's state: in turn after this session's writes, perhaps older than what
     // other sessions have written; after sync, no older than the call of sync; or as at_least and
     // linearizable say. All: no_node.
@@ -3663,6 +3842,11 @@ public:
     void children(BytesView path, Watcher watcher, OnChildren done) const;
     void children(BytesView path, const Page& page, OnChildren done) const;
     void children(BytesView path, const Page& page, Watcher watcher, OnChildren done) const;
+
+    // The ACL, and the Stat. Without admin a digest shows as "user:x".
+    void get_acl(BytesView path, OnAcl done) const;
+    // The session's identities, entries without permissions; of digest the user alone.
+    void whoami(OnAcl done) const;
 
     // What a query asks for; and several at one moment: the answer has one zxid, each part its own
     // error, and Limits bound all of it together. too_large: a part that has no room beside those
@@ -3759,7 +3943,8 @@ public:
     Sync linearizable() const { return at_least(newest); }
     Sync guarded_by(BytesView path, Zxid czxid) const;
     Result<Created> create(BytesView path, BytesView data,
-                           CreateMode mode = CreateMode::persistent, Duration ttl = {}) const;
+                           CreateMode mode = CreateMode::persistent, Duration ttl = {},
+                           const Acl& acl = {}) const;
     Result<Stat> set(BytesView path, BytesView data, std::int32_t version = any_version) const;
     Result<void> remove(BytesView path, std::int32_t version = any_version) const;
     Result<Created> create_or_set(BytesView path, BytesView data,
@@ -3770,6 +3955,11 @@ public:
     Result<void> remove_all(BytesView path) const;
     Result<Created> take_over(BytesView path, BytesView data, SessionId earlier,
                               const SessionPassword& password) const;
+    Result<Stat> set_acl(BytesView path, const Acl& acl,
+                         std::int32_t aversion = any_version) const;
+    Result<NodeAcl> get_acl(BytesView path) const;
+    Result<void> add_auth(BytesView scheme, BytesView credential) const;
+    Result<NodeAcl> whoami() const;
     Multi multi(std::vector<Op> parts) const;
     Result<Stat> exists(BytesView path, Watcher watcher = {}) const;
     Result<Data> get(BytesView path, Watcher watcher = {}) const;
@@ -3864,7 +4054,9 @@ struct LockCore;
 // Lock is one place in the queue: two contenders in one program are two of them.
 class Lock {
 public:
-    Lock(Session session, BytesView path);
+    // The ACL is that of all nodes that it makes. Who contends must have create, read and remove on
+    // the lock's path; nobody need read another's node: an open one is what Curator makes.
+    Lock(Session session, BytesView path, const Acl& acl = {});
     ~Lock();
     Lock(const Lock&) = delete;
     Lock& operator=(const Lock&) = delete;
@@ -4261,7 +4453,7 @@ constexpr ErrcRow errc_rows[] = {
     {Errc::invalid_callback, "invalid_callback", "The callback cannot be called; pass another."},
     {Errc::invalid_acl, "invalid_acl", "The access list is empty or malformed; correct it."},
     {Errc::auth_failed, "auth_failed",
-     "The credential was refused; correct it and open a new session."},
+     "The credential, or the password of a session, was refused; correct it."},
     {Errc::session_moved, "session_moved",
      "The session is attached elsewhere now; use it there, or attach it again."},
     {Errc::not_read_only, "not_read_only",
@@ -4656,6 +4848,74 @@ std::uint64_t mix64(std::uint64_t a, std::uint64_t b) {
     return detail::stir(state, detail::hash_key[7]);
 }
 
+namespace detail {
+
+constexpr std::size_t sha1_block_bytes = 64;
+
+static std::uint32_t rotate_left(std::uint32_t word, unsigned bits) {
+    return word << bits | word >> (32 - bits);
+}
+
+// FIPS 180-4, 6.1.2.
+COORD_RARE
+static void sha1_block(BytesView block, std::uint32_t (&state)[5]) {
+    COORD_ASSERT(block.size() == sha1_block_bytes);
+    std::uint32_t words[80];
+    for (std::size_t i = 0; i < 16; i++) words[i] = load_big32(block.data() + i * 4);
+    for (std::size_t i = 16; i < 80; i++) {
+        words[i] = rotate_left(words[i - 3] ^ words[i - 8] ^ words[i - 14] ^ words[i - 16], 1);
+    }
+    std::uint32_t a = state[0], b = state[1], c = state[2], d = state[3], e = state[4];
+    for (std::size_t i = 0; i < 80; i++) {
+        const std::uint32_t mixed = i < 20   ? ((b & c) | (~b & d)) + 0x5A827999u
+                                    : i < 40 ? (b ^ c ^ d) + 0x6ED9EBA1u
+                                    : i < 60 ? ((b & c) | (b & d) | (c & d)) + 0x8F1BBCDCu
+                                             : (b ^ c ^ d) + 0xCA62C1D6u;
+        const std::uint32_t next = rotate_left(a, 5) + mixed + e + words[i];
+        e = d, d = c, c = rotate_left(b, 30), b = a, a = next;
+    }
+    state[0] += a, state[1] += b, state[2] += c, state[3] += d, state[4] += e;
+}
+
+// What ZooKeeper's scheme digest is made with: broken where collisions matter, which is not here.
+COORD_RARE
+Bytes sha1(BytesView bytes) {
+    std::uint32_t state[5] = {0x67452301u, 0xEFCDAB89u, 0x98BADCFEu, 0x10325476u, 0xC3D2E1F0u};
+    const std::uint64_t bits = std::uint64_t{bytes.size()} * 8;
+    for (; bytes.size() >= sha1_block_bytes; bytes.remove_prefix(sha1_block_bytes)) {
+        sha1_block(bytes.substr(0, sha1_block_bytes), state);
+    }
+    Bytes last(bytes);
+    last.push_back('\x80');
+    while (last.size() % sha1_block_bytes != sha1_block_bytes - 8) last.push_back('\0');
+    Writer(last).u64(bits);
+    for (BytesView rest = last; !rest.empty(); rest.remove_prefix(sha1_block_bytes)) {
+        sha1_block(rest.substr(0, sha1_block_bytes), state);
+    }
+    Bytes digest;
+    for (const std::uint32_t word : state) Writer(digest).u32(word);
+    return digest;
+}
+
+COORD_RARE
+Bytes base64(BytesView bytes) {
+    constexpr char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    Bytes text;
+    for (std::size_t i = 0; i < bytes.size(); i += 3) {
+        std::uint32_t three = 0;
+        for (std::size_t k = i; k < i + 3; k++) {
+            three = three << 8 | (k < bytes.size() ? static_cast<unsigned char>(bytes[k]) : 0u);
+        }
+        for (unsigned k = 0; k < 4; k++) {
+            const bool is_filled = i + k > bytes.size();
+            text.push_back(is_filled ? '=' : digits[three >> (18 - 6 * k) & 63]);
+        }
+    }
+    return text;
+}
+
+}  // namespace detail
+
 // =================================================================================================
 // Part Two, chapter 3: Tree
 // =================================================================================================
@@ -4683,6 +4943,7 @@ constexpr std::size_t scratch_bytes_kept = 65536;  // of its memory, from one ti
 constexpr char undo_counts = 0;                 // no kind of record that is undone, and no '/'
 constexpr std::uint32_t place_bits = 29;        // of a hash, that say where an entry is at home
 constexpr std::uint32_t null_length = UINT32_MAX;  // FORMAT, of data that is null
+constexpr unsigned kind_with_acl = 4;              // FORMAT, added to the kind of a node
 
 // RETURNS the size in bytes of the character at the front of text, or 0 where a path must not hold
 // it: control characters, surrogates, private use, specials, and all that is not in the basic
@@ -4850,7 +5111,7 @@ struct Tree::Node {
     std::int64_t mtime_ms = 0;
     std::uint64_t owner_or_creations = 0;  // one word for both: T4
     std::int32_t version = 0;
-    std::int32_t aversion = 0;
+    std::uint32_t acl = 0;            // T9: the number of the list with the aversion; mostly 0
     std::uint32_t data_length = 0;
     std::uint32_t child_count = 0;
     std::uint32_t parent = 0;         // 0 for the root alone; T1
@@ -4886,6 +5147,423 @@ struct Tree::Node {
     }
 };
 
+// What of a node stands beside it; and a node apart from a tree, as a record of it has it.
+struct Tree::Beside {
+    std::int64_t ttl_ms = 0;
+    std::int32_t aversion = 0;
+    std::uint64_t acl_digest = 0;
+};
+
+struct Tree::Record {
+    Node node;
+    BytesView path;
+    BytesView data;
+    BytesView acl;
+    Beside beside;
+};
+
+// ---- Access
+
+namespace detail {
+
+constexpr std::size_t acl_scheme_bytes_max = 64;
+constexpr std::uint64_t acl_seed = 0x61636c;
+constexpr BytesView open_bytes{"\0\0\0\x1f\0\0\0\5world\0\0\0\6anyone", 23};
+
+// The most that an ACL takes, or the identities of a session.
+COORD_RARE
+static std::size_t acl_bytes_max(const Limits& limits) {
+    const std::uint64_t most = (std::max)(limits.acl_entries_max,
+                                          limits.identities_per_session_max);
+    const std::uint64_t each = 12 + acl_scheme_bytes_max + std::uint64_t{limits.acl_id_bytes_max};
+    const bool is_much = most != 0 && each > INT32_MAX / most;
+    return static_cast<std::size_t>(is_much ? std::uint64_t{INT32_MAX} : most * each);
+}
+
+// RETURNS false at the end, or where the bytes are none that an ACL has.
+static bool read_entry(Reader& in, Acl::Entry& entry) {
+    if (in.left() == 0) return false;
+    entry.permissions = in.u32();
+    entry.scheme = in.bytes(in.left());
+    entry.id = in.bytes(in.left());
+    return in.ok();
+}
+
+COORD_RARE
+static void write_entry(const Acl::Entry& entry, Bytes& out) {
+    Writer writer(out);
+    writer.u32(entry.permissions), writer.bytes(entry.scheme), writer.bytes(entry.id);
+}
+
+COORD_RARE
+static bool has_entry(BytesView acl, const Acl::Entry& sought) {
+    Reader in(acl);
+    Acl::Entry entry;
+    while (read_entry(in, entry)) {
+        if (entry.permissions == sought.permissions && entry.scheme == sought.scheme &&
+            entry.id == sought.id) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// A number of at most so many digits, which is all of the text.
+COORD_RARE
+static bool read_number(BytesView text, unsigned base, std::size_t digits_max,
+                        std::uint32_t& number) {
+    number = 0;
+    if (text.empty() || text.size() > digits_max) return false;
+    for (const char digit : text) {
+        const auto code = static_cast<unsigned char>(digit);
+        const unsigned letter = (code | 0x20u) - 'a' + 10u;
+        const unsigned value = code >= '0' && code <= '9' ? code - '0' : letter;
+        if (value >= base || (code < '0' || (code > '9' && letter < 10))) return false;
+        number = number * base + value;
+    }
+    return true;
+}
+
+// Of text, what is before the next separator; text goes on after it.
+COORD_RARE
+static BytesView cut_field(BytesView& text, char separator) {
+    const std::size_t end = (std::min)(text.find(separator), text.size());
+    const BytesView field = text.substr(0, end);
+    text.remove_prefix((std::min)(end + 1, text.size()));
+    return field;
+}
+
+COORD_RARE
+static bool read_address_v4(BytesView text, Bytes& address) {
+    unsigned dots = 0;
+    for (const char each : text) dots += each == '.' ? 1u : 0u;
+    if (dots != 3 || text.back() == '.') return false;
+    for (unsigned i = 0; i < 4; i++) {
+        std::uint32_t number = 0;
+        if (!read_number(cut_field(text, '.'), 10, 3, number) || number > 255) return false;
+        address.push_back(static_cast<char>(number));
+    }
+    return true;
+}
+
+// Groups of one side of a "::", or of all where there is none; a v4 address may end them.
+COORD_RARE
+static bool read_groups(BytesView text, bool is_end, Bytes& address) {
+    if (!text.empty() && text.back() == ':') return false;
+    while (!text.empty()) {
+        const BytesView group = cut_field(text, ':');
+        std::uint32_t number = 0;
+        if (is_end && text.empty() && group.find('.') != BytesView::npos) {
+            return read_address_v4(group, address);
+        }
+        if (!read_number(group, 16, 4, number)) return false;
+        address.push_back(static_cast<char>(number >> 8));
+        address.push_back(static_cast<char>(number & 0xFF));
+    }
+    return true;
+}
+
+// RFC 4291, 2.2: four bytes, or sixteen. RETURNS none where it is no address.
+COORD_RARE
+static Bytes read_address(BytesView text) {
+    Bytes front, back;
+    if (text.empty() || text.size() > 45) return {};
+    if (text.find(':') == BytesView::npos) return read_address_v4(text, front) ? front : Bytes();
+    const std::size_t gap = text.find("::");
+    const bool is_whole = gap == BytesView::npos;
+    const BytesView before = text.substr(0, gap);
+    const BytesView after = is_whole ? BytesView() : text.substr(gap + 2);
+    if (!read_groups(before, is_whole, front) || !read_groups(after, true, back)) return {};
+    const std::size_t size = front.size() + back.size();
+    COORD_ASSERT(size % 2 == 0);
+    if (is_whole ? size != 16 : size > 14) return {};
+    return front.append(16 - size, '\0').append(back);
+}
+
+// An address, or one with "/bits". RETURNS false where it is none.
+COORD_RARE
+static bool read_network(BytesView text, Bytes& address, std::uint32_t& bits) {
+    const std::size_t slash = text.find('/');
+    address = read_address(text.substr(0, slash));
+    bits = static_cast<std::uint32_t>(address.size() * 8);
+    if (address.empty() || slash == BytesView::npos) return !address.empty();
+    const std::uint32_t most = bits;
+    return read_number(text.substr(slash + 1), 10, 3, bits) && bits <= most;
+}
+
+COORD_RARE
+static bool is_in_network(BytesView address_text, BytesView network_text) {
+    Bytes network;
+    std::uint32_t bits = 0;
+    const Bytes address = read_address(address_text);
+    if (!read_network(network_text, network, bits)) return false;
+    if (address.size() != network.size()) return false;
+    for (std::uint32_t i = 0; i < bits; i++) {
+        const int differ = address[i / 8] ^ network[i / 8];
+        if ((differ >> (7 - i % 8) & 1) != 0) return false;
+    }
+    return true;
+}
+
+// "user:" and what does not have a ':', but at its end, as ZooKeeper takes it.
+COORD_RARE
+static bool is_digest_id(BytesView id) {
+    while (!id.empty() && id.back() == ':') id.remove_suffix(1);
+    const std::size_t colon = id.find(':');
+    return colon != BytesView::npos && id.find(':', colon + 1) == BytesView::npos;
+}
+
+COORD_RARE
+static bool is_own_scheme(BytesView scheme) {
+    if (scheme.empty() || scheme.size() > acl_scheme_bytes_max) return false;
+    for (const char each : scheme) {
+        if (each <= ' ' || each > '~' || each == ':') return false;
+    }
+    return scheme != "world" && scheme != "auth" && scheme != "digest" && scheme != "ip" &&
+           scheme != "super";
+}
+
+// The same wherever it is asked: which schemes of their own replicas have is not asked here.
+COORD_RARE
+static bool is_sound_id(BytesView scheme, BytesView id) {
+    Bytes network;
+    std::uint32_t bits = 0;
+    if (scheme == "world") return id == "anyone";
+    if (scheme == "digest") return is_digest_id(id);
+    if (scheme == "ip") return read_network(id, network, bits);
+    return is_own_scheme(scheme) && !id.empty();
+}
+
+// Of an ACL that somebody gives: "auth" may be in it.
+COORD_RARE
+static Errc judge_acl(BytesView acl, const Limits& limits) {
+    Reader in(acl);
+    Acl::Entry entry;
+    std::uint32_t entries = 0;
+    for (; read_entry(in, entry); entries++) {
+        if (entries == limits.acl_entries_max) return Errc::too_many;
+        if (entry.id.size() > limits.acl_id_bytes_max) return Errc::too_large;
+        if ((entry.permissions & ~permission::all) != 0) return Errc::invalid_acl;
+        if (entry.scheme != "auth" && !is_sound_id(entry.scheme, entry.id)) {
+            return Errc::invalid_acl;
+        }
+    }
+    if (!in.done()) return Errc::marshalling_error;
+    return entries > 0 ? Errc::ok : Errc::invalid_acl;
+}
+
+// Of one that a node has.
+COORD_RARE
+static bool is_kept_acl(BytesView acl, const Limits& limits) {
+    Reader in(acl);
+    Acl::Entry entry;
+    while (read_entry(in, entry)) {
+        if (entry.scheme == "auth") return false;
+    }
+    return judge_acl(acl, limits) == Errc::ok && acl != open_bytes;
+}
+
+// Identities, as a request to add some has them, and a session.
+COORD_RARE
+static Errc judge_identities(BytesView identities, const Limits& limits) {
+    Reader in(identities);
+    Acl::Entry entry;
+    std::uint32_t entries = 0;
+    for (; read_entry(in, entry); entries++) {
+        if (entries == limits.identities_per_session_max) return Errc::too_many;
+        if (entry.id.size() > limits.acl_id_bytes_max) return Errc::too_large;
+        const bool is_super = entry.scheme == "super" && entry.id.empty();
+        const bool is_known = is_super || (entry.scheme == "digest" && is_digest_id(entry.id)) ||
+                              (entry.scheme == "ip" && !read_address(entry.id).empty()) ||
+                              (is_own_scheme(entry.scheme) && !entry.id.empty());
+        if (entry.permissions != 0 || !is_known) return Errc::auth_failed;
+    }
+    return in.done() && entries > 0 ? Errc::ok : Errc::marshalling_error;
+}
+
+static std::uint64_t hash_of_identities(BytesView identities) {
+    return identities.empty() ? 0 : hash64(identities, acl_seed) | 1;
+}
+
+static bool is_same_identity(const Acl::Entry& identity, const Acl::Entry& entry) {
+    if (identity.scheme != entry.scheme) return false;
+    if (entry.scheme == "ip") return is_in_network(identity.id, entry.id);
+    return identity.id == entry.id;
+}
+
+// ZooKeeper's PrepRequestProcessor.checkACL.
+COORD_RARE
+bool is_permitted(BytesView acl, BytesView identities, std::uint32_t permissions) {
+    Acl::Entry entry, identity;
+    Reader all(identities);
+    while (read_entry(all, identity)) {
+        if (identity.scheme == "super") return true;
+    }
+    Reader in(acl);
+    while (read_entry(in, entry)) {
+        if ((entry.permissions & permissions) == 0) continue;
+        if (entry.scheme == "world") return true;
+        Reader each(identities);
+        while (read_entry(each, identity)) {
+            if (is_same_identity(identity, entry)) return true;
+        }
+    }
+    return false;
+}
+
+}  // namespace detail
+
+COORD_RARE
+Acl Acl::from(BytesView bytes) {
+    Acl acl;
+    acl.bytes_.assign(bytes);
+    return acl;
+}
+
+COORD_RARE
+Acl& Acl::add(std::uint32_t permissions, BytesView scheme, BytesView id) {
+    detail::write_entry({permissions, scheme, id}, bytes_);
+    return *this;
+}
+
+COORD_RARE
+std::size_t Acl::size() const {
+    Reader in(bytes_);
+    Entry entry;
+    std::size_t count = 0;
+    while (detail::read_entry(in, entry)) count += 1;
+    return count;
+}
+
+COORD_RARE
+Acl::Entry Acl::operator[](std::size_t i) const {
+    Reader in(bytes_);
+    Entry entry;
+    for (std::size_t k = 0; k <= i; k++) {
+        const bool is_there = detail::read_entry(in, entry);
+        COORD_ASSERT(is_there);
+    }
+    return entry;
+}
+
+COORD_RARE
+Acl open_acl() { return Acl::from(detail::open_bytes); }
+COORD_RARE
+Acl creator_acl() { return Acl(permission::all, "auth", ""); }
+COORD_RARE
+Acl read_only_acl() { return Acl(permission::read, "world", "anyone"); }
+
+COORD_RARE
+Bytes digest_id(BytesView credential) {
+    Bytes id(credential.substr(0, credential.find(':')));
+    return id.append(":").append(detail::base64(detail::sha1(credential)));
+}
+
+// T9. Number 0 is what is open to all and was never set; it counts nobody.
+struct Tree::Acls {
+    struct Entry {
+        const Bytes* key = nullptr;  // i32 aversion and the list, no bytes where it is open
+        std::uint32_t users = 0;
+        std::int32_t aversion = 0;
+        std::uint64_t digest = 0;    // of the list; 0 where it is open
+        bool hides = false;          // somebody may not read
+        BytesView list() const { return BytesView(*key).substr(4); }
+    };
+    std::vector<Entry> entries = std::vector<Entry>(1);
+    std::vector<std::uint32_t> free;
+    std::map<Bytes, std::uint32_t, std::less<>> numbers;
+    std::size_t hiding = 0;  // nodes
+    Bytes key;
+
+    const Entry& at(std::uint32_t number) const {
+        COORD_ASSERT(number < entries.size());
+        COORD_ASSERT(number == 0 || entries[number].users > 0);
+        return entries[number];
+    }
+    std::uint32_t find(BytesView list, std::int32_t aversion) {
+        key.clear();
+        Writer out(key);
+        out.i32(aversion), out.raw(list);
+        const auto found = numbers.find(BytesView(key));
+        return found == numbers.end() ? 0 : found->second;
+    }
+    // The number for one node more.
+    std::uint32_t take(BytesView list, std::int32_t aversion) {
+        COORD_ASSERT(list != detail::open_bytes);
+        if (list.empty() && aversion == 0) return 0;
+        std::uint32_t number = find(list, aversion);
+        if (number == 0) number = add(list, aversion);
+        entries[number].users += 1;
+        hiding += entries[number].hides ? 1u : 0u;
+        return number;
+    }
+    COORD_RARE
+    std::uint32_t add(BytesView list, std::int32_t aversion) {
+        std::uint32_t number = static_cast<std::uint32_t>(entries.size());
+        if (free.empty()) {
+            entries.emplace_back();
+        } else {
+            number = free.back();
+            free.pop_back();
+        }
+        const auto added = numbers.emplace(key, number);
+        COORD_ASSERT(added.second);
+        Entry& entry = entries[number];
+        COORD_ASSERT(entry.users == 0 && number > 0);
+        entry.key = &added.first->first, entry.aversion = aversion;
+        entry.digest = list.empty() ? 0 : hash64(list, detail::acl_seed);
+        entry.hides = !permits(list, {}, permission::read);
+        return number;
+    }
+    void drop(std::uint32_t number) {
+        if (number == 0) return;
+        Entry& entry = entries[number];
+        COORD_ASSERT(entry.users > 0);
+        hiding -= entry.hides ? 1u : 0u;
+        entry.users -= 1;
+        if (entry.users > 0) return;
+        const auto found = numbers.find(*entry.key);
+        COORD_ASSERT(found != numbers.end());
+        entry = Entry();
+        numbers.erase(found);
+        free.push_back(number);
+    }
+    COORD_RARE
+    void audit(const std::vector<std::uint32_t>& counted) const {
+        std::size_t hidden = 0, used = 0;
+        for (std::size_t i = 0; i < entries.size(); i++) {
+            COORD_ASSERT(entries[i].users == counted[i]);
+            COORD_ASSERT((entries[i].key != nullptr) == (counted[i] > 0));
+            hidden += entries[i].hides ? counted[i] : 0;
+            used += counted[i] > 0 ? 1u : 0u;
+        }
+        COORD_ASSERT(hidden == hiding && used == numbers.size());
+        COORD_ASSERT(used + free.size() + 1 == entries.size());
+    }
+};
+
+inline BytesView Tree::acl_of(const Node& node) const {
+    return node.acl == 0 ? BytesView() : acls_->at(node.acl).list();
+}
+
+inline std::int32_t Tree::aversion_of(const Node& node) const {
+    return node.acl == 0 ? 0 : acls_->at(node.acl).aversion;
+}
+
+COORD_RARE
+bool Tree::can_hold(BytesView acl, std::uint32_t acls_max) const {
+    return acl.empty() || acls_->numbers.size() < acls_max || acls_->find(acl, 0) != 0;
+}
+
+bool Tree::hides_some() const { return acls_->hiding > 0; }
+
+COORD_RARE
+BytesView Tree::parent_acl(BytesView path) const {
+    const Node* const node = seek(path);
+    return node == nullptr || node->parent == detail::no_index ? BytesView()
+                                                               : acl_of(at(node->parent));
+}
+
 // ---- Nodes
 
 inline Tree::Node& Tree::at(std::uint32_t node) const {
@@ -4917,6 +5595,7 @@ bool Tree::release(std::uint32_t count) {
         indices_used_ -= 1;
         Node* const node = slot(indices_used_);
         if (node != nullptr && node->is_listed()) reapable_.erase(indices_used_);
+        if (node != nullptr) acls_->drop(node->acl);
         free_node(node);
     }
     return indices_used_ == 0;
@@ -5270,14 +5949,14 @@ std::uint32_t Tree::next_preorder(std::vector<std::uint32_t>& stack) const {
 // The sum over all nodes of two hashes each. One is of what set changes, with the data; the other
 // of what a child's creation changes in its parent, so that this costs the same however much data
 // the parent has. FORMAT: replicas compare digests.
-std::uint64_t Tree::own_digest(std::uint64_t path_hash, const Node& node, std::int64_t ttl_ms,
-                               BytesView data) {
+std::uint64_t Tree::own_digest(std::uint64_t path_hash, const Node& node, BytesView data,
+                               const Beside& beside) {
     using detail::hash_key;
     // Of what its life hangs on one word: no session's id is such a hash.
     std::uint64_t life = node.owner().value;
-    if (node.is_listed()) life = mix64(node.kind_number, static_cast<std::uint64_t>(ttl_ms));
+    if (node.is_listed()) life = mix64(node.kind_number, static_cast<std::uint64_t>(beside.ttl_ms));
     const std::uint64_t versions = std::uint64_t{static_cast<std::uint32_t>(node.version)} << 32 |
-                                   static_cast<std::uint32_t>(node.aversion);
+                                   static_cast<std::uint32_t>(beside.aversion);
     const auto ctime = static_cast<std::uint64_t>(node.ctime_ms);
     const auto mtime = static_cast<std::uint64_t>(node.mtime_ms);
     const std::uint64_t data_hash = hash64(data, is_null(data) ? 2 : 1);
@@ -5285,12 +5964,17 @@ std::uint64_t Tree::own_digest(std::uint64_t path_hash, const Node& node, std::i
         detail::stir(path_hash ^ hash_key[0], data_hash ^ hash_key[1]) +
         detail::stir(node.czxid.value ^ hash_key[2], node.mzxid.value ^ hash_key[3]) +
         detail::stir(ctime ^ hash_key[4], mtime ^ hash_key[5]) +
-        detail::stir(life ^ hash_key[6], versions ^ hash_key[7]);
+        detail::stir(life ^ hash_key[6], versions ^ hash_key[7]) + beside.acl_digest;
     return mix64(sum, path_hash);
 }
 
+inline Tree::Beside Tree::beside(const Node& node) const {
+    return {ttl_ms_of(node), aversion_of(node),
+            node.acl == 0 ? 0 : acls_->at(node.acl).digest};
+}
+
 inline std::uint64_t Tree::own_digest(std::uint64_t path_hash, const Node& node) const {
-    return own_digest(path_hash, node, ttl_ms_of(node), node.data());
+    return own_digest(path_hash, node, node.data(), beside(node));
 }
 
 std::uint64_t Tree::children_digest(std::uint64_t path_hash, const Node& node) {
@@ -5308,7 +5992,7 @@ std::uint64_t Tree::digest_of(const Node& node) const {
 
 // ---- Reads
 
-inline Stat Tree::stat_of(const Node& node) {
+inline Stat Tree::stat_of(const Node& node) const {
     Stat stat;
     stat.czxid = node.czxid;
     stat.mzxid = node.mzxid;
@@ -5317,7 +6001,7 @@ inline Stat Tree::stat_of(const Node& node) {
     stat.version = node.version;
     stat.cversion =
         2 * static_cast<std::int64_t>(node.creations()) - std::int64_t{node.child_count};
-    stat.aversion = node.aversion;
+    stat.aversion = aversion_of(node);
     stat.ephemeral_owner = node.owner();
     stat.data_length = static_cast<std::int32_t>(node.data_length);
     stat.num_children = static_cast<std::int32_t>(node.child_count);
@@ -5327,11 +6011,12 @@ inline Stat Tree::stat_of(const Node& node) {
 
 // Takes the length of the path, which a look-up knows already, so that the node's own need not have
 // come out of memory before it is known where the data is.
-inline NodeView Tree::view_of(const Node& node, std::size_t path_length) {
+inline NodeView Tree::view_of(const Node& node, std::size_t path_length) const {
     NodeView view;
     view.path = {node.bytes(), path_length};
     view.data = node.data_after(path_length);
     view.stat = stat_of(node);
+    view.acl = acl_of(node);
     return view;
 }
 
@@ -5436,12 +6121,14 @@ void Tree::visit(const Callback<void(const NodeView&)>& visit_node, BytesView fr
 
 // ---- Writes
 
-Errc Tree::prepare_create(BytesView path, CreateMode mode, Bytes& created) const {
+Errc Tree::prepare_create(BytesView path, CreateMode mode, Bytes& created,
+                          BytesView who) const {
     if (!detail::is_mode(mode)) return Errc::bad_arguments;
     const std::size_t slash = path.rfind('/');
     if (slash == BytesView::npos || path.find('\0') != BytesView::npos) return Errc::bad_arguments;
     const std::uint32_t parent = locate(path.substr(0, slash));
     if (parent == detail::no_index) return Errc::no_node;
+    if (!permits(acl_of(at(parent)), who, permission::create)) return Errc::no_auth;
     created.assign(path);
     if (is_sequential(mode)) detail::append_sequence(at(parent).creations(), created);
     // The parent's path is valid, for it is in the tree; but it is written "" where it is the root.
@@ -5471,7 +6158,7 @@ void Tree::count_child(std::uint32_t parent, bool created, Zxid zxid) {
 }
 
 void Tree::create(BytesView path, BytesView data, const NodeLife& life, Zxid zxid,
-                  std::int64_t time_ms) {
+                  std::int64_t time_ms, BytesView acl) {
     COORD_ASSERT(path.size() > 1);
     const std::uint32_t parent = locate(parent_path(path));
     COORD_ASSERT(parent != detail::no_index);  // T1
@@ -5482,6 +6169,7 @@ void Tree::create(BytesView path, BytesView data, const NodeLife& life, Zxid zxi
     fields.ctime_ms = fields.mtime_ms = time_ms;
     fields.set_life(life.kind, life.owner);
     fields.parent = parent;
+    fields.acl = acls_->take(acl, 0);
     const std::uint32_t child = add_node(fields, path, data);
     enlist(child, life.ttl_ms);
     leave_out(child);
@@ -5499,6 +6187,7 @@ void Tree::take_out(std::uint32_t index) {
     COORD_ASSERT(node.child_root == detail::no_index);
     digest_ -= digest_of(node);
     if (node.is_listed()) reapable_.erase(index);  // T7
+    acls_->drop(node.acl);  // T9
     unlink_child(node.parent, index);
     erase_entry(hash64(node.path(), seed_), &node);
     free_node(&node);
@@ -5507,13 +6196,19 @@ void Tree::take_out(std::uint32_t index) {
     size_ -= 1;
 }
 
-// A missing parent and a missing node have the same error, so one look-up serves both.
-Errc Tree::remove(BytesView path, std::int32_t version, Zxid zxid) {
+// A missing parent and a missing node have the same error, so one look-up serves both; but a parent
+// that is there may refuse.
+Errc Tree::remove(BytesView path, std::int32_t version, Zxid zxid, BytesView who) {
     if (path.find('/') == BytesView::npos || path.find('\0') != BytesView::npos ||
         detail::is_built_in(path)) {
         return Errc::bad_arguments;
     }
     const std::uint32_t child = locate(path);
+    const Node* const above = child != detail::no_index ? &at(at(child).parent)
+                                                        : seek(path.substr(0, path.rfind('/')));
+    if (above != nullptr && !permits(acl_of(*above), who, permission::remove)) {
+        return Errc::no_auth;
+    }
     if (child == detail::no_index) return Errc::no_node;
     Node& node = at(child);
     if (version != any_version && version != node.version) return Errc::bad_version;
@@ -5546,10 +6241,11 @@ Tree::Node* Tree::replace_data(Node* node, BytesView data) {
 
 // A path that is found is valid, but for the root's second name.
 Errc Tree::set(BytesView path, BytesView data, std::int32_t version, Zxid zxid,
-               std::int64_t time_ms, Stat* stat) {
+               std::int64_t time_ms, Stat* stat, BytesView who) {
     COORD_ASSERT(data.size() <= static_cast<std::size_t>(INT32_MAX));
     Node* node = path.empty() ? nullptr : seek(path);
     if (node == nullptr) return is_valid_path(path) ? Errc::no_node : Errc::bad_arguments;
+    if (!permits(acl_of(*node), who, permission::write)) return Errc::no_auth;
     if (version != any_version && version != node->version) return Errc::bad_version;
     keep_node(node->index);
     save_before_change(node->index);
@@ -5563,6 +6259,37 @@ Errc Tree::set(BytesView path, BytesView data, std::int32_t version, Zxid zxid,
     digest_ += own_digest(path_hash, *node);
     if (stat != nullptr) *stat = stat_of(*node);
     return Errc::ok;
+}
+
+// The aversion of /zookeeper/config is -1 at first. The new list is taken before the old one goes:
+// they may be one.
+COORD_RARE
+Errc Tree::set_acl(BytesView path, BytesView acl, std::int32_t aversion, std::uint32_t acls_max,
+                   Stat* stat, BytesView who) {
+    Node* const node = path.empty() ? nullptr : seek(path);
+    if (node == nullptr) return is_valid_path(path) ? Errc::no_node : Errc::bad_arguments;
+    if (!permits(acl_of(*node), who, permission::admin)) return Errc::no_auth;
+    const std::int32_t is = aversion_of(*node);
+    if (aversion != any_version && aversion != is) return Errc::bad_version;
+    const std::int32_t next = is == any_version ? 0 : detail::next_version(is);
+    const bool is_known = (acl.empty() && next == 0) || acls_->find(acl, next) != 0;
+    if (!is_known && acls_->numbers.size() >= acls_max) return Errc::too_many;
+    keep_node(node->index);
+    save_before_change(node->index);
+    put_acl(*node, acl, next);
+    if (stat != nullptr) *stat = stat_of(*node);
+    return Errc::ok;
+}
+
+COORD_RARE
+void Tree::put_acl(Node& node, BytesView acl, std::int32_t aversion) {
+    const std::uint64_t path_hash = hash64(node.path(), 0);
+    digest_ -= own_digest(path_hash, node);
+    const std::uint32_t number = acls_->take(acl, aversion);
+    acls_->drop(node.acl);
+    node.acl = number;
+    COORD_ASSERT(aversion_of(node) == aversion);  // T9
+    digest_ += own_digest(path_hash, node);
 }
 
 // ---- What goes by itself
@@ -5676,32 +6403,35 @@ void Tree::put_back(BytesView record) {
     COORD_ASSERT(!record.empty());
     if (record[0] == '/') return take_out(locate(record));
     if (record[0] == detail::undo_counts) return put_back_counts(record.substr(1));
-    Node was;
-    std::int64_t ttl_ms = 0;
-    BytesView path, data;
+    Record was;
     Limits any;
     any.path_bytes_max = any.data_bytes_max = INT32_MAX;
+    any.acl_entries_max = any.acl_id_bytes_max = INT32_MAX;
     record.remove_prefix(detail::state_record_header_bytes);
-    const bool is_read = read_node(record, any, was, ttl_ms, path, data);
+    const bool is_read = read_node(record, any, was);
     COORD_ASSERT(is_read);
-    Node* node = seek(path);
+    Node* node = seek(was.path);
     if (node == nullptr) {
-        was.parent = locate(parent_path(path));
+        was.node.parent = locate(parent_path(was.path));
+        was.node.acl = acls_->take(was.acl, was.beside.aversion);
         // Under the index that it had: what was given away since is free again, last in, first out.
-        const std::uint32_t index = add_node(was, path, data);
+        const std::uint32_t index = add_node(was.node, was.path, was.data);
         COORD_ASSERT(index >= save_end_ || is_saved(index));  // T5
-        enlist(index, ttl_ms);
+        enlist(index, was.beside.ttl_ms);
         digest_ += digest_of(at(index));
-        return link_child(was.parent, index);
+        return link_child(was.node.parent, index);
     }
-    COORD_ASSERT(node->czxid == was.czxid && node->pzxid == was.pzxid);  // but for its data
-    COORD_ASSERT(node->owner_or_creations == was.owner_or_creations);
-    COORD_ASSERT(node->kind() == was.kind() && ttl_ms_of(*node) == ttl_ms);  // T7
-    const std::uint64_t path_hash = hash64(path, 0);
+    COORD_ASSERT(node->czxid == was.node.czxid && node->pzxid == was.node.pzxid);
+    COORD_ASSERT(node->owner_or_creations == was.node.owner_or_creations);
+    COORD_ASSERT(node->kind() == was.node.kind());
+    COORD_ASSERT(ttl_ms_of(*node) == was.beside.ttl_ms);  // T7
+    const std::uint64_t path_hash = hash64(was.path, 0);
     digest_ -= own_digest(path_hash, *node);
-    node = replace_data(node, data);
-    node->mzxid = was.mzxid, node->mtime_ms = was.mtime_ms, node->version = was.version;
+    node = replace_data(node, was.data);
+    node->mzxid = was.node.mzxid, node->mtime_ms = was.node.mtime_ms;
+    node->version = was.node.version;
     digest_ += own_digest(path_hash, *node);
+    if (aversion_of(*node) != was.beside.aversion) put_acl(*node, was.acl, was.beside.aversion);
 }
 
 // ---- The whole tree
@@ -5713,6 +6443,7 @@ void Tree::clear() {
     slabs_.clear();
     free_indices_.clear();
     reapable_.clear();
+    acls_ = detail::Owned<Acls>(new Acls());
     tables_ = detail::Owned<Table[]>(new Table[detail::tree_tables]());
     indices_used_ = 0, indices_capacity_ = 0;
     size_ = 0, digest_ = 0;
@@ -5730,8 +6461,8 @@ void Tree::add_built_in(std::uint32_t parent, BytesView path) {
     at(parent).child_count += 1;
 }
 
-// As in ZooKeeper, whose constructor counts none of these as a creation, and gives the list of
-// /zookeeper/config the version -1.
+// As in ZooKeeper, whose constructor counts none of these as a creation, and lets everybody read
+// /zookeeper/config, and nobody do more, by a list of the version -1.
 void Tree::reset() {
     clear();
     add_built_in(detail::no_index, "/");
@@ -5739,7 +6470,7 @@ void Tree::reset() {
     const std::uint32_t zookeeper = locate("/zookeeper");
     add_built_in(zookeeper, "/zookeeper/config");
     add_built_in(zookeeper, "/zookeeper/quota");
-    at(locate("/zookeeper/config")).aversion = -1;
+    at(locate("/zookeeper/config")).acl = acls_->take(read_only_acl().bytes(), -1);
     for (std::uint32_t node = detail::root_index; node < indices_used_; node++) {
         digest_ += digest_of(at(node));
     }
@@ -5758,8 +6489,9 @@ void Tree::reset() {
 //   i32    version, aversion
 //   u64    creations of children, ever
 //   u32    children
-//   u8     kind: 0 persistent, 1 of a session, 2 container, 3 with a ttl
+//   u8     kind: 0 persistent, 1 of a session, 2 container, 3 with a ttl; 4 more: with an ACL
 //   i64    ttl in ms, of the last kind alone
+//   string ACL, where there is one: it is not open
 void Tree::save_node(std::uint32_t index, Bytes& bytes) const {
     const Node& node = at(index);
     const std::size_t start = detail::open_state_record(detail::StateRecord::node, bytes);
@@ -5773,11 +6505,14 @@ void Tree::save_node(std::uint32_t index, Bytes& bytes) const {
     out.i64(node.mtime_ms);
     out.u64(node.owner().value);
     out.i32(node.version);
-    out.i32(node.aversion);
+    out.i32(aversion_of(node));
     out.u64(node.creations());
     out.u32(node.child_count);
-    out.u8(static_cast<std::uint8_t>(node.kind()));
+    const BytesView acl = acl_of(node);
+    const unsigned with_acl = acl.empty() ? 0 : detail::kind_with_acl;
+    out.u8(static_cast<std::uint8_t>(static_cast<unsigned>(node.kind()) + with_acl));
     if (node.kind() == NodeKind::ttl) out.i64(ttl_ms_of(node));
+    if (!acl.empty()) out.bytes(acl);
     detail::close_state_record(start, bytes);
 }
 
@@ -5824,11 +6559,12 @@ bool Tree::save_slice(std::size_t bytes, Bytes& out) {
 }
 
 // A sequence number may have taken a path over its limit.
-bool Tree::read_node(BytesView record, const Limits& limits, Node& node, std::int64_t& ttl_ms,
-                     BytesView& path, BytesView& data) {
-    Reader in(record);
-    path = in.bytes(std::size_t{limits.path_bytes_max} + detail::sequence_digits_max);
-    data = detail::read_data(in, (std::min)(limits.data_bytes_max, std::uint32_t{INT32_MAX}));
+bool Tree::read_node(BytesView bytes, const Limits& limits, Record& record) {
+    Reader in(bytes);
+    Node& node = record.node;
+    record.path = in.bytes(std::size_t{limits.path_bytes_max} + detail::sequence_digits_max);
+    record.data = detail::read_data(in, (std::min)(limits.data_bytes_max,
+                                                   std::uint32_t{INT32_MAX}));
     node.czxid = in.zxid();
     node.mzxid = in.zxid();
     node.pzxid = in.zxid();
@@ -5836,15 +6572,21 @@ bool Tree::read_node(BytesView record, const Limits& limits, Node& node, std::in
     node.mtime_ms = in.i64();
     const SessionId owner{in.u64()};
     node.version = in.i32();
-    node.aversion = in.i32();
+    record.beside.aversion = in.i32();
     node.owner_or_creations = in.u64();
     node.child_count = in.u32();
-    const std::uint8_t kind_number = in.u8();
-    const NodeKind kind = static_cast<NodeKind>(kind_number);
-    ttl_ms = kind == NodeKind::ttl ? in.i64() : 1;
+    const unsigned kind_number = in.u8();
+    const bool has_acl = kind_number >= detail::kind_with_acl;
+    const unsigned without = has_acl ? kind_number - detail::kind_with_acl : kind_number;
+    const NodeKind kind = static_cast<NodeKind>(without);
+    const std::int64_t ttl_ms = kind == NodeKind::ttl ? in.i64() : 1;
+    record.acl = has_acl ? in.bytes(detail::acl_bytes_max(limits)) : BytesView();
     if (!in.done() || node.version == any_version || kind > NodeKind::ttl) return false;
     if (ttl_ms < 1 || ttl_ms > ttl_ms_max) return false;
-    if (kind != NodeKind::ttl) ttl_ms = 0;
+    record.beside.ttl_ms = kind == NodeKind::ttl ? ttl_ms : 0;
+    if (has_acl && !detail::is_kept_acl(record.acl, limits)) return false;  // T9
+    record.beside.acl_digest = record.acl.empty() ? 0 : hash64(record.acl, detail::acl_seed);
+    const BytesView path = record.path;
     if (node.creations() > detail::creations_max || !is_valid_path(path)) return false;
     if (node.child_count > node.creations() + detail::built_in_children(path)) return false;
     const bool is_owned = owner != SessionId{};
@@ -5855,13 +6597,12 @@ bool Tree::read_node(BytesView record, const Limits& limits, Node& node, std::in
     return true;
 }
 
-bool Tree::digest_of_record(BytesView record, const Limits& limits, std::uint64_t& digest) {
-    Node node;
-    std::int64_t ttl_ms = 0;
-    BytesView path, data;
-    if (!read_node(record, limits, node, ttl_ms, path, data)) return false;
-    const std::uint64_t path_hash = hash64(path, 0);
-    digest = own_digest(path_hash, node, ttl_ms, data) + children_digest(path_hash, node);
+bool Tree::digest_of_record(BytesView bytes, const Limits& limits, std::uint64_t& digest) {
+    Record record;
+    if (!read_node(bytes, limits, record)) return false;
+    const std::uint64_t path_hash = hash64(record.path, 0);
+    digest = own_digest(path_hash, record.node, record.data, record.beside) +
+             children_digest(path_hash, record.node);
     return true;
 }
 
@@ -5873,17 +6614,18 @@ void Tree::begin_load() {
     loaded_.clear();
 }
 
-bool Tree::load_node(BytesView record, const Limits& limits) {
-    Node node;
-    std::int64_t ttl_ms = 0;
-    BytesView path, data;
-    if (!read_node(record, limits, node, ttl_ms, path, data)) return false;
+bool Tree::load_node(BytesView bytes, const Limits& limits) {
+    Record record;
+    if (!read_node(bytes, limits, record)) return false;
     if (size_ >= (std::max)(limits.nodes_max, std::uint32_t{4})) return false;
+    const BytesView path = record.path;
     const bool is_root = path.size() == 1;
     if (is_root && slot(detail::root_index) != nullptr) return false;
+    record.node.acl = acls_->take(record.acl, record.beside.aversion);
+    if (acls_->numbers.size() > (std::max)(limits.acls_max, std::uint32_t{1})) return false;
     const std::uint32_t index = is_root ? detail::root_index : take_index();
-    Node* const made = place_node(index, node, path, data);
-    enlist(index, ttl_ms);
+    Node* const made = place_node(index, record.node, path, record.data);
+    enlist(index, record.beside.ttl_ms);
     digest_ += digest_of(*made);
     if (is_root) return true;
     const std::uint64_t hash = hash64(path, seed_);
@@ -6080,6 +6822,7 @@ void Tree::audit_node(std::uint32_t index) const {
     COORD_ASSERT(node.child_count <= node.creations() + detail::built_in_children(node.path()));
     COORD_ASSERT(node.is_owned() == (node.owner() != SessionId{}));
     COORD_ASSERT(node.is_listed() == (reapable_.find(index) != reapable_.end()));  // T7
+    COORD_ASSERT(node.acl == 0 || acls_->entries[node.acl].users > 0);  // T9
     COORD_ASSERT((node.kind() == NodeKind::ttl) == (ttl_ms_of(node) != 0));
     COORD_ASSERT(&at(node.index) == &node && node.index == index);
     if (index == detail::root_index) {
@@ -6113,6 +6856,7 @@ void Tree::Table::audit() const {
 COORD_RARE
 void Tree::audit() const {
     std::size_t seen = 0, listed = 0;
+    std::vector<std::uint32_t> users(acls_->entries.size(), 0);
     std::uint64_t digest = 0;
     std::vector<std::uint32_t> stack{detail::root_index};
     while (!stack.empty()) {
@@ -6120,7 +6864,9 @@ void Tree::audit() const {
         audit_node(node);
         digest += digest_of(at(node)), seen += 1;
         listed += at(node).is_listed() ? 1u : 0u;
+        users[at(node).acl] += at(node).acl == 0 ? 0u : 1u;
     }
+    acls_->audit(users);
     COORD_ASSERT(seen == size_);
     COORD_ASSERT(listed == reapable_.size());  // T7
     COORD_ASSERT(digest == digest_);  // T2
@@ -6146,9 +6892,13 @@ struct CreateBody {
     BytesView path;
     BytesView data;
     CreateMode mode;
+    bool has_acl;
+    BytesView acl;
     bool has_ttl;
     std::int64_t ttl_ms;
 };
+
+constexpr std::uint32_t acl_follows = 1u << 16;  // FORMAT: in the mode of a create
 
 struct SetBody {
     BytesView path;
@@ -6160,7 +6910,10 @@ inline bool read_create(BytesView body, CreateBody& create) {
     Reader in(body);
     create.path = in.bytes(body.size());
     create.data = read_data(in, body.size());
-    create.mode = static_cast<CreateMode>(in.i32());
+    const std::uint32_t mode = in.u32();
+    create.has_acl = mode >> 16 == acl_follows >> 16;
+    create.mode = static_cast<CreateMode>(create.has_acl ? mode - acl_follows : mode);
+    create.acl = create.has_acl ? in.bytes(body.size()) : BytesView();
     create.has_ttl = in.left() > 0;
     create.ttl_ms = create.has_ttl ? in.i64() : 0;
     return in.done();
@@ -6177,6 +6930,20 @@ inline bool read_set(BytesView body, SetBody& set) {
     set.path = in.bytes(body.size());
     set.data = read_data(in, body.size());
     set.version = in.i32();
+    return in.done();
+}
+
+struct SetAclBody {
+    BytesView path;
+    BytesView acl;
+    std::int32_t aversion;
+};
+
+inline bool read_set_acl(BytesView body, SetAclBody& set) {
+    Reader in(body);
+    set.path = in.bytes(body.size());
+    set.acl = in.bytes(body.size());
+    set.aversion = in.i32();
     return in.done();
 }
 
@@ -6210,7 +6977,8 @@ constexpr bool may_create(OpCode op) {
 
 // Which may have done something by the time that they fail. The others judge first, and then act.
 constexpr bool has_steps(OpCode op) {
-    return op == OpCode::create_with_parents || op == OpCode::take_over;
+    return op == OpCode::create_with_parents || op == OpCode::take_over ||
+           op == OpCode::remove_all;
 }
 
 struct ConditionBody {
@@ -6284,7 +7052,14 @@ static Errc judge_part(OpCode op, BytesView body, const Limits& limits) {
         if (!is_kind(create)) return Errc::bad_arguments;
         const std::size_t room = is_sequential(create.mode) ? sequence_digits_max : 0;
         if (create.path.size() + room > limits.path_bytes_max) return Errc::too_large;
-        return judge_sizes(create.path, create.data, limits);
+        const Errc error = judge_sizes(create.path, create.data, limits);
+        return error == Errc::ok && create.has_acl ? judge_acl(create.acl, limits) : error;
+    }
+    if (op == OpCode::set_acl) {
+        SetAclBody set{};
+        if (!read_set_acl(body, set)) return Errc::marshalling_error;
+        const Errc error = judge_sizes(set.path, {}, limits);
+        return error == Errc::ok ? judge_acl(set.acl, limits) : error;
     }
     if (op == OpCode::remove || op == OpCode::check) {
         BytesView path;
@@ -6353,7 +7128,9 @@ Errc judge_request(OpCode op, BytesView body, const Limits& limits) {
         case OpCode::close_session: return body.size() == 1 ? Errc::ok : Errc::marshalling_error;
         case OpCode::create:
         case OpCode::remove:
+        case OpCode::set_acl:
         case OpCode::set: return detail::judge_part(op, body, limits);
+        case OpCode::auth: return detail::judge_identities(body, limits);
         case OpCode::multi: return detail::judge_multi(body, limits);
         case OpCode::check:
         case OpCode::check_that:
@@ -6370,14 +7147,17 @@ Errc judge_request(OpCode op, BytesView body, const Limits& limits) {
 }
 
 bool takes_space(OpCode op, BytesView body) {
-    bool takes = op == OpCode::create || op == OpCode::set;
+    const auto grows = [](OpCode code) {
+        return code == OpCode::set || code == OpCode::set_acl || detail::may_create(code);
+    };
+    bool takes = grows(op);
     if (op != OpCode::multi) return takes;
     Reader in(body);
     const std::uint32_t count = in.u32();
     for (std::uint32_t i = 0; i < count && !takes; i++) {
         BytesView part;
         if (!detail::read_part(in, op, part)) break;
-        takes = op == OpCode::set || detail::may_create(op);
+        takes = grows(op);
     }
     return takes;
 }
@@ -6495,7 +7275,7 @@ std::uint64_t Machine::lasting_digest(const SessionRecord& session) {
     const std::uint64_t times = std::uint64_t{session.silent_ms} << 32 | session.timeout_ms;
     const std::uint64_t opened = mix64(mix64(session.id.value, session.nonce), times);
     const std::uint64_t password = mix64(session.password.high, session.password.low);
-    return mix64(opened, mix64(password, session.holder));
+    return mix64(opened, mix64(password, session.holder) + session.identities_hash);
 }
 
 std::uint64_t Machine::digest_of(const SessionRecord& session, std::uint64_t lasting) {
@@ -6509,6 +7289,12 @@ std::uint64_t Machine::digest_of(const SessionRecord& session) {
 const SessionRecord* Machine::find_session(SessionId id) const {
     const auto found = sessions_.find(id);
     return found == sessions_.end() ? nullptr : &found->second;
+}
+
+bool Machine::may(SessionId id, BytesView acl, std::uint32_t permissions) const {
+    if (acl.empty()) return true;
+    const SessionRecord* const session = find_session(id);
+    return permits(acl, session == nullptr ? BytesView() : session->identities, permissions);
 }
 
 const SessionRecord* Machine::find_nonce(std::uint64_t nonce) const {
@@ -6556,9 +7342,11 @@ const Outcome* Machine::apply(const Txn& txn, ChangeSink& changes) {
     outcome.cxid = txn.cxid, outcome.zxid = txn.zxid, outcome.op = txn.op;
     outcome.path.clear(), outcome.stat = Stat{}, outcome.session = txn.session;
     outcome.parts.clear();
-    outcome.error = txn.op == OpCode::multi ? multi(txn, session, outcome, changes)
-                                            : execute(txn, session, outcome, changes);
-    sessions_digest_ += digest_of(session, lasting);
+    const bool adds_identities = txn.op == OpCode::auth;
+    outcome.error = adds_identities            ? authenticate(txn, session)
+                    : txn.op == OpCode::multi ? multi(txn, session, outcome, changes)
+                                              : execute(txn, session, outcome, changes);
+    sessions_digest_ += digest_of(session, adds_identities ? lasting_digest(session) : lasting);
     return &outcome;
 }
 
@@ -6575,11 +7363,10 @@ const Outcome* Machine::reap(const Txn& txn, ChangeSink& changes) {
     Reader in(txn.body);
     const BytesView path = in.bytes(in.left());
     const Zxid czxid = in.zxid();
+    keep_acl(path);
     outcome_.error = in.done() ? tree_.reap(path, czxid, txn.zxid, txn.time_ms)
                                : Errc::marshalling_error;
-    if (outcome_.error != Errc::ok) return &outcome_;
-    changes.on_deleted(path, txn.zxid);
-    changes.on_children_changed(parent_path(path), txn.zxid);
+    if (outcome_.error == Errc::ok) tell_gone(path, txn.zxid, changes);
     return &outcome_;
 }
 
@@ -6633,6 +7420,7 @@ const Outcome* Machine::attach_session(const Txn& txn, SessionRecord& session) {
     save_before_change(session);
     sessions_digest_ -= digest_of(session);
     session.holder = holder, session.silent_ms = 0;
+    session.identities.clear(), session.identities_hash = 0;  // M8
     session.cxid = session.confirmed = begin;
     detail::forget_outcomes(session, UINT64_MAX);
     sessions_digest_ += digest_of(session);
@@ -6644,10 +7432,10 @@ const Outcome* Machine::close_session(const Txn& txn, ChangeSink& changes) {
     const auto found = sessions_.find(txn.session);
     COORD_ASSERT(found != sessions_.end());
     for (const auto& entry : found->second.ephemerals) {  // M4
+        keep_acl(entry.first);
         const Errc removed = tree_.remove(entry.first, any_version, txn.zxid);
         COORD_ASSERT(removed == Errc::ok);  // M3
-        changes.on_deleted(entry.first, txn.zxid);
-        changes.on_children_changed(parent_path(entry.first), txn.zxid);
+        tell_gone(entry.first, txn.zxid, changes);
     }
     sessions_digest_ -= digest_of(found->second);
     nonces_.erase(found->second.nonce);
@@ -6660,9 +7448,11 @@ Errc Machine::execute(const Txn& txn, SessionRecord& session, Outcome& outcome,
                       ChangeSink& changes) {
     switch (txn.op) {
         case OpCode::create: return create(txn, session, outcome, changes);
-        case OpCode::remove: return remove(txn, outcome, changes);
-        case OpCode::set: return set(txn, outcome, changes);
-        case OpCode::check: return check_version(txn, outcome);
+        case OpCode::remove: return remove(txn, session, changes);
+        case OpCode::set: return set(txn, session, outcome, changes);
+        case OpCode::set_acl: return set_acl(txn, session, outcome);
+        case OpCode::check: return check_version(txn, session, outcome);
+        case OpCode::auth:  // not a part of a multi
         case OpCode::check_that:
         case OpCode::guard:
         case OpCode::create_or_set:
@@ -6680,13 +7470,80 @@ Errc Machine::execute(const Txn& txn, SessionRecord& session, Outcome& outcome,
     return Errc::unimplemented;
 }
 
-Errc Machine::check_version(const Txn& txn, Outcome& outcome) const {
+// M10. Twice the same is once.
+COORD_RARE
+Errc Machine::authenticate(const Txn& txn, SessionRecord& session) const {
+    const Errc error = detail::judge_identities(txn.body, limits_);
+    if (error != Errc::ok) return error;
+    Bytes all = session.identities;
+    Reader in(txn.body);
+    Acl::Entry entry;
+    while (detail::read_entry(in, entry)) {
+        if (!detail::has_entry(all, entry)) detail::write_entry(entry, all);
+    }
+    if (detail::judge_identities(all, limits_) != Errc::ok) return Errc::too_many;
+    COORD_ASSERT(txn.session == session.id && all.size() >= session.identities.size());  // M10
+    session.identities = std::move(all);
+    session.identities_hash = detail::hash_of_identities(session.identities);
+    return Errc::ok;
+}
+
+// Puts into acl_ what a node is to have: each entry once, those of the session for "auth", and no
+// bytes where it is open.
+COORD_RARE
+Errc Machine::resolve(BytesView acl, const SessionRecord& session) {
+    const Errc error = detail::judge_acl(acl, limits_);
+    acl_.clear();
+    if (error != Errc::ok) return error;
+    Reader in(acl);
+    Acl::Entry entry;
+    std::uint32_t expanded = 0;  // a bit for each permissions that "auth" was given
+    while (detail::read_entry(in, entry)) {
+        const bool stands_for_all = entry.scheme == "auth";
+        if (!stands_for_all && !detail::has_entry(acl_, entry)) detail::write_entry(entry, acl_);
+        const std::uint32_t bit = 1u << entry.permissions;
+        if (!stands_for_all || (expanded & bit) != 0) continue;
+        expanded |= bit;
+        Reader all(session.identities);
+        Acl::Entry identity;
+        bool is_any = false;
+        while (detail::read_entry(all, identity)) {
+            if (identity.scheme == "ip" || identity.scheme == "super") continue;
+            identity.permissions = entry.permissions, is_any = true;
+            if (!detail::has_entry(acl_, identity)) detail::write_entry(identity, acl_);
+        }
+        if (!is_any) return Errc::invalid_acl;
+    }
+    if (detail::judge_acl(acl_, limits_) != Errc::ok) return Errc::too_many;
+    if (acl_ == detail::open_bytes) acl_.clear();
+    COORD_ASSERT(acl_.empty() || detail::is_kept_acl(acl_, limits_));  // T9
+    return Errc::ok;
+}
+
+// Who hears of the end of a node is told by what it had; so it is asked before.
+void Machine::keep_acl(BytesView path) {
+    acl_.clear();
+    if (!tree_.hides_some()) return;
+    const std::optional<NodeView> node = tree_.find(path);
+    if (node) acl_.assign(node->acl);
+}
+
+void Machine::tell_gone(BytesView path, Zxid zxid, ChangeSink& changes) {
+    changes.on_deleted(path, zxid, acl_);
+    const BytesView parent = parent_path(path);
+    keep_acl(parent);
+    changes.on_children_changed(parent, zxid, acl_);
+}
+
+Errc Machine::check_version(const Txn& txn, const SessionRecord& session,
+                            Outcome& outcome) const {
     BytesView path;
     std::int32_t version = 0;
     if (!detail::read_remove(txn.body, path, version)) return Errc::marshalling_error;
     if (!is_valid_path(path)) return Errc::bad_arguments;
     const std::optional<NodeView> node = tree_.find(path);
     if (!node) return Errc::no_node;
+    if (!permits(node->acl, session.identities, permission::read)) return Errc::no_auth;
     outcome.stat = node->stat;
     return version == any_version || version == node->stat.version ? Errc::ok : Errc::bad_version;
 }
@@ -6748,18 +7605,27 @@ void Machine::undo_ephemerals(SessionRecord& session) {
     }
 }
 
-void HeldChanges::add(Kind kind, BytesView path) {
-    paths_.append(path);
-    changes_.push_back(Change{kind, paths_.size()});
+COORD_RARE
+void HeldChanges::add(Kind kind, BytesView path, BytesView acl) {
+    bytes_.append(path);
+    const std::size_t path_end = bytes_.size();
+    bytes_.append(acl);
+    changes_.push_back(Change{kind, path_end, bytes_.size()});
 }
 
 BytesView HeldChanges::path(std::size_t change) const {
-    const std::size_t start = change == 0 ? 0 : changes_[change - 1].path_end;
-    return BytesView(paths_).substr(start, changes_[change].path_end - start);
+    const std::size_t start = change == 0 ? 0 : changes_[change - 1].end;
+    return BytesView(bytes_).substr(start, changes_[change].path_end - start);
 }
 
 void HeldChanges::tell(ChangeSink& changes, Zxid zxid) const {
-    for (std::size_t i = 0; i < changes_.size(); i++) (changes.*changes_[i].kind)(path(i), zxid);
+    for (std::size_t i = 0; i < changes_.size(); i++) {
+        const Change& change = changes_[i];
+        COORD_ASSERT(change.path_end <= change.end);
+        const BytesView all(bytes_);
+        const BytesView acl = all.substr(change.path_end, change.end - change.path_end);
+        (changes.*change.kind)(path(i), zxid, acl);
+    }
 }
 
 Errc Machine::create(const Txn& txn, SessionRecord& session, Outcome& outcome,
@@ -6767,32 +7633,42 @@ Errc Machine::create(const Txn& txn, SessionRecord& session, Outcome& outcome,
     detail::CreateBody body{};
     if (!detail::read_create(txn.body, body)) return Errc::marshalling_error;
     if (!detail::is_kind(body)) return Errc::bad_arguments;
-    const Errc error = tree_.prepare_create(body.path, body.mode, created_path_);
+    acl_.clear();
+    Errc error = Errc::ok;
+    if (body.has_acl) error = resolve(body.acl, session);
+    if (error != Errc::ok) return error;
+    error = tree_.prepare_create(body.path, body.mode, created_path_, session.identities);
     if (error != Errc::ok) return error;
     const bool ephemeral = is_ephemeral(body.mode);
     if (tree_.size() >= limits_.nodes_max) return Errc::too_many;
+    if (!tree_.can_hold(acl_, limits_.acls_max)) return Errc::too_many;
     if (ephemeral && session.ephemerals.size() >= limits_.ephemerals_per_session_max) {
         return Errc::too_many;
     }
     const NodeLife life(body.mode, session.id, body.ttl_ms);
-    tree_.create(created_path_, body.data, life, txn.zxid, txn.time_ms);
+    tree_.create(created_path_, body.data, life, txn.zxid, txn.time_ms, acl_);
     if (ephemeral) session.ephemerals.emplace(created_path_, true);
     outcome.path = created_path_;
     const std::optional<NodeView> node = tree_.find(created_path_);
     COORD_ASSERT(node.has_value() && node->stat.czxid == txn.zxid);
+    COORD_ASSERT(node->acl == acl_);  // T9
     outcome.stat = node->stat;
-    changes.on_created(created_path_, txn.zxid);
-    changes.on_children_changed(parent_path(created_path_), txn.zxid);
+    const bool hides = tree_.hides_some();
+    changes.on_created(created_path_, txn.zxid, hides ? node->acl : BytesView());
+    const BytesView above = hides ? tree_.parent_acl(created_path_) : BytesView();
+    changes.on_children_changed(parent_path(created_path_), txn.zxid, above);
     return Errc::ok;
 }
 
-Errc Machine::remove(const Txn& txn, Outcome&, ChangeSink& changes) {
+Errc Machine::remove(const Txn& txn, const SessionRecord& session, ChangeSink& changes) {
     BytesView path;
     std::int32_t version = 0;
     if (!detail::read_remove(txn.body, path, version)) return Errc::marshalling_error;
     const std::optional<NodeView> node = tree_.find(path);
     const SessionId owner = node ? node->stat.ephemeral_owner : SessionId{};
-    const Errc error = tree_.remove(path, version, txn.zxid);
+    acl_.clear();
+    if (node && tree_.hides_some()) acl_.assign(node->acl);
+    const Errc error = tree_.remove(path, version, txn.zxid, session.identities);
     if (error != Errc::ok) return error;
     if (owner != SessionId{}) {
         const auto holder = sessions_.find(owner);
@@ -6801,20 +7677,33 @@ Errc Machine::remove(const Txn& txn, Outcome&, ChangeSink& changes) {
         COORD_ASSERT(listed != holder->second.ephemerals.end());
         holder->second.ephemerals.erase(listed);
     }
-    changes.on_deleted(path, txn.zxid);
-    changes.on_children_changed(parent_path(path), txn.zxid);
+    tell_gone(path, txn.zxid, changes);
     return Errc::ok;
 }
 
-Errc Machine::set(const Txn& txn, Outcome& outcome, ChangeSink& changes) {
+Errc Machine::set(const Txn& txn, const SessionRecord& session, Outcome& outcome,
+                  ChangeSink& changes) {
     detail::SetBody body{};
     if (!detail::read_set(txn.body, body)) return Errc::marshalling_error;
-    const Errc error =
-        tree_.set(body.path, body.data, body.version, txn.zxid, txn.time_ms, &outcome.stat);
+    const Errc error = tree_.set(body.path, body.data, body.version, txn.zxid, txn.time_ms,
+                                 &outcome.stat, session.identities);
     if (error != Errc::ok) return error;
     COORD_ASSERT(outcome.stat.mzxid == txn.zxid);
-    changes.on_data_changed(body.path, txn.zxid);
+    keep_acl(body.path);
+    changes.on_data_changed(body.path, txn.zxid, acl_);
     return Errc::ok;
+}
+
+// No watch hears of it.
+COORD_RARE
+Errc Machine::set_acl(const Txn& txn, const SessionRecord& session, Outcome& outcome) {
+    detail::SetAclBody body{};
+    if (!detail::read_set_acl(txn.body, body)) return Errc::marshalling_error;
+    if (!is_valid_path(body.path)) return Errc::bad_arguments;
+    const Errc error = resolve(body.acl, session);
+    if (error != Errc::ok) return error;
+    return tree_.set_acl(body.path, acl_, body.aversion, limits_.acls_max, &outcome.stat,
+                         session.identities);
 }
 
 // -- What only parts of a multi do ---------------------------------------------------------------
@@ -6822,17 +7711,18 @@ Errc Machine::set(const Txn& txn, Outcome& outcome, ChangeSink& changes) {
 // They are heard of by held_ alone (M6).
 Errc Machine::execute_part(const Txn& txn, SessionRecord& session, Outcome& outcome) {
     switch (txn.op) {
-        case OpCode::check_that: return check_that(txn, outcome);
+        case OpCode::check_that: return check_that(txn, session, outcome);
         case OpCode::guard: return check_guard(txn);
         case OpCode::create_or_set: return create_or_set(txn, session, outcome);
         case OpCode::create_with_parents: return create_with_parents(txn, session, outcome);
         case OpCode::take_over: return take_over(txn, session, outcome);
-        case OpCode::remove_all: return remove_all(txn, outcome);
+        case OpCode::remove_all: return remove_all(txn, session);
         default: return execute(txn, session, outcome, held_);
     }
 }
 
-Errc Machine::check_that(const Txn& txn, Outcome& outcome) const {
+Errc Machine::check_that(const Txn& txn, const SessionRecord& session,
+                         Outcome& outcome) const {
     detail::ConditionBody body{};
     if (!detail::read_condition(txn.body, body)) return Errc::marshalling_error;
     const bool is_sound = detail::is_known(body.condition) && is_valid_path(body.path);
@@ -6840,6 +7730,7 @@ Errc Machine::check_that(const Txn& txn, Outcome& outcome) const {
     const std::optional<NodeView> node = tree_.find(body.path);
     if (body.condition == Condition::absent) return node ? Errc::node_exists : Errc::ok;
     if (!node) return Errc::no_node;
+    if (!permits(node->acl, session.identities, permission::read)) return Errc::no_auth;
     outcome.stat = node->stat;
     bool holds = false;
     switch (body.condition) {
@@ -6878,7 +7769,7 @@ Errc Machine::create_or_set(const Txn& txn, SessionRecord& session, Outcome& out
     out.i32(any_version);
     Txn one = txn;
     one.body = as_set;
-    const Errc error = set(one, outcome, held_);
+    const Errc error = set(one, session, outcome, held_);
     COORD_ASSERT(error != Errc::ok || outcome.stat.mzxid == txn.zxid);
     COORD_ASSERT(error != Errc::no_node && error != Errc::bad_version);
     if (error == Errc::ok) outcome.path.assign(body.path.data(), body.path.size());
@@ -6934,7 +7825,7 @@ Errc Machine::take_over(const Txn& txn, SessionRecord& session, Outcome& outcome
     Bytes as_remove;
     Writer(as_remove).bytes(body.path), Writer(as_remove).i32(any_version);
     one.body = as_remove;
-    const Errc removed = remove(one, outcome, held_);
+    const Errc removed = remove(one, session, held_);
     if (removed != Errc::ok) return removed;
     one.body = special.create;
     const Errc error = create(one, session, outcome, held_);
@@ -6945,7 +7836,7 @@ Errc Machine::take_over(const Txn& txn, SessionRecord& session, Outcome& outcome
 
 // All of it is looked at first. The last of a listing goes first, so that no parent goes before its
 // children.
-Errc Machine::remove_all(const Txn& txn, Outcome& outcome) {
+Errc Machine::remove_all(const Txn& txn, const SessionRecord& session) {
     BytesView path;
     std::int32_t version = 0;
     if (!detail::read_remove(txn.body, path, version)) return Errc::marshalling_error;
@@ -6968,8 +7859,9 @@ Errc Machine::remove_all(const Txn& txn, Outcome& outcome) {
         Writer out(as_remove);
         out.bytes(paths.back()), out.i32(any_version);
         one.body = as_remove;
-        const Errc removed = remove(one, outcome, held_);
-        COORD_ASSERT(removed == Errc::ok);  // M11
+        const Errc removed = remove(one, session, held_);
+        COORD_ASSERT(removed == Errc::ok || removed == Errc::no_auth);  // M11
+        if (removed != Errc::ok) return removed;
     }
     COORD_ASSERT(!tree_.contains(path));  // M11
     return Errc::ok;
@@ -6978,17 +7870,17 @@ Errc Machine::remove_all(const Txn& txn, Outcome& outcome) {
 // FORMAT of a state: records as in chapter 3: the head first, the end last, the others in any
 // order.
 //
-//   head     u64 "coordst3", u64 zxid, u64 digest of the state
+//   head     u64 "coordst4", u64 zxid, u64 digest of the state
 //   session  u64 id, u64 nonce, u32 timeout in ms, u64 and u64: its password, u64 holder, u64
-//            cxid, u64 confirmed, u32 outcomes; each u64 cxid, u64 zxid, u8 operation, i32 error,
-//            string path, the stat's eleven fields; where the operation is multi u32 parts; each
-//            i32 error, string path, the stat's fields
+//            cxid, u64 confirmed, string identities, u32 outcomes; each u64 cxid, u64 zxid, u8
+//            operation, i32 error, string path, the stat's eleven fields; where the operation is
+//            multi u32 parts; each i32 error, string path, the stat's fields
 //   node     as in chapter 3
 //   voter    u32 id, u64 storage, u8 1 = its founding is not complete
 //   end      u32 sessions, u32 nodes, u32 CRC32C of all before it
 namespace detail {
 
-constexpr std::uint64_t state_magic = 0x636f6f7264737433;  // FORMAT
+constexpr std::uint64_t state_magic = 0x636f6f7264737434;  // FORMAT
 constexpr std::size_t load_piece_bytes = 256 * 1024;
 
 inline void write_stat(Writer& out, const Stat& stat) {
@@ -7021,6 +7913,7 @@ void Machine::save_session(const SessionRecord& session, Bytes& out) {
     writer.u64(session.password.high), writer.u64(session.password.low);
     writer.u64(session.holder);
     writer.u64(session.cxid), writer.u64(session.confirmed);
+    writer.bytes(session.identities);
     writer.u32(static_cast<std::uint32_t>(session.outcomes.size()));
     for (std::size_t i = 0; i < session.outcomes.size(); i++) {
         const Outcome& outcome = session.outcomes[i];
@@ -7106,7 +7999,8 @@ StateReader::StateReader(const Limits& limits) {
     const std::uint64_t parts = std::uint64_t{limits.multi_parts_max} + 1;
     const std::uint64_t session = parts * limits.requests_per_session_max * 2 * (path + 128);
     const std::uint64_t node = path + std::uint64_t{limits.data_bytes_max};
-    const std::uint64_t record = (std::max)(node, session) + 1024;
+    const std::uint64_t record =
+        (std::max)(node, session) + detail::acl_bytes_max(limits) + std::uint64_t{1024};
     record_bytes_max_ = static_cast<std::size_t>((std::min)(record, std::uint64_t{INT32_MAX}));
 }
 
@@ -7262,10 +8156,16 @@ bool Machine::read_session(BytesView record, const Limits& limits, SessionRecord
     session.password.high = in.u64(), session.password.low = in.u64();
     session.holder = in.u64();
     session.cxid = in.u64(), session.confirmed = in.u64();
+    session.identities.assign(in.bytes(detail::acl_bytes_max(limits)));
+    const bool has_any = !session.identities.empty();
+    session.identities_hash = detail::hash_of_identities(session.identities);
     const std::uint32_t outcomes = in.u32();
     if (!in.ok() || session.id == SessionId{} || session.confirmed > session.cxid) return false;
     if (session.silent_ms > session.timeout_ms) return false;  // M9
     if (outcomes != session.cxid - session.confirmed) return false;  // M2
+    const Errc judged =
+        has_any ? detail::judge_identities(session.identities, limits) : Errc::ok;
+    if (judged != Errc::ok) return false;
     const std::size_t path_max = std::size_t{limits.path_bytes_max} + detail::sequence_digits_max;
     for (std::uint32_t i = 0; i < outcomes && in.ok(); i++) {
         Outcome& outcome = session.outcomes.push();
@@ -7308,6 +8208,7 @@ void Machine::audit() const {
     for (const auto& [id, session] : sessions_) {
         COORD_ASSERT(id == session.id && session.confirmed <= session.cxid);
         COORD_ASSERT(nonces_.find(session.nonce) != nonces_.end());
+        COORD_ASSERT(session.identities.empty() == (session.identities_hash == 0));  // M10
         for (const auto& entry : session.ephemerals) {
             const std::optional<NodeView> node = tree_.find(entry.first);
             COORD_ASSERT(node.has_value() && node->stat.ephemeral_owner == id);  // M3
@@ -7409,68 +8310,86 @@ std::size_t Watches::remove(WatcherType type, BytesView path, SessionId session,
             const auto own = own_.find(session);
             if (own == own_.end() || seek(own->second, path, place) == nullptr) break;
             const detail::Shared<Watch> watch = take(place);
-            events_.on_event(session, {watch, &watch->watcher}, kinds[kind].event, path, zxid);
+            events_.on_event(session, {watch, &watch->watcher}, kinds[kind].event, path, zxid, {});
         }
     }
     return removed;
 }
 
-void Watches::fire(WatchKind kind, EventType type, BytesView path, Zxid zxid) {
+void Watches::fire(WatchKind kind, const Change& change) {
+    COORD_ASSERT(change.type != EventType::none);
     if (count_of(kind) == 0) return;
-    Place place = first_place(kind, path);
-    for (; seek(watches_, path, place) != nullptr; place.number += 1) {
+    Place place = first_place(kind, change.path);
+    for (; seek(watches_, change.path, place) != nullptr; place.number += 1) {
         const detail::Shared<Watch> watch = take(place);  // W1: it is out of the tables
-        events_.on_event(watch->session, {watch, &watch->watcher}, type, path, zxid);
+        events_.on_event(watch->session, {watch, &watch->watcher}, change.type, change.path,
+                         change.zxid, change.acl);
     }
 }
 
-// Those of that kind at one place, of a change at path; they stay.
-void Watches::tell(WatchKind kind, BytesView at, EventType type, BytesView path, Zxid zxid) {
+// Those of that kind at one place, of a change perhaps elsewhere; they stay.
+void Watches::tell(WatchKind kind, BytesView at, const Change& change) {
+    COORD_ASSERT(change.type != EventType::none);
     if (count_of(kind) == 0) return;
     const Place first = first_place(kind, at);
     auto entry = watches_.lower_bound(first);
     for (; entry != watches_.end() && entry->first.hash == first.hash; ++entry) {
         const detail::Shared<Watch>& watch = entry->second;
         if (watch->path != at) continue;  // another path with the same hash
-        events_.on_event(watch->session, {watch, &watch->watcher}, type, path, zxid);
+        events_.on_event(watch->session, {watch, &watch->watcher}, change.type, change.path,
+                         change.zxid, change.acl);
     }
 }
 
 // Those at the node itself and then, where there are any, those above it, from below.
-void Watches::tell_staying(EventType type, BytesView path, Zxid zxid) {
-    tell(WatchKind::persistent, path, type, path, zxid);
-    tell_above(type, path, zxid);
+void Watches::tell_staying(const Change& change) {
+    tell(WatchKind::persistent, change.path, change);
+    tell_above(change);
 }
 
-void Watches::tell_above(EventType type, BytesView path, Zxid zxid) {
+void Watches::tell_above(const Change& change) {
     if (count_of(WatchKind::recursive) == 0) return;
-    tell(WatchKind::recursive, path, type, path, zxid);
-    for (BytesView at = path; at.size() > 1;) {
+    tell(WatchKind::recursive, change.path, change);
+    for (BytesView at = change.path; at.size() > 1;) {
         at = parent_path(at);
-        tell(WatchKind::recursive, at, type, path, zxid);
+        tell(WatchKind::recursive, at, change);
     }
 }
 
-void Watches::on_created(BytesView path, Zxid zxid) {
-    fire(WatchKind::data, EventType::created, path, zxid);
-    tell_staying(EventType::created, path, zxid);
+void Watches::on_created(BytesView path, Zxid zxid, BytesView acl) {
+    const Change change{EventType::created, path, zxid, acl};
+    fire(WatchKind::data, change);
+    tell_staying(change);
 }
 
-void Watches::on_deleted(BytesView path, Zxid zxid) {
-    fire(WatchKind::data, EventType::deleted, path, zxid);
-    tell_staying(EventType::deleted, path, zxid);
-    fire(WatchKind::children, EventType::deleted, path, zxid);
+void Watches::on_deleted(BytesView path, Zxid zxid, BytesView acl) {
+    const Change change{EventType::deleted, path, zxid, acl};
+    fire(WatchKind::data, change);
+    tell_staying(change);
+    fire(WatchKind::children, change);
 }
 
-void Watches::on_data_changed(BytesView path, Zxid zxid) {
-    fire(WatchKind::data, EventType::data_changed, path, zxid);
-    tell_staying(EventType::data_changed, path, zxid);
+void Watches::on_data_changed(BytesView path, Zxid zxid, BytesView acl) {
+    const Change change{EventType::data_changed, path, zxid, acl};
+    fire(WatchKind::data, change);
+    tell_staying(change);
 }
 
-void Watches::on_children_changed(BytesView path, Zxid zxid) {
-    fire(WatchKind::children, EventType::children_changed, path, zxid);
-    tell(WatchKind::persistent, path, EventType::children_changed, path, zxid);
+void Watches::on_children_changed(BytesView path, Zxid zxid, BytesView acl) {
+    const Change change{EventType::children_changed, path, zxid, acl};
+    fire(WatchKind::children, change);
+    tell(WatchKind::persistent, path, change);
 }
+
+namespace detail {
+// Of the node that is there now, or of the one that was there.
+COORD_RARE
+static BytesView acl_at(BytesView path, const Tree& before, const Tree& after) {
+    std::optional<NodeView> node = after.find(path);
+    if (!node) node = before.find(path);
+    return node ? node->acl : BytesView();
+}
+}  // namespace detail
 
 EventType Watches::missed(WatchKind kind, BytesView path, const Tree& before, const Tree& after) {
     const std::optional<NodeView> old_node = before.find(path), new_node = after.find(path);
@@ -7497,11 +8416,14 @@ void Watches::catch_up(const Tree& before, const Tree& after, Zxid zxid) {
         for (const auto& entry : paths) {
             const Bytes& path = entry.first;
             const EventType type = missed(stays ? WatchKind::data : kind, path, before, after);
-            if (type != EventType::none && !stays) fire(kind, type, path, zxid);
+            const BytesView acl = detail::acl_at(path, before, after);
+            const Change change{type, path, zxid, acl};
+            if (type != EventType::none && !stays) fire(kind, change);
             if (!stays) continue;
-            if (type != EventType::none) tell(kind, path, type, path, zxid);
+            if (type != EventType::none) tell(kind, path, change);
             const EventType below = missed(WatchKind::children, path, before, after);
-            if (below == EventType::children_changed) tell(kind, path, below, path, zxid);
+            const bool has_changed = below == EventType::children_changed;
+            if (has_changed) tell(kind, path, Change{below, path, zxid, acl});
         }
     }
     const bool any = count_of(WatchKind::recursive) > 0;
@@ -7537,7 +8459,7 @@ void Watches::catch_up_below(const Tree& before, const Tree& after, Zxid zxid) {
     for (const Bytes& top : tops) {
         after.visit([&](const NodeView& node) {
             const EventType type = missed(WatchKind::data, node.path, before, after);
-            if (type != EventType::none) tell_above(type, node.path, zxid);
+            if (type != EventType::none) tell_above({type, node.path, zxid, node.acl});
         }, top);
     }
     std::vector<BytesView> gone;
@@ -7546,7 +8468,10 @@ void Watches::catch_up_below(const Tree& before, const Tree& after, Zxid zxid) {
             if (!after.contains(node.path)) gone.push_back(node.path);
         }, top);
     }
-    for (; !gone.empty(); gone.pop_back()) tell_above(EventType::deleted, gone.back(), zxid);
+    for (; !gone.empty(); gone.pop_back()) {
+        const BytesView acl = detail::acl_at(gone.back(), before, after);
+        tell_above({EventType::deleted, gone.back(), zxid, acl});
+    }
 }
 
 // =================================================================================================
@@ -12053,13 +12978,15 @@ inline ReplicaOptions with_some_id(ReplicaOptions options) {
 
 inline bool is_read(Request::Kind kind) {
     return kind == Request::Kind::exists || kind == Request::Kind::get ||
-           kind == Request::Kind::children || kind == Request::Kind::read;
+           kind == Request::Kind::children || kind == Request::Kind::read ||
+           kind == Request::Kind::get_acl || kind == Request::Kind::whoami;
 }
 
 inline bool is_write(Request::Kind kind) {
     return kind == Request::Kind::create || kind == Request::Kind::remove ||
            kind == Request::Kind::set || kind == Request::Kind::multi ||
-           kind == Request::Kind::close;
+           kind == Request::Kind::close || kind == Request::Kind::set_acl ||
+           kind == Request::Kind::add_auth;
 }
 
 // Whether the data of a write has room in a message: asked before any of it is copied.
@@ -12067,9 +12994,11 @@ inline bool has_room(const Request& request, std::size_t room) {
     const bool is_alone =
         request.kind == Request::Kind::create || request.kind == Request::Kind::set;
     if (is_alone && request.data.size() > room) return false;
+    if (request.acl.bytes().size() > room) return false;
     for (const Op& part : request.parts) {
-        if (part.data.size() > room) return false;
-        room -= part.data.size();
+        const std::size_t acl = part.acl.bytes().size();
+        if (part.data.size() > room || acl > room - part.data.size()) return false;
+        room -= part.data.size() + acl;
     }
     return true;
 }
@@ -12851,6 +13780,8 @@ Errc Replica::prepare(Request& request, Pending& pending) {
     using Kind = Request::Kind;
     if (request.kind == Kind::sync) return Errc::ok;
     Errc error = Errc::ok;
+    if (request.kind == Kind::whoami) return pending.body.clear(), Errc::ok;
+    if (request.kind == Kind::add_auth) return prepare_auth(request, pending);
     if (request.kind == Kind::read) {
         const bool is_one = request.queries.size() == 1;
         if (request.queries.size() > options_.limits.multi_parts_max) return Errc::too_many;
@@ -12863,10 +13794,12 @@ Errc Replica::prepare(Request& request, Pending& pending) {
         if (request.guards > request.parts.size()) return Errc::bad_arguments;
         for (const Op& part : request.parts) {
             if (error == Errc::ok) error = judge_path(part.code, part.path, part.mode);
+            if (error == Errc::ok) error = judge_schemes(part.acl);
         }
     } else if (request.kind != Kind::close) {
         const OpCode op = request.kind == Kind::create ? OpCode::create : OpCode::check;
         error = judge_path(op, request.path, request.mode);
+        if (error == Errc::ok) error = judge_schemes(request.acl);
     }
     if (error != Errc::ok) return error;
     if (detail::is_write(request.kind)) {
@@ -12890,6 +13823,55 @@ Errc Replica::prepare(Request& request, Pending& pending) {
     error = judge_query(Query::children(request.path, request.page));
     pending.page = std::move(request.page);
     return error;
+}
+
+COORD_RARE
+bool Replica::has_scheme(BytesView scheme) const {
+    for (const Bytes& each : options_.schemes) {
+        if (scheme == each) return detail::is_own_scheme(scheme);
+    }
+    return false;
+}
+
+// That a scheme is one that there is only this replica can tell: the others may have other options.
+// So what the rest of it is worth all of them tell alike, and this is told before.
+COORD_RARE
+Errc Replica::judge_schemes(const Acl& acl) const {
+    if (acl.empty()) return Errc::ok;
+    Reader in(acl.bytes());
+    Acl::Entry entry;
+    while (detail::read_entry(in, entry)) {
+        if (detail::is_own_scheme(entry.scheme) && !has_scheme(entry.scheme)) {
+            return Errc::invalid_acl;
+        }
+    }
+    return Errc::ok;
+}
+
+// M10. From the credential to identities: what a password is worth is known here, and goes no
+// further than this call.
+COORD_RARE
+Errc Replica::prepare_auth(const Request& request, Pending& pending) const {
+    const BytesView scheme = request.path, credential = request.data;
+    Bytes id;
+    pending.op = OpCode::auth;
+    pending.body.clear();
+    if (credential.size() > options_.limits.data_bytes_max) return Errc::too_large;
+    if (scheme == "digest") {
+        id = digest_id(credential);
+        const bool is_super = !options_.super_digest.empty() && id == options_.super_digest;
+        if (is_super) pending.body.assign(super_user);
+    } else if (scheme == "ip") {
+        id.assign(credential);
+    } else {
+        const bool is_judged = has_scheme(scheme) && options_.judge_credential != nullptr;
+        if (!is_judged || !options_.judge_credential(scheme, credential, id)) {
+            return Errc::auth_failed;
+        }
+    }
+    detail::write_entry({0, scheme, id}, pending.body);
+    const bool has_room = pending.body.size() <= request_bytes_max();
+    return has_room ? judge_request(pending.op, pending.body, options_.limits) : Errc::too_large;
 }
 
 namespace detail {
@@ -12927,33 +13909,41 @@ static char* put_bytes(char* at, BytesView bytes) {
 }
 
 // The body of a request of that kind by itself, or of a part of a multi: the path, the data if it
-// has any, and a mode or a version; a ttl. Into room for all of it, quicker than a piece a time.
+// has any, and a mode or a version; an ACL, a ttl. Into room for all of it, quicker than a piece a
+// time.
 static void encode_part(const Op& part, Bytes& body) {
-    const bool has_data = part.code == OpCode::create || part.code == OpCode::set;
+    const bool is_acl = part.code == OpCode::set_acl;
+    const bool has_data = part.code == OpCode::create || part.code == OpCode::set || is_acl;
+    const BytesView data = is_acl ? BytesView(part.acl.bytes()) : part.data;
     const std::size_t start = body.size();
-    body.resize(start + 4 + part.path.size() + (has_data ? 4 + part.data.size() : 0) + 4);
+    body.resize(start + 4 + part.path.size() + (has_data ? 4 + data.size() : 0) + 4);
     char* at = put_bytes(&body[start], part.path);
-    if (has_data && is_null(part.data)) {
+    if (has_data && is_null(data)) {
         store_big32(at, null_length), at += 4;
     } else if (has_data) {
-        at = put_bytes(at, part.data);
+        at = put_bytes(at, data);
     }
-    const std::int32_t last =
-        part.code == OpCode::create ? static_cast<std::int32_t>(part.mode) : part.version;
-    store_big32(at, static_cast<std::uint32_t>(last));
+    const bool is_create = part.code == OpCode::create;
+    const bool has_acl = is_create && !part.acl.empty();
+    COORD_ASSERT(part.code != OpCode::auth);
+    const std::int32_t last = is_create ? static_cast<std::int32_t>(part.mode) : part.version;
+    store_big32(at, static_cast<std::uint32_t>(last) | (has_acl ? acl_follows : 0));
     COORD_ASSERT(at + 4 == body.data() + body.size());
+    if (has_acl) Writer(body).bytes(part.acl.bytes());
     const bool has_ttl_field = has_ttl(part.mode) || part.ttl != Duration{};
-    if (part.code == OpCode::create && has_ttl_field) Writer(body).i64(part.ttl.ns / 1000000);
+    if (is_create && has_ttl_field) Writer(body).i64(part.ttl.ns / 1000000);
 }
 
 // A create, set or remove by itself, as a part.
 static Op op_of(const Request& request) {
     Op op;
-    op.code = request.kind == Request::Kind::create ? OpCode::create
-              : request.kind == Request::Kind::set  ? OpCode::set
-                                                    : OpCode::remove;
+    op.code = request.kind == Request::Kind::create    ? OpCode::create
+              : request.kind == Request::Kind::set     ? OpCode::set
+              : request.kind == Request::Kind::set_acl ? OpCode::set_acl
+                                                       : OpCode::remove;
     op.path = request.path, op.data = request.data;
     op.mode = request.mode, op.version = request.version, op.ttl = request.ttl;
+    op.acl = request.acl;
     return op;
 }
 
@@ -13040,7 +14030,7 @@ Op Op::guard(BytesView path, Zxid czxid) {
 }
 
 // Appends its body. RETURNS what it is.
-OpCode Replica::encode_write(const Request& request, Bytes& body) {
+OpCode Replica::encode_write(Request& request, Bytes& body) {
     using Kind = Request::Kind;
     COORD_ASSERT(detail::is_write(request.kind));
     Writer writer(body);
@@ -13397,7 +14387,7 @@ struct Replica::Room {
 Errc Replica::judge_query(const Query& query) const {
     const std::size_t most = options_.limits.path_bytes_max;
     if (query.page.after.size() > most || query.page.prefix.size() > most) return Errc::too_large;
-    if (query.kind > Query::Kind::descendants) return Errc::bad_arguments;
+    if (query.kind > Query::Kind::acl) return Errc::bad_arguments;
     // What a number might stand after begins a path, and so does what ephemerals are looked for by.
     const bool is_begun = query.kind == Query::Kind::ephemerals;
     return judge_path(is_begun ? OpCode::create : OpCode::check, query.path,
@@ -13447,10 +14437,13 @@ void Replica::look_up(SessionId id, const Look& look, Room& room, Found& found) 
     found.zxid = machine_->applied();
     found.error = look.error;
     found.stat = Stat{}, found.count = 0, found.bytes.clear();
+    if (!found.acl.empty()) found.acl = Acl();
     if (found.error == Errc::ok && look.kind == Query::Kind::ephemerals) {
         list_ephemerals(id, look, room, found);
+    } else if (found.error == Errc::ok && look.kind == Query::Kind::identities) {
+        list_identities(id, found);
     } else if (found.error == Errc::ok) {
-        look_at_node(look, room, found);
+        look_at_node(id, look, room, found);
     }
     // A page that others have left no room for: there is nothing to go on after.
     const bool is_left_out = found.more && look.limit > 0;
@@ -13458,14 +14451,30 @@ void Replica::look_up(SessionId id, const Look& look, Room& room, Found& found) 
     if (found.error != Errc::ok) found.stat = Stat{}, found.more = false;
 }
 
-void Replica::look_at_node(const Look& look, Room& room, Found& found) const {
+namespace detail {
+
+// RETURNS what one of these is enough for. exists is free: see Session.
+static std::uint32_t permission_for(Query::Kind kind) {
+    if (kind == Query::Kind::acl) return permission::read | permission::admin;
+    return kind == Query::Kind::exists ? 0 : permission::read;
+}
+
+}  // namespace detail
+
+void Replica::look_at_node(SessionId id, const Look& look, Room& room, Found& found) const {
     using Kind = Query::Kind;
     const Tree& tree = machine_->tree();
     const std::optional<NodeView> node = tree.find(look.path);
     if (!node) found.error = Errc::no_node;
     if (!node) return;
+    const std::uint32_t wanted = detail::permission_for(look.kind);
+    const bool may = wanted == 0 || machine_->may(id, node->acl, wanted);  // R11
+    if (!may) found.error = Errc::no_auth;
+    if (!may) return;
     found.stat = node->stat;
-    if (look.kind == Kind::get && node->data.size() > room.bytes) {
+    if (look.kind == Kind::acl) {
+        show_acl(id, node->acl, room, found);
+    } else if (look.kind == Kind::get && node->data.size() > room.bytes) {
         found.error = Errc::too_large;
     } else if (look.kind == Kind::get) {
         found.bytes.assign(node->data), found.is_null = is_null(node->data);
@@ -13477,7 +14486,7 @@ void Replica::look_at_node(const Look& look, Room& room, Found& found) const {
         if (found.more) found.names.pop_back();
         room.items -= found.names.size();
     } else if (look.kind == Kind::list) {
-        list_nodes(look, room, found);
+        list_nodes(id, look, room, found);
     } else if (look.kind == Kind::descendants) {
         const Result<std::size_t> count = tree.descendants(look.path, room.items);
         found.error = count.error();
@@ -13487,16 +14496,50 @@ void Replica::look_at_node(const Look& look, Room& room, Found& found) const {
     }
 }
 
-void Replica::list_nodes(const Look& look, Room& room, Found& found) const {
+COORD_RARE
+void Replica::show_acl(SessionId id, BytesView acl, Room& room, Found& found) const {
+    COORD_ASSERT(machine_->may(id, acl, permission::read | permission::admin));  // R11
+    const bool is_shown = machine_->may(id, acl, permission::admin);
+    Reader in(acl.empty() ? detail::open_bytes : acl);
+    Acl::Entry entry;
+    Bytes hidden;
+    while (detail::read_entry(in, entry)) {
+        if (!is_shown && entry.scheme == "digest") {
+            hidden.assign(entry.id.substr(0, entry.id.find(':'))).append(":x");
+            entry.id = hidden;
+        }
+        found.acl.add(entry.permissions, entry.scheme, entry.id);
+    }
+    const std::size_t bytes = found.acl.bytes().size();
+    if (bytes > room.bytes) found.error = Errc::too_large, found.acl = Acl();
+    room.bytes -= (std::min)(bytes, room.bytes);
+}
+
+COORD_RARE
+void Replica::list_identities(SessionId id, Found& found) const {
+    const SessionRecord* const record = machine_->find_session(id);
+    Reader in(record == nullptr ? BytesView() : BytesView(record->identities));
+    Acl::Entry entry;
+    while (detail::read_entry(in, entry)) {
+        const bool is_digest = entry.scheme == "digest";
+        if (is_digest) entry.id = entry.id.substr(0, entry.id.find(':'));
+        found.acl.add(0, entry.scheme, entry.id);
+    }
+}
+
+void Replica::list_nodes(SessionId id, const Look& look, Room& room, Found& found) const {
     const std::size_t limit = (std::min)(look.limit, room.items);
-    const auto take = [&](const NodeView& child) {
+    const auto take = [&](NodeView child) {
         const BytesView child_is = node_name(child.path);
+        const bool may = machine_->may(id, child.acl, permission::read);  // R11
+        if (!may) child.data = BytesView();
         const std::size_t bytes = child_is.size() + child.data.size();
         found.more = found.nodes.size() == limit || bytes > room.bytes;
         if (found.more) return false;
         room.bytes -= bytes;
         found.nodes.push_back(
-            {Bytes(child_is), Bytes(child.data), child.stat, is_null(child.data)});
+            {Bytes(child_is), Bytes(child.data), child.stat, is_null(child.data),
+             may ? Errc::ok : Errc::no_auth});
         return true;
     };
     found.error = machine_->tree().list(look.path, look.after, look.prefix, take);
@@ -13525,6 +14568,8 @@ Replica::Look Replica::look_of(const Pending& pending) {
     Look look;
     look.kind = pending.kind == Kind::get        ? Query::Kind::get
                 : pending.kind == Kind::children ? Query::Kind::children
+                : pending.kind == Kind::get_acl  ? Query::Kind::acl
+                : pending.kind == Kind::whoami   ? Query::Kind::identities
                                                  : Query::Kind::exists;
     look.path = pending.body;
     look.after = pending.page.after, look.prefix = pending.page.prefix;
@@ -13584,8 +14629,9 @@ void Replica::end_session(SessionId id, SessionState state) {
     tell_state(session);
 }
 
-void Replica::on_event(SessionId, detail::Shared<const Watcher> watcher, EventType type,
-                       BytesView path, Zxid zxid) {
+void Replica::on_event(SessionId session, detail::Shared<const Watcher> watcher, EventType type,
+                       BytesView path, Zxid zxid, BytesView acl) {
+    if (!machine_->may(session, acl, permission::read)) return;  // W3
     counters_.events += 1;
     Ready& ready = push_ready();
     ready.watcher = std::move(watcher);
@@ -13698,6 +14744,9 @@ void Replica::end_request(Ready& ready) {
             break;
         case Kind::done: done(Result<void>(error)); break;
         case Kind::multi: done(Multi{error, std::move(ready.parts)}); break;
+        case Kind::acl:
+            done(good ? Result<NodeAcl>({std::move(ready.acl), ready.stat}) : error);
+            break;
         case Kind::found:
             done(good ? Result<Found>(std::move(static_cast<Found&>(ready))) : error);
             break;
@@ -13964,7 +15013,8 @@ void Session::ask(Request&& request) const {
 // A write that is guarded is a part of a multi, behind its guards; the answer does not show it.
 void Session::ask_guarded(Request&& request) const {
     const std::vector<detail::Handle::Guard>& guards = handle_->guards;
-    const bool is_free = !detail::is_write(request.kind) || request.kind == Request::Kind::close;
+    const bool is_free = !detail::is_write(request.kind) || request.kind == Request::Kind::close ||
+                         request.kind == Request::Kind::add_auth;
     if (guards.empty() || is_free) return replica_->submit(id_, std::move(request));
     std::vector<Op> parts;
     parts.reserve(guards.size() + request.parts.size() + 1);
@@ -14035,7 +15085,9 @@ void Session::ask_below(Request&& request) const {
     Bytes memory;  // the request's views are into it
     memory.reserve(room);
     const bool is_create = request.kind == Request::Kind::create;
-    detail::put_below(root, request.path, is_create && is_sequential(request.mode), memory);
+    const bool has_path = request.kind != Request::Kind::add_auth;  // a scheme is none
+    const bool is_numbered_path = is_create && is_sequential(request.mode);
+    if (has_path) detail::put_below(root, request.path, is_numbered_path, memory);
     for (Op& part : request.parts) {
         const bool is_numbered = detail::is_numbered(part.code, part.mode);
         detail::put_below(root, part.path, is_numbered, memory);
@@ -14056,11 +15108,17 @@ void Session::ask_below(Request&& request) const {
 }
 
 void Session::create(BytesView path, BytesView data, CreateMode mode, Duration ttl,
-                     OnCreated done) const {
+                     const Acl& acl, OnCreated done) const {
     Request request = detail::request_of(Request::Kind::create, path, std::move(done));
     request.data = data;
     request.mode = mode, request.ttl = ttl;
+    request.acl = acl;
     ask(std::move(request));
+}
+
+void Session::create(BytesView path, BytesView data, CreateMode mode, Duration ttl,
+                     OnCreated done) const {
+    create(path, data, mode, ttl, Acl(), std::move(done));
 }
 
 void Session::create(BytesView path, BytesView data, CreateMode mode, OnCreated done) const {
@@ -14117,6 +15175,35 @@ void Session::remove_all(BytesView path, OnDone done) const {
 void Session::take_over(BytesView path, BytesView data, SessionId earlier,
                         const SessionPassword& password, OnCreated done) const {
     ask_part(Op::take_over(path, data, earlier, password), std::move(done));
+}
+
+COORD_RARE
+void Session::set_acl(BytesView path, const Acl& acl, std::int32_t aversion, OnStat done) const {
+    Request request = detail::request_of(Request::Kind::set_acl, path, std::move(done));
+    request.acl = acl, request.version = aversion;
+    ask(std::move(request));
+}
+
+COORD_RARE
+void Session::set_acl(BytesView path, const Acl& acl, OnStat done) const {
+    set_acl(path, acl, any_version, std::move(done));
+}
+
+COORD_RARE
+void Session::add_auth(BytesView scheme, BytesView credential, OnDone done) const {
+    Request request = detail::request_of(Request::Kind::add_auth, scheme, std::move(done));
+    request.data = credential;
+    ask(std::move(request));
+}
+
+COORD_RARE
+void Session::get_acl(BytesView path, OnAcl done) const {
+    ask(detail::request_of(Request::Kind::get_acl, path, std::move(done)));
+}
+
+COORD_RARE
+void Session::whoami(OnAcl done) const {
+    ask(detail::request_of(Request::Kind::whoami, {}, std::move(done)));
 }
 
 void Session::multi(std::vector<Op> parts, OnMulti done) const {
@@ -14249,10 +15336,33 @@ Result<Session> Sync::attach(Replica& replica, SessionId id, const SessionPasswo
     });
 }
 
-Result<Created> Sync::create(BytesView path, BytesView data, CreateMode mode, Duration ttl) const {
+Result<Created> Sync::create(BytesView path, BytesView data, CreateMode mode, Duration ttl,
+                             const Acl& acl) const {
     return wait<Created>([&](OnCreated done) {
-        session_.create(path, data, mode, ttl, std::move(done));
+        session_.create(path, data, mode, ttl, acl, std::move(done));
     });
+}
+
+COORD_RARE
+Result<Stat> Sync::set_acl(BytesView path, const Acl& acl, std::int32_t aversion) const {
+    return wait<Stat>([&](OnStat done) {
+        session_.set_acl(path, acl, aversion, std::move(done));
+    });
+}
+
+COORD_RARE
+Result<NodeAcl> Sync::get_acl(BytesView path) const {
+    return wait<NodeAcl>([&](OnAcl done) { session_.get_acl(path, std::move(done)); });
+}
+
+COORD_RARE
+Result<void> Sync::add_auth(BytesView scheme, BytesView credential) const {
+    return wait<void>([&](OnDone done) { session_.add_auth(scheme, credential, std::move(done)); });
+}
+
+COORD_RARE
+Result<NodeAcl> Sync::whoami() const {
+    return wait<NodeAcl>([&](OnAcl done) { session_.whoami(std::move(done)); });
 }
 
 Result<Stat> Sync::set(BytesView path, BytesView data, std::int32_t version) const {
@@ -14376,7 +15486,8 @@ struct LockCore : std::enable_shared_from_this<LockCore> {
     using Turn = std::shared_ptr<LockTurn>;
     static constexpr int create_attempts_max = 8;
 
-    LockCore(Session handle, BytesView lock_path) : session(std::move(handle)), path(lock_path) {}
+    LockCore(Session handle, BytesView lock_path, const Acl& nodes_acl)
+        : session(std::move(handle)), path(lock_path), acl(nodes_acl) {}
 
     void acquire(bool is_one_try, OnGranted done);
     void limit(Duration duration);
@@ -14403,6 +15514,7 @@ struct LockCore : std::enable_shared_from_this<LockCore> {
 
     const Session session;
     const Bytes path;
+    const Acl acl;          // of all that it creates
     std::shared_ptr<LockCore> self;  // itself, for its Lock; null once that is destroyed
     Phase phase = Phase::idle;
     Turn turn;              // null while idle
@@ -14484,8 +15596,8 @@ void LockCore::limit(Duration duration) {
 void LockCore::create_node(const Turn& mine, int attempts_left) {
     COORD_ASSERT(attempts_left > 0);
     COORD_ASSERT(mine->node.empty());  // K1
-    session.create(path_of(lock_node_prefix(session)), {}, CreateMode::ephemeral_sequential,
-                   [core = shared_from_this(), mine, attempts_left](Result<Created> created) {
+    session.create(path_of(lock_node_prefix(session)), {}, CreateMode::ephemeral_sequential, {},
+                   acl, [core = shared_from_this(), mine, attempts_left](Result<Created> created) {
                        core->on_created(mine, attempts_left - 1, created);
                    });
 }
@@ -14495,7 +15607,9 @@ void LockCore::create_node(const Turn& mine, int attempts_left) {
 void LockCore::create_parents() {
     for (std::size_t i = 1; i <= path.size(); i++) {
         const bool is_whole = i == path.size() || path[i] == '/';
-        if (is_whole && i > 1) session.create(BytesView(path).substr(0, i), {}, OnCreated());
+        if (!is_whole || i == 1) continue;
+        const BytesView parent = BytesView(path).substr(0, i);
+        session.create(parent, {}, CreateMode::persistent, {}, acl, OnCreated());
     }
 }
 
@@ -14679,8 +15793,8 @@ Session Grant::guarded(const Session& session) const {
     return session.guarded_by(node, Zxid{fencing_token});
 }
 
-Lock::Lock(Session session, BytesView path)
-    : core_(new detail::LockCore(std::move(session), path)) {
+Lock::Lock(Session session, BytesView path, const Acl& acl)
+    : core_(new detail::LockCore(std::move(session), path, acl)) {
     core_->self.reset(core_);
     core_->session.on_state(core_->weak_from_this(), [core = core_](SessionState state) {
         if (core->turn != nullptr) core->on_state(state);

@@ -165,6 +165,8 @@ static void print_operation(const coord::Txn& txn) {
         case coord::OpCode::create: std::printf("create "); break;
         case coord::OpCode::remove: std::printf("remove "); break;
         case coord::OpCode::set: std::printf("set "); break;
+        case coord::OpCode::set_acl: std::printf("set_acl "); break;
+        case coord::OpCode::auth: std::printf("auth"); return;
         case coord::OpCode::admit: std::printf("admit voters"); return;
         case coord::OpCode::multi: std::printf("multi of %" PRIu32 " parts", body.u32()); return;
         default: std::printf("operation %d", static_cast<int>(txn.op)); return;
@@ -244,10 +246,10 @@ private:
 // The state: the snapshot, and every entry after it.
 
 struct Deaf final : coord::ChangeSink {
-    void on_created(BytesView, Zxid) override {}
-    void on_deleted(BytesView, Zxid) override {}
-    void on_data_changed(BytesView, Zxid) override {}
-    void on_children_changed(BytesView, Zxid) override {}
+    void on_created(BytesView, Zxid, BytesView) override {}
+    void on_deleted(BytesView, Zxid, BytesView) override {}
+    void on_data_changed(BytesView, Zxid, BytesView) override {}
+    void on_children_changed(BytesView, Zxid, BytesView) override {}
 };
 
 static bool load_snapshot(const coord::Log& log, coord::Machine& machine) {

@@ -771,14 +771,15 @@ TEST_CASE("golden: the state after one session has created one node") {
     rig.create(id, "/a", "hi", CreateMode::ephemeral);
     const char* const golden =
         "01" "00000018"                     // the head
-        "636f6f7264737433"                  // "coordst3"
+        "636f6f7264737434"                  // "coordst4"
         "0000010000000002"                  // zxid 1.2
-        "8daa4ba83606d60a"                  // the digest
-        "02" "000000a7"                     // a session
+        "3e03faba397c4ef6"                  // the digest
+        "02" "000000ab"                     // a session
         "0000010000000001"                  // its id
         "0102030405060708" "00001388" "00000000"  // nonce, timeout, silence
         "0306090c0f121518" "050a0f14191e2328" "0000000000000000"  // password, holder
         "0000000000000001" "0000000000000000"  // cxid, confirmed
+        "00000000"                          // no identities
         "00000001"                          // one outcome
         "0000000000000001" "0000010000000002" "03" "00000000"  // cxid, zxid, create, ok
         "00000002" "2f61"                   // path
@@ -795,11 +796,12 @@ TEST_CASE("golden: the state after one session has created one node") {
         "0000000000000000" "0000000000000000" "0000000000000000"
         "0000000000000000" "0000000000000000" "0000000000000000"
         "00000000" "00000000" "0000000000000000" "00000002" "00"
-        "03" "0000005e"
+        "03" "00000079"
         "00000011" "2f7a6f6f6b65657065722f636f6e666967" "00000000"
         "0000000000000000" "0000000000000000" "0000000000000000"
         "0000000000000000" "0000000000000000" "0000000000000000"
-        "00000000" "ffffffff" "0000000000000000" "00000000" "00"
+        "00000000" "ffffffff" "0000000000000000" "00000000" "04"
+        "00000017" "00000001" "00000005" "776f726c64" "00000006" "616e796f6e65"  // its ACL
         "03" "0000005d"
         "00000010" "2f7a6f6f6b65657065722f71756f7461" "00000000"
         "0000000000000000" "0000000000000000" "0000000000000000"
@@ -811,7 +813,7 @@ TEST_CASE("golden: the state after one session has created one node") {
         "00000000000003ea" "00000000000003ea" "0000010000000001"
         "00000000" "00000000" "0000000000000000" "00000000" "01"
         "00" "0000000c"                     // the end
-        "00000001" "00000005" "27c7550d";   // one session, five nodes, the checksum
+        "00000001" "00000005" "b041be09";   // one session, five nodes, the checksum
     CHECK(support::hex(rig.saved()) == golden);
     Rig copy;
     CHECK(copy.machine.load(support::unhex(golden)) == Errc::ok);
@@ -834,7 +836,7 @@ std::uint64_t session_digest(std::uint64_t id, std::uint64_t nonce, std::uint64_
 // are said to be others: so that what is refused is refused for the reason that the test has.
 struct ByHand {
     Bytes records;
-    std::uint64_t magic = 0x636f6f7264737433;
+    std::uint64_t magic = 0x636f6f7264737434;
     Zxid zxid{1, 9};
     std::uint64_t digest = 0;
     std::uint32_t sessions = 0;
@@ -870,7 +872,7 @@ struct ByHand {
         Writer out(bytes);
         out.u64(id), out.u64(nonce), out.u32(1000), out.u32(silent_ms);
         out.u64(0), out.u64(0), out.u64(0);
-        out.u64(cxid), out.u64(confirmed);
+        out.u64(cxid), out.u64(confirmed), out.bytes("");
         out.u32(static_cast<std::uint32_t>(cxid - confirmed));
         for (std::uint64_t i = confirmed + 1; i <= cxid; i++) {
             out.u64(i + shift), out.u64(1), out.u8(4), out.i32(0), out.bytes(path);
@@ -1067,6 +1069,7 @@ TEST_CASE("load: a record longer than any is refused by its length, before its b
     Limits limits;
     limits.data_bytes_max = 100, limits.path_bytes_max = 30, limits.requests_per_session_max = 1;
     limits.multi_parts_max = 1;
+    limits.acl_entries_max = limits.acl_id_bytes_max = limits.identities_per_session_max = 1;
     for (const std::uint32_t length : {4000u, 1u << 20, 0x7fffffffu, UINT32_MAX}) {
         for (const int kind : {2, 3}) {
             Bytes bytes = head;
@@ -1660,7 +1663,7 @@ TEST_CASE("judge_request: what a replica would number, and everything that it wo
     }
     SUBCASE("operations that there are not") {
         for (int op = 0; op < 256; op++) {
-            if ((op >= 1 && op <= 5) || op == 7 || op == 10) continue;
+            if ((op >= 1 && op <= 5) || op == 7 || op == 10 || op == 12 || op == 13) continue;
             CHECK(judge(static_cast<OpCode>(op), "anything") == Errc::unimplemented);
         }
         CHECK(judge(OpCode::reap, reap_body("/a", Zxid{1})) == Errc::unimplemented);  // M7

@@ -33,10 +33,10 @@ Bytes body_of(const Places& places) {
 
 struct Rig {
     struct Nobody final : coord::ChangeSink {
-        void on_created(BytesView, Zxid) override { FAIL("no node changes"); }
-        void on_deleted(BytesView, Zxid) override { FAIL("no node changes"); }
-        void on_data_changed(BytesView, Zxid) override { FAIL("no node changes"); }
-        void on_children_changed(BytesView, Zxid) override { FAIL("no node changes"); }
+        void on_created(BytesView, Zxid, BytesView) override { FAIL("no node changes"); }
+        void on_deleted(BytesView, Zxid, BytesView) override { FAIL("no node changes"); }
+        void on_data_changed(BytesView, Zxid, BytesView) override { FAIL("no node changes"); }
+        void on_children_changed(BytesView, Zxid, BytesView) override { FAIL("no node changes"); }
     } nobody;
     Machine machine{coord::Limits{}, 1};
     std::uint64_t counter = 0;

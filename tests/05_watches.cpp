@@ -39,7 +39,7 @@ struct Sink final : coord::EventSink {
     Lines lines;
     std::vector<SessionId> sessions;
     void on_event(SessionId session, coord::detail::Shared<const coord::Watcher> watcher,
-                  EventType type, BytesView path, Zxid zxid) override {
+                  EventType type, BytesView path, Zxid zxid, BytesView) override {
         sessions.push_back(session);
         (*watcher)(WatchEvent{type, Bytes(path), zxid});
     }
@@ -93,7 +93,7 @@ TEST_SUITE("05 watches") {
 TEST_CASE("the table: create fires created at the node's data watch, nothing at its children") {
     Rig rig;
     rig.data("/x", "data"), rig.children("/x", "children");
-    rig.watches.on_created("/x", Zxid{5});
+    rig.watches.on_created("/x", Zxid{5}, {});
     CHECK(rig.sink.take() == Lines{"data: created /x 5"});
     CHECK(rig.watches.count() == 1);
 }
@@ -101,7 +101,7 @@ TEST_CASE("the table: create fires created at the node's data watch, nothing at 
 TEST_CASE("the table: set fires data_changed at the data watch alone") {
     Rig rig;
     rig.data("/x", "data"), rig.children("/x", "children");
-    rig.watches.on_data_changed("/x", Zxid{6});
+    rig.watches.on_data_changed("/x", Zxid{6}, {});
     CHECK(rig.sink.take() == Lines{"data: data_changed /x 6"});
     CHECK(rig.watches.count() == 1);
 }
@@ -109,7 +109,7 @@ TEST_CASE("the table: set fires data_changed at the data watch alone") {
 TEST_CASE("the table: delete fires deleted at both kinds, data first") {
     Rig rig;
     rig.children("/x", "children"), rig.data("/x", "data");
-    rig.watches.on_deleted("/x", Zxid{7});
+    rig.watches.on_deleted("/x", Zxid{7}, {});
     CHECK(rig.sink.take() == Lines{"data: deleted /x 7", "children: deleted /x 7"});
     CHECK(rig.watches.count() == 0);
 }
@@ -117,7 +117,7 @@ TEST_CASE("the table: delete fires deleted at both kinds, data first") {
 TEST_CASE("the table: a change of children fires at the children watch alone") {
     Rig rig;
     rig.data("/x", "data"), rig.children("/x", "children");
-    rig.watches.on_children_changed("/x", Zxid{8});
+    rig.watches.on_children_changed("/x", Zxid{8}, {});
     CHECK(rig.sink.take() == Lines{"children: children_changed /x 8"});
     CHECK(rig.watches.count(SessionId{1}) == 1);
 }
@@ -127,10 +127,10 @@ TEST_CASE("nobody else hears: another path, a longer one, a shorter one") {
     for (const char* const path : {"/", "/a", "/ab", "/a/b/c", "/A/b", "/a/bb"}) {
         rig.data(path, path), rig.children(path, path);
     }
-    rig.watches.on_created("/a/b", Zxid{1});
-    rig.watches.on_data_changed("/a/b", Zxid{2});
-    rig.watches.on_deleted("/a/b", Zxid{3});
-    rig.watches.on_children_changed("/a/b", Zxid{4});
+    rig.watches.on_created("/a/b", Zxid{1}, {});
+    rig.watches.on_data_changed("/a/b", Zxid{2}, {});
+    rig.watches.on_deleted("/a/b", Zxid{3}, {});
+    rig.watches.on_children_changed("/a/b", Zxid{4}, {});
     CHECK(rig.sink.take().empty());
     CHECK(rig.watches.count() == 12);
 }
@@ -138,9 +138,9 @@ TEST_CASE("nobody else hears: another path, a longer one, a shorter one") {
 TEST_CASE("W1 a watcher is called once and is then forgotten") {
     Rig rig;
     rig.data("/x", "w");
-    rig.watches.on_data_changed("/x", Zxid{1});
-    rig.watches.on_data_changed("/x", Zxid{2});
-    rig.watches.on_deleted("/x", Zxid{3});
+    rig.watches.on_data_changed("/x", Zxid{1}, {});
+    rig.watches.on_data_changed("/x", Zxid{2}, {});
+    rig.watches.on_deleted("/x", Zxid{3}, {});
     CHECK(rig.sink.take() == Lines{"w: data_changed /x 1"});
     CHECK(rig.watches.count() == 0);
     CHECK(rig.watches.count(SessionId{1}) == 0);
@@ -150,9 +150,9 @@ TEST_CASE("W1 a watcher that was added twice is called twice, each once") {
     Rig rig;
     rig.data("/x", "first"), rig.data("/x", "second");
     CHECK(rig.watches.count() == 2);
-    rig.watches.on_created("/x", Zxid{1});
+    rig.watches.on_created("/x", Zxid{1}, {});
     CHECK(rig.sink.take() == Lines{"first: created /x 1", "second: created /x 1"});
-    rig.watches.on_deleted("/x", Zxid{2});
+    rig.watches.on_deleted("/x", Zxid{2}, {});
     CHECK(rig.sink.take().empty());
 }
 
@@ -164,7 +164,7 @@ TEST_CASE("W2 watchers of one path hear in the order in which they were added") 
         rig.data("/x", name.c_str(), static_cast<std::uint64_t>(1 + i % 7));
         expected.push_back(name + ": deleted /x 9");
     }
-    rig.watches.on_deleted("/x", Zxid{9});
+    rig.watches.on_deleted("/x", Zxid{9}, {});
     CHECK(rig.sink.take() == expected);
     for (std::size_t i = 0; i < 50; i++) CHECK(rig.sink.sessions[i] == SessionId{1 + i % 7});
 }
@@ -207,12 +207,12 @@ TEST_CASE("a persistent watcher hears of every change of its node, and stays") {
     Rig rig;
     rig.persistent("/a", "p");
     for (std::uint64_t z = 1; z <= 2; z++) {
-        rig.watches.on_created("/a", Zxid{z * 10});
-        rig.watches.on_data_changed("/a", Zxid{z * 10 + 1});
-        rig.watches.on_created("/a/b", Zxid{z * 10 + 2});
-        rig.watches.on_children_changed("/a", Zxid{z * 10 + 2});
-        rig.watches.on_deleted("/a", Zxid{z * 10 + 3});  // once, though it is of both kinds
-        rig.watches.on_children_changed("/", Zxid{z * 10 + 3});
+        rig.watches.on_created("/a", Zxid{z * 10}, {});
+        rig.watches.on_data_changed("/a", Zxid{z * 10 + 1}, {});
+        rig.watches.on_created("/a/b", Zxid{z * 10 + 2}, {});
+        rig.watches.on_children_changed("/a", Zxid{z * 10 + 2}, {});
+        rig.watches.on_deleted("/a", Zxid{z * 10 + 3}, {});  // once, though it is of both kinds
+        rig.watches.on_children_changed("/", Zxid{z * 10 + 3}, {});
     }
     CHECK(rig.sink.take() ==
           Lines{"p: created /a 10", "p: data_changed /a 11", "p: children_changed /a 12",
@@ -226,14 +226,14 @@ TEST_CASE("a recursive watcher hears of its node and all below it, of no childre
     rig.recursive("/a", "r");
     rig.recursive("/", "root");
     rig.recursive("/a/b", "low");
-    rig.watches.on_created("/a", Zxid{1});
-    rig.watches.on_children_changed("/", Zxid{1});
-    rig.watches.on_created("/a/b", Zxid{2});
-    rig.watches.on_children_changed("/a", Zxid{2});
-    rig.watches.on_data_changed("/a/b/c/d", Zxid{3});
-    rig.watches.on_deleted("/ab", Zxid{4});  // beside, though its name begins alike
-    rig.watches.on_data_changed("/", Zxid{5});
-    rig.watches.on_deleted("/a/b", Zxid{6});
+    rig.watches.on_created("/a", Zxid{1}, {});
+    rig.watches.on_children_changed("/", Zxid{1}, {});
+    rig.watches.on_created("/a/b", Zxid{2}, {});
+    rig.watches.on_children_changed("/a", Zxid{2}, {});
+    rig.watches.on_data_changed("/a/b/c/d", Zxid{3}, {});
+    rig.watches.on_deleted("/ab", Zxid{4}, {});  // beside, though its name begins alike
+    rig.watches.on_data_changed("/", Zxid{5}, {});
+    rig.watches.on_deleted("/a/b", Zxid{6}, {});
     CHECK(rig.sink.take() ==
           Lines{"r: created /a 1", "root: created /a 1", "low: created /a/b 2",
                 "r: created /a/b 2", "root: created /a/b 2", "low: data_changed /a/b/c/d 3",
@@ -247,11 +247,11 @@ TEST_CASE("kinds on one path: the one-shot ones, then those that stay, then thos
     Rig rig;
     rig.recursive("/", "above"), rig.recursive("/a", "r"), rig.persistent("/a", "p");
     rig.persistent("/a", "p2"), rig.children("/a", "c"), rig.data("/a", "d");
-    rig.watches.on_deleted("/a", Zxid{1});
+    rig.watches.on_deleted("/a", Zxid{1}, {});
     CHECK(rig.sink.take() == Lines{"d: deleted /a 1", "p: deleted /a 1", "p2: deleted /a 1",
                                    "r: deleted /a 1", "above: deleted /a 1", "c: deleted /a 1"});
     rig.children("/a", "c");
-    rig.watches.on_children_changed("/a", Zxid{2});
+    rig.watches.on_children_changed("/a", Zxid{2}, {});
     CHECK(rig.sink.take() == Lines{"c: children_changed /a 2", "p: children_changed /a 2",
                                    "p2: children_changed /a 2"});
 }
@@ -284,7 +284,7 @@ TEST_CASE("remove: of one type or of all, one session's, one path's; each is tol
         CHECK(rig.watches.count(SessionId{2}) == 1);
         CHECK(rig.watches.remove(row.type, "/a", SessionId{1}, Zxid{9}) == 0);
         CHECK(rig.watches.remove(row.type, "/none", SessionId{1}, Zxid{9}) == 0);
-        rig.watches.on_created("/a", Zxid{10});
+        rig.watches.on_created("/a", Zxid{10}, {});
         Lines left;
         if (row.type != Type::data && row.type != Type::any) left.push_back("d: created /a 10");
         if (row.type != Type::persistent && row.type != Type::any) {
@@ -372,7 +372,7 @@ TEST_CASE("a watcher that stays is one and the same at each event, and not a cop
                     [&counted, copied, calls = 0](const WatchEvent&) mutable {
                         counted.push_back(++calls);
                     });
-    for (std::uint64_t z = 1; z <= 3; z++) rig.watches.on_data_changed("/a", Zxid{z});
+    for (std::uint64_t z = 1; z <= 3; z++) rig.watches.on_data_changed("/a", Zxid{z}, {});
     CHECK(rig.watches.remove(coord::WatcherType::any, "/a", SessionId{1}, Zxid{4}) == 1);
     CHECK(counted == std::vector<int>{1, 2, 3, 4});
     CHECK(copied.use_count() == 1);
@@ -434,7 +434,7 @@ TEST_CASE("counts: of all, and of each session") {
     CHECK(rig.watches.count(SessionId{1}) == 2);
     CHECK(rig.watches.count(SessionId{2}) == 1);
     CHECK(rig.watches.count(SessionId{3}) == 0);
-    rig.watches.on_deleted("/a", Zxid{1});
+    rig.watches.on_deleted("/a", Zxid{1}, {});
     CHECK(rig.watches.count() == 1);
     CHECK(rig.watches.count(SessionId{1}) == 1);
     CHECK(rig.watches.count(SessionId{2}) == 0);
@@ -450,23 +450,23 @@ TEST_CASE("a session that goes takes its watchers along, and nobody else's") {
     rig.watches.remove_session(SessionId{1});
     rig.watches.remove_session(SessionId{77});
     CHECK(rig.watches.count() == 2);
-    for (const char* const path : {"/a", "/b", "/c"}) rig.watches.on_deleted(path, Zxid{1});
+    for (const char* const path : {"/a", "/b", "/c"}) rig.watches.on_deleted(path, Zxid{1}, {});
     CHECK(rig.sink.take() == Lines{"two: deleted /a 1", "two: deleted /c 1"});
 }
 
 TEST_CASE("an event of nothing that is watched does nothing") {
     Rig rig;
-    rig.watches.on_created("/a", Zxid{1});
-    rig.watches.on_deleted("/a", Zxid{1});
-    rig.watches.on_data_changed("/a", Zxid{1});
-    rig.watches.on_children_changed("/a", Zxid{1});
+    rig.watches.on_created("/a", Zxid{1}, {});
+    rig.watches.on_deleted("/a", Zxid{1}, {});
+    rig.watches.on_data_changed("/a", Zxid{1}, {});
+    rig.watches.on_children_changed("/a", Zxid{1}, {});
     CHECK(rig.sink.take().empty());
 }
 
 TEST_CASE("the zxid told is the change's, with its epoch") {
     Rig rig;
     rig.data("/a", "w");
-    rig.watches.on_created("/a", Zxid{3, 7});
+    rig.watches.on_created("/a", Zxid{3, 7}, {});
     CHECK(rig.sink.take() == Lines{"w: created /a " + std::to_string(Zxid(3, 7).value)});
 }
 
@@ -478,7 +478,7 @@ TEST_CASE("many paths: each watcher hears of its own, whatever shares its bucket
     }
     for (int i = 2999; i >= 0; i--) {
         const std::string path = "/n" + std::to_string(i);
-        rig.watches.on_data_changed(path, Zxid{1});
+        rig.watches.on_data_changed(path, Zxid{1}, {});
         REQUIRE(rig.sink.take() == Lines{path + ": data_changed " + path + " 1"});
     }
     CHECK(rig.watches.count() == 0);
@@ -563,7 +563,7 @@ TEST_CASE("catch_up: between equal trees nothing fires, and watchers stay armed"
     rig.watches.catch_up(tree.tree, tree.tree, Zxid{7});
     CHECK(rig.sink.take().empty());
     CHECK(rig.watches.count() == 3);
-    rig.watches.on_deleted("/a", Zxid{8});
+    rig.watches.on_deleted("/a", Zxid{8}, {});
     CHECK(rig.sink.take().size() == 2);
 }
 
@@ -598,22 +598,22 @@ TEST_CASE("random: against a list of watches searched from front to back") {
         Lines expected;
         switch (rng.below(8)) {
             case 0:
-                rig.watches.on_created(path, zxid);
+                rig.watches.on_created(path, zxid, {});
                 expected = expect(WatchKind::data, path, "created" + tail);
                 break;
             case 1: {
-                rig.watches.on_deleted(path, zxid);
+                rig.watches.on_deleted(path, zxid, {});
                 expected = expect(WatchKind::data, path, "deleted" + tail);
                 const Lines rest = expect(WatchKind::children, path, "deleted" + tail);
                 expected.insert(expected.end(), rest.begin(), rest.end());
                 break;
             }
             case 2:
-                rig.watches.on_data_changed(path, zxid);
+                rig.watches.on_data_changed(path, zxid, {});
                 expected = expect(WatchKind::data, path, "data_changed" + tail);
                 break;
             case 3:
-                rig.watches.on_children_changed(path, zxid);
+                rig.watches.on_children_changed(path, zxid, {});
                 expected = expect(WatchKind::children, path, "children_changed" + tail);
                 break;
             case 4:

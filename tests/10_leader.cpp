@@ -32,10 +32,10 @@ using coord::Zxid;
 using Phase = coord::Leader::Phase;
 
 struct Quiet final : coord::ChangeSink {
-    void on_created(BytesView, Zxid) override {}
-    void on_deleted(BytesView, Zxid) override {}
-    void on_data_changed(BytesView, Zxid) override {}
-    void on_children_changed(BytesView, Zxid) override {}
+    void on_created(BytesView, Zxid, BytesView) override {}
+    void on_deleted(BytesView, Zxid, BytesView) override {}
+    void on_data_changed(BytesView, Zxid, BytesView) override {}
+    void on_children_changed(BytesView, Zxid, BytesView) override {}
 };
 
 struct Said {

@@ -2,6 +2,7 @@
 // know nothing of what is behind it: the file that includes this one says what there is, by
 // conformance::worlds. Numbers in the names are sections of a reading of ZooKeeper's semantics:
 //
+//    1.4 ACLs
 //    2.2 paths         2.5 versions    2.8 kinds of nodes     2.11 zxids      2.14 limits
 //    2.3 checks        2.6 Stat        2.9 multi              2.12 sessions
 //    2.4 sequences     2.7 data        2.10 watches           2.13 consistency
@@ -21,6 +22,7 @@
 
 namespace conformance {
 
+using coord::Acl;
 using coord::AddWatchMode;
 using coord::Bytes;
 using coord::BytesView;
@@ -1182,20 +1184,151 @@ CONFORMANCE_CASE("2.14 differs: children come in the order of their bytes, and i
     CHECK_FALSE(zk.children("/p", {"b", 2})->more);
 }
 
+// -- 1.4, 2.3 Who may do what: each answer here is one that a ZooKeeper 3.8 has given -------------
+
+inline Bytes shown(const coord::Result<coord::NodeAcl>& acl) {
+    if (!acl) return coord::name(acl.error());
+    Bytes text;
+    for (std::size_t i = 0; i < acl->acl.size(); i++) {
+        const Acl::Entry entry = acl->acl[i];
+        text += (i > 0 ? ", " : "") + std::to_string(entry.permissions) + " " +
+                Bytes(entry.scheme) + ":" + Bytes(entry.id);
+    }
+    return text;
+}
+
+// A node that is its maker's alone, who is "u".
+inline Sync make_private(World& world, BytesView path, BytesView bytes = "d") {
+    const Sync owner = world.open();
+    REQUIRE(owner.add_auth("digest", "u:p"));
+    REQUIRE(owner.create(path, bytes, CreateMode::persistent, {}, coord::creator_acl()));
+    return owner;
+}
+
+CONFORMANCE_CASE("1.4 what a node is open to, and who has been kept in it by auth") {
+    const Sync zk = world.open();
+    CHECK(shown(zk.get_acl("/")) == "31 world:anyone");
+    CHECK(shown(zk.get_acl("/zookeeper")) == "31 world:anyone");
+    CHECK(shown(zk.get_acl("/zookeeper/quota")) == "31 world:anyone");
+    CHECK(shown(zk.get_acl("/zookeeper/config")) == "1 world:anyone");
+    CHECK(stat_of(zk, "/zookeeper/config").aversion == -1);
+    CHECK(zk.set("/zookeeper/config", "").error() == Errc::no_auth);
+    CHECK(zk.create("/zookeeper/config/x", "").error() == Errc::no_auth);
+    CHECK(zk.set_acl("/zookeeper/config", coord::open_acl()).error() == Errc::no_auth);
+    CHECK(zk.create("/x", "", CreateMode::persistent, {}, coord::creator_acl()).error() ==
+          Errc::invalid_acl);
+    const Acl twice = coord::open_acl().add(31, "world", "anyone");
+    REQUIRE(zk.create("/twice", "", CreateMode::persistent, {}, twice));
+    CHECK(shown(zk.get_acl("/twice")) == "31 world:anyone");
+    const Sync owner = make_private(world, "/mine");
+    CHECK(shown(owner.get_acl("/mine")) == "31 digest:u:Jq7wMyA/w2Vd5WIDAKdu4OIIFEQ=");
+    CHECK(shown(zk.get_acl("/none")) == "no_node");
+}
+
+CONFORMANCE_CASE("2.3 no_auth comes after the path and no_node, and before all else") {
+    const Sync owner = make_private(world, "/p"), other = world.open();
+    REQUIRE(owner.create("/p/k", ""));
+    REQUIRE(other.sync());
+    CHECK(other.get("/p").error() == Errc::no_auth);
+    CHECK(other.children("/p").error() == Errc::no_auth);
+    CHECK(shown(other.get_acl("/p")) == "no_auth");
+    CHECK(other.exists("/p"));  // asks for nothing
+    CHECK(other.set("/p", "", 7).error() == Errc::no_auth);
+    CHECK(other.set("/none", "", 7).error() == Errc::no_node);
+    CHECK(other.create("/p/k", "").error() == Errc::no_auth);
+    CHECK(other.create("/none/k", "").error() == Errc::no_node);
+    CHECK(other.remove("/p/k").error() == Errc::no_auth);
+    CHECK(other.remove("/p/none").error() == Errc::no_auth);
+    CHECK(other.set_acl("/p", coord::open_acl(), 7).error() == Errc::no_auth);
+    CHECK(other.set_acl("/p", Acl(31, "foo", "bar")).error() == Errc::invalid_acl);
+    CHECK(other.set_acl("/none", Acl(31, "foo", "bar")).error() == Errc::invalid_acl);
+    CHECK(other.set_acl("/none", coord::open_acl()).error() == Errc::no_node);
+    CHECK(errors(other.multi({Op::check("/p", 7)})) == std::vector<Errc>{Errc::no_auth});
+    CHECK(owner.set("/p", "", 7).error() == Errc::bad_version);
+    CHECK(owner.set_acl("/p", coord::open_acl(), 7).error() == Errc::bad_version);
+    REQUIRE(owner.remove("/p/k"));
+    CHECK(other.remove("/p"));  // its parent is asked, which is open
+}
+
+CONFORMANCE_CASE("1.4 get_acl wants read or admin, and shows digests to admin alone") {
+    const Sync owner = make_private(world, "/p"), other = world.open();
+    const Bytes id = coord::digest_id("u:p");
+    const auto with = [&](std::uint32_t permissions) {
+        return Acl(permissions, "world", "anyone").add(31, "digest", id).add(31, "ip", "1.2.3.4");
+    };
+    REQUIRE(owner.create("/r", "", CreateMode::persistent, {}, with(coord::permission::read)));
+    REQUIRE(owner.create("/a", "", CreateMode::persistent, {}, with(coord::permission::admin)));
+    REQUIRE(owner.create("/w", "", CreateMode::persistent, {}, with(coord::permission::write)));
+    REQUIRE(other.sync());
+    CHECK(shown(other.get_acl("/r")) == "1 world:anyone, 31 digest:u:x, 31 ip:1.2.3.4");
+    CHECK(shown(other.get_acl("/a")) ==
+          "16 world:anyone, 31 digest:" + id + ", 31 ip:1.2.3.4");
+    CHECK(other.get("/a").error() == Errc::no_auth);
+    CHECK(shown(other.get_acl("/w")) == "no_auth");
+    CHECK(other.set("/w", "1"));
+}
+
+CONFORMANCE_CASE("2.5 set_acl moves the aversion, and nothing else of the Stat") {
+    const Sync owner = make_private(world, "/p");
+    const Stat before = stat_of(owner, "/p");
+    CHECK(before.aversion == 0);
+    const auto set = owner.set_acl("/p", coord::open_acl(), 0);
+    REQUIRE(set);
+    CHECK(set->aversion == 1);
+    CHECK(set->version == before.version);
+    CHECK(set->mzxid == before.mzxid);
+    CHECK(set->mtime_ms == before.mtime_ms);
+    CHECK(set->pzxid == before.pzxid);
+    CHECK(owner.set_acl("/p", coord::open_acl(), 0).error() == Errc::bad_version);
+    CHECK(owner.set_acl("/p", coord::open_acl(), 1)->aversion == 2);
+}
+
+CONFORMANCE_CASE("2.10 an event comes to who may read the node, when it changes") {
+    const Sync owner = make_private(world, "/p"), other = world.open();
+    Heard heard;
+    REQUIRE(other.sync());
+    CHECK(other.exists("/p", heard.event("changed")));
+    CHECK(other.exists("/p/new", heard.event("new")).error() == Errc::no_node);
+    CHECK(other.children("/", {}, heard.event("root")));
+    REQUIRE(owner.set("/p", "e"));
+    REQUIRE(owner.create("/p/new", "", CreateMode::persistent, {}, coord::creator_acl()));
+    REQUIRE(owner.create("/q", "", CreateMode::persistent, {}, coord::creator_acl()));
+    world.settle();
+    CHECK(heard.take() == Lines{"root: children /"});
+    REQUIRE(other.add_auth("digest", "u:p"));
+    CHECK(other.get("/p", heard.event("changed")));
+    REQUIRE(owner.set("/p", "f"));
+    world.settle();
+    CHECK(heard.take() == Lines{"changed: changed /p"});
+}
+
+CONFORMANCE_CASE("1.4 differs: a credential that nobody takes does not end the session") {
+    const Sync zk = world.open();
+    CHECK(zk.add_auth("foo", "x").error() == Errc::auth_failed);
+    CHECK(zk.session().state() == coord::SessionState::connected);
+    CHECK(zk.exists("/"));
+}
+
+CONFORMANCE_CASE("1.4 differs: set_acl is a part of a multi") {
+    const Sync zk = world.open();
+    CHECK(zk.multi({Op::create("/a", ""), Op::set_acl("/a", coord::read_only_acl(), 0)}));
+    CHECK(zk.set("/a", "").error() == Errc::no_auth);
+    CHECK(shown(zk.get_acl("/a")) == "1 world:anyone");
+}
+
 }  // TEST_SUITE
 
 // Rows of those sections that are no case here, and why:
 //
+//   1.4   super, addresses, own schemes    ask for options: 13_acl.cpp
 //   2.2   null paths                       a path is bytes that are there
 //   2.2   what a server checks alone       the session judges each path before it is sent
-//   2.3   ACLs, quotas in the order        neither is there
+//   2.3   quotas in the order              there are none
 //   2.4   a number over 2147483647         needs so many creates; chapter 3's tests make one
 //   2.5   a version that would be -1       needs 2^32 sets; chapter 3's tests
-//   2.5   aversion, set by setACL          no ACLs
 //   2.5   reconfig and its version         no change of membership
 //   2.8   when containers and ttls go      by the leader, in time: chapters 3, 4 and 10
 //   2.10  setWatches after a reconnect     its replica misses nothing; moving ends watchers
-//   2.10  READ right asked at delivery     no ACLs
 //   2.10  removal while disconnected       watchers are local: each removal is
 //   2.12  expiry, its timing, moving       by the simulations: an expiry needs faults
 //   2.12  passwords, attaching elsewhere   asks for a replica: 13_attach.cpp

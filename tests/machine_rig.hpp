@@ -33,10 +33,12 @@ struct Heard final : coord::ChangeSink {
         lines.push_back(std::string(what) + " " + Bytes(path) + " " +
                         std::to_string(zxid.counter()));
     }
-    void on_created(BytesView path, Zxid zxid) override { add("created", path, zxid); }
-    void on_deleted(BytesView path, Zxid zxid) override { add("deleted", path, zxid); }
-    void on_data_changed(BytesView path, Zxid zxid) override { add("data", path, zxid); }
-    void on_children_changed(BytesView path, Zxid zxid) override { add("children", path, zxid); }
+    void on_created(BytesView path, Zxid zxid, BytesView) override { add("created", path, zxid); }
+    void on_deleted(BytesView path, Zxid zxid, BytesView) override { add("deleted", path, zxid); }
+    void on_data_changed(BytesView path, Zxid zxid, BytesView) override { add("data", path, zxid); }
+    void on_children_changed(BytesView path, Zxid zxid, BytesView) override {
+        add("children", path, zxid);
+    }
 };
 
 inline Bytes open_body(std::uint64_t nonce, std::uint32_t timeout_ms) {

@@ -69,6 +69,21 @@ inline Bytes body_of(BytesView path, BytesView data, std::int32_t last, std::int
     return body;
 }
 
+// Of a create with an ACL.
+inline Bytes body_with_acl(BytesView path, BytesView data, std::int32_t mode,
+                           const coord::Acl& acl) {
+    Bytes body = body_of(path, data, mode + 65536);  // FORMAT
+    Writer(body).bytes(acl.bytes());
+    return body;
+}
+
+inline Bytes body_of_set_acl(BytesView path, const coord::Acl& acl, std::int32_t aversion) {
+    Bytes body;
+    Writer writer(body);
+    writer.bytes(path), writer.bytes(acl.bytes()), writer.i32(aversion);
+    return body;
+}
+
 using Parts = std::vector<std::pair<coord::OpCode, Bytes>>;
 
 inline Bytes multi_of(const Parts& parts) {
@@ -82,10 +97,10 @@ inline Bytes multi_of(const Parts& parts) {
 }
 
 struct Nobody final : coord::ChangeSink {
-    void on_created(BytesView, coord::Zxid) override {}
-    void on_deleted(BytesView, coord::Zxid) override {}
-    void on_data_changed(BytesView, coord::Zxid) override {}
-    void on_children_changed(BytesView, coord::Zxid) override {}
+    void on_created(BytesView, coord::Zxid, BytesView) override {}
+    void on_deleted(BytesView, coord::Zxid, BytesView) override {}
+    void on_data_changed(BytesView, coord::Zxid, BytesView) override {}
+    void on_children_changed(BytesView, coord::Zxid, BytesView) override {}
 };
 
 inline void put_u32(Bytes& bytes, std::size_t at, std::uint32_t value) {

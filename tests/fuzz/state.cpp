@@ -53,9 +53,13 @@ std::vector<Record> records_of(BytesView bytes) {
 std::uint64_t digest_of_session(BytesView record) {  // FORMAT
     coord::Reader in(record);
     const std::uint64_t id = in.u64(), nonce = in.u64(), timeout = in.u32();
+    const std::uint64_t silent = in.u32(), high = in.u64(), low = in.u64(), holder = in.u64();
     const std::uint64_t cxid = in.u64(), confirmed = in.u64();
-    return coord::mix64(coord::mix64(coord::mix64(id, nonce), timeout),
-                        coord::mix64(cxid + 1, confirmed + 1));
+    const BytesView identities = in.bytes(SIZE_MAX);
+    const std::uint64_t who = identities.empty() ? 0 : coord::hash64(identities, 0x61636c) | 1;
+    const std::uint64_t opened = coord::mix64(coord::mix64(id, nonce), silent << 32 | timeout);
+    const std::uint64_t held = coord::mix64(coord::mix64(high, low), holder) + who;
+    return coord::mix64(coord::mix64(opened, held), coord::mix64(cxid + 1, confirmed + 1));
 }
 
 void put_right(Bytes& bytes, const coord::Limits& limits) {
@@ -152,7 +156,7 @@ void go_on(coord::Machine& machine) {
     std::vector<std::pair<std::uint64_t, std::uint64_t>> sessions;
     for (const auto& [id, record] : machine.sessions()) sessions.push_back({id.value, record.cxid});
     for (const auto& [id, cxid] : sessions) {
-        if (cxid > UINT64_MAX - 6) continue;
+        if (cxid > UINT64_MAX - 8) continue;
         apply(machine, id, cxid + 1, coord::OpCode::create, body_of("/new", "data", 1));
         apply(machine, id, cxid + 2, coord::OpCode::set, body_of("/a", "more", -1));
         apply(machine, id, cxid + 3, coord::OpCode::remove, body_of("/a/b", "-", -1));
@@ -170,7 +174,11 @@ void go_on(coord::Machine& machine) {
         const bool is_undone = undone == nullptr || undone->error != Errc::ok;
         fuzz::expect(!is_undone || machine.tree().digest() == before, "a multi is undone");
         machine.audit();
-        apply(machine, id, cxid + 5, coord::OpCode::close_session, Bytes(1, '\0'));
+        const Bytes identity = coord::Acl(0, "token", "us").bytes();
+        apply(machine, id, cxid + 5, coord::OpCode::auth, identity);
+        apply(machine, id, cxid + 6, coord::OpCode::set_acl,
+              fuzz::body_of_set_acl("/a", coord::creator_acl(), -1));
+        apply(machine, id, cxid + 7, coord::OpCode::close_session, Bytes(1, '\0'));
     }
     machine.audit();
 }
@@ -246,6 +254,12 @@ std::vector<Bytes> fuzz::seeds() {
     add(3), add(7), add(0);
     apply(machine, two, 8, coord::OpCode::remove, body_of("/c/0000000000", "-", -1));
     add(3);
+    apply(machine, two, 9, coord::OpCode::auth, coord::Acl(0, "token", "two").bytes());
+    apply(machine, two, 10, coord::OpCode::create,
+          fuzz::body_with_acl("/p", "p", 0, coord::creator_acl()));
+    apply(machine, two, 11, coord::OpCode::set_acl,
+          fuzz::body_of_set_acl("/a", coord::read_only_acl().add(31, "ip", "::1"), -1));
+    add(3), add(7);
     apply(machine, one, 5, coord::OpCode::close_session, Bytes(1, '\0'));
     add(3);
     return out;

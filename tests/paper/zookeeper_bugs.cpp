@@ -1392,10 +1392,10 @@ TEST_CASE("ZooKeeper A26 (ZOOKEEPER-1653, 2354, 2307, 4269): a fault at an epoch
 struct Life {
     coord::Machine machine{coord::Limits{}, 1};
     struct Nobody final : coord::ChangeSink {
-        void on_created(BytesView, Zxid) override {}
-        void on_deleted(BytesView, Zxid) override {}
-        void on_data_changed(BytesView, Zxid) override {}
-        void on_children_changed(BytesView, Zxid) override {}
+        void on_created(BytesView, Zxid, BytesView) override {}
+        void on_deleted(BytesView, Zxid, BytesView) override {}
+        void on_data_changed(BytesView, Zxid, BytesView) override {}
+        void on_children_changed(BytesView, Zxid, BytesView) override {}
     } nobody;
     std::map<SessionId, std::uint64_t> cxids;
 

@@ -21,6 +21,7 @@
 //   P22 a container or a node with a ttl goes by itself when it is due, and nothing else does
 //   P23 what is written under a guard is written while that very node is there; under the grants of
 //       one lock, in the order of their tokens
+//   P24 who may not read a node is shown nothing of it, and hears nothing; who may, all
 #pragma once
 
 #include "coord.hpp"
@@ -81,6 +82,86 @@ struct Answer {
     std::vector<coord::Part> parts;  // of a multi
 };
 
+// Who a session is: schemes and ids. And what an ACL is made of, read apart from the engine.
+using Who = std::vector<std::pair<Bytes, Bytes>>;
+struct AclEntry {
+    std::uint32_t permissions = 0;
+    Bytes scheme;
+    Bytes id;
+};
+
+inline std::vector<AclEntry> entries_of(BytesView acl) {
+    std::vector<AclEntry> entries;
+    coord::Reader in(acl);
+    while (in.left() > 0) {
+        const std::uint32_t permissions = in.u32();
+        const Bytes scheme(in.bytes(SIZE_MAX));
+        entries.push_back({permissions, scheme, Bytes(in.bytes(SIZE_MAX))});
+    }
+    return entries;
+}
+
+inline Bytes bytes_of(const std::vector<AclEntry>& entries) {
+    Bytes acl;
+    coord::Writer out(acl);
+    for (const AclEntry& each : entries) {
+        out.u32(each.permissions), out.bytes(each.scheme), out.bytes(each.id);
+    }
+    return acl;
+}
+
+// Of addresses it knows nothing.
+inline bool allows(const Bytes& acl, const Who& who, std::uint32_t permissions) {
+    if (acl.empty()) return true;
+    for (const auto& each : who) {
+        if (each.first == "super") return true;
+    }
+    for (const AclEntry& entry : entries_of(acl)) {
+        const bool is_one =
+            std::find(who.begin(), who.end(), std::make_pair(entry.scheme, entry.id)) != who.end();
+        const bool gives = (entry.permissions & permissions) != 0;
+        if (gives && (entry.scheme == "world" || is_one)) return true;
+    }
+    return false;
+}
+
+// What a node is to have where a session asks for that; empty where it is open.
+inline Errc settle_acl(const Bytes& asked, const Who& who, Bytes& acl) {
+    std::vector<AclEntry> all;
+    const auto add = [&all](const AclEntry& one) {
+        const auto is_it = [&one](const AclEntry& other) {
+            return one.permissions == other.permissions && one.scheme == other.scheme &&
+                   one.id == other.id;
+        };
+        if (std::none_of(all.begin(), all.end(), is_it)) all.push_back(one);
+    };
+    for (const AclEntry& entry : entries_of(asked)) {
+        const bool stands_for_all = entry.scheme == "auth";
+        bool is_any = !stands_for_all;
+        if (!stands_for_all) add(entry);
+        for (std::size_t i = 0; stands_for_all && i < who.size(); i++) {
+            if (who[i].first == "super" || who[i].first == "ip") continue;
+            is_any = true;
+            add({entry.permissions, who[i].first, who[i].second});
+        }
+        if (!is_any) return Errc::invalid_acl;
+    }
+    acl = bytes_of(all);
+    if (acl == bytes_of({{31, "world", "anyone"}})) acl.clear();
+    return Errc::ok;
+}
+
+// As get_acl shows it.
+inline Bytes shown_acl(const Bytes& acl, const Who& who) {
+    std::vector<AclEntry> all = entries_of(acl);
+    if (acl.empty()) all = {{31, "world", "anyone"}};
+    for (AclEntry& each : all) {
+        const bool is_hidden = each.scheme == "digest" && !allows(acl, who, 16);
+        if (is_hidden) each.id = each.id.substr(0, each.id.find(':')) + ":x";
+    }
+    return bytes_of(all);
+}
+
 // A body of a transaction, read apart from the engine's own reading.
 struct Fields {
     Bytes path;
@@ -97,6 +178,7 @@ struct Fields {
     coord::CreateMode parents{};  // of create_with_parents
     SessionId earlier;            // of take_over
     coord::SessionPassword password;
+    Bytes acl;   // of a create, where it has one, and of a set_acl
 };
 
 inline Fields fields_of(const Txn& txn) {
@@ -109,8 +191,11 @@ inline Fields fields_of(const Txn& txn) {
         fields.password.high = in.u64(), fields.password.low = in.u64();
     } else if (txn.op == OpCode::close_session) {
         fields.expired = in.u8() == 1;
-    } else if (txn.op == OpCode::multi) {
+    } else if (txn.op == OpCode::multi || txn.op == OpCode::auth) {
         fields.data = Bytes(txn.body);
+    } else if (txn.op == OpCode::set_acl) {
+        fields.path = Bytes(in.bytes(SIZE_MAX)), fields.acl = Bytes(in.bytes(SIZE_MAX));
+        fields.number = in.i32();
     } else if (txn.op == OpCode::reap) {
         fields.path = Bytes(in.bytes(SIZE_MAX));
         fields.czxid = in.zxid();
@@ -139,6 +224,11 @@ inline Fields fields_of(const Txn& txn) {
         if (has_data && !fields.is_null) fields.data = Bytes(in.bytes(SIZE_MAX));
         if (txn.op == OpCode::check_that) return fields;
         fields.number = in.i32();
+        const bool may_create = txn.op == OpCode::create || txn.op == OpCode::create_or_set ||
+                                txn.op == OpCode::create_with_parents ||
+                                txn.op == OpCode::take_over;
+        const bool has_acl = may_create && (fields.number >> 16) == 1;
+        if (has_acl) fields.number &= 0xFFFF, fields.acl = Bytes(in.bytes(SIZE_MAX));
         if (in.left() > 0) fields.ttl_ms = in.i64();
     }
     return fields;
@@ -175,8 +265,13 @@ inline Bytes body_of(const std::vector<coord::Op>& parts) {
             case OpCode::remove:
             case OpCode::remove_all: writer.i32(part.version); break;
             case OpCode::set: write_data(), writer.i32(part.version); break;
+            case OpCode::set_acl:
+                writer.bytes(part.acl.bytes()), writer.i32(part.version);
+                break;
             default:
-                write_data(), writer.i32(static_cast<std::int32_t>(part.mode));
+                write_data();
+                writer.i32(static_cast<std::int32_t>(part.mode) + (part.acl.empty() ? 0 : 65536));
+                if (!part.acl.empty()) writer.bytes(part.acl.bytes());
                 if (part.ttl != coord::Duration{}) writer.i64(part.ttl.ns / 1000000);
         }
         out.u8(static_cast<std::uint8_t>(part.code)), out.bytes(one);
@@ -203,16 +298,19 @@ public:
         Stat stat;
         Bytes data;
         bool is_null = false;
+        Bytes acl;
     };
     struct Change {
         Zxid zxid;
         EventType type = EventType::none;
+        Bytes acl;  // of the node
     };
     // What watchers that stay hear of, in the order of the log.
     struct PathChange {
         Zxid zxid;
         EventType type = EventType::none;
         Bytes path;
+        Bytes acl;
     };
     struct SessionState {
         bool open = false;
@@ -226,6 +324,8 @@ public:
         std::vector<std::vector<Answer>> answers{1};  // of each holder's requests 1, 2, 3 ...
         Zxid closed_at;
         Time opened_applied;
+        std::vector<std::pair<Zxid, Who>> identities{1};  // and since when
+        const Who& who() const { return identities.back().second; }
     };
 
     Model() {
@@ -234,6 +334,7 @@ public:
             Node& own = nodes_[Bytes(node.path)];
             own.present = true, size_ += 1;
             own.stat = node.stat;
+            own.acl = Bytes(node.acl);
             own.creations = (node.stat.cversion + node.stat.num_children) / 2;
             if (node.path != "/") {
                 Node& up = nodes_[Bytes(coord::parent_path(node.path))];
@@ -273,6 +374,7 @@ public:
             if (answer.is_void) return answer;
             session.cxid = begin, session.held_since.push_back(txn.zxid);
             session.answers.emplace_back();
+            if (!session.who().empty()) session.identities.push_back({txn.zxid, {}});
             return answer;
         }
         const bool by_leader = txn.op == OpCode::close_session && txn.cxid == 0;
@@ -280,8 +382,12 @@ public:
         if (answer.is_void) return answer;
         if (!by_leader) session.cxid = txn.cxid;
         if (txn.op == OpCode::create) create(txn, fields, session, answer);
-        if (txn.op == OpCode::remove) answer.error = remove(txn.zxid, fields.path, fields.number);
-        if (txn.op == OpCode::set) set(txn, fields, answer);
+        if (txn.op == OpCode::remove) {
+            answer.error = remove(txn.zxid, fields.path, fields.number, session.who());
+        }
+        if (txn.op == OpCode::set) set(txn, fields, session, answer);
+        if (txn.op == OpCode::set_acl) set_acl(txn, fields, session, answer);
+        if (txn.op == OpCode::auth) authenticate(txn, session);
         if (txn.op == OpCode::multi) multi(txn, session, answer);
         if (txn.op == OpCode::close_session) close(txn, session);
         if (!by_leader) session.answers.back().push_back(answer);
@@ -310,6 +416,20 @@ public:
     }
     // Of the newest entry of the newest epoch.
     std::int64_t newest_ms() const { return newest_ms_; }
+
+    // Who the session was at that point of the log, and what that lets it read.
+    const Who& who_at(SessionId id, Zxid zxid) const {
+        static const Who nobody;
+        const auto found = sessions_.find(id);
+        if (found == sessions_.end()) return nobody;
+        const auto& all = found->second.identities;
+        std::size_t i = all.size() - 1;
+        while (i > 0 && all[i].first > zxid) i--;
+        return all[i].second;
+    }
+    bool may_read(SessionId id, const Bytes& acl, Zxid zxid) const {
+        return acl.empty() || allows(acl, who_at(id, zxid), 1);
+    }
 
     // The node at that point of the log; null: there never was one.
     const Version* at(const Bytes& path, Zxid zxid) const {
@@ -390,6 +510,7 @@ private:
         Stat stat;
         Bytes data;
         bool is_null = false;
+        Bytes acl;
         std::int64_t creations = 0;
         bool is_container = false;
         std::int64_t ttl_ms = 0;
@@ -418,7 +539,7 @@ private:
 
     void close(const Txn& txn, SessionState& session) {
         const std::set<Bytes> ephemerals = session.ephemerals;
-        for (const Bytes& path : ephemerals) (void)remove(txn.zxid, path, coord::any_version);
+        for (const Bytes& path : ephemerals) (void)remove(txn.zxid, path, -1, all_powerful());
         session.open = false;
         session.closed_at = txn.zxid;
         nonces_.erase(session.nonce);
@@ -437,15 +558,49 @@ private:
         const bool is_mortal = node.is_container || node.ttl_ms > 0;
         if (is_mortal && !node.children.empty()) return Errc::not_empty;
         if (!is_due(node, txn.time_ms)) return Errc::bad_version;
-        return remove(txn.zxid, fields.path, coord::any_version);
+        return remove(txn.zxid, fields.path, coord::any_version, all_powerful());
+    }
+    static Who all_powerful() { return {{"super", ""}}; }
+
+    static void authenticate(const Txn& txn, SessionState& session) {
+        Who who = session.who();
+        for (const AclEntry& each : entries_of(txn.body)) {
+            const auto one = std::make_pair(each.scheme, each.id);
+            if (std::find(who.begin(), who.end(), one) == who.end()) who.push_back(one);
+        }
+        session.identities.push_back({txn.zxid, who});
+    }
+
+    void set_acl(const Txn& txn, const Fields& fields, const SessionState& session,
+                 Answer& answer) {
+        Bytes acl;
+        answer.error = settle_acl(fields.acl, session.who(), acl);
+        if (answer.error != Errc::ok) return;
+        const auto found = nodes_.find(fields.path);
+        answer.error = Errc::no_node;
+        if (found == nodes_.end() || !found->second.present) return;
+        Node& node = found->second;
+        answer.error = Errc::no_auth;
+        if (!allows(node.acl, session.who(), 16)) return;
+        answer.error = Errc::bad_version;
+        if (fields.number != coord::any_version && fields.number != node.stat.aversion) return;
+        answer.error = Errc::ok;
+        node.acl = acl, node.stat.aversion += 1;
+        answer.stat = node.stat;
+        remember(node, txn.zxid);
     }
 
     void create(const Txn& txn, const Fields& fields, SessionState& session, Answer& answer) {
         const auto mode = static_cast<coord::CreateMode>(fields.number);
+        Bytes acl;
+        answer.error = settle_acl(fields.acl, session.who(), acl);
+        if (answer.error != Errc::ok) return;
         const auto found = nodes_.find(coord::parent_path(fields.path));
         answer.error = Errc::no_node;
         if (found == nodes_.end() || !found->second.present) return;
         Node& parent = found->second;
+        answer.error = Errc::no_auth;
+        if (!allows(parent.acl, session.who(), 4)) return;
         Bytes path = fields.path;
         if (coord::is_sequential(mode)) {
             char digits[32];
@@ -461,6 +616,7 @@ private:
         answer.error = Errc::ok;
         node.present = true, size_ += 1;
         node.creations = 0;
+        node.acl = acl;
         node.is_container = mode == coord::CreateMode::container;
         node.ttl_ms = fields.ttl_ms;
         if (node.is_container || node.ttl_ms > 0) node.mortals.insert(txn.zxid);
@@ -475,12 +631,15 @@ private:
         }
         answer.path = path, answer.stat = node.stat;
         parent.creations += 1;
-        all_changes_.push_back({txn.zxid, EventType::created, path});
+        all_changes_.push_back({txn.zxid, EventType::created, path, node.acl});
         changed(node, txn.zxid, EventType::created);
         child_changed(parent, path, txn.zxid, true);
     }
 
-    Errc remove(Zxid zxid, const Bytes& path, std::int32_t version) {
+    Errc remove(Zxid zxid, const Bytes& path, std::int32_t version, const Who& who) {
+        const auto above = nodes_.find(coord::parent_path(path));
+        if (above == nodes_.end() || !above->second.present) return Errc::no_node;
+        if (!allows(above->second.acl, who, 8)) return Errc::no_auth;
         const auto found = nodes_.find(path);
         if (found == nodes_.end() || !found->second.present) return Errc::no_node;
         Node& node = found->second;
@@ -490,18 +649,20 @@ private:
         if (node.stat.ephemeral_owner != SessionId{}) {
             sessions_[node.stat.ephemeral_owner].ephemerals.erase(path);
         }
-        all_changes_.push_back({zxid, EventType::deleted, path});
+        all_changes_.push_back({zxid, EventType::deleted, path, node.acl});
         changed(node, zxid, EventType::deleted);
-        node.child_changes.push_back({zxid, EventType::deleted});
+        node.child_changes.push_back({zxid, EventType::deleted, node.acl});
         child_changed(nodes_.find(coord::parent_path(path))->second, path, zxid, false);
         return Errc::ok;
     }
 
-    void set(const Txn& txn, const Fields& fields, Answer& answer) {
+    void set(const Txn& txn, const Fields& fields, const SessionState& session, Answer& answer) {
         const auto found = nodes_.find(fields.path);
         answer.error = Errc::no_node;
         if (found == nodes_.end() || !found->second.present) return;
         Node& node = found->second;
+        answer.error = Errc::no_auth;
+        if (!allows(node.acl, session.who(), 2)) return;
         answer.error = Errc::bad_version;
         if (fields.number != coord::any_version && fields.number != node.stat.version) return;
         answer.error = Errc::ok;
@@ -510,7 +671,7 @@ private:
         node.stat.version += 1;
         node.stat.data_length = static_cast<std::int32_t>(fields.data.size());
         answer.stat = node.stat;
-        all_changes_.push_back({txn.zxid, EventType::data_changed, fields.path});
+        all_changes_.push_back({txn.zxid, EventType::data_changed, fields.path, node.acl});
         changed(node, txn.zxid, EventType::data_changed);
     }
 
@@ -524,6 +685,8 @@ private:
         Zxid czxid{};
         Bytes data{};
         bool is_null = false;
+        std::int32_t aversion = 0;
+        Bytes acl{};
     };
     using Trials = std::map<Bytes, Trial>;
     Trial& trial_of(Trials& trials, const Bytes& path) const {
@@ -535,13 +698,18 @@ private:
         const Stat& stat = found->second.stat;
         const Node& node = found->second;
         trial = {true,         stat.ephemeral_owner, node.creations, stat.version,
-                 stat.num_children, stat.czxid,      node.data,      node.is_null};
+                 stat.num_children, stat.czxid,      node.data,      node.is_null,
+                 stat.aversion, node.acl};
         return trial;
     }
-    Errc try_create(Trials& trials, const Fields& fields, SessionId by) const {
+    Errc try_create(Trials& trials, const Fields& fields, SessionId by, const Who& who) const {
+        Bytes acl;
+        const Errc settled = settle_acl(fields.acl, who, acl);
+        if (settled != Errc::ok) return settled;
         Trial& parent = trial_of(trials, Bytes(coord::parent_path(fields.path)));
         const auto mode = static_cast<coord::CreateMode>(fields.number);
         if (!parent.present) return Errc::no_node;
+        if (!allows(parent.acl, who, 4)) return Errc::no_auth;
         Bytes path = fields.path;
         if (coord::is_sequential(mode)) {
             Bytes digits = std::to_string(parent.creations);
@@ -551,7 +719,7 @@ private:
         if (node.present) return Errc::node_exists;
         if (parent.owner != SessionId{}) return Errc::no_children_for_ephemerals;
         node = {true, coord::is_ephemeral(mode) ? by : SessionId{}, 0, 0, 0, frontier_,
-                fields.data, fields.is_null};
+                fields.data, fields.is_null, 0, acl};
         parent.creations += 1, parent.children += 1;
         return Errc::ok;
     }
@@ -563,11 +731,12 @@ private:
         node.version += 1;
         node.data = fields.data, node.is_null = fields.is_null;
     }
-    static Errc holds(const Trial& node, const Fields& fields) {
+    static Errc holds(const Trial& node, const Fields& fields, const Who& who) {
         using coord::Condition;
         const Condition condition = fields.condition;
         if (condition == Condition::absent) return node.present ? Errc::node_exists : Errc::ok;
         if (!node.present) return Errc::no_node;
+        if (!allows(node.acl, who, 1)) return Errc::no_auth;
         const bool right =
             condition == Condition::czxid   ? node.czxid == Zxid{fields.compared}
             : condition == Condition::owner ? node.owner == SessionId{fields.compared}
@@ -591,7 +760,10 @@ private:
         }
         return all;
     }
-    Errc try_take_over(Trials& trials, const Fields& fields, SessionId by) const {
+    bool may_remove(Trials& trials, const Bytes& path, const Who& who) const {
+        return allows(trial_of(trials, Bytes(coord::parent_path(path))).acl, who, 8);
+    }
+    Errc try_take_over(Trials& trials, const Fields& fields, SessionId by, const Who& who) const {
         const Trial& node = trial_of(trials, fields.path);
         const bool is_theirs = node.present && node.owner != SessionId{} &&
                                node.owner == fields.earlier;
@@ -600,9 +772,10 @@ private:
             const bool is_known = right.high == fields.password.high &&
                                   right.low == fields.password.low;
             if (!is_known) return Errc::auth_failed;
+            if (!may_remove(trials, fields.path, who)) return Errc::no_auth;
             try_remove(trials, fields.path);
         }
-        return try_create(trials, fields, by);
+        return try_create(trials, fields, by, who);
     }
     static std::vector<Bytes> above(const Bytes& path) {
         std::vector<Bytes> all;
@@ -611,39 +784,62 @@ private:
         }
         return all;
     }
-    Errc try_with_parents(Trials& trials, const Fields& fields, SessionId by) const {
+    Errc try_with_parents(Trials& trials, const Fields& fields, SessionId by,
+                          const Who& who) const {
         for (const Bytes& path : above(fields.path)) {
             if (trial_of(trials, path).present) continue;
             Fields parent;
             parent.path = path, parent.number = static_cast<std::int32_t>(fields.parents);
-            const Errc error = try_create(trials, parent, by);
+            const Errc error = try_create(trials, parent, by, who);
             if (error != Errc::ok) return error;
         }
-        return try_create(trials, fields, by);
+        return try_create(trials, fields, by, who);
     }
-    Errc try_part(Trials& trials, const Txn& part, std::size_t& removals) const {
+    Errc try_part(Trials& trials, const Txn& part, const Who& who, std::size_t& removals) const {
         const Fields fields = fields_of(part);
         const SessionId by = part.session;
-        if (part.op == OpCode::create) return try_create(trials, fields, by);
-        if (part.op == OpCode::create_with_parents) return try_with_parents(trials, fields, by);
-        if (part.op == OpCode::take_over) return try_take_over(trials, fields, by);
+        if (part.op == OpCode::create) return try_create(trials, fields, by, who);
+        if (part.op == OpCode::create_with_parents) {
+            return try_with_parents(trials, fields, by, who);
+        }
+        if (part.op == OpCode::take_over) return try_take_over(trials, fields, by, who);
+        Bytes acl;
+        const Errc settled =
+            part.op == OpCode::set_acl ? settle_acl(fields.acl, who, acl) : Errc::ok;
+        if (settled != Errc::ok) return settled;
         Trial& node = trial_of(trials, fields.path);
-        if (part.op == OpCode::check_that) return holds(node, fields);
+        if (part.op == OpCode::check_that) return holds(node, fields, who);
         if (part.op == OpCode::guard) {
             return node.present && node.czxid == fields.czxid ? Errc::ok : Errc::guard_lost;
         }
-        if (part.op == OpCode::create_or_set) {
-            if (!node.present) return try_create(trials, fields, by);
-            return try_set(node, fields), Errc::ok;
+        const bool is_set = part.op == OpCode::set || part.op == OpCode::create_or_set;
+        if (part.op == OpCode::create_or_set && !node.present) {
+            return try_create(trials, fields, by, who);
+        }
+        if (part.op == OpCode::remove) {
+            const Trial& above = trial_of(trials, Bytes(coord::parent_path(fields.path)));
+            if (!above.present) return Errc::no_node;
+            if (!allows(above.acl, who, 8)) return Errc::no_auth;
         }
         if (!node.present) return Errc::no_node;
+        const std::uint32_t wanted = is_set                         ? 2
+                                     : part.op == OpCode::set_acl ? 16
+                                     : part.op == OpCode::check   ? 1
+                                                                  : 0;
+        if (wanted != 0 && !allows(node.acl, who, wanted)) return Errc::no_auth;
+        if (part.op == OpCode::create_or_set) return try_set(node, fields), Errc::ok;
         const bool any = fields.number == coord::any_version;
-        if (!any && fields.number != node.version) return Errc::bad_version;
+        const std::int32_t is = part.op == OpCode::set_acl ? node.aversion : node.version;
+        if (!any && fields.number != is) return Errc::bad_version;
         if (part.op == OpCode::set) try_set(node, fields);
+        if (part.op == OpCode::set_acl) node.aversion += 1, node.acl = acl;
         if (part.op == OpCode::remove_all) {
             const std::set<Bytes> all = tried_below(trials, fields.path);
             if (all.size() > removals) return Errc::too_large;
             removals -= all.size();
+            for (const Bytes& path : all) {
+                if (!may_remove(trials, path, who)) return Errc::no_auth;
+            }
             for (const Bytes& path : all) try_remove(trials, path);
         }
         if (part.op != OpCode::remove) return Errc::ok;
@@ -660,26 +856,31 @@ private:
             return found != nodes_.end() && found->second.present;
         };
         switch (part.op) {
-            case OpCode::set: return set(part, fields, one);
-            case OpCode::remove: one.error = remove(part.zxid, fields.path, fields.number); return;
+            case OpCode::set: return set(part, fields, session, one);
+            case OpCode::set_acl: return set_acl(part, fields, session, one);
+            case OpCode::remove:
+                one.error = remove(part.zxid, fields.path, fields.number, session.who());
+                return;
             case OpCode::check: one.stat = nodes_[fields.path].stat; return;
             case OpCode::check_that:
                 if (fields.condition != coord::Condition::absent)
                     one.stat = nodes_[fields.path].stat;
                 return;
             case OpCode::guard: return;
-            case OpCode::remove_all: return remove_all(part.zxid, fields.path);
+            case OpCode::remove_all: return remove_all(part.zxid, fields.path, session);
             case OpCode::create_or_set:
                 if (!is_there(fields.path)) break;
                 {
                     Fields any = fields;
                     any.number = coord::any_version;
-                    set(part, any, one);
+                    set(part, any, session, one);
                 }
                 one.path = fields.path;
                 return;
             case OpCode::take_over:
-                if (is_there(fields.path)) (void)remove(part.zxid, fields.path, -1);
+                if (is_there(fields.path)) {
+                    (void)remove(part.zxid, fields.path, -1, session.who());
+                }
                 break;
             case OpCode::create_with_parents:
                 for (const Bytes& path : above(fields.path)) {
@@ -695,7 +896,7 @@ private:
     }
 
     // The last of a listing first.
-    void remove_all(Zxid zxid, const Bytes& top) {
+    void remove_all(Zxid zxid, const Bytes& top, const SessionState& session) {
         std::vector<Bytes> listed{top}, rest{top};
         listed.clear();
         while (!rest.empty()) {
@@ -706,7 +907,9 @@ private:
             for (auto name = names.rbegin(); name != names.rend(); ++name)
                 rest.push_back(path + "/" + *name);
         }
-        for (; !listed.empty(); listed.pop_back()) (void)remove(zxid, listed.back(), -1);
+        for (; !listed.empty(); listed.pop_back()) {
+            (void)remove(zxid, listed.back(), -1, session.who());
+        }
     }
 
     void multi(const Txn& txn, SessionState& session, Answer& answer) {
@@ -722,7 +925,8 @@ private:
         for (const Txn& part : parts) {
             const bool is_late = answer.error != Errc::ok;
             const Errc error =
-                is_late ? Errc::runtime_inconsistency : try_part(trials, part, removals);
+                is_late ? Errc::runtime_inconsistency
+                        : try_part(trials, part, session.who(), removals);
             answer.parts.push_back({error, {}, {}});
             if (!is_late) answer.error = error;
         }
@@ -734,13 +938,13 @@ private:
     }
 
     static void changed(Node& node, Zxid zxid, EventType type) {
-        node.data_changes.push_back({zxid, type});
+        node.data_changes.push_back({zxid, type, node.acl});
         remember(node, zxid);
     }
 
     void child_changed(Node& parent, const Bytes& path, Zxid zxid, bool added) {
         const Bytes above(coord::parent_path(path));
-        all_changes_.push_back({zxid, EventType::children_changed, above});
+        all_changes_.push_back({zxid, EventType::children_changed, above, parent.acl});
         const Bytes own(coord::node_name(path));
         if (added) parent.children.insert(own);
         if (!added) parent.children.erase(own);
@@ -748,7 +952,7 @@ private:
         parent.stat.pzxid = zxid;
         parent.stat.num_children = static_cast<std::int32_t>(parent.children.size());
         parent.child_log.push_back({zxid, own, added});
-        parent.child_changes.push_back({zxid, EventType::children_changed});
+        parent.child_changes.push_back({zxid, EventType::children_changed, parent.acl});
         remember(parent, zxid);
     }
 
@@ -759,6 +963,7 @@ private:
         version.present = node.present;
         if (!version.present) return;
         version.stat = node.stat, version.data = node.data, version.is_null = node.is_null;
+        version.acl = node.acl;
     }
 
     std::map<Bytes, Node, std::less<>> nodes_;
@@ -772,27 +977,29 @@ private:
 
 enum class Call : std::uint8_t {
     create, remove, set, exists, get, children, sync, close, multi, add_watch, remove_watches,
-    read, part  // a write that is a multi, and is answered as if it were none
+    read, set_acl, get_acl, add_auth,
+    part  // a write that is a multi, and is answered as if it were none
 };
 
 inline const char* name(Call call) {
     static const char* const names[] = {"create", "remove",    "set",            "exists",
                                         "get",    "children",  "sync",           "close",
                                         "multi",  "add_watch", "remove_watches", "read",
-                                        "part"};
+                                        "set_acl", "get_acl",  "add_auth",       "part"};
     return names[static_cast<std::size_t>(call)];
 }
 
 inline bool is_write(Call call) {
     return call == Call::create || call == Call::remove || call == Call::set ||
-           call == Call::close || call == Call::multi || call == Call::part;
+           call == Call::close || call == Call::multi || call == Call::set_acl ||
+           call == Call::add_auth || call == Call::part;
 }
 
 // What a client asked for.
 struct Asked {
     Call call = Call::get;
     Bytes path;
-    Bytes data;                // of a multi its body, and of a part that of the multi
+    Bytes data;                // of a multi, and a part, the multi's body; of add_auth identities
     std::int32_t number = 0;
     bool watch = false;
     std::int64_t ttl_ms = 0;
@@ -802,6 +1009,7 @@ struct Asked {
     std::vector<Bytes> paths{};
     std::size_t guards = 0;    // of the parts of a multi, in front: the answer has none of them
     bool has_stat = false;     // the answer of a part: it is Created, or a Stat
+    Bytes acl{};               // of create and set_acl
 };
 
 // What it was told.
@@ -816,6 +1024,7 @@ struct Told {
     std::vector<coord::Found> found{};  // read
     bool is_null = false;      // get
     bool is_new = true;        // create_or_set
+    Bytes acl{};               // get_acl
 };
 
 class Checker {
@@ -840,6 +1049,8 @@ public:
     std::uint64_t specials() const { return specials_; }
     std::uint64_t taken_over() const { return taken_over_; }
     std::uint64_t guards_lost() const { return guards_lost_; }
+    std::uint64_t refusals() const { return refusals_; }
+    std::uint64_t silences() const { return silences_; }
 
     void violate(const char* property, const Bytes& what) {
         if (violations_.size() < 10) violations_.push_back(Bytes(property) + ": " + what);
@@ -915,12 +1126,23 @@ public:
         machine.tree().visit([&](const coord::NodeView& node) {
             nodes += 1;
             node_now(replica, Bytes(node.path), node.stat, node.data);
+            const Model::Version* const is = model_.at(Bytes(node.path), model_.frontier());
+            if (is == nullptr || is->acl != node.acl) {
+                differ("P23", replica, machine.applied(), "another ACL of " + Bytes(node.path));
+            }
             life_now(replica, Bytes(node.path), *machine.tree().life(node.path));
         });
         if (nodes != model_.size()) differ("P1", replica, machine.applied(), "other nodes");
         for (const auto& [id, session] : model_.sessions()) {
             const coord::SessionRecord* own = machine.find_session(id);
             session_now(replica, id, own != nullptr, own == nullptr ? 0 : own->cxid);
+            Who who;
+            for (const AclEntry& each : entries_of(own == nullptr ? Bytes() : own->identities)) {
+                who.emplace_back(each.scheme, each.id);
+            }
+            if (own != nullptr && who != session.who()) {
+                differ("P23", replica, machine.applied(), "other identities of a session");
+            }
         }
     }
     void node_now(std::uint32_t replica, const Bytes& path, const Stat& stat, BytesView data) {
@@ -1045,7 +1267,7 @@ public:
             client.staying[number] = {op.asked.path, is_recursive, model_.first_change(least),
                                       here, of_replica(installs_, client.home)};
         } else if (op.asked.call == Call::remove_watches) {
-            judge_removal(id, client, op, number, told);
+            judge_removal(id, client, op, number, told, here);
         } else {
             judge_read(id, client, op, number, told, here);
         }
@@ -1069,6 +1291,10 @@ public:
         const bool within = least != nullptr && least->zxid <= zxid && zxid <= watch.from_max;
         const bool at_once = watch.jumped_to == zxid && first != nullptr && first->zxid <= zxid &&
                              is_news(watch, type, zxid);
+        if (is_hidden(id, watch, type, zxid)) {
+            violate("P23", "an event at " + show(zxid) + " of a node that " + label(id, number) +
+                               " may not read");
+        }
         if (!exact && !within && !at_once) {
             violate("P8", "an event at " + show(zxid) + " that is not the first change after " +
                               show(watch.from_max) + ": " + label(id, number));
@@ -1308,7 +1534,8 @@ private:
             violate("P1", "the path of " + show(txn.zxid) + " is " + outcome->path +
                               " and the model's " + answer.path);
         }
-        const bool has_stat = answer.op == OpCode::create || answer.op == OpCode::set;
+        const bool has_stat = answer.op == OpCode::create || answer.op == OpCode::set ||
+                              answer.op == OpCode::set_acl;
         if (has_stat && !same(outcome->stat, answer.stat)) {
             violate("P1", "the stat of " + show(txn.zxid) + " is " + show(outcome->stat) +
                               " and the model's " + show(answer.stat));
@@ -1406,9 +1633,12 @@ private:
             (txn.op == OpCode::create && asked.call == Call::create && asked.data == fields.data) ||
             (txn.op == OpCode::multi && asked.data == fields.data &&
              (asked.call == Call::multi || asked.call == Call::part)) ||
+            (txn.op == OpCode::set_acl && asked.call == Call::set_acl) ||
+            (txn.op == OpCode::auth && asked.call == Call::add_auth && asked.data == fields.data) ||
             (txn.op == OpCode::set && asked.call == Call::set && asked.data == fields.data);
         const bool closing = txn.op == OpCode::close_session;
         const bool is_same = asked.path == fields.path && asked.number == fields.number &&
+                             asked.acl == fields.acl &&
                              asked.ttl_ms == fields.ttl_ms && asked.is_null == fields.is_null;
         if (!right || (!closing && !is_same)) {
             violate("P3", "another entry than was asked for: " + show(txn.zxid));
@@ -1455,6 +1685,7 @@ private:
                                      ", and not in the log: " + label(id, number));
         }
         const Answer& answer = *found;
+        refusals_ += told.error == Errc::no_auth ? 1u : 0u;
         if (answer.error != told.error) {
             violate("P1", label(id, number) + " is told " + Bytes(coord::name(told.error)) +
                               ", the model " + coord::name(answer.error));
@@ -1463,7 +1694,8 @@ private:
         } else if (!same(told.parts, shown(answer.parts, op.asked.guards))) {
             violate("P1", label(id, number) + " is told other parts than the model");
         } else if (told.error == Errc::ok) {
-            const bool has_stat = op.asked.call == Call::create || op.asked.call == Call::set;
+            const bool has_stat = op.asked.call == Call::create || op.asked.call == Call::set ||
+                                  op.asked.call == Call::set_acl;
             if (has_stat && !same(told.stat, answer.stat)) {
                 violate("P1", label(id, number) + " is told another stat than the model");
             }
@@ -1529,8 +1761,13 @@ private:
         if (query.kind == Kind::ephemerals) return are_ephemerals(id, path, found);
         const Model::Version* node = model_.at(path, found.zxid);
         const bool present = node != nullptr && node->present;
+        const Who& who = model_.who_at(id.session, found.zxid);
+        const bool is_refused = present && query.kind != Kind::exists &&
+                                !allows(node->acl, who, query.kind == Kind::acl ? 17 : 1);
+        if (found.error == Errc::no_auth) return is_refused && same(Stat{}, found.stat);
         if (found.error != Errc::ok) return found.error == Errc::no_node && !present;
-        if (!present || !same(node->stat, found.stat)) return false;
+        if (!present || is_refused || !same(node->stat, found.stat)) return false;
+        if (query.kind == Kind::acl) return found.acl.bytes() == shown_acl(node->acl, who);
         if (query.kind == Kind::get) {
             return node->data == found.bytes && node->is_null == found.is_null;
         }
@@ -1542,8 +1779,11 @@ private:
         for (const coord::Child& each : found.nodes) {
             const Model::Version* child = model_.at(join(path, each.name), found.zxid);
             if (child == nullptr || !child->present) return false;
-            if (!same(child->stat, each.stat) || child->data != each.bytes) return false;
-            if (child->is_null != each.is_null) return false;
+            const bool is_shown = allows(child->acl, who, 1);
+            if (each.error != (is_shown ? Errc::ok : Errc::no_auth)) return false;
+            if (!same(child->stat, each.stat)) return false;
+            if (each.bytes != (is_shown ? child->data : Bytes())) return false;
+            if (each.is_null != (is_shown && child->is_null)) return false;
             listed.push_back(each.name);
         }
         return is_page(query.page, path, found, listed);
@@ -1595,18 +1835,20 @@ private:
             op.asked.least == coord::newest ? op.frontier_at_call : op.asked.least;
         client.synced = (std::max)(client.synced, demanded);
         const Zxid least = (std::max)(client.seen, client.synced);
-        const bool known = told.error == Errc::ok && op.asked.call != Call::exists;
+        const bool known = told.error == Errc::ok && op.asked.call != Call::exists &&
+                           op.asked.call != Call::get_acl;
         Zxid at = told.zxid;
+        refusals_ += told.error == Errc::no_auth ? 1u : 0u;
         if (known) {
             if (at < client.seen) violate("P4", label(id, number) + " goes back to " + show(at));
             if (at < client.synced) violate("P6", label(id, number) + " is older than its sync");
             if (op.asked.call == Call::read) {
                 judge_queries(id, op, number, told);
-            } else if (!is_state_at(op.asked, told, at)) {
+            } else if (!is_state_at(id, op.asked, told, at)) {
                 violate("P4", label(id, number) + " is not the state at " + show(at));
             }
         } else {
-            at = first_match(op.asked, told, least, here);
+            at = first_match(id, op.asked, told, least, here);
             if (at == no_position) {
                 return violate("P4", label(id, number) + " is no state from " + show(least) +
                                          " to " + show(here));
@@ -1638,7 +1880,9 @@ private:
             const Model::Change* due =
                 Model::first_change(*watch->second.changes, watch->second.from_max);
             const bool late = due != nullptr && due->zxid <= zxid;
-            if (late) {
+            if (late && may_be_spent(id, watch->second, due->zxid)) {
+                silences_ += 1;
+            } else if (late) {
                 violate("P7", "an answer at " + show(zxid) + " comes before the event at " +
                                   show(due->zxid) + ": " + label(id, watch->first));
             }
@@ -1647,11 +1891,40 @@ private:
         const std::vector<Model::PathChange>& all = model_.all_changes();
         for (auto& [number, watch] : client.staying) {
             for (; watch.next < all.size() && all[watch.next].zxid <= zxid; watch.next++) {
-                if (!is_due(watch, all[watch.next])) continue;
+                if (!is_due(id, watch, all[watch.next])) continue;
                 violate("P7", "an answer at " + show(zxid) + " comes before the event at " +
                                   show(all[watch.next].zxid) + ": " + label(id, number));
             }
         }
+    }
+
+    // Whether that change is one that the session may not hear of. What came with a snapshot was
+    // judged by what that has.
+    bool is_hidden(Holder id, const Watch& watch, EventType type, Zxid zxid) const {
+        const Model::Version* const is = model_.at(watch.path, zxid);
+        const bool is_here = is != nullptr && is->present;
+        const bool shows = is_here && model_.may_read(id.session, is->acl, zxid);
+        if (watch.jumped_to == zxid) return is_here && !shows;
+        for (const Model::Change& each : *watch.changes) {
+            if (each.zxid != zxid || each.type != type) continue;
+            if (model_.may_read(id.session, each.acl, zxid)) return false;
+            if (&each == &watch.changes->back() || (&each + 1)->zxid != zxid) return true;
+        }
+        return false;
+    }
+    // Whether a change may have fired it, unheard. It was set somewhere from from_min on.
+    bool may_be_spent(Holder id, const Watch& watch, Zxid until) const {
+        const auto after = std::upper_bound(
+            watch.changes->begin(), watch.changes->end(), watch.from_min,
+            [](Zxid z, const Model::Change& change) { return z < change.zxid; });
+        for (auto each = after; each != watch.changes->end() && each->zxid <= until; ++each) {
+            if (!model_.may_read(id.session, each->acl, each->zxid)) return true;
+            if (each->zxid > watch.jumped_to) continue;
+            const Model::Version* const is = model_.at(watch.path, watch.jumped_to);
+            const bool is_here = is != nullptr && is->present;
+            if (!is_here || !model_.may_read(id.session, is->acl, watch.jumped_to)) return true;
+        }
+        return false;
     }
 
     static bool concerns(const Staying& watch, const Model::PathChange& change) {
@@ -1662,8 +1935,9 @@ private:
         return size == 1 || change.path.size() == size || change.path[size] == '/';
     }
     // Whether it must be told of this one by itself.
-    static bool is_due(const Staying& watch, const Model::PathChange& change) {
-        return change.zxid > (std::max)(watch.from_max, watch.jumped_to) && concerns(watch, change);
+    bool is_due(Holder id, const Staying& watch, const Model::PathChange& change) const {
+        return change.zxid > (std::max)(watch.from_max, watch.jumped_to) &&
+               concerns(watch, change) && model_.may_read(id.session, change.acl, change.zxid);
     }
 
     // It hears of each change, in order; of those that were jumped over once for each node.
@@ -1691,8 +1965,9 @@ private:
         for (place = watch.next; place < all.size() && all[place].zxid <= zxid; place++) {
             const Model::PathChange& change = all[place];
             const bool is_it = change.zxid == zxid && change.type == type && change.path == path;
-            if (is_it && concerns(watch, change)) return void(watch.next = place + 1);
-            if (is_due(watch, change)) break;
+            const bool is_shown = model_.may_read(id.session, change.acl, zxid);
+            if (is_it && is_shown && concerns(watch, change)) return void(watch.next = place + 1);
+            if (is_due(id, watch, change)) break;
         }
         violate("P8", "an event at " + show(zxid) + " of " + path +
                           " that is not the next change: " + label(id, number));
@@ -1714,37 +1989,48 @@ private:
     }
 
     void judge_removal(Holder id, Client& client, const Op& op, std::size_t number,
-                       const Told& told) {
+                       const Told& told, Zxid here) {
         const Errc right = client.removed == 0 ? Errc::no_watcher : Errc::ok;
         if (told.error != right) violate("P8", "not as many are removed by " + label(id, number));
         client.removed = 0;
         const auto is_left = [&](const auto& each) { return each.second.path == op.asked.path; };
+        for (auto watch = client.armed.begin(); watch != client.armed.end();) {
+            const bool is_spent = is_left(*watch) && may_be_spent(id, watch->second, here);
+            watch = is_spent ? client.armed.erase(watch) : std::next(watch);
+        }
         if (std::any_of(client.armed.begin(), client.armed.end(), is_left) ||
             std::any_of(client.staying.begin(), client.staying.end(), is_left)) {
             violate("P8", "a watcher is left by " + label(id, number));
         }
     }
 
-    bool is_state_at(const Asked& asked, const Told& told, Zxid zxid) const {
+    bool is_state_at(Holder id, const Asked& asked, const Told& told, Zxid zxid) const {
         const Model::Version* node = model_.at(asked.path, zxid);
         const bool present = node != nullptr && node->present;
+        const Who& who = model_.who_at(id.session, zxid);
+        const bool is_refused = present && asked.call != Call::exists &&
+                                !allows(node->acl, who, asked.call == Call::get_acl ? 17 : 1);
+        if (told.error == Errc::no_auth) return is_refused;
         if (told.error != Errc::ok) return told.error == Errc::no_node && !present;
-        if (!present || !same(node->stat, told.stat) || zxid > model_.frontier()) return false;
+        if (!present || is_refused || zxid > model_.frontier()) return false;
+        if (!same(node->stat, told.stat)) return false;
         const bool is_same = node->data == told.data && node->is_null == told.is_null;
         if (asked.call == Call::get) return is_same;
+        if (asked.call == Call::get_acl) return told.acl == shown_acl(node->acl, who);
         if (asked.call == Call::children) return model_.had_children(asked.path, zxid, told.names);
         return true;
     }
 
-    // The first zxid from..to at which the answer is right: an answer without one.
-    Zxid first_match(const Asked& asked, const Told& told, Zxid from, Zxid to) const {
-        if (is_state_at(asked, told, from)) return from;
+    // The first zxid from..to at which the answer is right: an answer without one. Who the session
+    // is changes by its own requests alone, of which none comes in between.
+    Zxid first_match(Holder id, const Asked& asked, const Told& told, Zxid from, Zxid to) const {
+        if (is_state_at(id, asked, told, from)) return from;
         const std::vector<Model::Version>* all = model_.versions(asked.path);
         if (all == nullptr) return no_position;
         for (const Model::Version& version : *all) {
             if (version.zxid <= from) continue;
             if (version.zxid > to) break;
-            if (is_state_at(asked, told, version.zxid)) return version.zxid;
+            if (is_state_at(id, asked, told, version.zxid)) return version.zxid;
         }
         return no_position;
     }
@@ -1775,6 +2061,8 @@ private:
     std::uint64_t events_ = 0;
     std::uint64_t reaps_ = 0;
     std::uint64_t void_reaps_ = 0;
+    std::uint64_t refusals_ = 0;  // with no_auth, of reads and writes
+    std::uint64_t silences_ = 0;  // events that watchers did not hear of, as it must be
     std::vector<Bytes> violations_;
 };
 

@@ -37,14 +37,20 @@ constexpr std::uint64_t round_length = 20000;  // the model keeps all that ever 
 // The events of a transaction, as the machine tells of them.
 struct Heard final : coord::ChangeSink {
     std::vector<Model::PathChange> all;
-    void add(EventType type, BytesView path, Zxid zxid) {
-        all.push_back({zxid, type, Bytes(path)});
+    void add(EventType type, BytesView path, Zxid zxid, BytesView acl) {
+        all.push_back({zxid, type, Bytes(path), Bytes(acl)});
     }
-    void on_created(BytesView p, Zxid z) override { add(EventType::created, p, z); }
-    void on_deleted(BytesView p, Zxid z) override { add(EventType::deleted, p, z); }
-    void on_data_changed(BytesView p, Zxid z) override { add(EventType::data_changed, p, z); }
-    void on_children_changed(BytesView p, Zxid z) override {
-        add(EventType::children_changed, p, z);
+    void on_created(BytesView p, Zxid z, BytesView a) override {
+        add(EventType::created, p, z, a);
+    }
+    void on_deleted(BytesView p, Zxid z, BytesView a) override {
+        add(EventType::deleted, p, z, a);
+    }
+    void on_data_changed(BytesView p, Zxid z, BytesView a) override {
+        add(EventType::data_changed, p, z, a);
+    }
+    void on_children_changed(BytesView p, Zxid z, BytesView a) override {
+        add(EventType::children_changed, p, z, a);
     }
 };
 
@@ -101,7 +107,33 @@ struct Round {
         return path;
     }
 
+    coord::Acl random_acl() {
+        const Bytes id(1, static_cast<char>('a' + rng.below(3)));
+        const auto some = static_cast<std::uint32_t>(rng.below(32));
+        switch (rng.below(8)) {
+            case 0: return coord::creator_acl();
+            case 1: return coord::Acl(some, "token", id).add(some, "token", id);
+            case 2: return coord::read_only_acl().add(some, "auth", "").add(31, "token", id);
+            case 3: return coord::Acl(some, "world", "anyone").add(31, "token", id);
+            case 4: return coord::Acl(31, "token", id).add(7, "auth", "x").add(7, "auth", "y");
+            default: return coord::open_acl();
+        }
+    }
+    Bytes random_set_acl() {
+        Bytes body;
+        Writer out(body);
+        out.bytes(random_path()), out.bytes(random_acl().bytes());
+        out.i32(rng.chance(800) ? coord::any_version : static_cast<std::int32_t>(rng.below(3)));
+        return body;
+    }
+    Bytes random_identities() {
+        const Bytes id(1, static_cast<char>('a' + rng.below(3)));
+        const Bytes own = coord::Acl(0, "token", id).bytes();
+        return rng.chance(100) ? own + Bytes(coord::super_user) : own;
+    }
+
     Bytes random_body(OpCode& op) {
+        if (rng.chance(40)) return op = OpCode::set_acl, random_set_acl();
         Bytes body;
         Writer out(body);
         const std::uint64_t draw = rng.below(100);
@@ -112,7 +144,10 @@ struct Round {
         if (op != OpCode::remove) out.bytes(Bytes(rng.below(rng.chance(20) ? 3000 : 60), 'd'));
         const std::int32_t version =
             rng.chance(800) ? coord::any_version : static_cast<std::int32_t>(rng.below(3));
-        out.i32(op == OpCode::create ? static_cast<std::int32_t>(mode) : version);
+        const bool has_acl = op == OpCode::create && rng.chance(80);
+        const std::int32_t with_acl = has_acl ? 1 << 16 : 0;
+        out.i32(op == OpCode::create ? static_cast<std::int32_t>(mode) + with_acl : version);
+        if (has_acl) out.bytes(random_acl().bytes());
         return body;
     }
 
@@ -217,6 +252,8 @@ struct Round {
                 sessions[which].second = is_void ? sessions[which].second - 1 : begin;
             } else if (rng.chance(200)) {
                 txn.op = OpCode::multi, body = random_multi();
+            } else if (rng.chance(20)) {
+                txn.op = OpCode::auth, body = random_identities();
             } else {
                 body = random_body(txn.op);
             }
@@ -225,14 +262,19 @@ struct Round {
         return txn;
     }
 
+    // Of what everybody may read no ACL need be told.
+    static bool are_alike(const Bytes& told, const Bytes& acl) {
+        return told == acl || (told.empty() && sim::allows(acl, {}, 1));
+    }
+
     bool same_events(std::size_t first) {
         const std::vector<Model::PathChange>& all = model->all_changes();
         if (heard.all.size() != all.size() - first) return differs("so many events");
         for (std::size_t i = 0; i < heard.all.size(); i++) {
             const Model::PathChange& one = heard.all[i];
             const Model::PathChange& other = all[first + i];
-            const bool same =
-                one.type == other.type && one.path == other.path && one.zxid == other.zxid;
+            const bool same = one.type == other.type && one.path == other.path &&
+                              one.zxid == other.zxid && are_alike(one.acl, other.acl);
             if (!same) return differs("the event at", one.path);
         }
         return true;
@@ -289,7 +331,8 @@ struct Round {
             const Bytes path(node.path);
             const Model::Version* const version = model->at(path, model->frontier());
             same = same && version != nullptr && version->present &&
-                   sim::same(version->stat, node.stat) && version->data == node.data;
+                   sim::same(version->stat, node.stat) && version->data == node.data &&
+                   version->acl == node.acl;
             std::vector<Bytes> names;
             same = same && machine->tree().children(path, "", SIZE_MAX, names) == Errc::ok &&
                    model->had_children(path, model->frontier(), names);

@@ -66,6 +66,7 @@ struct Profile {
     u32 clients = 0;       // or so many in all, in turn at one replica after the other
     u32 locks = 0;
     u32 op_gap_ms = 20;
+    bool acls = false;  // clients say who they are, and set who may do what
     bool only_plain_reads = false;  // of one node or its children, local: the load is a measure
     u32 timeout_min_ms = 400;
     u32 timeout_max_ms = 4000;
@@ -124,6 +125,8 @@ Profile draw_profile(u64 seed) {
     p.op_gap_ms = number(8, 60);
     p.timeout_min_ms = number(200, 600), p.timeout_max_ms = p.timeout_min_ms + number(1, 3000);
     p.hints = Rng(coord::mix64(seed, 0x6b6b)).chance(500);
+    p.acls = Rng(coord::mix64(seed, 0x6163)).chance(400);
+    if (p.acls) p.options.replica.super_digest = coord::digest_id("super:secret");
     return p;
 }
 
@@ -157,6 +160,8 @@ struct Totals {
     u64 specials = 0;
     u64 taken_over = 0;
     u64 grants = 0;
+    u64 refusals = 0;
+    u64 silences = 0;
     u64 messages = 0;
     u64 lost = 0;
     u64 repeated = 0;
@@ -275,7 +280,8 @@ private:
     void on_applied(PeerId id, const Txn& txn, const coord::Outcome* outcome, u64 digest) override {
         if (options_.trace_lines > 0 && txn.zxid > checker_.model().frontier()) {
             static const char* const names[] = {"",    "open",  "close", "create", "remove", "set",
-                                                "admit", "multi", "check", "reap", "attach"};
+                                                "admit", "multi", "check", "reap", "attach",
+                                                "silence", "set_acl", "auth"};
             const Fields fields = fields_of(txn);
             sim_.note("entry " + show(txn.zxid) + ": " + names[static_cast<std::size_t>(txn.op)] +
                       " of session " + show(Zxid{txn.session.value}) + " cxid " +
@@ -539,8 +545,79 @@ private:
         return asked.is_null ? coord::null_data : BytesView(asked.data);
     }
 
+    // Who some client may be; seldom one that is never refused.
+    Bytes any_credential() {
+        if (work().chance(40)) return "super:secret";
+        return "user" + std::to_string(work().below(3)) + ":password";
+    }
+    // Mostly one that leaves somebody something to do.
+    coord::Acl any_acl() {
+        namespace permission = coord::permission;
+        const Bytes user = coord::digest_id("user" + std::to_string(work().below(3)) + ":password");
+        const auto some = static_cast<u32>(work().below(32));
+        switch (work().below(8)) {
+            case 0: return coord::creator_acl();
+            case 1: return coord::Acl(permission::all, "digest", user);
+            case 2: return coord::read_only_acl().add(permission::all, "auth", "");
+            case 3: return coord::Acl(some, "world", "anyone").add(permission::all, "digest", user);
+            case 4: return coord::Acl(permission::all & ~1u, "world", "anyone").add(1, "auth", "");
+            default: return coord::open_acl();
+        }
+    }
+    coord::Acl maybe_acl() {
+        return profile_.acls && work().chance(250) ? any_acl() : coord::Acl();
+    }
+
+    void ask_add_auth(std::size_t slot) {
+        Client& client = *clients_[slot];
+        const Bytes credential = any_credential();
+        Asked asked{Call::add_auth, {}, {}, 0, false};
+        if (credential == "super:secret") asked.data.assign(coord::super_user);
+        asked.data += coord::Acl(0, "digest", coord::digest_id(credential)).bytes();
+        const Ticket ticket = ask(slot, asked);
+        client.session->add_auth("digest", credential, [ticket](coord::Result<void> r) {
+            answer(ticket, {r.error(), {}, {}, {}, {}, {}});
+        });
+    }
+
+    void ask_set_acl(std::size_t slot) {
+        Client& client = *clients_[slot];
+        Asked asked{Call::set_acl, any_known_path(client), {}, 0, false};
+        const coord::Acl acl = any_acl();
+        asked.acl = acl.bytes();
+        asked.number = work().chance(800) ? coord::any_version
+                                          : static_cast<std::int32_t>(work().below(3));
+        const Ticket ticket = ask(slot, asked);
+        client.session->set_acl(asked.path, acl, asked.number, [ticket](coord::Result<Stat> r) {
+            Told told;
+            told.error = r.error();
+            if (r) told.stat = *r;
+            answer(ticket, told);
+        });
+    }
+
+    void ask_get_acl(std::size_t slot) {
+        Client& client = *clients_[slot];
+        const Asked asked{Call::get_acl, any_known_path(client), {}, 0, false};
+        const Ticket ticket = ask(slot, asked);
+        client.session->get_acl(asked.path, [ticket](coord::Result<coord::NodeAcl> r) {
+            Told told;
+            told.error = r.error();
+            if (r) told.stat = r->stat, told.acl = r->acl.bytes();
+            answer(ticket, told);
+        });
+    }
+
+    void ask_about_access(std::size_t slot) {
+        const u64 kind = work().below(10);
+        if (kind < 3) return ask_add_auth(slot);
+        if (kind < 8) return ask_set_acl(slot);
+        ask_get_acl(slot);
+    }
+
     void ask_something(std::size_t slot) {
         Client& client = *clients_[slot];
+        if (profile_.acls && work().chance(120)) return ask_about_access(slot);
         const u64 choice = work().below(1000);
         if (choice < 60) {
             ask_multi(slot);
@@ -593,8 +670,10 @@ private:
             asked.path = Bytes(coord::parent_path(asked.path)) == "/" ? asked.path + "/s-"
                                                                       : asked.path + "s-";
         const BytesView data = maybe_null(asked);
+        const coord::Acl acl = maybe_acl();
+        asked.acl = acl.bytes();
         const Ticket ticket = ask(slot, asked);
-        client.session->create(asked.path, data, mode, milliseconds(asked.ttl_ms),
+        client.session->create(asked.path, data, mode, milliseconds(asked.ttl_ms), acl,
                                [ticket](coord::Result<coord::Created> r) {
                                    Told told;
                                    told.error = r.error();
@@ -768,6 +847,10 @@ private:
         }
         std::vector<coord::Op> parts;
         for (std::size_t i = 0; i < count; i++) {
+            if (profile_.acls && work().chance(150)) {
+                parts.push_back(coord::Op::set_acl(paths[i], any_acl()));
+                continue;
+            }
             const auto mode = any_mode();
             const Duration ttl = milliseconds(any_ttl(mode));
             const std::int32_t version =
@@ -782,7 +865,8 @@ private:
                 case 2:
                 case 3: parts.push_back(coord::Op::set(paths[i], values[i], version)); break;
                 case 4: parts.push_back(coord::Op::set(paths[i], coord::null_data)); break;
-                default: parts.push_back(coord::Op::create(paths[i], values[i], mode, ttl));
+                default: parts.push_back(coord::Op::create(paths[i], values[i], mode, ttl,
+                                                                  maybe_acl()));
             }
         }
         std::vector<coord::Op> all = guarded.guards;
@@ -820,7 +904,7 @@ private:
         Asked asked{Call::read, {}, {}, 0, false};
         asked.least = any_level();
         for (u64 count = work().below(6); count > 0; count--) {
-            const auto kind = static_cast<Kind>(work().below(6));
+            const auto kind = static_cast<Kind>(work().below(profile_.acls ? 7 : 6));
             coord::Query query{kind, {}, {}};
             Bytes path = any_known_path(client);
             if (kind == Kind::ephemerals) path = "/" + Bytes(work().below(2), 'a');
@@ -941,7 +1025,11 @@ private:
         Client& client = *clients_[slot];
         if (!client.lock) {
             client.lock_path = "/locks/" + std::to_string(work().below(2));
-            client.lock = std::make_unique<coord::Lock>(*client.session, client.lock_path);
+            namespace permission = coord::permission;
+            constexpr u32 enough = permission::read | permission::create | permission::remove;
+            const coord::Acl acl =
+                profile_.acls ? coord::Acl(enough, "world", "anyone") : coord::Acl();
+            client.lock = std::make_unique<coord::Lock>(*client.session, client.lock_path, acl);
             client.lock->on_lost([this, slot](Errc) { let_go(*clients_[slot]); });
         }
         if (work().chance(client.has_lock ? 400 : 50)) write_guarded(client);
@@ -1346,7 +1434,7 @@ struct Arguments {
 void print_profile(u64 seed, const Profile& p) {
     std::printf(
         "seed %llu: %u voters, heartbeat %lld ms, silence %lld ms, loss %u, repeat %u, delay %u "
-        "up to %lld ms, damage %u, flush up to %lld us%s%s%s%s%s%s%s%s%s%s%s%s%s\n",
+        "up to %lld ms, damage %u, flush up to %lld us%s%s%s%s%s%s%s%s%s%s%s%s%s%s\n",
         static_cast<unsigned long long>(seed), p.voters,
         static_cast<long long>(p.options.replica.timing.heartbeat.ns / 1000000),
         static_cast<long long>(p.options.replica.timing.silence.ns / 1000000),
@@ -1357,7 +1445,7 @@ void print_profile(u64 seed, const Profile& p) {
         p.rotation ? ", rotation" : "", p.crashes ? ", crashes" : "",
         p.crashes_in_poll ? ", crashes in poll" : "", p.power_losses ? ", power losses" : "",
         p.wipes ? ", wipes" : "", p.pauses ? ", pauses" : "", p.stalls ? ", stalls" : "",
-        p.at_leader ? ", at the leader" : "", p.hints ? ", hints" : "");
+        p.at_leader ? ", at the leader" : "", p.hints ? ", hints" : "", p.acls ? ", acls" : "");
 }
 
 u64 cpu_us() { return static_cast<u64>(std::clock()) * 1000 / (CLOCKS_PER_SEC / 1000); }
@@ -1404,6 +1492,7 @@ bool run_seed(u64 seed, const Arguments& arguments, Totals& totals) {
     own.damaged = c.messages_damaged, own.cuts = c.cuts, own.crashes = c.crashes;
     own.wipes = run.wipes(), own.admissions = run.admissions();
     own.attaches = run.attaches();
+    own.refusals = checker.refusals(), own.silences = checker.silences();
     own.records_lost = c.records_lost, own.pauses = c.pauses, own.stalls = c.stalls;
     own.hints = c.hints;
     own.installs = run.installs(), own.steps = c.steps;
@@ -1425,10 +1514,11 @@ void print_totals(const Totals& t, double seconds) {
                 speed_of(t), n(t.steps));
     std::printf("writes acknowledged %llu, reads compared %llu, events %llu, elections %llu, "
                 "expiries %llu, reaps %llu and %llu void, lock grants %llu, guards that held %llu, "
-                "that did not %llu, upserts and the like %llu, take-overs %llu\n",
+                "that did not %llu, upserts and the like %llu, take-overs %llu, refused %llu, not told "
+                "%llu\n",
                 n(t.writes), n(t.reads), n(t.events), n(t.elections), n(t.expiries), n(t.reaps),
                 n(t.void_reaps), n(t.grants), n(t.guarded), n(t.guards_lost),
-                n(t.specials), n(t.taken_over));
+                n(t.specials), n(t.taken_over), n(t.refusals), n(t.silences));
     std::printf(
         "messages %llu, lost %llu, repeated %llu, delayed %llu, damaged %llu; links cut %llu; "
         "crashes %llu, records lost %llu; storages lost %llu, admissions %llu; pauses %llu; disk "

@@ -61,10 +61,10 @@ public:
     // What the engine would say, from a machine of its own.
     void apply(const Txn& txn, std::uint32_t replica = 1) {
         struct Nobody final : coord::ChangeSink {
-            void on_created(BytesView, Zxid) override {}
-            void on_deleted(BytesView, Zxid) override {}
-            void on_data_changed(BytesView, Zxid) override {}
-            void on_children_changed(BytesView, Zxid) override {}
+            void on_created(BytesView, Zxid, BytesView) override {}
+            void on_deleted(BytesView, Zxid, BytesView) override {}
+            void on_data_changed(BytesView, Zxid, BytesView) override {}
+            void on_children_changed(BytesView, Zxid, BytesView) override {}
         } nobody;
         last = txn.zxid;
         const coord::Outcome* outcome = machine.apply(txn, nobody);
@@ -165,6 +165,39 @@ public:
         told.is_new = part.stat.czxid == part.stat.mzxid;
         return told;
     }
+    void add_auth(const Bytes& id) {
+        const Bytes identity = coord::Acl(0, "token", id).bytes();
+        const std::size_t number = ask(Call::add_auth, {}, identity);
+        apply(next(OpCode::auth, identity, session, ++cxid));
+        tell(number, told_of_last());
+    }
+    void set_acl(const Bytes& path, const coord::Acl& acl) {
+        Asked asked{Call::set_acl, path, {}, coord::any_version, false};
+        asked.acl = acl.bytes();
+        const std::size_t number = checker.called(session, asked);
+        Bytes body;
+        coord::Writer out(body);
+        out.bytes(path), out.bytes(acl.bytes()), out.i32(coord::any_version);
+        apply(next(OpCode::set_acl, body, session, ++cxid));
+        tell(number, told_of_last());
+    }
+    // The session is "me", and /a is private to that; another one, which this is now, is nobody.
+    void hide() {
+        open(), create("/a"), add_auth("me"), set_acl("/a", coord::creator_acl());
+        owner = session, owner_cxid = cxid;
+        open();
+    }
+    void set_by_owner(const Bytes& path) {
+        const SessionId other = std::exchange(session, owner);
+        const std::uint64_t number = std::exchange(cxid, owner_cxid);
+        set(path);
+        owner_cxid = std::exchange(cxid, number), session = other;
+    }
+    Told refused() const {
+        Told told;
+        told.error = Errc::no_auth;
+        return told;
+    }
     // An entry of this session stands in the log; what another session wrote later is observed;
     // only then is the entry asked for.
     void ask_after_the_fact() {
@@ -180,6 +213,8 @@ public:
     coord::Machine machine{coord::Limits{}, 1};
     std::uint64_t nonces = 0;
     std::uint64_t cxid = 0;
+    SessionId owner;
+    std::uint64_t owner_cxid = 0;
     std::deque<Bytes> bodies;
 };
 
@@ -682,6 +717,77 @@ inline const std::vector<Flaw>& flaws_of_clients() {
              coord::NodeLife life = *s.machine.tree().life("/t");
              life.ttl_ms += 1;
              s.checker.life_now(1, "/t", life);
+         }},
+        {nullptr, "who may not read is told so, and hears nothing",
+         [](Script& s) {
+             s.hide();
+             s.tell(s.ask(Call::get, "/a"), s.refused());
+             const std::size_t number = s.ask(Call::exists, "/a", {}, 0, true);
+             s.tell(number, s.state_of("/a"));
+             s.stay("/");
+             s.set_by_owner("/a");
+             s.checker.settled(s.session, s.last);
+             s.checker.whole_state(1, s.machine);
+         }},
+        {"P4", "a read of what may not be read",
+         [](Script& s) { s.hide(), s.get("/a"); }},
+        {"P4", "a read that is refused and must not be",
+         [](Script& s) {
+             s.hide(), s.add_auth("me");
+             s.tell(s.ask(Call::get, "/a"), s.refused());
+         }},
+        {"P4", "an ACL that shows a digest to who may only read",
+         [](Script& s) {
+             s.open(), s.create("/a"), s.add_auth("me");
+             const coord::Acl acl = coord::read_only_acl().add(31, "digest", "u:p");
+             s.set_acl("/a", acl);
+             Told told = s.state_of("/a");
+             told.acl = acl.bytes();
+             s.tell(s.ask(Call::get_acl, "/a"), told);
+         }},
+        {"P23", "an event of a node that may not be read",
+         [](Script& s) {
+             s.hide();
+             const std::size_t number = s.ask(Call::exists, "/a", {}, 0, true);
+             s.tell(number, s.state_of("/a"));
+             s.set_by_owner("/a");
+             s.checker.event(s.session, number, EventType::data_changed, "/a", s.last);
+         }},
+        {"P8", "an event of such a node, to a watcher that stays",
+         [](Script& s) {
+             s.hide();
+             const std::size_t number = s.stay("/a");
+             s.set_by_owner("/a");
+             s.checker.event(s.session, number, EventType::data_changed, "/a", s.last);
+         }},
+        {"P7", "an event that is kept from who may read",
+         [](Script& s) {
+             s.hide(), s.add_auth("me");
+             const std::size_t number = s.ask(Call::exists, "/a", {}, 0, true);
+             s.tell(number, s.state_of("/a"));
+             s.set_by_owner("/a");
+             s.checker.settled(s.session, s.last);
+         }},
+        {"P23", "a replica with another ACL, and with other identities",
+         [](Script& s) {
+             s.open(), s.create("/a");
+             const Bytes identity = coord::Acl(0, "token", "me").bytes();
+             (void)s.ask(Call::add_auth, {}, identity);
+             const Txn txn = s.next(OpCode::auth, identity, s.session, s.cxid + 1);
+             coord::Outcome outcome;
+             outcome.zxid = txn.zxid, outcome.op = txn.op, outcome.session = s.session;
+             s.checker.applied(1, txn, &outcome, s.machine.digest(), s.now);
+             struct Nobody final : coord::ChangeSink {
+                 void on_created(BytesView, Zxid, BytesView) override {}
+                 void on_deleted(BytesView, Zxid, BytesView) override {}
+                 void on_data_changed(BytesView, Zxid, BytesView) override {}
+                 void on_children_changed(BytesView, Zxid, BytesView) override {}
+             } nobody;
+             const Bytes other = coord::Acl(0, "token", "you").bytes();
+             Txn wrong = txn;
+             wrong.body = other;
+             (void)s.machine.apply(wrong, nobody);
+             s.checker.whole_state(1, s.machine);
          }},
         {"P16", "a request without an answer",
          [](Script& s) {

@@ -2491,7 +2491,7 @@ public:
     void audit(const Machine& machine) const;
     // Expires sessions not touched for their timeout, a few each call. REQUIRES can_number().
     void look_at_sessions(std::int64_t wall_ms);
-    void touch(SessionId session);
+    void touch(SessionId session);  // its own, when a round has begun
     // Looks for containers and nodes with a ttl that are due, a few each call, and numbers their
     // reaps. REQUIRES can_number().
     void reap(Time now, std::int64_t wall_ms, const Machine& machine);
@@ -2574,6 +2574,7 @@ private:
         std::uint32_t silent_ms = 0;  // no less than the log says of it
         Time expires_at;              // on clock_
         bool closing = false;
+        bool expiring = false;
     };
     struct Look {
         Time at;                      // on clock_
@@ -2631,6 +2632,7 @@ private:
     bool expire(SessionId session, LiveSession& live, std::int64_t wall_ms);
     bool number_silence(std::int64_t wall_ms, BytesView body);
     void forget(SessionId session);
+    bool hear(SessionId session);
     void number_attach(std::int64_t wall_ms, const Txn& request, LiveSession& live);
     void number_open(std::int64_t wall_ms, const Machine& machine, const Txn& request);
     Peer* find(PeerId id);
@@ -2673,6 +2675,7 @@ private:
     detail::Numbers opening_;  // nonces numbered and not yet applied, to ids of sessions
     detail::Agenda<Look> looks_;      // one for each session, and some for those that have ended
     std::vector<SessionId> heard_;    // again, which the log does not say yet (Z13)
+    bool looks_wait_ = false;
     std::size_t closing_ = 0;         // of sessions_: numbered, not yet applied
     bool sessions_armed_ = false;
     Zxid behind_at_;                  // durable here, while more than that is committed
@@ -3430,6 +3433,8 @@ private:
     std::uint64_t touch_ = 0;
     detail::Ring<Touch> touches_;      // sent and not yet confirmed
     Time lease_from_{INT64_MIN / 4};
+    Time lease_due_{INT64_MIN / 4};    // the next one, when this is applied:
+    Zxid lease_due_at_;
     bool was_serving_ = false;
     enum class SnapshotPhase : std::uint8_t { none, writing, checking, ending };
     SnapshotPhase snapshot_phase_ = SnapshotPhase::none;
@@ -10162,7 +10167,7 @@ void Leader::stop() {
     rounds_.clear(), queued_.clear();
     syncs_.clear(), own_synced_.clear();
     sessions_.clear(), opening_.clear();
-    looks_ = {}, heard_.clear(), closing_ = 0;
+    looks_ = {}, heard_.clear(), closing_ = 0, looks_wait_ = false;
     sessions_armed_ = false, ping_now_ = false;
 }
 
@@ -10461,7 +10466,8 @@ void Leader::on_pong(Peer& peer, const Message& message) {
     if (message.sequence > ping_sequence_) return;
     peer.pong = (std::max)(peer.pong, message.sequence);
     Reader in(message.payload);
-    while (in.left() >= 8) touch(SessionId{in.u64()});
+    while (in.left() >= 8) (void)hear(SessionId{in.u64()});
+    if (!sessions_armed_) return;    // P11: what was touched then did not count
     if (message.total > 64) return;  // too many parts to account for: no lease from these
     if (message.touch > peer.touch_in_parts) {
         peer.touch_in_parts = message.touch, peer.touch_parts = 0;
@@ -10806,6 +10812,7 @@ Time Leader::next_deadline(Time now) const {
     if (resignation_ != nullptr || is_sync_ping_due()) return now;
     if (sessions_armed_ && is_admission_due(now)) return now;
     if (!queued_.empty() && sessions_armed_) return now;
+    if (sessions_armed_ && looks_wait_ && closing_ < detail::closings_max && log_.has_room()) return now;
     Time deadline = ping_at_;
     if (reap_place_ != 0 && sessions_armed_) {
         deadline = (std::min)(deadline, clock_read_at_ + (reap_at_ - clock_));
@@ -10909,15 +10916,19 @@ void Leader::look_after(SessionId session, LiveSession& live, Duration rest) {
 
 // Z13. No lease may come of a round before the log says that it was heard of: the next leader would
 // end it earlier.
-void Leader::touch(SessionId session) {
+bool Leader::hear(SessionId session) {
     const auto found = sessions_.find(session);
-    if (found == sessions_.end()) return;
+    if (found == sessions_.end()) return false;
     LiveSession& live = found->second;
     live.expires_at = clock_ + milliseconds(live.timeout_ms);
-    if (live.silent_ms == 0 || live.closing) return;
+    if (live.silent_ms == 0 || live.closing) return false;
     live.silent_ms = 0;
     heard_.push_back(session);
-    for (std::size_t i = 0; i < rounds_.size(); i++) rounds_[i].armed = false;
+    return true;
+}
+
+void Leader::touch(SessionId session) {
+    if (hear(session) && !rounds_.empty()) rounds_.back().armed = false;
 }
 
 std::int64_t Leader::silent_quarters(const LiveSession& live) const {
@@ -10981,7 +10992,6 @@ void Leader::number(std::int64_t wall_ms, const Machine& machine, const Txn& req
     if (append(wall_ms, request) == Zxid{}) return;
     live.numbered = request.cxid;
     live.closing = request.op == OpCode::close_session;
-    if (live.closing) closing_ += 1;
 }
 
 // Who attaches a session has heard of it since the request was made: it lives anew from here on.
@@ -10992,7 +11002,7 @@ void Leader::number_attach(std::int64_t wall_ms, const Txn& request, LiveSession
         return;
     }
     if (append(wall_ms, request) == Zxid{}) return;
-    live.numbered = begin;
+    live.numbered = begin, live.silent_ms = 0;
     live.expires_at = clock_ + milliseconds(live.timeout_ms);
 }
 
@@ -11072,8 +11082,8 @@ void Leader::on_applied(const Txn& txn, const Machine& machine) {
 void Leader::forget(SessionId session) {
     const auto found = sessions_.find(session);
     if (found == sessions_.end()) return;
-    COORD_ASSERT(!found->second.closing || closing_ > 0);
-    if (found->second.closing) closing_ -= 1;
+    COORD_ASSERT(!found->second.expiring || closing_ > 0);
+    if (found->second.expiring) closing_ -= 1;
     sessions_.erase(found);
 }
 
@@ -11097,7 +11107,7 @@ bool Leader::expire(SessionId session, LiveSession& live, std::int64_t wall_ms) 
     close.session = session, close.op = OpCode::close_session;
     close.body = BytesView("\1", 1);
     if (append(wall_ms, close) == Zxid{}) return false;
-    live.closing = true;  // Z6: from here on nothing of it is numbered
+    live.closing = live.expiring = true;  // Z6: from here on nothing of it is numbered
     closing_ += 1;
     counters_.sessions_expired += 1;
     return true;
@@ -11123,7 +11133,7 @@ void Leader::look_at_sessions(std::int64_t wall_ms) {
     if (!number_silence(wall_ms, body)) return;
     heard_.erase(heard_.begin(), heard_.begin() + static_cast<std::ptrdiff_t>(count));
     if (clock_ < expire_at_ || !heard_.empty()) return;
-    expire_at_ = clock_ + timing_.heartbeat;
+    expire_at_ = clock_ + timing_.heartbeat, looks_wait_ = false;
     body.clear();
     for (count = 0; !looks_.empty() && looks_.front().at <= clock_; count++) {
         const SessionId session = looks_.front().session;
@@ -11132,14 +11142,15 @@ void Leader::look_at_sessions(std::int64_t wall_ms) {
         const std::int64_t quarters = is_over ? 0 : silent_quarters(found->second);
         const bool has_expired = quarters >= 4;
         if (count == most || (has_expired && !expire(session, found->second, wall_ms))) {
-            expire_at_ = clock_;  // the rest in the next poll
+            expire_at_ = clock_, looks_wait_ = true;  // the rest in the next poll
             break;
         }
         looks_.take();
         if (is_over || has_expired) continue;
         LiveSession& live = found->second;
-        const std::uint32_t silent_ms = live.timeout_ms / 4 * static_cast<std::uint32_t>(quarters);
-        if (silent_ms > live.silent_ms) {
+        const std::int64_t silent = std::int64_t{live.timeout_ms / 4} * (std::max)(quarters, std::int64_t{0});
+        const std::uint32_t silent_ms = static_cast<std::uint32_t>(silent);
+        if (silent_ms > live.silent_ms && milliseconds(silent_ms) >= timing_.heartbeat * 2) {
             live.silent_ms = silent_ms;
             writer.u64(session.value), writer.u32(silent_ms);
         }
@@ -12116,6 +12127,7 @@ void Replica::apply_committed() {
         if (txn.zxid > target) break;  // a leader named a commit that its history has not
         apply(txn);
         work += machine_->tree().work() - before + 1;
+        if (txn.op == OpCode::silence) work += txn.body.size() / 12;
         compare_digest();
     }
     work_left_ -= (std::min)(work, work_left_);
@@ -13219,18 +13231,22 @@ void Replica::send_pong() {
 }
 
 void Replica::renew_lease() {
-    if (role_ == Role::leading && machine_->applied() >= leader_.lease_at()) {
-        lease_from_ = (std::max)(lease_from_, leader_.lease_from());
+    if (machine_->applied() < lease_due_at_) return;  // an expiry may stand before
+    lease_from_ = (std::max)(lease_from_, lease_due_);
+    if (role_ == Role::leading && leader_.lease_from() > lease_due_) {
+        lease_due_ = leader_.lease_from(), lease_due_at_ = leader_.lease_at();
+        if (machine_->applied() >= lease_due_at_) lease_from_ = (std::max)(lease_from_, lease_due_);
     }
     if (role_ != Role::following) return;
-    if (machine_->applied() < learner_.touch_confirmed_at()) return;  // an expiry may stand before
     const std::uint64_t confirmed = learner_.touch_confirmed();
     if (touches_.empty() || confirmed < touches_.front().number) return;
     const std::uint64_t place = confirmed - touches_.front().number;  // they are numbered in a row
     if (place >= touches_.size()) return;
     const Touch& touch = touches_[static_cast<std::size_t>(place)];
     COORD_ASSERT(touch.number == confirmed);
-    lease_from_ = (std::max)(lease_from_, touch.sent_at);
+    if (touch.sent_at <= lease_due_) return;
+    lease_due_ = touch.sent_at, lease_due_at_ = learner_.touch_confirmed_at();
+    if (machine_->applied() >= lease_due_at_) lease_from_ = (std::max)(lease_from_, lease_due_);
 }
 
 void Replica::touch_own_sessions() {

@@ -1917,4 +1917,123 @@ TEST_CASE("hostile learners: any message with any field never trips an assertion
     }
 }
 
+
+TEST_CASE("REV A P11 a list that came before the leader knew the sessions gives no lease") {
+    Touches rig;
+    rig.to_broadcast();
+    const SessionId id = rig.open(1, 4000);
+    for (int i = 0; i < 35; i++) {
+        rig.round(2);
+        rig.answer();
+        rig.leader.look_at_sessions(0);
+    }
+    rig.settle();
+    REQUIRE(rig.machine.find_session(id)->silent_ms == 3000);
+    rig.leader.stop();
+    rig.leader.start(rig.now);
+    rig.follower_info(3);
+    rig.to_synchronization();
+    rig.step(milliseconds(100));
+    rig.touch(500, 23, id);              // the replica of the session is in reach again
+    const coord::Time touched_at = rig.now;
+    rig.ack(2, rig.log.last().zxid);
+    rig.step();
+    REQUIRE(rig.leader.is_established());
+    rig.ack(2, rig.log.last().zxid, 2);
+    REQUIRE(rig.leader.can_number(rig.machine));
+    std::uint64_t confirmed = 0;
+    for (int i = 0; i < 20; i++) {      // what 3 says is lost, what it is told is not
+        confirmed = (std::max)(confirmed, rig.round(3));
+        rig.answer();
+        rig.leader.look_at_sessions(0);
+        rig.settle();
+        if (rig.machine.find_session(id) == nullptr) break;
+    }
+    const bool has_lease = confirmed == 500;
+    const bool ended = rig.machine.find_session(id) == nullptr;
+    MESSAGE("lease " << has_lease << " ended " << ended << " after ms " << (rig.now - touched_at).ns / 1000000);
+    CHECK_FALSE((has_lease && ended));
+}
+
+TEST_CASE("REV B M9 silence of a session whose timeout is below Timing::silence, under a new leader") {
+    Touches rig;
+    rig.to_broadcast();
+    const SessionId id = rig.open(1, 200);
+    rig.leader.stop();
+    rig.leader.start(rig.now);
+    rig.to_broadcast();
+    std::uint64_t proposals = rig.leader.counters().proposals;
+    for (int i = 0; i < 3; i++) {
+        rig.pong(2, rig.leader.pings());
+        rig.step(milliseconds(50));
+        rig.leader.look_at_sessions(0);
+        rig.settle();
+        MESSAGE("after " << (i + 1) * 50 << " ms of silence: " << rig.machine.find_session(id)->silent_ms
+                << " by the log, entries " << rig.leader.counters().proposals - proposals);
+        CHECK(rig.machine.find_session(id)->silent_ms <= (i + 1) * 50);
+    }
+}
+
+TEST_CASE("REV C ends of clients keep the dead alive") {
+    Rig rig;
+    rig.to_broadcast();
+    std::vector<SessionId> busy;
+    const SessionId dead = rig.open(1, 1000);
+    std::uint64_t nonce = 2;
+    for (int i = 0; i < 64; i++) busy.push_back(rig.open(nonce++, 60000));
+    for (int k = 0; k < 100; k++) {      // 10 s; 64 sessions end and 64 begin each 100 ms
+        for (const SessionId id : busy) rig.number(id, 1, OpCode::close_session, BytesView("\0", 1));
+        rig.pong(2, rig.leader.pings());
+        rig.step(milliseconds(100));
+        rig.leader.look_at_sessions(0);
+        rig.settle();
+        busy.clear();
+        for (int i = 0; i < 64; i++) busy.push_back(rig.open(nonce++, 60000));
+    }
+    CHECK(rig.machine.find_session(dead) == nullptr);
+}
+
+TEST_CASE("REV D attach and silent") {
+    Rig rig;
+    rig.to_broadcast();
+    const SessionId id = rig.open(1, 4000);
+    const auto pass = [&](int ms) {
+        for (int i = 0; i < ms; i += 100) {
+            rig.pong(2, rig.leader.pings());
+            rig.step(milliseconds(100));
+            rig.leader.look_at_sessions(0);
+        }
+    };
+    pass(3500);
+    rig.settle();
+    REQUIRE(rig.machine.find_session(id)->silent_ms == 3000);
+    Bytes body;
+    coord::Writer(body).u64(77);
+    rig.number(id, coord::next_holding(0), OpCode::attach_session, body);
+    rig.settle();
+    REQUIRE(rig.machine.find_session(id)->silent_ms == 0);
+    pass(3500);
+    rig.settle();
+    CHECK(rig.machine.find_session(id)->silent_ms == 3000);
+}
+
+TEST_CASE("REV E next_deadline while looks wait") {
+    Rig rig;
+    rig.to_broadcast();
+    for (std::uint64_t i = 1; i <= 300; i++) {
+        rig.number({}, 0, OpCode::open_session, Rig::open_body(i, 1000));
+        if (i % 50 == 0) rig.settle();
+    }
+    rig.settle();
+    for (int i = 0; i < 3; i++) {
+        rig.pong(2, rig.leader.pings());
+        rig.step(milliseconds(100));
+        rig.leader.look_at_sessions(0);
+        rig.settle();
+        std::size_t silent = 0;
+        for (const auto& each : rig.machine.sessions()) silent += each.second.silent_ms > 0;
+        MESSAGE("silent " << silent << " deadline in us " << (rig.leader.next_deadline(rig.now) - rig.now).ns / 1000);
+    }
+}
+
 }  // TEST_SUITE

@@ -2581,8 +2581,9 @@ private:
 //            polls, and in one, looks and reaps are bounded, however many nodes are due.
 //            Z13 A session that is silent for a quarter of its timeout, or two, or three, has that
 //            in the log, for the next leader to go on from; and that it was heard of again, before
-//            anybody may count on that. What one poll does of it is bounded, and so are the ends of
-//            sessions that are under way, however many have gone at once.
+//            anybody may count on that. Leaders who each serve for less than a quarter add nothing.
+//            What one poll does of it is bounded, and so are the ends that are under way, however
+//            many sessions have gone at once.
 // May touch  Chapters 4 (reads), 7, 8.
 // Reading    Zab, DSN'11, sections IV and V; ZooKeeper's Leader and LearnerHandler. Every message
 //            of a phase is repeated until its answer is there, and every answer may come twice.
@@ -2654,7 +2655,7 @@ public:
     void audit(const Machine& machine) const;
     // Expires sessions not touched for their timeout, a few each call. REQUIRES can_number().
     void look_at_sessions(std::int64_t wall_ms);
-    void touch(SessionId session);
+    void touch(SessionId session);  // its own, when a round has begun
     // Looks for containers and nodes with a ttl that are due, a few each call, and numbers their
     // reaps. REQUIRES can_number().
     void reap(Time now, std::int64_t wall_ms, const Machine& machine);
@@ -2737,6 +2738,7 @@ private:
         std::uint32_t silent_ms = 0;  // no less than the log says of it
         Time expires_at;              // on clock_
         bool closing = false;
+        bool expiring = false;        // closing, by the leader's own doing
     };
     struct Look {
         Time at;                      // on clock_
@@ -2794,6 +2796,7 @@ private:
     bool expire(SessionId session, LiveSession& live, std::int64_t wall_ms);
     bool number_silence(std::int64_t wall_ms, BytesView body);
     void forget(SessionId session);
+    bool hear(SessionId session);  // RETURNS whether it was silent, by the log
     void number_attach(std::int64_t wall_ms, const Txn& request, LiveSession& live);
     void number_open(std::int64_t wall_ms, const Machine& machine, const Txn& request);
     Peer* find(PeerId id);
@@ -2836,7 +2839,8 @@ private:
     detail::Numbers opening_;  // nonces numbered and not yet applied, to ids of sessions
     detail::Agenda<Look> looks_;      // one for each session, and some for those that have ended
     std::vector<SessionId> heard_;    // again, which the log does not say yet (Z13)
-    std::size_t closing_ = 0;         // of sessions_: numbered, not yet applied
+    bool looks_wait_ = false;         // for the next poll, or for room
+    std::size_t closing_ = 0;         // of sessions_: those that expire
     bool sessions_armed_ = false;
     Zxid behind_at_;                  // durable here, while more than that is committed
     Time behind_since_;               // on clock_
@@ -3572,6 +3576,7 @@ private:
     Errc judge_path(OpCode op, BytesView path, CreateMode mode) const;
     bool has_too_many_watches(SessionId id) const;
     static OpCode encode_write(Request& request, Bytes& body);
+    static std::uint64_t work_of(const Txn& txn);
     bool is_snapshot_due() const;
     bool is_fetch_waited_for() const;
     std::uint64_t snapshot_patience() const;
@@ -3582,6 +3587,7 @@ private:
     void give_up_snapshot(Errc error);
     void send_pong();
     void renew_lease();
+    void take_next_lease();
     void touch_own_sessions();
     void take_syncs();
     void tell_state(const LocalSession& session);
@@ -3649,6 +3655,8 @@ private:
     std::uint64_t touch_ = 0;
     detail::Ring<Touch> touches_;      // sent and not yet confirmed
     Time lease_from_{INT64_MIN / 4};
+    Time lease_due_{INT64_MIN / 4};    // the next one, when this is applied:
+    Zxid lease_due_at_;
     bool was_serving_ = false;
     enum class SnapshotPhase : std::uint8_t { none, writing, checking, ending };
     SnapshotPhase snapshot_phase_ = SnapshotPhase::none;
@@ -11424,6 +11432,7 @@ constexpr std::size_t proposals_in_flight_max = 64;   // messages, to one peer
 constexpr std::size_t chunk_bytes_max = 256 * 1024;
 constexpr std::size_t rounds_max = 16;
 constexpr std::size_t closings_max = 64;    // ends of sessions that are numbered and not applied
+constexpr Duration look_gap_max = seconds(10);
 constexpr std::size_t silences_max = 1024;  // sessions that are looked at in a poll
 constexpr std::uint32_t reaps_per_poll_max = 16;
 constexpr std::uint32_t reap_looks_per_poll = 1024;
@@ -11483,7 +11492,7 @@ void Leader::stop() {
     rounds_.clear(), queued_.clear();
     syncs_.clear(), own_synced_.clear();
     sessions_.clear(), opening_.clear();
-    looks_ = {}, heard_.clear(), closing_ = 0;
+    looks_ = {}, heard_.clear(), closing_ = 0, looks_wait_ = false;
     sessions_armed_ = false, ping_now_ = false;
 }
 
@@ -11782,7 +11791,8 @@ void Leader::on_pong(Peer& peer, const Message& message) {
     if (message.sequence > ping_sequence_) return;
     peer.pong = (std::max)(peer.pong, message.sequence);
     Reader in(message.payload);
-    while (in.left() >= 8) touch(SessionId{in.u64()});
+    while (in.left() >= 8) (void)hear(SessionId{in.u64()});
+    if (!sessions_armed_) return;    // P11: what was touched then did not count
     if (message.total > 64) return;  // too many parts to account for: no lease from these
     if (message.touch > peer.touch_in_parts) {
         peer.touch_in_parts = message.touch, peer.touch_parts = 0;
@@ -12127,6 +12137,8 @@ Time Leader::next_deadline(Time now) const {
     if (resignation_ != nullptr || is_sync_ping_due()) return now;
     if (sessions_armed_ && is_admission_due(now)) return now;
     if (!queued_.empty() && sessions_armed_) return now;
+    const bool looks_now = looks_wait_ && closing_ < detail::closings_max;
+    if (sessions_armed_ && (looks_now || !heard_.empty()) && log_.has_room()) return now;
     Time deadline = ping_at_;
     if (reap_place_ != 0 && sessions_armed_) {
         deadline = (std::min)(deadline, clock_read_at_ + (reap_at_ - clock_));
@@ -12229,16 +12241,21 @@ void Leader::look_after(SessionId session, LiveSession& live, Duration rest) {
 }
 
 // Z13. No lease may come of a round before the log says that it was heard of: the next leader would
-// end it earlier.
-void Leader::touch(SessionId session) {
+// end it earlier. So no round is armed that begins before that is numbered.
+bool Leader::hear(SessionId session) {
     const auto found = sessions_.find(session);
-    if (found == sessions_.end()) return;
+    if (found == sessions_.end()) return false;
     LiveSession& live = found->second;
     live.expires_at = clock_ + milliseconds(live.timeout_ms);
-    if (live.silent_ms == 0 || live.closing) return;
+    if (live.silent_ms == 0 || live.closing) return false;
     live.silent_ms = 0;
     heard_.push_back(session);
-    for (std::size_t i = 0; i < rounds_.size(); i++) rounds_[i].armed = false;
+    return true;
+}
+
+// When a round has begun, and on the strength of it: so that one is not armed either.
+void Leader::touch(SessionId session) {
+    if (hear(session) && !rounds_.empty()) rounds_.back().armed = false;
 }
 
 std::int64_t Leader::silent_quarters(const LiveSession& live) const {
@@ -12247,10 +12264,12 @@ std::int64_t Leader::silent_quarters(const LiveSession& live) const {
     return 4 - (rest_ns * 4 + timeout_ns - 1) / timeout_ns;
 }
 
-// When it will have been silent for another quarter of its timeout, or has been for all of it.
+// When it will have been silent for another quarter of its timeout, or for all of it. Soon in any
+// case: the look of a session that has ended is not kept for long.
 Time Leader::next_look(const LiveSession& live) const {
     const Duration timeout = milliseconds(live.timeout_ms);
-    return live.expires_at - timeout / 4 * (3 - silent_quarters(live));
+    const Time quarter = live.expires_at - timeout / 4 * (3 - silent_quarters(live));
+    return (std::min)(quarter, clock_ + detail::look_gap_max);
 }
 
 std::size_t Leader::body_bytes_max() const {
@@ -12302,7 +12321,6 @@ void Leader::number(std::int64_t wall_ms, const Machine& machine, const Txn& req
     if (append(wall_ms, request) == Zxid{}) return;
     live.numbered = request.cxid;
     live.closing = request.op == OpCode::close_session;
-    if (live.closing) closing_ += 1;
 }
 
 // Who attaches a session has heard of it since the request was made: it lives anew from here on.
@@ -12313,7 +12331,7 @@ void Leader::number_attach(std::int64_t wall_ms, const Txn& request, LiveSession
         return;
     }
     if (append(wall_ms, request) == Zxid{}) return;
-    live.numbered = begin;
+    live.numbered = begin, live.silent_ms = 0;
     live.expires_at = clock_ + milliseconds(live.timeout_ms);
 }
 
@@ -12393,8 +12411,8 @@ void Leader::on_applied(const Txn& txn, const Machine& machine) {
 void Leader::forget(SessionId session) {
     const auto found = sessions_.find(session);
     if (found == sessions_.end()) return;
-    COORD_ASSERT(!found->second.closing || closing_ > 0);
-    if (found->second.closing) closing_ -= 1;
+    COORD_ASSERT(!found->second.expiring || closing_ > 0);
+    if (found->second.expiring) closing_ -= 1;
     sessions_.erase(found);
 }
 
@@ -12418,7 +12436,7 @@ bool Leader::expire(SessionId session, LiveSession& live, std::int64_t wall_ms) 
     close.session = session, close.op = OpCode::close_session;
     close.body = BytesView("\1", 1);
     if (append(wall_ms, close) == Zxid{}) return false;
-    live.closing = true;  // Z6: from here on nothing of it is numbered
+    live.closing = live.expiring = true;  // Z6: from here on nothing of it is numbered
     closing_ += 1;
     counters_.sessions_expired += 1;
     return true;
@@ -12444,7 +12462,7 @@ void Leader::look_at_sessions(std::int64_t wall_ms) {
     if (!number_silence(wall_ms, body)) return;
     heard_.erase(heard_.begin(), heard_.begin() + static_cast<std::ptrdiff_t>(count));
     if (clock_ < expire_at_ || !heard_.empty()) return;
-    expire_at_ = clock_ + timing_.heartbeat;
+    expire_at_ = clock_ + timing_.heartbeat, looks_wait_ = false;
     body.clear();
     for (count = 0; !looks_.empty() && looks_.front().at <= clock_; count++) {
         const SessionId session = looks_.front().session;
@@ -12453,14 +12471,17 @@ void Leader::look_at_sessions(std::int64_t wall_ms) {
         const std::int64_t quarters = is_over ? 0 : silent_quarters(found->second);
         const bool has_expired = quarters >= 4;
         if (count == most || (has_expired && !expire(session, found->second, wall_ms))) {
-            expire_at_ = clock_;  // the rest in the next poll
+            expire_at_ = clock_, looks_wait_ = true;  // the rest in the next poll
             break;
         }
         looks_.take();
         if (is_over || has_expired) continue;
         LiveSession& live = found->second;
-        const std::uint32_t silent_ms = live.timeout_ms / 4 * static_cast<std::uint32_t>(quarters);
-        if (silent_ms > live.silent_ms) {
+        const std::uint32_t silent_ms =
+            quarters > 0 ? live.timeout_ms / 4 * static_cast<std::uint32_t>(quarters) : 0;
+        // Between two pongs everybody is silent; and a disk that is full is for what frees.
+        const bool is_said = milliseconds(silent_ms) >= timing_.heartbeat * 2 && log_.has_room();
+        if (is_said && silent_ms > live.silent_ms) {
             live.silent_ms = silent_ms;
             writer.u64(session.value), writer.u32(silent_ms);
         }
@@ -13439,11 +13460,17 @@ void Replica::apply_committed() {
         COORD_ASSERT(txn.previous == machine_->applied() && txn.zxid > txn.previous);  // L1
         if (txn.zxid > target) break;  // a leader named a commit that its history has not
         apply(txn);
-        work += machine_->tree().work() - before + 1;
+        work += machine_->tree().work() - before + work_of(txn);
         compare_digest();
     }
     work_left_ -= (std::min)(work, work_left_);
     compare_digest();
+}
+
+// Beside its changes: what it consists of is looked at, changes or not.
+std::uint64_t Replica::work_of(const Txn& txn) {
+    const bool has_parts = txn.op == OpCode::multi || txn.op == OpCode::silence;
+    return 1 + txn.body.size() / (has_parts ? 16 : 1024);
 }
 
 void Replica::apply(const Txn& txn) {
@@ -14782,19 +14809,28 @@ void Replica::send_pong() {
     learner_.pong(touch_, scratch_, transport_.message_bytes_max(), outbox_);
 }
 
+// A lease waits until what stands before it is applied, and no later one takes its place before.
 void Replica::renew_lease() {
-    if (role_ == Role::leading && machine_->applied() >= leader_.lease_at()) {
-        lease_from_ = (std::max)(lease_from_, leader_.lease_from());
+    for (int i = 0; i < 2; i++) {
+        if (machine_->applied() < lease_due_at_) return;  // an expiry may stand before
+        lease_from_ = (std::max)(lease_from_, lease_due_);
+        if (i == 0) take_next_lease();
+    }
+}
+
+void Replica::take_next_lease() {
+    if (role_ == Role::leading && leader_.lease_from() > lease_due_) {
+        lease_due_ = leader_.lease_from(), lease_due_at_ = leader_.lease_at();
     }
     if (role_ != Role::following) return;
-    if (machine_->applied() < learner_.touch_confirmed_at()) return;  // an expiry may stand before
     const std::uint64_t confirmed = learner_.touch_confirmed();
     if (touches_.empty() || confirmed < touches_.front().number) return;
     const std::uint64_t place = confirmed - touches_.front().number;  // they are numbered in a row
     if (place >= touches_.size()) return;
     const Touch& touch = touches_[static_cast<std::size_t>(place)];
     COORD_ASSERT(touch.number == confirmed);
-    lease_from_ = (std::max)(lease_from_, touch.sent_at);
+    if (touch.sent_at <= lease_due_) return;
+    lease_due_ = touch.sent_at, lease_due_at_ = learner_.touch_confirmed_at();
 }
 
 void Replica::touch_own_sessions() {

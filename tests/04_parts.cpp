@@ -429,8 +429,8 @@ TEST_CASE("judge_request: each part by itself; nothing of it is a request alone"
         const SessionId s = rig.open(1);
         CHECK(one(rig, s, part) == Errc::bad_arguments);
     }
-    for (int op = 11; op < 30; op++) {
-        if (op >= 16 && op <= 21) continue;
+    for (int op = 11; op < 30; op++) {  // 12 is set_acl, which is a request by itself
+        if (op == 12 || (op >= 16 && op <= 21)) continue;
         CHECK(judge({static_cast<OpCode>(op), Bytes(12, '\0')}) == Errc::unimplemented);
     }
 }

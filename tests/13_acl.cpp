@@ -767,6 +767,22 @@ TEST_CASE("a save has ACLs and identities, and a load gives them back") {
         return loaded.load(other);
     };
     CHECK(damaged("token", "world") == Errc::corrupt);
+    // With a digest and a checksum that are right: only what stands there is not.
+    const auto with_acl = [](const Acl& acl) {
+        Bytes record;
+        coord::Writer out_of(record);
+        out_of.bytes("/zookeeper/config"), out_of.bytes("");
+        for (int i = 0; i < 6; i++) out_of.u64(0);
+        out_of.u64(0), out_of.u64(0), out_of.u32(0), out_of.u8(4), out_of.bytes(acl.bytes());
+        std::uint64_t digest = 0;
+        return Tree::digest_of_record(record, {}, digest);
+    };
+    CHECK(with_acl(coord::read_only_acl()));
+    for (const Acl& none : {Acl(), coord::open_acl(), coord::creator_acl(), Acl(64, "ip", "::"),
+                            Acl(1, "world", "all"), Acl(1, "to ken", "x"), Acl::from("xyz"),
+                            coord::read_only_acl().add(1, "auth", "x")}) {
+        CHECK_FALSE(with_acl(none));
+    }
 }
 
 TEST_CASE("identities change the digest, and end where the session is attached elsewhere (M8)") {

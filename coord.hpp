@@ -128,6 +128,7 @@
 //               those before. The ensemble executes each once.
 //   holder      of a session: the replica that opened it, or attached it last.
 //   nonce       a random number that tells one start, or one request to open, from another.
+//   guard       a node, by its path and czxid, without which a write is not to take effect.
 //   admitted    of a storage: in the table of those that count.
 //   reap        the removal of a node that goes by itself: a container, or one with a ttl.
 //
@@ -149,6 +150,9 @@
 //   session answers until when it certainly lives (certain_until), and a lock has a fencing token.
 //   set_acl may be a part of a multi; ip knows addresses of v6; what is no permission is no ACL; a
 //   wrong credential does not end the session, whose identities go with it to another leader.
+//   A multi has conditions beside check, and what clients do there in several writes that race:
+//   create_or_set, create_with_parents, remove_all, take_over. A write can be guarded by a lock's
+//   node, and is not done when that has gone.
 #ifndef COORD_HPP
 #define COORD_HPP
 
@@ -263,6 +267,8 @@ enum class Errc : std::int32_t {
     lock_lost = -1008,       // the lock's node or its session is gone: stop what it guards
     storage_full = -1009,    // no space left: writes are refused until there is
     storage_locked = -1010,  // another process, or another replica, uses the storage
+    condition_failed = -1011,  // the node is there, and is not what the condition asks for
+    guard_lost = -1012,      // what guards the write is gone: nothing was done, nor will be
 };
 
 // RETURNS the enumerator's name, and a sentence that says what the caller can do. Both live for
@@ -516,7 +522,8 @@ struct Limits {
     std::uint32_t watches_per_session_max = 65536;  // too_many
     std::uint32_t list_max = 65536;     // children in one answer; page for more. Nodes counted
     std::uint32_t answer_bytes_max = 4 * 1024 * 1024;  // of data in one; but a whole node always
-    std::uint32_t multi_parts_max = 1024;           // too_many
+    std::uint32_t multi_parts_max = 1024;           // too_many; guards are parts, too
+    std::uint32_t removals_max = 4096;  // nodes that remove_all takes in one transaction: too_large
     std::uint32_t acl_entries_max = 128;            // too_many
     std::uint32_t acl_id_bytes_max = 1024;          // too_large
     std::uint32_t acls_max = 1024 * 1024;           // too_many: distinct ones, with their aversion
@@ -1220,7 +1227,13 @@ private:
 //            an earlier holder has under way then is never executed, and it has no identity.
 //            M9 For how long a session has been silent a leader alone says, and it is never longer
 //            than that was true: see Z13.
-//            M10 What a session may do is judged when it is applied, by the identities that are in
+//            M10 A write under a guard takes effect only where the guard's node is there, with its
+//            czxid, as the write is applied.
+//            M11 A remove_all takes a node and all below it, children before their parents, or
+//            nothing; all those of one transaction together no more than Limits::removals_max.
+//            M12 A node that is taken over was that of the session whose password was given, and is
+//            another node from then on, of who took it.
+//            M13 What a session may do is judged when it is applied, by the identities that are in
 //            its record then and by the ACLs of then. A password is in no transaction.
 // May touch  The tree: it is its only writer.
 // Reading    ZooKeeper's PrepRequestProcessor and DataTree.processTxn. Unlike there, a request is
@@ -1234,14 +1247,25 @@ enum class OpCode : std::uint8_t {
     remove = 4,         // string path, i32 version
     set = 5,            // string path, string data *, i32 version. * null: u32 2^32 - 1 alone
     admit = 6,          // u32 count; each u32 voter, u64 storage: see VoterTable
-    multi = 7,          // u32 parts; each u8 of create, remove, set or check, string of its body
+    multi = 7,          // u32 parts; each u8 of create, remove, set, check, or one from 16 on; and
+                        // the string of its body
     check = 8,          // string path, i32 version: a part of a multi only
     reap = 9,           // string path, u64 czxid: of a node that is due
     attach_session = 10,  // u64 nonce of the holder that is to be; its cxid begins the count
     silence = 11,       // of sessions not heard of: each u64 id, u32 ms; of 0 ms: heard of again
     set_acl = 12,       // string path, string ACL, i32 aversion
     auth = 13,          // the identities that the session has from here on, as an ACL's bytes
+    // Parts of a multi only, as check is:
+    check_that = 16,    // string path, u8 Condition; by that nothing, u64, or string data *
+    guard = 17,         // string path, u64 czxid
+    create_or_set = 18,  // as create, of no sequential mode
+    create_with_parents = 19,  // u8 mode of those that are missing; and as create
+    take_over = 20,     // u64 session, u64 and u64: its password; and as create, mode ephemeral
+    remove_all = 21,    // as remove
 };
+
+// What a check_that asks of a node.
+enum class Condition : std::uint8_t { absent = 1, czxid = 2, owner = 3, data = 4, children = 5 };
 
 // Whoever knows it may attach the session, at any replica, while it lives.
 struct SessionPassword {
@@ -1272,8 +1296,8 @@ struct Txn {
 // What became of a part of a multi: of one that was undone or never tried the error alone.
 struct Part {
     Errc error = Errc::ok;   // ok before the part that failed, runtime_inconsistency after it
-    Bytes path;              // create: the final path
-    Stat stat;               // create and set; check: as the part found it
+    Bytes path;              // whatever may create: the final path
+    Stat stat;               // of these, and set; of conditions: as the part found it
 };
 
 // What became of a request. Kept with the session until the caller has it.
@@ -1299,7 +1323,7 @@ struct SessionRecord {
     std::uint64_t confirmed = 0;
     detail::Ring<Outcome> outcomes;  // of confirmed+1 .. cxid, in order
     std::map<Bytes, bool, std::less<>> ephemerals;  // their paths
-    Bytes identities;              // M10: as an ACL's bytes, each once
+    Bytes identities;              // M13: as an ACL's bytes, each once
     std::uint64_t identities_hash = 0;  // of them; 0 where there are none
     std::uint64_t saved_in = 0;     // the number of the save that has it already
 
@@ -1490,6 +1514,13 @@ private:
     Errc resolve(BytesView acl, const SessionRecord& session);
     void keep_acl(BytesView path);
     void tell_gone(BytesView path, Zxid zxid, ChangeSink& changes);
+    Errc execute_part(const Txn& txn, SessionRecord& session, Outcome& outcome);
+    Errc check_that(const Txn& txn, const SessionRecord& session, Outcome& outcome) const;
+    Errc check_guard(const Txn& txn) const;
+    Errc create_or_set(const Txn& txn, SessionRecord& session, Outcome& outcome);
+    Errc create_with_parents(const Txn& txn, SessionRecord& session, Outcome& outcome);
+    Errc take_over(const Txn& txn, SessionRecord& session, Outcome& outcome);
+    Errc remove_all(const Txn& txn, const SessionRecord& session);
     friend class StateCheck;
     void save_before_change(SessionRecord& session);
     static void save_session(const SessionRecord& session, Bytes& out);
@@ -1514,6 +1545,7 @@ private:
     Bytes created_path_;
     Bytes acl_;          // of what is created or set; of what is about to go
     HeldChanges held_;   // of a multi
+    std::size_t removals_left_ = 0;  // of a multi, to its remove_alls: M11
 
     detail::Owned<StateReader> loading_;
     bool is_saving_ = false;
@@ -1550,6 +1582,8 @@ bool takes_space(OpCode op, BytesView body);
 //              create X      created at X                       children_changed at its parent
 //              set X         data_changed at X
 //              remove X      deleted at X, of both kinds        children_changed at its parent
+//            remove_all is a remove of each, children before their parents; take_over of a node
+//            that is there a remove and a create.
 
 enum class EventType : std::int32_t {
     none = -1,
@@ -3038,6 +3072,7 @@ struct SessionOptions {
 struct Created {
     Bytes path;  // the final one: a sequential node's has its number
     Stat stat;   // stat.czxid is the zxid of the create
+    bool is_new = true;  // create_or_set: it was not there before
 };
 
 struct Data {
@@ -3216,6 +3251,24 @@ struct Op {
     static Op set_acl(BytesView path, Acl acl, std::int32_t aversion = any_version) {
         return {OpCode::set_acl, path, {}, CreateMode::persistent, aversion, {}, std::move(acl)};
     }
+    // Conditions. no_node, but of one that wants none: node_exists where there is one. Where it is
+    // another than asked for, condition_failed. Its Part has the Stat.
+    static Op exists(BytesView path) { return (check)(path); }
+    static Op absent(BytesView path);
+    static Op has_czxid(BytesView path, Zxid czxid);       // it is that very node
+    static Op has_owner(BytesView path, SessionId owner);  // whose ephemeral it is; 0: of nobody
+    static Op has_data(BytesView path, BytesView data);
+    static Op has_children(BytesView path, std::uint64_t count);
+    // See Session, and for guards Session::guarded_by.
+    static Op create_or_set(BytesView path, BytesView data,
+                            CreateMode mode = CreateMode::persistent, Duration ttl = {});
+    static Op create_with_parents(BytesView path, BytesView data,
+                                  CreateMode mode = CreateMode::persistent,
+                                  CreateMode parents = CreateMode::persistent, Duration ttl = {});
+    static Op take_over(BytesView path, BytesView data, SessionId earlier,
+                        const SessionPassword& password);
+    static Op remove_all(BytesView path, std::int32_t version = any_version);  // of the top
+    static Op guard(BytesView path, Zxid czxid);
     OpCode code = OpCode::check;
     BytesView path;
     BytesView data;
@@ -3223,6 +3276,10 @@ struct Op {
     std::int32_t version = any_version;
     Duration ttl;  // see Request
     Acl acl;       // of create: empty means open to all
+    CreateMode parents = CreateMode::persistent;  // of create_with_parents
+    Condition condition{};     // of check_that
+    std::uint64_t number = 0;  // that it compares; a guard's czxid; whom take_over takes it from
+    SessionPassword password{};  // of take_over
 };
 
 // Whoever has the session here: its count of holders is not looked at. See next_holding.
@@ -3242,13 +3299,14 @@ struct Request {
     Acl acl;           // of create: empty means open to all
     Page page;
     std::vector<Op> parts;
+    std::size_t guards = 0;      // of the parts, in front, that the answer does not show
     std::vector<Query> queries;  // of read; one where it is answered with what was Found
     Zxid least;        // of exists, get, children and read: no state before it; or `newest`
     std::uint64_t holding = any_holding;  // whose it is: the session's holder of that count
     std::size_t root_bytes = 0;  // so many at the front of each path its answer does not show
     WatcherType watcher_type = WatcherType::any;
     Watcher watcher;   // of exists, get and children, where it may be empty, and of add_watch
-    Completion done;   // of the kind's type, or empty
+    Completion done;   // of the kind's type, or empty; of a multi also of its last part's
 };
 
 // What it did and what it dropped, since it was made.
@@ -3386,6 +3444,7 @@ private:
         Completion done;
         Errc error = Errc::ok;        // refused already: only its turn has to come
         std::size_t root_bytes = 0;
+        std::size_t guards = 0;
         bool awaits_sync = false;     // a sync, or a read of `newest`, that has no answer yet
         Zxid least;                   // it waits until this is applied; R9
     };
@@ -3503,6 +3562,7 @@ private:
     void list_ephemerals(SessionId id, const Look& look, Room& room, Found& found) const;
     void change_watches(SessionId id, Pending& pending);
     void finish(Pending& pending, const Outcome& outcome);
+    static void unwrap(std::size_t guards, Ready& ready);
     void end_session(SessionId id, SessionState state);
     void refuse(Completion&& done, Errc error);
     Errc prepare(Request& request, Pending& pending);
@@ -3537,7 +3597,7 @@ private:
     bool is_full() const;
     Vote own_vote() const;
     std::size_t request_bytes_max() const;
-    std::size_t requests_max(Request::Kind kind) const;
+    std::size_t requests_max(const Request& request) const;
     std::uint32_t clamp_timeout_ms(Duration timeout) const;
     Ready& push_ready();
 
@@ -3618,6 +3678,7 @@ private:
 //            C4 A Sync that gave up leaves nothing behind that points into its caller's stack.
 //            C5 A handle below a path reaches, and hears of, nothing outside; what it says and what
 //            it is told are paths as they look from there.
+//            C6 A guarded handle asks for no write without all of its guards.
 // May touch  Chapter 12.
 // Reading    ZooKeeper's programmer's guide, "ZooKeeper Sessions" and "ZooKeeper Watches".
 
@@ -3642,6 +3703,11 @@ struct Handle;
 //     session.below("/app").create("/a", "", done);       creates /app/a, and done is told "/a"
 //     session.linearizable().get("/a", done);             as new as any write that has ended
 //     session.at_least(created->stat.czxid).get("/a", done);  of a write that somebody told it of
+//
+// And its writes may be guarded by a node, a lock's above all: they take effect only while that is
+// there, and otherwise are guard_lost and have done nothing:
+//
+//     grant->guarded(session).set("/door", "open", done);   of a Lock's Grant; or guarded_by
 //
 // Errors that any request can give: session_expired (also after close), session_moved (attached
 // elsewhere, or here by another handle), replica_failed, bad_arguments (the path), too_large,
@@ -3675,6 +3741,12 @@ public:
     // A copy whose reads see every write that had ended, anywhere, when they were asked for. Each
     // takes a round of a quorum, as sync does.
     Session linearizable() const { return at_least(newest); }
+    // A copy whose writes (not close) take effect only where, as they are executed, that node is
+    // there with that czxid. That is judged in the order of the log, by every replica alike, so it
+    // needs no clock: once the node has gone nothing takes effect any more, however late it comes,
+    // and what does take effect did so before. A handle that is guarded already has one guard more.
+    // The path is below this one's. Errors of each write, beside its own: guard_lost.
+    Session guarded_by(BytesView path, Zxid czxid) const;
 
     SessionId id() const { return id_; }
     // What attach wants, beside the id: to be kept where the program finds it again, and nobody
@@ -3721,8 +3793,33 @@ public:
     // says so; the session goes on. too_many: over Limits::identities_per_session_max.
     void add_auth(BytesView scheme, BytesView credential, OnDone done) const;
 
+    // What ZooKeeper's clients do in several writes, each in one step here. All are multis of one
+    // part, and parts of others: see Op, which has the ttl, too.
+    // create_or_set: creates it where it is not there, and sets its data where it is, whatever its
+    // kind; Created says which. Errors of create, but node_exists; bad_arguments: a sequential
+    // mode.
+    void create_or_set(BytesView path, BytesView data, CreateMode mode, OnCreated done) const;
+    void create_or_set(BytesView path, BytesView data, OnCreated done) const;  // persistent
+    // create_with_parents: the parents that are missing, too, without data, persistent or
+    // containers. Errors of create, but no_node; then none of them is there.
+    void create_with_parents(BytesView path, BytesView data, CreateMode mode, CreateMode parents,
+                             OnCreated done) const;
+    void create_with_parents(BytesView path, BytesView data, OnCreated done) const;
+    // remove_all: the node and all below it, or nothing. Watchers hear of children before their
+    // parents. no_node; too_large: they are more than Limits::removals_max.
+    void remove_all(BytesView path, OnDone done) const;
+    // take_over: creates an ephemeral node; where it is there already, of that session, which may
+    // be alive still, it is removed first, so that it has another czxid, and whatever that guards
+    // is lost. So a program that has been started again need not wait for what its earlier session
+    // has left. Whether that lives or has ended meanwhile makes no difference: its nodes have gone
+    // with it. Errors of create: node_exists, where it is somebody else's; auth_failed: the node is
+    // that session's, and the password is not.
+    void take_over(BytesView path, BytesView data, SessionId earlier,
+                   const SessionPassword& password, OnCreated done) const;
+
     // All of it or nothing, in one step: each part sees what those before it have done, and nobody
-    // sees them in between. Parts give the errors of those calls; check: no_node, bad_version.
+    // sees them in between. Parts give the errors of those calls; check: no_node, bad_version;
+    // other conditions: see Op.
     void multi(std::vector<Op> parts, OnMulti done) const;
 
     // Where a node's ACL refuses it, everything gives no_auth: create and remove ask the parent's
@@ -3799,6 +3896,8 @@ private:
     void listen(Callback<bool(const SessionState*)> listener) const;
     void ask(Request&& request) const;
     void ask_below(Request&& request) const;
+    void ask_guarded(Request&& request) const;
+    void ask_part(const Op& part, Completion done) const;
     Replica* replica_;
     SessionId id_;
     detail::Shared<detail::Handle> handle_;
@@ -3842,6 +3941,7 @@ public:
     Sync below(BytesView path) const { return {session_.below(path), pump_}; }
     Sync at_least(Zxid zxid) const { return {session_.at_least(zxid), pump_}; }
     Sync linearizable() const { return at_least(newest); }
+    Sync guarded_by(BytesView path, Zxid czxid) const;
     Result<Created> create(BytesView path, BytesView data,
                            CreateMode mode = CreateMode::persistent, Duration ttl = {},
                            const Acl& acl = {}) const;
@@ -3852,6 +3952,14 @@ public:
     Result<NodeAcl> get_acl(BytesView path) const;
     Result<void> add_auth(BytesView scheme, BytesView credential) const;
     Result<NodeAcl> whoami() const;
+    Result<Created> create_or_set(BytesView path, BytesView data,
+                                  CreateMode mode = CreateMode::persistent) const;
+    Result<Created> create_with_parents(BytesView path, BytesView data,
+                                        CreateMode mode = CreateMode::persistent,
+                                        CreateMode parents = CreateMode::persistent) const;
+    Result<void> remove_all(BytesView path) const;
+    Result<Created> take_over(BytesView path, BytesView data, SessionId earlier,
+                              const SessionPassword& password) const;
     Multi multi(std::vector<Op> parts) const;
     Result<Stat> exists(BytesView path, Watcher watcher = {}) const;
     Result<Data> get(BytesView path, Watcher watcher = {}) const;
@@ -3909,9 +4017,16 @@ Result<T> Sync::wait(Replica& replica, const Pump& pump, Start&& start) {
 // of every grant before. Hand it to what the lock guards, and let that refuse a token lower than
 // the highest it has seen: this alone holds off a holder that was stopped, resumed, and does not
 // know yet that it has lost.
+//
+// What it guards in the tree needs no such care: writes through guarded(session) take effect while
+// the lock is this grant's, and are guard_lost after; the ensemble itself refuses the token.
 struct Grant {
     std::uint64_t fencing_token = 0;
     Bytes node;  // the path of the lock's node
+
+    // A handle whose writes are guarded by it: see Session::guarded_by. REQUIRES the lock's
+    // session, or another one below the same path.
+    Session guarded(const Session& session) const;
 };
 
 using OnGranted = Callback<void(Result<Grant>)>;
@@ -3922,8 +4037,10 @@ struct LockCore;
 }
 
 // A lock is not a mutex: its holder can be cut off, or stopped by its operating system, while the
-// ensemble waits for nobody. So a holder either works under the fencing token, or looks at
-// is_held(now) before each step and stops in time for certain_until(), or both.
+// ensemble waits for nobody. So for what is outside the tree a holder either works under the
+// fencing token, or looks at is_held(now) before each step and stops in time for certain_until(),
+// or both; and what is in the tree it writes through Grant::guarded, which is exact where
+// certain_until is careful: it works until the node has gone, and not a write longer.
 //
 //     coord::Lock lock{session, "/locks/door"};
 //     lock.on_lost([&](coord::Errc) { stop(); });
@@ -4371,6 +4488,10 @@ constexpr ErrcRow errc_rows[] = {
      "The disk is full; free space, meanwhile reads, deletes and closes still work."},
     {Errc::storage_locked, "storage_locked",
      "Somebody else uses this storage; stop that process or choose another directory."},
+    {Errc::condition_failed, "condition_failed",
+     "The node is not as the condition asks; read it again and decide anew."},
+    {Errc::guard_lost, "guard_lost",
+     "What guards this handle's writes is gone; stop, and acquire the lock again."},
 };
 
 static const ErrcRow* find_errc(Errc code) {
@@ -6841,6 +6962,74 @@ inline bool read_part(Reader& in, OpCode& op, BytesView& body) {
     return in.ok();
 }
 
+// What only a multi has, and coord alone.
+constexpr bool is_special(OpCode op) { return op >= OpCode::check_that; }
+
+// That look at a node and change none.
+constexpr bool is_condition(OpCode op) {
+    return op == OpCode::check || op == OpCode::check_that || op == OpCode::guard;
+}
+
+constexpr bool may_create(OpCode op) {
+    return op == OpCode::create || op == OpCode::create_or_set ||
+           op == OpCode::create_with_parents || op == OpCode::take_over;
+}
+
+// Which may have done something by the time that they fail. The others judge first, and then act.
+constexpr bool has_steps(OpCode op) {
+    return op == OpCode::create_with_parents || op == OpCode::take_over;
+}
+
+struct ConditionBody {
+    BytesView path;
+    Condition condition;
+    std::uint64_t number;
+    BytesView data;
+};
+
+constexpr bool is_known(Condition condition) {
+    return condition >= Condition::absent && condition <= Condition::children;
+}
+
+inline bool read_condition(BytesView body, ConditionBody& condition) {
+    Reader in(body);
+    condition.path = in.bytes(body.size());
+    condition.condition = static_cast<Condition>(in.u8());
+    const bool is_absent = condition.condition == Condition::absent;
+    const bool is_data = condition.condition == Condition::data;
+    condition.number = is_absent || is_data ? 0 : in.u64();
+    condition.data = is_data ? read_data(in, body.size()) : BytesView();
+    return in.done();
+}
+
+// What stands before the body of a create, which is left in `create`.
+struct SpecialBody {
+    CreateMode parents;
+    SessionId session;
+    SessionPassword password;
+    BytesView create;
+};
+
+inline bool read_special(OpCode op, BytesView body, SpecialBody& special) {
+    Reader in(body);
+    special.parents = CreateMode::persistent;
+    if (op == OpCode::create_with_parents) special.parents = static_cast<CreateMode>(in.u8());
+    if (op == OpCode::take_over) {
+        special.session = SessionId{in.u64()};
+        special.password.high = in.u64(), special.password.low = in.u64();
+    }
+    special.create = in.raw(in.left());
+    return in.ok();
+}
+
+// REQUIRES that the create in it is of a mode that there is.
+inline bool is_sound_special(OpCode op, const SpecialBody& special, const CreateBody& create) {
+    if (op == OpCode::create_or_set) return !is_sequential(create.mode);
+    if (op == OpCode::take_over) return create.mode == CreateMode::ephemeral;
+    const CreateMode parents = special.parents;
+    return parents == CreateMode::persistent || parents == CreateMode::container;
+}
+
 constexpr std::size_t places_max = 1024;         // of voters past and present
 constexpr std::uint64_t place_seed = 0x766f746572;
 
@@ -6883,6 +7072,31 @@ static Errc judge_part(OpCode op, BytesView body, const Limits& limits) {
     return judge_sizes(set.path, set.data, limits);
 }
 
+static Errc judge_special(OpCode op, BytesView body, const Limits& limits) {
+    if (op == OpCode::remove_all) return judge_part(OpCode::remove, body, limits);
+    if (op == OpCode::check_that) {
+        ConditionBody condition{};
+        if (!read_condition(body, condition)) return Errc::marshalling_error;
+        if (!is_known(condition.condition)) return Errc::bad_arguments;
+        return judge_sizes(condition.path, condition.data, limits);
+    }
+    if (op == OpCode::guard) {
+        Reader in(body);
+        const BytesView path = in.bytes(body.size());
+        (void)in.zxid();
+        return in.done() ? judge_sizes(path, {}, limits) : Errc::marshalling_error;
+    }
+    if (!may_create(op)) return Errc::unimplemented;
+    SpecialBody special{};
+    CreateBody create{};
+    if (!read_special(op, body, special)) return Errc::marshalling_error;
+    const Errc error = judge_part(OpCode::create, special.create, limits);
+    if (error != Errc::ok) return error;
+    const bool is_read = read_create(special.create, create);
+    COORD_ASSERT(is_read);
+    return is_sound_special(op, special, create) ? Errc::ok : Errc::bad_arguments;
+}
+
 static Errc judge_multi(BytesView body, const Limits& limits) {
     Reader in(body);
     const std::uint32_t count = in.u32();
@@ -6891,7 +7105,8 @@ static Errc judge_multi(BytesView body, const Limits& limits) {
         OpCode op{};
         BytesView part;
         if (!read_part(in, op, part)) break;
-        const Errc error = judge_part(op, part, limits);
+        const Errc error =
+            is_special(op) ? judge_special(op, part, limits) : judge_part(op, part, limits);
         if (error != Errc::ok) return error;
     }
     return in.done() ? Errc::ok : Errc::marshalling_error;
@@ -6917,6 +7132,12 @@ Errc judge_request(OpCode op, BytesView body, const Limits& limits) {
         case OpCode::auth: return detail::judge_identities(body, limits);
         case OpCode::multi: return detail::judge_multi(body, limits);
         case OpCode::check:
+        case OpCode::check_that:
+        case OpCode::guard:
+        case OpCode::create_or_set:
+        case OpCode::create_with_parents:
+        case OpCode::take_over:
+        case OpCode::remove_all:
         case OpCode::admit:           // M5
         case OpCode::reap:            // M7
         case OpCode::silence: break;  // M9
@@ -6935,7 +7156,7 @@ bool takes_space(OpCode op, BytesView body) {
     for (std::uint32_t i = 0; i < count && !takes; i++) {
         BytesView part;
         if (!detail::read_part(in, op, part)) break;
-        takes = grows(op);
+        takes = op == OpCode::set || op == OpCode::set_acl || detail::may_create(op);
     }
     return takes;
 }
@@ -7231,6 +7452,12 @@ Errc Machine::execute(const Txn& txn, SessionRecord& session, Outcome& outcome,
         case OpCode::set_acl: return set_acl(txn, session, outcome);
         case OpCode::check: return check_version(txn, session, outcome);
         case OpCode::auth:  // not a part of a multi
+        case OpCode::check_that:
+        case OpCode::guard:
+        case OpCode::create_or_set:
+        case OpCode::create_with_parents:
+        case OpCode::take_over:
+        case OpCode::remove_all:  // parts only: see execute_part
         case OpCode::multi:
         case OpCode::open_session:
         case OpCode::attach_session:
@@ -7242,7 +7469,7 @@ Errc Machine::execute(const Txn& txn, SessionRecord& session, Outcome& outcome,
     return Errc::unimplemented;
 }
 
-// M10. Twice the same is once.
+// M13. Twice the same is once.
 COORD_RARE
 Errc Machine::authenticate(const Txn& txn, SessionRecord& session) const {
     const Errc error = detail::judge_identities(txn.body, limits_);
@@ -7254,7 +7481,7 @@ Errc Machine::authenticate(const Txn& txn, SessionRecord& session) const {
         if (!detail::has_entry(all, entry)) detail::write_entry(entry, all);
     }
     if (detail::judge_identities(all, limits_) != Errc::ok) return Errc::too_many;
-    COORD_ASSERT(txn.session == session.id && all.size() >= session.identities.size());  // M10
+    COORD_ASSERT(txn.session == session.id && all.size() >= session.identities.size());  // M13
     session.identities = std::move(all);
     session.identities_hash = detail::hash_of_identities(session.identities);
     return Errc::ok;
@@ -7325,24 +7552,35 @@ Errc Machine::multi(const Txn& txn, SessionRecord& session, Outcome& outcome,
                     ChangeSink& changes) {
     Reader in(txn.body);
     const std::uint32_t count = in.u32();
+    const std::uint64_t digest = tree_.digest();
     Errc error = Errc::ok;
-    tree_.begin_undo();
+    bool can_undo = false;
+    removals_left_ = limits_.removals_max;
     for (std::uint32_t i = 0; i < count && in.ok(); i++) {
         Txn one = txn;
         const bool is_read = detail::read_part(in, one.op, one.body);
+        // After the last one nothing can fail: what it changes need not be kept as it was.
+        const bool is_last = i + 1 == count && in.done();
+        if (!can_undo && !detail::is_condition(one.op) && (!is_last || detail::has_steps(one.op))) {
+            tree_.begin_undo();
+            can_undo = true;
+        }
         outcome.path.clear(), outcome.stat = Stat{};
         Part& part = outcome.parts.emplace_back();
         if (error != Errc::ok) {
             part.error = Errc::runtime_inconsistency;
             continue;
         }
-        part.error = is_read ? execute(one, session, outcome, held_) : Errc::marshalling_error;
+        part.error = is_read ? execute_part(one, session, outcome) : Errc::marshalling_error;
         part.path = outcome.path, part.stat = outcome.stat;
         error = part.error;
     }
     if (error == Errc::ok && !in.done()) error = Errc::marshalling_error;
     outcome.path.clear(), outcome.stat = Stat{};
-    tree_.end_undo(error != Errc::ok);
+    if (can_undo) tree_.end_undo(error != Errc::ok);
+    COORD_ASSERT(error == Errc::ok || tree_.digest() == digest);  // M6
+    COORD_ASSERT(can_undo || error == Errc::ok || held_.size() == 0);  // M6
+    COORD_ASSERT(removals_left_ <= limits_.removals_max);              // M11
     if (error == Errc::ok) held_.tell(changes, txn.zxid);
     if (error != Errc::ok) {
         undo_ephemerals(session);
@@ -7465,6 +7703,173 @@ Errc Machine::set_acl(const Txn& txn, const SessionRecord& session, Outcome& out
     if (error != Errc::ok) return error;
     return tree_.set_acl(body.path, acl_, body.aversion, limits_.acls_max, &outcome.stat,
                          session.identities);
+}
+
+// -- What only parts of a multi do ---------------------------------------------------------------
+
+// They are heard of by held_ alone (M6).
+Errc Machine::execute_part(const Txn& txn, SessionRecord& session, Outcome& outcome) {
+    switch (txn.op) {
+        case OpCode::check_that: return check_that(txn, session, outcome);
+        case OpCode::guard: return check_guard(txn);
+        case OpCode::create_or_set: return create_or_set(txn, session, outcome);
+        case OpCode::create_with_parents: return create_with_parents(txn, session, outcome);
+        case OpCode::take_over: return take_over(txn, session, outcome);
+        case OpCode::remove_all: return remove_all(txn, session);
+        default: return execute(txn, session, outcome, held_);
+    }
+}
+
+Errc Machine::check_that(const Txn& txn, const SessionRecord& session,
+                         Outcome& outcome) const {
+    detail::ConditionBody body{};
+    if (!detail::read_condition(txn.body, body)) return Errc::marshalling_error;
+    const bool is_sound = detail::is_known(body.condition) && is_valid_path(body.path);
+    if (!is_sound) return Errc::bad_arguments;
+    const std::optional<NodeView> node = tree_.find(body.path);
+    if (body.condition == Condition::absent) return node ? Errc::node_exists : Errc::ok;
+    if (!node) return Errc::no_node;
+    if (!permits(node->acl, session.identities, permission::read)) return Errc::no_auth;
+    outcome.stat = node->stat;
+    bool holds = false;
+    switch (body.condition) {
+        case Condition::czxid: holds = node->stat.czxid.value == body.number; break;
+        case Condition::owner: holds = node->stat.ephemeral_owner.value == body.number; break;
+        case Condition::data:
+            holds = is_null(node->data) == is_null(body.data) && node->data == body.data;
+            break;
+        case Condition::children:
+            holds = static_cast<std::uint64_t>(node->stat.num_children) == body.number;
+            break;
+        case Condition::absent: break;
+    }
+    return holds ? Errc::ok : Errc::condition_failed;
+}
+
+Errc Machine::check_guard(const Txn& txn) const {
+    Reader in(txn.body);
+    const BytesView path = in.bytes(in.left());
+    const Zxid czxid = in.zxid();
+    if (!in.done()) return Errc::marshalling_error;
+    if (!is_valid_path(path)) return Errc::bad_arguments;
+    const std::optional<NodeView> node = tree_.find(path);
+    return node && node->stat.czxid == czxid ? Errc::ok : Errc::guard_lost;  // M10
+}
+
+Errc Machine::create_or_set(const Txn& txn, SessionRecord& session, Outcome& outcome) {
+    detail::CreateBody body{};
+    if (!detail::read_create(txn.body, body)) return Errc::marshalling_error;
+    if (!detail::is_kind(body) || is_sequential(body.mode)) return Errc::bad_arguments;
+    if (!tree_.contains(body.path)) return create(txn, session, outcome, held_);
+    Bytes as_set;
+    Writer out(as_set);
+    out.bytes(body.path);
+    is_null(body.data) ? out.u32(detail::null_length) : out.bytes(body.data);
+    out.i32(any_version);
+    Txn one = txn;
+    one.body = as_set;
+    const Errc error = set(one, session, outcome, held_);
+    COORD_ASSERT(error != Errc::ok || outcome.stat.mzxid == txn.zxid);
+    COORD_ASSERT(error != Errc::no_node && error != Errc::bad_version);
+    if (error == Errc::ok) outcome.path.assign(body.path.data(), body.path.size());
+    return error;
+}
+
+// Where one of the creates fails, those before it are put back by the multi that this is in.
+Errc Machine::create_with_parents(const Txn& txn, SessionRecord& session, Outcome& outcome) {
+    detail::SpecialBody special{};
+    detail::CreateBody body{};
+    const bool is_read = detail::read_special(txn.op, txn.body, special) &&
+                         detail::read_create(special.create, body);
+    if (!is_read) return Errc::marshalling_error;
+    const bool is_sound = detail::is_kind(body) && detail::is_sound_special(txn.op, special, body);
+    if (!is_sound) return Errc::bad_arguments;
+    Txn one = txn;
+    Bytes above;
+    const BytesView path = body.path;
+    for (std::size_t end = 1; end < path.size(); end++) {
+        if (path[end] != '/' || tree_.contains(path.substr(0, end))) continue;
+        above.clear();
+        Writer out(above);
+        out.bytes(path.substr(0, end)), out.bytes({});
+        out.i32(static_cast<std::int32_t>(special.parents));
+        one.body = above;
+        const Errc error = create(one, session, outcome, held_);
+        if (error != Errc::ok) return error;
+        COORD_ASSERT(outcome.stat.ephemeral_owner == SessionId{});  // T4
+    }
+    COORD_ASSERT(path.rfind('/') == BytesView::npos || tree_.contains(parent_path(path)));  // T1
+    one.body = special.create;
+    return create(one, session, outcome, held_);
+}
+
+// The node of a session that is gone has gone with it (M4): what is there is somebody else's then.
+Errc Machine::take_over(const Txn& txn, SessionRecord& session, Outcome& outcome) {
+    detail::SpecialBody special{};
+    detail::CreateBody body{};
+    const bool is_read = detail::read_special(txn.op, txn.body, special) &&
+                         detail::read_create(special.create, body);
+    if (!is_read) return Errc::marshalling_error;
+    if (!detail::is_sound_special(txn.op, special, body)) return Errc::bad_arguments;
+    Txn one = txn;
+    one.body = special.create;
+    const std::optional<NodeView> node = tree_.find(body.path);
+    const SessionId owner = node ? node->stat.ephemeral_owner : SessionId{};
+    if (owner == SessionId{} || owner != special.session) {
+        return create(one, session, outcome, held_);  // or why not
+    }
+    const SessionRecord* const earlier = find_session(owner);
+    COORD_ASSERT(earlier != nullptr && earlier->ephemerals.count(body.path) == 1);  // M3
+    if (!is_same(earlier->password, special.password)) return Errc::auth_failed;
+    Bytes as_remove;
+    Writer(as_remove).bytes(body.path), Writer(as_remove).i32(any_version);
+    one.body = as_remove;
+    const Errc removed = remove(one, session, held_);
+    if (removed != Errc::ok) return removed;
+    one.body = special.create;
+    const Errc error = create(one, session, outcome, held_);
+    COORD_ASSERT(error != Errc::ok || outcome.stat.czxid == txn.zxid);            // M12
+    COORD_ASSERT(error != Errc::ok || outcome.stat.ephemeral_owner == session.id);  // M12
+    return error;
+}
+
+// All of it is looked at first. The last of a listing goes first, so that no parent goes before its
+// children.
+Errc Machine::remove_all(const Txn& txn, const SessionRecord& session) {
+    BytesView path;
+    std::int32_t version = 0;
+    if (!detail::read_remove(txn.body, path, version)) return Errc::marshalling_error;
+    if (!is_valid_path(path) || detail::is_built_in(path)) return Errc::bad_arguments;
+    const std::optional<NodeView> node = tree_.find(path);
+    if (!node) return Errc::no_node;
+    if (version != any_version && version != node->stat.version) return Errc::bad_version;
+    if (removals_left_ == 0) return Errc::too_large;
+    const Result<std::size_t> below = tree_.descendants(path, removals_left_ - 1);
+    if (!below) return below.error();
+    std::vector<Bytes> paths;
+    paths.reserve(*below + 1);
+    // Each parent is asked, before anything goes.
+    bool may = permits(tree_.parent_acl(path), session.identities, permission::remove);
+    tree_.visit([&](const NodeView& each) {
+        const bool is_parent = each.stat.num_children > 0;
+        may = may && (!is_parent || permits(each.acl, session.identities, permission::remove));
+        paths.emplace_back(each.path);
+    }, path);
+    if (!may) return Errc::no_auth;
+    COORD_ASSERT(paths.size() == *below + 1 && paths.size() <= removals_left_);  // M11
+    removals_left_ -= paths.size();
+    Txn one = txn;
+    Bytes as_remove;
+    for (; !paths.empty(); paths.pop_back()) {
+        as_remove.clear();
+        Writer out(as_remove);
+        out.bytes(paths.back()), out.i32(any_version);
+        one.body = as_remove;
+        const Errc removed = remove(one, session, held_);
+        COORD_ASSERT(removed == Errc::ok);  // M11
+    }
+    COORD_ASSERT(!tree_.contains(path));  // M11
+    return Errc::ok;
 }
 
 // FORMAT of a state: records as in chapter 3: the head first, the end last, the others in any
@@ -7808,7 +8213,7 @@ void Machine::audit() const {
     for (const auto& [id, session] : sessions_) {
         COORD_ASSERT(id == session.id && session.confirmed <= session.cxid);
         COORD_ASSERT(nonces_.find(session.nonce) != nonces_.end());
-        COORD_ASSERT(session.identities.empty() == (session.identities_hash == 0));  // M10
+        COORD_ASSERT(session.identities.empty() == (session.identities_hash == 0));  // M13
         for (const auto& entry : session.ephemerals) {
             const std::optional<NodeView> node = tree_.find(entry.first);
             COORD_ASSERT(node.has_value() && node->stat.ephemeral_owner == id);  // M3
@@ -12596,11 +13001,9 @@ inline bool has_room(const Request& request, std::size_t room) {
     if (is_alone && request.data.size() > room) return false;
     if (request.acl.bytes().size() > room) return false;
     for (const Op& part : request.parts) {
-        const bool has_data = part.code == OpCode::create || part.code == OpCode::set;
-        const std::size_t data = has_data ? part.data.size() : 0;
         const std::size_t acl = part.acl.bytes().size();
-        if (data > room || acl > room - data) return false;
-        room -= data + acl;
+        if (part.data.size() > room || acl > room - part.data.size()) return false;
+        room -= part.data.size() + acl;
     }
     return true;
 }
@@ -13324,10 +13727,15 @@ void Replica::attach_session(SessionId id, const SessionPassword& password, OnOp
 }
 
 // What frees something has room left when everything else is refused.
-std::size_t Replica::requests_max(Request::Kind kind) const {
+std::size_t Replica::requests_max(const Request& request) const {
     const std::size_t most = options_.limits.requests_per_session_max;
-    if (kind == Request::Kind::close) return SIZE_MAX;  // there is one
-    return kind == Request::Kind::remove ? most * 2 - 1 : most;
+    if (request.kind == Request::Kind::close) return SIZE_MAX;  // there is one
+    bool frees = request.kind == Request::Kind::remove;
+    if (request.kind == Request::Kind::multi && request.parts.size() == request.guards + 1) {
+        const OpCode last = request.parts.back().code;  // what it was before it was guarded
+        frees = last == OpCode::remove || last == OpCode::remove_all;
+    }
+    return frees ? most * 2 - 1 : most;
 }
 
 void Replica::submit(SessionId id, Request&& request) {
@@ -13341,7 +13749,7 @@ void Replica::submit(SessionId id, Request&& request) {
         error = Errc::session_moved;  // R10
     } else if (!is_here || found->second.closing) {
         error = Errc::session_expired;
-    } else if (found->second.pending.size() >= requests_max(request.kind)) {
+    } else if (found->second.pending.size() >= requests_max(request)) {
         error = Errc::too_many;
     }
     if (error != Errc::ok) {
@@ -13352,7 +13760,7 @@ void Replica::submit(SessionId id, Request&& request) {
     Pending& pending = session.pending.push();
     pending.kind = request.kind, pending.cxid = 0;
     pending.page = Page{}, pending.watcher = nullptr, pending.least = Zxid{};
-    pending.root_bytes = request.root_bytes;
+    pending.root_bytes = request.root_bytes, pending.guards = request.guards;
     pending.error = prepare(request, pending);
     pending.done = std::move(request.done);
     const bool is_read = detail::is_read(request.kind);
@@ -13388,6 +13796,7 @@ Errc Replica::prepare(Request& request, Pending& pending) {
     }
     if (request.kind == Kind::multi) {
         if (request.parts.size() > options_.limits.multi_parts_max) return Errc::too_many;
+        if (request.guards > request.parts.size()) return Errc::bad_arguments;
         for (const Op& part : request.parts) {
             if (error == Errc::ok) error = judge_path(part.code, part.path, part.mode);
             if (error == Errc::ok) error = judge_schemes(part.acl);
@@ -13444,7 +13853,7 @@ Errc Replica::judge_schemes(const Acl& acl) const {
     return Errc::ok;
 }
 
-// M10. From the credential to identities: what a password is worth is known here, and goes no
+// M13. From the credential to identities: what a password is worth is known here, and goes no
 // further than this call.
 COORD_RARE
 Errc Replica::prepare_auth(const Request& request, Pending& pending) const {
@@ -13472,6 +13881,11 @@ Errc Replica::prepare_auth(const Request& request, Pending& pending) const {
 
 namespace detail {
 
+// Whether a number is added at the end of its path.
+static bool is_numbered(OpCode op, CreateMode mode) {
+    return (op == OpCode::create || op == OpCode::create_with_parents) && is_sequential(mode);
+}
+
 // Of one that something is added to at its end the end may be '/'.
 static bool is_sound_path(BytesView path, bool is_begun) {
     return is_begun ? is_valid_path(Bytes(path) + '1') : is_valid_path(path);
@@ -13487,7 +13901,7 @@ bool Replica::has_too_many_watches(SessionId id) const {
 // What ZooKeeper's clients look at before they send.
 Errc Replica::judge_path(OpCode op, BytesView path, CreateMode mode) const {
     if (path.size() > options_.limits.path_bytes_max) return Errc::too_large;
-    const bool is_numbered = op == OpCode::create && is_sequential(mode);
+    const bool is_numbered = detail::is_numbered(op, mode);
     return detail::is_sound_path(path, is_numbered) ? Errc::ok : Errc::bad_arguments;
 }
 
@@ -13525,7 +13939,100 @@ static void encode_part(const Op& part, Bytes& body) {
     if (is_create && has_ttl_field) Writer(body).i64(part.ttl.ns / 1000000);
 }
 
+// A create, set or remove by itself, as a part.
+static Op op_of(const Request& request) {
+    Op op;
+    op.code = request.kind == Request::Kind::create    ? OpCode::create
+              : request.kind == Request::Kind::set     ? OpCode::set
+              : request.kind == Request::Kind::set_acl ? OpCode::set_acl
+                                                       : OpCode::remove;
+    op.path = request.path, op.data = request.data;
+    op.mode = request.mode, op.version = request.version, op.ttl = request.ttl;
+    op.acl = request.acl;
+    return op;
+}
+
+// Of a part that only a multi has.
+static void encode_special(const Op& part, Bytes& body) {
+    Writer out(body);
+    if (part.code == OpCode::check_that) {
+        out.bytes(part.path), out.u8(static_cast<std::uint8_t>(part.condition));
+        const bool is_data = part.condition == Condition::data;
+        if (is_data) is_null(part.data) ? out.u32(null_length) : out.bytes(part.data);
+        if (!is_data && part.condition != Condition::absent) out.u64(part.number);
+        return;
+    }
+    if (part.code == OpCode::guard) return out.bytes(part.path), out.u64(part.number);
+    Op plain = part;
+    plain.code = part.code == OpCode::remove_all ? OpCode::remove : OpCode::create;
+    if (part.code == OpCode::create_with_parents) out.u8(static_cast<std::uint8_t>(part.parents));
+    if (part.code == OpCode::take_over) {
+        out.u64(part.number), out.u64(part.password.high), out.u64(part.password.low);
+    }
+    encode_part(plain, body);
+}
+
+static Op op_of(OpCode code, BytesView path, BytesView data, std::uint64_t number) {
+    Op op;
+    op.code = code, op.path = path, op.data = data, op.number = number;
+    return op;
+}
+
+static Op that(Condition condition, BytesView path, BytesView data, std::uint64_t number) {
+    Op op = op_of(OpCode::check_that, path, data, number);
+    op.condition = condition;
+    return op;
+}
+
 }  // namespace detail
+
+Op Op::absent(BytesView path) { return detail::that(Condition::absent, path, {}, 0); }
+
+Op Op::has_czxid(BytesView path, Zxid czxid) {
+    return detail::that(Condition::czxid, path, {}, czxid.value);
+}
+
+Op Op::has_owner(BytesView path, SessionId owner) {
+    return detail::that(Condition::owner, path, {}, owner.value);
+}
+
+Op Op::has_data(BytesView path, BytesView data) {
+    return detail::that(Condition::data, path, data, 0);
+}
+
+Op Op::has_children(BytesView path, std::uint64_t count) {
+    return detail::that(Condition::children, path, {}, count);
+}
+
+Op Op::create_or_set(BytesView path, BytesView data, CreateMode mode, Duration ttl) {
+    Op op = detail::op_of(OpCode::create_or_set, path, data, 0);
+    op.mode = mode, op.ttl = ttl;
+    return op;
+}
+
+Op Op::create_with_parents(BytesView path, BytesView data, CreateMode mode, CreateMode parents,
+                           Duration ttl) {
+    Op op = detail::op_of(OpCode::create_with_parents, path, data, 0);
+    op.mode = mode, op.parents = parents, op.ttl = ttl;
+    return op;
+}
+
+Op Op::take_over(BytesView path, BytesView data, SessionId earlier,
+                 const SessionPassword& password) {
+    Op op = detail::op_of(OpCode::take_over, path, data, earlier.value);
+    op.mode = CreateMode::ephemeral, op.password = password;
+    return op;
+}
+
+Op Op::remove_all(BytesView path, std::int32_t version) {
+    Op op = detail::op_of(OpCode::remove_all, path, {}, 0);
+    op.version = version;
+    return op;
+}
+
+Op Op::guard(BytesView path, Zxid czxid) {
+    return detail::op_of(OpCode::guard, path, {}, czxid.value);
+}
 
 // Appends its body. RETURNS what it is.
 OpCode Replica::encode_write(Request& request, Bytes& body) {
@@ -13534,20 +14041,16 @@ OpCode Replica::encode_write(Request& request, Bytes& body) {
     Writer writer(body);
     if (request.kind == Kind::close) return writer.u8(0), OpCode::close_session;
     if (request.kind != Kind::multi) {
-        const OpCode op = request.kind == Kind::create    ? OpCode::create
-                          : request.kind == Kind::set     ? OpCode::set
-                          : request.kind == Kind::set_acl ? OpCode::set_acl
-                                                          : OpCode::remove;
-        detail::encode_part({op, request.path, request.data, request.mode, request.version,
-                             request.ttl, std::move(request.acl)},
-                            body);
-        return op;
+        const Op part = detail::op_of(request);
+        detail::encode_part(part, body);
+        return part.code;
     }
     writer.u32(static_cast<std::uint32_t>(request.parts.size()));
     for (const Op& part : request.parts) {
         writer.u8(static_cast<std::uint8_t>(part.code)), writer.u32(0);
         const std::size_t start = body.size();
-        detail::encode_part(part, body);
+        detail::is_special(part.code) ? detail::encode_special(part, body)
+                                      : detail::encode_part(part, body);
         writer.patch_u32(start - 4, static_cast<std::uint32_t>(body.size() - start));
     }
     return OpCode::multi;
@@ -13846,6 +14349,21 @@ void Replica::finish(Pending& pending, const Outcome& outcome) {
     ready.stat = outcome.stat;
     ready.zxid = outcome.zxid;
     if (!outcome.parts.empty()) ready.parts = outcome.parts;
+    if (outcome.op == OpCode::multi) unwrap(pending.guards, ready);
+}
+
+// Of a multi that was asked for as one, what guards it goes; of one that was not, its last part is
+// the answer.
+void Replica::unwrap(std::size_t guards, Ready& ready) {
+    std::vector<Part>& parts = ready.parts;
+    COORD_ASSERT(parts.size() >= guards);
+    if (ready.done.kind() == Completion::Kind::multi) {
+        parts.erase(parts.begin(), parts.begin() + static_cast<std::ptrdiff_t>(guards));
+    } else if (!parts.empty()) {
+        ready.text = std::move(parts.back().path);
+        ready.stat = parts.back().stat;
+        parts.clear();
+    }
 }
 
 // A query as it is looked up: its views are into the pending request.
@@ -14204,6 +14722,9 @@ void Replica::cut_root(Ready& ready) {
     for (Found& found : ready.found) detail::cut_root(ready.root_bytes, found);
 }
 
+// Whoever made it left it so: a set since would have gone by another zxid, or another version.
+static bool is_created(const Stat& stat) { return stat.czxid == stat.mzxid && stat.version == 0; }
+
 void Replica::end_request(Ready& ready) {
     using Kind = Completion::Kind;
     if (ready.root_bytes > 0) cut_root(ready);
@@ -14213,7 +14734,9 @@ void Replica::end_request(Ready& ready) {
     switch (done.kind()) {
         case Kind::none: break;
         case Kind::opened: done(good ? Result<SessionId>(ready.session) : error); break;
-        case Kind::created: done(good ? Result<Created>({ready.text, ready.stat}) : error); break;
+        case Kind::created:
+            done(good ? Result<Created>({ready.text, ready.stat, is_created(ready.stat)}) : error);
+            break;
         case Kind::stat: done(good ? Result<Stat>(ready.stat) : error); break;
         case Kind::data:
             done(good ? Result<Data>({ready.bytes, ready.stat, ready.zxid, ready.is_null})
@@ -14437,9 +14960,14 @@ private:
 
 // What the copies of a handle share. Those below a path, and with a level, share the listeners.
 struct Handle {
+    struct Guard {
+        Bytes path;  // as the replica knows it
+        Zxid czxid;
+    };
     Shared<StateListeners> listeners;
     Bytes root;  // what its paths are below; empty: nothing
     Zxid least;  // see Request
+    std::vector<Guard> guards;
 };
 
 // A request of that kind, its callback passed on as it is: nothing is allocated on the way.
@@ -14454,7 +14982,7 @@ static Request request_of(Request::Kind kind, BytesView path, Completion done) {
 }  // namespace detail
 
 Session::Session(Replica& replica, SessionId id)
-    : Session(replica, id, {detail::share(detail::StateListeners()), {}, {}}) {
+    : Session(replica, id, {detail::share(detail::StateListeners()), {}, {}, {}}) {
     const SessionRecord* const record = replica.machine().find_session(id);
     if (record != nullptr) handle_->listeners->numbers = record->cxid >> cxid_bits << cxid_bits;
 }
@@ -14484,7 +15012,35 @@ void Session::ask(Request&& request) const {
     request.least = handle_->least;
     request.holding = holding();
     if (!handle_->root.empty()) return ask_below(std::move(request));
+    ask_guarded(std::move(request));
+}
+
+// A write that is guarded is a part of a multi, behind its guards; the answer does not show it.
+void Session::ask_guarded(Request&& request) const {
+    const std::vector<detail::Handle::Guard>& guards = handle_->guards;
+    const bool is_free = !detail::is_write(request.kind) || request.kind == Request::Kind::close ||
+                         request.kind == Request::Kind::add_auth;
+    if (guards.empty() || is_free) return replica_->submit(id_, std::move(request));
+    std::vector<Op> parts;
+    parts.reserve(guards.size() + request.parts.size() + 1);
+    for (const auto& guard : guards) parts.push_back(Op::guard(guard.path, guard.czxid));
+    if (request.kind == Request::Kind::multi) {
+        for (const Op& part : request.parts) parts.push_back(part);
+    } else {
+        parts.push_back(detail::op_of(request));
+        request.kind = Request::Kind::multi;
+        request.path = request.data = BytesView(), request.acl = Acl();
+    }
+    request.parts = std::move(parts);
+    request.guards = guards.size();
+    COORD_ASSERT(request.guards > 0 && request.guards <= request.parts.size());  // C6
     replica_->submit(id_, std::move(request));
+}
+
+void Session::ask_part(const Op& part, Completion done) const {
+    Request request = detail::request_of(Request::Kind::multi, {}, std::move(done));
+    request.parts = std::vector<Op>(1, part);
+    ask(std::move(request));
 }
 
 // What is no path must not become one by what stands before it: it stays what no handle may reach.
@@ -14492,6 +15048,16 @@ Session Session::below(BytesView path) const {
     if (path.empty() || path == "/") return *this;
     detail::Handle handle = *handle_;
     handle.root = is_valid_path(path) ? handle.root.append(path) : Bytes(path);
+    return Session(*replica_, id_, std::move(handle));
+}
+
+// What is no path stays none, and refuses every write: see below.
+Session Session::guarded_by(BytesView path, Zxid czxid) const {
+    detail::Handle handle = *handle_;
+    Bytes whole(path);
+    if (is_valid_path(path)) whole = path == "/" ? handle.root : handle.root + whole;
+    if (whole.empty() && path == "/") whole = "/";
+    handle.guards.push_back({std::move(whole), czxid});
     return Session(*replica_, id_, std::move(handle));
 }
 
@@ -14528,7 +15094,7 @@ void Session::ask_below(Request&& request) const {
     const bool is_numbered_path = is_create && is_sequential(request.mode);
     if (has_path) detail::put_below(root, request.path, is_numbered_path, memory);
     for (Op& part : request.parts) {
-        const bool is_numbered = part.code == OpCode::create && is_sequential(part.mode);
+        const bool is_numbered = detail::is_numbered(part.code, part.mode);
         detail::put_below(root, part.path, is_numbered, memory);
     }
     for (Query& query : request.queries) {
@@ -14543,7 +15109,7 @@ void Session::ask_below(Request&& request) const {
             watcher(event);
         };
     }
-    replica_->submit(id_, std::move(request));
+    ask_guarded(std::move(request));
 }
 
 void Session::create(BytesView path, BytesView data, CreateMode mode, Duration ttl,
@@ -14616,6 +15182,33 @@ void Session::get_acl(BytesView path, OnAcl done) const {
 COORD_RARE
 void Session::whoami(OnAcl done) const {
     ask(detail::request_of(Request::Kind::whoami, {}, std::move(done)));
+}
+
+void Session::create_or_set(BytesView path, BytesView data, CreateMode mode,
+                            OnCreated done) const {
+    ask_part(Op::create_or_set(path, data, mode), std::move(done));
+}
+
+void Session::create_or_set(BytesView path, BytesView data, OnCreated done) const {
+    create_or_set(path, data, CreateMode::persistent, std::move(done));
+}
+
+void Session::create_with_parents(BytesView path, BytesView data, CreateMode mode,
+                                  CreateMode parents, OnCreated done) const {
+    ask_part(Op::create_with_parents(path, data, mode, parents), std::move(done));
+}
+
+void Session::create_with_parents(BytesView path, BytesView data, OnCreated done) const {
+    ask_part(Op::create_with_parents(path, data), std::move(done));
+}
+
+void Session::remove_all(BytesView path, OnDone done) const {
+    ask_part(Op::remove_all(path), std::move(done));
+}
+
+void Session::take_over(BytesView path, BytesView data, SessionId earlier,
+                        const SessionPassword& password, OnCreated done) const {
+    ask_part(Op::take_over(path, data, earlier, password), std::move(done));
 }
 
 void Session::multi(std::vector<Op> parts, OnMulti done) const {
@@ -14783,6 +15376,34 @@ Result<Stat> Sync::set(BytesView path, BytesView data, std::int32_t version) con
 
 Result<void> Sync::remove(BytesView path, std::int32_t version) const {
     return wait<void>([&](OnDone done) { session_.remove(path, version, std::move(done)); });
+}
+
+Sync Sync::guarded_by(BytesView path, Zxid czxid) const {
+    return {session_.guarded_by(path, czxid), pump_};
+}
+
+Result<Created> Sync::create_or_set(BytesView path, BytesView data, CreateMode mode) const {
+    return wait<Created>([&](OnCreated done) {
+        session_.create_or_set(path, data, mode, std::move(done));
+    });
+}
+
+Result<Created> Sync::create_with_parents(BytesView path, BytesView data, CreateMode mode,
+                                          CreateMode parents) const {
+    return wait<Created>([&](OnCreated done) {
+        session_.create_with_parents(path, data, mode, parents, std::move(done));
+    });
+}
+
+Result<void> Sync::remove_all(BytesView path) const {
+    return wait<void>([&](OnDone done) { session_.remove_all(path, std::move(done)); });
+}
+
+Result<Created> Sync::take_over(BytesView path, BytesView data, SessionId earlier,
+                                const SessionPassword& password) const {
+    return wait<Created>([&](OnCreated done) {
+        session_.take_over(path, data, earlier, password, std::move(done));
+    });
 }
 
 Multi Sync::multi(std::vector<Op> parts) const {
@@ -15172,6 +15793,10 @@ void LockCore::remove_node_later(const Turn& ended, const OnDone& removed) {
 }
 
 }  // namespace detail
+
+Session Grant::guarded(const Session& session) const {
+    return session.guarded_by(node, Zxid{fencing_token});
+}
 
 Lock::Lock(Session session, BytesView path, const Acl& acl)
     : core_(new detail::LockCore(std::move(session), path, acl)) {

@@ -539,6 +539,42 @@ TEST_CASE("a multi creates with an ACL and sets one; what fails leaves no trace 
     CHECK(other.multi({Op::set_acl("/open", Acl())}).error == Errc::invalid_acl);
 }
 
+TEST_CASE("what is several writes in one asks for the permission of each") {
+    Alone rig;
+    const Sync owner = rig.open(), other = rig.open();
+    REQUIRE(owner.add_auth("digest", user));
+    const Acl readable = coord::read_only_acl().add(permission::all, "auth", "");
+    REQUIRE(owner.create("/p", "d", CreateMode::persistent, {}, coord::creator_acl()));
+    REQUIRE(owner.create("/r", "d", CreateMode::persistent, {}, readable));
+    REQUIRE(owner.create("/r/k", ""));
+    CHECK(other.multi({Op::has_data("/p", "d")}).error == Errc::no_auth);
+    CHECK(other.multi({Op::has_data("/r", "d")}).error == Errc::ok);
+    CHECK(other.multi({Op::absent("/p")}).error == Errc::node_exists);
+    CHECK(other.create_or_set("/p", "").error() == Errc::no_auth);
+    CHECK(other.create_or_set("/p/x", "").error() == Errc::no_auth);
+    CHECK(other.create_with_parents("/p/x/y", "").error() == Errc::no_auth);
+    REQUIRE(other.create("/mine", ""));
+    // The top's parent is open; that of what is below it is not.
+    CHECK(other.remove_all("/r").error() == Errc::no_auth);
+    CHECK(other.exists("/r/k"));
+    CHECK(other.remove_all("/r/k").error() == Errc::no_auth);
+    CHECK(owner.remove_all("/r"));
+    CHECK(other.remove_all("/p"));  // has no children
+    // A guarded handle's set_acl is guarded, too.
+    const auto door = owner.create("/door", "", CreateMode::persistent, {}, coord::creator_acl());
+    REQUIRE(door);
+    const Sync guarded = owner.guarded_by("/door", door->stat.czxid);
+    REQUIRE(guarded.add_auth("digest", "another:one"));
+    REQUIRE(guarded.create("/g", "", CreateMode::persistent, {}, coord::creator_acl()));
+    CHECK(lines(owner.get_acl("/g")).size() == 2);
+    const auto set = guarded.set_acl("/g", coord::read_only_acl());
+    REQUIRE(set);
+    CHECK(set->aversion == 1);
+    REQUIRE(owner.remove("/door"));
+    CHECK(guarded.set_acl("/mine", coord::read_only_acl()).error() == Errc::guard_lost);
+    CHECK(lines(other.get_acl("/mine")) == Lines{"31 world:anyone"});
+}
+
 TEST_CASE("a list shows that a child is there, and not what may not be read of it") {
     Alone rig;
     const Sync owner = rig.open(), other = rig.open();

@@ -719,6 +719,67 @@ CONFORMANCE_CASE("2.9 a failed multi takes a zxid, as a failed write does") {
     CHECK(after.counter() == before.counter() + 2);
 }
 
+CONFORMANCE_CASE("2.9 differs: conditions beside the check of a version, also that none is there") {
+    const Sync zk = world.open();
+    const Zxid a = zk.create("/a", "1")->stat.czxid;
+    CHECK(zk.multi({Op::absent("/b"), Op::has_czxid("/a", a), Op::has_data("/a", "1"),
+                    Op::has_children("/a", 0), Op::has_owner("/a", {}), Op::create("/b", "")}));
+    CHECK(zk.multi({Op::absent("/b")}).error == Errc::node_exists);
+    CHECK(zk.multi({Op::has_data("/none", "")}).error == Errc::no_node);
+    const Multi failed = zk.multi({Op::set("/a", "2"), Op::has_data("/a", "1")});
+    CHECK(failed.error == Errc::condition_failed);
+    CHECK(errors(failed) == std::vector<Errc>{Errc::ok, Errc::condition_failed});
+    CHECK(stat_of(zk, "/a").version == 0);
+}
+
+CONFORMANCE_CASE("2.9 differs: create_or_set, create_with_parents, remove_all: one write each") {
+    const Sync zk = world.open();
+    CHECK(zk.create_or_set("/a", "1")->is_new);
+    CHECK_FALSE(zk.create_or_set("/a", "2")->is_new);
+    CHECK(zk.get("/a")->bytes == "2");
+    const auto made = zk.create_with_parents("/b/c/d", "");
+    CHECK(path_of(made) == "/b/c/d");
+    CHECK(stat_of(zk, "/b").czxid == made->stat.czxid);
+    CHECK(zk.create_with_parents("/b/c/d", "").error() == Errc::node_exists);
+    Heard heard;
+    CHECK(zk.exists("/b", heard.event("b")));
+    CHECK(zk.exists("/b/c", heard.event("c")));
+    CHECK(zk.remove_all("/b"));
+    CHECK(zk.remove_all("/b").error() == Errc::no_node);
+    world.settle();
+    CHECK(heard.take() == Lines{"c: deleted /b/c", "b: deleted /b"});
+}
+
+CONFORMANCE_CASE("2.8 differs: a node of one's earlier session is taken over, with its password") {
+    const Sync old = world.open(), young = world.open(), other = world.open();
+    const coord::SessionId id = old.session().id();
+    const coord::SessionPassword password = old.session().password();
+    const Zxid before = old.create("/e", "", CreateMode::ephemeral)->stat.czxid;
+    CHECK(young.create("/e", "", CreateMode::ephemeral).error() == Errc::node_exists);
+    CHECK(young.take_over("/e", "", id, {}).error() == Errc::auth_failed);
+    CHECK(young.take_over("/e", "", other.session().id(), {}).error() == Errc::node_exists);
+    const auto taken = young.take_over("/e", "", id, password);
+    REQUIRE(taken);
+    CHECK(before < taken->stat.czxid);
+    CHECK(taken->stat.ephemeral_owner == young.session().id());
+    CHECK(old.close());
+    CHECK(young.exists("/e"));
+}
+
+CONFORMANCE_CASE("2.9 differs: what a node guards is written while that very node is there") {
+    const Sync zk = world.open();
+    const Sync guarded =
+        zk.guarded_by("/lock", zk.create("/lock", "", CreateMode::ephemeral)->stat.czxid);
+    CHECK(guarded.create("/a", "1"));
+    CHECK(guarded.set("/a", "2", 7).error() == Errc::bad_version);
+    CHECK(errors(guarded.multi({Op::set("/a", "2")})) == std::vector<Errc>{Errc::ok});
+    REQUIRE(zk.remove("/lock"));
+    REQUIRE(zk.create("/lock", ""));
+    CHECK(guarded.set("/a", "3").error() == Errc::guard_lost);
+    CHECK(guarded.multi({Op::remove("/a")}).error == Errc::guard_lost);
+    CHECK(guarded.get("/a")->bytes == "2");
+}
+
 CONFORMANCE_CASE("2.9 ephemerals of a multi are the session's; of a failed one nothing is left") {
     const Sync zk = world.open(), other = world.open();
     CHECK_FALSE(zk.multi({Op::create("/e", "", CreateMode::ephemeral), Op::check("/no")}));

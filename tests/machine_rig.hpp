@@ -89,6 +89,37 @@ inline Bytes set_body(BytesView path, BytesView data, std::int32_t version) {
     return body;
 }
 
+// Of the parts that only a multi has.
+inline Bytes condition_body(coord::Condition condition, BytesView path, std::uint64_t number = 0,
+                            BytesView data = {}) {
+    Bytes body;
+    Writer out(body);
+    out.bytes(path), out.u8(static_cast<std::uint8_t>(condition));
+    if (condition == coord::Condition::data) {
+        write_data(out, data);
+    } else if (condition != coord::Condition::absent) {
+        out.u64(number);
+    }
+    return body;
+}
+
+inline Bytes guard_body(BytesView path, Zxid czxid) { return reap_body(path, czxid); }
+
+inline Bytes with_parents_body(BytesView path, BytesView data, CreateMode mode,
+                               CreateMode parents = CreateMode::persistent,
+                               std::int64_t ttl_ms = 0) {
+    Bytes body(1, static_cast<char>(parents));
+    return body.append(create_body(path, data, mode, ttl_ms));
+}
+
+inline Bytes take_over_body(BytesView path, BytesView data, SessionId earlier, std::uint64_t high,
+                            std::uint64_t low, CreateMode mode = CreateMode::ephemeral) {
+    Bytes body;
+    Writer out(body);
+    out.u64(earlier.value), out.u64(high), out.u64(low);
+    return body.append(create_body(path, data, mode));
+}
+
 // Of a multi: its parts, each an operation and its body.
 inline Bytes multi_body(const std::vector<std::pair<OpCode, Bytes>>& parts) {
     Bytes body;

@@ -30,6 +30,7 @@ coord::Limits limits() {
     limits.path_bytes_max = 60, limits.data_bytes_max = 200, limits.nodes_max = 30;
     limits.multi_parts_max = 12, limits.ephemerals_per_session_max = 6;
     limits.acl_entries_max = 4, limits.acl_id_bytes_max = 20, limits.acls_max = 6;
+    limits.removals_max = 4;
     return limits;
 }
 
@@ -125,8 +126,25 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     return 0;
 }
 
+namespace {
+
+// What stands before the body of a create, or behind a path.
+Bytes numbers(std::initializer_list<std::uint64_t> values) {
+    Bytes bytes;
+    for (const std::uint64_t value : values) Writer(bytes).u64(value);
+    return bytes;
+}
+Bytes path_and(BytesView path, BytesView rest) {
+    Bytes bytes;
+    Writer(bytes).bytes(path), Writer(bytes).raw(rest);
+    return bytes;
+}
+
+}  // namespace
+
 std::vector<Bytes> fuzz::seeds() {
     using coord::OpCode;
+    const Bytes number = numbers({1});
     const Parts all[] = {
         {{OpCode::create, body_of("/n", "new", 0)}, {OpCode::create, body_of("/n/s-", "", 2)}},
         {{OpCode::remove, body_of("/e", "-", -1)}, {OpCode::create, body_of("/e", "mine", 1)}},
@@ -150,6 +168,21 @@ std::vector<Bytes> fuzz::seeds() {
          {OpCode::set_acl, body_of_set_acl("/a", coord::Acl(31, "ip", "::1/64"), -1)},
          {OpCode::set_acl, body_of_set_acl("/", coord::open_acl(), -1)},
          {OpCode::check, body_of("/none", "-", -1)}},
+        {{OpCode::guard, path_and("/a", numbers({3}))},
+         {OpCode::check_that, path_and("/none", "\1")},
+         {OpCode::check_that, path_and("/e", "\3" + number)},
+         {OpCode::create_or_set, body_of("/a", "other", 0)},
+         {OpCode::create_or_set, body_of("/n", coord::null_data, 1)},
+         {OpCode::check_that, path_and("/n", "\4" + Bytes(4, '\xff'))}},
+        {{OpCode::create_with_parents, "\4" + body_of("/n/m/s-", "deep", 2)},
+         {OpCode::create_with_parents, Bytes(1, '\0') + body_of("/a/b/c", "", 5, 7)},
+         {OpCode::check_that, path_and("/n", "\5" + number)},
+         {OpCode::remove_all, body_of("/n", "-", 0)},
+         {OpCode::check_that, path_and("/a", "\2" + numbers({3}))}},
+        {{OpCode::take_over, numbers({1, 3, 4}) + body_of("/e", "taken", 1)},
+         {OpCode::take_over, numbers({2, 3, 4}) + body_of("/a/e", "taken", 1)},
+         {OpCode::remove_all, body_of("/a", "-", -1)},
+         {OpCode::remove_all, body_of("/c", "-", -1)}},
     };
     std::vector<Bytes> seeds;
     Bytes whole(1, '\7');

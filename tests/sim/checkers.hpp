@@ -19,7 +19,9 @@
 //   P14 the same after a restart
 //   P15 each request is executed once and answered once
 //   P22 a container or a node with a ttl goes by itself when it is due, and nothing else does
-//   P23 who may not read a node is shown nothing of it, and hears nothing; who may, all
+//   P23 what is written under a guard is written while that very node is there; under the grants of
+//       one lock, in the order of their tokens
+//   P24 who may not read a node is shown nothing of it, and hears nothing; who may, all
 #pragma once
 
 #include "coord.hpp"
@@ -170,7 +172,12 @@ struct Fields {
     bool expired = false;
     bool is_null = false;  // the data
     std::int64_t ttl_ms = 0;
-    Zxid czxid;  // of a reap
+    Zxid czxid;  // of a reap, and a guard
+    coord::Condition condition{};
+    std::uint64_t compared = 0;   // of a condition
+    coord::CreateMode parents{};  // of create_with_parents
+    SessionId earlier;            // of take_over
+    coord::SessionPassword password;
     Bytes acl;   // of a create, where it has one, and of a set_acl
 };
 
@@ -181,6 +188,7 @@ inline Fields fields_of(const Txn& txn) {
         fields.nonce = in.u64();
     } else if (txn.op == OpCode::open_session) {
         fields.nonce = in.u64(), fields.timeout_ms = in.u32();
+        fields.password.high = in.u64(), fields.password.low = in.u64();
     } else if (txn.op == OpCode::close_session) {
         fields.expired = in.u8() == 1;
     } else if (txn.op == OpCode::multi || txn.op == OpCode::auth) {
@@ -191,19 +199,81 @@ inline Fields fields_of(const Txn& txn) {
     } else if (txn.op == OpCode::reap) {
         fields.path = Bytes(in.bytes(SIZE_MAX));
         fields.czxid = in.zxid();
-    } else if (txn.op != OpCode::admit && txn.op != OpCode::silence) {
+    } else if (txn.op == OpCode::guard) {
         fields.path = Bytes(in.bytes(SIZE_MAX));
-        const bool has_data = txn.op == OpCode::create || txn.op == OpCode::set;
+        fields.czxid = in.zxid();
+    } else if (txn.op != OpCode::admit && txn.op != OpCode::silence) {
+        if (txn.op == OpCode::create_with_parents)
+            fields.parents = static_cast<coord::CreateMode>(in.u8());
+        if (txn.op == OpCode::take_over) {
+            fields.earlier = SessionId{in.u64()};
+            fields.password.high = in.u64(), fields.password.low = in.u64();
+        }
+        fields.path = Bytes(in.bytes(SIZE_MAX));
+        bool has_data = txn.op != OpCode::remove && txn.op != OpCode::check &&
+                        txn.op != OpCode::remove_all;
+        if (txn.op == OpCode::check_that) {
+            fields.condition = static_cast<coord::Condition>(in.u8());
+            has_data = fields.condition == coord::Condition::data;
+            if (!has_data && in.left() > 0) fields.compared = in.u64();
+            if (!has_data) return fields;
+        }
         coord::Reader null = in;
         fields.is_null = has_data && null.u32() == UINT32_MAX;
         if (fields.is_null) in = null;
         if (has_data && !fields.is_null) fields.data = Bytes(in.bytes(SIZE_MAX));
+        if (txn.op == OpCode::check_that) return fields;
         fields.number = in.i32();
         const bool has_acl = txn.op == OpCode::create && (fields.number >> 16) == 1;
         if (has_acl) fields.number &= 0xFFFF, fields.acl = Bytes(in.bytes(SIZE_MAX));
         if (in.left() > 0) fields.ttl_ms = in.i64();
     }
     return fields;
+}
+
+// A multi's body, written apart from the engine's own writing.
+inline Bytes body_of(const std::vector<coord::Op>& parts) {
+    using coord::Condition;
+    Bytes body;
+    coord::Writer out(body);
+    out.u32(static_cast<std::uint32_t>(parts.size()));
+    for (const coord::Op& part : parts) {
+        Bytes one;
+        coord::Writer writer(one);
+        const auto write_data = [&] {
+            coord::is_null(part.data) ? writer.u32(UINT32_MAX) : writer.bytes(part.data);
+        };
+        if (part.code == OpCode::create_with_parents)
+            writer.u8(static_cast<std::uint8_t>(part.parents));
+        if (part.code == OpCode::take_over) {
+            writer.u64(part.number);
+            writer.u64(part.password.high), writer.u64(part.password.low);
+        }
+        writer.bytes(part.path);
+        switch (part.code) {
+            case OpCode::guard: writer.u64(part.number); break;
+            case OpCode::check_that:
+                writer.u8(static_cast<std::uint8_t>(part.condition));
+                if (part.condition == Condition::data) write_data();
+                if (part.condition != Condition::data && part.condition != Condition::absent)
+                    writer.u64(part.number);
+                break;
+            case OpCode::check:
+            case OpCode::remove:
+            case OpCode::remove_all: writer.i32(part.version); break;
+            case OpCode::set: write_data(), writer.i32(part.version); break;
+            case OpCode::set_acl:
+                writer.bytes(part.acl.bytes()), writer.i32(part.version);
+                break;
+            default:
+                write_data();
+                writer.i32(static_cast<std::int32_t>(part.mode) + (part.acl.empty() ? 0 : 65536));
+                if (!part.acl.empty()) writer.bytes(part.acl.bytes());
+                if (part.ttl != coord::Duration{}) writer.i64(part.ttl.ns / 1000000);
+        }
+        out.u8(static_cast<std::uint8_t>(part.code)), out.bytes(one);
+    }
+    return body;
 }
 
 // One life of a session at a replica: its opener's is the first, and each attach begins another.
@@ -243,6 +313,7 @@ public:
         bool open = false;
         std::uint64_t nonce = 0;
         std::uint32_t timeout_ms = 0;
+        coord::SessionPassword password;
         std::uint64_t cxid = 0;
         std::set<Bytes> ephemerals;
         std::uint64_t holding() const { return cxid >> coord::cxid_bits; }
@@ -270,6 +341,8 @@ public:
             remember(own, Zxid{});
         });
     }
+
+    std::size_t removals_max = coord::Limits{}.removals_max;
 
     Zxid frontier() const { return frontier_; }
     const std::map<SessionId, SessionState>& sessions() const { return sessions_; }
@@ -456,6 +529,7 @@ private:
         SessionState& session = sessions_[answer.session];
         session.open = true;
         session.nonce = fields.nonce, session.timeout_ms = fields.timeout_ms;
+        session.password = fields.password;
         nonces_[fields.nonce] = answer.session;
         return answer;
     }
@@ -605,6 +679,9 @@ private:
         std::int64_t creations = 0;
         std::int32_t version = 0;
         std::int32_t children = 0;
+        Zxid czxid{};
+        Bytes data{};
+        bool is_null = false;
         std::int32_t aversion = 0;
         Bytes acl{};
     };
@@ -616,37 +693,129 @@ private:
         const auto found = nodes_.find(path);
         if (found == nodes_.end() || !found->second.present) return trial;
         const Stat& stat = found->second.stat;
-        trial = {true, stat.ephemeral_owner, found->second.creations, stat.version,
-                 stat.num_children, stat.aversion, found->second.acl};
+        const Node& node = found->second;
+        trial = {true,         stat.ephemeral_owner, node.creations, stat.version,
+                 stat.num_children, stat.czxid,      node.data,      node.is_null,
+                 stat.aversion,     node.acl};
         return trial;
     }
-    Errc try_part(Trials& trials, const Txn& part, const Who& who) const {
-        const Fields fields = fields_of(part);
+    Errc try_create(Trials& trials, const Fields& fields, SessionId by, const Who& who) const {
         Bytes acl;
         const Errc settled = settle_acl(fields.acl, who, acl);
         if (settled != Errc::ok) return settled;
-        if (part.op == OpCode::create) {
-            Trial& parent = trial_of(trials, Bytes(coord::parent_path(fields.path)));
-            const auto mode = static_cast<coord::CreateMode>(fields.number);
-            if (!parent.present) return Errc::no_node;
-            if (!allows(parent.acl, who, 4)) return Errc::no_auth;
-            Bytes path = fields.path;
-            if (coord::is_sequential(mode)) {
-                Bytes digits = std::to_string(parent.creations);
-                path += Bytes(digits.size() < 10 ? 10 - digits.size() : 0, '0') + digits;
-            }
-            Trial& node = trial_of(trials, path);
-            if (node.present) return Errc::node_exists;
-            if (parent.owner != SessionId{}) return Errc::no_children_for_ephemerals;
-            node = {true, coord::is_ephemeral(mode) ? part.session : SessionId{}, 0, 0, 0, 0, acl};
-            parent.creations += 1, parent.children += 1;
-            return Errc::ok;
+        Trial& parent = trial_of(trials, Bytes(coord::parent_path(fields.path)));
+        const auto mode = static_cast<coord::CreateMode>(fields.number);
+        if (!parent.present) return Errc::no_node;
+        if (!allows(parent.acl, who, 4)) return Errc::no_auth;
+        Bytes path = fields.path;
+        if (coord::is_sequential(mode)) {
+            Bytes digits = std::to_string(parent.creations);
+            path += Bytes(digits.size() < 10 ? 10 - digits.size() : 0, '0') + digits;
         }
+        Trial& node = trial_of(trials, path);
+        if (node.present) return Errc::node_exists;
+        if (parent.owner != SessionId{}) return Errc::no_children_for_ephemerals;
+        node = {true, coord::is_ephemeral(mode) ? by : SessionId{}, 0, 0, 0, frontier_,
+                fields.data, fields.is_null, 0, acl};
+        parent.creations += 1, parent.children += 1;
+        return Errc::ok;
+    }
+    void try_remove(Trials& trials, const Bytes& path) const {
+        trial_of(trials, path).present = false;
+        trial_of(trials, Bytes(coord::parent_path(path))).children -= 1;
+    }
+    static void try_set(Trial& node, const Fields& fields) {
+        node.version += 1;
+        node.data = fields.data, node.is_null = fields.is_null;
+    }
+    static Errc holds(const Trial& node, const Fields& fields, const Who& who) {
+        using coord::Condition;
+        const Condition condition = fields.condition;
+        if (condition == Condition::absent) return node.present ? Errc::node_exists : Errc::ok;
+        if (!node.present) return Errc::no_node;
+        if (!allows(node.acl, who, 1)) return Errc::no_auth;
+        const bool right =
+            condition == Condition::czxid   ? node.czxid == Zxid{fields.compared}
+            : condition == Condition::owner ? node.owner == SessionId{fields.compared}
+            : condition == Condition::children
+                ? static_cast<std::uint64_t>(node.children) == fields.compared
+                : node.data == fields.data && node.is_null == fields.is_null;
+        return right ? Errc::ok : Errc::condition_failed;
+    }
+    // What is there of a path and below it, as tried.
+    std::set<Bytes> tried_below(const Trials& trials, const Bytes& top) const {
+        const auto is_in = [&](const Bytes& path) {
+            return path == top || path.compare(0, top.size() + 1, top + "/") == 0;
+        };
+        std::set<Bytes> all;
+        for (auto each = nodes_.lower_bound(top); each != nodes_.end(); ++each) {
+            if (each->first.compare(0, top.size(), top) != 0) break;
+            if (is_in(each->first) && each->second.present) all.insert(each->first);
+        }
+        for (const auto& [path, trial] : trials) {
+            if (is_in(path)) trial.present ? (void)all.insert(path) : (void)all.erase(path);
+        }
+        return all;
+    }
+    Errc try_take_over(Trials& trials, const Fields& fields, SessionId by, const Who& who) const {
+        const Trial& node = trial_of(trials, fields.path);
+        const bool is_theirs = node.present && node.owner != SessionId{} &&
+                               node.owner == fields.earlier;
+        if (is_theirs) {
+            const coord::SessionPassword& right = sessions_.at(node.owner).password;
+            const bool is_known = right.high == fields.password.high &&
+                                  right.low == fields.password.low;
+            if (!is_known) return Errc::auth_failed;
+            const Trial& over = trial_of(trials, Bytes(coord::parent_path(fields.path)));
+            if (!allows(over.acl, who, 8)) return Errc::no_auth;
+            try_remove(trials, fields.path);
+        }
+        return try_create(trials, fields, by, who);
+    }
+    static std::vector<Bytes> above(const Bytes& path) {
+        std::vector<Bytes> all;
+        for (std::size_t i = 1; i < path.size(); i++) {
+            if (path[i] == '/') all.push_back(path.substr(0, i));
+        }
+        return all;
+    }
+    Errc try_with_parents(Trials& trials, const Fields& fields, SessionId by,
+                          const Who& who) const {
+        for (const Bytes& path : above(fields.path)) {
+            if (trial_of(trials, path).present) continue;
+            Fields parent;
+            parent.path = path, parent.number = static_cast<std::int32_t>(fields.parents);
+            const Errc error = try_create(trials, parent, by, who);
+            if (error != Errc::ok) return error;
+        }
+        return try_create(trials, fields, by, who);
+    }
+    Errc try_part(Trials& trials, const Txn& part, std::size_t& removals, const Who& who) const {
+        const Fields fields = fields_of(part);
+        Bytes acl;
+        const Errc settled =
+            part.op == OpCode::set_acl ? settle_acl(fields.acl, who, acl) : Errc::ok;
+        if (settled != Errc::ok) return settled;
+        const SessionId by = part.session;
+        if (part.op == OpCode::create) return try_create(trials, fields, by, who);
+        if (part.op == OpCode::create_with_parents) {
+            return try_with_parents(trials, fields, by, who);
+        }
+        if (part.op == OpCode::take_over) return try_take_over(trials, fields, by, who);
         Trial& node = trial_of(trials, fields.path);
+        if (part.op == OpCode::check_that) return holds(node, fields, who);
+        if (part.op == OpCode::guard) {
+            return node.present && node.czxid == fields.czxid ? Errc::ok : Errc::guard_lost;
+        }
+        if (part.op == OpCode::create_or_set) {
+            if (!node.present) return try_create(trials, fields, by, who);
+            if (!allows(node.acl, who, 2)) return Errc::no_auth;
+            return try_set(node, fields), Errc::ok;
+        }
         if (part.op == OpCode::remove) {
-            const Trial& above = trial_of(trials, Bytes(coord::parent_path(fields.path)));
-            if (!above.present) return Errc::no_node;
-            if (!allows(above.acl, who, 8)) return Errc::no_auth;
+            const Trial& over = trial_of(trials, Bytes(coord::parent_path(fields.path)));
+            if (!over.present) return Errc::no_node;
+            if (!allows(over.acl, who, 8)) return Errc::no_auth;
         }
         if (!node.present) return Errc::no_node;
         const std::uint32_t wanted = part.op == OpCode::set       ? 2
@@ -657,13 +826,84 @@ private:
         const bool any = fields.number == coord::any_version;
         const std::int32_t is = part.op == OpCode::set_acl ? node.aversion : node.version;
         if (!any && fields.number != is) return Errc::bad_version;
-        if (part.op == OpCode::set) node.version += 1;
         if (part.op == OpCode::set_acl) node.aversion += 1, node.acl = acl;
+        if (part.op == OpCode::set) try_set(node, fields);
+        if (part.op == OpCode::remove_all) {
+            const std::set<Bytes> all = tried_below(trials, fields.path);
+            if (all.size() > removals) return Errc::too_large;
+            for (const Bytes& path : all) {
+                const Trial& over = trial_of(trials, Bytes(coord::parent_path(path)));
+                if (!allows(over.acl, who, 8)) return Errc::no_auth;
+            }
+            removals -= all.size();
+            for (const Bytes& path : all) try_remove(trials, path);
+        }
         if (part.op != OpCode::remove) return Errc::ok;
         if (node.children > 0) return Errc::not_empty;
-        node.present = false;
-        trial_of(trials, Bytes(coord::parent_path(fields.path))).children -= 1;
+        try_remove(trials, fields.path);
         return Errc::ok;
+    }
+
+    // What try_part has found good.
+    void do_part(const Txn& part, SessionState& session, Answer& one) {
+        const Fields fields = fields_of(part);
+        const auto is_there = [this](const Bytes& path) {
+            const auto found = nodes_.find(path);
+            return found != nodes_.end() && found->second.present;
+        };
+        switch (part.op) {
+            case OpCode::set: return set(part, fields, session, one);
+            case OpCode::set_acl: return set_acl(part, fields, session, one);
+            case OpCode::remove:
+                one.error = remove(part.zxid, fields.path, fields.number, session.who());
+                return;
+            case OpCode::check: one.stat = nodes_[fields.path].stat; return;
+            case OpCode::check_that:
+                if (fields.condition != coord::Condition::absent)
+                    one.stat = nodes_[fields.path].stat;
+                return;
+            case OpCode::guard: return;
+            case OpCode::remove_all: return remove_all(part.zxid, fields.path);
+            case OpCode::create_or_set:
+                if (!is_there(fields.path)) break;
+                {
+                    Fields any = fields;
+                    any.number = coord::any_version;
+                    set(part, any, session, one);
+                }
+                one.path = fields.path;
+                return;
+            case OpCode::take_over:
+                if (is_there(fields.path)) (void)remove(part.zxid, fields.path, -1, all_powerful());
+                break;
+            case OpCode::create_with_parents:
+                for (const Bytes& path : above(fields.path)) {
+                    Fields parent;
+                    parent.path = path, parent.number = static_cast<std::int32_t>(fields.parents);
+                    Answer made;
+                    if (!is_there(path)) create(part, parent, session, made);
+                }
+                break;
+            default: break;
+        }
+        create(part, fields, session, one);
+    }
+
+    // The last of a listing first.
+    void remove_all(Zxid zxid, const Bytes& top) {
+        std::vector<Bytes> listed{top}, rest{top};
+        listed.clear();
+        while (!rest.empty()) {
+            const Bytes path = rest.back();
+            rest.pop_back();
+            listed.push_back(path);
+            const std::set<Bytes>& names = nodes_[path].children;
+            for (auto name = names.rbegin(); name != names.rend(); ++name)
+                rest.push_back(path + "/" + *name);
+        }
+        for (; !listed.empty(); listed.pop_back()) {
+            (void)remove(zxid, listed.back(), -1, all_powerful());
+        }
     }
 
     void multi(const Txn& txn, SessionState& session, Answer& answer) {
@@ -675,23 +915,18 @@ private:
             parts.back().body = in.bytes(SIZE_MAX);
         }
         Trials trials;
+        std::size_t removals = removals_max;
         for (const Txn& part : parts) {
             const bool is_late = answer.error != Errc::ok;
             const Errc error =
-                is_late ? Errc::runtime_inconsistency : try_part(trials, part, session.who());
+                is_late ? Errc::runtime_inconsistency
+                        : try_part(trials, part, removals, session.who());
             answer.parts.push_back({error, {}, {}});
             if (!is_late) answer.error = error;
         }
         for (std::size_t i = 0; i < parts.size() && answer.error == Errc::ok; i++) {
-            const Fields fields = fields_of(parts[i]);
             Answer one;
-            if (parts[i].op == OpCode::create) create(parts[i], fields, session, one);
-            if (parts[i].op == OpCode::set) set(parts[i], fields, session, one);
-            if (parts[i].op == OpCode::set_acl) set_acl(parts[i], fields, session, one);
-            if (parts[i].op == OpCode::remove) {
-                one.error = remove(txn.zxid, fields.path, fields.number, session.who());
-            }
-            if (parts[i].op == OpCode::check) one.stat = nodes_[fields.path].stat;
+            do_part(parts[i], session, one);
             answer.parts[i] = {one.error, one.path, one.stat};
         }
     }
@@ -735,29 +970,30 @@ private:
 };
 
 enum class Call : std::uint8_t {
-    create, remove, set, exists, get, children, sync, close, multi, add_watch, remove_watches, read,
-    set_acl, get_acl, add_auth
+    create, remove, set, exists, get, children, sync, close, multi, add_watch, remove_watches,
+    read, set_acl, get_acl, add_auth,
+    part  // a write that is a multi, and is answered as if it were none
 };
 
 inline const char* name(Call call) {
     static const char* const names[] = {"create", "remove",    "set",            "exists",
                                         "get",    "children",  "sync",           "close",
                                         "multi",  "add_watch", "remove_watches", "read",
-                                        "set_acl", "get_acl",  "add_auth"};
+                                        "set_acl", "get_acl",  "add_auth",       "part"};
     return names[static_cast<std::size_t>(call)];
 }
 
 inline bool is_write(Call call) {
     return call == Call::create || call == Call::remove || call == Call::set ||
            call == Call::close || call == Call::multi || call == Call::set_acl ||
-           call == Call::add_auth;
+           call == Call::add_auth || call == Call::part;
 }
 
 // What a client asked for.
 struct Asked {
     Call call = Call::get;
     Bytes path;
-    Bytes data;                // of a multi its body; of add_auth the identities
+    Bytes data;                // of a multi its body, and of a part that of the multi
     std::int32_t number = 0;
     bool watch = false;
     std::int64_t ttl_ms = 0;
@@ -765,6 +1001,8 @@ struct Asked {
     Zxid least{};              // of exists, get and read: the state that it demands
     std::vector<coord::Query> queries{};  // of read; their paths are in `paths`
     std::vector<Bytes> paths{};
+    std::size_t guards = 0;    // of the parts of a multi, in front: the answer has none of them
+    bool has_stat = false;     // the answer of a part: it is Created, or a Stat
     Bytes acl{};               // of create and set_acl
 };
 
@@ -779,12 +1017,17 @@ struct Told {
     std::vector<coord::Part> parts{};  // multi
     std::vector<coord::Found> found{};  // read
     bool is_null = false;      // get
+    bool is_new = true;        // create_or_set
     Bytes acl{};               // get_acl
 };
 
 class Checker {
 public:
-    explicit Checker(std::uint32_t drift_permille = 50) : drift_permille_(drift_permille) {}
+    explicit Checker(std::uint32_t drift_permille = 50,
+                     std::size_t removals_max = coord::Limits{}.removals_max)
+        : drift_permille_(drift_permille) {
+        model_.removals_max = removals_max;
+    }
 
     bool ok() const { return violations_.empty(); }
     const std::vector<Bytes>& violations() const { return violations_; }
@@ -798,6 +1041,10 @@ public:
     std::uint64_t void_reaps() const { return void_reaps_; }
     std::uint64_t refusals() const { return refusals_; }
     std::uint64_t silences() const { return silences_; }
+    std::uint64_t guarded() const { return guarded_; }
+    std::uint64_t specials() const { return specials_; }
+    std::uint64_t taken_over() const { return taken_over_; }
+    std::uint64_t guards_lost() const { return guards_lost_; }
 
     void violate(const char* property, const Bytes& what) {
         if (violations_.size() < 10) violations_.push_back(Bytes(property) + ": " + what);
@@ -875,7 +1122,7 @@ public:
             node_now(replica, Bytes(node.path), node.stat, node.data);
             const Model::Version* const is = model_.at(Bytes(node.path), model_.frontier());
             if (is == nullptr || is->acl != node.acl) {
-                differ("P23", replica, machine.applied(), "another ACL of " + Bytes(node.path));
+                differ("P24", replica, machine.applied(), "another ACL of " + Bytes(node.path));
             }
             life_now(replica, Bytes(node.path), *machine.tree().life(node.path));
         });
@@ -888,7 +1135,7 @@ public:
                 who.emplace_back(each.scheme, each.id);
             }
             if (own != nullptr && who != session.who()) {
-                differ("P23", replica, machine.applied(), "other identities of a session");
+                differ("P24", replica, machine.applied(), "other identities of a session");
             }
         }
     }
@@ -1039,7 +1286,7 @@ public:
         const bool at_once = watch.jumped_to == zxid && first != nullptr && first->zxid <= zxid &&
                              is_news(watch, type, zxid);
         if (is_hidden(id, watch, type, zxid)) {
-            violate("P23", "an event at " + show(zxid) + " of a node that " + label(id, number) +
+            violate("P24", "an event at " + show(zxid) + " of a node that " + label(id, number) +
                                " may not read");
         }
         if (!exact && !within && !at_once) {
@@ -1263,6 +1510,7 @@ private:
         judge_origin(txn);
         const Answer answer = model_.apply(txn);
         if (txn.op == OpCode::reap) judge_reap(txn, answer);
+        if (txn.op == OpCode::multi && outcome != nullptr) judge_guards(txn, *outcome);
         if (answer.is_void != (outcome == nullptr)) {
             return violate("P15", "the model and a replica do not both execute " + show(txn.zxid));
         }
@@ -1285,6 +1533,35 @@ private:
         if (has_stat && !same(outcome->stat, answer.stat)) {
             violate("P1", "the stat of " + show(txn.zxid) + " is " + show(outcome->stat) +
                               " and the model's " + show(answer.stat));
+        }
+    }
+
+    // P23, by what was there before, and not by the model's own execution.
+    void judge_guards(const Txn& txn, const coord::Outcome& outcome) {
+        coord::Reader in(txn.body);
+        for (std::uint32_t left = in.u32(); left > 0; left--) {
+            const auto op = static_cast<OpCode>(in.u8());
+            coord::Reader part(in.bytes(SIZE_MAX));
+            specials_ += outcome.error == Errc::ok && op > OpCode::guard ? 1u : 0u;
+            taken_over_ += outcome.error == Errc::ok && op == OpCode::take_over ? 1u : 0u;
+            if (op != OpCode::guard) continue;
+            const Bytes path(part.bytes(SIZE_MAX));
+            const Zxid czxid = part.zxid();
+            if (outcome.error == Errc::guard_lost) guards_lost_ += 1;
+            if (outcome.error == Errc::guard_lost) return;
+            if (outcome.error != Errc::ok) return;
+            guarded_ += 1;
+            const Model::Version* const node = model_.at(path, Zxid{txn.zxid.value - 1});
+            if (node == nullptr || !node->present || node->stat.czxid != czxid) {
+                violate("P23", show(txn.zxid) + " is done, and its guard was gone: " + path);
+            }
+            if (path.compare(0, 7, "/locks/") != 0) continue;
+            Zxid& newest = tokens_[Bytes(coord::parent_path(path))];
+            if (czxid < newest) {
+                violate("P23", show(txn.zxid) + " is done under token " + show(czxid) + " after " +
+                                   show(newest));
+            }
+            newest = (std::max)(newest, czxid);
         }
     }
 
@@ -1348,9 +1625,10 @@ private:
             (txn.op == OpCode::close_session && asked.call == Call::close) ||
             (txn.op == OpCode::remove && asked.call == Call::remove) ||
             (txn.op == OpCode::create && asked.call == Call::create && asked.data == fields.data) ||
-            (txn.op == OpCode::multi && asked.call == Call::multi && asked.data == fields.data) ||
             (txn.op == OpCode::set_acl && asked.call == Call::set_acl) ||
             (txn.op == OpCode::auth && asked.call == Call::add_auth && asked.data == fields.data) ||
+            (txn.op == OpCode::multi && asked.data == fields.data &&
+             (asked.call == Call::multi || asked.call == Call::part)) ||
             (txn.op == OpCode::set && asked.call == Call::set && asked.data == fields.data);
         const bool closing = txn.op == OpCode::close_session;
         const bool is_same = asked.path == fields.path && asked.number == fields.number &&
@@ -1405,7 +1683,9 @@ private:
         if (answer.error != told.error) {
             violate("P1", label(id, number) + " is told " + Bytes(coord::name(told.error)) +
                               ", the model " + coord::name(answer.error));
-        } else if (!same(told.parts, answer.parts)) {
+        } else if (op.asked.call == Call::part) {
+            if (told.error == Errc::ok) judge_part(id, op, number, told, answer);
+        } else if (!same(told.parts, shown(answer.parts, op.asked.guards))) {
             violate("P1", label(id, number) + " is told other parts than the model");
         } else if (told.error == Errc::ok) {
             const bool has_stat = op.asked.call == Call::create || op.asked.call == Call::set ||
@@ -1425,6 +1705,23 @@ private:
             violate("P5", "writes out of order: " + label(id, number));
         client.last_write = answer.zxid;
         see(id, client, number, answer.zxid);
+    }
+
+    static std::vector<coord::Part> shown(std::vector<coord::Part> parts, std::size_t guards) {
+        parts.erase(parts.begin(),
+                    parts.begin() + static_cast<std::ptrdiff_t>((std::min)(guards, parts.size())));
+        return parts;
+    }
+    // It was one of several, and they are not seen.
+    void judge_part(Holder id, const Op& op, std::size_t number, const Told& told,
+                    const Answer& answer) {
+        const coord::Part& part = answer.parts.back();
+        if (!op.asked.has_stat) return;
+        const bool is_new = part.stat.czxid == answer.zxid && part.stat.version == 0;
+        if (!same(told.stat, part.stat) || told.path != part.path || told.is_new != is_new) {
+            violate("P1", label(id, number) + " is told " + told.path + " " + show(told.stat) +
+                              ", the model " + part.path + " " + show(part.stat));
+        }
     }
 
     void judge_sync(Holder id, Client& client, const Op& op, std::size_t number,
@@ -1746,6 +2043,11 @@ private:
     std::map<Bytes, Lock> locks_;
     Zxid observed_;  // by any client
     bool expiry_forbidden_ = false;
+    std::map<Bytes, Zxid> tokens_;  // the highest that has guarded a write, of each lock
+    std::uint64_t guarded_ = 0;
+    std::uint64_t specials_ = 0;    // parts that only a multi has, beside conditions, and were done
+    std::uint64_t taken_over_ = 0;  // take_overs among them
+    std::uint64_t guards_lost_ = 0;
     std::uint64_t writes_acknowledged_ = 0;
     std::uint64_t reads_compared_ = 0;
     std::uint64_t expiries_ = 0;

@@ -61,13 +61,23 @@ struct Tally {
     std::uint64_t expired = 0;  // of sessions that have ended
     std::uint64_t voids = 0;
     std::uint64_t multis = 0;   // good ones
+    std::uint64_t removed = 0;  // remove_alls in these
+    std::uint64_t taken = 0;    // take_overs
+    std::uint64_t guarded = 0;  // guards
     std::uint64_t events = 0;
     std::uint64_t saves = 0;
 };
 
 struct Round {
     explicit Round(std::uint64_t seed)
-        : rng(seed), machine(new Machine(coord::Limits{}, seed)), model(new Model) {}
+        : rng(seed), machine(new Machine(limits(), seed)), model(new Model) {
+        model->removals_max = limits().removals_max;
+    }
+    static coord::Limits limits() {
+        coord::Limits limits;
+        limits.removals_max = 6;
+        return limits;
+    }
 
     coord::Rng rng;
     std::unique_ptr<Machine> machine;
@@ -75,6 +85,7 @@ struct Round {
     Heard heard;
     std::uint64_t counter = 0;
     std::vector<std::pair<SessionId, std::uint64_t>> sessions;  // and the cxid of each
+    std::vector<SessionId> known;  // some of all that there were
     Bytes saved;
     std::uint64_t digest_at_save = 0;
     Tally tally;
@@ -140,10 +151,56 @@ struct Round {
         return body;
     }
 
+    // One of those that only a multi has, mostly of what is so.
+    Bytes random_special(OpCode& op) {
+        using coord::Op;
+        const Bytes path = random_path(), value(rng.below(20), 'd');
+        const Model::Version* const now = model->at(path, model->frontier());
+        const bool is_there = now != nullptr && now->present;
+        const coord::Stat stat = is_there ? now->stat : coord::Stat{};
+        const BytesView data = !is_there || rng.chance(200) ? BytesView(value)
+                               : now->is_null               ? coord::null_data
+                                                            : BytesView(now->data);
+        const std::uint64_t off = rng.chance(150) ? 1 : 0;
+        const auto mode = rng.chance(300) ? CreateMode::ephemeral : CreateMode::persistent;
+        const auto parents = rng.chance(200) ? CreateMode::container : CreateMode::persistent;
+        const SessionId earlier =
+            known.empty() ? SessionId{} : known[static_cast<std::size_t>(rng.below(known.size()))];
+        Op part;
+        switch (rng.below(13)) {
+            case 0: part = Op::absent(path); break;
+            case 1: part = Op::has_czxid(path, Zxid{stat.czxid.value + off}); break;
+            case 2: part = Op::has_owner(path, SessionId{stat.ephemeral_owner.value + off}); break;
+            case 3: part = Op::has_data(path, data); break;
+            case 4:
+                part = Op::has_children(path, static_cast<std::uint64_t>(stat.num_children) + off);
+                break;
+            case 5: part = Op::guard(path, Zxid{stat.czxid.value + off}); break;
+            case 6: part = Op::create_or_set(path, data, mode); break;
+            case 7:
+            case 8: part = Op::create_with_parents(path, data, mode, parents); break;
+            case 9:
+            case 10: part = Op::remove_all(path, rng.chance(900) ? -1 : 0); break;
+            default: {
+                // The opener's password, or not. A session's node more often than any.
+                const auto owner = model->sessions().find(earlier);
+                Bytes theirs = path;
+                if (owner != model->sessions().end() && !owner->second.ephemerals.empty())
+                    theirs = *owner->second.ephemerals.begin();
+                const std::uint64_t number = Zxid{earlier.value}.counter();
+                part = Op::take_over(theirs, data, earlier, {number + 1 + off, number + 2});
+                op = part.code;
+                return sim::body_of({part}).substr(9);  // behind their number, its code and size
+            }
+        }
+        op = part.code;
+        return sim::body_of({part}).substr(9);
+    }
+
     Bytes random_multi() {
         Bytes body;
         Writer out(body);
-        const std::uint64_t parts = rng.below(8);
+        const std::uint64_t parts = rng.below(rng.chance(500) ? 3 : 8);
         out.u32(static_cast<std::uint32_t>(parts));
         for (std::uint64_t i = 0; i < parts; i++) {
             OpCode op{};
@@ -152,6 +209,8 @@ struct Round {
                 part.clear(), op = OpCode::check;
                 Writer check(part);
                 check.bytes(random_path()), check.i32(coord::any_version);
+            } else if (rng.chance(500)) {
+                part = random_special(op);
             }
             out.u8(static_cast<std::uint8_t>(op)), out.bytes(part);
         }
@@ -169,6 +228,8 @@ struct Round {
             Writer(body).u64(counter + 1), Writer(body).u64(counter + 2);
             txn.op = OpCode::open_session;
             sessions.emplace_back(SessionId{txn.zxid.value}, 0);
+            known.push_back(sessions.back().first);
+            if (known.size() > 8) known.erase(known.begin());
         } else {
             const std::size_t which = static_cast<std::size_t>(rng.below(sessions.size()));
             txn.session = sessions[which].first;
@@ -245,8 +306,20 @@ struct Round {
         tally.good += is_good ? 1u : 0u;
         tally.multis += is_good && txn.op == OpCode::multi ? 1u : 0u;
         tally.expired += is_expired ? 1u : 0u;
+        if (is_good && txn.op == OpCode::multi) count_parts(txn);
         tally.failed += !is_good && !is_expired ? 1u : 0u;
         return true;
+    }
+
+    void count_parts(const Txn& txn) {
+        coord::Reader in(txn.body);
+        for (std::uint32_t left = in.u32(); left > 0; left--) {
+            const auto op = static_cast<OpCode>(in.u8());
+            (void)in.bytes(SIZE_MAX);
+            tally.removed += op == OpCode::remove_all ? 1u : 0u;
+            tally.taken += op == OpCode::take_over ? 1u : 0u;
+            tally.guarded += op == OpCode::guard ? 1u : 0u;
+        }
     }
 
     // All nodes, all children, all ephemerals.
@@ -285,7 +358,7 @@ struct Round {
             machine->begin_save();
         }
         if (!machine->save_slice(400, saved)) return true;
-        Machine read({}, rng.next());
+        Machine read(limits(), rng.next());
         if (read.load(saved) != Errc::ok) return differs("a save is not read");
         if (read.digest() != digest_at_save) return differs("a save is of another state");
         tally.saves += 1;
@@ -294,7 +367,7 @@ struct Round {
         machine->begin_save();
         while (!machine->save_slice(65536, saved)) {
         }
-        std::unique_ptr<Machine> other(new Machine({}, rng.next()));
+        std::unique_ptr<Machine> other(new Machine(limits(), rng.next()));
         if (other->load(saved) != Errc::ok) return differs("a whole save is not read");
         if (other->digest() != machine->digest()) return differs("another digest");
         machine = std::move(other);
@@ -348,6 +421,9 @@ int main(int argc, char** argv) {
     show("transactions", done), show("good", tally.good), show("of these multis", tally.multis);
     show("failed", tally.failed), show("expired", tally.expired), show("void", tally.voids);
     show("events", tally.events), show("saves", tally.saves);
-    if (tally.good * 4 < done) return std::printf("too few took effect\n"), 1;
+    show("remove_alls", tally.removed), show("take_overs", tally.taken);
+    show("guarded", tally.guarded);
+    const bool is_little = done >= 10000 && (tally.removed == 0 || tally.taken == 0);
+    if (tally.good * 4 < done || is_little) return std::printf("too few took effect\n"), 1;
     return 0;
 }

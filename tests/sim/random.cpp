@@ -94,6 +94,7 @@ Profile draw_profile(u64 seed) {
     p.options.replica.timing.reap_interval =
         milliseconds(static_cast<std::int64_t>(reaping.between(20, 2000)));
     p.options.replica.timing.reaps_per_minute = static_cast<u32>(reaping.between(6000, 120000));
+    p.options.replica.limits.removals_max = static_cast<u32>(reaping.between(1, 12));
     if (on()) p.options.replica.snapshot_every_entries = number(1, 200);
     if (on()) p.options.replica.log_entries_kept = number(0, 60);
     p.options.message_bytes_max = on() ? number(1024, 4096) : 64 * 1024;
@@ -154,6 +155,10 @@ struct Totals {
     u64 expiries = 0;
     u64 reaps = 0;
     u64 void_reaps = 0;
+    u64 guarded = 0;
+    u64 guards_lost = 0;
+    u64 specials = 0;
+    u64 taken_over = 0;
     u64 grants = 0;
     u64 refusals = 0;
     u64 silences = 0;
@@ -188,7 +193,7 @@ public:
         : profile_(profile),
           options_(with_trace(profile.options, trace_lines)),
           sim_(options_),
-          checker_(options_.replica.clock_drift_permille),
+          checker_(options_.replica.clock_drift_permille, options_.replica.limits.removals_max),
           work_(coord::mix64(seed, 11)),
           faults_(coord::mix64(seed, 12)),
           hints_(coord::mix64(seed, 13)) {
@@ -243,6 +248,7 @@ private:
         std::vector<Bytes> names;  // its children, unless it is the root
         std::unique_ptr<coord::Lock> lock;
         Bytes lock_path;
+        coord::Grant grant;  // the last one
         u64 holder = 0;  // another number for each grant asked for
         bool contending = false;
         bool has_lock = false;
@@ -403,6 +409,7 @@ private:
 
     void drop(Client& client) {
         client.lock.reset();
+        client.grant = coord::Grant{};
         if (client.session) checker_.dropped(client.who());
         client.session.reset();
         client.generation += 1;
@@ -614,6 +621,8 @@ private:
         const u64 choice = work().below(1000);
         if (choice < 60) {
             ask_multi(slot);
+        } else if (choice < 110 && !profile_.only_plain_reads) {
+            ask_part(slot);
         } else if (choice < 240) {
             ask_create(slot);
         } else if (choice < 380) {
@@ -704,10 +713,133 @@ private:
         });
     }
 
+    // A part that only a multi has, mostly of what is so at this moment.
+    coord::Op any_special(const Bytes& path, Bytes& value) {
+        using coord::Op;
+        const sim::Model& model = checker_.model();
+        const sim::Model::Version* const now = model.at(path, model.frontier());
+        const bool is_there = now != nullptr && now->present;
+        const Stat stat = is_there ? now->stat : Stat{};
+        const u64 off = work().chance(100) ? 1 : 0;
+        const bool is_small = is_there && now->data.size() < 100;  // parts share one message
+        const bool is_compared = is_small && work().chance(850);
+        const auto mode = work().chance(400) ? coord::CreateMode::ephemeral : any_plain_mode();
+        const auto parents = work().chance(200) ? coord::CreateMode::container
+                                                : coord::CreateMode::persistent;
+        switch (work().below(11)) {
+            case 0: return Op::absent(path);
+            case 1: return Op::has_czxid(path, Zxid{stat.czxid.value + off});
+            case 2: return Op::has_owner(path, SessionId{stat.ephemeral_owner.value + off});
+            case 3:
+                if (is_compared) value = now->data;
+                return Op::has_data(path, is_compared && now->is_null ? coord::null_data
+                                                                      : BytesView(value));
+            case 4:
+                return Op::has_children(path, static_cast<u64>(stat.num_children) + off);
+            case 5: return Op::create_or_set(path, value, mode);
+            case 6: return Op::remove_all(path);
+            case 7:
+            case 8: {
+                if (known_.empty()) return Op::create_or_set(path, coord::null_data, mode);
+                auto [id, password] = known_[static_cast<std::size_t>(work().below(known_.size()))];
+                password.low += off;
+                return Op::take_over(path, value, id, password);
+            }
+            default: return Op::create_with_parents(path, value, mode, parents);
+        }
+    }
+    coord::CreateMode any_plain_mode() {
+        return work().chance(800) ? coord::CreateMode::persistent : coord::CreateMode::container;
+    }
+    // What a take_over may be of: a node of a session that somebody knows.
+    Bytes any_taken_path(const Client& client, const coord::Op& part) {
+        const auto& sessions = checker_.model().sessions();
+        const auto owner = sessions.find(SessionId{part.number});
+        const bool is_any = part.code != coord::OpCode::take_over || owner == sessions.end() ||
+                            owner->second.ephemerals.empty() || work().chance(100);
+        return is_any ? any_known_path(client) : *owner->second.ephemerals.begin();
+    }
+
+    // A handle whose writes are guarded by up to two nodes, mostly such as are there.
+    struct Guarded {
+        Session session;
+        std::vector<coord::Op> guards;
+    };
+    Guarded any_guarded(Client& client, std::vector<Bytes>& paths) {
+        Guarded guarded{*client.session, {}};
+        const u64 count = work().chance(500) ? 0 : 1 + work().below(2);
+        paths.reserve(paths.size() + 2);
+        for (u64 i = 0; i < count; i++) {
+            paths.push_back(work().chance(500) ? any_known_path(client) : Bytes("/a"));
+            const sim::Model& model = checker_.model();
+            const sim::Model::Version* const now = model.at(paths.back(), model.frontier());
+            Zxid czxid = now != nullptr && now->present ? now->stat.czxid : Zxid{7};
+            if (work().chance(50)) czxid = Zxid{czxid.value + 1};
+            guarded.session = guarded.session.guarded_by(paths.back(), czxid);
+            guarded.guards.push_back(coord::Op::guard(paths.back(), czxid));
+        }
+        return guarded;
+    }
+
+    // A write that is a multi on its way: its answer is as if it were none.
+    void ask_part(std::size_t slot) {
+        Client& client = *clients_[slot];
+        std::vector<Bytes> guard_paths;
+        const Guarded guarded = any_guarded(client, guard_paths);
+        Bytes path = any_known_path(client), value = any_data();
+        coord::Op part = any_special(path, value);
+        const u64 plain = guarded.guards.empty() ? 0 : work().below(6);
+        const std::int32_t version = any_version_of(client, path);
+        if (plain == 1) part = coord::Op::create(path, value, any_plain_mode());
+        if (plain == 2) part = coord::Op::set(path, value, version);
+        if (plain == 3) part = coord::Op::remove(path, version);
+        if (part.code == coord::OpCode::check_that) part = coord::Op::create_or_set(path, value);
+        path = any_taken_path(client, part);
+        part.path = path;
+        std::vector<coord::Op> parts = guarded.guards;
+        parts.push_back(part);
+        Asked asked{Call::part, {}, sim::body_of(parts), 0, false};
+        using coord::OpCode;
+        asked.has_stat = part.code != OpCode::remove && part.code != OpCode::remove_all;
+        const Ticket ticket = ask(slot, asked);
+        const auto created = [ticket](const coord::Result<coord::Created>& r) {
+            Told told;
+            told.error = r.error();
+            if (r) told.path = r->path, told.stat = r->stat, told.is_new = r->is_new;
+            answer(ticket, told);
+        };
+        const auto done = [ticket](coord::Result<void> r) {
+            answer(ticket, {r.error(), {}, {}, {}, {}, {}});
+        };
+        const Session& session = guarded.session;
+        switch (part.code) {
+            case OpCode::create: return session.create(path, value, part.mode, created);
+            case OpCode::remove: return session.remove(path, version, done);
+            case OpCode::remove_all: return session.remove_all(path, done);
+            case OpCode::set:
+                return session.set(path, value, version, [ticket](coord::Result<Stat> r) {
+                    Told told;
+                    told.error = r.error(), told.is_new = false;
+                    if (r) told.stat = *r;
+                    answer(ticket, told);
+                });
+            case OpCode::take_over:
+                return session.take_over(path, part.data, SessionId{part.number}, part.password,
+                                         created);
+            case OpCode::create_with_parents:
+                return session.create_with_parents(path, part.data, part.mode, part.parents,
+                                                   created);
+            default: return session.create_or_set(path, part.data, part.mode, created);
+        }
+    }
+
     // Mostly of what goes together; one in three has a part that is likely to fail.
     void ask_multi(std::size_t slot) {
         Client& client = *clients_[slot];
-        std::vector<Bytes> paths, values;
+        std::vector<Bytes> paths, values, guard_paths;
+        const bool is_plain = profile_.only_plain_reads || work().chance(400);
+        const Guarded guarded =
+            is_plain ? Guarded{*client.session, {}} : any_guarded(client, guard_paths);
         const std::size_t count = work().below(5);
         for (std::size_t i = 0; i < count; i++) {
             paths.push_back(any_known_path(client));
@@ -723,6 +855,10 @@ private:
             const Duration ttl = milliseconds(any_ttl(mode));
             const std::int32_t version =
                 work().chance(900) ? coord::any_version : any_version_of(client, paths[i]);
+            if (!is_plain && work().chance(600)) {
+                parts.push_back(any_special(paths[i], values[i]));
+                continue;
+            }
             switch (work().below(8)) {
                 case 0: parts.push_back(coord::Op::check(paths[i], version)); break;
                 case 1: parts.push_back(coord::Op::remove(paths[i], version)); break;
@@ -733,30 +869,12 @@ private:
                                                                   maybe_acl()));
             }
         }
-        Asked asked{Call::multi, {}, {}, 0, false};
-        coord::Writer body(asked.data);
-        body.u32(static_cast<u32>(parts.size()));
-        for (const coord::Op& part : parts) {
-            Bytes one;
-            coord::Writer writer(one);
-            const bool has_data =
-                part.code == coord::OpCode::create || part.code == coord::OpCode::set;
-            writer.bytes(part.path);
-            const bool is_null = coord::is_null(part.data);
-            if (has_data && is_null) writer.u32(UINT32_MAX);
-            if (has_data && !is_null) writer.bytes(part.data);
-            const bool has_acl = part.code == coord::OpCode::create && !part.acl.empty();
-            if (part.code == coord::OpCode::set_acl) writer.bytes(part.acl.bytes());
-            const std::int32_t mode = static_cast<std::int32_t>(part.mode) + (has_acl ? 65536 : 0);
-            writer.i32(part.code == coord::OpCode::create ? mode : part.version);
-            if (has_acl) writer.bytes(part.acl.bytes());
-            if (part.code == coord::OpCode::create && part.ttl != Duration{}) {
-                writer.i64(part.ttl.ns / 1000000);
-            }
-            body.u8(static_cast<std::uint8_t>(part.code)), body.bytes(one);
-        }
+        std::vector<coord::Op> all = guarded.guards;
+        all.insert(all.end(), parts.begin(), parts.end());
+        Asked asked{Call::multi, {}, sim::body_of(all), 0, false};
+        asked.guards = guarded.guards.size();
         const Ticket ticket = ask(slot, asked);
-        client.session->multi(std::move(parts), [ticket](const coord::Multi& r) {
+        guarded.session.multi(std::move(parts), [ticket](const coord::Multi& r) {
             Told told;
             told.error = r.error, told.parts = r.parts;
             answer(ticket, told);
@@ -914,6 +1032,7 @@ private:
             client.lock = std::make_unique<coord::Lock>(*client.session, client.lock_path, acl);
             client.lock->on_lost([this, slot](Errc) { let_go(*clients_[slot]); });
         }
+        if (work().chance(client.has_lock ? 400 : 50)) write_guarded(client);
         if (client.has_lock) {
             if (!work().chance(200)) return;
             let_go(client);
@@ -928,6 +1047,15 @@ private:
             client.leaving = true;
             client.session->close();
         }
+    }
+
+    // Also when it is the lock's holder no more, and does not care.
+    void write_guarded(Client& client) {
+        if (client.grant.fencing_token == 0) return;
+        const Session guarded = client.grant.guarded(*client.session);
+        const Bytes path = "/guarded" + client.lock_path;
+        guarded.create_with_parents(path, {}, coord::OnCreated());
+        guarded.set(path, std::to_string(client.grant.fencing_token), coord::OnStat());
     }
 
     void let_go(Client& client) {
@@ -947,6 +1075,7 @@ private:
             own.contending = false;
             if (!grant) return;
             own.has_lock = true;
+            own.grant = *grant;
             sim_.note("replica " + std::to_string(own.home) + " holds " + own.lock_path + " by " +
                       show(Zxid{grant->fencing_token}) + " of session " +
                       show(Zxid{own.session->id().value}));
@@ -1358,6 +1487,8 @@ bool run_seed(u64 seed, const Arguments& arguments, Totals& totals) {
     own.events = checker.events(), own.elections = checker.elections();
     own.expiries = checker.expiries(), own.grants = checker.grants();
     own.reaps = checker.reaps(), own.void_reaps = checker.void_reaps();
+    own.specials = checker.specials(), own.taken_over = checker.taken_over();
+    own.guarded = checker.guarded(), own.guards_lost = checker.guards_lost();
     own.messages = c.messages_sent, own.lost = c.messages_lost;
     own.repeated = c.messages_repeated, own.delayed = c.messages_delayed;
     own.damaged = c.messages_damaged, own.cuts = c.cuts, own.crashes = c.crashes;
@@ -1384,10 +1515,12 @@ void print_totals(const Totals& t, double seconds) {
                 n(t.seeds), n(t.failures), static_cast<double>(t.simulated_ms) / 3.6e6, seconds,
                 speed_of(t), n(t.steps));
     std::printf("writes acknowledged %llu, reads compared %llu, events %llu, elections %llu, "
-                "expiries %llu, reaps %llu and %llu void, lock grants %llu, refused %llu, not told "
-                "%llu\n",
+                "expiries %llu, reaps %llu and %llu void, lock grants %llu, guards that held %llu, "
+                "that did not %llu, upserts and the like %llu, take-overs %llu, refused %llu, not "
+                "told %llu\n",
                 n(t.writes), n(t.reads), n(t.events), n(t.elections), n(t.expiries), n(t.reaps),
-                n(t.void_reaps), n(t.grants), n(t.refusals), n(t.silences));
+                n(t.void_reaps), n(t.grants), n(t.guarded), n(t.guards_lost),
+                n(t.specials), n(t.taken_over), n(t.refusals), n(t.silences));
     std::printf(
         "messages %llu, lost %llu, repeated %llu, delayed %llu, damaged %llu; links cut %llu; "
         "crashes %llu, records lost %llu; storages lost %llu, admissions %llu; pauses %llu; disk "

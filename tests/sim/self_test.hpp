@@ -177,6 +177,27 @@ public:
         told.error = Errc::no_auth;
         return told;
     }
+    // A multi under guards, or a write that is one on its way, and is told what is right.
+    Zxid czxid_of(const Bytes& path) { return checker.model().at(path, last)->stat.czxid; }
+    std::size_t ask_parts(Call call, const std::vector<coord::Op>& parts) {
+        Asked asked{call, {}, body_of(parts), 0, false};
+        asked.guards = parts.size() - 1, asked.has_stat = true;
+        bodies.push_back(asked.data);
+        return checker.called(session, asked);
+    }
+    std::size_t do_parts(Call call, const std::vector<coord::Op>& parts) {
+        const std::size_t number = ask_parts(call, parts);
+        apply(next(OpCode::multi, bodies.back(), session, ++cxid));
+        return number;
+    }
+    Told told_of_part() {
+        const std::vector<Answer>& answers = checker.model().sessions().at(session).answers.back();
+        Told told;
+        const coord::Part& part = answers.back().parts.back();
+        told.error = answers.back().error, told.path = part.path, told.stat = part.stat;
+        told.is_new = part.stat.czxid == part.stat.mzxid;
+        return told;
+    }
     // An entry of this session stands in the log; what another session wrote later is observed;
     // only then is the entry asked for.
     void ask_after_the_fact() {
@@ -215,6 +236,17 @@ inline const std::vector<Flaw>& flaws_of_the_log() {
              s.create_with_ttl("/t"), s.create("/t/x", coord::CreateMode::container);
              s.create_with_ttl("/u"), s.apply(s.reap("/u")), s.apply(s.reap("/t"));
              s.checker.all_reaped(99);
+             using coord::Op;
+             s.create("/locks"), s.create("/locks/x"), s.create("/locks/x/1");
+             const Op guard = Op::guard("/locks/x/1", s.czxid_of("/locks/x/1"));
+             const std::size_t put =
+                 s.do_parts(Call::part, {guard, Op::create_or_set("/a", "z")});
+             s.tell(put, s.told_of_part());
+             const std::size_t multi =
+                 s.do_parts(Call::multi, {guard, Op::create_with_parents("/x/y", "z")});
+             Told told;
+             told.parts = {{Errc::ok, "/x/y", s.told_of_part().stat}};
+             s.tell(multi, told);
              s.checker.whole_state(1, s.machine);
              s.checker.established(1, 1, 2, s.last);
              s.checker.settled(s.session, s.last);
@@ -228,6 +260,25 @@ inline const std::vector<Flaw>& flaws_of_the_log() {
              const std::size_t number = s.create("/a", {}, false);
              Told told = s.told_of_last();
              told.stat.version = 1;
+             s.tell(number, told);
+         }},
+        {"P1", "a set that is told to be a create",
+         [](Script& s) {
+             s.open(), s.create("/a");
+             const std::size_t number =
+                 s.do_parts(Call::part, {coord::Op::create_or_set("/a", "z")});
+             Told told = s.told_of_part();
+             told.is_new = true;
+             s.tell(number, told);
+         }},
+        {"P1", "a guard among the parts of an answer",
+         [](Script& s) {
+             using coord::Op;
+             s.open(), s.create("/a");
+             const std::size_t number = s.do_parts(
+                 Call::multi, {Op::guard("/a", s.czxid_of("/a")), Op::create("/b", "x")});
+             Told told;
+             told.parts = {{Errc::ok, {}, {}}, {Errc::ok, "/b", s.told_of_part().stat}};
              s.tell(number, told);
          }},
         {"P1", "an answer with another error",
@@ -259,6 +310,29 @@ inline const std::vector<Flaw>& flaws_of_the_log() {
              s.open(), s.ask(Call::create, "/a", "x");
              const Bytes body = s.body_of_create("/a", "y", {});
              s.apply(s.next(OpCode::create, body, s.session, 1));
+         }},
+        {"P23", "a write that is done although its guard has gone",
+         [](Script& s) {
+             using coord::Op;
+             s.open(), s.ask_parts(Call::part, {Op::guard("/a", s.last), Op::create("/b", "x")});
+             s.believe(s.next(OpCode::multi, s.bodies.back(), s.session, 1), Errc::ok);
+         }},
+        {"P23", "a write under another node of the guard's name",
+         [](Script& s) {
+             using coord::Op;
+             s.open(), s.create("/a");
+             s.ask_parts(Call::part, {Op::guard("/a", Zxid{1}), Op::create("/b", "x")});
+             s.believe(s.next(OpCode::multi, s.bodies.back(), s.session, 2), Errc::ok);
+         }},
+        {"P23", "a write under a token lower than one before",
+         [](Script& s) {
+             using coord::Op;
+             s.open(), s.create("/locks"), s.create("/locks/x");
+             for (const char* const path : {"/locks/x/1", "/locks/x/2"}) s.create(path);
+             for (const char* const path : {"/locks/x/2", "/locks/x/1"}) {
+                 s.do_parts(Call::part,
+                            {Op::guard(path, s.czxid_of(path)), Op::set("/locks", "x")});
+             }
          }},
         {"P12", "two leaders of one epoch",
          [](Script& s) {
@@ -671,7 +745,7 @@ inline const std::vector<Flaw>& flaws_of_clients() {
              told.acl = acl.bytes();
              s.tell(s.ask(Call::get_acl, "/a"), told);
          }},
-        {"P23", "an event of a node that may not be read",
+        {"P24", "an event of a node that may not be read",
          [](Script& s) {
              s.hide();
              const std::size_t number = s.ask(Call::exists, "/a", {}, 0, true);
@@ -694,7 +768,7 @@ inline const std::vector<Flaw>& flaws_of_clients() {
              s.set_by_owner("/a");
              s.checker.settled(s.session, s.last);
          }},
-        {"P23", "a replica with another ACL, and with other identities",
+        {"P24", "a replica with another ACL, and with other identities",
          [](Script& s) {
              s.open(), s.create("/a");
              const Bytes identity = coord::Acl(0, "token", "me").bytes();

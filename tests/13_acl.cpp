@@ -81,9 +81,8 @@ coord::ReplicaOptions options_with_super() {
     options.super_digest = coord::digest_id("super:secret");
     options.schemes = {"token"};
     options.judge_credential = [](BytesView scheme, BytesView credential, Bytes& id) {
-        if (scheme != "token" || credential.substr(0, 6) != "valid-") return false;
-        id.assign(credential.substr(6));
-        return true;
+        id.assign(credential.substr((std::min)(credential.size(), std::size_t{6})));
+        return scheme == "token" && credential.substr(0, 6) == "valid-";
     };
     return options;
 }
@@ -446,7 +445,7 @@ TEST_CASE("a credential that nobody takes is auth_failed, and the session goes o
         CAPTURE(scheme);
         CHECK(zk.add_auth(scheme, "valid-x").error() == Errc::auth_failed);
     }
-    CHECK(zk.add_auth("token", "stolen").error() == Errc::auth_failed);
+    CHECK(zk.add_auth("token", "stolen-x").error() == Errc::auth_failed);
     CHECK(zk.add_auth("ip", "10.0.0.0/8").error() == Errc::auth_failed);  // no address
     CHECK(zk.add_auth("ip", "").error() == Errc::auth_failed);
     CHECK(zk.below("/app").add_auth("/a", "valid-x").error() == Errc::auth_failed);
@@ -827,6 +826,10 @@ TEST_CASE("identities change the digest, and end where the session is attached e
     const std::uint64_t before = rig.machine.digest();
     CHECK(rig.next(session, coord::OpCode::auth, identity("token", "a")).error == Errc::ok);
     CHECK(rig.machine.digest() != before);
+    machine::Rig other;  // the same, but for who it is
+    const auto twin = other.open(7);
+    CHECK(other.next(twin, coord::OpCode::auth, identity("token", "b")).error == Errc::ok);
+    CHECK(rig.machine.digest() != other.machine.digest());
     rig.machine.audit();
     for (const Bytes& bad : {Bytes(), Bytes("x"), identity("auth", ""), identity("world", "anyone"),
                              identity("super", "x"), Acl(1, "token", "b").bytes()}) {

@@ -148,11 +148,11 @@
 //   several reads are of one moment. A ttl runs on the time of the transactions, is judged by
 //   every replica alike, and needs no option. A limit gives an error and keeps the session. A
 //   session answers until when it certainly lives (certain_until), and a lock has a fencing token.
-//   set_acl may be a part of a multi; ip knows addresses of v6; what is no permission is no ACL; a
-//   wrong credential does not end the session, whose identities go with it to another leader.
 //   A multi has conditions beside check, and what clients do there in several writes that race:
 //   create_or_set, create_with_parents, remove_all, take_over. A write can be guarded by a lock's
 //   node, and is not done when that has gone.
+//   set_acl may be a part of a multi; ip knows addresses of v6; what is no permission is no ACL; a
+//   wrong credential does not end the session, whose identities go with it to another leader.
 #ifndef COORD_HPP
 #define COORD_HPP
 
@@ -3947,11 +3947,6 @@ public:
                            const Acl& acl = {}) const;
     Result<Stat> set(BytesView path, BytesView data, std::int32_t version = any_version) const;
     Result<void> remove(BytesView path, std::int32_t version = any_version) const;
-    Result<Stat> set_acl(BytesView path, const Acl& acl,
-                         std::int32_t aversion = any_version) const;
-    Result<NodeAcl> get_acl(BytesView path) const;
-    Result<void> add_auth(BytesView scheme, BytesView credential) const;
-    Result<NodeAcl> whoami() const;
     Result<Created> create_or_set(BytesView path, BytesView data,
                                   CreateMode mode = CreateMode::persistent) const;
     Result<Created> create_with_parents(BytesView path, BytesView data,
@@ -3960,6 +3955,11 @@ public:
     Result<void> remove_all(BytesView path) const;
     Result<Created> take_over(BytesView path, BytesView data, SessionId earlier,
                               const SessionPassword& password) const;
+    Result<Stat> set_acl(BytesView path, const Acl& acl,
+                         std::int32_t aversion = any_version) const;
+    Result<NodeAcl> get_acl(BytesView path) const;
+    Result<void> add_auth(BytesView scheme, BytesView credential) const;
+    Result<NodeAcl> whoami() const;
     Multi multi(std::vector<Op> parts) const;
     Result<Stat> exists(BytesView path, Watcher watcher = {}) const;
     Result<Data> get(BytesView path, Watcher watcher = {}) const;
@@ -6977,7 +6977,8 @@ constexpr bool may_create(OpCode op) {
 
 // Which may have done something by the time that they fail. The others judge first, and then act.
 constexpr bool has_steps(OpCode op) {
-    return op == OpCode::create_with_parents || op == OpCode::take_over;
+    return op == OpCode::create_with_parents || op == OpCode::take_over ||
+           op == OpCode::remove_all;
 }
 
 struct ConditionBody {
@@ -7147,7 +7148,7 @@ Errc judge_request(OpCode op, BytesView body, const Limits& limits) {
 
 bool takes_space(OpCode op, BytesView body) {
     const auto grows = [](OpCode code) {
-        return code == OpCode::create || code == OpCode::set || code == OpCode::set_acl;
+        return code == OpCode::set || code == OpCode::set_acl || detail::may_create(code);
     };
     bool takes = grows(op);
     if (op != OpCode::multi) return takes;
@@ -7156,7 +7157,7 @@ bool takes_space(OpCode op, BytesView body) {
     for (std::uint32_t i = 0; i < count && !takes; i++) {
         BytesView part;
         if (!detail::read_part(in, op, part)) break;
-        takes = op == OpCode::set || op == OpCode::set_acl || detail::may_create(op);
+        takes = grows(op);
     }
     return takes;
 }
@@ -7866,7 +7867,8 @@ Errc Machine::remove_all(const Txn& txn, const SessionRecord& session) {
         out.bytes(paths.back()), out.i32(any_version);
         one.body = as_remove;
         const Errc removed = remove(one, session, held_);
-        COORD_ASSERT(removed == Errc::ok);  // M11
+        COORD_ASSERT(removed == Errc::ok || removed == Errc::no_auth);  // M11
+        if (removed != Errc::ok) return removed;
     }
     COORD_ASSERT(!tree_.contains(path));  // M11
     return Errc::ok;
@@ -15155,6 +15157,33 @@ void Session::remove(BytesView path, OnDone done) const {
     remove(path, any_version, std::move(done));
 }
 
+void Session::create_or_set(BytesView path, BytesView data, CreateMode mode,
+                            OnCreated done) const {
+    ask_part(Op::create_or_set(path, data, mode), std::move(done));
+}
+
+void Session::create_or_set(BytesView path, BytesView data, OnCreated done) const {
+    create_or_set(path, data, CreateMode::persistent, std::move(done));
+}
+
+void Session::create_with_parents(BytesView path, BytesView data, CreateMode mode,
+                                  CreateMode parents, OnCreated done) const {
+    ask_part(Op::create_with_parents(path, data, mode, parents), std::move(done));
+}
+
+void Session::create_with_parents(BytesView path, BytesView data, OnCreated done) const {
+    ask_part(Op::create_with_parents(path, data), std::move(done));
+}
+
+void Session::remove_all(BytesView path, OnDone done) const {
+    ask_part(Op::remove_all(path), std::move(done));
+}
+
+void Session::take_over(BytesView path, BytesView data, SessionId earlier,
+                        const SessionPassword& password, OnCreated done) const {
+    ask_part(Op::take_over(path, data, earlier, password), std::move(done));
+}
+
 COORD_RARE
 void Session::set_acl(BytesView path, const Acl& acl, std::int32_t aversion, OnStat done) const {
     Request request = detail::request_of(Request::Kind::set_acl, path, std::move(done));
@@ -15182,33 +15211,6 @@ void Session::get_acl(BytesView path, OnAcl done) const {
 COORD_RARE
 void Session::whoami(OnAcl done) const {
     ask(detail::request_of(Request::Kind::whoami, {}, std::move(done)));
-}
-
-void Session::create_or_set(BytesView path, BytesView data, CreateMode mode,
-                            OnCreated done) const {
-    ask_part(Op::create_or_set(path, data, mode), std::move(done));
-}
-
-void Session::create_or_set(BytesView path, BytesView data, OnCreated done) const {
-    create_or_set(path, data, CreateMode::persistent, std::move(done));
-}
-
-void Session::create_with_parents(BytesView path, BytesView data, CreateMode mode,
-                                  CreateMode parents, OnCreated done) const {
-    ask_part(Op::create_with_parents(path, data, mode, parents), std::move(done));
-}
-
-void Session::create_with_parents(BytesView path, BytesView data, OnCreated done) const {
-    ask_part(Op::create_with_parents(path, data), std::move(done));
-}
-
-void Session::remove_all(BytesView path, OnDone done) const {
-    ask_part(Op::remove_all(path), std::move(done));
-}
-
-void Session::take_over(BytesView path, BytesView data, SessionId earlier,
-                        const SessionPassword& password, OnCreated done) const {
-    ask_part(Op::take_over(path, data, earlier, password), std::move(done));
 }
 
 void Session::multi(std::vector<Op> parts, OnMulti done) const {

@@ -29,8 +29,8 @@ coord::Limits limits() {
     coord::Limits limits;
     limits.path_bytes_max = 60, limits.data_bytes_max = 200, limits.nodes_max = 30;
     limits.multi_parts_max = 12, limits.ephemerals_per_session_max = 6;
-    limits.acl_entries_max = 4, limits.acl_id_bytes_max = 20, limits.acls_max = 6;
     limits.removals_max = 4;
+    limits.acl_entries_max = 4, limits.acl_id_bytes_max = 20, limits.acls_max = 6;
     return limits;
 }
 
@@ -159,15 +159,6 @@ std::vector<Bytes> fuzz::seeds() {
          {OpCode::set, body_of("/a", coord::null_data, -1)},
          {OpCode::create, body_of("/t/", "", 6, coord::ttl_ms_max)},
          {OpCode::check, body_of("/none", "-", -1)}},
-        {{OpCode::create, body_with_acl("/p/x", "x", 2, coord::Acl(5, "ip", "10.0.0.0/8"))},
-         {OpCode::set_acl, body_of_set_acl("/a", coord::read_only_acl(), 0)},
-         {OpCode::set_acl, body_of_set_acl("/a", coord::creator_acl(), 1)},
-         {OpCode::set, body_of("/p", "q", -1)}},
-        {{OpCode::remove, body_of("/p", "-", -1)},
-         {OpCode::create, body_with_acl("/p", "q", 0, coord::Acl(31, "digest", "u:x"))},
-         {OpCode::set_acl, body_of_set_acl("/a", coord::Acl(31, "ip", "::1/64"), -1)},
-         {OpCode::set_acl, body_of_set_acl("/", coord::open_acl(), -1)},
-         {OpCode::check, body_of("/none", "-", -1)}},
         {{OpCode::guard, path_and("/a", numbers({3}))},
          {OpCode::check_that, path_and("/none", "\1")},
          {OpCode::check_that, path_and("/e", "\3" + number)},
@@ -183,6 +174,15 @@ std::vector<Bytes> fuzz::seeds() {
          {OpCode::take_over, numbers({2, 3, 4}) + body_of("/a/e", "taken", 1)},
          {OpCode::remove_all, body_of("/a", "-", -1)},
          {OpCode::remove_all, body_of("/c", "-", -1)}},
+        {{OpCode::create, body_with_acl("/p/x", "x", 2, coord::Acl(5, "ip", "10.0.0.0/8"))},
+         {OpCode::set_acl, body_of_set_acl("/a", coord::read_only_acl(), 0)},
+         {OpCode::set_acl, body_of_set_acl("/a", coord::creator_acl(), 1)},
+         {OpCode::set, body_of("/p", "q", -1)}},
+        {{OpCode::remove, body_of("/p", "-", -1)},
+         {OpCode::create, body_with_acl("/p", "q", 0, coord::Acl(31, "digest", "u:x"))},
+         {OpCode::set_acl, body_of_set_acl("/a", coord::Acl(31, "ip", "::1/64"), -1)},
+         {OpCode::set_acl, body_of_set_acl("/", coord::open_acl(), -1)},
+         {OpCode::check, body_of("/none", "-", -1)}},
     };
     std::vector<Bytes> seeds;
     Bytes whole(1, '\7');

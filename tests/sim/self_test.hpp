@@ -745,7 +745,7 @@ inline const std::vector<Flaw>& flaws_of_clients() {
              told.acl = acl.bytes();
              s.tell(s.ask(Call::get_acl, "/a"), told);
          }},
-        {"P24", "an event of a node that may not be read",
+        {"P23", "an event of a node that may not be read",
          [](Script& s) {
              s.hide();
              const std::size_t number = s.ask(Call::exists, "/a", {}, 0, true);
@@ -768,7 +768,7 @@ inline const std::vector<Flaw>& flaws_of_clients() {
              s.set_by_owner("/a");
              s.checker.settled(s.session, s.last);
          }},
-        {"P24", "a replica with another ACL, and with other identities",
+        {"P23", "a replica with another ACL, and with other identities",
          [](Script& s) {
              s.open(), s.create("/a");
              const Bytes identity = coord::Acl(0, "token", "me").bytes();

@@ -1516,8 +1516,8 @@ void print_totals(const Totals& t, double seconds) {
                 speed_of(t), n(t.steps));
     std::printf("writes acknowledged %llu, reads compared %llu, events %llu, elections %llu, "
                 "expiries %llu, reaps %llu and %llu void, lock grants %llu, guards that held %llu, "
-                "that did not %llu, upserts and the like %llu, take-overs %llu, refused %llu, not told "
-                "%llu\n",
+                "that did not %llu, upserts and the like %llu, take-overs %llu, refused %llu, not "
+                "told %llu\n",
                 n(t.writes), n(t.reads), n(t.events), n(t.elections), n(t.expiries), n(t.reaps),
                 n(t.void_reaps), n(t.grants), n(t.guarded), n(t.guards_lost),
                 n(t.specials), n(t.taken_over), n(t.refusals), n(t.silences));

@@ -1390,8 +1390,10 @@ private:
         demand([this] { return all_serve(); },
                profile_.options.replica.timing.silence * 10 + coord::seconds(2),
                "an ensemble after a restart of all");
-        demand([this, frontier] { return all_have(frontier); }, coord::seconds(5),
-               "the same state after a restart of all");
+        // And what the new leader has numbered by itself.
+        demand([this, frontier] {
+            return all_have(frontier) && all_have(checker_.model().frontier());
+        }, coord::seconds(5), "the same state after a restart of all");
         if (!checker_.ok()) return;
         for (u32 id = 1; id <= profile_.voters; id++) compare(id);
     }

@@ -401,6 +401,7 @@ TEST_CASE("judge_request: each part by itself; nothing of it is a request alone"
             CHECK(judge(cut, limits) != Errc::ok);
             CHECK(one(rig, s, cut) != Errc::ok);
         }
+        CHECK(rig.next(s, OpCode::multi, multi_body({part}) + "x").error != Errc::ok);
         // A log that has it alone, all the same, changes nothing by it.
         CHECK(rig.next(s, part.first, part.second).error == Errc::unimplemented);
         CHECK(rig.machine.tree().size() == 4);

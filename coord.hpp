@@ -171,7 +171,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
-#include <memory>
 #include <new>
 #include <optional>
 #include <string>
@@ -540,6 +539,41 @@ public:
 
 private:
     Item* item_ = nullptr;
+};
+
+// An object on the heap for as long as somebody holds it, on whatever thread: std::shared_ptr in
+// all that coord needs of it. Part Two makes it, with share, and counts who holds it.
+struct Holders;
+void hold(Holders* holders);    // one more; both do nothing with null
+void let_go(Holders* holders);  // the last one destroys it
+
+template <class T>
+class Shared {
+public:
+    Shared() = default;
+    Shared(std::nullptr_t) {}
+    Shared(T* item, Holders* holders) : item_(item), holders_(holders) {}  // counted already
+    Shared(const Shared& other) : Shared(other, other.item_) {}
+    Shared(Shared&& other) noexcept { swap(other); }
+    // Holds what the other does, and is a piece of it.
+    template <class Whole>
+    Shared(const Shared<Whole>& whole, T* item) : Shared(item, whole.holders()) {
+        hold(holders_);
+    }
+    Shared& operator=(Shared other) noexcept { return swap(other), *this; }
+    ~Shared() { let_go(holders_); }
+
+    explicit operator bool() const { return item_ != nullptr; }
+    T* operator->() const { return item_; }
+    T& operator*() const { return *item_; }
+    Holders* holders() const { return holders_; }
+
+private:
+    void swap(Shared& other) {
+        std::swap(item_, other.item_), std::swap(holders_, other.holders_);
+    }
+    T* item_ = nullptr;
+    Holders* holders_ = nullptr;
 };
 
 // So many objects as it was made with.
@@ -914,6 +948,7 @@ public:
 
     std::size_t size() const { return size_; }  // nodes, the root and /zookeeper's three included
     std::uint64_t digest() const { return digest_; }
+    std::uint64_t work() const { return work_; }  // of all changes ever; a set is 1
     std::optional<NodeView> find(BytesView path) const;
     bool contains(BytesView path) const;
 
@@ -1059,6 +1094,7 @@ private:
     std::uint32_t indices_capacity_ = 0;           // of slabs_
     std::size_t size_ = 0;
     std::uint64_t digest_ = 0;
+    std::uint64_t work_ = 0;
     const std::uint64_t seed_;
     detail::Numbers reapable_;          // T7: indices of nodes, to their ttl; of containers to 0
     std::vector<std::uint64_t> saved_;  // a bit for each index: written early, or not part of it
@@ -1088,6 +1124,8 @@ private:
 //            the time of the transaction, by every replica alike.
 //            M8 A session has one holder. Who attaches it begins a new count of its requests; what
 //            an earlier holder has under way then is never executed.
+//            M9 For how long a session has been silent a leader alone says, and it is never longer
+//            than that was true: see Z13.
 // May touch  The tree: it is its only writer.
 // Reading    ZooKeeper's PrepRequestProcessor and DataTree.processTxn. Unlike there, a request is
 //            judged when it is applied, so there is no table of outstanding changes.
@@ -1103,6 +1141,7 @@ enum class OpCode : std::uint8_t {
     check = 8,          // string path, i32 version: a part of a multi only
     reap = 9,           // string path, u64 czxid: of a node that is due
     attach_session = 10,  // u64 nonce of the holder that is to be; its cxid begins the count
+    silence = 11,       // of sessions not heard of: each u64 id, u32 ms; of 0 ms: heard of again
 };
 
 // Whoever knows it may attach the session, at any replica, while it lives.
@@ -1155,6 +1194,7 @@ struct SessionRecord {
     std::uint64_t nonce = 0;        // the opener's: a repeated open finds this session again
     std::uint32_t timeout_ms = 0;
     SessionPassword password;
+    std::uint32_t silent_ms = 0;    // of its timeout, as the last leader that saw to it knew
     std::uint64_t holder = 0;       // the nonce of who attached it last; 0: its opener has it
     std::uint64_t cxid = 0;         // newest executed, or where its holder begins
     std::uint64_t confirmed = 0;
@@ -1347,6 +1387,7 @@ public:
 private:
     const Outcome* admit(const Txn& txn);
     const Outcome* reap(const Txn& txn, ChangeSink& changes);
+    const Outcome* silence(const Txn& txn);
     const Outcome* open_session(const Txn& txn);
     const Outcome* attach_session(const Txn& txn, SessionRecord& session);
     const Outcome* close_session(const Txn& txn, ChangeSink& changes);
@@ -1456,7 +1497,7 @@ enum class Watched : std::uint8_t {
 // Takes the watchers that fire, in order. One that stays is the same each time.
 class EventSink {
 public:
-    virtual void on_event(SessionId session, std::shared_ptr<const Watcher> watcher,
+    virtual void on_event(SessionId session, detail::Shared<const Watcher> watcher,
                           EventType type, BytesView path, Zxid zxid) = 0;
 
 protected:
@@ -1503,10 +1544,10 @@ private:
             return hash < other.hash || (hash == other.hash && number < other.number);
         }
     };
-    using Table = std::map<Place, std::shared_ptr<const Watch>>;
+    using Table = std::map<Place, detail::Shared<Watch>>;
     static Place first_place(WatchKind kind, BytesView path);
     static const Watch* seek(const Table& table, BytesView path, Place& place);
-    std::shared_ptr<const Watch> take(Place place);
+    detail::Shared<Watch> take(Place place);
     void fire(WatchKind kind, EventType type, BytesView path, Zxid zxid);
     void tell(WatchKind kind, BytesView at, EventType type, BytesView path, Zxid zxid);
     void tell_staying(EventType type, BytesView path, Zxid zxid);
@@ -1565,7 +1606,7 @@ struct SubscribeOptions {
 class [[nodiscard]] Subscription {
 public:
     Subscription() = default;  // api_error
-    explicit Subscription(std::shared_ptr<detail::Subscriber> subscriber);
+    explicit Subscription(detail::Shared<detail::Subscriber> subscriber);
     // RETURNS the changes that come next: so many at the most, and of many bytes fewer; none where
     // there are none yet; or why there will be none.
     Result<std::vector<Change>> take(std::size_t most = 256) const;
@@ -1573,7 +1614,7 @@ public:
     ChangePosition position() const;  // what has been taken, or was not for this path, is before
 
 private:
-    std::shared_ptr<detail::Subscriber> subscriber_;
+    detail::Shared<detail::Subscriber> subscriber_;
 };
 
 // =================================================================================================
@@ -2465,6 +2506,10 @@ private:
 //            of what it stands still.
 //            Z12 It numbers a reap of what is due by the state that is applied here. Between two
 //            polls, and in one, looks and reaps are bounded, however many nodes are due.
+//            Z13 A session that is silent for a quarter of its timeout, or two, or three, has that
+//            in the log, for the next leader to go on from; and that it was heard of again, before
+//            anybody may count on that. What one poll does of it is bounded, and so are the ends of
+//            sessions that are under way, however many have gone at once.
 // May touch  Chapters 4 (reads), 7, 8.
 // Reading    Zab, DSN'11, sections IV and V; ZooKeeper's Leader and LearnerHandler. Every message
 //            of a phase is repeated until its answer is there, and every answer may come twice.
@@ -2535,7 +2580,7 @@ public:
     void on_applied(const Txn& txn, const Machine& machine);  // frees what numbering remembered
     void audit(const Machine& machine) const;
     // Expires sessions not touched for their timeout, a few each call. REQUIRES can_number().
-    void expire(Time now, std::int64_t wall_ms);
+    void look_at_sessions(std::int64_t wall_ms);
     void touch(SessionId session);
     // Looks for containers and nodes with a ttl that are due, a few each call, and numbers their
     // reaps. REQUIRES can_number().
@@ -2616,8 +2661,14 @@ private:
     struct LiveSession {
         std::uint64_t numbered = 0;   // newest cxid in the log
         std::uint32_t timeout_ms = 0;
+        std::uint32_t silent_ms = 0;  // no less than the log says of it
         Time expires_at;              // on clock_
         bool closing = false;
+    };
+    struct Look {
+        Time at;                      // on clock_
+        std::uint64_t order = 0;
+        SessionId session;
     };
     struct Queued {
         SessionId session;
@@ -2664,6 +2715,12 @@ private:
     void post(Peer& peer, MessageType type, Outbox& out, Message message = {});
     std::size_t body_bytes_max() const;  // of an entry that a message can hold
     Zxid append(std::int64_t wall_ms, const Txn& request);
+    void look_after(SessionId session, LiveSession& live, Duration rest);
+    std::int64_t silent_quarters(const LiveSession& live) const;  // of its timeout: up to 4
+    Time next_look(const LiveSession& live) const;
+    bool expire(SessionId session, LiveSession& live, std::int64_t wall_ms);
+    bool number_silence(std::int64_t wall_ms, BytesView body);
+    void forget(SessionId session);
     void number_attach(std::int64_t wall_ms, const Txn& request, LiveSession& live);
     void number_open(std::int64_t wall_ms, const Machine& machine, const Txn& request);
     Peer* find(PeerId id);
@@ -2704,6 +2761,9 @@ private:
     Zxid lease_at_;
     detail::Numbered<SessionId, LiveSession> sessions_;
     detail::Numbers opening_;  // nonces numbered and not yet applied, to ids of sessions
+    detail::Agenda<Look> looks_;      // one for each session, and some for those that have ended
+    std::vector<SessionId> heard_;    // again, which the log does not say yet (Z13)
+    std::size_t closing_ = 0;         // of sessions_: numbered, not yet applied
     bool sessions_armed_ = false;
     Zxid behind_at_;                  // durable here, while more than that is committed
     Time behind_since_;               // on clock_
@@ -3315,7 +3375,7 @@ private:
         std::size_t root_bytes = 0;
         std::size_t read_bytes = 0;   // what it holds: of a read, and of a write
         std::size_t write_bytes = 0;
-        std::shared_ptr<const Watcher> watcher;
+        detail::Shared<const Watcher> watcher;
         EventType event = EventType::none;
         OnState on_state;
         SessionState state = SessionState::connected;
@@ -3424,7 +3484,7 @@ private:
     static void cut_root(Ready& ready);
     void end_request(Ready& ready);
     void call(Ready& ready);
-    void on_event(SessionId session, std::shared_ptr<const Watcher> watcher, EventType type,
+    void on_event(SessionId session, detail::Shared<const Watcher> watcher, EventType type,
                   BytesView path, Zxid zxid) override;
     bool is_serving() const;
     bool is_full() const;
@@ -3470,7 +3530,8 @@ private:
     std::vector<SessionId> sending_;
     Time repeat_at_;
     Zxid committed_;                   // never falls
-    bool applies_later_ = false;       // what is committed waits for the callbacks there are
+    bool applies_later_ = false;       // what is committed waits for the next poll
+    std::uint64_t work_left_ = 0;      // of what this poll may apply
     Leader::Phase leader_phase_ = Leader::Phase::idle;
     std::uint64_t pings_ = 0;
     std::uint64_t sync_sequence_ = 0;
@@ -3666,10 +3727,18 @@ public:
     // Ends the session after the requests before it; its ephemeral nodes go in the same step.
     void close(OnDone done = {}) const;
 
-    // Adds a listener to the changes of the session's state that are still to come. With an owner
-    // it is called only while that lives, and forgotten then.
+    // Adds a listener to the changes of the session's state that are still to come. With an owner,
+    // a std::weak_ptr, it is called only while what that points to lives, and forgotten then.
     void on_state(OnState listener) const;
-    void on_state(std::weak_ptr<const void> owner, OnState listener) const;
+    template <class Owner>
+    void on_state(Owner owner, OnState listener) const {
+        const auto call = [owner = std::move(owner), listener](const SessionState* state) {
+            const auto held = owner.lock();
+            if (held && state != nullptr) listener(*state);
+            return bool(held);
+        };
+        if (listener) listen(call);
+    }
 
     // What recipes need beside requests: the time of the latest poll, a call in the poll at or
     // after a time, and a number that no copy of this handle has given before.
@@ -3680,14 +3749,15 @@ public:
 private:
     Session(Replica& replica, SessionId id, detail::Handle&& handle);
     std::uint64_t holding() const;  // the count of holders before the one whose handle it is
-    void listen(bool is_owned, std::weak_ptr<const void> owner, OnState listener) const;
+    // Calls it with each state; with null to be told whether there still is somebody to be called.
+    void listen(Callback<bool(const SessionState*)> listener) const;
     void ask(Request&& request) const;
     void ask_below(Request&& request) const;
     Subscription subscribe_with(BytesView path, const SubscribeOptions& options,
                                 Callback<void()>&& wake, OnChange&& each) const;
     Replica* replica_;
     SessionId id_;
-    std::shared_ptr<const detail::Handle> handle_;
+    detail::Shared<detail::Handle> handle_;
 };
 
 // Makes things go on a little, and RETURNS whether to go on waiting: Simulation::pump, one turn of
@@ -3709,7 +3779,7 @@ struct Waiting {
     Waiting& operator=(const Waiting&) = delete;
     void pump_until_answered(const Pump& pump) const;
     static void* take(State& state);  // RETURNS where the answer goes, or null
-    const std::shared_ptr<State> state;
+    const Shared<State> state;
 };
 }  // namespace detail
 
@@ -3862,7 +3932,7 @@ public:
     const Bytes& path() const;
 
 private:
-    std::shared_ptr<detail::LockCore> core_;
+    detail::LockCore* const core_;  // holds itself until this is destroyed
 };
 
 // =================================================================================================
@@ -4090,10 +4160,12 @@ private:
 // =================================================================================================
 
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <limits>
+#include <memory>
 #ifndef COORD_NO_THREADS
 #include <condition_variable>
 #include <mutex>
@@ -4132,6 +4204,33 @@ namespace detail {
 // =================================================================================================
 
 namespace detail {
+
+struct Holders {
+    std::atomic<std::size_t> count{1};
+    void (*destroy)(Holders* holders) = nullptr;
+};
+
+void hold(Holders* holders) {
+    if (holders != nullptr) holders->count.fetch_add(1, std::memory_order_relaxed);
+}
+
+void let_go(Holders* holders) {
+    if (holders != nullptr && holders->count.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+        holders->destroy(holders);
+    }
+}
+
+// RETURNS what was given, on the heap, with its first holder.
+template <class T>
+Shared<T> share(T&& given) {
+    struct Counted : Holders {
+        explicit Counted(T&& item) : whole(std::move(item)) {}
+        T whole;
+    };
+    Counted* const counted = new Counted(std::move(given));
+    counted->destroy = [](Holders* holders) { delete static_cast<Counted*>(holders); };
+    return Shared<T>(&counted->whole, counted);
+}
 
 AnyCallback::AnyCallback(const AnyCallback& other)
     : place_(other.place_), manage_(other.manage_), entry_(other.entry_) {
@@ -4603,6 +4702,7 @@ constexpr std::uint32_t no_index = 0;
 constexpr std::uint32_t root_index = 1;
 constexpr std::uint32_t slab_size_min = 16;  // an empty tree is small: simulations hold many
 constexpr std::uint32_t slab_size = 4096;
+constexpr std::uint64_t link_work = 4;  // to make a node, or to take one out, beside a set
 constexpr std::size_t tree_tables = 256;
 constexpr std::uint64_t creations_max = std::uint64_t{1} << 61;  // twice as many fit in a cversion
 constexpr std::size_t sequence_digits_max = 19;
@@ -5403,6 +5503,7 @@ void Tree::create(BytesView path, BytesView data, const NodeLife& life, Zxid zxi
     const std::uint32_t parent = locate(parent_path(path));
     COORD_ASSERT(parent != detail::no_index);  // T1
     COORD_ASSERT(!at(parent).is_owned());      // T4
+    work_ += detail::link_work;
     Node fields;
     fields.czxid = fields.mzxid = fields.pzxid = zxid;
     fields.ctime_ms = fields.mtime_ms = time_ms;
@@ -5419,6 +5520,7 @@ void Tree::create(BytesView path, BytesView data, const NodeLife& life, Zxid zxi
 
 // Its parent's counts are the caller's.
 void Tree::take_out(std::uint32_t index) {
+    work_ += detail::link_work;
     Node& node = at(index);
     COORD_ASSERT(node.parent != detail::no_index);
     COORD_ASSERT(node.child_root == detail::no_index);
@@ -5480,6 +5582,7 @@ Errc Tree::set(BytesView path, BytesView data, std::int32_t version, Zxid zxid,
     save_before_change(node->index);
     const std::uint64_t path_hash = hash64(node->path(), 0);
     digest_ -= own_digest(path_hash, *node);
+    work_ += 1;
     node = replace_data(node, data);
     node->version = detail::next_version(node->version);
     node->mzxid = zxid;
@@ -6186,8 +6289,9 @@ Errc judge_request(OpCode op, BytesView body, const Limits& limits) {
         case OpCode::set: return detail::judge_part(op, body, limits);
         case OpCode::multi: return detail::judge_multi(body, limits);
         case OpCode::check:
-        case OpCode::admit:         // M5
-        case OpCode::reap: break;   // M7
+        case OpCode::admit:           // M5
+        case OpCode::reap:            // M7
+        case OpCode::silence: break;  // M9
     }
     return Errc::unimplemented;
 }
@@ -6315,7 +6419,8 @@ std::uint64_t Machine::digest() const {
 }
 
 std::uint64_t Machine::lasting_digest(const SessionRecord& session) {
-    const std::uint64_t opened = mix64(mix64(session.id.value, session.nonce), session.timeout_ms);
+    const std::uint64_t times = std::uint64_t{session.silent_ms} << 32 | session.timeout_ms;
+    const std::uint64_t opened = mix64(mix64(session.id.value, session.nonce), times);
     const std::uint64_t password = mix64(session.password.high, session.password.low);
     return mix64(opened, mix64(password, session.holder));
 }
@@ -6355,6 +6460,7 @@ const Outcome* Machine::apply(const Txn& txn, ChangeSink& changes) {
     if (txn.op == OpCode::open_session) return open_session(txn);
     if (txn.op == OpCode::admit) return admit(txn);
     if (txn.op == OpCode::reap) return reap(txn, changes);
+    if (txn.op == OpCode::silence) return silence(txn);
     const auto found = sessions_.find(txn.session);
     if (found == sessions_.end()) {
         outcome_ = Outcome{txn.cxid, txn.zxid, txn.op, Errc::session_expired, {}, {}, {}, {}};
@@ -6406,6 +6512,24 @@ const Outcome* Machine::reap(const Txn& txn, ChangeSink& changes) {
     return &outcome_;
 }
 
+const Outcome* Machine::silence(const Txn& txn) {
+    outcome_ = Outcome{0, txn.zxid, txn.op, Errc::ok, {}, {}, {}, {}};
+    Reader in(txn.body);
+    while (in.left() > 0) {
+        const SessionId id{in.u64()};
+        const std::uint32_t silent_ms = in.u32();
+        const auto found = sessions_.find(id);
+        if (!in.ok() || found == sessions_.end()) continue;  // it ended meanwhile
+        SessionRecord& session = found->second;
+        save_before_change(session);
+        sessions_digest_ -= digest_of(session);
+        session.silent_ms = (std::min)(silent_ms, session.timeout_ms);
+        sessions_digest_ += digest_of(session);
+    }
+    if (!in.ok()) outcome_.error = Errc::marshalling_error;
+    return &outcome_;
+}
+
 const Outcome* Machine::open_session(const Txn& txn) {
     Reader in(txn.body);
     const std::uint64_t nonce = in.u64();
@@ -6437,7 +6561,7 @@ const Outcome* Machine::attach_session(const Txn& txn, SessionRecord& session) {
     if (!in.done() || begin == 0 || txn.cxid != begin) return nullptr;  // M8: another was first
     save_before_change(session);
     sessions_digest_ -= digest_of(session);
-    session.holder = holder;
+    session.holder = holder, session.silent_ms = 0;
     session.cxid = session.confirmed = begin;
     detail::forget_outcomes(session, UINT64_MAX);
     sessions_digest_ += digest_of(session);
@@ -6475,7 +6599,8 @@ Errc Machine::execute(const Txn& txn, SessionRecord& session, Outcome& outcome,
         case OpCode::attach_session:
         case OpCode::close_session:
         case OpCode::admit:
-        case OpCode::reap: break;
+        case OpCode::reap:
+        case OpCode::silence: break;
     }
     return Errc::unimplemented;
 }
@@ -6669,6 +6794,7 @@ void Machine::save_session(const SessionRecord& session, Bytes& out) {
     const std::size_t start = detail::open_state_record(detail::StateRecord::session, out);
     Writer writer(out);
     writer.u64(session.id.value), writer.u64(session.nonce), writer.u32(session.timeout_ms);
+    writer.u32(session.silent_ms);
     writer.u64(session.password.high), writer.u64(session.password.low);
     writer.u64(session.holder);
     writer.u64(session.cxid), writer.u64(session.confirmed);
@@ -6909,12 +7035,13 @@ bool Machine::adopt_ephemerals() {
 bool Machine::read_session(BytesView record, const Limits& limits, SessionRecord& session) {
     Reader in(record);
     session.id = SessionId{in.u64()};
-    session.nonce = in.u64(), session.timeout_ms = in.u32();
+    session.nonce = in.u64(), session.timeout_ms = in.u32(), session.silent_ms = in.u32();
     session.password.high = in.u64(), session.password.low = in.u64();
     session.holder = in.u64();
     session.cxid = in.u64(), session.confirmed = in.u64();
     const std::uint32_t outcomes = in.u32();
     if (!in.ok() || session.id == SessionId{} || session.confirmed > session.cxid) return false;
+    if (session.silent_ms > session.timeout_ms) return false;  // M9
     if (outcomes != session.cxid - session.confirmed) return false;  // M2
     const std::size_t path_max = std::size_t{limits.path_bytes_max} + detail::sequence_digits_max;
     for (std::uint32_t i = 0; i < outcomes && in.ok(); i++) {
@@ -6994,7 +7121,7 @@ const Watches::Watch* Watches::seek(const Table& table, BytesView path, Place& p
     for (; entry != table.end() && entry->first.hash == place.hash; ++entry) {
         if (entry->second->path != path) continue;
         place = entry->first;
-        return entry->second.get();
+        return &*entry->second;
     }
     return nullptr;
 }
@@ -7003,7 +7130,7 @@ void Watches::add(WatchKind kind, BytesView path, SessionId session, Watcher wat
     COORD_ASSERT(watcher != nullptr && session != SessionId{});
     Place place = first_place(kind, path);
     place.number = added_++;
-    const auto watch = std::make_shared<const Watch>(
+    const auto watch = detail::share(
         Watch{kind, Bytes(path), session, std::move(watcher)});
     watches_.emplace(place, watch);
     own_.at_or_new(session).emplace(place, watch);
@@ -7029,10 +7156,10 @@ void Watches::remove_session(SessionId session) {
 }
 
 // One watcher less.
-std::shared_ptr<const Watches::Watch> Watches::take(Place place) {
+detail::Shared<Watches::Watch> Watches::take(Place place) {
     const auto entry = watches_.find(place);
     COORD_ASSERT(entry != watches_.end());
-    std::shared_ptr<const Watch> watch = std::move(entry->second);
+    detail::Shared<Watch> watch = std::move(entry->second);
     watches_.erase(entry);
     const auto own = own_.find(watch->session);
     COORD_ASSERT(own != own_.end() && count_of(watch->kind) > 0);
@@ -7058,7 +7185,7 @@ std::size_t Watches::remove(WatcherType type, BytesView path, SessionId session,
         for (;; place.number += 1, removed += 1) {
             const auto own = own_.find(session);
             if (own == own_.end() || seek(own->second, path, place) == nullptr) break;
-            const std::shared_ptr<const Watch> watch = take(place);
+            const detail::Shared<Watch> watch = take(place);
             events_.on_event(session, {watch, &watch->watcher}, kinds[kind].event, path, zxid);
         }
     }
@@ -7069,7 +7196,7 @@ void Watches::fire(WatchKind kind, EventType type, BytesView path, Zxid zxid) {
     if (count_of(kind) == 0) return;
     Place place = first_place(kind, path);
     for (; seek(watches_, path, place) != nullptr; place.number += 1) {
-        const std::shared_ptr<const Watch> watch = take(place);  // W1: it is out of the tables
+        const detail::Shared<Watch> watch = take(place);  // W1: it is out of the tables
         events_.on_event(watch->session, {watch, &watch->watcher}, type, path, zxid);
     }
 }
@@ -7080,7 +7207,7 @@ void Watches::tell(WatchKind kind, BytesView at, EventType type, BytesView path,
     const Place first = first_place(kind, at);
     auto entry = watches_.lower_bound(first);
     for (; entry != watches_.end() && entry->first.hash == first.hash; ++entry) {
-        const std::shared_ptr<const Watch>& watch = entry->second;
+        const detail::Shared<Watch>& watch = entry->second;
         if (watch->path != at) continue;  // another path with the same hash
         events_.on_event(watch->session, {watch, &watch->watcher}, type, path, zxid);
     }
@@ -7180,7 +7307,8 @@ void Watches::add_since(Zxid zxid, Watched watched, BytesView path, SessionId se
     if (zxid < is.pzxid && (watched == Watched::children || (stays && is.czxid < is.pzxid))) {
         below = EventType::children_changed;
     }
-    const auto watch = std::make_shared<const Watcher>(std::move(watcher));
+    const detail::Shared<Watcher> own_watcher = detail::share(std::move(watcher));
+    const detail::Shared<const Watcher> watch(own_watcher, &*own_watcher);
     const Zxid own_zxid = !node ? applied : own == EventType::created ? is.czxid : is.mzxid;
     const auto tell = [&](EventType type, Zxid of) {
         if (type != EventType::none) events_.on_event(session, watch, type, path, of);
@@ -7279,8 +7407,7 @@ struct Subscriber {
         over
     };
     Subscriber() = default;
-    Subscriber(const Subscriber&) = delete;
-    Subscriber& operator=(const Subscriber&) = delete;
+    Subscriber(Subscriber&&) = default;  // before it is known to a History
     ~Subscriber();
 
     SessionId session;
@@ -7795,7 +7922,7 @@ static void call_subscriber(History& history, std::uint64_t number) {
 
 }  // namespace detail
 
-Subscription::Subscription(std::shared_ptr<detail::Subscriber> subscriber)
+Subscription::Subscription(detail::Shared<detail::Subscriber> subscriber)
     : subscriber_(std::move(subscriber)) {}
 
 Result<std::vector<Change>> Subscription::take(std::size_t most) const {
@@ -10764,7 +10891,8 @@ namespace detail {
 constexpr std::size_t proposals_in_flight_max = 64;   // messages, to one peer
 constexpr std::size_t chunk_bytes_max = 256 * 1024;
 constexpr std::size_t rounds_max = 16;
-constexpr std::size_t expiries_per_poll_max = 64;
+constexpr std::size_t closings_max = 64;    // ends of sessions that are numbered and not applied
+constexpr std::size_t silences_max = 1024;  // sessions that are looked at in a poll
 constexpr std::uint32_t reaps_per_poll_max = 16;
 constexpr std::uint32_t reap_looks_per_poll = 1024;
 constexpr Duration reap_gap = milliseconds(1);        // between two slices of a looking through
@@ -10823,6 +10951,7 @@ void Leader::stop() {
     rounds_.clear(), queued_.clear();
     syncs_.clear(), own_synced_.clear();
     sessions_.clear(), opening_.clear();
+    looks_ = {}, heard_.clear(), closing_ = 0;
     sessions_armed_ = false, ping_now_ = false;
 }
 
@@ -11388,7 +11517,7 @@ void Leader::ping(Time now, const Machine& machine, Outbox& out) {
     if (rounds_.size() == detail::rounds_max) rounds_.pop();
     Round& round = rounds_.push();
     round.sequence = ping_sequence_, round.sent_at = now;
-    round.last = log_.last().zxid, round.armed = sessions_armed_;
+    round.last = log_.last().zxid, round.armed = sessions_armed_ && heard_.empty();
     round.touches.clear();
     for (Peer& peer : peers_) {
         round.touches.push_back(peer.touch);
@@ -11555,15 +11684,41 @@ bool Leader::can_number(const Machine& machine) {
     for (const auto& [id, record] : machine.sessions()) {
         LiveSession& live = sessions_.at_or_new(id);
         live.numbered = record.cxid, live.timeout_ms = record.timeout_ms;
-        live.expires_at = clock_ + milliseconds(record.timeout_ms);
+        live.silent_ms = record.silent_ms;
+        const Duration rest = milliseconds(record.timeout_ms - record.silent_ms);
+        look_after(id, live, (std::max)(rest, timing_.silence));
     }
     return true;
 }
 
+void Leader::look_after(SessionId session, LiveSession& live, Duration rest) {
+    live.expires_at = clock_ + rest;
+    looks_.add({next_look(live), 0, session});
+}
+
+// Z13. No lease may come of a round before the log says that it was heard of: the next leader would
+// end it earlier.
 void Leader::touch(SessionId session) {
     const auto found = sessions_.find(session);
     if (found == sessions_.end()) return;
-    found->second.expires_at = clock_ + milliseconds(found->second.timeout_ms);
+    LiveSession& live = found->second;
+    live.expires_at = clock_ + milliseconds(live.timeout_ms);
+    if (live.silent_ms == 0 || live.closing) return;
+    live.silent_ms = 0;
+    heard_.push_back(session);
+    for (std::size_t i = 0; i < rounds_.size(); i++) rounds_[i].armed = false;
+}
+
+std::int64_t Leader::silent_quarters(const LiveSession& live) const {
+    const std::int64_t timeout_ns = milliseconds((std::max)(live.timeout_ms, 1u)).ns;
+    const std::int64_t rest_ns = (live.expires_at - clock_).ns;
+    return 4 - (rest_ns * 4 + timeout_ns - 1) / timeout_ns;
+}
+
+// When it will have been silent for another quarter of its timeout, or has been for all of it.
+Time Leader::next_look(const LiveSession& live) const {
+    const Duration timeout = milliseconds(live.timeout_ms);
+    return live.expires_at - timeout / 4 * (3 - silent_quarters(live));
 }
 
 std::size_t Leader::body_bytes_max() const {
@@ -11615,6 +11770,7 @@ void Leader::number(std::int64_t wall_ms, const Machine& machine, const Txn& req
     if (append(wall_ms, request) == Zxid{}) return;
     live.numbered = request.cxid;
     live.closing = request.op == OpCode::close_session;
+    if (live.closing) closing_ += 1;
 }
 
 // Who attaches a session has heard of it since the request was made: it lives anew from here on.
@@ -11643,7 +11799,7 @@ void Leader::number_open(std::int64_t wall_ms, const Machine& machine, const Txn
     detail::number_at(opening_, nonce) = id.value;
     LiveSession& live = sessions_.at_or_new(id);
     live.timeout_ms = timeout_ms;
-    live.expires_at = clock_ + milliseconds(timeout_ms);
+    look_after(id, live, milliseconds(timeout_ms));
 }
 
 // Z8, Z9. RETURNS whom a change of the table is about, or null; nobody: the founding is complete.
@@ -11696,10 +11852,18 @@ void Leader::on_applied(const Txn& txn, const Machine& machine) {
     if (txn.op == OpCode::open_session) {
         const SessionId id{txn.zxid.value};
         opening_.erase(Reader(txn.body).u64());
-        if (machine.find_session(id) == nullptr) sessions_.erase(id);
+        if (machine.find_session(id) == nullptr) forget(id);
     } else if (txn.op == OpCode::close_session && machine.find_session(txn.session) == nullptr) {
-        sessions_.erase(txn.session);
+        forget(txn.session);
     }
+}
+
+void Leader::forget(SessionId session) {
+    const auto found = sessions_.find(session);
+    if (found == sessions_.end()) return;
+    COORD_ASSERT(!found->second.closing || closing_ > 0);
+    if (found->second.closing) closing_ -= 1;
+    sessions_.erase(found);
 }
 
 COORD_RARE
@@ -11715,25 +11879,62 @@ void Leader::audit(const Machine& machine) const {
     }
 }
 
-void Leader::expire(Time, std::int64_t wall_ms) {
+// RETURNS false where it is to be tried again.
+bool Leader::expire(SessionId session, LiveSession& live, std::int64_t wall_ms) {
+    if (closing_ >= detail::closings_max) return false;
+    Txn close;
+    close.session = session, close.op = OpCode::close_session;
+    close.body = BytesView("\1", 1);
+    if (append(wall_ms, close) == Zxid{}) return false;
+    live.closing = true;  // Z6: from here on nothing of it is numbered
+    closing_ += 1;
+    counters_.sessions_expired += 1;
+    return true;
+}
+
+// Z13. RETURNS false where the log has no room for it.
+bool Leader::number_silence(std::int64_t wall_ms, BytesView body) {
+    if (body.empty()) return true;
+    Txn txn;
+    txn.op = OpCode::silence, txn.body = body;
+    return append(wall_ms, txn) != Zxid{};
+}
+
+void Leader::look_at_sessions(std::int64_t wall_ms) {
     COORD_ASSERT(sessions_armed_);
-    if (clock_ < expire_at_) return;
+    const std::size_t most = (std::min)(detail::silences_max, body_bytes_max() / 12);
+    Bytes body;
+    Writer writer(body);
+    std::size_t count = 0;
+    for (; count < heard_.size() && count < most; count++) {
+        writer.u64(heard_[count].value), writer.u32(0);
+    }
+    if (!number_silence(wall_ms, body)) return;
+    heard_.erase(heard_.begin(), heard_.begin() + static_cast<std::ptrdiff_t>(count));
+    if (clock_ < expire_at_ || !heard_.empty()) return;
     expire_at_ = clock_ + timing_.heartbeat;
-    std::size_t expired = 0;
-    for (auto [id, live] : sessions_) {
-        if (live.closing || live.expires_at > clock_) continue;
-        if (expired == detail::expiries_per_poll_max) {
+    body.clear();
+    for (count = 0; !looks_.empty() && looks_.front().at <= clock_; count++) {
+        const SessionId session = looks_.front().session;
+        const auto found = sessions_.find(session);
+        const bool is_over = found == sessions_.end() || found->second.closing;
+        const std::int64_t quarters = is_over ? 0 : silent_quarters(found->second);
+        const bool has_expired = quarters >= 4;
+        if (count == most || (has_expired && !expire(session, found->second, wall_ms))) {
             expire_at_ = clock_;  // the rest in the next poll
             break;
         }
-        Txn close;
-        close.session = id, close.op = OpCode::close_session;
-        close.body = BytesView("\1", 1);
-        if (append(wall_ms, close) == Zxid{}) return;
-        live.closing = true;  // Z6: from here on nothing of it is numbered
-        expired += 1;
-        counters_.sessions_expired += 1;
+        looks_.take();
+        if (is_over || has_expired) continue;
+        LiveSession& live = found->second;
+        const std::uint32_t silent_ms = live.timeout_ms / 4 * static_cast<std::uint32_t>(quarters);
+        if (silent_ms > live.silent_ms) {
+            live.silent_ms = silent_ms;
+            writer.u64(session.value), writer.u32(silent_ms);
+        }
+        looks_.add({next_look(live), 0, session});
     }
+    number_silence(wall_ms, body);
 }
 
 // The longest interval there is means never.
@@ -12189,7 +12390,8 @@ constexpr int steps_per_poll_max = 12;
 constexpr std::size_t callbacks_kept = 4096;    // of the memory for them, from poll to poll
 constexpr std::size_t text_bytes_kept = 65536;  // of each
 constexpr std::size_t callbacks_max = 65536;    // that wait: then a poll applies nothing more
-constexpr std::size_t answers_max = 16;  // of a full size: then no more are given (R11)
+constexpr std::size_t answers_max = 16;         // of a full size: then no more are given (R11)
+constexpr std::uint64_t work_per_poll = 2048;   // a transaction, and a set, are 1: see link_work
 constexpr std::uint32_t nodes_freed_per_poll = 2048;
 constexpr std::size_t snapshot_slice_bytes = 64 * 1024;  // that a poll writes, or reads again
 constexpr Duration snapshot_slice_gap = milliseconds(1);
@@ -12442,6 +12644,7 @@ void Replica::poll(Time now, std::int64_t wall_ms) {
         take_inbox();
         work_on_snapshot();
         if (retired_ && retired_->release(detail::nodes_freed_per_poll)) retired_ = {};
+        work_left_ = detail::work_per_poll;
         for (int i = 0; i < detail::steps_per_poll_max && step(); i++) {}
         tell_states();
     }
@@ -12628,7 +12831,7 @@ void Replica::follow(PeerId leader) {
 void Replica::lead_step() {
     if (leader_.can_number(*machine_)) {
         leader_.admit(now_, wall_ms_);
-        leader_.expire(now_, wall_ms_);
+        leader_.look_at_sessions(wall_ms_);
         leader_.reap(now_, wall_ms_, *machine_);
         leader_.take_requests([this](const Txn& request) {
             leader_.number(wall_ms_, *machine_, request);
@@ -12706,10 +12909,12 @@ void Replica::apply_committed() {
     const Zxid target = (std::min)(committed_, log_.durable_last());  // R2
     applies_later_ = false;
     if (reads_later_ && read_bytes_ < answer_bytes_max_) drain_all();
+    std::uint64_t work = 0;
     while (machine_->applied() < target && role_ != Role::failed) {
-        applies_later_ =
-            ready_.size() >= detail::callbacks_max || write_bytes_ >= answer_bytes_max_;
+        applies_later_ = ready_.size() >= detail::callbacks_max || work >= work_left_ ||
+                         write_bytes_ >= answer_bytes_max_;
         if (applies_later_) break;
+        const std::uint64_t before = machine_->tree().work();
         Txn txn;
         read_entry(log_.entry_after(machine_->applied()), txn);
         COORD_ASSERT(txn.previous == machine_->applied() && txn.zxid > txn.previous);  // L1
@@ -12717,8 +12922,10 @@ void Replica::apply_committed() {
         applies_later_ = must_read_first(txn.session);
         if (applies_later_) break;
         apply(txn);
+        work += machine_->tree().work() - before + 1;
         compare_digest();
     }
+    work_left_ -= (std::min)(work, work_left_);
     compare_digest();
 }
 
@@ -13768,7 +13975,7 @@ void Replica::end_session(SessionId id, SessionState state) {
     tell_state(session);
 }
 
-void Replica::on_event(SessionId, std::shared_ptr<const Watcher> watcher, EventType type,
+void Replica::on_event(SessionId, detail::Shared<const Watcher> watcher, EventType type,
                        BytesView path, Zxid zxid) {
     counters_.events += 1;
     Ready& ready = push_ready();
@@ -14081,16 +14288,11 @@ namespace detail {
 // keeps a listener for the session's life; here one whose owner is gone is forgotten.
 class StateListeners {
 public:
-    struct Listener {
-        bool is_owned = false;
-        std::weak_ptr<const void> owner;
-        OnState call;
-    };
+    using Listener = Callback<bool(const SessionState*)>;
 
     void add(Listener&& listener) {
         for (std::size_t i = listeners_.size(); i > 0; i--) {
-            const Listener& each = listeners_[i - 1];
-            if (each.is_owned && each.owner.expired()) listeners_.erase(i - 1);
+            if (!listeners_[i - 1](nullptr)) listeners_.erase(i - 1);
         }
         listeners_.push() = std::move(listener);
     }
@@ -14100,11 +14302,7 @@ public:
         COORD_ASSERT(!is_telling_);  // C3: there is no poll within poll
         is_telling_ = true;
         Ring<Listener> told = std::move(listeners_);
-        for (std::size_t i = 0; i < told.size(); i++) {
-            const Listener& each = told[i];
-            const std::shared_ptr<const void> owner = each.owner.lock();
-            if (owner || !each.is_owned) each.call(state);
-        }
+        for (std::size_t i = 0; i < told.size(); i++) told[i](&state);
         for (; !listeners_.empty(); listeners_.pop()) {
             told.push() = std::move(listeners_.front());
         }
@@ -14122,7 +14320,7 @@ private:
 
 // What the copies of a handle share. Those below a path, and with a level, share the listeners.
 struct Handle {
-    std::shared_ptr<StateListeners> listeners;
+    Shared<StateListeners> listeners;
     Bytes root;  // what its paths are below; empty: nothing
     Zxid least;  // see Request
 };
@@ -14139,13 +14337,13 @@ static Request request_of(Request::Kind kind, BytesView path, Completion done) {
 }  // namespace detail
 
 Session::Session(Replica& replica, SessionId id)
-    : Session(replica, id, {std::make_shared<detail::StateListeners>(), {}, {}}) {
+    : Session(replica, id, {detail::share(detail::StateListeners()), {}, {}}) {
     const SessionRecord* const record = replica.machine().find_session(id);
     if (record != nullptr) handle_->listeners->numbers = record->cxid >> cxid_bits << cxid_bits;
 }
 
 Session::Session(Replica& replica, SessionId id, detail::Handle&& handle)
-    : replica_(&replica), id_(id), handle_(new detail::Handle(std::move(handle))) {}
+    : replica_(&replica), id_(id), handle_(detail::share(std::move(handle))) {}
 
 static OnOpened session_to(Replica& replica, OnSession&& done) {
     return [&replica, done = std::move(done)](Result<SessionId> opened) {
@@ -14347,7 +14545,7 @@ void Session::remove_watches(BytesView path, WatcherType type, OnDone done) cons
 Subscription Session::subscribe_with(BytesView path, const SubscribeOptions& options,
                                      Callback<void()>&& wake, OnChange&& each) const {
     const Bytes& root = handle_->root;
-    std::shared_ptr<detail::Subscriber> subscriber = std::make_shared<detail::Subscriber>();
+    detail::Shared<detail::Subscriber> subscriber = detail::share(detail::Subscriber());
     const bool is_below = !root.empty() && is_valid_path(path);
     if (is_below) subscriber->path = root, subscriber->root_bytes = root.size();
     if (!is_below || path.size() > 1) subscriber->path.append(path);
@@ -14377,21 +14575,22 @@ void Session::close(OnDone done) const {
 }
 
 // The replica is asked when the first listener comes.
-void Session::listen(bool is_owned, std::weak_ptr<const void> owner, OnState listener) const {
-    if (!listener) return;
-    const std::shared_ptr<detail::StateListeners>& listeners = handle_->listeners;
+void Session::listen(Callback<bool(const SessionState*)> listener) const {
+    const detail::Shared<detail::StateListeners>& listeners = handle_->listeners;
     if (!listeners->is_registered) {
         listeners->is_registered = true;
         const OnState tell = [shared = listeners](SessionState state) { shared->tell(state); };
         replica_->on_session_state(id_, tell, holding());
     }
-    listeners->add({is_owned, std::move(owner), std::move(listener)});
+    listeners->add(std::move(listener));
 }
 
-void Session::on_state(OnState listener) const { listen(false, {}, std::move(listener)); }
-
-void Session::on_state(std::weak_ptr<const void> owner, OnState listener) const {
-    listen(true, std::move(owner), std::move(listener));
+void Session::on_state(OnState listener) const {
+    const auto call = [listener](const SessionState* state) {
+        if (state != nullptr) listener(*state);
+        return true;
+    };
+    if (listener) listen(call);
 }
 
 std::uint64_t Session::next_number() const { return handle_->listeners->numbers += 1; }
@@ -14400,7 +14599,7 @@ std::uint64_t Session::holding() const { return handle_->listeners->numbers >> c
 
 namespace detail {
 
-Waiting::Waiting(void* place) : state(std::make_shared<State>(State{place})) {}
+Waiting::Waiting(void* place) : state(share(State{place})) {}
 
 void* Waiting::take(State& state) {
     COORD_ASSERT(!state.is_answered);  // C1
@@ -14571,10 +14770,10 @@ struct LockCore : std::enable_shared_from_this<LockCore> {
 
     const Session session;
     const Bytes path;
+    std::shared_ptr<LockCore> self;  // itself, for its Lock; null once that is destroyed
     Phase phase = Phase::idle;
     Turn turn;              // null while idle
     bool is_try = false;    // lock_busy rather than wait
-    bool is_destroyed = false;  // its handle: nobody is told anything more
     OnGranted waiter;       // of acquire; empty while idle and held
     OnLost lost;
     Bytes watched;          // whose end the watcher that is set will tell; of any turn
@@ -14630,7 +14829,7 @@ void LockCore::answer_later(OnGranted done, Errc error) {
     if (!done) return;
     session.at(session.now(), [weak = weak_from_this(), done = std::move(done), error] {
         const auto core = weak.lock();
-        if (core && !core->is_destroyed) done(error);
+        if (core && core->self != nullptr) done(error);
     });
 }
 
@@ -14845,15 +15044,16 @@ void LockCore::remove_node_later(const Turn& ended, const OnDone& removed) {
 
 Lock::Lock(Session session, BytesView path)
     : core_(new detail::LockCore(std::move(session), path)) {
-    core_->session.on_state(core_, [core = core_.get()](SessionState state) {
+    core_->self.reset(core_);
+    core_->session.on_state(core_->weak_from_this(), [core = core_](SessionState state) {
         if (core->turn != nullptr) core->on_state(state);
     });
 }
 
 Lock::~Lock() {
-    core_->is_destroyed = true;
-    core_->lost = nullptr;
-    if (core_->turn != nullptr) core_->end_turn({});
+    const std::shared_ptr<detail::LockCore> core = std::move(core_->self);
+    core->lost = nullptr;
+    if (core->turn != nullptr) core->end_turn({});
 }
 
 void Lock::acquire(OnGranted done) { core_->acquire(false, std::move(done)); }

@@ -7,6 +7,8 @@
 #include "coord.hpp"
 #include "measure.hpp"
 
+#include <memory>
+
 namespace {
 
 coord::Session open_at(coord::Simulation& simulation, std::uint32_t replica) {

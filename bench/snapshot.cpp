@@ -10,6 +10,7 @@
 #include "measure.hpp"
 
 #include <ctime>
+#include <memory>
 
 namespace {
 

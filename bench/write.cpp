@@ -9,6 +9,8 @@
 #include "coord.hpp"
 #include "measure.hpp"
 
+#include <memory>
+
 namespace {
 
 using namespace coord::detail;

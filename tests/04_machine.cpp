@@ -702,6 +702,51 @@ TEST_CASE("load: hostile bytes whose checksum is right are refused or make a sou
     CHECK(accepted < good.size() * 3 / 2);  // the digest catches what is not an outcome
 }
 
+TEST_CASE("M9 silence is what a leader says of it, of sessions that are there") {
+    Rig rig;
+    const SessionId first = rig.open(1, 4000), second = rig.open(2, 4000);
+    const std::uint64_t before = rig.machine.digest();
+    const auto silence = [&](std::initializer_list<std::pair<SessionId, std::uint32_t>> said,
+                             BytesView tail = {}) {
+        Bytes body;
+        Writer out(body);
+        for (const auto& each : said) out.u64(each.first.value), out.u32(each.second);
+        body += tail;
+        const Outcome* const outcome = rig.apply(SessionId{}, 0, OpCode::silence, body);
+        REQUIRE(outcome != nullptr);
+        CHECK(outcome->session == SessionId{});
+        return outcome->error;
+    };
+    CHECK(silence({{first, 1000}, {SessionId{99}, 5}, {second, 5000}}) == Errc::ok);
+    CHECK(rig.machine.find_session(first)->silent_ms == 1000);
+    CHECK(rig.machine.find_session(second)->silent_ms == 4000);  // no more than there is
+    CHECK(rig.machine.sessions().size() == 2);
+    CHECK(rig.machine.digest() != before);
+    Rig copy;
+    REQUIRE(copy.machine.load(rig.saved()) == Errc::ok);
+    CHECK(copy.machine.find_session(first)->silent_ms == 1000);
+    CHECK(copy.machine.digest() == rig.machine.digest());
+    CHECK(silence({{first, 0}}, "torn") == Errc::marshalling_error);
+    CHECK(silence({{second, 0}}) == Errc::ok);
+    CHECK(rig.machine.digest() == before);
+    CHECK(silence({}) == Errc::ok);
+
+    Bytes state;
+    CHECK(silence({{first, 1000}}) == Errc::ok);
+    rig.machine.begin_save();
+    CHECK(silence({{first, 3000}}) == Errc::ok);  // T5: not part of what is saved
+    while (!rig.machine.save_slice(1000, state)) {}
+    Rig earlier;
+    REQUIRE(earlier.machine.load(state) == Errc::ok);
+    CHECK(earlier.machine.find_session(first)->silent_ms == 1000);
+
+    Bytes holder;
+    Writer(holder).u64(7);
+    rig.apply(first, coord::next_holding(0), OpCode::attach_session, holder);
+    CHECK(rig.machine.find_session(first)->holder == 7);
+    CHECK(rig.machine.find_session(first)->silent_ms == 0);  // M8: a sign of life
+}
+
 TEST_CASE("load: limits are looked at") {
     Rig rig;
     fill(rig);
@@ -729,9 +774,9 @@ TEST_CASE("golden: the state after one session has created one node") {
         "636f6f7264737433"                  // "coordst3"
         "0000010000000002"                  // zxid 1.2
         "8daa4ba83606d60a"                  // the digest
-        "02" "000000a3"                     // a session
+        "02" "000000a7"                     // a session
         "0000010000000001"                  // its id
-        "0102030405060708" "00001388"       // nonce, timeout
+        "0102030405060708" "00001388" "00000000"  // nonce, timeout, silence
         "0306090c0f121518" "050a0f14191e2328" "0000000000000000"  // password, holder
         "0000000000000001" "0000000000000000"  // cxid, confirmed
         "00000001"                          // one outcome
@@ -766,7 +811,7 @@ TEST_CASE("golden: the state after one session has created one node") {
         "00000000000003ea" "00000000000003ea" "0000010000000001"
         "00000000" "00000000" "0000000000000000" "00000000" "01"
         "00" "0000000c"                     // the end
-        "00000001" "00000005" "3142a27f";   // one session, five nodes, the checksum
+        "00000001" "00000005" "27c7550d";   // one session, five nodes, the checksum
     CHECK(support::hex(rig.saved()) == golden);
     Rig copy;
     CHECK(copy.machine.load(support::unhex(golden)) == Errc::ok);
@@ -778,9 +823,9 @@ TEST_CASE("golden: the state after one session has created one node") {
 namespace {
 
 // What a session of that record adds to the digest. FORMAT: replicas compare digests.
-std::uint64_t session_digest(std::uint64_t id, std::uint64_t nonce, std::uint32_t timeout_ms,
+std::uint64_t session_digest(std::uint64_t id, std::uint64_t nonce, std::uint64_t times,
                              std::uint64_t cxid, std::uint64_t confirmed) {
-    const std::uint64_t opened = coord::mix64(coord::mix64(id, nonce), timeout_ms);
+    const std::uint64_t opened = coord::mix64(coord::mix64(id, nonce), times);
     const std::uint64_t who = coord::mix64(opened, coord::mix64(coord::mix64(0, 0), 0));
     return coord::mix64(who, coord::mix64(cxid + 1, confirmed + 1));
 }
@@ -794,6 +839,7 @@ struct ByHand {
     std::uint64_t digest = 0;
     std::uint32_t sessions = 0;
     std::uint32_t nodes = 0;
+    std::uint32_t silent_ms = 0;  // of each session from here on
 
     ByHand& record(std::uint8_t kind, BytesView bytes) {
         Writer out(records);
@@ -822,14 +868,16 @@ struct ByHand {
                     std::uint64_t confirmed = 0, std::uint64_t shift = 0, BytesView path = "/") {
         Bytes bytes;
         Writer out(bytes);
-        out.u64(id), out.u64(nonce), out.u32(1000), out.u64(0), out.u64(0), out.u64(0);
+        out.u64(id), out.u64(nonce), out.u32(1000), out.u32(silent_ms);
+        out.u64(0), out.u64(0), out.u64(0);
         out.u64(cxid), out.u64(confirmed);
         out.u32(static_cast<std::uint32_t>(cxid - confirmed));
         for (std::uint64_t i = confirmed + 1; i <= cxid; i++) {
             out.u64(i + shift), out.u64(1), out.u8(4), out.i32(0), out.bytes(path);
             out.raw(Bytes(72, '\0'));
         }
-        digest += session_digest(id, nonce, 1000, cxid, confirmed), sessions += 1;
+        const std::uint64_t times = std::uint64_t{silent_ms} << 32 | 1000;
+        digest += session_digest(id, nonce, times, cxid, confirmed), sessions += 1;
         return record(2, bytes);
     }
     Bytes head() const {
@@ -956,6 +1004,13 @@ TEST_CASE("load: each rule of a state, broken by hand") {
         CHECK(refused(state));
         state.digest -= 1;
         CHECK(taken(state));
+    }
+    SUBCASE("a session that is silent for longer than it may be") {
+        ByHand state = ByHand{}.built_in();
+        state.silent_ms = 1000;
+        CHECK(taken(state.session(5, 50)));
+        state.silent_ms = 1001;
+        CHECK(refused(state.session(6, 60)));
     }
     SUBCASE("a node or a session twice") {
         CHECK(refused_by_load(ByHand{}.built_in().node("/", 1, 0)));
@@ -1609,6 +1664,7 @@ TEST_CASE("judge_request: what a replica would number, and everything that it wo
             CHECK(judge(static_cast<OpCode>(op), "anything") == Errc::unimplemented);
         }
         CHECK(judge(OpCode::reap, reap_body("/a", Zxid{1})) == Errc::unimplemented);  // M7
+        CHECK(judge(OpCode::silence, Bytes(12, 'x')) == Errc::unimplemented);  // M9
     }
 }
 

@@ -38,8 +38,8 @@ const char* word(EventType type) {
 struct Sink final : coord::EventSink {
     Lines lines;
     std::vector<SessionId> sessions;
-    void on_event(SessionId session, std::shared_ptr<const coord::Watcher> watcher, EventType type,
-                  BytesView path, Zxid zxid) override {
+    void on_event(SessionId session, coord::detail::Shared<const coord::Watcher> watcher,
+                  EventType type, BytesView path, Zxid zxid) override {
         sessions.push_back(session);
         (*watcher)(WatchEvent{type, Bytes(path), zxid});
     }

@@ -869,7 +869,7 @@ TEST_CASE("a session that is not touched expires, one that is does not") {
         rig.pong(2, rig.leader.pings());
         rig.leader.touch(touched);
         rig.step(milliseconds(50));
-        rig.leader.expire(rig.now, 0);
+        rig.leader.look_at_sessions(0);
     }
     CHECK(rig.leader.counters().sessions_expired == 1);
     rig.number(silent, 1, OpCode::create, Rig::create_body("/late"));  // Z6: from here on
@@ -889,14 +889,14 @@ TEST_CASE("the clock of expiry does not run over a gap in the polling") {
         rig.now = rig.now + coord::seconds(100);
         rig.pong(2, rig.leader.pings());
         rig.step();
-        rig.leader.expire(rig.now, 0);
+        rig.leader.look_at_sessions(0);
     }
     CHECK(rig.leader.resignation() == nullptr);
     CHECK(rig.leader.counters().sessions_expired == 0);
     for (int i = 0; i < 20; i++) {
         rig.pong(2, rig.leader.pings());
         rig.step(milliseconds(100));
-        rig.leader.expire(rig.now, 0);
+        rig.leader.look_at_sessions(0);
     }
     CHECK(rig.leader.counters().sessions_expired == 1);
 }
@@ -1059,13 +1059,13 @@ TEST_CASE("a touch counts from when it comes, not from the poll before") {
     for (int passed = 0; passed < 950; passed += 50) {
         rig.pong(2, rig.leader.pings());
         rig.step(milliseconds(50));
-        rig.leader.expire(rig.now, 0);
+        rig.leader.look_at_sessions(0);
     }
     CHECK(rig.leader.counters().sessions_expired == 0);
     for (int i = 0; i < 4; i++) {
         rig.pong(2, rig.leader.pings());
         rig.step(milliseconds(50));
-        rig.leader.expire(rig.now, 0);
+        rig.leader.look_at_sessions(0);
     }
     CHECK(rig.leader.counters().sessions_expired == 1);
 }
@@ -1084,10 +1084,121 @@ TEST_CASE("a pong touches the sessions that it names, also in a list of very man
             pong.offset = parts - 1, pong.total = parts, pong.payload = payload;
             rig.tell(pong);
             rig.step(milliseconds(50));
-            rig.leader.expire(rig.now, 0);
+            rig.leader.look_at_sessions(0);
         }
         CHECK(rig.leader.counters().sessions_expired == 0);
     }
+}
+
+// What the log says of how long sessions have been silent: "ID MS, ..." of its newest entry.
+std::string silence_of(Rig& rig) {
+    const Txn txn = rig.newest();
+    if (txn.op != OpCode::silence) return "another entry";
+    CHECK(txn.session == SessionId{});
+    CHECK(txn.cxid == 0);
+    std::string text;
+    for (coord::Reader in(txn.body); in.left() > 0;) {
+        text += text.empty() ? "" : ", ";
+        text += std::to_string(in.u64() & 0xff) + " ";
+        text += std::to_string(in.u32());
+    }
+    return text;
+}
+
+TEST_CASE("Z13 silence is numbered at each quarter of a timeout, once, and that it is over") {
+    Rig rig;
+    rig.to_broadcast();
+    const SessionId one = rig.open(1, 4000), two = rig.open(2, 8000), touched = rig.open(3, 4000);
+    std::string said;
+    Zxid newest = rig.log.last().zxid;
+    const auto pass = [&](int ms) {
+        for (int i = 0; i < ms; i += 100) {
+            rig.pong(2, rig.leader.pings());
+            rig.leader.touch(touched);
+            rig.step(milliseconds(100));
+            rig.leader.look_at_sessions(0);
+            if (rig.log.last().zxid == newest) continue;
+            newest = rig.log.last().zxid;
+            said += silence_of(rig) + "; ";
+        }
+    };
+    const auto name = [](SessionId id) { return std::to_string(id.value & 0xff); };
+    pass(3800);
+    const std::string a = name(one), b = name(two);
+    CHECK(said == a + " 1000; " + b + " 2000, " + a + " 2000; " + a + " 3000; ");
+    said.clear();
+    rig.leader.touch(one);
+    rig.leader.touch(one);
+    pass(100);
+    CHECK(said == a + " 0; ");
+    CHECK(rig.leader.counters().sessions_expired == 0);
+    rig.settle();
+    CHECK(rig.machine.find_session(one)->silent_ms == 0);
+    CHECK(rig.machine.find_session(two)->silent_ms == 2000);
+    CHECK(rig.machine.find_session(touched)->silent_ms == 0);
+}
+
+TEST_CASE("Z13 a leader goes on from what the log says of silence, and ends nobody at once") {
+    Rig rig;
+    rig.to_broadcast();
+    const SessionId id = rig.open(1, 4000), fresh = rig.open(2, 16000);
+    const auto pass = [&](int ms) {
+        for (int i = 0; i < ms; i += 100) {
+            rig.pong(2, rig.leader.pings());
+            rig.step(milliseconds(100));
+            rig.leader.look_at_sessions(0);
+        }
+    };
+    pass(3900);
+    rig.settle();
+    REQUIRE(rig.machine.find_session(id)->silent_ms == 3000);
+    const SessionId brief = rig.open(3, 400);
+    pass(300);
+    rig.settle();
+    REQUIRE(rig.machine.find_session(brief)->silent_ms == 300);
+    REQUIRE(rig.machine.find_session(id) == nullptr);
+    rig.leader.stop();
+    rig.leader.start(rig.now);
+    rig.to_broadcast();
+    pass(400);
+    rig.settle();
+    CHECK(rig.machine.find_session(brief) != nullptr);
+    pass(100);
+    rig.settle();
+    CHECK(rig.machine.find_session(brief) == nullptr);
+    CHECK(rig.machine.find_session(fresh)->silent_ms == 4000);
+    pass(11400);  // 12,000 of 16,000 are left, and 500 are over
+    rig.settle();
+    CHECK(rig.machine.find_session(fresh)->silent_ms == 12000);
+    pass(200);
+    rig.settle();
+    CHECK(rig.machine.find_session(fresh) == nullptr);
+}
+
+TEST_CASE("Z6 so many ends are under way at once, and the others wait, but they come") {
+    Rig rig;
+    rig.to_broadcast();
+    for (std::uint64_t i = 1; i <= 200; i++) {
+        rig.number({}, 0, OpCode::open_session, Rig::open_body(i, 1000));
+        if (i % 50 == 0) rig.settle();
+    }
+    rig.settle();
+    REQUIRE(rig.machine.sessions().size() == 200);
+    for (int i = 0; i < 15; i++) {
+        rig.pong(2, rig.leader.pings());
+        rig.step(milliseconds(100));
+        rig.leader.look_at_sessions(0);
+    }
+    CHECK(rig.leader.counters().sessions_expired == 64);
+    rig.leader.look_at_sessions(0);
+    CHECK(rig.leader.counters().sessions_expired == 64);
+    std::size_t rounds = 0;
+    for (; rig.machine.sessions().size() > 0 && rounds < 10; rounds++) {
+        rig.settle();
+        rig.leader.look_at_sessions(0);
+    }
+    CHECK(rounds == 4);
+    CHECK(rig.leader.counters().sessions_expired == 200);
 }
 
 TEST_CASE("touches in parts: a list is confirmed when all of its parts have come") {
@@ -1123,8 +1234,11 @@ TEST_CASE("touches in parts: a list is confirmed when all of its parts have come
 // A leader whose voter 3 touches, and whose voter 2 makes the quorum of each round.
 struct Touches : Rig {
     explicit Touches(std::uint64_t entries = 0) : Rig(entries) {}
-    void touch(std::uint64_t number, std::uint64_t nonce = 23) {
+    void touch(std::uint64_t number, std::uint64_t nonce = 23, SessionId session = {}) {
         Message message = from(3, MessageType::pong);
+        Bytes named;
+        if (session != SessionId{}) coord::Writer(named).u64(session.value);
+        message.payload = named;
         message.nonce = nonce, message.attempt = nonce;
         message.sequence = leader.pings(), message.touch = number, message.total = 1;
         tell(message);
@@ -1141,6 +1255,32 @@ struct Touches : Rig {
         step();
     }
 };
+
+// A lease says that the session will live so long whoever leads. So what is silent by the log, and
+// is heard of, has none until the log says that, and it is committed.
+TEST_CASE("Z13 P11 no lease of a session that was silent before the log says that it was heard") {
+    Touches rig;
+    rig.to_broadcast();
+    rig.follower_info(3);
+    const SessionId id = rig.open(1, 4000);
+    for (int i = 0; i < 15; i++) {
+        rig.round();
+        rig.answer();
+        rig.leader.look_at_sessions(0);
+    }
+    rig.settle();
+    REQUIRE(rig.machine.find_session(id)->silent_ms == 1000);
+    rig.touch(1000, 23, id);
+    rig.round();     // it began before that is numbered
+    rig.leader.look_at_sessions(0);
+    rig.answer();
+    CHECK(rig.round() < 1000);
+    rig.answer();    // this one began after, and it is not committed
+    CHECK(rig.round() < 1000);
+    rig.ack(2, rig.log.last().zxid, 2);
+    rig.answer();
+    CHECK(rig.round() == 1000);
+}
 
 TEST_CASE("touches: a peer that has restarted is confirmed what it has said since, and no more") {
     Touches rig;

@@ -1428,7 +1428,7 @@ TEST_CASE("listeners hear of the close, once, in their order; copies share them"
     zk.session().on_state(diary.state("first"));
     copy.on_state(diary.state("second"));
     const auto owner = std::make_shared<int>(0);
-    copy.on_state(std::weak_ptr<const void>(owner), diary.state("owned"));
+    copy.on_state(std::weak_ptr<int>(owner), diary.state("owned"));
     {
         const auto brief = std::make_shared<int>(0);
         copy.on_state(std::weak_ptr<const void>(brief), diary.state("orphan"));
@@ -1438,7 +1438,7 @@ TEST_CASE("listeners hear of the close, once, in their order; copies share them"
         diary.add("third");
     });
     auto late = std::make_shared<int>(0);
-    copy.on_state(std::weak_ptr<const void>(late), diary.state("late orphan"));
+    copy.on_state(std::weak_ptr<int>(late), diary.state("late orphan"));
     late.reset();
     REQUIRE(zk.close());
     alone.polls();

@@ -9,6 +9,8 @@
 // 3 = a snapshot of those bytes, length and checksum put right; bit 7: no checksum is put right.
 #include "fuzz.hpp"
 
+#include <memory>
+
 namespace {
 
 using fuzz::Bytes;

@@ -15,6 +15,7 @@
 #include "on_files.hpp"
 
 #include <map>
+#include <memory>
 #include <set>
 
 #ifndef COORD_NO_THREADS
@@ -1486,8 +1487,9 @@ std::size_t fetch_of_size(std::size_t pad, std::size_t& snapshot_bytes) {
     w.crash(C);
     w.run(seconds(1));
     REQUIRE(w.write(A, s, "/pad0", Bytes(400, 'p')));
-    REQUIRE(w.write(A, s, "/pad1", Bytes(pad / 2, 'p')));
-    REQUIRE(w.write(A, s, "/pad2", Bytes(pad - pad / 2, 'p')));
+    for (std::size_t i = 0; i < 3; i++) {
+        REQUIRE(w.write(A, s, "/pad" + std::to_string(i + 1), Bytes((pad + i) / 3, 'p')));
+    }
     for (int i = 0; i < 20; i++) {
         REQUIRE(w.write(A, s, "/n" + std::to_string(i)));
     }

@@ -106,7 +106,7 @@ inline Fields fields_of(const Txn& txn) {
     } else if (txn.op == OpCode::reap) {
         fields.path = Bytes(in.bytes(SIZE_MAX));
         fields.czxid = in.zxid();
-    } else if (txn.op != OpCode::admit) {
+    } else if (txn.op != OpCode::admit && txn.op != OpCode::silence) {
         fields.path = Bytes(in.bytes(SIZE_MAX));
         const bool has_data = txn.op == OpCode::create || txn.op == OpCode::set;
         coord::Reader null = in;
@@ -188,7 +188,7 @@ public:
         Answer answer;
         answer.zxid = txn.zxid, answer.op = txn.op, answer.session = txn.session;
         if (txn.op == OpCode::open_session) return open(txn, fields, answer);
-        if (txn.op == OpCode::admit || txn.op == OpCode::reap) {
+        if (txn.op == OpCode::admit || txn.op == OpCode::reap || txn.op == OpCode::silence) {
             answer.session = SessionId{};
             if (txn.op == OpCode::reap) answer.error = reap(txn, fields);
             return answer;

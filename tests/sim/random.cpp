@@ -20,6 +20,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <memory>
 
 #if defined(__unix__) || defined(__APPLE__)
 #    include <sys/wait.h>

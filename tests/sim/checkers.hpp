@@ -19,6 +19,8 @@
 //   P14 the same after a restart
 //   P15 each request is executed once and answered once
 //   P22 a container or a node with a ttl goes by itself when it is due, and nothing else does
+//   P23 a stream has every change at and below its path after its position, in order, each once,
+//       wherever it goes on; snapshot_needed only where the replica cannot have what is missing
 #pragma once
 
 #include "coord.hpp"
@@ -654,7 +656,7 @@ public:
     void installed(std::uint32_t replica, Zxid zxid, std::uint64_t digest) {
         state(replica, zxid, digest);
         place(position_of(replica), zxid);
-        of_replica(installs_, replica) = zxid;
+        of_replica(begins_, replica) = of_replica(installs_, replica) = zxid;
         for (auto& [id, client] : clients_) {
             if (client.home != replica || client.dropped) continue;
             for (auto& [number, watch] : client.armed) jump(watch, zxid);
@@ -667,6 +669,7 @@ public:
         position_of(replica) = Position{};
         of_replica(installs_, replica) = Zxid{};
     }
+    void begun(std::uint32_t replica, Zxid zxid) { of_replica(begins_, replica) = zxid; }
     // Its storage is gone, and what it had promised.
     void wiped(std::uint32_t replica) { of_replica(epochs_, replica) = {0, 0}; }
     void state(std::uint32_t replica, Zxid zxid, std::uint64_t digest) {
@@ -883,6 +886,68 @@ public:
     }
     std::size_t staying(Holder id) { return clients_[id].staying.size(); }
 
+    // ---- Streams, each by its number. It goes on from a position, at that replica.
+
+    void streams(std::size_t number, const Bytes& path, coord::ChangePosition from,
+                 std::uint32_t replica, bool is_new) {
+        Stream& stream = streams_[number];
+        stream.replica = replica;
+        if (is_new) stream.path = path, stream.next = place_of(from);
+        if (is_new) skip(stream);
+        if (next_of(stream) != place_of(from, stream)) {
+            violate("P23", "a stream's position is not behind what it had: " + label(number));
+        }
+    }
+    void streamed(std::size_t number, const coord::Change& change) {
+        Stream& stream = streams_[number];
+        streamed_ += 1;
+        skip(stream);
+        const std::vector<Model::PathChange>& all = model_.all_changes();
+        if (stream.next >= all.size()) {
+            return violate("P23", "a change that is not in the log: " + label(number));
+        }
+        const Model::PathChange& right = all[stream.next];
+        const Zxid zxid = change.position.zxid;
+        if (right.zxid != zxid || right.type != change.type || right.path != change.path) {
+            return violate("P23", "a change of " + change.path + " at " + show(zxid) + " where " +
+                                      right.path + " at " + show(right.zxid) + " is next: " +
+                                      label(number));
+        }
+        if (!is_what_it_was(stream.next, change)) {
+            violate("P23", "a change of " + change.path + " at " + show(zxid) +
+                               " that is another one: " + label(number));
+        }
+        stream.next += 1;
+        skip(stream);
+        const bool is_last = stream.next >= all.size() || all[stream.next].zxid != zxid;
+        const bool is_behind = place_of(change.position, stream) == stream.next;
+        if (change.is_last != is_last || !is_behind) {
+            violate("P23", "not the last one, or another position: " + label(number));
+        }
+    }
+    // It has nothing more, at a replica that has applied up to there.
+    void streamed_all(std::size_t number, Zxid here, coord::ChangePosition position) {
+        Stream& stream = streams_[number];
+        skip(stream);
+        const std::vector<Model::PathChange>& all = model_.all_changes();
+        if (stream.next < all.size() && all[stream.next].zxid <= here) {
+            violate("P23", "the change at " + show(all[stream.next].zxid) + " is left out by " +
+                               show(here) + ": " + label(number));
+        }
+        if (position.zxid < here) {
+            violate("P23", "a position that stays behind: " + label(number));
+        }
+    }
+    // bounded: it may be that something has had to give way.
+    void stream_is_cut(std::size_t number, coord::ChangePosition position, bool bounded) {
+        const Stream& stream = streams_[number];
+        const coord::ChangePosition begin(of_replica(begins_, stream.replica));
+        if (bounded || position < begin) return;
+        violate("P23", "what is after " + show(position.zxid) + " is not there any more: " +
+                           label(number));
+    }
+    std::uint64_t streamed() const { return streamed_; }
+
     void alive_until(Holder id, Time until) {
         Client& client = clients_[id];
         client.alive_until = (std::max)(client.alive_until, until);
@@ -977,6 +1042,11 @@ private:
         std::uint32_t home = 0;
         Time called_at;
         Time alive_until;
+    };
+    struct Stream {
+        Bytes path;
+        std::size_t next = 0;  // of the model's changes: the first one that has not been told
+        std::uint32_t replica = 0;
     };
     struct Lock {
         std::uint64_t holder = 0;
@@ -1381,6 +1451,55 @@ private:
         }
     }
 
+    static Bytes label(std::size_t stream) { return "stream " + std::to_string(stream); }
+    static bool is_streamed(const Bytes& path, const Model::PathChange& change) {
+        if (change.type == EventType::children_changed) return false;
+        const std::size_t size = path.size();
+        if (change.path.compare(0, size, path) != 0) return false;
+        return size == 1 || change.path.size() == size || change.path[size] == '/';
+    }
+    // The place, among all that ever changed, of the first one after it.
+    std::size_t place_of(coord::ChangePosition position) const {
+        const std::vector<Model::PathChange>& all = model_.all_changes();
+        std::size_t place = model_.first_change(position.zxid);
+        if (position.index == coord::ChangePosition::whole) return place;
+        while (place > 0 && all[place - 1].zxid == position.zxid) place--;
+        for (std::uint32_t left = position.index; left > 0 && place < all.size(); place++) {
+            left -= all[place].type == EventType::children_changed ? 0 : 1;
+        }
+        return place;
+    }
+    // Of the first one that is for that stream.
+    std::size_t place_of(coord::ChangePosition position, Stream stream) const {
+        stream.next = place_of(position);
+        return next_of(stream);
+    }
+    std::size_t next_of(Stream stream) const { return skip(stream), stream.next; }
+    void skip(Stream& stream) const {
+        const std::vector<Model::PathChange>& all = model_.all_changes();
+        while (stream.next < all.size() && !is_streamed(stream.path, all[stream.next])) {
+            stream.next++;
+        }
+    }
+    // Where the transaction does not change the node once more, the model knows what it was.
+    bool is_what_it_was(std::size_t place, const coord::Change& change) const {
+        const std::vector<Model::PathChange>& all = model_.all_changes();
+        const Zxid zxid = all[place].zxid;
+        for (std::size_t i = place + 1; i < all.size() && all[i].zxid == zxid; i++) {
+            if (all[i].path == change.path) return true;
+        }
+        if (change.type == EventType::deleted) {
+            for (std::size_t i = place; i > 0 && all[i - 1].zxid == zxid; i--) {
+                if (all[i - 1].path == change.path) return true;
+            }
+            const Model::Version* const was = model_.at(change.path, Zxid(zxid.value - 1));
+            return was != nullptr && same(was->stat, change.stat) && change.bytes.empty();
+        }
+        const Model::Version* const node = model_.at(change.path, zxid);
+        return node != nullptr && same(node->stat, change.stat) && node->data == change.bytes &&
+               node->is_null == change.is_null;
+    }
+
     static bool concerns(const Staying& watch, const Model::PathChange& change) {
         if (!watch.is_recursive) return change.path == watch.path;
         if (change.type == EventType::children_changed) return false;
@@ -1481,6 +1600,9 @@ private:
     std::vector<Entry> log_;
     std::vector<Position> positions_;  // of replica 1, 2, 3 ...
     std::vector<Zxid> installs_;       // and the snapshot that it has installed last
+    std::vector<Zxid> begins_;         // and what its memory begins with
+    std::map<std::size_t, Stream> streams_;
+    std::uint64_t streamed_ = 0;
     std::map<std::uint32_t, std::pair<std::uint32_t, std::uint64_t>> leaders_;
     std::vector<std::pair<std::uint32_t, std::uint32_t>> epochs_;
     std::uint32_t newest_epoch_ = 0;

@@ -91,6 +91,30 @@ public:
         tell(number, {});
         return number;
     }
+    // The n-th of what has changed, children apart, as a stream of all of it has it.
+    coord::Change change(std::size_t n) const {
+        const std::vector<Model::PathChange>& all = checker.model().all_changes();
+        std::size_t place = 0;
+        for (;; place++) {
+            if (all[place].type == EventType::children_changed) continue;
+            if (n == 0) break;
+            n -= 1;
+        }
+        coord::Change result;
+        result.type = all[place].type, result.path = all[place].path;
+        result.position = all[place].zxid, result.is_last = true;
+        const bool is_gone = result.type == EventType::deleted;
+        const Zxid at(all[place].zxid.value - (is_gone ? 1 : 0));
+        const Model::Version* const node = checker.model().at(result.path, at);
+        result.stat = node->stat;
+        if (!is_gone) result.bytes = node->data;
+        return result;
+    }
+    void stream(const Bytes& path, Zxid from) { checker.streams(1, path, from, 1, true); }
+    void stream_of_two() {
+        open(), stream("/", last);
+        create("/a"), create("/b");
+    }
     Told told_of_last(Errc error = Errc::ok) {
         const std::vector<Answer>& answers = checker.model().sessions().at(session).answers.back();
         Told told;
@@ -608,6 +632,78 @@ inline const std::vector<Flaw>& flaws_of_clients() {
              coord::NodeLife life = *s.machine.tree().life("/t");
              life.ttl_ms += 1;
              s.checker.life_now(1, "/t", life);
+         }},
+        {nullptr, "a stream, whole: what is beside it is not told",
+         [](Script& s) {
+             s.open(), s.create("/a"), s.stream("/a", s.last);
+             s.create("/b"), s.create("/a/x");
+             s.checker.streamed(1, s.change(2));
+             s.checker.streamed_all(1, s.last, s.last);
+             s.checker.streams(1, "/a", s.last, 2, false);
+             s.checker.begun(2, s.last);
+             s.checker.stream_is_cut(1, Zxid(s.last.value - 1), false);
+         }},
+        {"P23", "a change that a stream leaves out",
+         [](Script& s) { s.stream_of_two(), s.checker.streamed(1, s.change(1)); }},
+        {"P23", "a change that a stream has twice",
+         [](Script& s) {
+             s.stream_of_two();
+             s.checker.streamed(1, s.change(0)), s.checker.streamed(1, s.change(0));
+         }},
+        {"P23", "a change that is told before it is in the log",
+         [](Script& s) {
+             s.stream_of_two();
+             for (std::size_t i : {0u, 1u, 1u}) s.checker.streamed(1, s.change(i));
+         }},
+        {"P23", "a change of another path",
+         [](Script& s) {
+             s.open(), s.stream("/a", s.last), s.create("/b"), s.create("/a");
+             s.checker.streamed(1, s.change(0));
+         }},
+        {"P23", "a change with other data",
+         [](Script& s) {
+             s.stream_of_two();
+             coord::Change change = s.change(0);
+             change.bytes = "y";
+             s.checker.streamed(1, change);
+         }},
+        {"P23", "a change that is not said to be its transaction's last",
+         [](Script& s) {
+             s.stream_of_two();
+             coord::Change change = s.change(0);
+             change.is_last = false;
+             s.checker.streamed(1, change);
+         }},
+        {"P23", "a change with the position of the next one",
+         [](Script& s) {
+             s.stream_of_two();
+             coord::Change change = s.change(0);
+             change.position = coord::ChangePosition(change.position.zxid, 0);
+             s.checker.streamed(1, change);
+         }},
+        {"P23", "a stream that says that there is no more, where there is",
+         [](Script& s) {
+             s.stream_of_two(), s.checker.streamed(1, s.change(0));
+             s.checker.streamed_all(1, s.last, s.last);
+         }},
+        {"P23", "a stream that goes on before what it had",
+         [](Script& s) {
+             s.open();
+             const Zxid from = s.last;
+             s.stream("/", from), s.create("/a"), s.checker.streamed(1, s.change(0));
+             s.checker.streams(1, "/", from, 2, false);
+         }},
+        {"P23", "a stream that is cut at a replica that has had all since",
+         [](Script& s) {
+             s.stream_of_two();
+             s.checker.stream_is_cut(1, Zxid(s.last.value - 1), false);
+         }},
+        {"P23", "a position that stays behind what has been looked through",
+         [](Script& s) {
+             s.open(), s.stream("/b", s.last);
+             const Zxid from = s.last;
+             s.create("/a");
+             s.checker.streamed_all(1, s.last, from);
          }},
         {"P16", "a request without an answer",
          [](Script& s) {

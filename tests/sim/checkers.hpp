@@ -563,13 +563,15 @@ private:
 };
 
 enum class Call : std::uint8_t {
-    create, remove, set, exists, get, children, sync, close, multi, add_watch, remove_watches, read
+    create, remove, set, exists, get, children, sync, close, multi, add_watch, remove_watches, read,
+    watch_since
 };
 
 inline const char* name(Call call) {
     static const char* const names[] = {"create", "remove",    "set",            "exists",
                                         "get",    "children",  "sync",           "close",
-                                        "multi",  "add_watch", "remove_watches", "read"};
+                                        "multi",  "add_watch", "remove_watches", "read",
+                                        "watch_since"};
     return names[static_cast<std::size_t>(call)];
 }
 
@@ -824,6 +826,8 @@ public:
             const Zxid least = (std::max)(client.seen, client.synced);
             client.staying[number] = {op.asked.path, is_recursive, model_.first_change(least),
                                       here, of_replica(installs_, client.home)};
+        } else if (op.asked.call == Call::watch_since) {
+            judge_since(id, client, op, number, told, here);
         } else if (op.asked.call == Call::remove_watches) {
             judge_removal(id, client, op, number, told);
         } else {
@@ -837,6 +841,9 @@ public:
         if (type >= EventType::data_watch_removed) return removed(id, number, type, path);
         if (client.staying.count(number) != 0) return at_staying(id, number, type, path, zxid);
         const auto armed = client.armed.find(number);
+        const bool is_since = number == client.next && number < client.ops.size() &&
+                              client.ops[number].asked.call == Call::watch_since;
+        if (is_since) return told_since(id, client, number, type, path, zxid);
         if (armed == client.armed.end()) {
             return violate("P8", "an event that nobody waits for: " + label(id, number));
         }
@@ -1011,6 +1018,7 @@ private:
         Zxid observed_at_call;
         Zxid frontier_at_call;
         bool answered = false;
+        std::size_t fired = 0;  // of watch_since: events before the answer
     };
     struct Watch {
         Bytes path;
@@ -1418,6 +1426,76 @@ private:
         watch.from_min = at, watch.from_max = known ? at : here;
         // A read of before, whose answer and event come after it, in one poll.
         const Zxid installed = of_replica(installs_, client.home);
+        if (installed > watch.from_max) jump(watch, installed);
+        client.armed[number] = watch;
+    }
+
+    // What a watcher as of a zxid hears at once, before its answer: a state that there was.
+    void told_since(Holder id, Client& client, std::size_t number, EventType type,
+                    const Bytes& path, Zxid zxid) {
+        Op& op = client.ops[number];
+        const auto what = static_cast<coord::Watched>(op.asked.number);
+        const Model::Version* const node = model_.at(path, zxid);
+        const bool present = node != nullptr && node->present;
+        const bool stays = what == coord::Watched::persistent;
+        bool right = zxid <= model_.frontier() && path == op.asked.path && !client.dropped;
+        if (type == EventType::deleted) {
+            right = right && !present && what != coord::Watched::absence;
+        } else if (type == EventType::created) {
+            const bool is_due = stays ? op.asked.least < zxid : what == coord::Watched::absence;
+            right = right && present && node->stat.czxid == zxid && is_due;
+        } else if (type == EventType::data_changed) {
+            const bool is_due = stays || what == coord::Watched::data;
+            right = right && present && node->stat.mzxid == zxid && is_due;
+        } else {
+            const bool is_due = stays || what == coord::Watched::children;
+            right = right && present && node->stat.pzxid == zxid && is_due;
+        }
+        const bool is_state = type == EventType::created || type == EventType::deleted;
+        const bool is_old = !is_state && zxid <= op.asked.least;
+        op.fired += 1;
+        if (!right || is_old || (op.fired > 1 && !stays)) {
+            violate("P8", "an event at " + show(zxid) + " that is none since " +
+                              show(op.asked.least) + ": " + label(id, number));
+        }
+        observed_ = (std::max)(observed_, zxid);
+    }
+    bool has_changed(const Asked& asked, Zxid zxid) const {
+        const auto what = static_cast<coord::Watched>(asked.number);
+        const Model::Version* const node = model_.at(asked.path, zxid);
+        const bool present = node != nullptr && node->present;
+        if (!present) return what == coord::Watched::data || what == coord::Watched::children;
+        const bool by_data = asked.least < node->stat.mzxid;
+        const bool by_children = asked.least < node->stat.pzxid;
+        if (what == coord::Watched::data) return by_data;
+        if (what == coord::Watched::children) return by_children;
+        return what == coord::Watched::persistent && (by_data || by_children);
+    }
+    // It has been set at a state from `least` to `here`: what has changed by then it has heard of.
+    void judge_since(Holder id, Client& client, const Op& op, std::size_t number, const Told& told,
+                     Zxid here) {
+        const bool is_closing = client.ops.back().asked.call == Call::close;
+        if (told.error == Errc::cancelled && is_closing) return;
+        if (told.error != Errc::ok) violate("P8", "no watcher is set by " + label(id, number));
+        client.synced = (std::max)(client.synced, op.asked.least);
+        const Zxid least = (std::max)(client.seen, client.synced);
+        if (op.fired == 0 && has_changed(op.asked, least) && has_changed(op.asked, here)) {
+            violate("P8", "what has changed since " + show(op.asked.least) +
+                              " is not told: " + label(id, number));
+        }
+        const Zxid installed = of_replica(installs_, client.home);
+        const auto what = static_cast<coord::Watched>(op.asked.number);
+        if (what == coord::Watched::persistent) {
+            client.staying[number] = {op.asked.path, false, model_.first_change(least), here,
+                                      installed};
+            return;
+        }
+        if (op.fired > 0) return;
+        Watch watch;
+        watch.path = op.asked.path;
+        watch.changes = &model_.changes(
+            what == coord::Watched::children ? WatchKind::children : WatchKind::data, watch.path);
+        watch.from_min = least, watch.from_max = here;
         if (installed > watch.from_max) jump(watch, installed);
         client.armed[number] = watch;
     }

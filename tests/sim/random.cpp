@@ -813,6 +813,7 @@ private:
         Client& client = *clients_[slot];
         static const char* const parents[] = {"/a", "/b", "/a/c", "/"};
         if (checker_.staying(client.who()) >= 4) return;
+        if (profile_.readers > 0 && streams_.chance(500)) return ask_watch_since(slot);
         Asked asked{Call::add_watch, any_known_path(client), {}, 0, true};
         if (work().chance(500)) asked.path = parents[work().below(4)];
         asked.number = static_cast<std::int32_t>(work().below(2));
@@ -821,6 +822,23 @@ private:
                                   watcher(ticket, true), [ticket](coord::Result<void> r) {
                                       answer(ticket, {r.error(), {}, {}, {}, {}, {}});
                                   });
+    }
+
+    // As of one of the last changes that there were, here or only elsewhere.
+    void ask_watch_since(std::size_t slot) {
+        Client& client = *clients_[slot];
+        const std::vector<Model::PathChange>& all = checker_.model().all_changes();
+        const u64 back = streams_.between(1, 60);
+        if (all.size() < back) return;
+        Asked asked{Call::watch_since, any_known_path(client), {}, 0, true};
+        asked.least = all[all.size() - static_cast<std::size_t>(back)].zxid;
+        asked.number = static_cast<std::int32_t>(streams_.below(4));
+        const Ticket ticket = ask(slot, asked);
+        client.session->watch_since(asked.least, static_cast<coord::Watched>(asked.number),
+                                    asked.path, watcher(ticket, true),
+                                    [ticket](coord::Result<void> r) {
+                                        answer(ticket, {r.error(), {}, {}, {}, {}, {}});
+                                    });
     }
 
     void ask_remove_watches(std::size_t slot) {

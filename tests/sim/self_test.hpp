@@ -110,6 +110,11 @@ public:
         if (!is_gone) result.bytes = node->data;
         return result;
     }
+    std::size_t since(const Bytes& path, coord::Watched what, Zxid zxid) {
+        Asked asked{Call::watch_since, path, {}, static_cast<std::int32_t>(what), true};
+        asked.least = zxid;
+        return checker.called(session, asked);
+    }
     void stream(const Bytes& path, Zxid from) { checker.streams(1, path, from, 1, true); }
     void stream_of_two() {
         open(), stream("/", last);
@@ -704,6 +709,36 @@ inline const std::vector<Flaw>& flaws_of_clients() {
              const Zxid from = s.last;
              s.create("/a");
              s.checker.streamed_all(1, s.last, from);
+         }},
+        {nullptr, "a watcher as of a zxid: told at once, and of what is still to come",
+         [](Script& s) {
+             s.open(), s.create("/a");
+             const Zxid since = s.last;
+             s.create("/a/x");
+             const std::size_t child = s.since("/a", coord::Watched::children, since);
+             s.checker.event(s.session, child, EventType::children_changed, "/a", s.last);
+             s.tell(child, {});
+             const std::size_t data = s.since("/a/x", coord::Watched::data, s.last);
+             s.tell(data, {});
+         }},
+        {"P8", "a watcher as of a zxid that is not told what has changed",
+         [](Script& s) {
+             s.open(), s.create("/a");
+             const Zxid since = s.last;
+             s.create("/a/x");
+             s.tell(s.since("/a", coord::Watched::children, since), {});
+         }},
+        {"P8", "a watcher as of a zxid that is told what was before that",
+         [](Script& s) {
+             s.open(), s.create("/a");
+             const std::size_t data = s.since("/a", coord::Watched::data, s.last);
+             s.checker.event(s.session, data, EventType::data_changed, "/a", s.last);
+         }},
+        {"P8", "a watcher as of a zxid that hears of a node that is there that it is gone",
+         [](Script& s) {
+             s.open(), s.create("/a");
+             const std::size_t data = s.since("/a", coord::Watched::data, Zxid{1, 1});
+             s.checker.event(s.session, data, EventType::deleted, "/a", s.last);
          }},
         {"P16", "a request without an answer",
          [](Script& s) {

@@ -1401,6 +1401,7 @@ private:
     Errc create(const Txn& txn, SessionRecord& session, Outcome& outcome, ChangeSink& changes);
     Errc remove(const Txn& txn, Outcome& outcome, ChangeSink& changes);
     Errc set(const Txn& txn, Outcome& outcome, ChangeSink& changes);
+    void record_set(BytesView path, BytesView data, const Stat& stat, Zxid zxid) const;
     Stat recorded_stat(BytesView path) const;
     void record_removal(BytesView path, const Stat& stat, Zxid zxid) const;
     friend class StateCheck;
@@ -6734,12 +6735,15 @@ Errc Machine::set(const Txn& txn, Outcome& outcome, ChangeSink& changes) {
         tree_.set(body.path, body.data, body.version, txn.zxid, txn.time_ms, &outcome.stat);
     if (error != Errc::ok) return error;
     COORD_ASSERT(outcome.stat.mzxid == txn.zxid);
-    if (recorder_ != nullptr) {
-        const NodeView node{body.path, body.data, outcome.stat};
-        recorder_->on_change(EventType::data_changed, node, txn.zxid);
-    }
+    if (recorder_ != nullptr) record_set(body.path, body.data, outcome.stat, txn.zxid);
     changes.on_data_changed(body.path, txn.zxid);
     return Errc::ok;
+}
+
+COORD_RARE
+void Machine::record_set(BytesView path, BytesView data, const Stat& stat, Zxid zxid) const {
+    COORD_ASSERT(stat.mzxid == zxid);
+    recorder_->on_change(EventType::data_changed, NodeView{path, data, stat}, zxid);
 }
 
 // Of a node that may go, where that is to be recorded.
@@ -7542,7 +7546,8 @@ Bytes& History::make_room(std::size_t bytes, ChangePosition end) {
         notice();  // before anything goes that somebody waits for
         const std::size_t room = (std::max)(block_bytes_, bytes);
         Bytes memory;
-        while (!blocks_.empty() && bytes_ + room > bytes_max_) drop_block(memory);
+        const std::size_t most = bytes_max_ - (std::min)(room, bytes_max_);
+        while (!blocks_.empty() && bytes_ > most) drop_block(memory);
         if (memory.capacity() > 2 * room) Bytes().swap(memory);
         memory.clear();
         memory.reserve(room);

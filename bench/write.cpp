@@ -7,60 +7,21 @@
 //
 // usage: bench_write [--quick]
 #include "coord.hpp"
+#include "ensemble.hpp"
 #include "measure.hpp"
-
-#include <memory>
 
 namespace {
 
 using namespace coord::detail;
 
-// Hands each message over at once: the receiver copies it and looks at it in its next poll.
-class DirectTransport final : public coord::Transport {
+// Sets of one node through the leader's session.
+class Writes : public bench::Ensemble {
 public:
-    void connect(coord::PeerId self, coord::Replica* const* replicas) {
-        self_ = self, replicas_ = replicas;
-    }
-    void send(coord::PeerId to, coord::BytesView bytes) override {
-        replicas_[to.value - 1]->receive(self_, bytes);
-    }
-    std::size_t message_bytes_max() const override { return 64 * 1024; }
-
-private:
-    coord::PeerId self_;
-    coord::Replica* const* replicas_ = nullptr;
-};
-
-class Ensemble {
-public:
-    Ensemble() {
-        for (std::uint32_t i = 0; i < 3; i++) {
-            coord::ReplicaOptions options;
-            options.id = coord::PeerId{i + 1};
-            options.voters = {coord::PeerId{1}, coord::PeerId{2}, coord::PeerId{3}};
-            options.entropy = i + 1;
-            transports_[i].connect(options.id, replicas_);
-            owned_[i].reset(new coord::Replica(options, disks_[i], transports_[i]));
-            replicas_[i] = owned_[i].get();
-        }
-        while (leader() == nullptr || !is_serving()) turn(coord::milliseconds(10));
+    Writes() {
         coord::SessionId id;
         leader()->open_session({}, [&](coord::Result<coord::SessionId> s) { id = s.value(); });
         while (id == coord::SessionId{}) turn();
         session_ = id;
-    }
-
-    coord::Replica* leader() {
-        for (coord::Replica* replica : replicas_) {
-            const coord::ReplicaStatus status = replica->status();
-            if (status.role == coord::Role::leading && status.serving) return replica;
-        }
-        return nullptr;
-    }
-
-    void turn(coord::Duration step = coord::microseconds(1)) {
-        now_ = now_ + step;
-        for (coord::Replica* replica : replicas_) replica->poll(now_);
     }
 
     // Keeps `in_flight` sets under way until `count` are done.
@@ -92,22 +53,7 @@ public:
         turn(), turn(), turn(), turn();
     }
 
-    bool is_serving() const {
-        return replicas_[0]->status().serving && replicas_[1]->status().serving &&
-               replicas_[2]->status().serving;
-    }
-
-    bool is_whole() const {
-        const std::uint64_t digest = replicas_[0]->status().digest;
-        return digest == replicas_[1]->status().digest && digest == replicas_[2]->status().digest;
-    }
-
 private:
-    coord::MemoryStorage disks_[3];
-    DirectTransport transports_[3];
-    coord::Replica* replicas_[3] = {};
-    std::unique_ptr<coord::Replica> owned_[3];
-    coord::Time now_;
     coord::SessionId session_;
     std::size_t done_ = 0;
 };
@@ -140,7 +86,7 @@ private:
 };
 
 void compare(std::size_t bytes, std::size_t in_flight, std::size_t count, int repeats) {
-    Ensemble ensemble;
+    Writes ensemble;
     Copies copies;
     const coord::Bytes value(bytes, 'v');
     ensemble.create();

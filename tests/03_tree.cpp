@@ -598,7 +598,7 @@ TEST_CASE("sequence: a parent made again starts again") {
     CHECK(create_sequential(tree, "/q/") == "/q/0000000000");
 }
 
-TEST_CASE("ZooKeeper B13: sequence: past 2^31 and past ten digits") {
+TEST_CASE("ZooKeeper B13, faults C22: sequence: past 2^31 and past ten digits") {
     Tree tree;
     REQUIRE(create(tree, "/a") == Errc::ok);
     const auto from = [&tree](std::uint64_t creations) {
@@ -970,7 +970,7 @@ TEST_CASE("set: an equal value is a set") {
     CHECK(stat(tree, "/a").mzxid == Zxid{3});
 }
 
-TEST_CASE("set: versions skip -1, which stands for any") {
+TEST_CASE("faults C23: set: versions skip -1, which stands for any") {
     const auto next = [](std::int32_t version) {
         Tree tree;
         REQUIRE(create(tree, "/a") == Errc::ok);

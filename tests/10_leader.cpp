@@ -1160,7 +1160,10 @@ TEST_CASE("Z13 a leader goes on from what the log says of silence, and ends nobo
     rig.leader.stop();
     rig.leader.start(rig.now);
     rig.to_broadcast();
-    pass(400);
+    pass(300);
+    rig.settle();
+    CHECK(rig.machine.find_session(brief)->silent_ms == 300);  // and not less again
+    pass(100);
     rig.settle();
     CHECK(rig.machine.find_session(brief) != nullptr);
     pass(100);
@@ -1280,6 +1283,29 @@ TEST_CASE("Z13 P11 no lease of a session that was silent before the log says tha
     rig.ack(2, rig.log.last().zxid, 2);
     rig.answer();
     CHECK(rig.round() == 1000);
+}
+
+TEST_CASE("Z13 P11 no lease of a round before the leader heard of its own session again") {
+    Touches rig;
+    rig.to_broadcast();
+    const SessionId id = rig.open(1, 4000);
+    for (int i = 0; i < 15; i++) {
+        rig.round(2);
+        rig.answer();
+        rig.leader.look_at_sessions(0);
+    }
+    rig.settle();
+    REQUIRE(rig.machine.find_session(id)->silent_ms == 1000);
+    rig.round(2);
+    const coord::Time sent_at = rig.now;
+    rig.leader.touch(id);  // as the replica does when a round has begun
+    rig.answer();
+    CHECK(rig.leader.lease_from() < sent_at);
+    rig.leader.look_at_sessions(0);
+    rig.settle();
+    rig.round(2);
+    rig.answer();
+    CHECK(rig.leader.lease_from() == rig.now);
 }
 
 TEST_CASE("touches: a peer that has restarted is confirmed what it has said since, and no more") {

@@ -54,7 +54,7 @@ struct Changes {
 
 TEST_SUITE("13 expiry") {
 
-TEST_CASE("C7 leaders change before a timeout is over: who is dead goes, who lives stays") {
+TEST_CASE("C7 D7 leaders change before a timeout is over: who is dead goes, who lives stays") {
     for (std::uint64_t seed = 1; seed <= 5; seed++) {
         CAPTURE(seed);
         Changes run(seed);
@@ -99,7 +99,7 @@ TEST_CASE("Z13 a session that was heard of again has a whole timeout under the n
         const std::uint32_t home = all.follower(0);
         const Sync zk = all.open(home, seconds(8));
         all.sim.isolate(home);
-        all.sim.run_for(seconds(6) + milliseconds(seed * 100));
+        all.sim.run_for(seconds(6) + milliseconds(static_cast<std::int64_t>(seed) * 100));
         const auto silent_ms = [&] {
             const coord::Machine& machine = all.sim.replica(all.leader()).machine();
             return machine.find_session(zk.session().id())->silent_ms;
@@ -126,7 +126,7 @@ TEST_CASE("Z13 a session that was heard of again has a whole timeout under the n
     }
 }
 
-TEST_CASE("C8 many sessions end at once: each poll does a bounded part of it, others go on") {
+TEST_CASE("C8 D8 many sessions end at once: each poll does a bounded part of it, others go on") {
     Ensemble all;
     const std::uint32_t home = all.follower(0), other = all.follower(1);
     const Sync zk = all.open(other, seconds(30));
@@ -174,10 +174,11 @@ TEST_CASE("C8 many sessions end at once: each poll does a bounded part of it, ot
     }
     CHECK(machine.sessions().size() == 1);
     CHECK(leader.leader_counters().sessions_expired == sessions);
-    CHECK(most <= 2048 + nodes * 4);
-    CHECK(most >= 1024);        // and no poll is wasted
+    CHECK(most <= 1024 + nodes * 4);
+    CHECK(most >= 512);         // and no poll is wasted
     CHECK(waits_most < 1000);   // virtual: nobody waits for all of the ends
     CHECK(answered > 10);
+    REQUIRE(zk.sync());
     CHECK(zk.children("/d")->names.empty());
 }
 

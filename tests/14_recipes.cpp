@@ -1199,7 +1199,7 @@ TEST_CASE("lock, three voters: the holder is cut off; it knows in time, and hear
     }
 }
 
-TEST_CASE("lock, three voters: C14, a holder that was stopped finds that it holds nothing") {
+TEST_CASE("lock, three voters: C14 D10, a holder that was stopped finds that it holds nothing") {
     Ensemble ensemble;
     const std::uint32_t at = ensemble.follower(0);
     const std::uint32_t other = ensemble.follower(1);

@@ -82,6 +82,27 @@ TEST_SUITE_BEGIN("13 streams");
 
 // ---- What is told
 
+TEST_CASE("W3 a stream tells of no change of a node that the session may not read") {
+    Alone alone;
+    Sync owner = alone.open(), other = alone.open();
+    REQUIRE(owner.add_auth("digest", "u:p"));
+    REQUIRE(owner.create("/p", ""));
+    const ChangePosition from = alone.applied();
+    const Subscription own = owner.subscribe("/p", {from}), theirs = other.subscribe("/p", {from});
+    REQUIRE(owner.create("/p/secret", "1", CreateMode::persistent, {}, coord::creator_acl()));
+    REQUIRE(owner.set("/p/secret", "2"));
+    REQUIRE(owner.multi({Op::set("/p/secret", "3"), Op::create("/p/open", "")}).error == Errc::ok);
+    REQUIRE(owner.set_acl("/p/secret", coord::open_acl()));
+    REQUIRE(owner.set("/p/secret", "4"));
+    REQUIRE(owner.set_acl("/p/secret", coord::creator_acl()));
+    REQUIRE(owner.remove("/p/secret"));
+    alone.polls();
+    CHECK(take(own) == Lines{"+/p/secret 1", "=/p/secret 2", "=/p/secret 3 ..", "+/p/open",
+                             "=/p/secret 4", "-/p/secret"});
+    CHECK(take(theirs) == Lines{"+/p/open", "=/p/secret 4"});
+    CHECK(is_same(own.position(), theirs.position()));  // what it may not hear is behind it, too
+}
+
 TEST_CASE("each change at a path and below it is told, in order, with what the node is then") {
     Alone alone;
     Sync zk = alone.open();

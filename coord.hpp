@@ -5169,15 +5169,18 @@ namespace detail {
 constexpr std::size_t acl_scheme_bytes_max = 64;
 constexpr std::uint64_t acl_seed = 0x61636c;
 constexpr BytesView open_bytes{"\0\0\0\x1f\0\0\0\5world\0\0\0\6anyone", 23};
+constexpr BytesView read_only_bytes{"\0\0\0\1\0\0\0\5world\0\0\0\6anyone", 23};
 
-// The most that an ACL takes, or the identities of a session.
+// The most that an ACL takes, or the identities of a session; and no less than the list that every
+// tree begins with.
 COORD_RARE
 static std::size_t acl_bytes_max(const Limits& limits) {
     const std::uint64_t most = (std::max)(limits.acl_entries_max,
                                           limits.identities_per_session_max);
     const std::uint64_t each = 12 + acl_scheme_bytes_max + std::uint64_t{limits.acl_id_bytes_max};
     const bool is_much = most != 0 && each > INT32_MAX / most;
-    return static_cast<std::size_t>(is_much ? std::uint64_t{INT32_MAX} : most * each);
+    const std::uint64_t bytes = is_much ? std::uint64_t{INT32_MAX} : most * each;
+    return (std::max)(static_cast<std::size_t>(bytes), read_only_bytes.size());
 }
 
 // RETURNS false at the end, or where the bytes are none that an ACL has.
@@ -5352,9 +5355,10 @@ static Errc judge_acl(BytesView acl, const Limits& limits) {
     return entries > 0 ? Errc::ok : Errc::invalid_acl;
 }
 
-// Of one that a node has.
+// Of one that a node has. That of /zookeeper/config is there whatever the limits are.
 COORD_RARE
 static bool is_kept_acl(BytesView acl, const Limits& limits) {
+    if (acl == read_only_bytes) return true;
     Reader in(acl);
     Acl::Entry entry;
     while (read_entry(in, entry)) {
@@ -5451,7 +5455,7 @@ Acl open_acl() { return Acl::from(detail::open_bytes); }
 COORD_RARE
 Acl creator_acl() { return Acl(permission::all, "auth", ""); }
 COORD_RARE
-Acl read_only_acl() { return Acl(permission::read, "world", "anyone"); }
+Acl read_only_acl() { return Acl::from(detail::read_only_bytes); }
 
 COORD_RARE
 Bytes digest_id(BytesView credential) {

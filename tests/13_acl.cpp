@@ -507,6 +507,23 @@ TEST_CASE("limits have their errors") {
     rig.replica.audit();
 }
 
+TEST_CASE("limits that allow no ACL: what such a replica saves it can load") {
+    for (std::uint32_t which = 0; which < 4; which++) {
+        CAPTURE(which);
+        coord::Limits limits;
+        if (which == 0) limits.acl_entries_max = 0;
+        if (which == 1) limits.acl_id_bytes_max = 5;
+        if (which == 2) limits.acls_max = 0;
+        if (which == 3) limits.acl_entries_max = limits.identities_per_session_max = 0;
+        machine::Rig rig(limits);
+        const coord::SessionId session = rig.open(1);
+        REQUIRE(rig.create(session, "/x").error == Errc::ok);
+        coord::Machine other(limits, 2);
+        CHECK(other.load(rig.saved()) == Errc::ok);
+        CHECK(other.digest() == rig.machine.digest());
+    }
+}
+
 TEST_CASE("a multi creates with an ACL and sets one; what fails leaves no trace (T6)") {
     Alone rig;
     const Sync owner = rig.open(), other = rig.open();

@@ -1168,8 +1168,10 @@ private:
     void put_acl(Node& node, BytesView acl, std::int32_t aversion);
     void keep_node(std::uint32_t node);
     void keep_counts(const Node& node);
+    void keep_acl(const Node& node);
     void put_back(BytesView record);
     void put_back_counts(BytesView record);
+    void put_back_acl(BytesView record);
 
     void save_before_change(std::uint32_t node);
     void leave_out(std::uint32_t node);
@@ -1203,7 +1205,7 @@ private:
     std::uint32_t save_end_ = 0;        // indices from here on came later; 0: no save is under way
     Bytes saved_early_;                 // records of nodes that have changed since
     bool can_undo_ = false;
-    Bytes undo_;                        // nodes before they changed, or their counts; new paths
+    Bytes undo_;                        // nodes before they changed, their counts or ACLs; new paths
     std::vector<std::size_t> undo_starts_;  // of each of them in it
     detail::Ring<std::uint64_t> loaded_;  // hashes of the nodes that a load has, but the root's
 };
@@ -4940,7 +4942,8 @@ constexpr std::size_t tree_tables = 256;
 constexpr std::uint64_t creations_max = std::uint64_t{1} << 61;  // twice as many fit in a cversion
 constexpr std::size_t sequence_digits_max = 19;
 constexpr std::size_t scratch_bytes_kept = 65536;  // of its memory, from one time to the next
-constexpr char undo_counts = 0;                 // no kind of record that is undone, and no '/'
+constexpr char undo_counts = 0;                 // no kind of record that is undone, and no '/';
+constexpr char undo_acl = 1;                    // nor is this
 constexpr std::uint32_t place_bits = 29;        // of a hash, that say where an entry is at home
 constexpr std::uint32_t null_length = UINT32_MAX;  // FORMAT, of data that is null
 constexpr unsigned kind_with_acl = 4;              // FORMAT, added to the kind of a node
@@ -6278,8 +6281,9 @@ Errc Tree::set_acl(BytesView path, BytesView acl, std::int32_t aversion, std::ui
     const std::int32_t next = is == any_version ? 0 : detail::next_version(is);
     const bool is_known = (acl.empty() && next == 0) || acls_->find(acl, next) != 0;
     if (!is_known && acls_->numbers.size() >= acls_max) return Errc::too_many;
-    keep_node(node->index);
+    keep_acl(*node);
     save_before_change(node->index);
+    work_ += 1;
     put_acl(*node, acl, next);
     if (stat != nullptr) *stat = stat_of(*node);
     return Errc::ok;
@@ -6388,6 +6392,29 @@ void Tree::keep_counts(const Node& node) {
     out.u32(node.child_count);
 }
 
+// Of a node whose data may be large: it can be set many times at once.
+COORD_RARE
+void Tree::keep_acl(const Node& node) {
+    if (!can_undo_) return;
+    undo_starts_.push_back(undo_.size());
+    undo_.push_back(detail::undo_acl);
+    Writer out(undo_);
+    out.bytes(node.path());
+    out.i32(aversion_of(node));
+    out.bytes(acl_of(node));
+}
+
+COORD_RARE
+void Tree::put_back_acl(BytesView record) {
+    Reader in(record);
+    Node* const node = seek(in.bytes(in.left()));
+    COORD_ASSERT(node != nullptr);
+    const std::int32_t aversion = in.i32();
+    const BytesView acl = in.bytes(in.left());
+    COORD_ASSERT(in.done());
+    put_acl(*node, acl, aversion);
+}
+
 void Tree::put_back_counts(BytesView record) {
     Reader in(record);
     Node* const node = seek(in.bytes(in.left()));
@@ -6407,6 +6434,7 @@ void Tree::put_back(BytesView record) {
     COORD_ASSERT(!record.empty());
     if (record[0] == '/') return take_out(locate(record));
     if (record[0] == detail::undo_counts) return put_back_counts(record.substr(1));
+    if (record[0] == detail::undo_acl) return put_back_acl(record.substr(1));
     Record was;
     Limits any;
     any.path_bytes_max = any.data_bytes_max = INT32_MAX;
@@ -6429,13 +6457,13 @@ void Tree::put_back(BytesView record) {
     COORD_ASSERT(node->owner_or_creations == was.node.owner_or_creations);
     COORD_ASSERT(node->kind() == was.node.kind());
     COORD_ASSERT(ttl_ms_of(*node) == was.beside.ttl_ms);  // T7
+    COORD_ASSERT(aversion_of(*node) == was.beside.aversion && acl_of(*node) == was.acl);
     const std::uint64_t path_hash = hash64(was.path, 0);
     digest_ -= own_digest(path_hash, *node);
     node = replace_data(node, was.data);
     node->mzxid = was.node.mzxid, node->mtime_ms = was.node.mtime_ms;
     node->version = was.node.version;
     digest_ += own_digest(path_hash, *node);
-    if (aversion_of(*node) != was.beside.aversion) put_acl(*node, was.acl, was.beside.aversion);
 }
 
 // ---- The whole tree

@@ -556,6 +556,52 @@ TEST_CASE("a multi creates with an ACL and sets one; what fails leaves no trace 
     CHECK(other.multi({Op::set_acl("/open", Acl())}).error == Errc::invalid_acl);
 }
 
+TEST_CASE("set_acl keeps what it may undo, and not the data; and is counted as work") {
+    Tree tree(1);
+    tree.create("/x", Bytes(1000000, 'x'), NodeLife{}, Zxid{1}, 1, private_acl().bytes());
+    const std::uint64_t digest = tree.digest(), work = tree.work();
+    coord::Stat stat;
+    tree.begin_undo();
+    CHECK(tree.set_acl("/x", "", -1, 9, &stat) == Errc::ok);
+    CHECK(tree.set("/x", "short", -1, Zxid{2}, 2, &stat) == Errc::ok);
+    CHECK(tree.set_acl("/x", private_acl("q:r").bytes(), -1, 9, &stat) == Errc::ok);
+    CHECK(tree.set_acl("/x", private_acl("q:r").bytes(), -1, 9, &stat) == Errc::ok);
+    CHECK(tree.remove("/x", -1, Zxid{2}) == Errc::ok);
+    CHECK(tree.work() == work + 4 + 4);
+    tree.end_undo(true);
+    tree.audit();
+    CHECK(tree.digest() == digest);
+    CHECK(tree.find("/x")->acl == private_acl().bytes());
+    CHECK(tree.find("/x")->stat.aversion == 0);
+    CHECK(tree.find("/x")->data.size() == 1000000);
+}
+
+// A megabyte for each would be a gigabyte, and seconds: of one request.
+TEST_CASE("a multi sets the ACL of a large node a thousand times") {
+    machine::Rig rig;
+    rig.audits = false;
+    const coord::SessionId session = rig.open(1);
+    const auto multi = [&](const std::vector<std::pair<coord::OpCode, Bytes>>& parts) {
+        return rig.next(session, coord::OpCode::multi, machine::multi_body(parts)).error;
+    };
+    REQUIRE(rig.create(session, "/x", Bytes(1000000, 'x')).error == Errc::ok);
+    const std::uint64_t digest = rig.machine.tree().digest();
+    std::vector<std::pair<coord::OpCode, Bytes>> parts;
+    for (int i = 0; i < 1000; i++) {
+        Bytes body;
+        coord::Writer out(body);
+        out.bytes("/x"), out.bytes(coord::open_acl().add(1, "ip", "::").bytes()), out.i32(i);
+        parts.emplace_back(coord::OpCode::set_acl, body);
+    }
+    parts.emplace_back(coord::OpCode::check, machine::remove_body("/none", -1));
+    CHECK(multi(parts) == Errc::no_node);
+    CHECK(rig.machine.tree().digest() == digest);
+    parts.pop_back();
+    CHECK(multi(parts) == Errc::ok);
+    CHECK(rig.machine.tree().find("/x")->stat.aversion == 1000);
+    rig.machine.audit();
+}
+
 TEST_CASE("a list shows that a child is there, and not what may not be read of it") {
     Alone rig;
     const Sync owner = rig.open(), other = rig.open();

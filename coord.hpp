@@ -1119,7 +1119,6 @@ private:
     struct Bucket;
     struct Table;
     struct Acls;
-    struct Beside;
     struct Record;
 
     Node& at(std::uint32_t node) const;
@@ -1154,9 +1153,11 @@ private:
     NodeView view_of(const Node& node, std::size_t path_length) const;
     void count_child(std::uint32_t parent, bool created, Zxid zxid);
     static std::uint64_t own_digest(std::uint64_t path_hash, const Node& node, BytesView data,
-                                    const Beside& beside);
-    Beside beside(const Node& node) const;
+                                    std::int64_t ttl_ms);
     std::uint64_t own_digest(std::uint64_t path_hash, const Node& node) const;
+    static std::uint64_t acl_digest(std::uint64_t path_hash, std::uint64_t list_digest,
+                                    std::int32_t aversion);
+    std::uint64_t acl_digest(std::uint64_t path_hash, const Node& node) const;
     static std::uint64_t children_digest(std::uint64_t path_hash, const Node& node);
     std::uint64_t digest_of(const Node& node) const;
 
@@ -5150,19 +5151,15 @@ struct Tree::Node {
     }
 };
 
-// What of a node stands beside it; and a node apart from a tree, as a record of it has it.
-struct Tree::Beside {
-    std::int64_t ttl_ms = 0;
-    std::int32_t aversion = 0;
-    std::uint64_t acl_digest = 0;
-};
-
+// A node apart from a tree, as a record of it has it.
 struct Tree::Record {
     Node node;
     BytesView path;
     BytesView data;
     BytesView acl;
-    Beside beside;
+    std::int64_t ttl_ms = 0;
+    std::int32_t aversion = 0;
+    std::uint64_t acl_digest = 0;  // of the list
 };
 
 // ---- Access
@@ -5953,17 +5950,16 @@ std::uint32_t Tree::next_preorder(std::vector<std::uint32_t>& stack) const {
 
 // ---- The digest
 
-// The sum over all nodes of two hashes each. One is of what set changes, with the data; the other
-// of what a child's creation changes in its parent, so that this costs the same however much data
-// the parent has. FORMAT: replicas compare digests.
+// The sum over all nodes of three hashes each. One is of what set changes, with the data; one of
+// what a child's creation changes in its parent, and one of what set_acl does, so that these cost
+// the same however much data the node has. FORMAT: replicas compare digests.
 std::uint64_t Tree::own_digest(std::uint64_t path_hash, const Node& node, BytesView data,
-                               const Beside& beside) {
+                               std::int64_t ttl_ms) {
     using detail::hash_key;
     // Of what its life hangs on one word: no session's id is such a hash.
     std::uint64_t life = node.owner().value;
-    if (node.is_listed()) life = mix64(node.kind_number, static_cast<std::uint64_t>(beside.ttl_ms));
-    const std::uint64_t versions = std::uint64_t{static_cast<std::uint32_t>(node.version)} << 32 |
-                                   static_cast<std::uint32_t>(beside.aversion);
+    if (node.is_listed()) life = mix64(node.kind_number, static_cast<std::uint64_t>(ttl_ms));
+    const std::uint64_t version = std::uint64_t{static_cast<std::uint32_t>(node.version)} << 32;
     const auto ctime = static_cast<std::uint64_t>(node.ctime_ms);
     const auto mtime = static_cast<std::uint64_t>(node.mtime_ms);
     const std::uint64_t data_hash = hash64(data, is_null(data) ? 2 : 1);
@@ -5971,17 +5967,25 @@ std::uint64_t Tree::own_digest(std::uint64_t path_hash, const Node& node, BytesV
         detail::stir(path_hash ^ hash_key[0], data_hash ^ hash_key[1]) +
         detail::stir(node.czxid.value ^ hash_key[2], node.mzxid.value ^ hash_key[3]) +
         detail::stir(ctime ^ hash_key[4], mtime ^ hash_key[5]) +
-        detail::stir(life ^ hash_key[6], versions ^ hash_key[7]) + beside.acl_digest;
+        detail::stir(life ^ hash_key[6], version ^ hash_key[7]);
     return mix64(sum, path_hash);
 }
 
-inline Tree::Beside Tree::beside(const Node& node) const {
-    return {ttl_ms_of(node), aversion_of(node),
-            node.acl == 0 ? 0 : acls_->at(node.acl).digest};
+inline std::uint64_t Tree::own_digest(std::uint64_t path_hash, const Node& node) const {
+    return own_digest(path_hash, node, node.data(), ttl_ms_of(node));
 }
 
-inline std::uint64_t Tree::own_digest(std::uint64_t path_hash, const Node& node) const {
-    return own_digest(path_hash, node, node.data(), beside(node));
+// Of what is open to all and was never set: nothing.
+std::uint64_t Tree::acl_digest(std::uint64_t path_hash, std::uint64_t list_digest,
+                               std::int32_t aversion) {
+    if (list_digest == 0 && aversion == 0) return 0;
+    return mix64(mix64(path_hash, list_digest), static_cast<std::uint32_t>(aversion));
+}
+
+inline std::uint64_t Tree::acl_digest(std::uint64_t path_hash, const Node& node) const {
+    if (node.acl == 0) return 0;
+    const Acls::Entry& entry = acls_->at(node.acl);
+    return acl_digest(path_hash, entry.digest, entry.aversion);
 }
 
 std::uint64_t Tree::children_digest(std::uint64_t path_hash, const Node& node) {
@@ -5994,7 +5998,8 @@ std::uint64_t Tree::children_digest(std::uint64_t path_hash, const Node& node) {
 
 std::uint64_t Tree::digest_of(const Node& node) const {
     const std::uint64_t path_hash = hash64(node.path(), 0);
-    return own_digest(path_hash, node) + children_digest(path_hash, node);
+    return own_digest(path_hash, node) + children_digest(path_hash, node) +
+           acl_digest(path_hash, node);
 }
 
 // ---- Reads
@@ -6292,12 +6297,12 @@ Errc Tree::set_acl(BytesView path, BytesView acl, std::int32_t aversion, std::ui
 COORD_RARE
 void Tree::put_acl(Node& node, BytesView acl, std::int32_t aversion) {
     const std::uint64_t path_hash = hash64(node.path(), 0);
-    digest_ -= own_digest(path_hash, node);
+    digest_ -= acl_digest(path_hash, node);
     const std::uint32_t number = acls_->take(acl, aversion);
     acls_->drop(node.acl);
     node.acl = number;
     COORD_ASSERT(aversion_of(node) == aversion);  // T9
-    digest_ += own_digest(path_hash, node);
+    digest_ += acl_digest(path_hash, node);
 }
 
 // ---- What goes by itself
@@ -6445,19 +6450,19 @@ void Tree::put_back(BytesView record) {
     Node* node = seek(was.path);
     if (node == nullptr) {
         was.node.parent = locate(parent_path(was.path));
-        was.node.acl = acls_->take(was.acl, was.beside.aversion);
+        was.node.acl = acls_->take(was.acl, was.aversion);
         // Under the index that it had: what was given away since is free again, last in, first out.
         const std::uint32_t index = add_node(was.node, was.path, was.data);
         COORD_ASSERT(index >= save_end_ || is_saved(index));  // T5
-        enlist(index, was.beside.ttl_ms);
+        enlist(index, was.ttl_ms);
         digest_ += digest_of(at(index));
         return link_child(was.node.parent, index);
     }
     COORD_ASSERT(node->czxid == was.node.czxid && node->pzxid == was.node.pzxid);
     COORD_ASSERT(node->owner_or_creations == was.node.owner_or_creations);
     COORD_ASSERT(node->kind() == was.node.kind());
-    COORD_ASSERT(ttl_ms_of(*node) == was.beside.ttl_ms);  // T7
-    COORD_ASSERT(aversion_of(*node) == was.beside.aversion && acl_of(*node) == was.acl);
+    COORD_ASSERT(ttl_ms_of(*node) == was.ttl_ms);  // T7
+    COORD_ASSERT(aversion_of(*node) == was.aversion && acl_of(*node) == was.acl);
     const std::uint64_t path_hash = hash64(was.path, 0);
     digest_ -= own_digest(path_hash, *node);
     node = replace_data(node, was.data);
@@ -6604,7 +6609,7 @@ bool Tree::read_node(BytesView bytes, const Limits& limits, Record& record) {
     node.mtime_ms = in.i64();
     const SessionId owner{in.u64()};
     node.version = in.i32();
-    record.beside.aversion = in.i32();
+    record.aversion = in.i32();
     node.owner_or_creations = in.u64();
     node.child_count = in.u32();
     const unsigned kind_number = in.u8();
@@ -6615,9 +6620,9 @@ bool Tree::read_node(BytesView bytes, const Limits& limits, Record& record) {
     record.acl = has_acl ? in.bytes(detail::acl_bytes_max(limits)) : BytesView();
     if (!in.done() || node.version == any_version || kind > NodeKind::ttl) return false;
     if (ttl_ms < 1 || ttl_ms > ttl_ms_max) return false;
-    record.beside.ttl_ms = kind == NodeKind::ttl ? ttl_ms : 0;
+    record.ttl_ms = kind == NodeKind::ttl ? ttl_ms : 0;
     if (has_acl && !detail::is_kept_acl(record.acl, limits)) return false;  // T9
-    record.beside.acl_digest = record.acl.empty() ? 0 : hash64(record.acl, detail::acl_seed);
+    record.acl_digest = record.acl.empty() ? 0 : hash64(record.acl, detail::acl_seed);
     const BytesView path = record.path;
     if (node.creations() > detail::creations_max || !is_valid_path(path)) return false;
     if (node.child_count > node.creations() + detail::built_in_children(path)) return false;
@@ -6633,8 +6638,9 @@ bool Tree::digest_of_record(BytesView bytes, const Limits& limits, std::uint64_t
     Record record;
     if (!read_node(bytes, limits, record)) return false;
     const std::uint64_t path_hash = hash64(record.path, 0);
-    digest = own_digest(path_hash, record.node, record.data, record.beside) +
-             children_digest(path_hash, record.node);
+    digest = own_digest(path_hash, record.node, record.data, record.ttl_ms) +
+             children_digest(path_hash, record.node) +
+             acl_digest(path_hash, record.acl_digest, record.aversion);
     return true;
 }
 
@@ -6653,11 +6659,11 @@ bool Tree::load_node(BytesView bytes, const Limits& limits) {
     const BytesView path = record.path;
     const bool is_root = path.size() == 1;
     if (is_root && slot(detail::root_index) != nullptr) return false;
-    record.node.acl = acls_->take(record.acl, record.beside.aversion);
+    record.node.acl = acls_->take(record.acl, record.aversion);
     if (acls_->numbers.size() > (std::max)(limits.acls_max, std::uint32_t{1})) return false;
     const std::uint32_t index = is_root ? detail::root_index : take_index();
     Node* const made = place_node(index, record.node, path, record.data);
-    enlist(index, record.beside.ttl_ms);
+    enlist(index, record.ttl_ms);
     digest_ += digest_of(*made);
     if (is_root) return true;
     const std::uint64_t hash = hash64(path, seed_);

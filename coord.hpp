@@ -1448,18 +1448,19 @@ public:
     std::size_t size() const { return changes_.size(); }
     BytesView path(std::size_t change) const;
     void tell(ChangeSink& changes, Zxid zxid) const;
-    void clear() { changes_.clear(), bytes_.clear(); }
+    void clear();
 
 private:
     using Kind = void (ChangeSink::*)(BytesView path, Zxid zxid, BytesView acl);
     struct Change {
         Kind kind;
-        std::size_t path_end;  // in bytes_, where its ACL begins
-        std::size_t end;       // and where the next one's path does
+        std::size_t end;   // in paths_
+        const Bytes* acl;  // in acls_, or null where it is open
     };
     void add(Kind kind, BytesView path, BytesView acl);
     std::vector<Change> changes_;
-    Bytes bytes_;
+    Bytes paths_;
+    std::map<Bytes, bool, std::less<>> acls_;  // each once: a thousand nodes may share a long one
 };
 
 class Machine {
@@ -5294,18 +5295,34 @@ static bool read_network(BytesView text, Bytes& address, std::uint32_t& bits) {
     return read_number(text.substr(slash + 1), 10, 3, bits) && bits <= most;
 }
 
+// Of two addresses, whether they have these bits in common.
+static bool is_in_network(BytesView address, BytesView network, std::uint32_t bits) {
+    if (address.size() != network.size()) return false;
+    const std::size_t whole = bits / 8;
+    if (address.substr(0, whole) != network.substr(0, whole)) return false;
+    const int differ = bits % 8 == 0 ? 0 : address[whole] ^ network[whole];
+    return (differ & 0xFF) >> (8 - bits % 8) == 0;
+}
+
+// Whether the network has the address of one of these identities. Each address is read once, for
+// all the networks of a list.
 COORD_RARE
-static bool is_in_network(BytesView address_text, BytesView network_text) {
+static bool is_any_in_network(BytesView identities, std::vector<Bytes>& addresses,
+                              BytesView network_text) {
     Bytes network;
     std::uint32_t bits = 0;
-    const Bytes address = read_address(address_text);
     if (!read_network(network_text, network, bits)) return false;
-    if (address.size() != network.size()) return false;
-    for (std::uint32_t i = 0; i < bits; i++) {
-        const int differ = address[i / 8] ^ network[i / 8];
-        if ((differ >> (7 - i % 8) & 1) != 0) return false;
+    if (addresses.empty()) {
+        Reader each(identities);
+        Acl::Entry identity;
+        while (read_entry(each, identity)) {
+            if (identity.scheme == "ip") addresses.push_back(read_address(identity.id));
+        }
     }
-    return true;
+    for (const Bytes& address : addresses) {
+        if (is_in_network(address, network, bits)) return true;
+    }
+    return false;
 }
 
 // "user:" and what does not have a ':', but at its end, as ZooKeeper takes it.
@@ -5389,12 +5406,6 @@ static std::uint64_t hash_of_identities(BytesView identities) {
     return identities.empty() ? 0 : hash64(identities, acl_seed) | 1;
 }
 
-static bool is_same_identity(const Acl::Entry& identity, const Acl::Entry& entry) {
-    if (identity.scheme != entry.scheme) return false;
-    if (entry.scheme == "ip") return is_in_network(identity.id, entry.id);
-    return identity.id == entry.id;
-}
-
 // ZooKeeper's PrepRequestProcessor.checkACL.
 COORD_RARE
 bool is_permitted(BytesView acl, BytesView identities, std::uint32_t permissions) {
@@ -5404,12 +5415,15 @@ bool is_permitted(BytesView acl, BytesView identities, std::uint32_t permissions
         if (identity.scheme == "super") return true;
     }
     Reader in(acl);
+    std::vector<Bytes> addresses;
     while (read_entry(in, entry)) {
         if ((entry.permissions & permissions) == 0) continue;
         if (entry.scheme == "world") return true;
+        const bool is_network = entry.scheme == "ip";
+        if (is_network && is_any_in_network(identities, addresses, entry.id)) return true;
         Reader each(identities);
-        while (read_entry(each, identity)) {
-            if (is_same_identity(identity, entry)) return true;
+        while (!is_network && read_entry(each, identity)) {
+            if (identity.scheme == entry.scheme && identity.id == entry.id) return true;
         }
     }
     return false;
@@ -7015,8 +7029,7 @@ constexpr bool may_create(OpCode op) {
 
 // Which may have done something by the time that they fail. The others judge first, and then act.
 constexpr bool has_steps(OpCode op) {
-    return op == OpCode::create_with_parents || op == OpCode::take_over ||
-           op == OpCode::remove_all;
+    return op == OpCode::create_with_parents || op == OpCode::take_over;
 }
 
 struct ConditionBody {
@@ -7645,24 +7658,31 @@ void Machine::undo_ephemerals(SessionRecord& session) {
 
 COORD_RARE
 void HeldChanges::add(Kind kind, BytesView path, BytesView acl) {
-    bytes_.append(path);
-    const std::size_t path_end = bytes_.size();
-    bytes_.append(acl);
-    changes_.push_back(Change{kind, path_end, bytes_.size()});
+    const Bytes* kept = nullptr;
+    if (!acl.empty()) {
+        auto known = acls_.find(acl);
+        if (known == acls_.end()) known = acls_.emplace(Bytes(acl), true).first;
+        kept = &known->first;
+    }
+    paths_.append(path);
+    changes_.push_back(Change{kind, paths_.size(), kept});
+}
+
+void HeldChanges::clear() {
+    changes_.clear();
+    acls_.clear();
+    detail::give_back(paths_);
 }
 
 BytesView HeldChanges::path(std::size_t change) const {
     const std::size_t start = change == 0 ? 0 : changes_[change - 1].end;
-    return BytesView(bytes_).substr(start, changes_[change].path_end - start);
+    return BytesView(paths_).substr(start, changes_[change].end - start);
 }
 
 void HeldChanges::tell(ChangeSink& changes, Zxid zxid) const {
     for (std::size_t i = 0; i < changes_.size(); i++) {
         const Change& change = changes_[i];
-        COORD_ASSERT(change.path_end <= change.end);
-        const BytesView all(bytes_);
-        const BytesView acl = all.substr(change.path_end, change.end - change.path_end);
-        (changes.*change.kind)(path(i), zxid, acl);
+        (changes.*change.kind)(path(i), zxid, change.acl == nullptr ? BytesView() : *change.acl);
     }
 }
 
@@ -7872,8 +7892,8 @@ Errc Machine::take_over(const Txn& txn, SessionRecord& session, Outcome& outcome
     return error;
 }
 
-// All of it is looked at first. The last of a listing goes first, so that no parent goes before its
-// children.
+// All of it is looked at first, and who may remove the children of what has some. The last of a
+// listing goes first, so that no parent goes before its children.
 Errc Machine::remove_all(const Txn& txn, const SessionRecord& session) {
     BytesView path;
     std::int32_t version = 0;
@@ -7881,13 +7901,21 @@ Errc Machine::remove_all(const Txn& txn, const SessionRecord& session) {
     if (!is_valid_path(path) || detail::is_built_in(path)) return Errc::bad_arguments;
     const std::optional<NodeView> node = tree_.find(path);
     if (!node) return Errc::no_node;
+    const BytesView who = session.identities;
+    if (!permits(tree_.parent_acl(path), who, permission::remove)) return Errc::no_auth;
     if (version != any_version && version != node->stat.version) return Errc::bad_version;
     if (removals_left_ == 0) return Errc::too_large;
     const Result<std::size_t> below = tree_.descendants(path, removals_left_ - 1);
     if (!below) return below.error();
     std::vector<Bytes> paths;
     paths.reserve(*below + 1);
-    tree_.visit([&](const NodeView& each) { paths.emplace_back(each.path); }, path);
+    bool may = true;
+    tree_.visit([&](const NodeView& each) {
+        const bool is_parent = each.stat.num_children > 0;
+        may = may && (!is_parent || permits(each.acl, who, permission::remove));
+        paths.emplace_back(each.path);
+    }, path);
+    if (!may) return Errc::no_auth;
     COORD_ASSERT(paths.size() == *below + 1 && paths.size() <= removals_left_);  // M11
     removals_left_ -= paths.size();
     Txn one = txn;
@@ -7898,8 +7926,7 @@ Errc Machine::remove_all(const Txn& txn, const SessionRecord& session) {
         out.bytes(paths.back()), out.i32(any_version);
         one.body = as_remove;
         const Errc removed = remove(one, session, held_);
-        COORD_ASSERT(removed == Errc::ok || removed == Errc::no_auth);  // M11
-        if (removed != Errc::ok) return removed;
+        COORD_ASSERT(removed == Errc::ok);  // M11
     }
     COORD_ASSERT(!tree_.contains(path));  // M11
     return Errc::ok;
@@ -14389,7 +14416,7 @@ void Replica::finish(Pending& pending, const Outcome& outcome) {
 // the answer.
 void Replica::unwrap(std::size_t guards, Ready& ready) {
     std::vector<Part>& parts = ready.parts;
-    COORD_ASSERT(parts.size() >= guards);
+    guards = (std::min)(guards, parts.size());  // fewer, where a peer has asked in its place
     if (ready.done.kind() == Completion::Kind::multi) {
         parts.erase(parts.begin(), parts.begin() + static_cast<std::ptrdiff_t>(guards));
     } else if (!parts.empty()) {

@@ -507,6 +507,34 @@ TEST_CASE("limits have their errors") {
     rig.replica.audit();
 }
 
+TEST_CASE("remove_all: who may not remove hears of that, and not of versions and numbers") {
+    coord::ReplicaOptions options;
+    options.limits.removals_max = 3;
+    Alone rig(options);
+    const Sync owner = rig.open(), other = rig.open();
+    REQUIRE(owner.add_auth("digest", user));
+    REQUIRE(owner.create("/p", "", CreateMode::persistent, {}, coord::creator_acl()));
+    REQUIRE(owner.create_with_parents("/p/a/b", "", CreateMode::ephemeral));
+    CHECK(other.multi({Op::remove_all("/p/a", 7)}).error == Errc::no_auth);
+    REQUIRE(owner.create("/p/a/c", ""));
+    REQUIRE(owner.create("/p/a/d", ""));
+    CHECK(other.remove_all("/p/a").error() == Errc::no_auth);
+    CHECK(owner.remove_all("/p/a").error() == Errc::too_large);
+    REQUIRE(owner.remove("/p/a/d"));
+    // In the middle of it somebody may not; and then nothing has gone.
+    REQUIRE(owner.set_acl("/p", coord::open_acl()));
+    REQUIRE(owner.set_acl("/p/a", Acl(permission::all & ~permission::remove, "world", "anyone")
+                                      .add(permission::remove, "auth", "")));
+    const std::uint64_t digest = rig.replica.tree().digest();
+    CHECK(other.remove_all("/p/a").error() == Errc::no_auth);
+    CHECK(other.multi({Op::create("/q", ""), Op::remove_all("/p/a")}).error == Errc::no_auth);
+    CHECK(rig.replica.tree().digest() == digest);
+    // A leaf's own list does not matter, nor one that refuses to be read.
+    REQUIRE(owner.set_acl("/p/a/b", Acl(permission::read, "auth", "")));
+    CHECK(owner.remove_all("/p/a").error() == Errc::ok);
+    CHECK(owner.children("/p")->names.empty());
+}
+
 TEST_CASE("limits that allow no ACL: what such a replica saves it can load") {
     for (std::uint32_t which = 0; which < 4; which++) {
         CAPTURE(which);

@@ -127,6 +127,7 @@
 //   cxid        a session's number for a write, from 1 with each of its holders, and the count of
 //               those before. The ensemble executes each once.
 //   holder      of a session: the replica that opened it, or attached it last.
+//   position    in the changes: a zxid, and how many of its changes are behind.
 //   nonce       a random number that tells one start, or one request to open, from another.
 //   guard       a node, by its path and czxid, without which a write is not to take effect.
 //   admitted    of a storage: in the table of those that count.
@@ -145,9 +146,11 @@
 //   Sequence numbers have 64 bits. A version never becomes -1. zxids are 24 + 40 bits and never
 //   repeat. sync is a round of a quorum, so that sync and then a read is linearizable, and a read
 //   can be by itself. Children are listed in order, in pages, by prefix, with their data, and
-//   several reads are of one moment. A ttl runs on the time of the transactions, is judged by
-//   every replica alike, and needs no option. A limit gives an error and keeps the session. A
-//   session answers until when it certainly lives (certain_until), and a lock has a fencing token.
+//   several reads are of one moment. Changes come as a stream, too, with their data, that goes on
+//   at any replica; watchers are set again as of a zxid. A ttl runs on the time of the
+//   transactions, is judged by every replica alike, and needs no option. A limit gives an error
+//   and keeps the session. A session answers until when it certainly lives (certain_until), and a
+//   lock has a fencing token.
 //   A multi has conditions beside check, and what clients do there in several writes that race:
 //   create_or_set, create_with_parents, remove_all, take_over. A write can be guarded by a lock's
 //   node, and is not done when that has gone.
@@ -269,6 +272,7 @@ enum class Errc : std::int32_t {
     storage_locked = -1010,  // another process, or another replica, uses the storage
     condition_failed = -1011,  // the node is there, and is not what the condition asks for
     guard_lost = -1012,      // what guards the write is gone: nothing was done, nor will be
+    snapshot_needed = -1013,  // the changes kept do not go back so far: read, and go on from there
 };
 
 // RETURNS the enumerator's name, and a sentence that says what the caller can do. Both live for
@@ -1206,7 +1210,7 @@ private:
     std::uint32_t save_end_ = 0;        // indices from here on came later; 0: no save is under way
     Bytes saved_early_;                 // records of nodes that have changed since
     bool can_undo_ = false;
-    Bytes undo_;                        // nodes before they changed, their counts or ACLs; new paths
+    Bytes undo_;                        // nodes, counts and ACLs before they changed; new paths
     std::vector<std::size_t> undo_starts_;  // of each of them in it
     detail::Ring<std::uint64_t> loaded_;  // hashes of the nodes that a load has, but the root's
 };
@@ -1367,6 +1371,17 @@ private:
     Places places_;
 };
 
+enum class EventType : std::int32_t {
+    none = -1,
+    created = 1,
+    deleted = 2,
+    data_changed = 3,
+    children_changed = 4,
+    data_watch_removed = 5,        // the watcher is: by remove_watches
+    child_watch_removed = 6,
+    persistent_watch_removed = 7,  // of both modes
+};
+
 // Hears of each change as it is applied, in order: a node's own before its parent's children. With
 // each comes the bytes of that node's ACL as the change found it, or made it: who may not read it
 // is not to hear. None where it is open, or where no node of the tree refuses to be read.
@@ -1379,6 +1394,18 @@ public:
 
 protected:
     ~ChangeSink() = default;
+};
+
+// Hears of each change of a node, in order, with what the node is after it, or was before it went;
+// between hold and release of those of a multi, which release says to keep or to forget (M6).
+class ChangeRecorder {
+public:
+    virtual void on_change(EventType type, const NodeView& node, Zxid zxid) = 0;
+    virtual void hold() = 0;
+    virtual void release(bool is_kept) = 0;
+
+protected:
+    ~ChangeRecorder() = default;
 };
 
 // Takes a state apart into its records, in whatever pieces its bytes come. Trusts nothing.
@@ -1479,6 +1506,8 @@ public:
     bool may(SessionId id, BytesView acl, std::uint32_t permissions) const;
     const VoterTable& voters() const { return voters_; }
 
+    void record_to(ChangeRecorder* recorder) { recorder_ = recorder; }  // null: nobody; lent
+
     // Applies one transaction; a later one than every one before. RETURNS its outcome, valid until
     // the next call; null where the request was executed before (M2) and this entry is void.
     const Outcome* apply(const Txn& txn, ChangeSink& changes);
@@ -1525,6 +1554,9 @@ private:
     Errc create_with_parents(const Txn& txn, SessionRecord& session, Outcome& outcome);
     Errc take_over(const Txn& txn, SessionRecord& session, Outcome& outcome);
     Errc remove_all(const Txn& txn, const SessionRecord& session);
+    void record_set(BytesView path, BytesView data, const Stat& stat, Zxid zxid) const;
+    Stat recorded_stat(BytesView path) const;
+    void record_removal(BytesView path, const Stat& stat, Zxid zxid) const;
     friend class StateCheck;
     void save_before_change(SessionRecord& session);
     static void save_session(const SessionRecord& session, Bytes& out);
@@ -1550,6 +1582,7 @@ private:
     Bytes acl_;          // of what is created or set; of what is about to go
     HeldChanges held_;   // of a multi
     std::size_t removals_left_ = 0;  // of a multi, to its remove_alls: M11
+    ChangeRecorder* recorder_ = nullptr;
 
     detail::Owned<StateReader> loading_;
     bool is_saving_ = false;
@@ -1572,14 +1605,21 @@ bool takes_space(OpCode op, BytesView body);
 // =================================================================================================
 // Part One, chapter 5: Watches
 // =================================================================================================
-// Purpose    Which local watcher hears of which change, and in which order. The cost of a change,
-//            a removal or a session's end goes by its own watchers, and a logarithm of all.
+// Purpose    Which local watcher hears of which change, and in which order; and the changes
+//            themselves, kept for a while, for those who read them as a stream. The cost of a
+//            change, a removal or a session's end goes by its own watchers, and a logarithm of all.
 // Invariants W1 A one-shot watcher is called once at the most, and then forgotten. One that stays
 //            is called for each change, until it is removed or its session ends.
 //            W2 Events come in the order of the log; for one change, the node's own before its
 //            parent's; an event comes before any answer that shows the change.
 //            W3 A session hears of no change of a node that it may not read. A one-shot watcher of
 //            it is forgotten all the same, as in ZooKeeper.
+//            W4 Whoever reads a stream from a position gets each change after it, at and below its
+//            path, once and in the order of the log, or snapshot_needed: nothing is left out.
+//            W5 A position means the same at every replica: it is a transaction, and how many of
+//            its changes, of all paths, are behind.
+//            W6 What is kept for streams is bounded whoever reads, and however slowly. A reader
+//            costs a change nothing but where it waits for that very change.
 // May touch  What chapter 4 reports.
 // Reading    ZooKeeper's WatchManager. What fires what, at the one-shot watchers of X, at those
 //            that stay there, and, but for children_changed, at those above it for all below:
@@ -1588,17 +1628,6 @@ bool takes_space(OpCode op, BytesView body);
 //              remove X      deleted at X, of both kinds        children_changed at its parent
 //            remove_all is a remove of each, children before their parents; take_over of a node
 //            that is there a remove and a create.
-
-enum class EventType : std::int32_t {
-    none = -1,
-    created = 1,
-    deleted = 2,
-    data_changed = 3,
-    children_changed = 4,
-    data_watch_removed = 5,        // the watcher is: by remove_watches
-    child_watch_removed = 6,
-    persistent_watch_removed = 7,  // of both modes
-};
 
 struct WatchEvent {
     EventType type = EventType::none;
@@ -1618,6 +1647,14 @@ enum class WatcherType : std::int32_t {
     any = 3,
     persistent = 4,
     persistent_recursive = 5,
+};
+
+// What watch_since sets: the lists of ZooKeeper's setWatches, by what was so at the zxid.
+enum class Watched : std::uint8_t {
+    data = 0,        // the node was there: get and exists
+    absence = 1,     // it was not: exists
+    children = 2,    // it was there
+    persistent = 3,
 };
 
 // Takes the watchers that fire, in order. One that stays is the same each time.
@@ -1645,6 +1682,10 @@ public:
     // as ZooKeeper's setWatches does, but at those that stay as well. A node deleted and made anew
     // counts as changed. A recursive one costs as much as the trees have nodes below its path.
     void catch_up(const Tree& before, const Tree& after, Zxid zxid);
+    // Adds a watcher as of a zxid, to a tree whose zxid is applied. What has changed since it is
+    // told at once, and a one-shot one is not even added then.
+    void add_since(Zxid zxid, Watched watched, BytesView path, SessionId session, Watcher watcher,
+                   const Tree& tree, Zxid applied);
     std::size_t count() const { return watches_.size(); }
     std::size_t count(SessionId session) const;
 
@@ -1692,6 +1733,59 @@ private:
     detail::Numbered<SessionId, Table> own_;  // the same, each session's by itself
     std::array<std::size_t, 4> counts_{};     // by kind
     std::uint64_t added_ = 0;                 // ever
+};
+
+namespace detail {
+class History;
+struct Subscriber;
+}  // namespace detail
+
+// A place among all changes there ever are, the same at every replica (W5): after so many of those
+// of a transaction, and after all before it. A zxid alone is after the whole transaction.
+struct ChangePosition {
+    static constexpr std::uint32_t whole = UINT32_MAX;
+    constexpr ChangePosition(Zxid after = {}, std::uint32_t changes = whole)
+        : zxid{after}, index{changes} {}
+    Zxid zxid;
+    std::uint32_t index;
+    friend constexpr bool operator<(const ChangePosition& a, const ChangePosition& b) {
+        return a.zxid < b.zxid || (a.zxid == b.zxid && a.index < b.index);
+    }
+};
+
+struct Change {
+    EventType type = EventType::none;  // created, data_changed, deleted; none: see error
+    Bytes path;
+    Bytes bytes;              // as it was created with, or set to; see SubscribeOptions
+    bool is_null = false;     // and not only empty
+    Stat stat;                // after it; of a deleted node as it was before
+    ChangePosition position;  // what follows it comes from here; its zxid is the change's
+    bool is_last = false;     // of its transaction, of what is at or below the path
+    Errc error = Errc::ok;    // why no more come; nothing else counts then
+};
+using OnChange = Callback<void(const Change&)>;
+
+struct SubscribeOptions {
+    ChangePosition from;            // the zxid of what was read, or where another one has ended
+    bool with_data = true;
+    std::size_t changes_a_poll = 256;  // that an OnChange is called with, at the most
+};
+
+// Reads the changes at a path and below it. It ends with its session, with the replica, when its
+// last copy goes, and where it is so slow that what it has not read is kept no more. Then it says
+// why, and its position is where another one can go on: at any replica that has kept enough.
+class [[nodiscard]] Subscription {
+public:
+    Subscription() = default;  // api_error
+    explicit Subscription(detail::Shared<detail::Subscriber> subscriber);
+    // RETURNS the changes that come next: so many at the most, and of many bytes fewer; none where
+    // there are none yet; or why there will be none.
+    Result<std::vector<Change>> take(std::size_t most = 256) const;
+    Errc error() const;
+    ChangePosition position() const;  // what has been taken, or was not for this path, is before
+
+private:
+    detail::Shared<detail::Subscriber> subscriber_;
 };
 
 // =================================================================================================
@@ -2585,8 +2679,9 @@ private:
 //            polls, and in one, looks and reaps are bounded, however many nodes are due.
 //            Z13 A session that is silent for a quarter of its timeout, or two, or three, has that
 //            in the log, for the next leader to go on from; and that it was heard of again, before
-//            anybody may count on that. What one poll does of it is bounded, and so are the ends of
-//            sessions that are under way, however many have gone at once.
+//            anybody may count on that. Leaders who each serve for less than a quarter add nothing.
+//            What one poll does of it is bounded, and so are the ends that are under way, however
+//            many sessions have gone at once.
 // May touch  Chapters 4 (reads), 7, 8.
 // Reading    Zab, DSN'11, sections IV and V; ZooKeeper's Leader and LearnerHandler. Every message
 //            of a phase is repeated until its answer is there, and every answer may come twice.
@@ -2658,7 +2753,7 @@ public:
     void audit(const Machine& machine) const;
     // Expires sessions not touched for their timeout, a few each call. REQUIRES can_number().
     void look_at_sessions(std::int64_t wall_ms);
-    void touch(SessionId session);
+    void touch(SessionId session);  // its own, when a round has begun
     // Looks for containers and nodes with a ttl that are due, a few each call, and numbers their
     // reaps. REQUIRES can_number().
     void reap(Time now, std::int64_t wall_ms, const Machine& machine);
@@ -2741,6 +2836,7 @@ private:
         std::uint32_t silent_ms = 0;  // no less than the log says of it
         Time expires_at;              // on clock_
         bool closing = false;
+        bool expiring = false;        // closing, by the leader's own doing
     };
     struct Look {
         Time at;                      // on clock_
@@ -2798,6 +2894,7 @@ private:
     bool expire(SessionId session, LiveSession& live, std::int64_t wall_ms);
     bool number_silence(std::int64_t wall_ms, BytesView body);
     void forget(SessionId session);
+    bool hear(SessionId session);  // RETURNS whether it was silent, by the log
     void number_attach(std::int64_t wall_ms, const Txn& request, LiveSession& live);
     void number_open(std::int64_t wall_ms, const Machine& machine, const Txn& request);
     Peer* find(PeerId id);
@@ -2840,7 +2937,8 @@ private:
     detail::Numbers opening_;  // nonces numbered and not yet applied, to ids of sessions
     detail::Agenda<Look> looks_;      // one for each session, and some for those that have ended
     std::vector<SessionId> heard_;    // again, which the log does not say yet (Z13)
-    std::size_t closing_ = 0;         // of sessions_: numbered, not yet applied
+    bool looks_wait_ = false;         // for the next poll, or for room
+    std::size_t closing_ = 0;         // of sessions_: those that expire
     bool sessions_armed_ = false;
     Zxid behind_at_;                  // durable here, while more than that is committed
     Time behind_since_;               // on clock_
@@ -3032,6 +3130,9 @@ private:
 //            R10 A session is at one replica, the one whose attaching of it was applied last; where
 //            it was before it is over as soon as that is applied there.
 //            R11 What a node's ACL does not let a session read, no answer and no event shows it.
+//            R12 What is answered and has not been told is bounded in bytes: beyond that no read is
+//            answered before callbacks have run, and nothing is applied that such a read must not
+//            see. Whose reads wait keeps nobody else's writes from being applied.
 // May touch  Everything above.
 // Reading    "Rules for callers" in the manual above; the contracts of Storage and Transport.
 
@@ -3058,6 +3159,9 @@ struct ReplicaOptions {
     std::uint32_t snapshot_every_entries = 10000;       // a snapshot is begun after so many, or
     std::uint64_t snapshot_every_bytes = 64 * 1024 * 1024;  // after so many bytes of the log
     std::uint32_t log_entries_kept = 1000;  // before a snapshot, for learners a little behind
+    // Of the newest changes so many bytes are kept in memory, for subscribers, and one however
+    // large. 0: none, and nobody can subscribe; a write is by some percent quicker.
+    std::uint32_t change_bytes_kept = 0;
     Limits limits;
     // Who is never refused: a digest_id. Empty: nobody. The password is in no log and no message.
     Bytes super_digest;
@@ -3292,7 +3396,7 @@ inline constexpr std::uint64_t any_holding = UINT64_MAX;
 struct Request {
     enum class Kind : std::uint8_t {
         create, remove, set, exists, get, children, sync, close, multi, add_watch, remove_watches,
-        read, set_acl, get_acl, add_auth, whoami
+        read, set_acl, get_acl, add_auth, whoami, watch_since
     };
     Kind kind = Kind::get;
     BytesView path;    // of add_auth the scheme
@@ -3305,11 +3409,15 @@ struct Request {
     std::vector<Op> parts;
     std::size_t guards = 0;      // of the parts, in front, that the answer does not show
     std::vector<Query> queries;  // of read; one where it is answered with what was Found
-    Zxid least;        // of exists, get, children and read: no state before it; or `newest`
+    Zxid least;        // of exists, get, children, read and watch_since: no state before it; or
+                       // `newest`
+    Zxid since;        // of watch_since: how much the watcher has seen, and
+    Watched watched = Watched::data;  // of what
     std::uint64_t holding = any_holding;  // whose it is: the session's holder of that count
     std::size_t root_bytes = 0;  // so many at the front of each path its answer does not show
     WatcherType watcher_type = WatcherType::any;
-    Watcher watcher;   // of exists, get and children, where it may be empty, and of add_watch
+    // Of exists, get and children, where it may be empty, and of add_watch and watch_since.
+    Watcher watcher;
     Completion done;   // of the kind's type, or empty; of a multi also of its last part's
 };
 
@@ -3434,6 +3542,7 @@ public:
     Time certain_until(SessionId session, std::uint64_t holding = any_holding) const;
     // Calls f once, in the poll at or after that time.
     void at(Time time, Callback<void()> call);
+    void subscribe(detail::Subscriber& subscriber);  // see Session::subscribe
     void audit() const;   // asserts what holds between steps; cost as the state
 
 private:
@@ -3451,6 +3560,8 @@ private:
         std::size_t guards = 0;
         bool awaits_sync = false;     // a sync, or a read of `newest`, that has no answer yet
         Zxid least;                   // it waits until this is applied; R9
+        Zxid since;
+        Watched watched = Watched::data;
     };
     struct LocalSession {
         std::uint32_t timeout_ms = 0;
@@ -3487,6 +3598,8 @@ private:
         std::vector<Part> parts;
         std::vector<Found> found;
         std::size_t root_bytes = 0;
+        std::size_t read_bytes = 0;   // what it holds: of a read, and of a write
+        std::size_t write_bytes = 0;
         detail::Shared<const Watcher> watcher;
         EventType event = EventType::none;
         OnState on_state;
@@ -3504,6 +3617,7 @@ private:
     };
 
     void open();
+    void record_changes();
     Errc load_snapshot();
     bool is_admitted(const VoterTable& table) const;
     bool is_replaced(const VoterTable& table, Zxid zxid) const;
@@ -3551,6 +3665,11 @@ private:
     void drain(SessionId id, LocalSession& session);
     bool drain_one(SessionId id, LocalSession& session, Pending& pending);
     void drain_all();
+    static std::size_t answer_bytes_max(const Limits& limits);
+    void hold_bytes(Ready& ready, std::size_t& held) const;
+    bool has_read_due(const LocalSession& session) const;
+    bool must_read_first(SessionId id) const;
+    bool must_read_before_jump() const;
     void execute_read(SessionId id, Pending& pending);
     struct Look;
     struct Room;
@@ -3576,6 +3695,7 @@ private:
     Errc judge_path(OpCode op, BytesView path, CreateMode mode) const;
     bool has_too_many_watches(SessionId id) const;
     static OpCode encode_write(Request& request, Bytes& body);
+    static std::uint64_t work_of(const Txn& txn);
     bool is_snapshot_due() const;
     bool is_fetch_waited_for() const;
     std::uint64_t snapshot_patience() const;
@@ -3586,10 +3706,12 @@ private:
     void give_up_snapshot(Errc error);
     void send_pong();
     void renew_lease();
+    void take_next_lease();
     void touch_own_sessions();
     void take_syncs();
     void tell_state(const LocalSession& session);
     void tell_states();
+    void tell_subscribers();
     void run_timers();
     void run_callbacks();
     static void cut_root(Ready& ready);
@@ -3615,6 +3737,7 @@ private:
     Log log_;
     detail::Owned<Machine> machine_;
     Watches watches_;
+    detail::Owned<detail::History> history_;
     Election election_;
     Leader leader_;
     Learner learner_;
@@ -3649,10 +3772,17 @@ private:
     Bytes requests_;                   // the body of the next request message
     detail::Ring<Ready> ready_;
     Ready current_;                    // the callback that runs
+    const std::size_t answer_bytes_max_;
+    std::size_t read_bytes_ = 0;       // of what is ready; R12
+    std::size_t write_bytes_ = 0;
+    bool reads_later_ = false;         // a read whose turn has come waits for the callbacks
+    SessionId drained_;                // the last session that was looked at when it came to that
     detail::Agenda<Timer> timers_;
     std::uint64_t touch_ = 0;
     detail::Ring<Touch> touches_;      // sent and not yet confirmed
     Time lease_from_{INT64_MIN / 4};
+    Time lease_due_{INT64_MIN / 4};    // the next one, when this is applied:
+    Zxid lease_due_at_;
     bool was_serving_ = false;
     enum class SnapshotPhase : std::uint8_t { none, writing, checking, ending };
     SnapshotPhase snapshot_phase_ = SnapshotPhase::none;
@@ -3865,9 +3995,29 @@ public:
     // What a replica that was far behind has skipped it hears of as one change of each node.
     // bad_arguments also for an empty watcher.
     void add_watch(BytesView path, AddWatchMode mode, Watcher watcher, OnDone done) const;
+    // A watcher as of a state that is past, for whoever had one there and has lost it: with its
+    // session's move to another replica, above all. It hears at once of what has changed since, and
+    // of what is still to come like any other: once, or with `persistent` for good. since is the
+    // zxid of the answer that came when the watcher was set, or of the last event that it has
+    // heard: then none is lost on the way, nor heard twice. The replica waits until it has that
+    // zxid. What came and went again, and what is below, is not told: see subscribe. One that stays
+    // may hear of a node that was not there then that it is gone. bad_arguments also for an empty
+    // watcher.
+    void watch_since(Zxid since, Watched what, BytesView path, Watcher watcher, OnDone done) const;
     // Forgets this session's watchers of that path: those that stay, and one-shot ones. Each hears
     // of it, before the answer. no_watcher where there is none.
     void remove_watches(BytesView path, WatcherType type, OnDone done) const;
+
+    // The changes at a path and below it, from a position on: whoever has read a state goes on from
+    // its zxid, so list, and then subscribe from what was found. wake is called when there is
+    // something to take, or when it is over, and again when that has been taken and there is more;
+    // each is called with the changes themselves, and at last with the reason why no more come.
+    // Between streams, and between a stream and answers, there is no order but that of the zxids.
+    // Errors, at once, and told: snapshot_needed; too_many, as of watches; api_error, where
+    // ReplicaOptions::change_bytes_kept is 0.
+    Subscription subscribe(BytesView path, const SubscribeOptions& options,
+                           Callback<void()> wake = {}) const;
+    Subscription on_changes(BytesView path, const SubscribeOptions& options, OnChange each) const;
 
     // Brings this replica up to everything that was committed, anywhere, before the call.
     void sync(OnDone done) const;
@@ -3902,6 +4052,8 @@ private:
     void ask_below(Request&& request) const;
     void ask_guarded(Request&& request) const;
     void ask_part(const Op& part, Completion done) const;
+    Subscription subscribe_with(BytesView path, const SubscribeOptions& options,
+                                Callback<void()>&& wake, OnChange&& each) const;
     Replica* replica_;
     SessionId id_;
     detail::Shared<detail::Handle> handle_;
@@ -3971,9 +4123,15 @@ public:
     Result<Found> read(const Query& query) const;
     Result<MultiRead> multi_read(std::vector<Query> queries) const;
     Result<void> add_watch(BytesView path, AddWatchMode mode, Watcher watcher) const;
+    Result<void> watch_since(Zxid since, Watched what, BytesView path, Watcher watcher) const;
     Result<void> remove_watches(BytesView path, WatcherType type = WatcherType::any) const;
     Result<void> sync() const;
     Result<void> close() const;
+    Subscription subscribe(BytesView path, const SubscribeOptions& options) const {
+        return session_.subscribe(path, options);
+    }
+    // Waits until there is something to take.
+    Result<std::vector<Change>> take(const Subscription& from, std::size_t most = 256) const;
 
     // The same for anything that takes a callback last:
     //     Result<Grant> grant = zk.wait<Grant>([&](auto done) { lock.acquire(done); });
@@ -4059,7 +4217,8 @@ struct LockCore;
 class Lock {
 public:
     // The ACL is that of all nodes that it makes. Who contends must have create, read and remove on
-    // the lock's path; nobody need read another's node: an open one is what Curator makes.
+    // the lock's path, and read on each other's nodes: who has to wait behind one that it may not
+    // read is told no_auth.
     Lock(Session session, BytesView path, const Acl& acl = {});
     ~Lock();
     Lock(const Lock&) = delete;
@@ -4496,6 +4655,8 @@ constexpr ErrcRow errc_rows[] = {
      "The node is not as the condition asks; read it again and decide anew."},
     {Errc::guard_lost, "guard_lost",
      "What guards this handle's writes is gone; stop, and acquire the lock again."},
+    {Errc::snapshot_needed, "snapshot_needed",
+     "The changes since then are not kept here; read the nodes and subscribe from that zxid."},
 };
 
 static const ErrcRow* find_errc(Errc code) {
@@ -6300,9 +6461,9 @@ Errc Tree::set_acl(BytesView path, BytesView acl, std::int32_t aversion, std::ui
     const std::int32_t next = is == any_version ? 0 : detail::next_version(is);
     const bool is_known = (acl.empty() && next == 0) || acls_->find(acl, next) != 0;
     if (!is_known && acls_->numbers.size() >= acls_max) return Errc::too_many;
+    work_ += 1;
     keep_acl(*node);
     save_before_change(node->index);
-    work_ += 1;
     put_acl(*node, acl, next);
     if (stat != nullptr) *stat = stat_of(*node);
     return Errc::ok;
@@ -7415,9 +7576,12 @@ const Outcome* Machine::reap(const Txn& txn, ChangeSink& changes) {
     const BytesView path = in.bytes(in.left());
     const Zxid czxid = in.zxid();
     keep_acl(path);
+    const Stat stat = recorded_stat(path);
     outcome_.error = in.done() ? tree_.reap(path, czxid, txn.zxid, txn.time_ms)
                                : Errc::marshalling_error;
-    if (outcome_.error == Errc::ok) tell_gone(path, txn.zxid, changes);
+    if (outcome_.error != Errc::ok) return &outcome_;
+    record_removal(path, stat, txn.zxid);
+    tell_gone(path, txn.zxid, changes);
     return &outcome_;
 }
 
@@ -7484,8 +7648,10 @@ const Outcome* Machine::close_session(const Txn& txn, ChangeSink& changes) {
     COORD_ASSERT(found != sessions_.end());
     for (const auto& entry : found->second.ephemerals) {  // M4
         keep_acl(entry.first);
+        const Stat stat = recorded_stat(entry.first);
         const Errc removed = tree_.remove(entry.first, any_version, txn.zxid);
         COORD_ASSERT(removed == Errc::ok);  // M3
+        record_removal(entry.first, stat, txn.zxid);
         tell_gone(entry.first, txn.zxid, changes);
     }
     sessions_digest_ -= digest_of(found->second);
@@ -7608,6 +7774,7 @@ Errc Machine::multi(const Txn& txn, SessionRecord& session, Outcome& outcome,
     Errc error = Errc::ok;
     bool can_undo = false;
     removals_left_ = limits_.removals_max;
+    if (recorder_ != nullptr) recorder_->hold();
     for (std::uint32_t i = 0; i < count && in.ok(); i++) {
         Txn one = txn;
         const bool is_read = detail::read_part(in, one.op, one.body);
@@ -7633,6 +7800,7 @@ Errc Machine::multi(const Txn& txn, SessionRecord& session, Outcome& outcome,
     COORD_ASSERT(error == Errc::ok || tree_.digest() == digest);  // M6
     COORD_ASSERT(can_undo || error == Errc::ok || held_.size() == 0);  // M6
     COORD_ASSERT(removals_left_ <= limits_.removals_max);              // M11
+    if (recorder_ != nullptr) recorder_->release(error == Errc::ok);
     if (error == Errc::ok) held_.tell(changes, txn.zxid);
     if (error != Errc::ok) {
         undo_ephemerals(session);
@@ -7712,6 +7880,7 @@ Errc Machine::create(const Txn& txn, SessionRecord& session, Outcome& outcome,
     COORD_ASSERT(node->acl == acl_);  // T9
     outcome.stat = node->stat;
     const bool hides = tree_.hides_some();
+    if (recorder_ != nullptr) recorder_->on_change(EventType::created, *node, txn.zxid);
     changes.on_created(created_path_, txn.zxid, hides ? node->acl : BytesView());
     const BytesView above = hides ? tree_.parent_acl(created_path_) : BytesView();
     changes.on_children_changed(parent_path(created_path_), txn.zxid, above);
@@ -7723,7 +7892,8 @@ Errc Machine::remove(const Txn& txn, const SessionRecord& session, ChangeSink& c
     std::int32_t version = 0;
     if (!detail::read_remove(txn.body, path, version)) return Errc::marshalling_error;
     const std::optional<NodeView> node = tree_.find(path);
-    const SessionId owner = node ? node->stat.ephemeral_owner : SessionId{};
+    const Stat stat = node ? node->stat : Stat{};
+    const SessionId owner = stat.ephemeral_owner;
     acl_.clear();
     if (node && tree_.hides_some()) acl_.assign(node->acl);
     const Errc error = tree_.remove(path, version, txn.zxid, session.identities);
@@ -7735,6 +7905,7 @@ Errc Machine::remove(const Txn& txn, const SessionRecord& session, ChangeSink& c
         COORD_ASSERT(listed != holder->second.ephemerals.end());
         holder->second.ephemerals.erase(listed);
     }
+    record_removal(path, stat, txn.zxid);
     tell_gone(path, txn.zxid, changes);
     return Errc::ok;
 }
@@ -7748,6 +7919,7 @@ Errc Machine::set(const Txn& txn, const SessionRecord& session, Outcome& outcome
     if (error != Errc::ok) return error;
     COORD_ASSERT(outcome.stat.mzxid == txn.zxid);
     keep_acl(body.path);
+    if (recorder_ != nullptr) record_set(body.path, body.data, outcome.stat, txn.zxid);
     changes.on_data_changed(body.path, txn.zxid, acl_);
     return Errc::ok;
 }
@@ -7930,6 +8102,25 @@ Errc Machine::remove_all(const Txn& txn, const SessionRecord& session) {
     }
     COORD_ASSERT(!tree_.contains(path));  // M11
     return Errc::ok;
+}
+
+COORD_RARE
+void Machine::record_set(BytesView path, BytesView data, const Stat& stat, Zxid zxid) const {
+    COORD_ASSERT(stat.mzxid == zxid);
+    recorder_->on_change(EventType::data_changed, NodeView{path, data, stat, acl_}, zxid);
+}
+
+// Of a node that may go, where that is to be recorded.
+Stat Machine::recorded_stat(BytesView path) const {
+    const std::optional<NodeView> node =
+        recorder_ == nullptr ? std::optional<NodeView>() : tree_.find(path);
+    return node ? node->stat : Stat{};
+}
+
+void Machine::record_removal(BytesView path, const Stat& stat, Zxid zxid) const {
+    if (recorder_ == nullptr) return;
+    COORD_ASSERT(stat.czxid != Zxid{} && stat.num_children == 0);
+    recorder_->on_change(EventType::deleted, NodeView{path, {}, stat, acl_}, zxid);
 }
 
 // FORMAT of a state: records as in chapter 3: the head first, the end last, the others in any
@@ -8495,6 +8686,45 @@ void Watches::catch_up(const Tree& before, const Tree& after, Zxid zxid) {
     if (any) catch_up_below(before, after, zxid);
 }
 
+// What there is now says what has changed: all that came or was set since, and that it is gone.
+// Nothing that the watcher would have heard of is missing, but what came and went again. Of one
+// that stays it is not known whether the node was there: its parent may say that it was not.
+void Watches::add_since(Zxid zxid, Watched watched, BytesView path, SessionId session,
+                        Watcher watcher, const Tree& tree, Zxid applied) {
+    COORD_ASSERT(zxid <= applied && watcher != nullptr);
+    const bool stays = watched == Watched::persistent;
+    const std::optional<NodeView> node = tree.find(path);
+    const Stat is = node ? node->stat : Stat{};
+    EventType own = EventType::none, below = EventType::none;
+    if (node && (watched == Watched::absence || (stays && zxid < is.czxid))) {
+        own = EventType::created;
+    } else if (zxid < is.mzxid && (watched == Watched::data || stays)) {
+        own = EventType::data_changed;
+    } else if (!node && watched != Watched::absence) {
+        const std::optional<NodeView> parent = tree.find(parent_path(path));
+        const bool never_was = stays && parent && parent->stat.pzxid <= zxid;
+        own = never_was ? EventType::none : EventType::deleted;
+    }
+    if (zxid < is.pzxid && (watched == Watched::children || (stays && is.czxid < is.pzxid))) {
+        below = EventType::children_changed;
+    }
+    const detail::Shared<Watcher> own_watcher = detail::share(std::move(watcher));
+    const detail::Shared<const Watcher> watch(own_watcher, &*own_watcher);
+    const Zxid own_zxid = !node ? applied : own == EventType::created ? is.czxid : is.mzxid;
+    const BytesView acl = node ? node->acl : BytesView();
+    const auto tell = [&](EventType type, Zxid of) {
+        if (type != EventType::none) events_.on_event(session, watch, type, path, of, acl);
+    };
+    if (is.pzxid < own_zxid) tell(below, is.pzxid);
+    tell(own, own_zxid);
+    if (own_zxid <= is.pzxid) tell(below, is.pzxid);
+    if (!stays && (own != EventType::none || below != EventType::none)) return;  // W1
+    const WatchKind kind = stays                          ? WatchKind::persistent
+                           : watched == Watched::children ? WatchKind::children
+                                                          : WatchKind::data;
+    add(kind, path, session, *watch);
+}
+
 // Whether a recursive one will hear of what happens at path, but for those at path itself.
 bool Watches::is_watched_above(BytesView path) const {
     while (path.size() > 1) {
@@ -8537,6 +8767,595 @@ void Watches::catch_up_below(const Tree& before, const Tree& after, Zxid zxid) {
         const BytesView acl = detail::acl_at(gone.back(), before, after);
         tell_above({EventType::deleted, gone.back(), zxid, acl});
     }
+}
+
+// -- Streams -------------------------------------------------------------------------------------
+
+namespace detail {
+
+constexpr std::size_t history_block_bytes = 64 * 1024;
+constexpr std::size_t look_through_bytes = 1024 * 1024;  // of what is kept, in one go
+
+// A change as it is kept, in memory alone: this, and behind it the path and the data.
+struct ChangeHead {
+    Stat stat;
+    Zxid zxid;
+    std::uint32_t index = 0;
+    std::uint32_t path_size = 0;
+    std::uint32_t data_size = 0;
+    std::uint32_t acl_size = 0;
+    EventType type = EventType::none;
+    bool is_null = false;
+};
+static_assert(std::is_trivially_copyable_v<ChangeHead>, "it is copied as bytes");
+
+// Of a path as it is known here what is told below the root.
+static void cut_root(std::size_t root_bytes, Bytes& path) {
+    if (path.empty()) return;
+    COORD_ASSERT(path.size() >= root_bytes);
+    COORD_ASSERT(path.size() == root_bytes || path[root_bytes] == '/');  // C5
+    path.erase(0, root_bytes);
+    if (path.empty()) path = "/";
+}
+
+// Where in the blocks, which are numbered from the first that there ever was.
+struct HistoryCursor {
+    std::uint64_t block = 0;
+    std::size_t offset = 0;
+};
+
+// What the copies of a Subscription share.
+struct Subscriber {
+    enum class Phase : std::uint8_t {
+        waiting,  // nothing is there for it: a change at or below its path will wake it
+        behind,   // to be looked through from its cursor on
+        told,     // there is something, and it knows
+        over
+    };
+    Subscriber() = default;
+    Subscriber(Subscriber&&) = default;  // before it is known to a History
+    ~Subscriber();
+
+    SessionId session;
+    std::uint64_t holding = 0;
+    Bytes path;
+    std::size_t root_bytes = 0;
+    SubscribeOptions options;
+    Callback<void()> wake;
+    OnChange each;
+
+    History* history = nullptr;  // that knows it; null where the replica is gone
+    std::uint64_t number = 0;
+    Phase phase = Phase::over;
+    Errc error = Errc::ok;
+    HistoryCursor cursor;
+    ChangePosition position;
+    bool is_queued = false;
+    bool is_end_told = false;
+};
+
+// The newest changes, in blocks of bytes: the oldest block goes where there is no room. What has
+// become of the tree is added to the last one and looked at later, all of it once for all readers
+// that wait. Each of those is found by the path that it waits at.
+class History final : public ChangeRecorder {
+public:
+    // Counts in calls what makes a poll due.
+    using MayRead = Callback<bool(SessionId session, BytesView acl)>;
+    History(std::size_t bytes_max, std::uint64_t& calls, MayRead may_read);
+    ~History();
+    // The state is that one, and how it came about is not known.
+    void restart(Zxid zxid);
+    void on_change(EventType type, const NodeView& node, Zxid zxid) override;
+    void hold() override;
+    void release(bool is_kept) override;
+
+    // It is known by its number from here on until it is destroyed; with an error it is over.
+    void add(Subscriber& subscriber, Errc error);
+    void remove(Subscriber& subscriber);
+    Subscriber* find(std::uint64_t number) const;  // null: it is gone
+    std::size_t count(SessionId session) const;
+    void end_session(SessionId session, Errc error);
+    void end_all(Errc error);
+    // A poll's share. Everything up to that zxid has been applied.
+    void work(Zxid applied);
+    bool has_work() const { return !behind_.empty() || !told_.empty(); }
+    bool take_told(std::uint64_t& number);  // RETURNS false where there are no more to be told
+    Errc take(Subscriber& subscriber, std::size_t most, std::vector<Change>& changes);
+    ChangePosition position(const Subscriber& subscriber) const;
+    void audit() const;
+
+private:
+    struct Block {
+        Bytes bytes;
+        std::size_t room = 0;
+        ChangePosition end;  // after its last change
+    };
+    struct Kept {
+        ChangeHead head;
+        BytesView path;
+        BytesView data;
+        BytesView acl;
+        std::size_t size = 0;
+    };
+    Bytes& make_room(std::size_t bytes, ChangePosition end);
+    void drop_block(Bytes& memory);
+    HistoryCursor end() const;
+    static Kept kept_at(BytesView bytes);
+    bool look(HistoryCursor& at, Kept& kept) const;
+    bool is_for(const Subscriber& subscriber, const Kept& kept) const;
+    bool seek(Subscriber& subscriber, Kept& kept, std::size_t& budget) const;
+    static void pass(Subscriber& subscriber, const Kept& kept);
+    static Change change_of(const Subscriber& subscriber, const Kept& kept);
+    void settle(Subscriber& subscriber, bool is_more);
+    void queue(Subscriber& subscriber);
+    void notice();
+    void wake(const Kept& kept);
+    void tell(Subscriber& subscriber, Subscriber::Phase phase);
+    void look_through(Subscriber& subscriber, std::size_t& budget);
+    void leave(Subscriber& subscriber);
+    void finish(Subscriber& subscriber, Errc error);
+
+    const std::size_t bytes_max_;
+    const std::size_t block_bytes_;
+    std::uint64_t& calls_;
+    const MayRead may_read_;
+    Ring<Block> blocks_;
+    std::uint64_t first_block_ = 0;  // the number of the one in front
+    std::size_t bytes_ = 0;          // that the blocks have room for
+    ChangePosition beginning_;       // every change after it is here
+    Zxid zxid_;                      // of the newest change
+    std::uint32_t next_index_ = 0;
+    Bytes held_;
+    bool is_holding_ = false;
+    HistoryCursor noticed_;          // those who wait have been woken by what is before it
+    Zxid noticed_zxid_;
+    std::map<Bytes, Numbers, std::less<>> waiting_;  // numbers of subscribers, by path
+    Ring<std::uint64_t> behind_;
+    Ring<std::uint64_t> told_;       // that their callbacks are to tell
+    Numbered<std::uint64_t, Subscriber*> subscribers_;
+    Numbered<SessionId, Numbers> own_;  // those that are not over
+    std::uint64_t added_ = 0;
+};
+
+History::History(std::size_t bytes_max, std::uint64_t& calls, MayRead may_read)
+    : bytes_max_(bytes_max), block_bytes_((std::min)(history_block_bytes, bytes_max / 8 + 1)),
+      calls_(calls), may_read_(std::move(may_read)) {}
+
+History::~History() {
+    end_all(Errc::replica_failed);
+    for (const auto& entry : subscribers_) entry.second->history = nullptr;
+}
+
+void History::restart(Zxid zxid) {
+    COORD_ASSERT(!is_holding_);
+    first_block_ += blocks_.size();
+    blocks_ = Ring<Block>();
+    bytes_ = 0;
+    beginning_ = ChangePosition(zxid);
+    noticed_ = end();
+    for (const auto& entry : subscribers_) {
+        Subscriber& each = *entry.second;
+        if (each.phase == Subscriber::Phase::over) continue;
+        each.cursor = noticed_;
+        if (position(each) < beginning_) finish(each, Errc::snapshot_needed);  // W4
+    }
+    noticed_zxid_ = zxid;
+}
+
+// The one that there is room for is kept however large it is (W6: by a change and no more).
+Bytes& History::make_room(std::size_t bytes, ChangePosition end) {
+    if (blocks_.empty() || blocks_.back().room - blocks_.back().bytes.size() < bytes) {
+        notice();  // before anything goes that somebody waits for
+        const std::size_t room = (std::max)(block_bytes_, bytes);
+        Bytes memory;
+        const std::size_t most = bytes_max_ - (std::min)(room, bytes_max_);
+        while (!blocks_.empty() && bytes_ > most) drop_block(memory);
+        if (memory.capacity() > 2 * room) Bytes().swap(memory);
+        memory.clear();
+        memory.reserve(room);
+        Block& block = blocks_.push();
+        block.bytes.swap(memory);
+        block.room = room, bytes_ += room;
+        noticed_ = this->end();
+    }
+    COORD_ASSERT(bytes_ <= bytes_max_ || blocks_.size() == 1);  // W6
+    COORD_ASSERT(blocks_.back().end < end || blocks_.back().bytes.empty());  // W4
+    blocks_.back().end = end;
+    return blocks_.back().bytes;
+}
+
+void History::drop_block(Bytes& memory) {
+    Block& block = blocks_.front();
+    COORD_ASSERT(beginning_ < block.end && bytes_ >= block.room);
+    beginning_ = block.end;
+    bytes_ -= block.room;
+    memory.swap(block.bytes);
+    Bytes().swap(block.bytes);
+    blocks_.pop();
+    first_block_ += 1;
+}
+
+void History::on_change(EventType type, const NodeView& node, Zxid zxid) {
+    if (zxid != zxid_) zxid_ = zxid, next_index_ = 0;
+    ChangeHead head;
+    head.stat = node.stat, head.zxid = zxid, head.index = next_index_++;
+    head.path_size = static_cast<std::uint32_t>(node.path.size());
+    head.data_size = static_cast<std::uint32_t>(node.data.size());
+    head.acl_size = static_cast<std::uint32_t>(node.acl.size());
+    head.type = type, head.is_null = is_null(node.data);
+    const std::size_t size =
+        sizeof(head) + node.path.size() + node.data.size() + node.acl.size();
+    Bytes& out = is_holding_ ? held_ : make_room(size, ChangePosition(zxid, next_index_));
+    out.append(reinterpret_cast<const char*>(&head), sizeof(head));
+    out.append(node.path).append(node.data).append(node.acl);
+}
+
+void History::hold() {
+    COORD_ASSERT(!is_holding_ && held_.empty());
+    is_holding_ = true;
+}
+
+void History::release(bool is_kept) {
+    COORD_ASSERT(is_holding_);
+    is_holding_ = false;
+    BytesView left = is_kept ? BytesView(held_) : BytesView();
+    while (!left.empty()) {
+        const Kept kept = kept_at(left);
+        const ChangePosition end(kept.head.zxid, kept.head.index + 1);
+        make_room(kept.size, end).append(left.substr(0, kept.size));
+        left.remove_prefix(kept.size);
+    }
+    give_back(held_);
+}
+
+HistoryCursor History::end() const {
+    if (blocks_.empty()) return {first_block_, 0};
+    return {first_block_ + blocks_.size() - 1, blocks_.back().bytes.size()};
+}
+
+History::Kept History::kept_at(BytesView bytes) {
+    Kept kept;
+    COORD_ASSERT(bytes.size() >= sizeof(kept.head));
+    std::memcpy(&kept.head, bytes.data(), sizeof(kept.head));
+    const std::size_t data = sizeof(kept.head) + kept.head.path_size;
+    const std::size_t acl = data + kept.head.data_size;
+    kept.size = acl + kept.head.acl_size;
+    COORD_ASSERT(bytes.size() >= kept.size);
+    kept.path = bytes.substr(sizeof(kept.head), kept.head.path_size);
+    kept.data = bytes.substr(data, kept.head.data_size);
+    kept.acl = bytes.substr(acl, kept.head.acl_size);
+    return kept;
+}
+
+// RETURNS false at the end. Where a block ends it moves on to the next.
+bool History::look(HistoryCursor& at, Kept& kept) const {
+    COORD_ASSERT(at.block >= first_block_);
+    std::uint64_t place = at.block - first_block_;
+    if (place + 1 < blocks_.size() &&
+        at.offset == blocks_[static_cast<std::size_t>(place)].bytes.size()) {
+        at.block += 1, at.offset = 0, place += 1;
+    }
+    if (place >= blocks_.size()) return false;
+    const BytesView bytes = blocks_[static_cast<std::size_t>(place)].bytes;
+    COORD_ASSERT(at.offset <= bytes.size());
+    if (at.offset == bytes.size()) return false;
+    kept = kept_at(bytes.substr(at.offset));
+    return true;
+}
+
+// Whether a change that is kept is one for that reader. All that is told has been asked for here.
+bool History::is_for(const Subscriber& subscriber, const Kept& kept) const {
+    const ChangePosition before(kept.head.zxid, kept.head.index);
+    if (before < subscriber.position) return false;
+    const BytesView top = subscriber.path;
+    const bool is_at = top.size() == 1 || kept.path.size() == top.size() ||
+                       (kept.path.size() > top.size() && kept.path[top.size()] == '/');
+    if (!is_at || (top.size() > 1 && !starts_with(kept.path, top))) return false;
+    return kept.acl.empty() || may_read_(subscriber.session, kept.acl);  // W3
+}
+
+// Moves on to the next change for a reader. RETURNS false at the end, and where enough has been
+// looked through: that is never in the midst of a transaction.
+bool History::seek(Subscriber& subscriber, Kept& kept, std::size_t& budget) const {
+    while (look(subscriber.cursor, kept)) {
+        if (is_for(subscriber, kept)) return true;
+        if (budget == 0 && kept.head.zxid != subscriber.position.zxid) return false;
+        budget -= (std::min)(budget, kept.size);
+        pass(subscriber, kept);
+    }
+    return false;
+}
+
+void History::pass(Subscriber& subscriber, const Kept& kept) {
+    const ChangePosition after(kept.head.zxid, kept.head.index + 1);
+    if (subscriber.position < after) subscriber.position = after;
+    subscriber.cursor.offset += kept.size;
+}
+
+Change History::change_of(const Subscriber& subscriber, const Kept& kept) {
+    Change change;
+    change.type = kept.head.type;
+    change.path = Bytes(kept.path);
+    cut_root(subscriber.root_bytes, change.path);
+    if (subscriber.options.with_data) {
+        change.bytes = Bytes(kept.data), change.is_null = kept.head.is_null;
+    }
+    change.stat = kept.head.stat;
+    change.position = ChangePosition(kept.head.zxid, kept.head.index + 1);
+    return change;
+}
+
+Errc History::take(Subscriber& subscriber, std::size_t most, std::vector<Change>& changes) {
+    if (subscriber.error != Errc::ok) return subscriber.error;
+    if (subscriber.phase == Subscriber::Phase::waiting || most == 0) return Errc::ok;
+    if (subscriber.cursor.block < first_block_) {
+        finish(subscriber, Errc::snapshot_needed);
+        return subscriber.error;
+    }
+    std::size_t budget = look_through_bytes;
+    Kept kept;
+    bool is_more = false;
+    for (;;) {
+        is_more = seek(subscriber, kept, budget);
+        const bool is_within = !changes.empty() && is_more &&
+                               kept.head.zxid == changes.back().position.zxid;
+        if (!changes.empty() && !is_within) {
+            changes.back().is_last = true;
+            changes.back().position.index = ChangePosition::whole;
+        }
+        const bool is_enough = changes.size() == most || (budget == 0 && !changes.empty());
+        if (!is_more || is_enough) break;
+        COORD_ASSERT(changes.empty() || changes.back().position.zxid <= kept.head.zxid);  // W4
+        changes.push_back(change_of(subscriber, kept));
+        budget -= (std::min)(budget, kept.size);
+        pass(subscriber, kept);
+    }
+    if (!changes.empty() && subscriber.position < changes.back().position) {
+        subscriber.position = changes.back().position;
+    }
+    settle(subscriber, is_more);
+    return Errc::ok;
+}
+
+// Whoever has read on is told again where there is more, and waits where there is not.
+void History::settle(Subscriber& subscriber, bool is_more) {
+    const HistoryCursor last = end();
+    const bool is_at_end =
+        subscriber.cursor.block == last.block && subscriber.cursor.offset == last.offset;
+    if (is_more || !is_at_end) return queue(subscriber);
+    subscriber.phase = Subscriber::Phase::waiting;
+    number_at(waiting_[subscriber.path], subscriber.number) = 1;
+}
+
+void History::queue(Subscriber& subscriber) {
+    subscriber.phase = Subscriber::Phase::behind;
+    calls_ += 1;
+    if (!subscriber.is_queued) behind_.push() = subscriber.number;
+    subscriber.is_queued = true;
+}
+
+// Of one that waits all that has been noticed is behind it.
+ChangePosition History::position(const Subscriber& subscriber) const {
+    const ChangePosition noticed(noticed_zxid_);
+    const bool waits = subscriber.phase == Subscriber::Phase::waiting;
+    return waits && subscriber.position < noticed ? noticed : subscriber.position;
+}
+
+void History::add(Subscriber& subscriber, Errc error) {
+    COORD_ASSERT(subscriber.history == nullptr && subscriber.number == 0);
+    const ChangePosition from = subscriber.options.from;
+    subscriber.history = this;
+    subscriber.number = ++added_;
+    subscriber.position = from;
+    subscribers_.at_or_new(added_) = &subscriber;
+    if (error == Errc::ok && from < beginning_) error = Errc::snapshot_needed;
+    if (error != Errc::ok) return finish(subscriber, error);
+    std::size_t low = 0, high = blocks_.size();  // the first one that ends behind it
+    while (low < high) {
+        const std::size_t middle = low + (high - low) / 2;
+        const bool is_before = !(from < blocks_[middle].end);
+        low = is_before ? middle + 1 : low, high = is_before ? high : middle;
+    }
+    subscriber.cursor = low == blocks_.size() ? end() : HistoryCursor{first_block_ + low, 0};
+    number_at(own_.at_or_new(subscriber.session), added_) = 1;
+    settle(subscriber, false);
+}
+
+Subscriber* History::find(std::uint64_t number) const {
+    const auto found = subscribers_.find(number);
+    return found == subscribers_.end() ? nullptr : found->second;
+}
+
+// It is of no session any more, and waits for nothing.
+void History::leave(Subscriber& subscriber) {
+    if (subscriber.phase == Subscriber::Phase::waiting) {
+        const auto waiting = waiting_.find(subscriber.path);
+        COORD_ASSERT(waiting != waiting_.end());
+        waiting->second.erase(subscriber.number);
+        if (waiting->second.empty()) waiting_.erase(waiting);
+    }
+    const auto own = own_.find(subscriber.session);
+    if (own == own_.end()) return;
+    own->second.erase(subscriber.number);
+    if (own->second.empty()) own_.erase(own);
+}
+
+void History::remove(Subscriber& subscriber) {
+    COORD_ASSERT(subscriber.history == this && find(subscriber.number) == &subscriber);
+    leave(subscriber);
+    subscribers_.erase(subscriber.number);
+    subscriber.history = nullptr;
+}
+
+std::size_t History::count(SessionId session) const {
+    const auto own = own_.find(session);
+    return own == own_.end() ? 0 : own->second.size();
+}
+
+void History::finish(Subscriber& subscriber, Errc error) {
+    COORD_ASSERT(error != Errc::ok && subscriber.error == Errc::ok);
+    subscriber.position = position(subscriber);
+    leave(subscriber);
+    subscriber.error = error;
+    tell(subscriber, Subscriber::Phase::over);
+}
+
+void History::end_session(SessionId session, Errc error) {
+    const auto own = own_.find(session);
+    if (own == own_.end()) return;
+    const Numbers ended = own->second;
+    for (const auto& each : ended) finish(*find(each.first), error);
+}
+
+void History::end_all(Errc error) {
+    for (const auto& entry : subscribers_) {
+        if (entry.second->phase != Subscriber::Phase::over) finish(*entry.second, error);
+    }
+}
+
+// What is new wakes those that wait for it.
+void History::notice() {
+    Kept kept;
+    while (!waiting_.empty() && look(noticed_, kept)) {
+        wake(kept);
+        noticed_.offset += kept.size;
+    }
+    noticed_ = end();
+}
+
+void History::wake(const Kept& kept) {
+    BytesView at = kept.path;
+    for (bool is_top = false; !is_top; at = parent_path(at)) {
+        is_top = at.size() == 1;
+        const auto found = waiting_.find(at);
+        if (found == waiting_.end()) continue;
+        Numbers& numbers = found->second;
+        for (auto each = numbers.begin(); each != numbers.end();) {
+            Subscriber* const woken = find(each->first);
+            COORD_ASSERT(woken != nullptr && woken->phase == Subscriber::Phase::waiting);
+            if (!is_for(*woken, kept)) {
+                ++each;
+                continue;
+            }
+            woken->cursor = noticed_;
+            woken->position = ChangePosition(kept.head.zxid, kept.head.index);
+            each = numbers.erase(each);
+            tell(*woken, Subscriber::Phase::told);
+        }
+        if (numbers.empty()) waiting_.erase(found);
+    }
+}
+
+void History::tell(Subscriber& subscriber, Subscriber::Phase phase) {
+    subscriber.phase = phase;
+    calls_ += 1;
+    told_.push() = subscriber.number;
+}
+
+void History::work(Zxid applied) {
+    notice();
+    noticed_zxid_ = applied;
+    std::size_t budget = look_through_bytes;
+    for (std::size_t left = behind_.size(); left > 0 && budget > 0; left--) {
+        Subscriber* const subscriber = find(behind_.front());
+        behind_.pop();
+        if (subscriber != nullptr) look_through(*subscriber, budget);
+    }
+}
+
+void History::look_through(Subscriber& subscriber, std::size_t& budget) {
+    subscriber.is_queued = false;
+    if (subscriber.phase != Subscriber::Phase::behind) return;
+    if (subscriber.cursor.block < first_block_) return finish(subscriber, Errc::snapshot_needed);
+    Kept kept;
+    if (seek(subscriber, kept, budget)) return tell(subscriber, Subscriber::Phase::told);
+    settle(subscriber, false);
+}
+
+bool History::take_told(std::uint64_t& number) {
+    if (told_.empty()) return false;
+    number = told_.front();
+    told_.pop();
+    return true;
+}
+
+COORD_RARE
+void History::audit() const {
+    std::size_t waiting = 0, own = 0;
+    for (const auto& entry : waiting_) waiting += entry.second.size();
+    for (const auto& entry : own_) own += entry.second.size();
+    COORD_ASSERT(!is_holding_ && held_.empty());
+    for (const auto& entry : subscribers_) {
+        const Subscriber& each = *entry.second;
+        COORD_ASSERT(each.history == this && each.number == entry.first);
+        COORD_ASSERT((each.error != Errc::ok) == (each.phase == Subscriber::Phase::over));
+        COORD_ASSERT(each.phase != Subscriber::Phase::behind || each.is_queued);
+        own -= each.phase == Subscriber::Phase::over ? 0u : 1u;
+        if (each.phase != Subscriber::Phase::waiting) continue;
+        const auto found = waiting_.find(each.path);
+        COORD_ASSERT(found != waiting_.end() && found->second.count(each.number) == 1);
+        waiting -= 1;
+    }
+    COORD_ASSERT(waiting == 0 && own == 0);
+    ChangePosition last = beginning_;
+    HistoryCursor at{first_block_, 0};
+    for (Kept kept; look(at, kept); at.offset += kept.size) {
+        const ChangePosition after(kept.head.zxid, kept.head.index + 1);
+        COORD_ASSERT(last < after);  // W4
+        COORD_ASSERT(kept.head.index == 0 || last.zxid == kept.head.zxid);  // W5
+        last = after;
+    }
+    COORD_ASSERT(blocks_.empty() || !(last < blocks_.back().end));
+}
+
+Subscriber::~Subscriber() {
+    if (history != nullptr) history->remove(*this);
+}
+
+// Calls what a subscriber is told by. Its owner may let go of it in there, and hears no more then.
+static void call_subscriber(History& history, std::uint64_t number) {
+    Subscriber* subscriber = history.find(number);
+    if (subscriber == nullptr) return;
+    Callback<void()> wake = std::move(subscriber->wake);
+    OnChange each = std::move(subscriber->each);
+    if (wake) wake();
+    std::vector<Change> changes;
+    std::size_t left = each ? subscriber->options.changes_a_poll : 0;
+    while ((subscriber = history.find(number)) != nullptr && left > 0) {
+        changes.clear();
+        const Errc error = history.take(*subscriber, 1, changes);
+        if (error != Errc::ok && !subscriber->is_end_told) {
+            subscriber->is_end_told = true;
+            Change& ended = changes.emplace_back();
+            ended.error = error, ended.position = subscriber->position;
+        }
+        left = changes.empty() ? 0 : left - 1;
+        if (!changes.empty()) each(changes.front());
+    }
+    if (subscriber == nullptr) return;
+    subscriber->wake = std::move(wake), subscriber->each = std::move(each);
+}
+
+}  // namespace detail
+
+Subscription::Subscription(detail::Shared<detail::Subscriber> subscriber)
+    : subscriber_(std::move(subscriber)) {}
+
+Result<std::vector<Change>> Subscription::take(std::size_t most) const {
+    std::vector<Change> changes;
+    if (subscriber_ && subscriber_->history != nullptr) {
+        subscriber_->history->take(*subscriber_, most, changes);
+    }
+    if (error() != Errc::ok) return error();
+    return changes;
+}
+
+Errc Subscription::error() const { return subscriber_ ? subscriber_->error : Errc::api_error; }
+
+ChangePosition Subscription::position() const {
+    if (!subscriber_) return {};
+    detail::History* const history = subscriber_->history;
+    return history == nullptr ? subscriber_->position : history->position(*subscriber_);
 }
 
 // =================================================================================================
@@ -11489,6 +12308,7 @@ constexpr std::size_t proposals_in_flight_max = 64;   // messages, to one peer
 constexpr std::size_t chunk_bytes_max = 256 * 1024;
 constexpr std::size_t rounds_max = 16;
 constexpr std::size_t closings_max = 64;    // ends of sessions that are numbered and not applied
+constexpr Duration look_gap_max = seconds(10);
 constexpr std::size_t silences_max = 1024;  // sessions that are looked at in a poll
 constexpr std::uint32_t reaps_per_poll_max = 16;
 constexpr std::uint32_t reap_looks_per_poll = 1024;
@@ -11548,7 +12368,7 @@ void Leader::stop() {
     rounds_.clear(), queued_.clear();
     syncs_.clear(), own_synced_.clear();
     sessions_.clear(), opening_.clear();
-    looks_ = {}, heard_.clear(), closing_ = 0;
+    looks_ = {}, heard_.clear(), closing_ = 0, looks_wait_ = false;
     sessions_armed_ = false, ping_now_ = false;
 }
 
@@ -11847,7 +12667,8 @@ void Leader::on_pong(Peer& peer, const Message& message) {
     if (message.sequence > ping_sequence_) return;
     peer.pong = (std::max)(peer.pong, message.sequence);
     Reader in(message.payload);
-    while (in.left() >= 8) touch(SessionId{in.u64()});
+    while (in.left() >= 8) (void)hear(SessionId{in.u64()});
+    if (!sessions_armed_) return;    // P11: what was touched then did not count
     if (message.total > 64) return;  // too many parts to account for: no lease from these
     if (message.touch > peer.touch_in_parts) {
         peer.touch_in_parts = message.touch, peer.touch_parts = 0;
@@ -12192,6 +13013,8 @@ Time Leader::next_deadline(Time now) const {
     if (resignation_ != nullptr || is_sync_ping_due()) return now;
     if (sessions_armed_ && is_admission_due(now)) return now;
     if (!queued_.empty() && sessions_armed_) return now;
+    const bool looks_now = looks_wait_ && closing_ < detail::closings_max;
+    if (sessions_armed_ && (looks_now || !heard_.empty()) && log_.has_room()) return now;
     Time deadline = ping_at_;
     if (reap_place_ != 0 && sessions_armed_) {
         deadline = (std::min)(deadline, clock_read_at_ + (reap_at_ - clock_));
@@ -12294,16 +13117,21 @@ void Leader::look_after(SessionId session, LiveSession& live, Duration rest) {
 }
 
 // Z13. No lease may come of a round before the log says that it was heard of: the next leader would
-// end it earlier.
-void Leader::touch(SessionId session) {
+// end it earlier. So no round is armed that begins before that is numbered.
+bool Leader::hear(SessionId session) {
     const auto found = sessions_.find(session);
-    if (found == sessions_.end()) return;
+    if (found == sessions_.end()) return false;
     LiveSession& live = found->second;
     live.expires_at = clock_ + milliseconds(live.timeout_ms);
-    if (live.silent_ms == 0 || live.closing) return;
+    if (live.silent_ms == 0 || live.closing) return false;
     live.silent_ms = 0;
     heard_.push_back(session);
-    for (std::size_t i = 0; i < rounds_.size(); i++) rounds_[i].armed = false;
+    return true;
+}
+
+// When a round has begun, and on the strength of it: so that one is not armed either.
+void Leader::touch(SessionId session) {
+    if (hear(session) && !rounds_.empty()) rounds_.back().armed = false;
 }
 
 std::int64_t Leader::silent_quarters(const LiveSession& live) const {
@@ -12312,10 +13140,12 @@ std::int64_t Leader::silent_quarters(const LiveSession& live) const {
     return 4 - (rest_ns * 4 + timeout_ns - 1) / timeout_ns;
 }
 
-// When it will have been silent for another quarter of its timeout, or has been for all of it.
+// When it will have been silent for another quarter of its timeout, or for all of it. Soon in any
+// case: the look of a session that has ended is not kept for long.
 Time Leader::next_look(const LiveSession& live) const {
     const Duration timeout = milliseconds(live.timeout_ms);
-    return live.expires_at - timeout / 4 * (3 - silent_quarters(live));
+    const Time quarter = live.expires_at - timeout / 4 * (3 - silent_quarters(live));
+    return (std::min)(quarter, clock_ + detail::look_gap_max);
 }
 
 std::size_t Leader::body_bytes_max() const {
@@ -12367,7 +13197,6 @@ void Leader::number(std::int64_t wall_ms, const Machine& machine, const Txn& req
     if (append(wall_ms, request) == Zxid{}) return;
     live.numbered = request.cxid;
     live.closing = request.op == OpCode::close_session;
-    if (live.closing) closing_ += 1;
 }
 
 // Who attaches a session has heard of it since the request was made: it lives anew from here on.
@@ -12378,7 +13207,7 @@ void Leader::number_attach(std::int64_t wall_ms, const Txn& request, LiveSession
         return;
     }
     if (append(wall_ms, request) == Zxid{}) return;
-    live.numbered = begin;
+    live.numbered = begin, live.silent_ms = 0;
     live.expires_at = clock_ + milliseconds(live.timeout_ms);
 }
 
@@ -12458,8 +13287,8 @@ void Leader::on_applied(const Txn& txn, const Machine& machine) {
 void Leader::forget(SessionId session) {
     const auto found = sessions_.find(session);
     if (found == sessions_.end()) return;
-    COORD_ASSERT(!found->second.closing || closing_ > 0);
-    if (found->second.closing) closing_ -= 1;
+    COORD_ASSERT(!found->second.expiring || closing_ > 0);
+    if (found->second.expiring) closing_ -= 1;
     sessions_.erase(found);
 }
 
@@ -12483,7 +13312,7 @@ bool Leader::expire(SessionId session, LiveSession& live, std::int64_t wall_ms) 
     close.session = session, close.op = OpCode::close_session;
     close.body = BytesView("\1", 1);
     if (append(wall_ms, close) == Zxid{}) return false;
-    live.closing = true;  // Z6: from here on nothing of it is numbered
+    live.closing = live.expiring = true;  // Z6: from here on nothing of it is numbered
     closing_ += 1;
     counters_.sessions_expired += 1;
     return true;
@@ -12509,7 +13338,7 @@ void Leader::look_at_sessions(std::int64_t wall_ms) {
     if (!number_silence(wall_ms, body)) return;
     heard_.erase(heard_.begin(), heard_.begin() + static_cast<std::ptrdiff_t>(count));
     if (clock_ < expire_at_ || !heard_.empty()) return;
-    expire_at_ = clock_ + timing_.heartbeat;
+    expire_at_ = clock_ + timing_.heartbeat, looks_wait_ = false;
     body.clear();
     for (count = 0; !looks_.empty() && looks_.front().at <= clock_; count++) {
         const SessionId session = looks_.front().session;
@@ -12518,14 +13347,17 @@ void Leader::look_at_sessions(std::int64_t wall_ms) {
         const std::int64_t quarters = is_over ? 0 : silent_quarters(found->second);
         const bool has_expired = quarters >= 4;
         if (count == most || (has_expired && !expire(session, found->second, wall_ms))) {
-            expire_at_ = clock_;  // the rest in the next poll
+            expire_at_ = clock_, looks_wait_ = true;  // the rest in the next poll
             break;
         }
         looks_.take();
         if (is_over || has_expired) continue;
         LiveSession& live = found->second;
-        const std::uint32_t silent_ms = live.timeout_ms / 4 * static_cast<std::uint32_t>(quarters);
-        if (silent_ms > live.silent_ms) {
+        const std::uint32_t silent_ms =
+            quarters > 0 ? live.timeout_ms / 4 * static_cast<std::uint32_t>(quarters) : 0;
+        // Between two pongs everybody is silent; and a disk that is full is for what frees.
+        const bool is_said = milliseconds(silent_ms) >= timing_.heartbeat * 2 && log_.has_room();
+        if (is_said && silent_ms > live.silent_ms) {
             live.silent_ms = silent_ms;
             writer.u64(session.value), writer.u32(silent_ms);
         }
@@ -12987,6 +13819,7 @@ constexpr int steps_per_poll_max = 12;
 constexpr std::size_t callbacks_kept = 4096;    // of the memory for them, from poll to poll
 constexpr std::size_t text_bytes_kept = 65536;  // of each
 constexpr std::size_t callbacks_max = 65536;    // that wait: then a poll applies nothing more
+constexpr std::size_t answers_max = 16;         // of a full size: then no more are given (R12)
 constexpr std::uint64_t work_per_poll = 1024;   // a transaction, and a set, are 1: see link_work
 constexpr std::uint32_t nodes_freed_per_poll = 2048;
 constexpr std::size_t snapshot_slice_bytes = 64 * 1024;  // that a poll writes, or reads again
@@ -13044,7 +13877,8 @@ inline ReplicaOptions with_some_id(ReplicaOptions options) {
 inline bool is_read(Request::Kind kind) {
     return kind == Request::Kind::exists || kind == Request::Kind::get ||
            kind == Request::Kind::children || kind == Request::Kind::read ||
-           kind == Request::Kind::get_acl || kind == Request::Kind::whoami;
+           kind == Request::Kind::get_acl || kind == Request::Kind::whoami ||
+           kind == Request::Kind::watch_since;
 }
 
 inline bool is_write(Request::Kind kind) {
@@ -13095,11 +13929,16 @@ Replica::Replica(const ReplicaOptions& options, Storage& storage, Transport& tra
       voters_(refused_ == nullptr ? options.voters : std::vector<PeerId>{options_.id}),
       rng_(mix64(options.entropy, options.id.value)), nonce_(rng_.next()), log_(storage),
       machine_(new Machine(options.limits, rng_.next())), watches_(*this),
+      history_(new detail::History(options.change_bytes_kept, counters_.calls,
+                                   [this](SessionId id, BytesView acl) {
+                                       return machine_->may(id, acl, permission::read);
+                                   })),
       election_(options_.id, voters_, options.timing),
       leader_(options_.id, voters_, options.timing, log_, options_.limits,
               (std::max)(transport.message_bytes_max(), detail::transport_bytes_min)),
       learner_(options_.id, options.timing, log_, rng_.next() >> 1),
-      outbox_(options_.id, options.ensemble, nonce_), snapshot_check_(options.limits) {
+      outbox_(options_.id, options.ensemble, nonce_),
+      answer_bytes_max_(answer_bytes_max(options.limits)), snapshot_check_(options.limits) {
     open();
 }
 
@@ -13113,6 +13952,7 @@ Replica::~Replica() {
     COORD_ASSERT(!in_poll_);
     role_ = Role::failed;
     is_ending_ = true;
+    history_ = {};
     const detail::Ring<Ready> ready = std::move(ready_);
     const detail::Ring<Opening> openings = std::move(openings_);
     const detail::Agenda<Timer> timers = std::move(timers_);
@@ -13145,6 +13985,13 @@ void Replica::open() {
     learner_.set_may_found(options_.may_found);
     committed_ = machine_->applied();
     was_admitted_ = is_admitted(machine_->voters());
+    record_changes();
+}
+
+// From the state on that there is now.
+void Replica::record_changes() {
+    history_->restart(machine_->applied());
+    if (options_.change_bytes_kept > 0) machine_->record_to(history_.get());
 }
 
 Errc Replica::load_snapshot() {
@@ -13190,6 +14037,7 @@ void Replica::fail(const char* reason) {
         }
         session.sent = 0;
     }
+    history_->end_all(Errc::replica_failed);
 }
 
 // A change that cannot wait for space, as a proposal can, is the end where there is none.
@@ -13236,6 +14084,7 @@ void Replica::poll(Time now, std::int64_t wall_ms) {
         tell_states();
     }
     if (role_ == Role::failed) inbox_.clear();
+    tell_subscribers();
     run_timers();
     run_callbacks();
     send_all();
@@ -13247,12 +14096,12 @@ void Replica::poll(Time now, std::int64_t wall_ms) {
 
 Time Replica::next_deadline() const {
     const Time at_once = now_;
-    if (!ready_.empty()) return at_once;
+    if (!ready_.empty() || history_->has_work()) return at_once;
     Time deadline = timers_.empty() ? never : timers_.front().at;
     if (role_ == Role::failed) return deadline;
     const bool unsent = !unsent_.empty() && can_send_requests();
     if (!started_ || !inbox_.empty() || unsent || log_.is_dirty()) return at_once;
-    if (applies_later_) return at_once;
+    if (applies_later_ || reads_later_) return at_once;
     if (role_ == Role::looking) deadline = (std::min)(deadline, election_.next_deadline());
     if (role_ == Role::leading) deadline = (std::min)(deadline, leader_.next_deadline(now_));
     if (role_ == Role::following) deadline = (std::min)(deadline, learner_.next_deadline());
@@ -13494,21 +14343,31 @@ void Replica::apply_committed() {
     if (role_ == Role::following) committed_ = (std::max)(committed_, learner_.committed());
     const Zxid target = (std::min)(committed_, log_.durable_last());  // R2
     applies_later_ = false;
+    if (reads_later_ && read_bytes_ < answer_bytes_max_) drain_all();
     std::uint64_t work = 0;
     while (machine_->applied() < target && role_ != Role::failed) {
-        applies_later_ = ready_.size() >= detail::callbacks_max || work >= work_left_;
+        applies_later_ = ready_.size() >= detail::callbacks_max || work >= work_left_ ||
+                         write_bytes_ >= answer_bytes_max_;
         if (applies_later_) break;
         const std::uint64_t before = machine_->tree().work();
         Txn txn;
         read_entry(log_.entry_after(machine_->applied()), txn);
         COORD_ASSERT(txn.previous == machine_->applied() && txn.zxid > txn.previous);  // L1
         if (txn.zxid > target) break;  // a leader named a commit that its history has not
+        applies_later_ = must_read_first(txn.session);
+        if (applies_later_) break;
         apply(txn);
-        work += machine_->tree().work() - before + 1;
+        work += machine_->tree().work() - before + work_of(txn);
         compare_digest();
     }
     work_left_ -= (std::min)(work, work_left_);
     compare_digest();
+}
+
+// Beside its changes: what it consists of is looked at, changes or not.
+std::uint64_t Replica::work_of(const Txn& txn) {
+    const bool has_parts = txn.op == OpCode::multi || txn.op == OpCode::silence;
+    return 1 + txn.body.size() / (has_parts ? 16 : 1024);
 }
 
 void Replica::apply(const Txn& txn) {
@@ -13681,6 +14540,8 @@ void Replica::install_snapshot() {
     COORD_ASSERT(role_ == Role::following && learner_.has_snapshot());
     const LogPosition position = learner_.snapshot_position();
     COORD_ASSERT(incoming_ && incoming_bytes_ == learner_.fetched());
+    if (reads_later_ && read_bytes_ < answer_bytes_max_) drain_all();
+    if (must_read_before_jump()) return;
     // Whether there was space for all of it a storage on a thread knows when it is read.
     scratch_.clear();
     const Errc read = log_.read_begun(incoming_bytes_ - 1, 1, scratch_);
@@ -13711,6 +14572,7 @@ void Replica::install_snapshot() {
     }
     was_admitted_ = was_admitted_ || is_admitted(machine_->voters());
     watches_.catch_up(old->tree(), machine_->tree(), position.zxid);
+    record_changes();
     catch_up_sessions();
     retire_machine(std::move(old));
 }
@@ -13737,6 +14599,7 @@ Replica::Ready& Replica::push_ready() {
     ready.text.clear(), ready.names.clear(), ready.nodes.clear();
     ready.parts.clear(), ready.found.clear();
     ready.more = ready.is_null = false, ready.root_bytes = 0;
+    ready.read_bytes = ready.write_bytes = 0;
     ready.watcher = nullptr, ready.on_state = nullptr, ready.call = nullptr;
     ready.event = EventType::none;
     return ready;
@@ -13827,6 +14690,10 @@ void Replica::submit(SessionId id, Request&& request) {
     pending.awaits_sync =
         request.kind == Request::Kind::sync || (is_read && request.least == newest);
     if (is_read && !pending.awaits_sync) pending.least = request.least;
+    pending.since = request.since, pending.watched = request.watched;
+    if (request.kind == Request::Kind::watch_since) {
+        pending.least = (std::max)(pending.least, request.since);
+    }
     if (pending.error != Errc::ok) {
         counters_.requests_refused += 1;
     } else if (detail::is_write(request.kind)) {
@@ -13878,7 +14745,11 @@ Errc Replica::prepare(Request& request, Pending& pending) {
     pending.body.assign(request.path.data(), request.path.size());
     const bool is_added = request.kind == Kind::add_watch;
     const WatcherType least = is_added ? WatcherType::persistent : WatcherType::children;
-    if (is_added && !request.watcher) return Errc::bad_arguments;
+    const bool is_since = request.kind == Kind::watch_since;
+    if ((is_added || is_since) && !request.watcher) return Errc::bad_arguments;
+    if (is_since && (request.watched > Watched::persistent || request.since == newest)) {
+        return Errc::bad_arguments;
+    }
     if (request.watcher_type < least || request.watcher_type > WatcherType::persistent_recursive) {
         return Errc::bad_arguments;
     }
@@ -14350,9 +15221,20 @@ void Replica::drain(SessionId id, LocalSession& session) {
     }
 }
 
+// Where reads have to wait, those who were behind in turn are before the others next time.
 void Replica::drain_all() {
     awaited_ = newest;  // what still waits says so again
-    for (auto [id, session] : sessions_) drain(id, session);
+    reads_later_ = false;
+    const SessionId after = drained_;
+    for (auto next = sessions_.upper_bound(after); next != sessions_.end(); ++next) {
+        if (!reads_later_) drained_ = next->first;
+        drain(next->first, next->second);
+    }
+    for (auto [id, session] : sessions_) {
+        if (after < id) break;
+        if (!reads_later_) drained_ = id;
+        drain(id, session);
+    }
 }
 
 // Ends the first pending request of a session if its time has come.
@@ -14380,13 +15262,15 @@ bool Replica::drain_one(SessionId id, LocalSession& session, Pending& pending) {
         refuse(std::move(pending.done), Errc::too_many);
         return true;
     }
-    if (pending.kind == Kind::add_watch || pending.kind == Kind::remove_watches) {
+    if (pending.kind == Kind::add_watch || pending.kind == Kind::remove_watches ||
+        pending.kind == Kind::watch_since) {
         change_watches(id, pending);
         return true;
     }
     if (!detail::is_write(pending.kind)) {
-        execute_read(id, pending);
-        return true;
+        reads_later_ = reads_later_ || read_bytes_ >= answer_bytes_max_;
+        if (!reads_later_) execute_read(id, pending);
+        return !reads_later_;
     }
     const SessionRecord* const record = machine_->find_session(id);
     if (record == nullptr || record->cxid < pending.cxid) return false;
@@ -14408,8 +15292,11 @@ void Replica::finish(Pending& pending, const Outcome& outcome) {
     ready.root_bytes = pending.root_bytes;
     ready.stat = outcome.stat;
     ready.zxid = outcome.zxid;
-    if (!outcome.parts.empty()) ready.parts = outcome.parts;
+    if (outcome.parts.empty()) return;
+    ready.parts = outcome.parts;
     if (outcome.op == OpCode::multi) unwrap(pending.guards, ready);
+    hold_bytes(ready, ready.write_bytes);
+    write_bytes_ += ready.write_bytes;
 }
 
 // Of a multi that was asked for as one, what guards it goes; of one that was not, its last part is
@@ -14424,6 +15311,55 @@ void Replica::unwrap(std::size_t guards, Ready& ready) {
         ready.stat = parts.back().stat;
         parts.clear();
     }
+}
+
+namespace detail {
+
+static std::size_t bytes_of(const Found& found) {
+    std::size_t bytes = found.bytes.size();
+    for (const Bytes& each : found.names) bytes += sizeof(each) + each.size();
+    for (const Child& each : found.nodes) {
+        bytes += sizeof(each) + each.name.size() + each.bytes.size();
+    }
+    return bytes;
+}
+
+}  // namespace detail
+
+// What an answer holds, until it is told (R12).
+void Replica::hold_bytes(Ready& ready, std::size_t& held) const {
+    COORD_ASSERT(held == 0);
+    held = detail::bytes_of(ready);
+    for (const Found& found : ready.found) held += sizeof(found) + detail::bytes_of(found);
+    for (const Part& part : ready.parts) held += sizeof(part) + part.path.size();
+}
+
+// Whether it is only for what is ready that the next request has not been answered.
+bool Replica::has_read_due(const LocalSession& session) const {
+    if (!reads_later_ || session.pending.empty()) return false;
+    const Pending& pending = session.pending.front();
+    const bool is_due = pending.error == Errc::ok && !pending.awaits_sync &&
+                        pending.least <= machine_->applied();
+    return is_due && detail::is_read(pending.kind);
+}
+
+// R9: of its session's own writes a read sees those before it alone.
+bool Replica::must_read_first(SessionId id) const {
+    if (!reads_later_) return false;
+    const auto found = sessions_.find(id);
+    return found != sessions_.end() && has_read_due(found->second);
+}
+
+// Where the state jumps there may be any write in it.
+bool Replica::must_read_before_jump() const {
+    if (!reads_later_) return false;
+    for (const auto& [id, session] : sessions_) {
+        if (!has_read_due(session)) continue;
+        for (std::size_t i = 0; i < session.pending.size(); i++) {
+            if (detail::is_write(session.pending[i].kind)) return true;
+        }
+    }
+    return false;
 }
 
 // A query as it is looked up: its views are into the pending request.
@@ -14448,6 +15384,11 @@ struct Replica::Room {
     std::size_t items;
     std::size_t bytes;
 };
+
+std::size_t Replica::answer_bytes_max(const Limits& limits) {
+    const std::uint64_t most = std::uint64_t{Room(limits).bytes} * detail::answers_max;
+    return static_cast<std::size_t>((std::min)(most, std::uint64_t{SIZE_MAX}));
+}
 
 Errc Replica::judge_query(const Query& query) const {
     const std::size_t most = options_.limits.path_bytes_max;
@@ -14650,9 +15591,16 @@ void Replica::execute_read(SessionId id, Pending& pending) {
     ready.done = std::move(pending.done);
     ready.zxid = machine_->applied();
     ready.root_bytes = pending.root_bytes;
-    if (pending.kind == Kind::read) return execute_queries(id, pending.body, ready);
+    if (pending.kind == Kind::read) {
+        execute_queries(id, pending.body, ready);
+        hold_bytes(ready, ready.read_bytes);
+        read_bytes_ += ready.read_bytes;
+        return;
+    }
     Room room(options_.limits);
     look_up(id, look_of(pending), room, ready);
+    hold_bytes(ready, ready.read_bytes);
+    read_bytes_ += ready.read_bytes;
     const bool watches = ready.error == Errc::ok || pending.kind == Kind::exists;
     if (pending.watcher && watches) {
         const WatchKind kind =
@@ -14668,10 +15616,13 @@ void Replica::change_watches(SessionId id, Pending& pending) {
         const bool is_recursive = pending.watcher_type == WatcherType::persistent_recursive;
         watches_.add(is_recursive ? WatchKind::recursive : WatchKind::persistent, pending.body, id,
                      std::move(pending.watcher));
-        pending.watcher = nullptr;
+    } else if (pending.kind == Request::Kind::watch_since) {
+        watches_.add_since(pending.since, pending.watched, pending.body, id,
+                           std::move(pending.watcher), machine_->tree(), machine_->applied());
     } else if (watches_.remove(pending.watcher_type, pending.body, id, machine_->applied()) == 0) {
         error = Errc::no_watcher;
     }
+    pending.watcher = nullptr;
     refuse(std::move(pending.done), error);
 }
 
@@ -14690,6 +15641,8 @@ void Replica::end_session(SessionId id, SessionState state) {
         refuse(std::move(pending.done), closed ? Errc::ok : over);
     }
     watches_.remove_session(id);
+    const bool has_moved = state == SessionState::moved;
+    history_->end_session(id, has_moved ? Errc::session_moved : Errc::session_expired);
     session.state = state;
     tell_state(session);
 }
@@ -14736,6 +15689,38 @@ void Replica::at(Time time, Callback<void()> call) {
     timers_.add(Timer{time, 0, std::move(call)});
 }
 
+void Replica::subscribe(detail::Subscriber& subscriber) {
+    counters_.calls += 1;
+    if (is_ending_) subscriber.error = Errc::replica_failed;
+    if (is_ending_) return;
+    const LocalSession* const held = find_held(subscriber.session, subscriber.holding);
+    Errc error = Errc::ok;
+    if (role_ == Role::failed) {
+        error = Errc::replica_failed;
+    } else if (held == nullptr && machine_->find_session(subscriber.session) != nullptr) {
+        error = Errc::session_moved;  // R10
+    } else if (held == nullptr || held->closing) {
+        error = Errc::session_expired;
+    } else if (history_->count(subscriber.session) >= options_.limits.watches_per_session_max) {
+        error = Errc::too_many;
+    } else if (options_.change_bytes_kept == 0) {
+        error = Errc::api_error;
+    } else {
+        error = judge_path(OpCode::check, subscriber.path, CreateMode::persistent);
+    }
+    history_->add(subscriber, error);
+}
+
+void Replica::tell_subscribers() {
+    history_->work(machine_->applied());
+    std::uint64_t number = 0;
+    while (history_->take_told(number)) {
+        push_ready().call = [&history = *history_, number] {
+            detail::call_subscriber(history, number);
+        };
+    }
+}
+
 void Replica::run_timers() {
     while (!timers_.empty() && timers_.front().at <= now_) {
         push_ready().call = timers_.take().call;
@@ -14749,6 +15734,9 @@ void Replica::run_callbacks() {
     for (std::size_t count = ready_.size(); count > 0; count--) {
         current_ = std::move(ready_.front());  // a callback may make ready_ grow
         ready_.pop();
+        COORD_ASSERT(read_bytes_ >= current_.read_bytes);  // R12
+        COORD_ASSERT(write_bytes_ >= current_.write_bytes);
+        read_bytes_ -= current_.read_bytes, write_bytes_ -= current_.write_bytes;
         call(current_);
         if (current_.text.capacity() > detail::text_bytes_kept) Bytes().swap(current_.text);
         if (current_.bytes.capacity() > detail::text_bytes_kept) Bytes().swap(current_.bytes);
@@ -14757,14 +15745,6 @@ void Replica::run_callbacks() {
 }
 
 namespace detail {
-
-static void cut_root(std::size_t root_bytes, Bytes& path) {
-    if (path.empty()) return;
-    COORD_ASSERT(path.size() >= root_bytes);
-    COORD_ASSERT(path.size() == root_bytes || path[root_bytes] == '/');  // C5
-    path.erase(0, root_bytes);
-    if (path.empty()) path = "/";
-}
 
 // Of children the names are no paths, and begin with no '/'.
 static void cut_root(std::size_t root_bytes, Found& found) {
@@ -14847,19 +15827,28 @@ void Replica::send_pong() {
     learner_.pong(touch_, scratch_, transport_.message_bytes_max(), outbox_);
 }
 
+// A lease waits until what stands before it is applied, and no later one takes its place before.
 void Replica::renew_lease() {
-    if (role_ == Role::leading && machine_->applied() >= leader_.lease_at()) {
-        lease_from_ = (std::max)(lease_from_, leader_.lease_from());
+    for (int i = 0; i < 2; i++) {
+        if (machine_->applied() < lease_due_at_) return;  // an expiry may stand before
+        lease_from_ = (std::max)(lease_from_, lease_due_);
+        if (i == 0) take_next_lease();
+    }
+}
+
+void Replica::take_next_lease() {
+    if (role_ == Role::leading && leader_.lease_from() > lease_due_) {
+        lease_due_ = leader_.lease_from(), lease_due_at_ = leader_.lease_at();
     }
     if (role_ != Role::following) return;
-    if (machine_->applied() < learner_.touch_confirmed_at()) return;  // an expiry may stand before
     const std::uint64_t confirmed = learner_.touch_confirmed();
     if (touches_.empty() || confirmed < touches_.front().number) return;
     const std::uint64_t place = confirmed - touches_.front().number;  // they are numbered in a row
     if (place >= touches_.size()) return;
     const Touch& touch = touches_[static_cast<std::size_t>(place)];
     COORD_ASSERT(touch.number == confirmed);
-    lease_from_ = (std::max)(lease_from_, touch.sent_at);
+    if (touch.sent_at <= lease_due_) return;
+    lease_due_ = touch.sent_at, lease_due_at_ = learner_.touch_confirmed_at();
 }
 
 void Replica::touch_own_sessions() {
@@ -14966,6 +15955,7 @@ COORD_RARE
 void Replica::audit() const {
     machine_->audit();
     log_.audit();
+    history_->audit();
     if (role_ == Role::leading) leader_.audit(*machine_);
     COORD_ASSERT(role_ == Role::failed || machine_->applied() <= committed_);  // R2
     COORD_ASSERT(log_.snapshot_position().zxid <= machine_->applied() || role_ == Role::failed);
@@ -15334,10 +16324,43 @@ void Session::add_watch(BytesView path, AddWatchMode mode, Watcher watcher, OnDo
     ask(std::move(request));
 }
 
+void Session::watch_since(Zxid since, Watched what, BytesView path, Watcher watcher,
+                          OnDone done) const {
+    Request request = detail::request_of(Request::Kind::watch_since, path, std::move(done));
+    request.since = since, request.watched = what;
+    request.watcher = std::move(watcher);
+    ask(std::move(request));
+}
+
 void Session::remove_watches(BytesView path, WatcherType type, OnDone done) const {
     Request request = detail::request_of(Request::Kind::remove_watches, path, std::move(done));
     request.watcher_type = type;
     ask(std::move(request));
+}
+
+// What is no path stays as it is, to be refused for that (C5).
+Subscription Session::subscribe_with(BytesView path, const SubscribeOptions& options,
+                                     Callback<void()>&& wake, OnChange&& each) const {
+    const Bytes& root = handle_->root;
+    detail::Shared<detail::Subscriber> subscriber = detail::share(detail::Subscriber());
+    const bool is_below = !root.empty() && is_valid_path(path);
+    if (is_below) subscriber->path = root, subscriber->root_bytes = root.size();
+    if (!is_below || path.size() > 1) subscriber->path.append(path);
+    subscriber->session = id_, subscriber->holding = holding();
+    subscriber->options = options;
+    subscriber->wake = std::move(wake), subscriber->each = std::move(each);
+    replica_->subscribe(*subscriber);
+    return Subscription(std::move(subscriber));
+}
+
+Subscription Session::subscribe(BytesView path, const SubscribeOptions& options,
+                                Callback<void()> wake) const {
+    return subscribe_with(path, options, std::move(wake), {});
+}
+
+Subscription Session::on_changes(BytesView path, const SubscribeOptions& options,
+                                 OnChange each) const {
+    return subscribe_with(path, options, {}, std::move(each));
 }
 
 void Session::sync(OnDone done) const {
@@ -15507,6 +16530,12 @@ Result<void> Sync::add_watch(BytesView path, AddWatchMode mode, Watcher watcher)
     });
 }
 
+Result<void> Sync::watch_since(Zxid since, Watched what, BytesView path, Watcher watcher) const {
+    return wait<void>([&](OnDone done) {
+        session_.watch_since(since, what, path, std::move(watcher), std::move(done));
+    });
+}
+
 Result<void> Sync::remove_watches(BytesView path, WatcherType type) const {
     return wait<void>([&](OnDone done) {
         session_.remove_watches(path, type, std::move(done));
@@ -15515,6 +16544,17 @@ Result<void> Sync::remove_watches(BytesView path, WatcherType type) const {
 
 Result<void> Sync::sync() const {
     return wait<void>([&](OnDone done) { session_.sync(std::move(done)); });
+}
+
+Result<std::vector<Change>> Sync::take(const Subscription& from, std::size_t most) const {
+    if (session_.replica().is_polling()) return Errc::api_error;
+    bool going_on = bool(pump_);
+    while (going_on) {
+        Result<std::vector<Change>> taken = from.take(most);
+        if (!taken || !taken->empty()) return taken;
+        going_on = pump_();
+    }
+    return Errc::operation_timeout;
 }
 
 Result<void> Sync::close() const {

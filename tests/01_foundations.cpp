@@ -52,6 +52,7 @@ const Errc every_errc[] = {
     Errc::storage_locked,
     Errc::condition_failed,
     Errc::guard_lost,
+    Errc::snapshot_needed,
 };
 
 }  // namespace
@@ -73,6 +74,7 @@ TEST_CASE("errors: ZooKeeper's codes are ZooKeeper's numbers") {
     CHECK(static_cast<int>(Errc::session_moved) == -118);
     CHECK(static_cast<int>(Errc::quota_exceeded) == -125);
     CHECK(static_cast<int>(Errc::throttled_op) == -127);
+    CHECK(static_cast<int>(Errc::snapshot_needed) == -1011);
 }
 
 TEST_CASE("errors: each has a name and a sentence of its own") {
@@ -96,7 +98,7 @@ TEST_CASE("errors: each has a name and a sentence of its own") {
 }
 
 TEST_CASE("errors: a code from somewhere else is unknown and harmless") {
-    for (const int code : {1, -9, -128, -1000, -1099, 12345}) {
+    for (const int code : {1, -9, -128, -1000, -1014, 12345}) {
         CHECK(std::string{coord::name(static_cast<Errc>(code))} == "unknown");
         CHECK(std::string{coord::text(static_cast<Errc>(code))} == "unknown");
     }

@@ -401,6 +401,7 @@ TEST_CASE("judge_request: each part by itself; nothing of it is a request alone"
             CHECK(judge(cut, limits) != Errc::ok);
             CHECK(one(rig, s, cut) != Errc::ok);
         }
+        CHECK(rig.next(s, OpCode::multi, multi_body({part}) + "x").error != Errc::ok);
         // A log that has it alone, all the same, changes nothing by it.
         CHECK(rig.next(s, part.first, part.second).error == Errc::unimplemented);
         CHECK(rig.machine.tree().size() == 4);
@@ -429,8 +430,8 @@ TEST_CASE("judge_request: each part by itself; nothing of it is a request alone"
         const SessionId s = rig.open(1);
         CHECK(one(rig, s, part) == Errc::bad_arguments);
     }
-    for (int op = 11; op < 30; op++) {
-        if (op == 12 || (op >= 16 && op <= 21)) continue;  // set_acl is a part, and alone
+    for (int op = 11; op < 30; op++) {  // 12 is set_acl, which is a request by itself
+        if (op == 12 || (op >= 16 && op <= 21)) continue;
         CHECK(judge({static_cast<OpCode>(op), Bytes(12, '\0')}) == Errc::unimplemented);
     }
 }

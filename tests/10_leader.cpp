@@ -1917,4 +1917,102 @@ TEST_CASE("hostile learners: any message with any field never trips an assertion
     }
 }
 
+
+TEST_CASE("Z13 P11 a list that came before the leader knew the sessions gives no lease") {
+    Touches rig;
+    rig.to_broadcast();
+    const SessionId id = rig.open(1, 4000);
+    for (int i = 0; i < 35; i++) {
+        rig.round(2);
+        rig.answer();
+        rig.leader.look_at_sessions(0);
+    }
+    rig.settle();
+    REQUIRE(rig.machine.find_session(id)->silent_ms == 3000);
+    rig.leader.stop();
+    rig.leader.start(rig.now);
+    rig.follower_info(3);
+    rig.to_synchronization();
+    rig.step(milliseconds(100));
+    rig.touch(500, 23, id);              // the replica of the session is in reach again
+    rig.ack(2, rig.log.last().zxid);
+    rig.step();
+    REQUIRE(rig.leader.is_established());
+    rig.ack(2, rig.log.last().zxid, 2);
+    REQUIRE(rig.leader.can_number(rig.machine));
+    std::uint64_t confirmed = 0;
+    for (int i = 0; i < 20; i++) {      // what 3 says is lost, what it is told is not
+        confirmed = (std::max)(confirmed, rig.round(3));
+        rig.answer();
+        rig.leader.look_at_sessions(0);
+        rig.settle();
+        if (rig.machine.find_session(id) == nullptr) break;
+    }
+    CHECK(rig.machine.find_session(id) == nullptr);
+    CHECK(confirmed != 500);
+}
+
+TEST_CASE("M9 Z13 a timeout below Timing::silence, and a new leader: no silence that was none") {
+    Touches rig;
+    rig.to_broadcast();
+    const SessionId id = rig.open(1, 200);
+    rig.leader.stop();
+    rig.leader.start(rig.now);
+    rig.to_broadcast();
+    for (int i = 0; i < 3; i++) {
+        rig.pong(2, rig.leader.pings());
+        rig.step(milliseconds(50));
+        rig.leader.look_at_sessions(0);
+        rig.settle();
+        const std::uint32_t passed_ms = static_cast<std::uint32_t>(i + 1) * 50;
+        CHECK(rig.machine.find_session(id)->silent_ms <= passed_ms);
+    }
+}
+
+TEST_CASE("Z13 ends that clients ask for keep nobody alive") {
+    Rig rig;
+    rig.to_broadcast();
+    std::vector<SessionId> busy;
+    const SessionId dead = rig.open(1, 1000);
+    std::uint64_t nonce = 2;
+    for (int i = 0; i < 64; i++) busy.push_back(rig.open(nonce++, 60000));
+    for (int k = 0; k < 100; k++) {      // 10 s; 64 sessions end and 64 begin each 100 ms
+        for (const SessionId id : busy) {
+            rig.number(id, 1, OpCode::close_session, BytesView("\0", 1));
+        }
+        rig.pong(2, rig.leader.pings());
+        rig.step(milliseconds(100));
+        rig.leader.look_at_sessions(0);
+        rig.settle();
+        busy.clear();
+        for (int i = 0; i < 64; i++) busy.push_back(rig.open(nonce++, 60000));
+    }
+    CHECK(rig.machine.find_session(dead) == nullptr);
+}
+
+TEST_CASE("Z13 M8 who is attached, and silent again, has that in the log again") {
+    Rig rig;
+    rig.to_broadcast();
+    const SessionId id = rig.open(1, 4000);
+    const auto pass = [&](int ms) {
+        for (int i = 0; i < ms; i += 100) {
+            rig.pong(2, rig.leader.pings());
+            rig.step(milliseconds(100));
+            rig.leader.look_at_sessions(0);
+        }
+    };
+    pass(3500);
+    rig.settle();
+    REQUIRE(rig.machine.find_session(id)->silent_ms == 3000);
+    Bytes body;
+    coord::Writer(body).u64(77);
+    rig.number(id, coord::next_holding(0), OpCode::attach_session, body);
+    rig.settle();
+    REQUIRE(rig.machine.find_session(id)->silent_ms == 0);
+    pass(3500);
+    rig.settle();
+    CHECK(rig.machine.find_session(id)->silent_ms == 3000);
+}
+
+
 }  // TEST_SUITE

@@ -81,9 +81,8 @@ coord::ReplicaOptions options_with_super() {
     options.super_digest = coord::digest_id("super:secret");
     options.schemes = {"token"};
     options.judge_credential = [](BytesView scheme, BytesView credential, Bytes& id) {
-        if (scheme != "token" || credential.substr(0, 6) != "valid-") return false;
-        id.assign(credential.substr(6));
-        return true;
+        id.assign(credential.substr((std::min)(credential.size(), std::size_t{6})));
+        return scheme == "token" && credential.substr(0, 6) == "valid-";
     };
     return options;
 }
@@ -446,7 +445,7 @@ TEST_CASE("a credential that nobody takes is auth_failed, and the session goes o
         CAPTURE(scheme);
         CHECK(zk.add_auth(scheme, "valid-x").error() == Errc::auth_failed);
     }
-    CHECK(zk.add_auth("token", "stolen").error() == Errc::auth_failed);
+    CHECK(zk.add_auth("token", "stolen-x").error() == Errc::auth_failed);
     CHECK(zk.add_auth("ip", "10.0.0.0/8").error() == Errc::auth_failed);  // no address
     CHECK(zk.add_auth("ip", "").error() == Errc::auth_failed);
     CHECK(zk.below("/app").add_auth("/a", "valid-x").error() == Errc::auth_failed);
@@ -628,6 +627,42 @@ TEST_CASE("a multi sets the ACL of a large node a thousand times") {
     CHECK(multi(parts) == Errc::ok);
     CHECK(rig.machine.tree().find("/x")->stat.aversion == 1000);
     rig.machine.audit();
+}
+
+TEST_CASE("what is several writes in one asks for the permission of each") {
+    Alone rig;
+    const Sync owner = rig.open(), other = rig.open();
+    REQUIRE(owner.add_auth("digest", user));
+    const Acl readable = coord::read_only_acl().add(permission::all, "auth", "");
+    REQUIRE(owner.create("/p", "d", CreateMode::persistent, {}, coord::creator_acl()));
+    REQUIRE(owner.create("/r", "d", CreateMode::persistent, {}, readable));
+    REQUIRE(owner.create("/r/k", ""));
+    CHECK(other.multi({Op::has_data("/p", "d")}).error == Errc::no_auth);
+    CHECK(other.multi({Op::has_data("/r", "d")}).error == Errc::ok);
+    CHECK(other.multi({Op::absent("/p")}).error == Errc::node_exists);
+    CHECK(other.create_or_set("/p", "").error() == Errc::no_auth);
+    CHECK(other.create_or_set("/p/x", "").error() == Errc::no_auth);
+    CHECK(other.create_with_parents("/p/x/y", "").error() == Errc::no_auth);
+    REQUIRE(other.create("/mine", ""));
+    // The top's parent is open; that of what is below it is not.
+    CHECK(other.remove_all("/r").error() == Errc::no_auth);
+    CHECK(other.exists("/r/k"));
+    CHECK(other.remove_all("/r/k").error() == Errc::no_auth);
+    CHECK(owner.remove_all("/r"));
+    CHECK(other.remove_all("/p"));  // has no children
+    // A guarded handle's set_acl is guarded, too.
+    const auto door = owner.create("/door", "", CreateMode::persistent, {}, coord::creator_acl());
+    REQUIRE(door);
+    const Sync guarded = owner.guarded_by("/door", door->stat.czxid);
+    REQUIRE(guarded.add_auth("digest", "another:one"));
+    REQUIRE(guarded.create("/g", "", CreateMode::persistent, {}, coord::creator_acl()));
+    CHECK(lines(owner.get_acl("/g")).size() == 2);
+    const auto set = guarded.set_acl("/g", coord::read_only_acl());
+    REQUIRE(set);
+    CHECK(set->aversion == 1);
+    REQUIRE(owner.remove("/door"));
+    CHECK(guarded.set_acl("/mine", coord::read_only_acl()).error() == Errc::guard_lost);
+    CHECK(lines(other.get_acl("/mine")) == Lines{"31 world:anyone"});
 }
 
 TEST_CASE("a list shows that a child is there, and not what may not be read of it") {
@@ -858,6 +893,22 @@ TEST_CASE("a save has ACLs and identities, and a load gives them back") {
         return loaded.load(other);
     };
     CHECK(damaged("token", "world") == Errc::corrupt);
+    // With a digest and a checksum that are right: only what stands there is not.
+    const auto with_acl = [](const Acl& acl) {
+        Bytes record;
+        coord::Writer out_of(record);
+        out_of.bytes("/zookeeper/config"), out_of.bytes("");
+        for (int i = 0; i < 6; i++) out_of.u64(0);
+        out_of.u64(0), out_of.u64(0), out_of.u32(0), out_of.u8(4), out_of.bytes(acl.bytes());
+        std::uint64_t digest = 0;
+        return Tree::digest_of_record(record, {}, digest);
+    };
+    CHECK(with_acl(coord::read_only_acl()));
+    for (const Acl& none : {Acl(), coord::open_acl(), coord::creator_acl(), Acl(64, "ip", "::"),
+                            Acl(1, "world", "all"), Acl(1, "to ken", "x"), Acl::from("xyz"),
+                            coord::read_only_acl().add(1, "auth", "x")}) {
+        CHECK_FALSE(with_acl(none));
+    }
 }
 
 TEST_CASE("identities change the digest, and end where the session is attached elsewhere (M8)") {
@@ -866,6 +917,10 @@ TEST_CASE("identities change the digest, and end where the session is attached e
     const std::uint64_t before = rig.machine.digest();
     CHECK(rig.next(session, coord::OpCode::auth, identity("token", "a")).error == Errc::ok);
     CHECK(rig.machine.digest() != before);
+    machine::Rig other;  // the same, but for who it is
+    const auto twin = other.open(7);
+    CHECK(other.next(twin, coord::OpCode::auth, identity("token", "b")).error == Errc::ok);
+    CHECK(rig.machine.digest() != other.machine.digest());
     rig.machine.audit();
     for (const Bytes& bad : {Bytes(), Bytes("x"), identity("auth", ""), identity("world", "anyone"),
                              identity("super", "x"), Acl(1, "token", "b").bytes()}) {
@@ -920,6 +975,29 @@ TEST_CASE("every replica judges alike, after a crash and after a new leader") {
         CHECK(rig.sim.replica(id).machine().digest() == rig.sim.replica(1).machine().digest());
         CHECK(rig.sim.replica(id).tree().find("/x")->acl == private_acl().bytes());
     }
+}
+
+TEST_CASE("who waits for a lock must be able to read the node before its own") {
+    Alone rig;
+    const Sync zk = rig.open(), other = rig.open();
+    REQUIRE(zk.add_auth("digest", user));
+    REQUIRE(zk.create_with_parents("/locks/door", ""));
+    for (const Acl& acl : {coord::creator_acl(), coord::read_only_acl().add(31, "auth", "")}) {
+        coord::Lock lock(zk.session(), "/locks/door", acl), theirs(other.session(), "/locks/door");
+        const auto grant =
+            zk.wait<coord::Grant>([&](coord::OnGranted done) { lock.acquire(std::move(done)); });
+        REQUIRE(grant);
+        std::vector<Errc> told;
+        theirs.acquire([&](const Result<coord::Grant>& result) { told.push_back(result.error()); });
+        rig.polls();
+        const bool is_private = acl == coord::creator_acl();
+        CHECK(told == (is_private ? std::vector<Errc>{Errc::no_auth} : std::vector<Errc>{}));
+        lock.release({});
+        rig.polls();
+        CHECK(told == std::vector<Errc>{is_private ? Errc::no_auth : Errc::ok});
+    }
+    rig.polls();
+    CHECK(zk.children("/locks/door")->names.empty());
 }
 
 TEST_CASE("a lock whose nodes have an ACL") {

@@ -276,6 +276,45 @@ TEST_CASE("M8 of two who attach at once one has it, and the other is told") {
     }
 }
 
+TEST_CASE("watchers are set as of what was seen where the session was, and nothing is missed") {
+    Ensemble all(7);
+    const std::uint32_t first = all.follower(0), second = all.follower(1);
+    const Sync zk = all.open(first, seconds(30));
+    const Sync other = all.open(all.leader(), seconds(30));
+    REQUIRE(other.create("/n", "0"));
+    REQUIRE(zk.sync());
+    int before = 0;
+    const auto seen = zk.get("/n", [&](const coord::WatchEvent&) { before += 1; });
+    REQUIRE(seen);
+    const auto ticket = Ensemble::ticket(zk);
+    all.sim.isolate(first);  // what happens now it is never told there
+    REQUIRE(other.set("/n", "1"));
+    const coord::Result<Session> attached = all.attach(second, ticket);
+    REQUIRE(attached);
+    const Sync moved(*attached, all.sim.pump());
+    std::vector<coord::WatchEvent> heard;
+    const auto hear = [&](const coord::WatchEvent& event) { heard.push_back(event); };
+    REQUIRE(moved.watch_since(seen->zxid, coord::Watched::data, "/n", hear));
+    REQUIRE(heard.size() == 1);
+    CHECK(before == 0);
+    CHECK(heard[0].type == coord::EventType::data_changed);
+    CHECK(heard[0].zxid == moved.exists("/n")->mzxid);
+    // A replica that is behind what was seen elsewhere does not tell of it once more.
+    all.sim.isolate(second);
+    const auto ahead = other.set("/n", "2");
+    CHECK_FALSE(ahead);  // no majority is left
+    all.sim.heal();
+    all.sim.run_for(seconds(2));
+    const auto last = other.set("/n", "3");
+    REQUIRE(last);
+    REQUIRE(moved.watch_since(last->mzxid, coord::Watched::data, "/n", hear));
+    all.sim.run_for(seconds(1));
+    CHECK(heard.size() == 1);
+    REQUIRE(other.set("/n", "4"));
+    all.sim.run_for(seconds(1));
+    CHECK(heard.size() == 2);
+}
+
 TEST_CASE("R10 a replica that jumps over it by a snapshot hears of it too") {
     Ensemble all(3, 50);
     const std::uint32_t first = all.follower(0), second = all.follower(1);

@@ -1049,6 +1049,127 @@ CONFORMANCE_CASE("2.10 add_watch and remove_watches refuse what is no mode and n
     }
 }
 
+// A session's watchers as of a state, set after that by another session: as if it had moved.
+struct Since {
+    explicit Since(World& world) : zk(world.open()), other(world.open()) {
+        for (const char* path : {"/p", "/p/x", "/p/x/kid", "/p/y"}) {
+            REQUIRE(other.create(path, ""));
+        }
+        at = other.get("/")->zxid;
+    }
+    void set(const char* path) {
+        using coord::Watched;
+        REQUIRE(zk.sync());
+        CHECK(zk.watch_since(at, Watched::data, path, heard.event("data")));
+        CHECK(zk.watch_since(at, Watched::absence, path, heard.event("exist")));
+        CHECK(zk.watch_since(at, Watched::children, path, heard.event("child")));
+        CHECK(zk.watch_since(at, Watched::persistent, path, heard.event("stay")));
+    }
+    Heard heard;
+    Zxid at;
+    const Sync zk, other;
+};
+
+CONFORMANCE_CASE("2.10 setWatches: what has not changed since tells nothing, and is watched") {
+    Since s(world);
+    REQUIRE(s.other.set("/p/y", "beside"));
+    s.set("/p/x");
+    CHECK(s.heard.take() == Lines{"exist: created /p/x"});  // it is there: so it has come
+    REQUIRE(s.other.set("/p/x", "1"));
+    world.settle();
+    CHECK(s.heard.take() == Lines{"data: changed /p/x", "stay: changed /p/x"});
+    REQUIRE(s.other.create("/p/x/new", ""));
+    world.settle();
+    CHECK(s.heard.take() == Lines{"child: children /p/x", "stay: children /p/x"});
+    REQUIRE(s.other.set("/p/x", "2"));
+    world.settle();
+    CHECK(s.heard.take() == Lines{"stay: changed /p/x"});
+}
+
+CONFORMANCE_CASE("2.10 setWatches: a node set since fires changed, and with its zxid") {
+    Since s(world);
+    const auto set = s.other.set("/p/x", "1");
+    REQUIRE(set);
+    s.set("/p/x");
+    CHECK(s.heard.take() ==
+          Lines{"data: changed /p/x", "exist: created /p/x", "stay: changed /p/x"});
+    REQUIRE(s.heard.zxids.size() == 3);
+    CHECK(s.heard.zxids[0] == set->mzxid);
+    CHECK(s.heard.zxids[2] == set->mzxid);
+    REQUIRE(s.other.set("/p/x", "2"));
+    world.settle();
+    CHECK(s.heard.take() == Lines{"stay: changed /p/x"});  // the others have been told
+}
+
+CONFORMANCE_CASE("2.10 setWatches: children changed since fire children; both, in their order") {
+    Since s(world);
+    const auto kid = s.other.create("/p/x/more", "");
+    REQUIRE(kid);
+    REQUIRE(s.other.set("/p/x", "1"));
+    s.set("/p/x");
+    CHECK(s.heard.take() == Lines{"data: changed /p/x", "exist: created /p/x",
+                                  "child: children /p/x", "stay: children /p/x",
+                                  "stay: changed /p/x"});
+    REQUIRE(s.heard.zxids.size() == 5);
+    CHECK(s.heard.zxids[2] == kid->stat.czxid);
+    CHECK(s.heard.zxids[3] == kid->stat.czxid);
+}
+
+CONFORMANCE_CASE("2.10 setWatches: a node that is gone fires deleted, at data and child") {
+    Since s(world);
+    REQUIRE(s.other.remove("/p/y"));
+    s.set("/p/y");
+    CHECK(s.heard.take() ==
+          Lines{"data: deleted /p/y", "child: deleted /p/y", "stay: deleted /p/y"});
+    REQUIRE(s.other.create("/p/y", ""));
+    world.settle();
+    CHECK(s.heard.take() == Lines{"exist: created /p/y", "stay: created /p/y"});
+}
+
+CONFORMANCE_CASE("2.10 setWatches: a node made anew fires changed, and children") {
+    Since s(world);
+    REQUIRE(s.other.remove("/p/y"));
+    REQUIRE(s.other.create("/p/y", ""));
+    s.set("/p/y");
+    CHECK(s.heard.take() == Lines{"data: changed /p/y", "exist: created /p/y",
+                                  "child: children /p/y", "stay: created /p/y"});
+}
+
+CONFORMANCE_CASE("2.10 setWatches differs: one that stays hears of what it has missed") {
+    Since s(world);
+    using coord::Watched;
+    CHECK(s.zk.watch_since(s.at, Watched::persistent, "/p/none", s.heard.event("none")));
+    CHECK(s.zk.watch_since(s.at, Watched::absence, "/p/none", s.heard.event("exist")));
+    CHECK(s.heard.take().empty());  // it is not there, and neither was it then
+    REQUIRE(s.other.create("/p/none", ""));
+    REQUIRE(s.other.create("/p/none/kid", ""));
+    REQUIRE(s.zk.sync());
+    s.heard.take();
+    CHECK(s.zk.watch_since(s.at, Watched::persistent, "/p/none", s.heard.event("late")));
+    CHECK(s.heard.take() == Lines{"late: created /p/none", "late: children /p/none"});
+}
+
+CONFORMANCE_CASE("2.10 setWatches differs: it waits for the state that it names") {
+    Since s(world);
+    const auto ahead = s.other.set("/p/x", "1");
+    REQUIRE(ahead);
+    const Zxid seen = ahead->mzxid;
+    CHECK(s.zk.watch_since(seen, coord::Watched::data, "/p/x", s.heard.event("data")));
+    CHECK(s.heard.take().empty());  // and never of a change that was seen
+    REQUIRE(s.other.set("/p/x", "2"));
+    world.settle();
+    CHECK(s.heard.take() == Lines{"data: changed /p/x"});
+    CHECK(s.zk.watch_since(seen, coord::Watched::data, "/p/x", {}).error() ==
+          Errc::bad_arguments);
+    const auto five = static_cast<coord::Watched>(5);
+    CHECK(s.zk.watch_since(seen, five, "/p/x", s.heard.event("no")).error() ==
+          Errc::bad_arguments);
+    CHECK(s.zk.watch_since(coord::newest, coord::Watched::data, "/p/x", s.heard.event("no"))
+              .error() == Errc::bad_arguments);
+    CHECK(s.zk.watch_since(seen, coord::Watched::data, "p", s.heard.event("no")).error() ==
+          Errc::bad_arguments);
+}
+
 CONFORMANCE_CASE("2.10 the watchers of a session go with it, uncalled") {
     const Sync zk = world.open(), other = world.open();
     Heard heard;
@@ -1328,7 +1449,7 @@ CONFORMANCE_CASE("1.4 differs: set_acl is a part of a multi") {
 //   2.5   a version that would be -1       needs 2^32 sets; chapter 3's tests
 //   2.5   reconfig and its version         no change of membership
 //   2.8   when containers and ttls go      by the leader, in time: chapters 3, 4 and 10
-//   2.10  setWatches after a reconnect     its replica misses nothing; moving ends watchers
+//   2.10  setWatches of recursive ones     what they miss a change stream tells: 13_streams.cpp
 //   2.10  removal while disconnected       watchers are local: each removal is
 //   2.12  expiry, its timing, moving       by the simulations: an expiry needs faults
 //   2.12  passwords, attaching elsewhere   asks for a replica: 13_attach.cpp

@@ -182,4 +182,140 @@ TEST_CASE("C8 D8 many sessions end at once: each poll does a bounded part of it,
     CHECK(zk.children("/d")->names.empty());
 }
 
+TEST_CASE("Z13 a short timeout costs an idle log nothing, and the leases of others nothing") {
+    for (const int where : {0, 1, 2}) {  // at another follower, at the same, at the leader
+        for (const int short_ms : {200, 300, 400, 500}) {
+            CAPTURE(where);
+            CAPTURE(short_ms);
+            coord::SimulationOptions slow;
+            slow.network.latency_min = milliseconds(25);
+            slow.network.latency_max = milliseconds(35);
+            Ensemble all(slow);
+            const std::uint32_t home = all.follower(0), other = all.follower(1);
+            const Sync zk = all.open(other, seconds(4));
+            const std::uint32_t at[] = {home, other, all.leader()};
+            const Sync brief = all.open(at[where], milliseconds(short_ms));
+            coord::Replica& leader = all.sim.replica(all.leader());
+            const std::uint64_t before = leader.leader_counters().proposals;
+            coord::Duration least = seconds(4);
+            for (int i = 0; i < 500; i++) {
+                all.sim.run_for(milliseconds(10));
+                least = (std::min)(least, zk.session().certain_until() - all.sim.clock(other));
+            }
+            CHECK(least > seconds(3));
+            CHECK(leader.leader_counters().proposals == before);
+            CHECK(brief.session().state() == SessionState::connected);
+        }
+    }
+}
+
+TEST_CASE("C8 leases are renewed while what is applied lags behind by more than a heartbeat") {
+    coord::SimulationOptions options;
+    options.replica.timing.heartbeat = milliseconds(20);
+    options.replica.timing.silence = milliseconds(100);
+    options.poll_delay_max = milliseconds(3);  // so that polls take time
+    Ensemble all(options);
+    const std::uint32_t home = all.follower(0), other = all.follower(1);
+    const Sync zk = all.open(other, milliseconds(400));
+    const Sync at_leader = all.open(all.leader(), milliseconds(400));
+    std::vector<Session> held;
+    const std::size_t sessions = 250;
+    for (std::size_t i = 0; i < sessions; i++) {
+        Session::open(all.sim.replica(home), {seconds(1)}, [&](coord::Result<Session> opened) {
+            REQUIRE(opened);
+            held.push_back(*opened);
+        });
+    }
+    REQUIRE(all.sim.run_until([&] { return held.size() == sessions; }, seconds(60)));
+    std::size_t created = 0;
+    for (Session& each : held) {
+        for (int i = 0; i < 260; i++) {
+            each.create("/x", "", CreateMode::ephemeral_sequential,
+                        [&](const coord::Result<coord::Created>& r) {
+                            REQUIRE(r);
+                            created += 1;
+                        });
+        }
+    }
+    REQUIRE(all.sim.run_until([&] { return created == sessions * 260; }, seconds(600)));
+    held.clear();
+    all.sim.crash(home);
+    const coord::Machine& machine = all.sim.replica(all.leader()).machine();
+    const coord::Time begin = all.sim.now();
+    coord::Duration least = seconds(1);
+    while (machine.sessions().size() > 2 && all.sim.now() < begin + seconds(60)) {
+        REQUIRE(all.sim.step());
+        least = (std::min)(least, zk.session().certain_until() - all.sim.clock(other));
+        const coord::Time own = at_leader.session().certain_until();
+        least = (std::min)(least, own - all.sim.clock(all.leader()));
+    }
+    CHECK(machine.sessions().size() == 2);
+    CHECK(least > milliseconds(100));
+}
+
+TEST_CASE("C8 a replica alone ends all whose clients are gone without a pause between its polls") {
+    coord::MemoryStorage disk;
+    coord::Time now{1000000000};
+    std::size_t open = 0;
+    {
+        coord::Replica before({}, disk);
+        for (int i = 0; i < 3000; i++) {
+            before.open_session({seconds(1)}, [&](coord::Result<coord::SessionId> opened) {
+                REQUIRE(opened);
+                open += 1;
+            });
+        }
+        while (open < 3000) before.poll(now = now + milliseconds(1));
+    }
+    coord::Replica again({}, disk);  // nobody holds them any more
+    for (int i = 0; i < 100; i++) again.poll(now = now + milliseconds(1));
+    REQUIRE(again.machine().sessions().size() == 3000);
+    const coord::Time begin = now;
+    while (again.machine().sessions().size() > 0 && now < begin + seconds(60)) {
+        now = (std::max)(now, again.next_deadline());
+        again.poll(now);
+    }
+    CHECK(now - begin < seconds(2));  // its own time: the timeout, and hardly more
+}
+
+// A list of the sessions that live there comes before the leader knows any: it does not count, and
+// is not confirmed.
+TEST_CASE("Z13 P11 what a leader heard before it knew the sessions is no lease") {
+    int ends = 0;
+    for (std::uint64_t seed = 1; seed <= 30; seed++) {
+        CAPTURE(seed);
+        coord::SimulationOptions options = five(seed);
+        options.network.latency_min = milliseconds(10);
+        options.network.latency_max = milliseconds(40);
+        options.disk.flush_min = milliseconds(5), options.disk.flush_max = milliseconds(80);
+        Ensemble all(options);
+        const std::uint32_t home = all.follower(0);
+        const Sync zk = all.open(home, seconds(8));
+        all.sim.isolate(home);
+        all.sim.run_for(milliseconds(6500));
+        const PeerId old = all.sim.leader();
+        all.sim.crash(old);
+        all.sim.heal();
+        for (std::uint32_t i = 1; i <= 5; i++) {
+            if (all.sim.is_running(i)) all.sim.forget(i, old);
+        }
+        const auto led = [&] { return all.sim.leader() != PeerId{}; };
+        REQUIRE(all.sim.run_until(led, seconds(10)));
+        if (all.sim.leader().value == home) continue;
+        all.sim.cut(home, all.sim.leader());  // one way, from now on
+        coord::Time until;
+        for (int i = 0; i < 10000; i++) {
+            all.sim.run_for(milliseconds(1));
+            const coord::Time certain = zk.session().certain_until();
+            if (certain != coord::Time{}) until = (std::max)(until, all.sim.when(home, certain));
+            if (all.sim.leader() == PeerId{}) continue;
+            const coord::Machine& machine = all.sim.replica(all.sim.leader()).machine();
+            if (machine.find_session(zk.session().id()) == nullptr) break;
+        }
+        CHECK(all.sim.now() >= until);
+        ends += 1;
+    }
+    CHECK(ends > 10);
+}
+
 }  // TEST_SUITE

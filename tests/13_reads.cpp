@@ -800,4 +800,156 @@ TEST_CASE("below: a lock lives there") {
     CHECK(other.wait<coord::Grant>([&](auto done) { rival.try_acquire(done); }));
 }
 
+// ---- Answers in bulk
+
+namespace {
+
+// Values of 4,000 bytes and answers of 10,000, so that 160,000 bytes may wait to be told.
+coord::ReplicaOptions small_answers() {
+    coord::ReplicaOptions options;
+    options.limits.path_bytes_max = 100;
+    options.limits.data_bytes_max = 4000;
+    options.limits.answer_bytes_max = 10000;
+    options.limits.requests_per_session_max = 2000;
+    return options;
+}
+
+constexpr std::size_t ready_bytes_max = 16 * 10000 + 10000;
+
+}  // namespace
+
+TEST_CASE("R12 however many reads are released at once, a bounded part is answered in a poll") {
+    Alone alone(small_answers());
+    Sync zk = alone.open();
+    Sync writer = alone.open();
+    fill(zk, {"/a", "/a/x", "/a/y"}, Bytes(3990, 'd'));
+    const Zxid next(alone.replica.machine().applied().value + 1);
+    std::vector<Zxid> zxids;
+    std::size_t bytes = 0;
+    const Session waiting = zk.session().at_least(next);
+    for (int i = 0; i < 500; i++) {
+        waiting.read(Query::list("/a"), [&](const coord::Result<Found>& found) {
+            REQUIRE(found);
+            zxids.push_back(found->zxid);
+            for (const coord::Child& each : found->nodes) bytes += each.bytes.size();
+        });
+    }
+    alone.polls();
+    CHECK(zxids.empty());
+    writer.session().set("/a", "go", {});
+    std::size_t polls = 0;
+    for (std::size_t before = 0; zxids.size() < 500; polls++) {
+        alone.poll();
+        CHECK(bytes - before <= ready_bytes_max);
+        before = bytes;
+        const bool is_due = alone.replica.next_deadline() <= alone.now;
+        CHECK((is_due || zxids.size() == 500));
+        REQUIRE(polls < 1000);
+    }
+    CHECK(polls >= 500 * 7980 / ready_bytes_max);
+    CHECK(polls < 100);
+    for (const Zxid each : zxids) CHECK(each == next);
+}
+
+TEST_CASE("R12 reads that are asked for between two polls count, and so do those of callbacks") {
+    Alone alone(small_answers());
+    Sync zk = alone.open();
+    fill(zk, {"/a"}, Bytes(3990, 'd'));
+    alone.polls();
+    std::size_t bytes = 0, left = 300;
+    std::function<void(const coord::Result<coord::Data>&)> again;
+    again = [&](const coord::Result<coord::Data>& data) {
+        REQUIRE(data);
+        bytes += data->bytes.size();
+        if (left > 0) left -= 1, zk.session().get("/a", again), zk.session().get("/a", [](auto) {});
+    };
+    for (int i = 0; i < 200; i++) zk.session().get("/a", again);
+    for (std::size_t before = 0; bytes < 500 * 3992;) {
+        alone.poll();
+        CHECK(bytes - before <= ready_bytes_max);
+        REQUIRE(bytes > before);
+        before = bytes;
+    }
+}
+
+TEST_CASE("R12 R9 what is written meanwhile is seen by the reads after it, and by none before it") {
+    Alone alone(small_answers());
+    Sync zk = alone.open();
+    Sync other = alone.open();
+    fill(zk, {"/a", "/b", "/b/big"}, Bytes(3990, 'd'));
+    std::vector<int> versions;
+    std::vector<std::string> order;
+    int watched = 0;
+    for (int i = 0; i < 200; i++) {
+        zk.session().read(Query::list("/b"), [&](const coord::Result<Found>& found) {
+            REQUIRE(found);
+            versions.push_back(found->stat.version);
+        });
+        zk.session().exists("/b", [&](const coord::WatchEvent&) { watched += 1; }, {});
+        zk.session().set("/b", std::to_string(i), [&, i](const coord::Result<coord::Stat>& stat) {
+            REQUIRE(stat);
+            CHECK(stat->version == i + 1);
+            CHECK(versions.size() == static_cast<std::size_t>(i) + 1);  // answers in their order
+            CHECK(watched == i + 1);                                    // and events before them
+        });
+        other.session().set("/a", std::to_string(i), {});
+    }
+    for (int i = 0; i < 200; i++) alone.poll();
+    REQUIRE(versions.size() == 200);
+    for (int i = 0; i < 200; i++) CHECK(versions[static_cast<std::size_t>(i)] == i);
+}
+
+TEST_CASE("R12 who reads without end does not keep others from their answers") {
+    Alone alone(small_answers());
+    Sync greedy = alone.open();
+    Sync modest = alone.open();
+    Sync last = alone.open();
+    fill(greedy, {"/a"}, Bytes(3990, 'd'));
+    std::function<void(const coord::Result<coord::Data>&)> again;
+    again = [&](const coord::Result<coord::Data>&) { greedy.session().get("/a", again); };
+    for (int i = 0; i < 1000; i++) greedy.session().get("/a", again);
+    alone.polls();
+    alone.patience = 20;
+    for (const Sync& each : {modest, last}) {
+        const Sync hasty(each.session(), alone.pump(20));
+        CHECK(hasty.get("/a"));
+        CHECK(hasty.set("/a", Bytes(3990, 'e')));
+        CHECK(hasty.get("/a"));
+    }
+    again = nullptr;
+}
+
+TEST_CASE("R12 answers of every kind count: names, nodes, several at once, parts of a multi") {
+    coord::ReplicaOptions options = small_answers();
+    Alone alone(options);
+    Sync zk = alone.open();
+    Names paths = {"/a"};
+    for (int i = 0; i < 100; i++) paths.push_back("/a/" + Bytes(60, 'n') + std::to_string(i));
+    fill(zk, paths);
+    std::size_t told = 0;
+    const auto count = [&told](const auto&) { told += 1; };
+    const auto most_a_poll = [&](std::size_t all) {
+        std::size_t most = 0;
+        for (std::size_t before = told = 0; told < all;) {
+            alone.poll();
+            REQUIRE(told > before);
+            most = (std::max)(most, told - before);
+            before = told;
+        }
+        return most;
+    };
+    for (int i = 0; i < 200; i++) zk.session().children("/a", count);
+    CHECK(most_a_poll(200) < 100);
+    for (int i = 0; i < 200; i++) zk.session().read(Query::children("/a"), count);
+    CHECK(most_a_poll(200) < 100);
+    const std::vector<Query> queries = {Query::children("/a"), Query::get("/a")};
+    for (int i = 0; i < 200; i++) zk.session().multi_read(queries, count);
+    CHECK(most_a_poll(200) < 100);
+    const std::vector<Op> parts(100, Op::check("/a"));
+    for (int i = 0; i < 200; i++) zk.session().multi(parts, count);
+    CHECK(most_a_poll(200) < 100);
+    for (int i = 0; i < 200; i++) zk.session().exists("/a", count);
+    CHECK(most_a_poll(200) == 200);
+}
+
 TEST_SUITE_END();

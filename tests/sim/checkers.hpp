@@ -22,6 +22,8 @@
 //   P23 what is written under a guard is written while that very node is there; under the grants of
 //       one lock, in the order of their tokens
 //   P24 who may not read a node is shown nothing of it, and hears nothing; who may, all
+//   P25 a stream has every change at and below its path after its position, in order, each once,
+//       wherever it goes on; snapshot_needed only where the replica cannot have what is missing
 #pragma once
 
 #include "coord.hpp"
@@ -828,12 +830,14 @@ private:
                                                                   : 0;
         if (wanted != 0 && !allows(node.acl, who, wanted)) return Errc::no_auth;
         if (part.op == OpCode::create_or_set) return try_set(node, fields), Errc::ok;
+        const bool is_whole = part.op == OpCode::remove_all;
+        if (is_whole && !may_remove(trials, fields.path, who)) return Errc::no_auth;
         const bool any = fields.number == coord::any_version;
         const std::int32_t is = part.op == OpCode::set_acl ? node.aversion : node.version;
         if (!any && fields.number != is) return Errc::bad_version;
         if (part.op == OpCode::set) try_set(node, fields);
         if (part.op == OpCode::set_acl) node.aversion += 1, node.acl = acl;
-        if (part.op == OpCode::remove_all) {
+        if (is_whole) {
             const std::set<Bytes> all = tried_below(trials, fields.path);
             if (all.size() > removals) return Errc::too_large;
             removals -= all.size();
@@ -977,7 +981,7 @@ private:
 
 enum class Call : std::uint8_t {
     create, remove, set, exists, get, children, sync, close, multi, add_watch, remove_watches,
-    read, set_acl, get_acl, add_auth,
+    read, set_acl, get_acl, add_auth, watch_since,
     part  // a write that is a multi, and is answered as if it were none
 };
 
@@ -985,7 +989,8 @@ inline const char* name(Call call) {
     static const char* const names[] = {"create", "remove",    "set",            "exists",
                                         "get",    "children",  "sync",           "close",
                                         "multi",  "add_watch", "remove_watches", "read",
-                                        "set_acl", "get_acl",  "add_auth",       "part"};
+                                        "set_acl", "get_acl",  "add_auth",       "watch_since",
+                                        "part"};
     return names[static_cast<std::size_t>(call)];
 }
 
@@ -1088,7 +1093,7 @@ public:
     void installed(std::uint32_t replica, Zxid zxid, std::uint64_t digest) {
         state(replica, zxid, digest);
         place(position_of(replica), zxid);
-        of_replica(installs_, replica) = zxid;
+        of_replica(begins_, replica) = of_replica(installs_, replica) = zxid;
         for (auto& [id, client] : clients_) {
             if (client.home != replica || client.dropped) continue;
             for (auto& [number, watch] : client.armed) jump(watch, zxid);
@@ -1101,6 +1106,7 @@ public:
         position_of(replica) = Position{};
         of_replica(installs_, replica) = Zxid{};
     }
+    void begun(std::uint32_t replica, Zxid zxid) { of_replica(begins_, replica) = zxid; }
     // Its storage is gone, and what it had promised.
     void wiped(std::uint32_t replica) { of_replica(epochs_, replica) = {0, 0}; }
     void state(std::uint32_t replica, Zxid zxid, std::uint64_t digest) {
@@ -1128,7 +1134,7 @@ public:
             node_now(replica, Bytes(node.path), node.stat, node.data);
             const Model::Version* const is = model_.at(Bytes(node.path), model_.frontier());
             if (is == nullptr || is->acl != node.acl) {
-                differ("P23", replica, machine.applied(), "another ACL of " + Bytes(node.path));
+                differ("P24", replica, machine.applied(), "another ACL of " + Bytes(node.path));
             }
             life_now(replica, Bytes(node.path), *machine.tree().life(node.path));
         });
@@ -1141,7 +1147,7 @@ public:
                 who.emplace_back(each.scheme, each.id);
             }
             if (own != nullptr && who != session.who()) {
-                differ("P23", replica, machine.applied(), "other identities of a session");
+                differ("P24", replica, machine.applied(), "other identities of a session");
             }
         }
     }
@@ -1266,6 +1272,8 @@ public:
             const Zxid least = (std::max)(client.seen, client.synced);
             client.staying[number] = {op.asked.path, is_recursive, model_.first_change(least),
                                       here, of_replica(installs_, client.home)};
+        } else if (op.asked.call == Call::watch_since) {
+            judge_since(id, client, op, number, told, here);
         } else if (op.asked.call == Call::remove_watches) {
             judge_removal(id, client, op, number, told, here);
         } else {
@@ -1279,6 +1287,9 @@ public:
         if (type >= EventType::data_watch_removed) return removed(id, number, type, path);
         if (client.staying.count(number) != 0) return at_staying(id, number, type, path, zxid);
         const auto armed = client.armed.find(number);
+        const bool is_since = number == client.next && number < client.ops.size() &&
+                              client.ops[number].asked.call == Call::watch_since;
+        if (is_since) return told_since(id, client, number, type, path, zxid);
         if (armed == client.armed.end()) {
             return violate("P8", "an event that nobody waits for: " + label(id, number));
         }
@@ -1292,7 +1303,7 @@ public:
         const bool at_once = watch.jumped_to == zxid && first != nullptr && first->zxid <= zxid &&
                              is_news(watch, type, zxid);
         if (is_hidden(id, watch, type, zxid)) {
-            violate("P23", "an event at " + show(zxid) + " of a node that " + label(id, number) +
+            violate("P24", "an event at " + show(zxid) + " of a node that " + label(id, number) +
                                " may not read");
         }
         if (!exact && !within && !at_once) {
@@ -1331,6 +1342,68 @@ public:
         clients_[id].armed.clear(), clients_[id].staying.clear();
     }
     std::size_t staying(Holder id) { return clients_[id].staying.size(); }
+
+    // ---- Streams, each by its number. It goes on from a position, at that replica.
+
+    void streams(std::size_t number, const Bytes& path, coord::ChangePosition from,
+                 std::uint32_t replica, bool is_new) {
+        Stream& stream = streams_[number];
+        stream.replica = replica;
+        if (is_new) stream.path = path, stream.next = place_of(from);
+        if (is_new) skip(stream);
+        if (next_of(stream) != place_of(from, stream)) {
+            violate("P25", "a stream's position is not behind what it had: " + label(number));
+        }
+    }
+    void streamed(std::size_t number, const coord::Change& change) {
+        Stream& stream = streams_[number];
+        streamed_ += 1;
+        skip(stream);
+        const std::vector<Model::PathChange>& all = model_.all_changes();
+        if (stream.next >= all.size()) {
+            return violate("P25", "a change that is not in the log: " + label(number));
+        }
+        const Model::PathChange& right = all[stream.next];
+        const Zxid zxid = change.position.zxid;
+        if (right.zxid != zxid || right.type != change.type || right.path != change.path) {
+            return violate("P25", "a change of " + change.path + " at " + show(zxid) + " where " +
+                                      right.path + " at " + show(right.zxid) + " is next: " +
+                                      label(number));
+        }
+        if (!is_what_it_was(stream.next, change)) {
+            violate("P25", "a change of " + change.path + " at " + show(zxid) +
+                               " that is another one: " + label(number));
+        }
+        stream.next += 1;
+        skip(stream);
+        const bool is_last = stream.next >= all.size() || all[stream.next].zxid != zxid;
+        const bool is_behind = place_of(change.position, stream) == stream.next;
+        if (change.is_last != is_last || !is_behind) {
+            violate("P25", "not the last one, or another position: " + label(number));
+        }
+    }
+    // It has nothing more, at a replica that has applied up to there.
+    void streamed_all(std::size_t number, Zxid here, coord::ChangePosition position) {
+        Stream& stream = streams_[number];
+        skip(stream);
+        const std::vector<Model::PathChange>& all = model_.all_changes();
+        if (stream.next < all.size() && all[stream.next].zxid <= here) {
+            violate("P25", "the change at " + show(all[stream.next].zxid) + " is left out by " +
+                               show(here) + ": " + label(number));
+        }
+        if (position.zxid < here) {
+            violate("P25", "a position that stays behind: " + label(number));
+        }
+    }
+    // bounded: it may be that something has had to give way.
+    void stream_is_cut(std::size_t number, coord::ChangePosition position, bool bounded) {
+        const Stream& stream = streams_[number];
+        const coord::ChangePosition begin(of_replica(begins_, stream.replica));
+        if (bounded || position < begin) return;
+        violate("P25", "what is after " + show(position.zxid) + " is not there any more: " +
+                           label(number));
+    }
+    std::uint64_t streamed() const { return streamed_; }
 
     void alive_until(Holder id, Time until) {
         Client& client = clients_[id];
@@ -1395,6 +1468,7 @@ private:
         Zxid observed_at_call;
         Zxid frontier_at_call;
         bool answered = false;
+        std::size_t fired = 0;  // of watch_since: events before the answer
     };
     struct Watch {
         Bytes path;
@@ -1426,6 +1500,11 @@ private:
         std::uint32_t home = 0;
         Time called_at;
         Time alive_until;
+    };
+    struct Stream {
+        Bytes path;
+        std::size_t next = 0;  // of the model's changes: the first one that has not been told
+        std::uint32_t replica = 0;
     };
     struct Lock {
         std::uint64_t holder = 0;
@@ -1867,6 +1946,76 @@ private:
         client.armed[number] = watch;
     }
 
+    // What a watcher as of a zxid hears at once, before its answer: a state that there was.
+    void told_since(Holder id, Client& client, std::size_t number, EventType type,
+                    const Bytes& path, Zxid zxid) {
+        Op& op = client.ops[number];
+        const auto what = static_cast<coord::Watched>(op.asked.number);
+        const Model::Version* const node = model_.at(path, zxid);
+        const bool present = node != nullptr && node->present;
+        const bool stays = what == coord::Watched::persistent;
+        bool right = zxid <= model_.frontier() && path == op.asked.path && !client.dropped;
+        if (type == EventType::deleted) {
+            right = right && !present && what != coord::Watched::absence;
+        } else if (type == EventType::created) {
+            const bool is_due = stays ? op.asked.least < zxid : what == coord::Watched::absence;
+            right = right && present && node->stat.czxid == zxid && is_due;
+        } else if (type == EventType::data_changed) {
+            const bool is_due = stays || what == coord::Watched::data;
+            right = right && present && node->stat.mzxid == zxid && is_due;
+        } else {
+            const bool is_due = stays || what == coord::Watched::children;
+            right = right && present && node->stat.pzxid == zxid && is_due;
+        }
+        const bool is_state = type == EventType::created || type == EventType::deleted;
+        const bool is_old = !is_state && zxid <= op.asked.least;
+        op.fired += 1;
+        if (!right || is_old || (op.fired > 1 && !stays)) {
+            violate("P8", "an event at " + show(zxid) + " that is none since " +
+                              show(op.asked.least) + ": " + label(id, number));
+        }
+        observed_ = (std::max)(observed_, zxid);
+    }
+    bool has_changed(const Asked& asked, Zxid zxid) const {
+        const auto what = static_cast<coord::Watched>(asked.number);
+        const Model::Version* const node = model_.at(asked.path, zxid);
+        const bool present = node != nullptr && node->present;
+        if (!present) return what == coord::Watched::data || what == coord::Watched::children;
+        const bool by_data = asked.least < node->stat.mzxid;
+        const bool by_children = asked.least < node->stat.pzxid;
+        if (what == coord::Watched::data) return by_data;
+        if (what == coord::Watched::children) return by_children;
+        return what == coord::Watched::persistent && (by_data || by_children);
+    }
+    // It has been set at a state from `least` to `here`: what has changed by then it has heard of.
+    void judge_since(Holder id, Client& client, const Op& op, std::size_t number, const Told& told,
+                     Zxid here) {
+        const bool is_closing = client.ops.back().asked.call == Call::close;
+        if (told.error == Errc::cancelled && is_closing) return;
+        if (told.error != Errc::ok) violate("P8", "no watcher is set by " + label(id, number));
+        client.synced = (std::max)(client.synced, op.asked.least);
+        const Zxid least = (std::max)(client.seen, client.synced);
+        if (op.fired == 0 && has_changed(op.asked, least) && has_changed(op.asked, here)) {
+            violate("P8", "what has changed since " + show(op.asked.least) +
+                              " is not told: " + label(id, number));
+        }
+        const Zxid installed = of_replica(installs_, client.home);
+        const auto what = static_cast<coord::Watched>(op.asked.number);
+        if (what == coord::Watched::persistent) {
+            client.staying[number] = {op.asked.path, false, model_.first_change(least), here,
+                                      installed};
+            return;
+        }
+        if (op.fired > 0) return;
+        Watch watch;
+        watch.path = op.asked.path;
+        watch.changes = &model_.changes(
+            what == coord::Watched::children ? WatchKind::children : WatchKind::data, watch.path);
+        watch.from_min = least, watch.from_max = here;
+        if (installed > watch.from_max) jump(watch, installed);
+        client.armed[number] = watch;
+    }
+
     // An answer shows the log up to that zxid: every event up to there must have come before.
     void see(Holder id, Client& client, std::size_t number, Zxid zxid) {
         (void)number;
@@ -1925,6 +2074,55 @@ private:
             if (!is_here || !model_.may_read(id.session, is->acl, watch.jumped_to)) return true;
         }
         return false;
+    }
+
+    static Bytes label(std::size_t stream) { return "stream " + std::to_string(stream); }
+    static bool is_streamed(const Bytes& path, const Model::PathChange& change) {
+        if (change.type == EventType::children_changed) return false;
+        const std::size_t size = path.size();
+        if (change.path.compare(0, size, path) != 0) return false;
+        return size == 1 || change.path.size() == size || change.path[size] == '/';
+    }
+    // The place, among all that ever changed, of the first one after it.
+    std::size_t place_of(coord::ChangePosition position) const {
+        const std::vector<Model::PathChange>& all = model_.all_changes();
+        std::size_t place = model_.first_change(position.zxid);
+        if (position.index == coord::ChangePosition::whole) return place;
+        while (place > 0 && all[place - 1].zxid == position.zxid) place--;
+        for (std::uint32_t left = position.index; left > 0 && place < all.size(); place++) {
+            left -= all[place].type == EventType::children_changed ? 0u : 1u;
+        }
+        return place;
+    }
+    // Of the first one that is for that stream.
+    std::size_t place_of(coord::ChangePosition position, Stream stream) const {
+        stream.next = place_of(position);
+        return next_of(stream);
+    }
+    std::size_t next_of(Stream stream) const { return skip(stream), stream.next; }
+    void skip(Stream& stream) const {
+        const std::vector<Model::PathChange>& all = model_.all_changes();
+        while (stream.next < all.size() && !is_streamed(stream.path, all[stream.next])) {
+            stream.next++;
+        }
+    }
+    // Where the transaction does not change the node once more, the model knows what it was.
+    bool is_what_it_was(std::size_t place, const coord::Change& change) const {
+        const std::vector<Model::PathChange>& all = model_.all_changes();
+        const Zxid zxid = all[place].zxid;
+        for (std::size_t i = place + 1; i < all.size() && all[i].zxid == zxid; i++) {
+            if (all[i].path == change.path) return true;
+        }
+        if (change.type == EventType::deleted) {
+            for (std::size_t i = place; i > 0 && all[i - 1].zxid == zxid; i--) {
+                if (all[i - 1].path == change.path) return true;
+            }
+            const Model::Version* const was = model_.at(change.path, Zxid(zxid.value - 1));
+            return was != nullptr && same(was->stat, change.stat) && change.bytes.empty();
+        }
+        const Model::Version* const node = model_.at(change.path, zxid);
+        return node != nullptr && same(node->stat, change.stat) && node->data == change.bytes &&
+               node->is_null == change.is_null;
     }
 
     static bool concerns(const Staying& watch, const Model::PathChange& change) {
@@ -2040,6 +2238,9 @@ private:
     std::vector<Entry> log_;
     std::vector<Position> positions_;  // of replica 1, 2, 3 ...
     std::vector<Zxid> installs_;       // and the snapshot that it has installed last
+    std::vector<Zxid> begins_;         // and what its memory begins with
+    std::map<std::size_t, Stream> streams_;
+    std::uint64_t streamed_ = 0;
     std::map<std::uint32_t, std::pair<std::uint32_t, std::uint64_t>> leaders_;
     std::vector<std::pair<std::uint32_t, std::uint32_t>> epochs_;
     std::uint32_t newest_epoch_ = 0;

@@ -68,6 +68,8 @@ struct Profile {
     u32 op_gap_ms = 20;
     bool acls = false;  // clients say who they are, and set who may do what
     bool only_plain_reads = false;  // of one node or its children, local: the load is a measure
+    u32 readers = 0;                // of streams
+    bool is_little_kept = false;    // for them: some are cut
     u32 timeout_min_ms = 400;
     u32 timeout_max_ms = 4000;
     Duration faults_for = coord::seconds(12);
@@ -127,6 +129,13 @@ Profile draw_profile(u64 seed) {
     p.hints = Rng(coord::mix64(seed, 0x6b6b)).chance(500);
     p.acls = Rng(coord::mix64(seed, 0x6163)).chance(400);
     if (p.acls) p.options.replica.super_digest = coord::digest_id("super:secret");
+    Rng streams(coord::mix64(seed, 0x7373));
+    if (streams.chance(500) && !p.acls) p.readers = static_cast<u32>(streams.between(1, 6));
+    p.is_little_kept = streams.chance(300);
+    if (p.readers > 0) p.options.replica.change_bytes_kept = 64 * 1024 * 1024;
+    if (p.readers > 0 && p.is_little_kept) {
+        p.options.replica.change_bytes_kept = static_cast<u32>(streams.between(1, 20000));
+    }
     return p;
 }
 
@@ -177,6 +186,9 @@ struct Totals {
     u64 stalls = 0;
     u64 installs = 0;
     u64 hints = 0;
+    u64 streamed = 0;
+    u64 resumed = 0;
+    u64 cut = 0;
     u64 steps = 0;
     u64 cpu_us = 0;
 
@@ -196,7 +208,8 @@ public:
           checker_(options_.replica.clock_drift_permille, options_.replica.limits.removals_max),
           work_(coord::mix64(seed, 11)),
           faults_(coord::mix64(seed, 12)),
-          hints_(coord::mix64(seed, 13)) {
+          hints_(coord::mix64(seed, 13)),
+          streams_(coord::mix64(seed, 14)) {
         sim_.set_observer(this);
         sim_.before_crash([this](PeerId id) {
             forget_clients(id.value);
@@ -208,6 +221,7 @@ public:
             if (home <= profile_.locks) add_client(home, true);
         }
         for (u32 i = 0; i < profile_.clients; i++) add_client(i % profile_.voters + 1, false);
+        readers_ = std::vector<Reader>(profile_.readers);
     }
     ~Run() override { clients_.clear(); }
 
@@ -217,11 +231,14 @@ public:
     u64 wipes() const { return wipes_; }
     u64 admissions() const { return admissions_; }
     u64 attaches() const { return attaches_; }
+    u64 resumed() const { return resumed_; }
+    u64 cut() const { return cut_; }
 
     bool go() {
         sim_.set_network(profile_.network);
         sim_.set_disk(profile_.disk);
         for (std::size_t i = 0; i < clients_.size(); i++) tick(i);
+        for (std::size_t i = 0; i < readers_.size(); i++) read_on(i);
         schedule_fault();
         if (profile_.hints && profile_.voters > 1) schedule_hint();
         pass(profile_.faults_for);
@@ -252,6 +269,17 @@ private:
         u64 holder = 0;  // another number for each grant asked for
         bool contending = false;
         bool has_lock = false;
+    };
+
+    // Reads one stream all through the run, at one replica after the other.
+    struct Reader {
+        enum class Way : std::uint8_t { asks, is_told, is_called };
+        Way way = Way::asks;
+        Bytes path;  // empty: it has not begun
+        coord::ChangePosition from;
+        std::optional<coord::Subscription> stream;
+        u32 home = 0;
+        u64 start = 0;  // of its home
     };
 
     static coord::SimulationOptions with_trace(coord::SimulationOptions options,
@@ -989,6 +1017,7 @@ private:
         Client& client = *clients_[slot];
         static const char* const parents[] = {"/a", "/b", "/a/c", "/"};
         if (checker_.staying(client.who()) >= 4) return;
+        if (profile_.readers > 0 && streams_.chance(500)) return ask_watch_since(slot);
         Asked asked{Call::add_watch, any_known_path(client), {}, 0, true};
         if (work().chance(500)) asked.path = parents[work().below(4)];
         asked.number = static_cast<std::int32_t>(work().below(2));
@@ -997,6 +1026,23 @@ private:
                                   watcher(ticket, true), [ticket](coord::Result<void> r) {
                                       answer(ticket, {r.error(), {}, {}, {}, {}, {}});
                                   });
+    }
+
+    // As of one of the last changes that there were, here or only elsewhere.
+    void ask_watch_since(std::size_t slot) {
+        Client& client = *clients_[slot];
+        const std::vector<Model::PathChange>& all = checker_.model().all_changes();
+        const u64 back = streams_.between(1, 60);
+        if (all.size() < back) return;
+        Asked asked{Call::watch_since, any_known_path(client), {}, 0, true};
+        asked.least = all[all.size() - static_cast<std::size_t>(back)].zxid;
+        asked.number = static_cast<std::int32_t>(streams_.below(4));
+        const Ticket ticket = ask(slot, asked);
+        client.session->watch_since(asked.least, static_cast<coord::Watched>(asked.number),
+                                    asked.path, watcher(ticket, true),
+                                    [ticket](coord::Result<void> r) {
+                                        answer(ticket, {r.error(), {}, {}, {}, {}, {}});
+                                    });
     }
 
     void ask_remove_watches(std::size_t slot) {
@@ -1017,6 +1063,97 @@ private:
         client.session->sync([ticket](coord::Result<void> r) {
             answer(ticket, {r.error(), {}, {}, {}, {}, {}});
         });
+    }
+
+    // ---- Streams. What readers do comes from a stream of chance of their own, as the hints.
+
+    void read_on(std::size_t place) {
+        Reader& reader = readers_[place];
+        if (!is_over_) {
+            sim_.after(any_ms(streams_, 1, profile_.op_gap_ms * 3),
+                       [this, place] { read_on(place); });
+        }
+        if (!reader.stream) return go_on(place);
+        const bool is_gone = !sim_.is_running(reader.home) || starts_[reader.home] != reader.start;
+        if (!is_gone && sim_.is_paused(reader.home)) return;
+        if (reader.way == Reader::Way::asks || is_gone) take_some(place);
+        if (reader.stream && reader.stream->error() != Errc::ok) return end_stream(place);
+        if (reader.stream && !resting_ && streams_.chance(30)) leave_stream(place);
+    }
+    void take_some(std::size_t place) {
+        Reader& reader = readers_[place];
+        const auto taken = reader.stream->take(static_cast<std::size_t>(streams_.between(1, 12)));
+        if (!taken) return;
+        for (const coord::Change& change : *taken) has_come(place, change);
+        if (taken->empty()) check_stream(place);
+    }
+    void has_come(std::size_t place, const coord::Change& change) {
+        checker_.streamed(place, change);
+        readers_[place].from = change.position;
+    }
+    void check_stream(std::size_t place) {
+        const Reader& reader = readers_[place];
+        checker_.streamed_all(place, sim_.replica(reader.home).machine().applied(),
+                              reader.stream->position());
+    }
+    // From the last change, or from what has been looked through, which may be far behind that.
+    void leave_stream(std::size_t place) {
+        Reader& reader = readers_[place];
+        if (streams_.chance(500)) reader.from = reader.stream->position();
+        reader.stream.reset();
+    }
+    void end_stream(std::size_t place) {
+        Reader& reader = readers_[place];
+        const Errc error = reader.stream->error();
+        const coord::ChangePosition position = reader.stream->position();
+        leave_stream(place);
+        if (error == Errc::snapshot_needed) {
+            cut_ += 1;
+            checker_.stream_is_cut(place, position, profile_.is_little_kept);
+            reader.path.clear();  // anew
+        } else if (error != Errc::session_expired && error != Errc::session_moved &&
+                   error != Errc::replica_failed) {
+            checker_.violate("P25", Bytes("a stream ends with ") + coord::name(error));
+        }
+    }
+    void go_on(std::size_t place) {
+        Reader& reader = readers_[place];
+        Client& client = *clients_[static_cast<std::size_t>(streams_.below(clients_.size()))];
+        if (!client.session || client.leaving || !sim_.is_running(client.home) ||
+            sim_.is_paused(client.home) || is_over_) {
+            return;
+        }
+        static const char* const parents[] = {"/a", "/b", "/a/c", "/", "/a/1"};
+        const bool is_new = reader.path.empty();
+        if (is_new) {
+            reader.path = parents[streams_.below(5)];
+            reader.from = sim_.replica(client.home).machine().applied();
+        }
+        resumed_ += is_new ? 0 : 1;
+        reader.home = client.home, reader.start = starts_[client.home];
+        reader.way = static_cast<Reader::Way>(streams_.below(3));
+        checker_.streams(place, reader.path, reader.from, client.home, is_new);
+        coord::SubscribeOptions options{reader.from};
+        options.changes_a_poll = static_cast<std::size_t>(streams_.between(1, 9));
+        if (reader.way == Reader::Way::is_called) {
+            reader.stream = client.session->on_changes(
+                reader.path, options, [this, place](const coord::Change& change) {
+                    if (change.error == Errc::ok) has_come(place, change);
+                });
+        } else {
+            reader.stream = client.session->subscribe(reader.path, options, [this, place] {
+                if (readers_[place].way == Reader::Way::is_told) take_some(place);
+            });
+        }
+    }
+    // At rest all has come, whoever waits to be told.
+    bool all_is_read() {
+        for (const Reader& reader : readers_) {
+            if (!reader.stream || reader.stream->error() != Errc::ok) continue;
+            const Zxid here = sim_.replica(reader.home).machine().applied();
+            if (reader.stream->position() < coord::ChangePosition(here)) return false;
+        }
+        return true;
     }
 
     // ---- Locks
@@ -1228,6 +1365,7 @@ private:
         sim_.restart(id);
         const coord::ReplicaStatus status = sim_.replica(id).status();
         checker_.state(id, status.applied, status.digest);
+        checker_.begun(id, status.applied);
     }
     void lose_power() {
         for (u32 id = 1; id <= profile_.voters; id++) crash(id, any_length());
@@ -1337,7 +1475,13 @@ private:
                "the end of what goes by itself");
         demand([this] { return all_have(checker_.model().frontier()); }, coord::seconds(5),
                "a quiet end");
+        demand([this] { return all_is_read(); }, coord::seconds(5), "the end of a stream");
         if (!checker_.ok()) return;
+        for (std::size_t i = 0; i < readers_.size(); i++) {
+            if (readers_[i].stream && readers_[i].stream->error() == Errc::ok) check_stream(i);
+            readers_[i].stream.reset();
+        }
+        is_over_ = true;
         for (const auto& client : clients_) {
             if (client->session) leave_if_over(*client);
             if (!client->session) continue;
@@ -1390,8 +1534,10 @@ private:
         demand([this] { return all_serve(); },
                profile_.options.replica.timing.silence * 10 + coord::seconds(2),
                "an ensemble after a restart of all");
-        demand([this, frontier] { return all_have(frontier); }, coord::seconds(5),
-               "the same state after a restart of all");
+        // And what the new leader has numbered by itself.
+        demand([this, frontier] {
+            return all_have(frontier) && all_have(checker_.model().frontier());
+        }, coord::seconds(5), "the same state after a restart of all");
         if (!checker_.ok()) return;
         for (u32 id = 1; id <= profile_.voters; id++) compare(id);
     }
@@ -1403,7 +1549,12 @@ private:
     Rng work_;
     Rng faults_;
     Rng hints_;
+    Rng streams_;
     std::vector<std::unique_ptr<Client>> clients_;
+    std::vector<Reader> readers_;
+    u64 resumed_ = 0;
+    u64 cut_ = 0;
+    bool is_over_ = false;  // nobody reads on
     std::map<u32, u64> starts_;
     PeerId failed_;
     std::vector<std::pair<SessionId, coord::SessionPassword>> known_;  // to be attached
@@ -1495,6 +1646,7 @@ bool run_seed(u64 seed, const Arguments& arguments, Totals& totals) {
     own.refusals = checker.refusals(), own.silences = checker.silences();
     own.records_lost = c.records_lost, own.pauses = c.pauses, own.stalls = c.stalls;
     own.hints = c.hints;
+    own.streamed = checker.streamed(), own.resumed = run.resumed(), own.cut = run.cut();
     own.installs = run.installs(), own.steps = c.steps;
     own.cpu_us = cpu_us() - start_us;
     totals.add(own);
@@ -1514,18 +1666,19 @@ void print_totals(const Totals& t, double seconds) {
                 speed_of(t), n(t.steps));
     std::printf("writes acknowledged %llu, reads compared %llu, events %llu, elections %llu, "
                 "expiries %llu, reaps %llu and %llu void, lock grants %llu, guards that held %llu, "
-                "that did not %llu, upserts and the like %llu, take-overs %llu, refused %llu, not told "
-                "%llu\n",
+                "that did not %llu, upserts and the like %llu, take-overs %llu, refused %llu, "
+                "not told %llu\n",
                 n(t.writes), n(t.reads), n(t.events), n(t.elections), n(t.expiries), n(t.reaps),
                 n(t.void_reaps), n(t.grants), n(t.guarded), n(t.guards_lost),
                 n(t.specials), n(t.taken_over), n(t.refusals), n(t.silences));
     std::printf(
         "messages %llu, lost %llu, repeated %llu, delayed %llu, damaged %llu; links cut %llu; "
         "crashes %llu, records lost %llu; storages lost %llu, admissions %llu; pauses %llu; disk "
-        "stalls %llu; hints %llu; snapshots installed %llu; sessions attached %llu\n",
+        "stalls %llu; hints %llu; snapshots installed %llu; sessions attached %llu; changes "
+        "streamed %llu, streams resumed %llu, cut %llu\n",
         n(t.messages), n(t.lost), n(t.repeated), n(t.delayed), n(t.damaged), n(t.cuts),
         n(t.crashes), n(t.records_lost), n(t.wipes), n(t.admissions), n(t.pauses), n(t.stalls),
-        n(t.hints), n(t.installs), n(t.attaches));
+        n(t.hints), n(t.installs), n(t.attaches), n(t.streamed), n(t.resumed), n(t.cut));
 }
 
 double seconds_since(std::chrono::steady_clock::time_point start) {

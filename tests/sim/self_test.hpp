@@ -91,6 +91,35 @@ public:
         tell(number, {});
         return number;
     }
+    // The n-th of what has changed, children apart, as a stream of all of it has it.
+    coord::Change change(std::size_t n) const {
+        const std::vector<Model::PathChange>& all = checker.model().all_changes();
+        std::size_t place = 0;
+        for (;; place++) {
+            if (all[place].type == EventType::children_changed) continue;
+            if (n == 0) break;
+            n -= 1;
+        }
+        coord::Change result;
+        result.type = all[place].type, result.path = all[place].path;
+        result.position = all[place].zxid, result.is_last = true;
+        const bool is_gone = result.type == EventType::deleted;
+        const Zxid at(all[place].zxid.value - (is_gone ? 1 : 0));
+        const Model::Version* const node = checker.model().at(result.path, at);
+        result.stat = node->stat;
+        if (!is_gone) result.bytes = node->data;
+        return result;
+    }
+    std::size_t since(const Bytes& path, coord::Watched what, Zxid zxid) {
+        Asked asked{Call::watch_since, path, {}, static_cast<std::int32_t>(what), true};
+        asked.least = zxid;
+        return checker.called(session, asked);
+    }
+    void stream(const Bytes& path, Zxid from) { checker.streams(1, path, from, 1, true); }
+    void stream_of_two() {
+        open(), stream("/", last);
+        create("/a"), create("/b");
+    }
     Told told_of_last(Errc error = Errc::ok) {
         const std::vector<Answer>& answers = checker.model().sessions().at(session).answers.back();
         Told told;
@@ -745,7 +774,7 @@ inline const std::vector<Flaw>& flaws_of_clients() {
              told.acl = acl.bytes();
              s.tell(s.ask(Call::get_acl, "/a"), told);
          }},
-        {"P23", "an event of a node that may not be read",
+        {"P24", "an event of a node that may not be read",
          [](Script& s) {
              s.hide();
              const std::size_t number = s.ask(Call::exists, "/a", {}, 0, true);
@@ -768,7 +797,7 @@ inline const std::vector<Flaw>& flaws_of_clients() {
              s.set_by_owner("/a");
              s.checker.settled(s.session, s.last);
          }},
-        {"P23", "a replica with another ACL, and with other identities",
+        {"P24", "a replica with another ACL, and with other identities",
          [](Script& s) {
              s.open(), s.create("/a");
              const Bytes identity = coord::Acl(0, "token", "me").bytes();
@@ -788,6 +817,108 @@ inline const std::vector<Flaw>& flaws_of_clients() {
              wrong.body = other;
              (void)s.machine.apply(wrong, nobody);
              s.checker.whole_state(1, s.machine);
+         }},
+        {nullptr, "a stream, whole: what is beside it is not told",
+         [](Script& s) {
+             s.open(), s.create("/a"), s.stream("/a", s.last);
+             s.create("/b"), s.create("/a/x");
+             s.checker.streamed(1, s.change(2));
+             s.checker.streamed_all(1, s.last, s.last);
+             s.checker.streams(1, "/a", s.last, 2, false);
+             s.checker.begun(2, s.last);
+             s.checker.stream_is_cut(1, Zxid(s.last.value - 1), false);
+         }},
+        {"P25", "a change that a stream leaves out",
+         [](Script& s) { s.stream_of_two(), s.checker.streamed(1, s.change(1)); }},
+        {"P25", "a change that a stream has twice",
+         [](Script& s) {
+             s.stream_of_two();
+             s.checker.streamed(1, s.change(0)), s.checker.streamed(1, s.change(0));
+         }},
+        {"P25", "a change that is told before it is in the log",
+         [](Script& s) {
+             s.stream_of_two();
+             for (std::size_t i : {0u, 1u, 1u}) s.checker.streamed(1, s.change(i));
+         }},
+        {"P25", "a change of another path",
+         [](Script& s) {
+             s.open(), s.stream("/a", s.last), s.create("/b"), s.create("/a");
+             s.checker.streamed(1, s.change(0));
+         }},
+        {"P25", "a change with other data",
+         [](Script& s) {
+             s.stream_of_two();
+             coord::Change change = s.change(0);
+             change.bytes = "y";
+             s.checker.streamed(1, change);
+         }},
+        {"P25", "a change that is not said to be its transaction's last",
+         [](Script& s) {
+             s.stream_of_two();
+             coord::Change change = s.change(0);
+             change.is_last = false;
+             s.checker.streamed(1, change);
+         }},
+        {"P25", "a change with the position of the next one",
+         [](Script& s) {
+             s.stream_of_two();
+             coord::Change change = s.change(0);
+             change.position = coord::ChangePosition(change.position.zxid, 0);
+             s.checker.streamed(1, change);
+         }},
+        {"P25", "a stream that says that there is no more, where there is",
+         [](Script& s) {
+             s.stream_of_two(), s.checker.streamed(1, s.change(0));
+             s.checker.streamed_all(1, s.last, s.last);
+         }},
+        {"P25", "a stream that goes on before what it had",
+         [](Script& s) {
+             s.open();
+             const Zxid from = s.last;
+             s.stream("/", from), s.create("/a"), s.checker.streamed(1, s.change(0));
+             s.checker.streams(1, "/", from, 2, false);
+         }},
+        {"P25", "a stream that is cut at a replica that has had all since",
+         [](Script& s) {
+             s.stream_of_two();
+             s.checker.stream_is_cut(1, Zxid(s.last.value - 1), false);
+         }},
+        {"P25", "a position that stays behind what has been looked through",
+         [](Script& s) {
+             s.open(), s.stream("/b", s.last);
+             const Zxid from = s.last;
+             s.create("/a");
+             s.checker.streamed_all(1, s.last, from);
+         }},
+        {nullptr, "a watcher as of a zxid: told at once, and of what is still to come",
+         [](Script& s) {
+             s.open(), s.create("/a");
+             const Zxid since = s.last;
+             s.create("/a/x");
+             const std::size_t child = s.since("/a", coord::Watched::children, since);
+             s.checker.event(s.session, child, EventType::children_changed, "/a", s.last);
+             s.tell(child, {});
+             const std::size_t data = s.since("/a/x", coord::Watched::data, s.last);
+             s.tell(data, {});
+         }},
+        {"P8", "a watcher as of a zxid that is not told what has changed",
+         [](Script& s) {
+             s.open(), s.create("/a");
+             const Zxid since = s.last;
+             s.create("/a/x");
+             s.tell(s.since("/a", coord::Watched::children, since), {});
+         }},
+        {"P8", "a watcher as of a zxid that is told what was before that",
+         [](Script& s) {
+             s.open(), s.create("/a");
+             const std::size_t data = s.since("/a", coord::Watched::data, s.last);
+             s.checker.event(s.session, data, EventType::data_changed, "/a", s.last);
+         }},
+        {"P8", "a watcher as of a zxid that hears of a node that is there that it is gone",
+         [](Script& s) {
+             s.open(), s.create("/a");
+             const std::size_t data = s.since("/a", coord::Watched::data, Zxid{1, 1});
+             s.checker.event(s.session, data, EventType::deleted, "/a", s.last);
          }},
         {"P16", "a request without an answer",
          [](Script& s) {

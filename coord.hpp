@@ -14861,7 +14861,6 @@ static void encode_part(const Op& part, Bytes& body) {
     }
     const bool is_create = part.code == OpCode::create;
     const bool has_acl = is_create && !part.acl.empty();
-    COORD_ASSERT(part.code != OpCode::auth);
     const std::int32_t last = is_create ? static_cast<std::int32_t>(part.mode) : part.version;
     store_big32(at, static_cast<std::uint32_t>(last) | (has_acl ? acl_follows : 0));
     COORD_ASSERT(at + 4 == body.data() + body.size());

@@ -534,6 +534,20 @@ TEST_CASE("remove_all: who may not remove hears of that, and not of versions and
     CHECK(owner.children("/p")->names.empty());
 }
 
+TEST_CASE("an Op of whatever code: an error, and no assertion") {
+    Alone rig;
+    const Sync zk = rig.open();
+    for (int code = 0; code < 256; code++) {
+        CAPTURE(code);
+        Op op;
+        op.code = static_cast<coord::OpCode>(code), op.path = "/none";
+        CHECK(zk.multi({op, Op::check("/never")}).error != Errc::ok);
+    }
+    Op op = Op::check("/");
+    op.code = coord::OpCode::auth;
+    CHECK(zk.multi({op}).error == Errc::unimplemented);
+}
+
 TEST_CASE("limits that allow no ACL: what such a replica saves it can load") {
     for (std::uint32_t which = 0; which < 4; which++) {
         CAPTURE(which);

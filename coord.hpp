@@ -7713,7 +7713,7 @@ Errc Machine::authenticate(const Txn& txn, SessionRecord& session) const {
 }
 
 // Puts into acl_ what a node is to have: each entry once, those of the session for "auth", and no
-// bytes where it is open.
+// bytes where it is open. No more of it than may be: few entries can stand for very many.
 COORD_RARE
 Errc Machine::resolve(BytesView acl, const SessionRecord& session) {
     const Errc error = detail::judge_acl(acl, limits_);
@@ -7722,9 +7722,14 @@ Errc Machine::resolve(BytesView acl, const SessionRecord& session) {
     Reader in(acl);
     Acl::Entry entry;
     std::uint32_t expanded = 0;  // a bit for each permissions that "auth" was given
+    std::uint32_t entries = 0;
+    const auto add = [&](const Acl::Entry& one) {
+        const bool is_new = entries <= limits_.acl_entries_max && !detail::has_entry(acl_, one);
+        if (is_new) detail::write_entry(one, acl_), entries += 1;
+    };
     while (detail::read_entry(in, entry)) {
         const bool stands_for_all = entry.scheme == "auth";
-        if (!stands_for_all && !detail::has_entry(acl_, entry)) detail::write_entry(entry, acl_);
+        if (!stands_for_all) add(entry);
         const std::uint32_t bit = 1u << entry.permissions;
         if (!stands_for_all || (expanded & bit) != 0) continue;
         expanded |= bit;
@@ -7734,7 +7739,7 @@ Errc Machine::resolve(BytesView acl, const SessionRecord& session) {
         while (detail::read_entry(all, identity)) {
             if (identity.scheme == "ip" || identity.scheme == "super") continue;
             identity.permissions = entry.permissions, is_any = true;
-            if (!detail::has_entry(acl_, identity)) detail::write_entry(identity, acl_);
+            add(identity);
         }
         if (!is_any) return Errc::invalid_acl;
     }

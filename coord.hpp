@@ -1472,16 +1472,19 @@ public:
     std::size_t size() const { return changes_.size(); }
     BytesView path(std::size_t change) const;
     void tell(ChangeSink& changes, Zxid zxid) const;
-    void clear() { changes_.clear(), bytes_.clear(); }
+    void clear();
 
 private:
     using Kind = void (ChangeSink::*)(BytesView path, Zxid zxid, BytesView acl);
     struct Change {
         Kind kind;
-        std::size_t path_end;  // in bytes_, where its ACL begins
-        std::size_t end;       // and where the next one's path does
+        std::size_t path;  // in bytes_
+        std::size_t path_end;
+        std::size_t acl;   // perhaps that of one before
+        std::size_t acl_end;
     };
     void add(Kind kind, BytesView path, BytesView acl);
+    BytesView acl(std::size_t change) const;
     std::vector<Change> changes_;
     Bytes bytes_;
 };
@@ -1764,7 +1767,7 @@ using OnChange = Callback<void(const Change&)>;
 struct SubscribeOptions {
     ChangePosition from;            // the zxid of what was read, or where another one has ended
     bool with_data = true;
-    std::size_t changes_a_poll = 256;  // that an OnChange is called with, at the most
+    std::size_t changes_a_poll = 256;  // that an OnChange is called with, at the most; at least 1
 };
 
 // Reads the changes at a path and below it. It ends with its session, with the replica, when its
@@ -3664,7 +3667,7 @@ private:
     static std::size_t answer_bytes_max(const Limits& limits);
     void hold_bytes(Ready& ready, std::size_t& held) const;
     bool has_read_due(const LocalSession& session) const;
-    bool must_read_first(SessionId id) const;
+    bool must_read_first(const Txn& txn) const;
     bool must_read_before_jump() const;
     void execute_read(SessionId id, Pending& pending);
     struct Look;
@@ -7774,24 +7777,39 @@ void Machine::undo_ephemerals(SessionRecord& session) {
 
 COORD_RARE
 void HeldChanges::add(Kind kind, BytesView path, BytesView acl) {
+    Change change{kind, bytes_.size(), bytes_.size() + path.size(), 0, acl.size()};
     bytes_.append(path);
-    const std::size_t path_end = bytes_.size();
-    bytes_.append(acl);
-    changes_.push_back(Change{kind, path_end, bytes_.size()});
+    // Many nodes may have one ACL, and it may be large. The last change was perhaps the parent's.
+    for (std::size_t back = 1; back <= 2 && back <= size() && change.acl == 0; back++) {
+        const std::size_t before = size() - back;
+        if (this->acl(before) != acl) continue;
+        change.acl = changes_[before].acl, change.acl_end = changes_[before].acl_end;
+    }
+    if (change.acl == 0 && !acl.empty()) {
+        change.acl = bytes_.size(), change.acl_end = change.acl + acl.size();
+        bytes_.append(acl);
+    }
+    changes_.push_back(change);
+}
+
+void HeldChanges::clear() {
+    changes_.clear();
+    detail::give_back(bytes_);
 }
 
 BytesView HeldChanges::path(std::size_t change) const {
-    const std::size_t start = change == 0 ? 0 : changes_[change - 1].end;
-    return BytesView(bytes_).substr(start, changes_[change].path_end - start);
+    const Change& held = changes_[change];
+    return BytesView(bytes_).substr(held.path, held.path_end - held.path);
+}
+
+BytesView HeldChanges::acl(std::size_t change) const {
+    const Change& held = changes_[change];
+    return BytesView(bytes_).substr(held.acl, held.acl_end - held.acl);
 }
 
 void HeldChanges::tell(ChangeSink& changes, Zxid zxid) const {
     for (std::size_t i = 0; i < changes_.size(); i++) {
-        const Change& change = changes_[i];
-        COORD_ASSERT(change.path_end <= change.end);
-        const BytesView all(bytes_);
-        const BytesView acl = all.substr(change.path_end, change.end - change.path_end);
-        (changes.*change.kind)(path(i), zxid, acl);
+        (changes.*changes_[i].kind)(path(i), zxid, acl(i));
     }
 }
 
@@ -8794,7 +8812,9 @@ public:
     void work(Zxid applied);
     bool has_work() const { return !behind_.empty() || !told_.empty(); }
     bool take_told(std::uint64_t& number);  // RETURNS false where there are no more to be told
-    Errc take(Subscriber& subscriber, std::size_t most, std::vector<Change>& changes);
+    // budget: the bytes that may be looked through; what is left of them.
+    Errc take(Subscriber& subscriber, std::size_t most, std::vector<Change>& changes,
+              std::size_t& budget);
     ChangePosition position(const Subscriber& subscriber) const;
     void audit() const;
 
@@ -9019,14 +9039,14 @@ Change History::change_of(const Subscriber& subscriber, const Kept& kept) {
     return change;
 }
 
-Errc History::take(Subscriber& subscriber, std::size_t most, std::vector<Change>& changes) {
+Errc History::take(Subscriber& subscriber, std::size_t most, std::vector<Change>& changes,
+                   std::size_t& budget) {
     if (subscriber.error != Errc::ok) return subscriber.error;
     if (subscriber.phase == Subscriber::Phase::waiting || most == 0) return Errc::ok;
     if (subscriber.cursor.block < first_block_) {
         finish(subscriber, Errc::snapshot_needed);
         return subscriber.error;
     }
-    std::size_t budget = look_through_bytes;
     Kept kept;
     bool is_more = false;
     for (;;) {
@@ -9254,10 +9274,11 @@ static void call_subscriber(History& history, std::uint64_t number) {
     OnChange each = std::move(subscriber->each);
     if (wake) wake();
     std::vector<Change> changes;
-    std::size_t left = each ? subscriber->options.changes_a_poll : 0;
-    while ((subscriber = history.find(number)) != nullptr && left > 0) {
+    std::size_t left = each ? (std::max)(subscriber->options.changes_a_poll, std::size_t{1}) : 0;
+    std::size_t budget = look_through_bytes;
+    while ((subscriber = history.find(number)) != nullptr && left > 0 && budget > 0) {
         changes.clear();
-        const Errc error = history.take(*subscriber, 1, changes);
+        const Errc error = history.take(*subscriber, 1, changes, budget);
         if (error != Errc::ok && !subscriber->is_end_told) {
             subscriber->is_end_told = true;
             Change& ended = changes.emplace_back();
@@ -9278,7 +9299,8 @@ Subscription::Subscription(detail::Shared<detail::Subscriber> subscriber)
 Result<std::vector<Change>> Subscription::take(std::size_t most) const {
     std::vector<Change> changes;
     if (subscriber_ && subscriber_->history != nullptr) {
-        subscriber_->history->take(*subscriber_, most, changes);
+        std::size_t budget = detail::look_through_bytes;
+        subscriber_->history->take(*subscriber_, most, changes, budget);
     }
     if (error() != Errc::ok) return error();
     return changes;
@@ -14288,7 +14310,7 @@ void Replica::apply_committed() {
         read_entry(log_.entry_after(machine_->applied()), txn);
         COORD_ASSERT(txn.previous == machine_->applied() && txn.zxid > txn.previous);  // L1
         if (txn.zxid > target) break;  // a leader named a commit that its history has not
-        applies_later_ = must_read_first(txn.session);
+        applies_later_ = must_read_first(txn);
         if (applies_later_) break;
         apply(txn);
         work += machine_->tree().work() - before + work_of(txn);
@@ -15160,13 +15182,14 @@ void Replica::drain_all() {
     awaited_ = newest;  // what still waits says so again
     reads_later_ = false;
     const SessionId after = drained_;
+    const auto has_room = [this] { return !reads_later_ && read_bytes_ < answer_bytes_max_; };
     for (auto next = sessions_.upper_bound(after); next != sessions_.end(); ++next) {
-        if (!reads_later_) drained_ = next->first;
+        if (has_room()) drained_ = next->first;
         drain(next->first, next->second);
     }
     for (auto [id, session] : sessions_) {
         if (after < id) break;
-        if (!reads_later_) drained_ = id;
+        if (has_room()) drained_ = id;
         drain(id, session);
     }
 }
@@ -15203,8 +15226,9 @@ bool Replica::drain_one(SessionId id, LocalSession& session, Pending& pending) {
     }
     if (!detail::is_write(pending.kind)) {
         reads_later_ = reads_later_ || read_bytes_ >= answer_bytes_max_;
-        if (!reads_later_) execute_read(id, pending);
-        return !reads_later_;
+        if (reads_later_) return false;
+        execute_read(id, pending);  // last: what its watcher holds may ask for more
+        return true;
     }
     const SessionRecord* const record = machine_->find_session(id);
     if (record == nullptr || record->cxid < pending.cxid) return false;
@@ -15250,7 +15274,7 @@ void Replica::unwrap(std::size_t guards, Ready& ready) {
 namespace detail {
 
 static std::size_t bytes_of(const Found& found) {
-    std::size_t bytes = found.bytes.size();
+    std::size_t bytes = found.bytes.size() + found.acl.bytes().size();
     for (const Bytes& each : found.names) bytes += sizeof(each) + each.size();
     for (const Child& each : found.nodes) {
         bytes += sizeof(each) + each.name.size() + each.bytes.size();
@@ -15277,10 +15301,14 @@ bool Replica::has_read_due(const LocalSession& session) const {
     return is_due && detail::is_read(pending.kind);
 }
 
-// R9: of its session's own writes a read sees those before it alone.
-bool Replica::must_read_first(SessionId id) const {
-    if (!reads_later_) return false;
-    const auto found = sessions_.find(id);
+// R9: of its session's own writes a read sees those before it alone. There are only so many of
+// those. But what others do to the session, or what is void, may have any number of reads before
+// it, and more whenever some are answered: that waits for none.
+bool Replica::must_read_first(const Txn& txn) const {
+    if (!reads_later_ || txn.op == OpCode::attach_session) return false;
+    const SessionRecord* const record = machine_->find_session(txn.session);
+    if (record == nullptr || txn.cxid <= record->cxid) return false;
+    const auto found = sessions_.find(txn.session);
     return found != sessions_.end() && has_read_due(found->second);
 }
 
@@ -15583,10 +15611,12 @@ void Replica::end_session(SessionId id, SessionState state) {
 
 void Replica::on_event(SessionId session, detail::Shared<const Watcher> watcher, EventType type,
                        BytesView path, Zxid zxid, BytesView acl) {
-    if (!machine_->may(session, acl, permission::read)) return;  // W3
-    counters_.events += 1;
+    // One that does not hear of it is let go of with those that do: what it holds may call anything
+    // then, and here a transaction may be half applied.
     Ready& ready = push_ready();
     ready.watcher = std::move(watcher);
+    if (!machine_->may(session, acl, permission::read)) return;  // W3
+    counters_.events += 1;
     ready.event = type;
     ready.text.assign(path.data(), path.size());
     ready.zxid = zxid;
@@ -15736,7 +15766,8 @@ void Replica::end_request(Ready& ready) {
 }
 
 void Replica::call(Ready& ready) {
-    if (ready.watcher) (*ready.watcher)(WatchEvent{ready.event, ready.text, ready.zxid});
+    const bool hears = ready.watcher && ready.event != EventType::none;
+    if (hears) (*ready.watcher)(WatchEvent{ready.event, ready.text, ready.zxid});
     if (ready.on_state) ready.on_state(ready.state);
     if (ready.call) ready.call();
     end_request(ready);
@@ -15828,7 +15859,9 @@ void Replica::take_syncs() {
         COORD_ASSERT(session.sent > 0);  // R9
         Pending& pending = session.pending[session.sent - 1];
         if (!pending.awaits_sync || !answered(pending.cxid)) continue;
-        pending.awaits_sync = false, pending.least = zxid;
+        pending.awaits_sync = false;
+        if (zxid < pending.least) pending.cxid = 0;  // of watch_since: that may never be
+        pending.least = (std::max)(pending.least, zxid);
     }
     for (std::size_t i = 0; i < openings_.size() && !answers.empty(); i++) {
         Opening& opening = openings_[i];

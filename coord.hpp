@@ -14052,6 +14052,7 @@ void Replica::poll(Time now, std::int64_t wall_ms) {
 
 Time Replica::next_deadline() const {
     const Time at_once = now_;
+    if (is_ending_) return never;  // what callbacks held asks
     if (!ready_.empty() || history_->has_work()) return at_once;
     Time deadline = timers_.empty() ? never : timers_.front().at;
     if (role_ == Role::failed) return deadline;

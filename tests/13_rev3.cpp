@@ -279,6 +279,16 @@ TEST_CASE("REV3 R12 who reads without end keeps nothing from being applied as it
     alone.polls(200);
 }
 
+TEST_CASE("REV3 whoever is let go of with the replica may ask when it is due") {
+    coord::Time due{1};
+    {
+        Alone alone(keeping(1000));
+        Sync zk = alone.open();
+        CHECK_FALSE(zk.exists("/a", last_words([&] { due = alone.replica.next_deadline(); })));
+    }
+    CHECK(due == coord::never);
+}
+
 // Not fixed: the state between the two is nowhere any more.
 TEST_CASE("REV3 R9 a read between two writes sees the first alone after a snapshot, too" *
           doctest::should_fail()) {

@@ -1177,6 +1177,7 @@ public:
     std::uint64_t taken_over() const { return taken_over_; }
     std::uint64_t guards_lost() const { return guards_lost_; }
     std::uint64_t refusals() const { return refusals_; }
+    std::uint64_t over_quota() const { return over_quota_; }
     std::uint64_t silences() const { return silences_; }
 
     void violate(const char* property, const Bytes& what) {
@@ -1887,6 +1888,7 @@ private:
         }
         const Answer& answer = *found;
         refusals_ += told.error == Errc::no_auth ? 1u : 0u;
+        over_quota_ += told.error == Errc::quota_exceeded ? 1u : 0u;
         if (answer.error != told.error) {
             violate("P1", label(id, number) + " is told " + Bytes(coord::name(told.error)) +
                               ", the model " + coord::name(answer.error));
@@ -2385,6 +2387,7 @@ private:
     std::uint64_t events_ = 0;
     std::uint64_t reaps_ = 0;
     std::uint64_t void_reaps_ = 0;
+    std::uint64_t over_quota_ = 0;
     std::uint64_t refusals_ = 0;  // with no_auth, of reads and writes
     std::uint64_t silences_ = 0;  // events that watchers did not hear of, as it must be
     std::vector<Bytes> violations_;

@@ -6601,6 +6601,7 @@ void Tree::put_back_counts(BytesView record) {
 
 // A node as it was, or the path of one that was not there. What a save has to have of it was
 // written when it was changed.
+COORD_RARE
 void Tree::put_back(BytesView record) {
     COORD_ASSERT(!record.empty());
     if (record[0] == '/') return take_out(locate(record));
@@ -6638,6 +6639,7 @@ void Tree::put_back(BytesView record) {
 
 // ---- The whole tree
 
+COORD_RARE
 void Tree::clear() {
     for (std::uint32_t i = 0; i < indices_used_; i++) {
         free_node(slabs_[i / detail::slab_size][i % detail::slab_size]);
@@ -7665,6 +7667,7 @@ const Outcome* Machine::apply(const Txn& txn, ChangeSink& changes) {
     return &outcome;
 }
 
+COORD_RARE
 const Outcome* Machine::admit(const Txn& txn) {
     outcome_ = Outcome{0, txn.zxid, txn.op, Errc::ok, {}, {}, {}, {}};
     if (!voters_.apply(txn.body)) outcome_.error = Errc::marshalling_error;
@@ -7673,6 +7676,7 @@ const Outcome* Machine::admit(const Txn& txn) {
 }
 
 // Only a suggestion: a child may have come since, or another node (M7).
+COORD_RARE
 const Outcome* Machine::reap(const Txn& txn, ChangeSink& changes) {
     outcome_ = Outcome{0, txn.zxid, txn.op, Errc::ok, {}, {}, {}, {}};
     Reader in(txn.body);
@@ -7688,6 +7692,7 @@ const Outcome* Machine::reap(const Txn& txn, ChangeSink& changes) {
     return &outcome_;
 }
 
+COORD_RARE
 const Outcome* Machine::silence(const Txn& txn) {
     outcome_ = Outcome{0, txn.zxid, txn.op, Errc::ok, {}, {}, {}, {}};
     Reader in(txn.body);
@@ -7706,6 +7711,7 @@ const Outcome* Machine::silence(const Txn& txn) {
     return &outcome_;
 }
 
+COORD_RARE
 const Outcome* Machine::open_session(const Txn& txn) {
     Reader in(txn.body);
     const std::uint64_t nonce = in.u64();
@@ -7730,6 +7736,7 @@ const Outcome* Machine::open_session(const Txn& txn) {
     return &outcome_;
 }
 
+COORD_RARE
 const Outcome* Machine::attach_session(const Txn& txn, SessionRecord& session) {
     const std::uint64_t begin = next_holding(session.cxid);
     Reader in(txn.body);
@@ -7915,6 +7922,7 @@ Errc Machine::multi(const Txn& txn, SessionRecord& session, Outcome& outcome,
 }
 
 // M3, for all that was changed and is as it was. Only the session itself can have become an owner.
+COORD_RARE
 void Machine::undo_ephemerals(SessionRecord& session) {
     for (std::size_t i = 0; i < held_.size(); i++) {
         const BytesView path = held_.path(i);
@@ -8046,6 +8054,7 @@ Errc Machine::set_acl(const Txn& txn, const SessionRecord& session, Outcome& out
 // -- What only parts of a multi do ---------------------------------------------------------------
 
 // They are heard of by held_ alone (M6).
+COORD_RARE
 Errc Machine::execute_part(const Txn& txn, SessionRecord& session, Outcome& outcome) {
     switch (txn.op) {
         case OpCode::check_that: return check_that(txn, session, outcome);
@@ -8058,6 +8067,7 @@ Errc Machine::execute_part(const Txn& txn, SessionRecord& session, Outcome& outc
     }
 }
 
+COORD_RARE
 Errc Machine::check_that(const Txn& txn, const SessionRecord& session,
                          Outcome& outcome) const {
     detail::ConditionBody body{};
@@ -8084,6 +8094,7 @@ Errc Machine::check_that(const Txn& txn, const SessionRecord& session,
     return holds ? Errc::ok : Errc::condition_failed;
 }
 
+COORD_RARE
 Errc Machine::check_guard(const Txn& txn) const {
     Reader in(txn.body);
     const BytesView path = in.bytes(in.left());
@@ -8094,6 +8105,7 @@ Errc Machine::check_guard(const Txn& txn) const {
     return node && node->stat.czxid == czxid ? Errc::ok : Errc::guard_lost;  // M10
 }
 
+COORD_RARE
 Errc Machine::create_or_set(const Txn& txn, SessionRecord& session, Outcome& outcome) {
     detail::CreateBody body{};
     if (!detail::read_create(txn.body, body)) return Errc::marshalling_error;
@@ -8114,6 +8126,7 @@ Errc Machine::create_or_set(const Txn& txn, SessionRecord& session, Outcome& out
 }
 
 // Where one of the creates fails, those before it are put back by the multi that this is in.
+COORD_RARE
 Errc Machine::create_with_parents(const Txn& txn, SessionRecord& session, Outcome& outcome) {
     detail::SpecialBody special{};
     detail::CreateBody body{};
@@ -8142,6 +8155,7 @@ Errc Machine::create_with_parents(const Txn& txn, SessionRecord& session, Outcom
 }
 
 // The node of a session that is gone has gone with it (M4): what is there is somebody else's then.
+COORD_RARE
 Errc Machine::take_over(const Txn& txn, SessionRecord& session, Outcome& outcome) {
     detail::SpecialBody special{};
     detail::CreateBody body{};
@@ -8173,6 +8187,7 @@ Errc Machine::take_over(const Txn& txn, SessionRecord& session, Outcome& outcome
 
 // All of it is looked at first. The last of a listing goes first, so that no parent goes before its
 // children.
+COORD_RARE
 Errc Machine::remove_all(const Txn& txn, const SessionRecord& session) {
     BytesView path;
     std::int32_t version = 0;
@@ -8471,6 +8486,7 @@ inline Stat read_stat(Reader& in) {
 
 }  // namespace detail
 
+COORD_RARE
 void Machine::save_session(const SessionRecord& session, Bytes& out) {
     const std::size_t start = detail::open_state_record(detail::StateRecord::session, out);
     Writer writer(out);
@@ -8649,6 +8665,7 @@ bool StateCheck::is_sound(Zxid zxid) const {
            reader_.nodes() == nodes_ && reader_.sessions() == sessions_;
 }
 
+COORD_RARE
 void Machine::reset() {
     stop_saving();
     tree_.reset();
@@ -8716,6 +8733,7 @@ bool Machine::adopt_ephemerals() {
     return owned;
 }
 
+COORD_RARE
 bool Machine::read_session(BytesView record, const Limits& limits, SessionRecord& session) {
     Reader in(record);
     session.id = SessionId{in.u64()};
@@ -8756,6 +8774,7 @@ bool Machine::read_session(BytesView record, const Limits& limits, SessionRecord
     return in.done();
 }
 
+COORD_RARE
 bool Machine::load_session(BytesView record) {
     SessionRecord session;
     if (sessions_.size() >= limits_.sessions_max) return false;
@@ -8862,6 +8881,7 @@ detail::Shared<Watches::Watch> Watches::take(Place place) {
     return watch;
 }
 
+COORD_RARE
 std::size_t Watches::remove(WatcherType type, BytesView path, SessionId session, Zxid zxid) {
     constexpr struct {
         WatcherType type;
@@ -8974,6 +8994,7 @@ EventType Watches::missed(WatchKind kind, BytesView path, const Tree& before, co
     return changed ? EventType::children_changed : EventType::none;
 }
 
+COORD_RARE
 void Watches::catch_up(const Tree& before, const Tree& after, Zxid zxid) {
     for (const WatchKind kind : {WatchKind::data, WatchKind::children, WatchKind::persistent}) {
         std::map<Bytes, bool, std::less<>> paths;  // in order, each once
@@ -9001,6 +9022,7 @@ void Watches::catch_up(const Tree& before, const Tree& after, Zxid zxid) {
 // What there is now says what has changed: all that came or was set since, and that it is gone.
 // Nothing that the watcher would have heard of is missing, but what came and went again. Of one
 // that stays it is not known whether the node was there: its parent may say that it was not.
+COORD_RARE
 void Watches::add_since(Zxid zxid, Watched watched, BytesView path, SessionId session,
                         Watcher watcher, const Tree& tree, Zxid applied) {
     COORD_ASSERT(zxid <= applied && watcher != nullptr);
@@ -9061,6 +9083,7 @@ std::vector<Bytes> Watches::recursive_tops() const {
 }
 
 // What is there now, parents before their children; then what is not there any more, after them.
+COORD_RARE
 void Watches::catch_up_below(const Tree& before, const Tree& after, Zxid zxid) {
     const std::vector<Bytes> tops = recursive_tops();
     for (const Bytes& top : tops) {
@@ -9238,6 +9261,7 @@ History::~History() {
     for (const auto& entry : subscribers_) entry.second->history = nullptr;
 }
 
+COORD_RARE
 void History::restart(Zxid zxid) {
     COORD_ASSERT(!is_holding_);
     first_block_ += blocks_.size();
@@ -9453,6 +9477,7 @@ ChangePosition History::position(const Subscriber& subscriber) const {
     return waits && subscriber.position < noticed ? noticed : subscriber.position;
 }
 
+COORD_RARE
 void History::add(Subscriber& subscriber, Errc error) {
     COORD_ASSERT(subscriber.history == nullptr && subscriber.number == 0);
     const ChangePosition from = subscriber.options.from;
@@ -9479,6 +9504,7 @@ Subscriber* History::find(std::uint64_t number) const {
 }
 
 // It is of no session any more, and waits for nothing.
+COORD_RARE
 void History::leave(Subscriber& subscriber) {
     if (subscriber.phase == Subscriber::Phase::waiting) {
         const auto waiting = waiting_.find(subscriber.path);
@@ -9492,6 +9518,7 @@ void History::leave(Subscriber& subscriber) {
     if (own->second.empty()) own_.erase(own);
 }
 
+COORD_RARE
 void History::remove(Subscriber& subscriber) {
     COORD_ASSERT(subscriber.history == this && find(subscriber.number) == &subscriber);
     leave(subscriber);
@@ -9504,6 +9531,7 @@ std::size_t History::count(SessionId session) const {
     return own == own_.end() ? 0 : own->second.size();
 }
 
+COORD_RARE
 void History::finish(Subscriber& subscriber, Errc error) {
     COORD_ASSERT(error != Errc::ok && subscriber.error == Errc::ok);
     subscriber.position = position(subscriber);
@@ -9512,6 +9540,7 @@ void History::finish(Subscriber& subscriber, Errc error) {
     tell(subscriber, Subscriber::Phase::over);
 }
 
+COORD_RARE
 void History::end_session(SessionId session, Errc error) {
     const auto own = own_.find(session);
     if (own == own_.end()) return;
@@ -9519,6 +9548,7 @@ void History::end_session(SessionId session, Errc error) {
     for (const auto& each : ended) finish(*find(each.first), error);
 }
 
+COORD_RARE
 void History::end_all(Errc error) {
     for (const auto& entry : subscribers_) {
         if (entry.second->phase != Subscriber::Phase::over) finish(*entry.second, error);
@@ -9758,6 +9788,7 @@ Errc MemoryStorage::append(BytesView record) {
 }
 
 // The list of the pieces is used again, too: none stays behind with an item that is a record next.
+COORD_RARE
 void MemoryStorage::give_up(Pieces& pieces) {
     bytes_ -= static_cast<std::size_t>(pieces.size);
     for (Bytes& piece : pieces.pieces) spare_.push_back(std::move(piece));
@@ -12646,6 +12677,7 @@ void Leader::know(const Machine& machine, bool may_found) {
     admitted_ = log_.admits().empty() ? Zxid{} : log_.admits().back();
 }
 
+COORD_RARE
 void Leader::start(Time now) {
     COORD_ASSERT(phase_ == Phase::idle);
     phase_ = Phase::discovery;
@@ -12674,6 +12706,7 @@ void Leader::start(Time now) {
                            : "this storage has not been admitted";
 }
 
+COORD_RARE
 void Leader::stop() {
     phase_ = Phase::idle;
     epoch_ = 0;
@@ -12703,6 +12736,7 @@ std::uint64_t Leader::bits_where(Predicate&& predicate) const {
 // -- Who counts ----------------------------------------------------------------------------------
 
 // Whenever a storage becomes known, or the table or the phase is another.
+COORD_RARE
 void Leader::recount() {
     is_founding_ = knows_ && table_.is_founding();
     for (const Peer& peer : peers_) {
@@ -12886,6 +12920,7 @@ void Leader::meet(Time now, Peer& peer, const Message& message) {
     peer.nonce = message.nonce, peer.attempt = message.attempt;
 }
 
+COORD_RARE
 void Leader::on_follower_info(Time now, Peer& peer, const Message& message, Outbox& out) {
     if (is_stale(peer, message)) return;
     meet(now, peer, message);
@@ -12913,6 +12948,7 @@ void Leader::lose(Time now, Peer& peer, Outbox& out) {
     post(peer, MessageType::leader_info, out);
 }
 
+COORD_RARE
 void Leader::on_ack_epoch(Time now, Peer& peer, const Message& message, Outbox& out) {
     if (is_stale(peer, message)) return;
     if (message.zxid == Zxid{} && message.crc != 0) return;  // an empty history has no checksum
@@ -13052,6 +13088,7 @@ void Leader::begin_promise(Time now) {
     error_ = error;
 }
 
+COORD_RARE
 void Leader::begin_synchronization(Time now, Outbox& out) {
     COORD_ASSERT(phase_ == Phase::promise);
     COORD_ASSERT(has_quorum(bits_where([](const Peer& p) { return p.promised; })));  // Z2
@@ -13128,6 +13165,7 @@ void Leader::synchronize(Time now, Peer& peer, Outbox& out) {
     post(peer, MessageType::new_leader, out, new_leader);
 }
 
+COORD_RARE
 void Leader::begin_broadcast(Outbox& out) {
     COORD_ASSERT(phase_ == Phase::synchronization);
     phase_ = Phase::broadcast;
@@ -13512,6 +13550,7 @@ void Leader::number(std::int64_t wall_ms, const Machine& machine, const Txn& req
 }
 
 // Who attaches a session has heard of it since the request was made: it lives anew from here on.
+COORD_RARE
 void Leader::number_attach(std::int64_t wall_ms, const Txn& request, LiveSession& live) {
     const std::uint64_t begin = next_holding(live.numbered);
     if (live.closing || begin == 0 || request.cxid != begin) {  // Z6, M8
@@ -13523,6 +13562,7 @@ void Leader::number_attach(std::int64_t wall_ms, const Txn& request, LiveSession
     live.expires_at = clock_ + milliseconds(live.timeout_ms);
 }
 
+COORD_RARE
 void Leader::number_open(std::int64_t wall_ms, const Machine& machine, const Txn& request) {
     Reader in(request.body);
     const std::uint64_t nonce = in.u64();
@@ -13541,6 +13581,7 @@ void Leader::number_open(std::int64_t wall_ms, const Machine& machine, const Txn
 }
 
 // Z8, Z9. RETURNS whom a change of the table is about, or null; nobody: the founding is complete.
+COORD_RARE
 const PeerId* Leader::next_admission(Time now, std::uint64_t& storage) const {
     static const PeerId nobody;
     if (!knows_ || phase_ != Phase::broadcast || admitted_ > committed_) return nullptr;
@@ -13565,6 +13606,7 @@ bool Leader::is_admission_due(Time now) const {
     return resignation_ == nullptr && next_admission(now, storage) != nullptr;
 }
 
+COORD_RARE
 void Leader::admit(Time now, std::int64_t wall_ms) {
     COORD_ASSERT(phase_ == Phase::broadcast && sessions_armed_);
     std::uint64_t storage = 0;
@@ -13803,6 +13845,7 @@ void Learner::on_gathering(Time now, const Message& message) {
     }
 }
 
+COORD_RARE
 void Learner::on_leader_info(Time now, const Message& message) {
     if (message.epoch == 0 || message.attempt != attempt_) return;  // of an attempt given up
     if (message.epoch > Zxid::epoch_max) return;
@@ -13830,6 +13873,7 @@ bool Learner::is_put_off() {
 }
 
 // Begins a new attempt: the leader is told where this history ends, or a point before.
+COORD_RARE
 void Learner::report(Time now, LogPosition have) {
     COORD_ASSERT(have.zxid <= log_.last().zxid);
     phase_ = Phase::promise;
@@ -13841,6 +13885,7 @@ void Learner::report(Time now, LogPosition have) {
 
 // -- Synchronization -----------------------------------------------------------------------------
 
+COORD_RARE
 void Learner::on_cut(Time now, const Message& message) {
     if (message.attempt != attempt_) return;  // F2
     if (is_in_step()) ack_due_ = true;        // our answer was lost
@@ -13858,6 +13903,7 @@ void Learner::on_cut(Time now, const Message& message) {
     ack_due_ = true;
 }
 
+COORD_RARE
 void Learner::on_snap(Time now, const Message& message, Outbox& out) {
     if (is_in_step() && message.attempt == attempt_) ack_due_ = true;  // our answer was lost
     const bool first = phase_ == Phase::promise && message.attempt == attempt_;  // F2
@@ -13922,6 +13968,7 @@ void Learner::put_off_snapshot(Time now) {
     repeat_at_ = now + timing_.retry() * (std::int64_t{1} << put_off_);
 }
 
+COORD_RARE
 void Learner::on_new_leader(const Message& message) {
     if (!is_in_step()) return;
     initial_ = message.zxid;
@@ -13939,6 +13986,7 @@ void Learner::make_epoch_current() {
     (void)is_put_off();
 }
 
+COORD_RARE
 void Learner::on_up_to_date(const Message& message) {
     if (!is_in_step()) return;
     see_commit(message.commit);
@@ -14333,6 +14381,7 @@ bool Replica::is_replaced(const VoterTable& table, Zxid zxid) const {
     return is_other && (was_admitted_ || (is_later && is_admitted(log_.voters_at_end(*machine_))));
 }
 
+COORD_RARE
 void Replica::fail(const char* reason) {
     if (role_ == Role::failed) return;
     role_ = Role::failed;
@@ -14545,6 +14594,7 @@ void Replica::step_aside() {
     aside_until_ = now_ + options_.timing.retry() * (std::int64_t{1} << aside_);
 }
 
+COORD_RARE
 void Replica::look(const char* reason) {
     COORD_ASSERT(role_ != Role::failed);  // R5
     leader_.stop(), learner_.stop();
@@ -14557,6 +14607,7 @@ void Replica::look(const char* reason) {
     if (observer_ != nullptr) observer_->on_role(options_.id, role_, PeerId{}, 0);
 }
 
+COORD_RARE
 void Replica::lead() {
     COORD_ASSERT(role_ == Role::looking && voters_.contains(options_.id));
     role_ = Role::leading;
@@ -14566,6 +14617,7 @@ void Replica::lead() {
     if (observer_ != nullptr) observer_->on_role(options_.id, role_, options_.id, 0);
 }
 
+COORD_RARE
 void Replica::follow(PeerId leader) {
     COORD_ASSERT(role_ == Role::looking && leader != options_.id);
     role_ = Role::following;
@@ -14848,6 +14900,7 @@ void Replica::retire_machine(detail::Owned<Machine> machine) {
     retired_ = std::move(machine);  // one that was not gone yet goes at once
 }
 
+COORD_RARE
 void Replica::install_snapshot() {
     COORD_ASSERT(role_ == Role::following && learner_.has_snapshot());
     const LogPosition position = learner_.snapshot_position();
@@ -14924,6 +14977,7 @@ void Replica::refuse(Completion&& done, Errc error) {
     ready.error = error;
 }
 
+COORD_RARE
 void Replica::open_session(const SessionOptions& options, OnOpened done) {
     counters_.calls += 1;
     if (role_ == Role::failed) return refuse(std::move(done), Errc::replica_failed);
@@ -14942,6 +14996,7 @@ void Replica::open_session(const SessionOptions& options, OnOpened done) {
     if (unsent_.empty()) unsent_.push_back(SessionId{});  // there is something to send
 }
 
+COORD_RARE
 void Replica::attach_session(SessionId id, const SessionPassword& password, OnOpened done) {
     counters_.calls += 1;
     if (role_ == Role::failed) return refuse(std::move(done), Errc::replica_failed);
@@ -15448,6 +15503,7 @@ void Replica::complete_open(std::uint64_t nonce, SessionId id, Errc error) {
     end_opening(i, id, is_taken ? Errc::session_moved : error);
 }
 
+COORD_RARE
 void Replica::end_opening(std::size_t place, SessionId id, Errc error) {
     Opening& opening = openings_[place];
     Ready& ready = push_ready();
@@ -15500,6 +15556,7 @@ Errc Replica::judge_attach(Opening& opening) const {
     return opening.cxid == 0 ? Errc::too_many : Errc::ok;
 }
 
+COORD_RARE
 void Replica::catch_up_sessions() {
     std::vector<std::uint64_t> nonces;
     for (std::size_t i = 0; i < openings_.size(); i++) nonces.push_back(openings_[i].nonce);
@@ -15864,6 +15921,7 @@ void Replica::list_nodes(SessionId id, const Look& look, Room& room, Found& foun
     room.items -= found.nodes.size();
 }
 
+COORD_RARE
 void Replica::list_ephemerals(SessionId id, const Look& look, Room& room, Found& found) const {
     const SessionRecord* const record = machine_->find_session(id);
     if (record == nullptr) found.error = Errc::session_expired;  // it is about to be told
@@ -15922,6 +15980,7 @@ void Replica::execute_read(SessionId id, Pending& pending) {
     pending.watcher = nullptr;
 }
 
+COORD_RARE
 void Replica::change_watches(SessionId id, Pending& pending) {
     Errc error = Errc::ok;
     if (pending.kind == Request::Kind::add_watch) {
@@ -15938,6 +15997,7 @@ void Replica::change_watches(SessionId id, Pending& pending) {
     refuse(std::move(pending.done), error);
 }
 
+COORD_RARE
 void Replica::end_session(SessionId id, SessionState state) {
     const auto found = sessions_.find(id);
     COORD_ASSERT(found != sessions_.end());
@@ -16407,6 +16467,7 @@ void Session::ask_part(const Op& part, Completion done) const {
 }
 
 // What is no path must not become one by what stands before it: it stays what no handle may reach.
+COORD_RARE
 Session Session::below(BytesView path) const {
     if (path.empty() || path == "/") return *this;
     detail::Handle handle = *handle_;
@@ -16415,6 +16476,7 @@ Session Session::below(BytesView path) const {
 }
 
 // What is no path stays none, and refuses every write: see below.
+COORD_RARE
 Session Session::guarded_by(BytesView path, Zxid czxid) const {
     detail::Handle handle = *handle_;
     Bytes whole(path);
@@ -16424,6 +16486,7 @@ Session Session::guarded_by(BytesView path, Zxid czxid) const {
     return Session(*replica_, id_, std::move(handle));
 }
 
+COORD_RARE
 Session Session::at_least(Zxid zxid) const {
     detail::Handle handle = *handle_;
     handle.least = zxid;
@@ -16527,6 +16590,7 @@ void Session::create_or_set(BytesView path, BytesView data, OnCreated done) cons
     create_or_set(path, data, CreateMode::persistent, std::move(done));
 }
 
+COORD_RARE
 void Session::create_with_parents(BytesView path, BytesView data, CreateMode mode,
                                   CreateMode parents, OnCreated done) const {
     ask_part(Op::create_with_parents(path, data, mode, parents), std::move(done));
@@ -16536,10 +16600,12 @@ void Session::create_with_parents(BytesView path, BytesView data, OnCreated done
     ask_part(Op::create_with_parents(path, data), std::move(done));
 }
 
+COORD_RARE
 void Session::remove_all(BytesView path, OnDone done) const {
     ask_part(Op::remove_all(path), std::move(done));
 }
 
+COORD_RARE
 void Session::take_over(BytesView path, BytesView data, SessionId earlier,
                         const SessionPassword& password, OnCreated done) const {
     ask_part(Op::take_over(path, data, earlier, password), std::move(done));
@@ -16637,6 +16703,7 @@ void Session::add_watch(BytesView path, AddWatchMode mode, Watcher watcher, OnDo
     ask(std::move(request));
 }
 
+COORD_RARE
 void Session::watch_since(Zxid since, Watched what, BytesView path, Watcher watcher,
                           OnDone done) const {
     Request request = detail::request_of(Request::Kind::watch_since, path, std::move(done));
@@ -16652,6 +16719,7 @@ void Session::remove_watches(BytesView path, WatcherType type, OnDone done) cons
 }
 
 // What is no path stays as it is, to be refused for that (C5).
+COORD_RARE
 Subscription Session::subscribe_with(BytesView path, const SubscribeOptions& options,
                                      Callback<void()>&& wake, OnChange&& each) const {
     const Bytes& root = handle_->root;
@@ -16695,6 +16763,7 @@ void Session::listen(Callback<bool(const SessionState*)> listener) const {
     listeners->add(std::move(listener));
 }
 
+COORD_RARE
 void Session::on_state(OnState listener) const {
     const auto call = [listener](const SessionState* state) {
         if (state != nullptr) listener(*state);
@@ -16975,6 +17044,7 @@ void LockCore::audit() const {
     COORD_ASSERT(phase != Phase::waiting || watched == turn->before);                    // K3
 }
 
+COORD_RARE
 void LockCore::acquire(bool is_one_try, OnGranted done) {
     if (turn != nullptr || !is_valid_path(path)) {
         return answer_later(std::move(done), Errc::bad_arguments);
@@ -17001,6 +17071,7 @@ bool LockCore::is_certain(Time now) const {
     return until != Time{} && now < until;
 }
 
+COORD_RARE
 void LockCore::limit(Duration duration) {
     if (duration.ns > 0 && session.now().ns > never.ns - duration.ns) return;
     session.at(session.now() + duration, [weak = weak_from_this(), mine = turn] {
@@ -17011,6 +17082,7 @@ void LockCore::limit(Duration duration) {
 }
 
 // The request holds the core: the node is removed even where the lock has been destroyed.
+COORD_RARE
 void LockCore::create_node(const Turn& mine, int attempts_left) {
     COORD_ASSERT(attempts_left > 0);
     COORD_ASSERT(mine->node.empty());  // K1
@@ -17022,6 +17094,7 @@ void LockCore::create_node(const Turn& mine, int attempts_left) {
 
 // Those that are there already say node_exists, and whatever else is wrong the lock's own node will
 // say: the requests are executed in order.
+COORD_RARE
 void LockCore::create_parents() {
     for (std::size_t i = 1; i <= path.size(); i++) {
         const bool is_whole = i == path.size() || path[i] == '/';
@@ -17031,6 +17104,7 @@ void LockCore::create_parents() {
     }
 }
 
+COORD_RARE
 void LockCore::on_created(const Turn& mine, int attempts_left, const Result<Created>& created) {
     if (created) {
         mine->node = node_name(created->path);
@@ -17056,6 +17130,7 @@ void LockCore::on_created(const Turn& mine, int attempts_left, const Result<Crea
 }
 
 // get rather than exists: it sets no watcher where the node has gone before it.
+COORD_RARE
 void LockCore::watch_own(const Turn& mine) {
     const auto on_event = [weak = weak_from_this(), mine](const WatchEvent& event) {
         const auto core = weak.lock();
@@ -17070,6 +17145,7 @@ void LockCore::watch_own(const Turn& mine) {
                 });
 }
 
+COORD_RARE
 void LockCore::list(const Turn& mine, const Page& page) {
     COORD_ASSERT(phase == Phase::listing && is_current(mine));
     if (page.after.empty()) {
@@ -17082,6 +17158,7 @@ void LockCore::list(const Turn& mine, const Page& page) {
 
 // Pages may be of different moments: a node that appears meanwhile has a higher number than its
 // own, and one that goes was not before it any more or is found gone by wait_for.
+COORD_RARE
 void LockCore::on_list(const Turn& mine, const Result<Children>& page) {
     COORD_ASSERT(phase == Phase::listing);
     if (!page) return fail(page.error() == Errc::no_node ? Errc::lock_lost : page.error());
@@ -17096,6 +17173,7 @@ void LockCore::on_list(const Turn& mine, const Result<Children>& page) {
     audit();
 }
 
+COORD_RARE
 void LockCore::take_place(const Turn& mine) {
     if (!mine->is_listed) return fail(Errc::lock_lost);
     if (mine->before.empty()) return settle(mine);
@@ -17106,6 +17184,7 @@ void LockCore::take_place(const Turn& mine) {
 // A turn that was given up leaves its watcher behind; where the next one waits for the same node it
 // uses that, so that trying for a long time does not heap them up. get sets no watcher where the
 // node has gone since it was listed.
+COORD_RARE
 void LockCore::wait_for(const Turn& mine) {
     phase = Phase::waiting;
     if (watched == mine->before) return;  // K3
@@ -17133,6 +17212,7 @@ void LockCore::on_before_gone(const Bytes& node) {
 
 // It is first, and stays first while its node is there. But its session may be over without this
 // replica knowing, and the lock somebody else's: it is granted when that is ruled out.
+COORD_RARE
 void LockCore::settle(const Turn& mine) {
     COORD_ASSERT(is_current(mine) && mine->is_listed && mine->before.empty());  // K2
     if (!is_certain(session.now())) {
@@ -17160,6 +17240,7 @@ void LockCore::on_state(SessionState state) {
 }
 
 // The turn ends by an error: who waits is told, or who held.
+COORD_RARE
 void LockCore::fail(Errc error) {
     COORD_ASSERT(turn != nullptr);
     const bool was_held = phase == Phase::held;
@@ -17173,6 +17254,7 @@ void LockCore::fail(Errc error) {
 }
 
 // RETURNS whom to tell.
+COORD_RARE
 OnGranted LockCore::end_turn(const OnDone& removed) {
     COORD_ASSERT(turn != nullptr && !turn->is_over);
     const Turn ended = std::exchange(turn, nullptr);
@@ -17188,6 +17270,7 @@ OnGranted LockCore::end_turn(const OnDone& removed) {
     return std::exchange(waiter, nullptr);
 }
 
+COORD_RARE
 void LockCore::remove_node(const Turn& ended, const OnDone& removed) {
     COORD_ASSERT(ended->is_over && !ended->node.empty());  // K1
     const auto on_removed = [core = shared_from_this(), ended, removed](Result<void> result) {
@@ -17584,6 +17667,7 @@ PeerId Simulation::leader() const {
 }
 
 // A start has entropy of its own, and a monotonic clock whose origin is anywhere within a day.
+COORD_RARE
 void Simulation::start(Node& node) {
     COORD_ASSERT(!node.replica && !node.polling);
     node.starts += 1;

@@ -140,9 +140,18 @@
 //   event shows it. But a program that embeds a replica has the whole tree in its memory, and its
 //   peers believe it: ACLs divide those whom programs serve, and not the programs.
 //
+// HOW MUCH THERE MAY BE
+//   A node /zookeeper/quota/some/path/zookeeper_limits puts a quota on /some/path and all below it:
+//   its data is countHardLimit=N;byteHardLimit=N, or one of these. What would pass that gets
+//   quota_exceeded. count=N and bytes=N refuse nothing: ReplicaCounters::over_quota. What there is
+//   a node zookeeper_stats beside it says, where there is one: its data is written by the machine.
+//
 // WHERE IT DIFFERS FROM ZOOKEEPER, ON PURPOSE
 //   A write ends in success, in its own error, or with its session, in session_expired or
 //   session_moved: never in connection_loss.
+//   Quotas are ZooKeeper's nodes, always enforced, by all replicas alike; a multi's parts see what
+//   those before them have counted, and what is counted is never off. A text that is none, with
+//   which a ZooKeeper ends, is no quota.
 //   Sequence numbers have 64 bits. A version never becomes -1. zxids are 24 + 40 bits and never
 //   repeat. sync is a round of a quorum, so that sync and then a read is linearizable, and a read
 //   can be by itself. Children are listed in order, in pages, by prefix, with their data, and
@@ -524,7 +533,8 @@ struct Limits {
     std::uint32_t ephemerals_per_session_max = 65536;  // too_many
     std::uint32_t requests_per_session_max = 1024;  // too_many; twice as many removes
     std::uint32_t watches_per_session_max = 65536;  // too_many
-    std::uint32_t list_max = 65536;     // children in one answer; page for more. Nodes counted
+    // Children in one answer; page for more. Nodes counted, by descendants and by a new quota.
+    std::uint32_t list_max = 65536;
     std::uint32_t answer_bytes_max = 4 * 1024 * 1024;  // of data in one; but a whole node always
     std::uint32_t multi_parts_max = 1024;           // too_many; guards are parts, too
     std::uint32_t removals_max = 4096;  // nodes that remove_all takes in one transaction: too_large
@@ -1511,8 +1521,8 @@ public:
     const VoterTable& voters() const { return voters_; }
 
     void record_to(ChangeRecorder* recorder) { recorder_ = recorder; }  // null: nobody; lent
-    // Creates and sets, applied here, that have left a quota over a soft limit. Not of the state.
-    std::uint64_t over_quota() const { return over_quota_; }
+    // Creates and sets of the last transaction that have left a quota over a soft limit.
+    std::uint32_t over_quota() const { return over_quota_; }
 
     // Applies one transaction; a later one than every one before. RETURNS its outcome, valid until
     // the next call; null where the request was executed before (M2) and this entry is void.
@@ -1607,7 +1617,7 @@ private:
     std::size_t removals_left_ = 0;  // of a multi, to its remove_alls: M11
     ChangeRecorder* recorder_ = nullptr;
     detail::Owned<Quotas> quotas_;   // M14; null: none since the last load
-    std::uint64_t over_quota_ = 0;
+    std::uint32_t over_quota_ = 0;
 
     detail::Owned<StateReader> loading_;
     bool is_saving_ = false;
@@ -3457,6 +3467,7 @@ struct ReplicaCounters {
     std::uint64_t dropped_overflow = 0;  // more came between two polls than inbox_bytes_max
     std::uint64_t elections = 0;
     std::uint64_t applied = 0;
+    std::uint64_t over_quota = 0;  // creates and sets among these that passed a soft limit
     std::uint64_t snapshots_taken = 0;
     std::uint64_t snapshots_given_up = 0;  // no room for it, or it did not read back as written
     std::uint64_t snapshots_installed = 0;
@@ -3494,7 +3505,6 @@ struct ReplicaStatus {
     std::uint64_t storage = 0;   // its storage's id
     bool admitted = false;       // that counts, as far as is applied here
     bool full = false;           // writes that grow, or a leader's snapshot, wait for space
-    std::uint64_t over_quota = 0;  // writes applied here that left a quota over a soft limit
     const char* reason = "";     // why it failed, or left its last role
     const char* damage = "";     // what was damaged in the storage, which has started over
 };
@@ -7633,6 +7643,7 @@ static void forget_outcomes(SessionRecord& session, std::uint64_t confirmed) {
 const Outcome* Machine::apply(const Txn& txn, ChangeSink& changes) {
     COORD_ASSERT(txn.zxid > applied_);
     applied_ = txn.zxid;
+    over_quota_ = 0;
     if (txn.op == OpCode::open_session) return open_session(txn);
     if (txn.op == OpCode::admit) return admit(txn);
     if (txn.op == OpCode::reap) return reap(txn, changes);
@@ -8385,6 +8396,7 @@ void Machine::keep_quota(BytesView path) {
 COORD_RARE
 void Machine::settle_quotas(bool is_put_back) {
     COORD_ASSERT(!tree_.can_undo());
+    if (is_put_back) over_quota_ = 0;
     for (; is_put_back && !quotas_->undo.empty(); quotas_->undo.pop_back()) {
         const Quotas::Was& was = quotas_->undo.back();
         if (was.was_there) {
@@ -14737,7 +14749,7 @@ std::uint64_t Replica::work_of(const Txn& txn) {
 void Replica::apply(const Txn& txn) {
     COORD_ASSERT(txn.zxid <= committed_ && txn.zxid <= log_.durable_last());  // R2
     const Outcome* const outcome = machine_->apply(txn, watches_);
-    counters_.applied += 1;
+    counters_.applied += 1, counters_.over_quota += machine_->over_quota();
     entries_since_snapshot_ += 1;
     bytes_since_snapshot_ += txn.body.size() + entry_header_bytes;
     if (role_ == Role::leading) leader_.on_applied(txn, *machine_);
@@ -16314,7 +16326,6 @@ ReplicaStatus Replica::status() const {
     status.nodes = machine_->tree().size();
     status.sessions = machine_->sessions().size();
     status.watches = watches_.count();
-    status.over_quota = machine_->over_quota();
     if (log_.is_waiting()) status.flush_lag = now_ - log_.waiting_since();
     status.flush_longest = (std::max)(flush_longest_, status.flush_lag);
     status.poll_gap_longest = poll_gap_longest_;

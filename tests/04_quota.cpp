@@ -209,19 +209,24 @@ TEST_CASE("M15 hard limits refuse what would pass them; in ZooKeeper's order amo
           Errc::quota_exceeded);
     CHECK(rig.create(s, "/a/n-", "", CreateMode::persistent_sequential).path ==
           "/a/n-0000000003");
-    // A soft limit is counted.
-    CHECK(rig.machine.over_quota() == 0);
+    // A soft limit is counted, of what has been done.
     CHECK(rig.set(s, limits_of("/a"), "count=3,bytes=6").error == Errc::ok);
+    CHECK(rig.machine.over_quota() == 0);
     CHECK(rig.create(s, "/a/o", "").error == Errc::ok);
     CHECK(rig.machine.over_quota() == 1);
     CHECK(rig.set(s, "/a", "123456789").error == Errc::ok);
-    CHECK(rig.machine.over_quota() == 2);
+    CHECK(rig.machine.over_quota() == 1);
     CHECK(rig.set(s, "/a", "987654321").error == Errc::ok);
-    CHECK(rig.remove(s, "/a/o").error == Errc::ok);
+    CHECK(rig.machine.over_quota() == 0);
+    CHECK(multi(rig, s, {create("/a/p"), set("/a", "0123456789")}) == Errc::ok);
     CHECK(rig.machine.over_quota() == 2);
+    CHECK(multi(rig, s, {create("/a/q"), failing()}) != Errc::ok);
+    CHECK(rig.machine.over_quota() == 0);
+    CHECK(rig.remove(s, "/a/o").error == Errc::ok);
+    CHECK(rig.machine.over_quota() == 0);
 }
 
-TEST_CASE("M15 an ACL comes before a quota; who may write limits is told by the ACL of their node") {
+TEST_CASE("M15 an ACL comes before a quota; who may write limits the ACL of their node says") {
     Rig rig;
     const SessionId s = rig.open(1), t = rig.open(2);
     rig.next(s, OpCode::auth, coord::Acl(0, "token", "s").bytes());
@@ -285,7 +290,8 @@ TEST_CASE("the stats are the machine's: what is written there is overwritten, wh
     const SessionId s = rig.open(1);
     rig.create(s, "/a", "12");
     CHECK(set_quota(rig, s, "/a", "countHardLimit=2") == Errc::ok);
-    for (const char* const text : {"", "count=1", "count=-5,bytes=y", "count=99999999999999999999"}) {
+    for (const char* const text :
+         {"", "count=1", "count=-5,bytes=y", "count=99999999999999999999"}) {
         CAPTURE(text);
         CHECK(rig.set(s, stats_of("/a"), text).error == Errc::ok);
         CHECK(stats(rig, "/a") == "count=1,bytes=2");

@@ -152,7 +152,7 @@ struct Round {
         const auto mode = rng.chance(200) ? CreateMode::ephemeral : CreateMode::persistent;
         Op part = Op::create_with_parents(node, text, mode);
         switch (rng.below(8)) {
-            case 0: part = Op::set(node, rng.chance(100) ? coord::null_data : BytesView(text)); break;
+            case 0: part = Op::set(node, rng.chance(100) ? coord::null_data : text); break;
             case 1: part = Op::set(node, text, 0); break;
             case 2: part = Op::create_or_set(node, text, mode); break;
             case 3: part = Op::remove(node); break;

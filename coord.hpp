@@ -6465,9 +6465,9 @@ COORD_RARE
 void Tree::put_data(BytesView path, BytesView data) {
     Node* const node = seek(path);
     COORD_ASSERT(node != nullptr && data.size() <= static_cast<std::size_t>(INT32_MAX));
+    const std::uint64_t path_hash = hash64(node->path(), 0);
     keep_node(node->index);
     save_before_change(node->index);
-    const std::uint64_t path_hash = hash64(node->path(), 0);
     digest_ -= own_digest(path_hash, *node);
     work_ += 1;
     digest_ += own_digest(path_hash, *replace_data(node, data));

@@ -8345,20 +8345,18 @@ void Machine::follow_quota_node(BytesView path) {
 }
 
 // What is there below other quotas is theirs; the rest has been counted by the one above, if any.
+// Those that have counted nothing may be many, and are not looked at.
 void Machine::begin_quota(BytesView path) {
     if (!quotas_) quotas_ = detail::Owned<Quotas>(new Quotas);
     detail::Quota quota;
-    if (tree_.contains(path)) {
-        tree_.visit([&](const NodeView& node) {
-            quota.count += 1, quota.bytes += node.data.size();
-        }, path);
-    }
-    const Bytes below = Bytes(path) + "/";
-    auto other = quotas_->by_path.lower_bound(below);
-    for (; other != quotas_->by_path.end() && detail::starts_with(other->first, below); ++other) {
-        COORD_ASSERT(other->second.count <= quota.count);  // M14
+    tree_.visit([&](const NodeView& node) {
+        quota.count += 1, quota.bytes += node.data.size();
+        const auto other = quotas_->by_path.find(node.path);
+        if (other == quotas_->by_path.end()) return;
         quota.count -= other->second.count, quota.bytes -= other->second.bytes;
-    }
+    }, path);
+    COORD_ASSERT(quota.count <= tree_.size());             // M14
+    COORD_ASSERT(quota.count > 0 || quota.bytes == 0);     // M14
     add_to_quota(path, 0 - quota.bytes, 0 - quota.count);
     keep_quota(path);
     quotas_->by_path.emplace(Bytes(path), quota);

@@ -1136,7 +1136,6 @@ private:
     struct Bucket;
     struct Table;
     struct Acls;
-    struct Beside;
     struct Record;
 
     Node& at(std::uint32_t node) const;
@@ -1171,9 +1170,11 @@ private:
     NodeView view_of(const Node& node, std::size_t path_length) const;
     void count_child(std::uint32_t parent, bool created, Zxid zxid);
     static std::uint64_t own_digest(std::uint64_t path_hash, const Node& node, BytesView data,
-                                    const Beside& beside);
-    Beside beside(const Node& node) const;
+                                    std::int64_t ttl_ms);
     std::uint64_t own_digest(std::uint64_t path_hash, const Node& node) const;
+    static std::uint64_t acl_digest(std::uint64_t path_hash, std::uint64_t list_digest,
+                                    std::int32_t aversion);
+    std::uint64_t acl_digest(std::uint64_t path_hash, const Node& node) const;
     static std::uint64_t children_digest(std::uint64_t path_hash, const Node& node);
     std::uint64_t digest_of(const Node& node) const;
 
@@ -1185,8 +1186,10 @@ private:
     void put_acl(Node& node, BytesView acl, std::int32_t aversion);
     void keep_node(std::uint32_t node);
     void keep_counts(const Node& node);
+    void keep_acl(const Node& node);
     void put_back(BytesView record);
     void put_back_counts(BytesView record);
+    void put_back_acl(BytesView record);
 
     void save_before_change(std::uint32_t node);
     void leave_out(std::uint32_t node);
@@ -1220,7 +1223,7 @@ private:
     std::uint32_t save_end_ = 0;        // indices from here on came later; 0: no save is under way
     Bytes saved_early_;                 // records of nodes that have changed since
     bool can_undo_ = false;
-    Bytes undo_;                        // nodes before they changed, or their counts; new paths
+    Bytes undo_;                        // nodes, counts and ACLs before they changed; new paths
     std::vector<std::size_t> undo_starts_;  // of each of them in it
     detail::Ring<std::uint64_t> loaded_;  // hashes of the nodes that a load has, but the root's
 };
@@ -1489,18 +1492,19 @@ public:
     std::size_t size() const { return changes_.size(); }
     BytesView path(std::size_t change) const;
     void tell(ChangeSink& changes, Zxid zxid) const;
-    void clear() { changes_.clear(), bytes_.clear(); }
+    void clear();
 
 private:
     using Kind = void (ChangeSink::*)(BytesView path, Zxid zxid, BytesView acl);
     struct Change {
         Kind kind;
-        std::size_t path_end;  // in bytes_, where its ACL begins
-        std::size_t end;       // and where the next one's path does
+        std::size_t end;   // in paths_
+        const Bytes* acl;  // in acls_, or null where it is open
     };
     void add(Kind kind, BytesView path, BytesView acl);
     std::vector<Change> changes_;
-    Bytes bytes_;
+    Bytes paths_;
+    std::map<Bytes, bool, std::less<>> acls_;  // each once: a thousand nodes may share a long one
 };
 
 class Machine {
@@ -4253,7 +4257,8 @@ struct LockCore;
 class Lock {
 public:
     // The ACL is that of all nodes that it makes. Who contends must have create, read and remove on
-    // the lock's path; nobody need read another's node: an open one is what Curator makes.
+    // the lock's path, and read on each other's nodes: who has to wait behind one that it may not
+    // read is told no_auth.
     Lock(Session session, BytesView path, const Acl& acl = {});
     ~Lock();
     Lock(const Lock&) = delete;
@@ -5140,7 +5145,8 @@ constexpr std::size_t tree_tables = 256;
 constexpr std::uint64_t creations_max = std::uint64_t{1} << 61;  // twice as many fit in a cversion
 constexpr std::size_t sequence_digits_max = 19;
 constexpr std::size_t scratch_bytes_kept = 65536;  // of its memory, from one time to the next
-constexpr char undo_counts = 0;                 // no kind of record that is undone, and no '/'
+constexpr char undo_counts = 0;                 // no kind of record that is undone, and no '/';
+constexpr char undo_acl = 1;                    // nor is this
 constexpr std::uint32_t place_bits = 29;        // of a hash, that say where an entry is at home
 constexpr std::uint32_t null_length = UINT32_MAX;  // FORMAT, of data that is null
 constexpr unsigned kind_with_acl = 4;              // FORMAT, added to the kind of a node
@@ -5347,19 +5353,15 @@ struct Tree::Node {
     }
 };
 
-// What of a node stands beside it; and a node apart from a tree, as a record of it has it.
-struct Tree::Beside {
-    std::int64_t ttl_ms = 0;
-    std::int32_t aversion = 0;
-    std::uint64_t acl_digest = 0;
-};
-
+// A node apart from a tree, as a record of it has it.
 struct Tree::Record {
     Node node;
     BytesView path;
     BytesView data;
     BytesView acl;
-    Beside beside;
+    std::int64_t ttl_ms = 0;
+    std::int32_t aversion = 0;
+    std::uint64_t acl_digest = 0;  // of the list
 };
 
 // ---- Access
@@ -5369,15 +5371,18 @@ namespace detail {
 constexpr std::size_t acl_scheme_bytes_max = 64;
 constexpr std::uint64_t acl_seed = 0x61636c;
 constexpr BytesView open_bytes{"\0\0\0\x1f\0\0\0\5world\0\0\0\6anyone", 23};
+constexpr BytesView read_only_bytes{"\0\0\0\1\0\0\0\5world\0\0\0\6anyone", 23};
 
-// The most that an ACL takes, or the identities of a session.
+// The most that an ACL takes, or the identities of a session; and no less than the list that every
+// tree begins with.
 COORD_RARE
 static std::size_t acl_bytes_max(const Limits& limits) {
     const std::uint64_t most = (std::max)(limits.acl_entries_max,
                                           limits.identities_per_session_max);
     const std::uint64_t each = 12 + acl_scheme_bytes_max + std::uint64_t{limits.acl_id_bytes_max};
     const bool is_much = most != 0 && each > INT32_MAX / most;
-    return static_cast<std::size_t>(is_much ? std::uint64_t{INT32_MAX} : most * each);
+    const std::uint64_t bytes = is_much ? std::uint64_t{INT32_MAX} : most * each;
+    return (std::max)(static_cast<std::size_t>(bytes), read_only_bytes.size());
 }
 
 // RETURNS false at the end, or where the bytes are none that an ACL has.
@@ -5491,18 +5496,34 @@ static bool read_network(BytesView text, Bytes& address, std::uint32_t& bits) {
     return read_number(text.substr(slash + 1), 10, 3, bits) && bits <= most;
 }
 
+// Of two addresses, whether they have these bits in common.
+static bool is_in_network(BytesView address, BytesView network, std::uint32_t bits) {
+    if (address.size() != network.size()) return false;
+    const std::size_t whole = bits / 8;
+    if (address.substr(0, whole) != network.substr(0, whole)) return false;
+    const int differ = bits % 8 == 0 ? 0 : address[whole] ^ network[whole];
+    return (differ & 0xFF) >> (8 - bits % 8) == 0;
+}
+
+// Whether the network has the address of one of these identities. Each address is read once, for
+// all the networks of a list.
 COORD_RARE
-static bool is_in_network(BytesView address_text, BytesView network_text) {
+static bool is_any_in_network(BytesView identities, std::vector<Bytes>& addresses,
+                              BytesView network_text) {
     Bytes network;
     std::uint32_t bits = 0;
-    const Bytes address = read_address(address_text);
     if (!read_network(network_text, network, bits)) return false;
-    if (address.size() != network.size()) return false;
-    for (std::uint32_t i = 0; i < bits; i++) {
-        const int differ = address[i / 8] ^ network[i / 8];
-        if ((differ >> (7 - i % 8) & 1) != 0) return false;
+    if (addresses.empty()) {
+        Reader each(identities);
+        Acl::Entry identity;
+        while (read_entry(each, identity)) {
+            if (identity.scheme == "ip") addresses.push_back(read_address(identity.id));
+        }
     }
-    return true;
+    for (const Bytes& address : addresses) {
+        if (is_in_network(address, network, bits)) return true;
+    }
+    return false;
 }
 
 // "user:" and what does not have a ':', but at its end, as ZooKeeper takes it.
@@ -5552,9 +5573,10 @@ static Errc judge_acl(BytesView acl, const Limits& limits) {
     return entries > 0 ? Errc::ok : Errc::invalid_acl;
 }
 
-// Of one that a node has.
+// Of one that a node has. That of /zookeeper/config is there whatever the limits are.
 COORD_RARE
 static bool is_kept_acl(BytesView acl, const Limits& limits) {
+    if (acl == read_only_bytes) return true;
     Reader in(acl);
     Acl::Entry entry;
     while (read_entry(in, entry)) {
@@ -5585,12 +5607,6 @@ static std::uint64_t hash_of_identities(BytesView identities) {
     return identities.empty() ? 0 : hash64(identities, acl_seed) | 1;
 }
 
-static bool is_same_identity(const Acl::Entry& identity, const Acl::Entry& entry) {
-    if (identity.scheme != entry.scheme) return false;
-    if (entry.scheme == "ip") return is_in_network(identity.id, entry.id);
-    return identity.id == entry.id;
-}
-
 // ZooKeeper's PrepRequestProcessor.checkACL.
 COORD_RARE
 bool is_permitted(BytesView acl, BytesView identities, std::uint32_t permissions) {
@@ -5600,12 +5616,15 @@ bool is_permitted(BytesView acl, BytesView identities, std::uint32_t permissions
         if (identity.scheme == "super") return true;
     }
     Reader in(acl);
+    std::vector<Bytes> addresses;
     while (read_entry(in, entry)) {
         if ((entry.permissions & permissions) == 0) continue;
         if (entry.scheme == "world") return true;
+        const bool is_network = entry.scheme == "ip";
+        if (is_network && is_any_in_network(identities, addresses, entry.id)) return true;
         Reader each(identities);
-        while (read_entry(each, identity)) {
-            if (is_same_identity(identity, entry)) return true;
+        while (!is_network && read_entry(each, identity)) {
+            if (identity.scheme == entry.scheme && identity.id == entry.id) return true;
         }
     }
     return false;
@@ -5651,7 +5670,7 @@ Acl open_acl() { return Acl::from(detail::open_bytes); }
 COORD_RARE
 Acl creator_acl() { return Acl(permission::all, "auth", ""); }
 COORD_RARE
-Acl read_only_acl() { return Acl(permission::read, "world", "anyone"); }
+Acl read_only_acl() { return Acl::from(detail::read_only_bytes); }
 
 COORD_RARE
 Bytes digest_id(BytesView credential) {
@@ -6146,17 +6165,16 @@ std::uint32_t Tree::next_preorder(std::vector<std::uint32_t>& stack) const {
 
 // ---- The digest
 
-// The sum over all nodes of two hashes each. One is of what set changes, with the data; the other
-// of what a child's creation changes in its parent, so that this costs the same however much data
-// the parent has. FORMAT: replicas compare digests.
+// The sum over all nodes of three hashes each. One is of what set changes, with the data; one of
+// what a child's creation changes in its parent, and one of what set_acl does, so that these cost
+// the same however much data the node has. FORMAT: replicas compare digests.
 std::uint64_t Tree::own_digest(std::uint64_t path_hash, const Node& node, BytesView data,
-                               const Beside& beside) {
+                               std::int64_t ttl_ms) {
     using detail::hash_key;
     // Of what its life hangs on one word: no session's id is such a hash.
     std::uint64_t life = node.owner().value;
-    if (node.is_listed()) life = mix64(node.kind_number, static_cast<std::uint64_t>(beside.ttl_ms));
-    const std::uint64_t versions = std::uint64_t{static_cast<std::uint32_t>(node.version)} << 32 |
-                                   static_cast<std::uint32_t>(beside.aversion);
+    if (node.is_listed()) life = mix64(node.kind_number, static_cast<std::uint64_t>(ttl_ms));
+    const std::uint64_t version = std::uint64_t{static_cast<std::uint32_t>(node.version)} << 32;
     const auto ctime = static_cast<std::uint64_t>(node.ctime_ms);
     const auto mtime = static_cast<std::uint64_t>(node.mtime_ms);
     const std::uint64_t data_hash = hash64(data, is_null(data) ? 2 : 1);
@@ -6164,17 +6182,25 @@ std::uint64_t Tree::own_digest(std::uint64_t path_hash, const Node& node, BytesV
         detail::stir(path_hash ^ hash_key[0], data_hash ^ hash_key[1]) +
         detail::stir(node.czxid.value ^ hash_key[2], node.mzxid.value ^ hash_key[3]) +
         detail::stir(ctime ^ hash_key[4], mtime ^ hash_key[5]) +
-        detail::stir(life ^ hash_key[6], versions ^ hash_key[7]) + beside.acl_digest;
+        detail::stir(life ^ hash_key[6], version ^ hash_key[7]);
     return mix64(sum, path_hash);
 }
 
-inline Tree::Beside Tree::beside(const Node& node) const {
-    return {ttl_ms_of(node), aversion_of(node),
-            node.acl == 0 ? 0 : acls_->at(node.acl).digest};
+inline std::uint64_t Tree::own_digest(std::uint64_t path_hash, const Node& node) const {
+    return own_digest(path_hash, node, node.data(), ttl_ms_of(node));
 }
 
-inline std::uint64_t Tree::own_digest(std::uint64_t path_hash, const Node& node) const {
-    return own_digest(path_hash, node, node.data(), beside(node));
+// Of what is open to all and was never set: nothing.
+std::uint64_t Tree::acl_digest(std::uint64_t path_hash, std::uint64_t list_digest,
+                               std::int32_t aversion) {
+    if (list_digest == 0 && aversion == 0) return 0;
+    return mix64(mix64(path_hash, list_digest), static_cast<std::uint32_t>(aversion));
+}
+
+inline std::uint64_t Tree::acl_digest(std::uint64_t path_hash, const Node& node) const {
+    if (node.acl == 0) return 0;
+    const Acls::Entry& entry = acls_->at(node.acl);
+    return acl_digest(path_hash, entry.digest, entry.aversion);
 }
 
 std::uint64_t Tree::children_digest(std::uint64_t path_hash, const Node& node) {
@@ -6187,7 +6213,8 @@ std::uint64_t Tree::children_digest(std::uint64_t path_hash, const Node& node) {
 
 std::uint64_t Tree::digest_of(const Node& node) const {
     const std::uint64_t path_hash = hash64(node.path(), 0);
-    return own_digest(path_hash, node) + children_digest(path_hash, node);
+    return own_digest(path_hash, node) + children_digest(path_hash, node) +
+           acl_digest(path_hash, node);
 }
 
 // ---- Reads
@@ -6486,7 +6513,8 @@ Errc Tree::set_acl(BytesView path, BytesView acl, std::int32_t aversion, std::ui
     const std::int32_t next = is == any_version ? 0 : detail::next_version(is);
     const bool is_known = (acl.empty() && next == 0) || acls_->find(acl, next) != 0;
     if (!is_known && acls_->numbers.size() >= acls_max) return Errc::too_many;
-    keep_node(node->index);
+    work_ += 1;
+    keep_acl(*node);
     save_before_change(node->index);
     put_acl(*node, acl, next);
     if (stat != nullptr) *stat = stat_of(*node);
@@ -6496,12 +6524,12 @@ Errc Tree::set_acl(BytesView path, BytesView acl, std::int32_t aversion, std::ui
 COORD_RARE
 void Tree::put_acl(Node& node, BytesView acl, std::int32_t aversion) {
     const std::uint64_t path_hash = hash64(node.path(), 0);
-    digest_ -= own_digest(path_hash, node);
+    digest_ -= acl_digest(path_hash, node);
     const std::uint32_t number = acls_->take(acl, aversion);
     acls_->drop(node.acl);
     node.acl = number;
     COORD_ASSERT(aversion_of(node) == aversion);  // T9
-    digest_ += own_digest(path_hash, node);
+    digest_ += acl_digest(path_hash, node);
 }
 
 // ---- What goes by itself
@@ -6596,6 +6624,29 @@ void Tree::keep_counts(const Node& node) {
     out.u32(node.child_count);
 }
 
+// Of a node whose data may be large: it can be set many times at once.
+COORD_RARE
+void Tree::keep_acl(const Node& node) {
+    if (!can_undo_) return;
+    undo_starts_.push_back(undo_.size());
+    undo_.push_back(detail::undo_acl);
+    Writer out(undo_);
+    out.bytes(node.path());
+    out.i32(aversion_of(node));
+    out.bytes(acl_of(node));
+}
+
+COORD_RARE
+void Tree::put_back_acl(BytesView record) {
+    Reader in(record);
+    Node* const node = seek(in.bytes(in.left()));
+    COORD_ASSERT(node != nullptr);
+    const std::int32_t aversion = in.i32();
+    const BytesView acl = in.bytes(in.left());
+    COORD_ASSERT(in.done());
+    put_acl(*node, acl, aversion);
+}
+
 void Tree::put_back_counts(BytesView record) {
     Reader in(record);
     Node* const node = seek(in.bytes(in.left()));
@@ -6616,6 +6667,7 @@ void Tree::put_back(BytesView record) {
     COORD_ASSERT(!record.empty());
     if (record[0] == '/') return take_out(locate(record));
     if (record[0] == detail::undo_counts) return put_back_counts(record.substr(1));
+    if (record[0] == detail::undo_acl) return put_back_acl(record.substr(1));
     Record was;
     Limits any;
     any.path_bytes_max = any.data_bytes_max = INT32_MAX;
@@ -6626,25 +6678,25 @@ void Tree::put_back(BytesView record) {
     Node* node = seek(was.path);
     if (node == nullptr) {
         was.node.parent = locate(parent_path(was.path));
-        was.node.acl = acls_->take(was.acl, was.beside.aversion);
+        was.node.acl = acls_->take(was.acl, was.aversion);
         // Under the index that it had: what was given away since is free again, last in, first out.
         const std::uint32_t index = add_node(was.node, was.path, was.data);
         COORD_ASSERT(index >= save_end_ || is_saved(index));  // T5
-        enlist(index, was.beside.ttl_ms);
+        enlist(index, was.ttl_ms);
         digest_ += digest_of(at(index));
         return link_child(was.node.parent, index);
     }
     COORD_ASSERT(node->czxid == was.node.czxid && node->pzxid == was.node.pzxid);
     COORD_ASSERT(node->owner_or_creations == was.node.owner_or_creations);
     COORD_ASSERT(node->kind() == was.node.kind());
-    COORD_ASSERT(ttl_ms_of(*node) == was.beside.ttl_ms);  // T7
+    COORD_ASSERT(ttl_ms_of(*node) == was.ttl_ms);  // T7
+    COORD_ASSERT(aversion_of(*node) == was.aversion && acl_of(*node) == was.acl);
     const std::uint64_t path_hash = hash64(was.path, 0);
     digest_ -= own_digest(path_hash, *node);
     node = replace_data(node, was.data);
     node->mzxid = was.node.mzxid, node->mtime_ms = was.node.mtime_ms;
     node->version = was.node.version;
     digest_ += own_digest(path_hash, *node);
-    if (aversion_of(*node) != was.beside.aversion) put_acl(*node, was.acl, was.beside.aversion);
 }
 
 // ---- The whole tree
@@ -6786,7 +6838,7 @@ bool Tree::read_node(BytesView bytes, const Limits& limits, Record& record) {
     node.mtime_ms = in.i64();
     const SessionId owner{in.u64()};
     node.version = in.i32();
-    record.beside.aversion = in.i32();
+    record.aversion = in.i32();
     node.owner_or_creations = in.u64();
     node.child_count = in.u32();
     const unsigned kind_number = in.u8();
@@ -6797,9 +6849,9 @@ bool Tree::read_node(BytesView bytes, const Limits& limits, Record& record) {
     record.acl = has_acl ? in.bytes(detail::acl_bytes_max(limits)) : BytesView();
     if (!in.done() || node.version == any_version || kind > NodeKind::ttl) return false;
     if (ttl_ms < 1 || ttl_ms > ttl_ms_max) return false;
-    record.beside.ttl_ms = kind == NodeKind::ttl ? ttl_ms : 0;
+    record.ttl_ms = kind == NodeKind::ttl ? ttl_ms : 0;
     if (has_acl && !detail::is_kept_acl(record.acl, limits)) return false;  // T9
-    record.beside.acl_digest = record.acl.empty() ? 0 : hash64(record.acl, detail::acl_seed);
+    record.acl_digest = record.acl.empty() ? 0 : hash64(record.acl, detail::acl_seed);
     const BytesView path = record.path;
     if (node.creations() > detail::creations_max || !is_valid_path(path)) return false;
     if (node.child_count > node.creations() + detail::built_in_children(path)) return false;
@@ -6815,8 +6867,9 @@ bool Tree::digest_of_record(BytesView bytes, const Limits& limits, std::uint64_t
     Record record;
     if (!read_node(bytes, limits, record)) return false;
     const std::uint64_t path_hash = hash64(record.path, 0);
-    digest = own_digest(path_hash, record.node, record.data, record.beside) +
-             children_digest(path_hash, record.node);
+    digest = own_digest(path_hash, record.node, record.data, record.ttl_ms) +
+             children_digest(path_hash, record.node) +
+             acl_digest(path_hash, record.acl_digest, record.aversion);
     return true;
 }
 
@@ -6835,11 +6888,11 @@ bool Tree::load_node(BytesView bytes, const Limits& limits) {
     const BytesView path = record.path;
     const bool is_root = path.size() == 1;
     if (is_root && slot(detail::root_index) != nullptr) return false;
-    record.node.acl = acls_->take(record.acl, record.beside.aversion);
+    record.node.acl = acls_->take(record.acl, record.aversion);
     if (acls_->numbers.size() > (std::max)(limits.acls_max, std::uint32_t{1})) return false;
     const std::uint32_t index = is_root ? detail::root_index : take_index();
     Node* const made = place_node(index, record.node, path, record.data);
-    enlist(index, record.beside.ttl_ms);
+    enlist(index, record.ttl_ms);
     digest_ += digest_of(*made);
     if (is_root) return true;
     const std::uint64_t hash = hash64(path, seed_);
@@ -7191,8 +7244,7 @@ constexpr bool may_create(OpCode op) {
 
 // Which may have done something by the time that they fail. The others judge first, and then act.
 constexpr bool has_steps(OpCode op) {
-    return op == OpCode::create_with_parents || op == OpCode::take_over ||
-           op == OpCode::remove_all;
+    return op == OpCode::create_with_parents || op == OpCode::take_over;
 }
 
 struct ConditionBody {
@@ -7827,7 +7879,7 @@ Errc Machine::authenticate(const Txn& txn, SessionRecord& session) const {
 }
 
 // Puts into acl_ what a node is to have: each entry once, those of the session for "auth", and no
-// bytes where it is open.
+// bytes where it is open. No more of it than may be: few entries can stand for very many.
 COORD_RARE
 Errc Machine::resolve(BytesView acl, const SessionRecord& session) {
     const Errc error = detail::judge_acl(acl, limits_);
@@ -7836,9 +7888,14 @@ Errc Machine::resolve(BytesView acl, const SessionRecord& session) {
     Reader in(acl);
     Acl::Entry entry;
     std::uint32_t expanded = 0;  // a bit for each permissions that "auth" was given
+    std::uint32_t entries = 0;
+    const auto add = [&](const Acl::Entry& one) {
+        const bool is_new = entries <= limits_.acl_entries_max && !detail::has_entry(acl_, one);
+        if (is_new) detail::write_entry(one, acl_), entries += 1;
+    };
     while (detail::read_entry(in, entry)) {
         const bool stands_for_all = entry.scheme == "auth";
-        if (!stands_for_all && !detail::has_entry(acl_, entry)) detail::write_entry(entry, acl_);
+        if (!stands_for_all) add(entry);
         const std::uint32_t bit = 1u << entry.permissions;
         if (!stands_for_all || (expanded & bit) != 0) continue;
         expanded |= bit;
@@ -7848,7 +7905,7 @@ Errc Machine::resolve(BytesView acl, const SessionRecord& session) {
         while (detail::read_entry(all, identity)) {
             if (identity.scheme == "ip" || identity.scheme == "super") continue;
             identity.permissions = entry.permissions, is_any = true;
-            if (!detail::has_entry(acl_, identity)) detail::write_entry(identity, acl_);
+            add(identity);
         }
         if (!is_any) return Errc::invalid_acl;
     }
@@ -7949,24 +8006,31 @@ void Machine::undo_ephemerals(SessionRecord& session) {
 
 COORD_RARE
 void HeldChanges::add(Kind kind, BytesView path, BytesView acl) {
-    bytes_.append(path);
-    const std::size_t path_end = bytes_.size();
-    bytes_.append(acl);
-    changes_.push_back(Change{kind, path_end, bytes_.size()});
+    const Bytes* kept = nullptr;
+    if (!acl.empty()) {
+        auto known = acls_.find(acl);
+        if (known == acls_.end()) known = acls_.emplace(Bytes(acl), true).first;
+        kept = &known->first;
+    }
+    paths_.append(path);
+    changes_.push_back(Change{kind, paths_.size(), kept});
+}
+
+void HeldChanges::clear() {
+    changes_.clear();
+    acls_.clear();
+    detail::give_back(paths_);
 }
 
 BytesView HeldChanges::path(std::size_t change) const {
     const std::size_t start = change == 0 ? 0 : changes_[change - 1].end;
-    return BytesView(bytes_).substr(start, changes_[change].path_end - start);
+    return BytesView(paths_).substr(start, changes_[change].end - start);
 }
 
 void HeldChanges::tell(ChangeSink& changes, Zxid zxid) const {
     for (std::size_t i = 0; i < changes_.size(); i++) {
         const Change& change = changes_[i];
-        COORD_ASSERT(change.path_end <= change.end);
-        const BytesView all(bytes_);
-        const BytesView acl = all.substr(change.path_end, change.end - change.path_end);
-        (changes.*change.kind)(path(i), zxid, acl);
+        (changes.*change.kind)(path(i), zxid, change.acl == nullptr ? BytesView() : *change.acl);
     }
 }
 
@@ -8196,8 +8260,8 @@ Errc Machine::take_over(const Txn& txn, SessionRecord& session, Outcome& outcome
     return error;
 }
 
-// All of it is looked at first. The last of a listing goes first, so that no parent goes before its
-// children.
+// All of it is looked at first, and who may remove the children of what has some. The last of a
+// listing goes first, so that no parent goes before its children.
 COORD_RARE
 Errc Machine::remove_all(const Txn& txn, const SessionRecord& session) {
     BytesView path;
@@ -8206,13 +8270,21 @@ Errc Machine::remove_all(const Txn& txn, const SessionRecord& session) {
     if (!is_valid_path(path) || detail::is_built_in(path)) return Errc::bad_arguments;
     const std::optional<NodeView> node = tree_.find(path);
     if (!node) return Errc::no_node;
+    const BytesView who = session.identities;
+    if (!permits(tree_.parent_acl(path), who, permission::remove)) return Errc::no_auth;
     if (version != any_version && version != node->stat.version) return Errc::bad_version;
     if (removals_left_ == 0) return Errc::too_large;
     const Result<std::size_t> below = tree_.descendants(path, removals_left_ - 1);
     if (!below) return below.error();
     std::vector<Bytes> paths;
     paths.reserve(*below + 1);
-    tree_.visit([&](const NodeView& each) { paths.emplace_back(each.path); }, path);
+    bool may = true;
+    tree_.visit([&](const NodeView& each) {
+        const bool is_parent = each.stat.num_children > 0;
+        may = may && (!is_parent || permits(each.acl, who, permission::remove));
+        paths.emplace_back(each.path);
+    }, path);
+    if (!may) return Errc::no_auth;
     COORD_ASSERT(paths.size() == *below + 1 && paths.size() <= removals_left_);  // M11
     removals_left_ -= paths.size();
     Txn one = txn;
@@ -8223,8 +8295,7 @@ Errc Machine::remove_all(const Txn& txn, const SessionRecord& session) {
         out.bytes(paths.back()), out.i32(any_version);
         one.body = as_remove;
         const Errc removed = remove(one, session, held_);
-        COORD_ASSERT(removed == Errc::ok || removed == Errc::no_auth);  // M11
-        if (removed != Errc::ok) return removed;
+        COORD_ASSERT(removed == Errc::ok);  // M11
     }
     COORD_ASSERT(!tree_.contains(path));  // M11
     return Errc::ok;
@@ -15238,7 +15309,6 @@ static void encode_part(const Op& part, Bytes& body) {
     }
     const bool is_create = part.code == OpCode::create;
     const bool has_acl = is_create && !part.acl.empty();
-    COORD_ASSERT(part.code != OpCode::auth);
     const std::int32_t last = is_create ? static_cast<std::int32_t>(part.mode) : part.version;
     store_big32(at, static_cast<std::uint32_t>(last) | (has_acl ? acl_follows : 0));
     COORD_ASSERT(at + 4 == body.data() + body.size());
@@ -15682,7 +15752,7 @@ void Replica::finish(Pending& pending, const Outcome& outcome) {
 // the answer.
 void Replica::unwrap(std::size_t guards, Ready& ready) {
     std::vector<Part>& parts = ready.parts;
-    COORD_ASSERT(parts.size() >= guards);
+    guards = (std::min)(guards, parts.size());  // fewer, where a peer has asked in its place
     if (ready.done.kind() == Completion::Kind::multi) {
         parts.erase(parts.begin(), parts.begin() + static_cast<std::ptrdiff_t>(guards));
     } else if (!parts.empty()) {

@@ -74,7 +74,7 @@ TEST_CASE("errors: ZooKeeper's codes are ZooKeeper's numbers") {
     CHECK(static_cast<int>(Errc::session_moved) == -118);
     CHECK(static_cast<int>(Errc::quota_exceeded) == -125);
     CHECK(static_cast<int>(Errc::throttled_op) == -127);
-    CHECK(static_cast<int>(Errc::snapshot_needed) == -1011);
+    CHECK(static_cast<int>(Errc::snapshot_needed) == -1013);
 }
 
 TEST_CASE("errors: each has a name and a sentence of its own") {

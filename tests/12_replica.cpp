@@ -1560,6 +1560,41 @@ TEST_CASE("a peer that confirms another's outcomes away: an error for the caller
     CHECK(error == Errc::connection_loss);
 }
 
+TEST_CASE("a peer that asks in a guarded write's place: an answer of fewer parts, no assertion") {
+    for (const bool is_multi : {false, true}) {
+        Trio trio;
+        trio.run();
+        const std::uint32_t owner = trio.follower(), leader = trio.leader();
+        const SessionId session = trio.open(owner);
+        int answers = 0;
+        const auto count = [&] { answers += 1; };
+        Request request = make(Kind::multi, "");
+        request.parts = {coord::Op::guard("/", coord::Zxid{}), coord::Op::create("/x", "")};
+        request.guards = 1;
+        request.done = coord::OnCreated([&](const coord::Result<coord::Created>&) { count(); });
+        if (is_multi) request.done = coord::OnMulti([&](const coord::Multi&) { count(); });
+        trio.filter = [&](Packet& packet) { return packet.from != PeerId{owner}; };
+        trio[owner].submit(session, std::move(request));
+        trio.run(2);
+        Bytes payload;
+        coord::Writer out(payload);
+        out.u64(session.value), out.u64(1), out.u64(0);
+        out.u8(static_cast<std::uint8_t>(coord::OpCode::multi)), out.bytes(Bytes(4, '\0'));
+        Message message;
+        message.type = MessageType::request, message.ensemble = 77;
+        message.from = PeerId{6 - owner - leader}, message.to = PeerId{leader};
+        message.epoch = trio[leader].status().epoch, message.payload = payload;
+        Bytes bytes;
+        encode_message(message, bytes);
+        trio[leader].receive(message.from, bytes);
+        trio.run(4);
+        trio.filter = nullptr;
+        trio.run(100);
+        CHECK(answers == 1);
+        CHECK_FALSE(trio[owner].tree().contains("/x"));
+    }
+}
+
 // Random messages, well-formed and mutated, recorded and made up, to and from everybody.
 static void monkey(std::uint64_t seed, int steps) {
     coord::Rng rng(seed);

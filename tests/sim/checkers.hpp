@@ -949,6 +949,8 @@ private:
             if (error == Errc::ok) try_set(node, fields);
             return error;
         }
+        const bool is_whole = part.op == OpCode::remove_all;
+        if (is_whole && !may_remove(trials, fields.path, who)) return Errc::no_auth;
         const bool any = fields.number == coord::any_version;
         const std::int32_t is = part.op == OpCode::set_acl ? node.aversion : node.version;
         if (!any && fields.number != is) return Errc::bad_version;
@@ -958,7 +960,7 @@ private:
             try_set(node, fields);
         }
         if (part.op == OpCode::set_acl) node.aversion += 1, node.acl = acl;
-        if (part.op == OpCode::remove_all) {
+        if (is_whole) {
             const std::set<Bytes> all = tried_below(trials, fields.path);
             if (all.size() > removals) return Errc::too_large;
             removals -= all.size();

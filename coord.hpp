@@ -140,9 +140,18 @@
 //   event shows it. But a program that embeds a replica has the whole tree in its memory, and its
 //   peers believe it: ACLs divide those whom programs serve, and not the programs.
 //
+// HOW MUCH THERE MAY BE
+//   A node /zookeeper/quota/some/path/zookeeper_limits puts a quota on /some/path and all below it:
+//   its data is countHardLimit=N;byteHardLimit=N, or one of these. What would pass that gets
+//   quota_exceeded. count=N and bytes=N refuse nothing: ReplicaCounters::over_quota. What there is
+//   a node zookeeper_stats beside it says, where there is one: its data is written by the machine.
+//
 // WHERE IT DIFFERS FROM ZOOKEEPER, ON PURPOSE
 //   A write ends in success, in its own error, or with its session, in session_expired or
 //   session_moved: never in connection_loss.
+//   Quotas are ZooKeeper's nodes, always enforced, by all replicas alike; a multi's parts see what
+//   those before them have counted, and what is counted is never off. A text that is none, with
+//   which a ZooKeeper ends, is no quota.
 //   Sequence numbers have 64 bits. A version never becomes -1. zxids are 24 + 40 bits and never
 //   repeat. sync is a round of a quorum, so that sync and then a read is linearizable, and a read
 //   can be by itself. Children are listed in order, in pages, by prefix, with their data, and
@@ -524,7 +533,8 @@ struct Limits {
     std::uint32_t ephemerals_per_session_max = 65536;  // too_many
     std::uint32_t requests_per_session_max = 1024;  // too_many; twice as many removes
     std::uint32_t watches_per_session_max = 65536;  // too_many
-    std::uint32_t list_max = 65536;     // children in one answer; page for more. Nodes counted
+    // Children in one answer; page for more. Nodes counted, by descendants and by a new quota.
+    std::uint32_t list_max = 65536;
     std::uint32_t answer_bytes_max = 4 * 1024 * 1024;  // of data in one; but a whole node always
     std::uint32_t multi_parts_max = 1024;           // too_many; guards are parts, too
     std::uint32_t removals_max = 4096;  // nodes that remove_all takes in one transaction: too_large
@@ -1064,6 +1074,8 @@ public:
     Errc set(BytesView path, BytesView data, std::int32_t version, Zxid zxid, std::int64_t time_ms,
              Stat* stat = nullptr,  // where the new one goes
              BytesView who = super_user);
+    // The data alone of a node that is there: no version, zxid or time of it changes (M14).
+    void put_data(BytesView path, BytesView data);
     // REQUIRES of the ACL what create does. In this order: bad_arguments, no_node, no_auth,
     // bad_version (of the aversion), too_many (distinct ones).
     Errc set_acl(BytesView path, BytesView acl, std::int32_t aversion, std::uint32_t acls_max,
@@ -1089,6 +1101,7 @@ public:
     void begin_undo();
     void end_undo(bool is_put_back);
     std::size_t undo_bytes() const { return undo_.size(); }
+    bool can_undo() const { return can_undo_; }
 
     // The tree as it is now, as bytes, in slices between which it may change (T5): a node that is
     // about to change or to go is written first as it was. begin_save gives up a save before.
@@ -1242,6 +1255,10 @@ private:
 //            another node from then on, of who took it.
 //            M13 What a session may do is judged when it is applied, by the identities that are in
 //            its record then and by the ACLs of then. A password is in no transaction.
+//            M14 A node counts for the deepest quota at or above it, and for no other. What a quota
+//            has counted is what is there, after each operation, whatever made a node come, go or
+//            change; and its stats node, where there is one, says that.
+//            M15 No create and no set takes what a quota has counted over a hard limit of it.
 // May touch  The tree: it is its only writer.
 // Reading    ZooKeeper's PrepRequestProcessor and DataTree.processTxn. Unlike there, a request is
 //            judged when it is applied, so there is no table of outstanding changes.
@@ -1494,6 +1511,7 @@ class Machine {
 public:
     using Sessions = detail::Numbered<SessionId, SessionRecord>;
     Machine(const Limits& limits, std::uint64_t seed);
+    ~Machine();
 
     const Tree& tree() const { return tree_; }
     Zxid applied() const { return applied_; }
@@ -1507,6 +1525,8 @@ public:
     const VoterTable& voters() const { return voters_; }
 
     void record_to(ChangeRecorder* recorder) { recorder_ = recorder; }  // null: nobody; lent
+    // Creates and sets of the last transaction that have left a quota over a soft limit.
+    std::uint32_t over_quota() const { return over_quota_; }
 
     // Applies one transaction; a later one than every one before. RETURNS its outcome, valid until
     // the next call; null where the request was executed before (M2) and this entry is void.
@@ -1556,7 +1576,24 @@ private:
     Errc remove_all(const Txn& txn, const SessionRecord& session);
     void record_set(BytesView path, BytesView data, const Stat& stat, Zxid zxid) const;
     Stat recorded_stat(BytesView path) const;
-    void record_removal(BytesView path, const Stat& stat, Zxid zxid) const;
+    void record_removal(BytesView path, const Stat& stat, Zxid zxid);
+    struct Quotas;
+    bool has_quotas() const;
+    bool is_counted(BytesView path) const;
+    bool is_quota(BytesView path) const;
+    Errc judge_quotas(BytesView path, BytesView data, std::int64_t bytes, std::int64_t nodes) const;
+    Errc judge_set(const Txn& txn, const SessionRecord& session, std::int64_t& bytes) const;
+    void count_change(BytesView path, std::int64_t bytes, std::int64_t nodes);
+    void add_to_quota(BytesView path, std::uint64_t bytes, std::uint64_t nodes);
+    void follow_quota_node(BytesView path);
+    void begin_quota(BytesView path);
+    void end_quota(BytesView path);
+    void write_stats(BytesView path);
+    void keep_quota(BytesView path);
+    void settle_quotas(bool is_put_back);
+    void find_quotas(Quotas& found) const;
+    bool adopt_quotas();
+    void audit_quotas() const;
     friend class StateCheck;
     void save_before_change(SessionRecord& session);
     static void save_session(const SessionRecord& session, Bytes& out);
@@ -1583,6 +1620,9 @@ private:
     HeldChanges held_;   // of a multi
     std::size_t removals_left_ = 0;  // of a multi, to its remove_alls: M11
     ChangeRecorder* recorder_ = nullptr;
+    detail::Owned<Quotas> quotas_;   // M14; null: none since the last load
+    std::uint32_t over_quota_ = 0;
+    std::size_t count_left_ = 0;     // nodes that quotas that begin in one transaction may count
 
     detail::Owned<StateReader> loading_;
     bool is_saving_ = false;
@@ -3433,6 +3473,7 @@ struct ReplicaCounters {
     std::uint64_t dropped_overflow = 0;  // more came between two polls than inbox_bytes_max
     std::uint64_t elections = 0;
     std::uint64_t applied = 0;
+    std::uint64_t over_quota = 0;  // creates and sets among these that passed a soft limit
     std::uint64_t snapshots_taken = 0;
     std::uint64_t snapshots_given_up = 0;  // no room for it, or it did not read back as written
     std::uint64_t snapshots_installed = 0;
@@ -6449,6 +6490,18 @@ Errc Tree::set(BytesView path, BytesView data, std::int32_t version, Zxid zxid,
     return Errc::ok;
 }
 
+COORD_RARE
+void Tree::put_data(BytesView path, BytesView data) {
+    Node* const node = seek(path);
+    COORD_ASSERT(node != nullptr && data.size() <= static_cast<std::size_t>(INT32_MAX));
+    const std::uint64_t path_hash = hash64(node->path(), 0);
+    keep_node(node->index);
+    save_before_change(node->index);
+    digest_ -= own_digest(path_hash, *node);
+    work_ += 1;
+    digest_ += own_digest(path_hash, *replace_data(node, data));
+}
+
 // The aversion of /zookeeper/config is -1 at first. The new list is taken before the old one goes:
 // they may be one.
 COORD_RARE
@@ -7246,6 +7299,96 @@ inline bool is_sound_special(OpCode op, const SpecialBody& special, const Create
     return parents == CreateMode::persistent || parents == CreateMode::container;
 }
 
+// Of a quota on a path P the nodes are quota_top + P + one of these names.
+constexpr BytesView quota_top = "/zookeeper/quota";
+constexpr BytesView quota_limits = "/zookeeper_limits";
+constexpr BytesView quota_stats = "/zookeeper_stats";
+
+// RETURNS the path that such a node is about, or nothing. None is about the root, nor about what
+// is in /zookeeper: there the quotas themselves are.
+static BytesView quota_subject(BytesView path, BytesView suffix) {
+    const std::size_t around = quota_top.size() + suffix.size();
+    if (path.size() <= around || !starts_with(path, quota_top)) return {};
+    if (path.substr(path.size() - suffix.size()) != suffix) return {};
+    const BytesView subject = path.substr(quota_top.size(), path.size() - around);
+    const BytesView first = subject.substr(0, subject.find('/', 1));
+    return subject[0] != '/' || first == "/zookeeper" ? BytesView() : subject;
+}
+
+struct QuotaLimits {
+    std::int64_t count = -1;  // nodes; and where below 0 there is none, as of the others
+    std::int64_t bytes = -1;  // of their data
+    std::int64_t count_hard = -1;
+    std::int64_t bytes_hard = -1;
+};
+
+// As Long.parseLong does: a sign, and digits, within 64 bits.
+static bool read_number(BytesView text, std::int64_t& number) {
+    const bool is_negative = text.substr(0, 1) == "-";
+    if (is_negative || text.substr(0, 1) == "+") text.remove_prefix(1);
+    const std::uint64_t most = std::uint64_t{INT64_MAX} + (is_negative ? 1u : 0u);
+    std::uint64_t sum = 0;
+    for (const char digit : text) {
+        if (digit < '0' || digit > '9') return false;
+        const auto value = static_cast<std::uint64_t>(digit - '0');
+        if (sum > (most - value) / 10) return false;
+        sum = sum * 10 + value;
+    }
+    const std::uint64_t bits = is_negative ? 0 - sum : sum;
+    number = bits > std::uint64_t{INT64_MAX} ? -1 - static_cast<std::int64_t>(~bits)
+                                             : static_cast<std::int64_t>(bits);
+    return !text.empty();
+}
+
+// FORMAT, ZooKeeper's: name=number, or name==, which is no limit; any more after another '=' means
+// nothing. Names that are not known do not matter, their numbers do.
+static bool read_quota_pair(BytesView pair, QuotaLimits& limits) {
+    const std::size_t name_end = (std::min)(pair.find('='), pair.size());
+    const BytesView name = pair.substr(0, name_end);
+    const BytesView rest = pair.substr((std::min)(name_end + 1, pair.size()));
+    if (rest.find_first_not_of('=') == BytesView::npos) return false;
+    const BytesView digits = rest.substr(0, rest.find('='));
+    std::int64_t number = -1;
+    if (!digits.empty() && !read_number(digits, number)) return false;
+    if (name == "count") limits.count = number;
+    if (name == "bytes") limits.bytes = number;
+    if (name == "countHardLimit") limits.count_hard = number;
+    if (name == "byteHardLimit") limits.bytes_hard = number;
+    return true;
+}
+
+// Pairs, with commas and semicolons between and behind them. RETURNS false where it is no quota: a
+// ZooKeeper ends where it comes upon such a text.
+static bool read_quota(BytesView text, QuotaLimits& limits) {
+    constexpr const char* separators = ",;";
+    if (is_null(text)) return false;
+    text = text.substr(0, text.find_last_not_of(separators) + 1);
+    while (!text.empty()) {
+        const BytesView pair = text.substr(0, text.find_first_of(separators));
+        if (!read_quota_pair(pair, limits)) return false;
+        text.remove_prefix(pair.size());
+        text.remove_prefix((std::min)(text.find_first_not_of(separators), text.size()));
+    }
+    return true;
+}
+
+struct Quota {
+    QuotaLimits limits;
+    std::uint64_t count = 0;  // M14
+    std::uint64_t bytes = 0;
+};
+
+// By so much more; or less, where that is negative.
+constexpr bool is_over(std::int64_t limit, std::uint64_t now, std::int64_t more) {
+    return limit >= 0 && now + static_cast<std::uint64_t>(more) > static_cast<std::uint64_t>(limit);
+}
+
+static Bytes stats_text(const Quota& quota, const Limits& limits) {
+    Bytes text = "count=" + std::to_string(quota.count) + ",bytes=" + std::to_string(quota.bytes);
+    if (text.size() > limits.data_bytes_max) text.clear();  // what is loaded is within the limits
+    return text;
+}
+
 constexpr std::size_t places_max = 1024;         // of voters past and present
 constexpr std::uint64_t place_seed = 0x766f746572;
 
@@ -7480,7 +7623,30 @@ const Outcome* SessionRecord::outcome_of(std::uint64_t request_cxid) const {
     return &outcome;
 }
 
+struct Machine::Quotas {
+    using ByPath = std::map<Bytes, detail::Quota, std::less<>>;
+    struct Was {
+        Bytes path;
+        bool was_there;
+        detail::Quota quota;
+    };
+    ByPath by_path;
+    std::vector<Was> undo;  // of those that a multi has changed, as they were before
+
+    // The deepest at or above a path; end() where there is none.
+    ByPath::iterator above(BytesView path) {
+        while (path.size() > 1) {
+            const auto found = by_path.find(path);
+            if (found != by_path.end()) return found;
+            path = parent_path(path);
+        }
+        return by_path.end();
+    }
+};
+
 Machine::Machine(const Limits& limits, std::uint64_t seed) : limits_(limits), tree_(seed) {}
+
+Machine::~Machine() = default;
 
 std::uint64_t Machine::digest() const {
     return tree_.digest() + sessions_digest_ + voters_digest_;
@@ -7531,6 +7697,7 @@ static void forget_outcomes(SessionRecord& session, std::uint64_t confirmed) {
 const Outcome* Machine::apply(const Txn& txn, ChangeSink& changes) {
     COORD_ASSERT(txn.zxid > applied_);
     applied_ = txn.zxid;
+    over_quota_ = 0, count_left_ = limits_.list_max;
     if (txn.op == OpCode::open_session) return open_session(txn);
     if (txn.op == OpCode::admit) return admit(txn);
     if (txn.op == OpCode::reap) return reap(txn, changes);
@@ -7810,6 +7977,7 @@ Errc Machine::multi(const Txn& txn, SessionRecord& session, Outcome& outcome,
     if (error == Errc::ok && !in.done()) error = Errc::marshalling_error;
     outcome.path.clear(), outcome.stat = Stat{};
     if (can_undo) tree_.end_undo(error != Errc::ok);
+    if (quotas_) settle_quotas(error != Errc::ok);
     COORD_ASSERT(error == Errc::ok || tree_.digest() == digest);  // M6
     COORD_ASSERT(can_undo || error == Errc::ok || held_.size() == 0);  // M6
     COORD_ASSERT(removals_left_ <= limits_.removals_max);              // M11
@@ -7885,6 +8053,10 @@ Errc Machine::create(const Txn& txn, SessionRecord& session, Outcome& outcome,
     if (ephemeral && session.ephemerals.size() >= limits_.ephemerals_per_session_max) {
         return Errc::too_many;
     }
+    const bool counts = is_counted(created_path_);
+    const auto bytes = static_cast<std::int64_t>(body.data.size());
+    if (counts) error = judge_quotas(created_path_, body.data, bytes, 1);
+    if (error != Errc::ok) return error;
     const NodeLife life(body.mode, session.id, body.ttl_ms);
     tree_.create(created_path_, body.data, life, txn.zxid, txn.time_ms, acl_);
     if (ephemeral) session.ephemerals.emplace(created_path_, true);
@@ -7898,6 +8070,7 @@ Errc Machine::create(const Txn& txn, SessionRecord& session, Outcome& outcome,
     changes.on_created(created_path_, txn.zxid, hides ? node->acl : BytesView());
     const BytesView above = hides ? tree_.parent_acl(created_path_) : BytesView();
     changes.on_children_changed(parent_path(created_path_), txn.zxid, above);
+    if (counts) count_change(created_path_, bytes, 1);
     return Errc::ok;
 }
 
@@ -7928,13 +8101,18 @@ Errc Machine::set(const Txn& txn, const SessionRecord& session, Outcome& outcome
                   ChangeSink& changes) {
     detail::SetBody body{};
     if (!detail::read_set(txn.body, body)) return Errc::marshalling_error;
-    const Errc error = tree_.set(body.path, body.data, body.version, txn.zxid, txn.time_ms,
-                                 &outcome.stat, session.identities);
+    const bool counts = is_counted(body.path);
+    std::int64_t bytes = 0;
+    Errc error = counts ? judge_set(txn, session, bytes) : Errc::ok;
+    if (error != Errc::ok) return error;
+    error = tree_.set(body.path, body.data, body.version, txn.zxid, txn.time_ms, &outcome.stat,
+                      session.identities);
     if (error != Errc::ok) return error;
     COORD_ASSERT(outcome.stat.mzxid == txn.zxid);
     keep_acl(body.path);
     if (recorder_ != nullptr) record_set(body.path, body.data, outcome.stat, txn.zxid);
     changes.on_data_changed(body.path, txn.zxid, acl_);
+    if (counts) count_change(body.path, bytes, 0);
     return Errc::ok;
 }
 
@@ -8131,17 +8309,227 @@ void Machine::record_set(BytesView path, BytesView data, const Stat& stat, Zxid 
     recorder_->on_change(EventType::data_changed, NodeView{path, data, stat, acl_}, zxid);
 }
 
-// Of a node that may go, where that is to be recorded.
+// Of a node that may go, where that is to be recorded or counted.
 Stat Machine::recorded_stat(BytesView path) const {
+    const bool is_needed = recorder_ != nullptr || has_quotas();
     const std::optional<NodeView> node =
-        recorder_ == nullptr ? std::optional<NodeView>() : tree_.find(path);
+        is_needed ? tree_.find(path) : std::optional<NodeView>();
     return node ? node->stat : Stat{};
 }
 
-void Machine::record_removal(BytesView path, const Stat& stat, Zxid zxid) const {
+void Machine::record_removal(BytesView path, const Stat& stat, Zxid zxid) {
+    if (has_quotas()) count_change(path, -std::int64_t{stat.data_length}, -1);
     if (recorder_ == nullptr) return;
     COORD_ASSERT(stat.czxid != Zxid{} && stat.num_children == 0);
     recorder_->on_change(EventType::deleted, NodeView{path, {}, stat, acl_}, zxid);
+}
+
+// -- Quotas --------------------------------------------------------------------------------------
+// A quota is on a path while its node of limits is there and holds a text that is one. They are
+// derived from the tree; where there are none a write pays for two comparisons.
+
+inline bool Machine::has_quotas() const { return quotas_ && !quotas_->by_path.empty(); }
+
+inline bool Machine::is_counted(BytesView path) const {
+    return has_quotas() || detail::starts_with(path, detail::quota_top);
+}
+
+bool Machine::is_quota(BytesView path) const {
+    return has_quotas() && quotas_->by_path.find(path) != quotas_->by_path.end();
+}
+
+// Of a create, or a set that would succeed: quota_exceeded; or too_large, where a quota begins on a
+// subtree that is too large to be counted now.
+COORD_RARE
+Errc Machine::judge_quotas(BytesView path, BytesView data, std::int64_t bytes,
+                           std::int64_t nodes) const {
+    const BytesView subject = detail::quota_subject(path, detail::quota_limits);
+    detail::QuotaLimits limits;
+    if (!subject.empty() && !is_quota(subject) && detail::read_quota(data, limits)) {
+        const Result<std::size_t> below = tree_.descendants(subject, count_left_);
+        return !below && below.error() == Errc::too_large ? Errc::too_large : Errc::ok;
+    }
+    if (!has_quotas()) return Errc::ok;
+    const auto found = quotas_->above(path);
+    if (found == quotas_->by_path.end()) return Errc::ok;
+    const detail::Quota& quota = found->second;
+    const bool is_full =
+        (nodes != 0 && detail::is_over(quota.limits.count_hard, quota.count, nodes)) ||
+        (bytes != 0 && detail::is_over(quota.limits.bytes_hard, quota.bytes, bytes));
+    return is_full ? Errc::quota_exceeded : Errc::ok;
+}
+
+// Before the version, as ZooKeeper does, and behind all else: what else is wrong the tree says.
+COORD_RARE
+Errc Machine::judge_set(const Txn& txn, const SessionRecord& session, std::int64_t& bytes) const {
+    detail::SetBody body{};
+    const bool is_read = detail::read_set(txn.body, body);
+    COORD_ASSERT(is_read);
+    const std::optional<NodeView> node = tree_.find(body.path);
+    if (!node || !permits(node->acl, session.identities, permission::write)) return Errc::ok;
+    bytes = static_cast<std::int64_t>(body.data.size()) - node->stat.data_length;
+    const Errc error = judge_quotas(body.path, body.data, bytes, 0);
+    const bool fails = body.version != any_version && body.version != node->stat.version;
+    return fails && error == Errc::too_large ? Errc::ok : error;
+}
+
+// A node has come, has gone, or has other data: so many bytes and nodes more.
+COORD_RARE
+void Machine::count_change(BytesView path, std::int64_t bytes, std::int64_t nodes) {
+    if (detail::starts_with(path, detail::quota_top)) return follow_quota_node(path);
+    add_to_quota(path, static_cast<std::uint64_t>(bytes), static_cast<std::uint64_t>(nodes));
+    const auto found = quotas_->above(path);
+    if (found == quotas_->by_path.end() || nodes < 0) return;
+    const detail::Quota& quota = found->second;
+    const bool is_over = (nodes != 0 && detail::is_over(quota.limits.count, quota.count, 0)) ||
+                         (bytes != 0 && detail::is_over(quota.limits.bytes, quota.bytes, 0));
+    over_quota_ += is_over ? 1u : 0u;
+    COORD_ASSERT(nodes == 0 || !detail::is_over(quota.limits.count_hard, quota.count, 0));  // M15
+    COORD_ASSERT(bytes == 0 || !detail::is_over(quota.limits.bytes_hard, quota.bytes, 0));  // M15
+}
+
+// Modulo 2^64: what is taken away is added, too.
+void Machine::add_to_quota(BytesView path, std::uint64_t bytes, std::uint64_t nodes) {
+    const auto found = quotas_->above(path);
+    if (found == quotas_->by_path.end()) return;
+    keep_quota(found->first);
+    found->second.bytes += bytes, found->second.count += nodes;
+    COORD_ASSERT(found->second.count < tree_.size());                             // M14
+    COORD_ASSERT(found->second.count > 0 || found->second.bytes == 0);            // M14
+    write_stats(found->first);
+}
+
+// A node in the place of limits or stats has come, gone or changed.
+COORD_RARE
+void Machine::follow_quota_node(BytesView path) {
+    const BytesView counted = detail::quota_subject(path, detail::quota_stats);
+    if (!counted.empty() && is_quota(counted)) return write_stats(counted);
+    const BytesView subject = detail::quota_subject(path, detail::quota_limits);
+    if (subject.empty()) return;
+    const std::optional<NodeView> node = tree_.find(path);
+    detail::QuotaLimits limits;
+    const bool is_one = node && detail::read_quota(node->data, limits);
+    if (is_one && !is_quota(subject)) begin_quota(subject);
+    if (!is_one && is_quota(subject)) end_quota(subject);
+    COORD_ASSERT(is_one == is_quota(subject));  // M14
+    if (!is_one) return;
+    keep_quota(subject);
+    quotas_->by_path.find(subject)->second.limits = limits;
+}
+
+// What is there below other quotas is theirs; the rest has been counted by the one above, if any.
+// Those that have counted nothing may be many, and are not looked at.
+void Machine::begin_quota(BytesView path) {
+    if (!quotas_) quotas_ = detail::Owned<Quotas>(new Quotas);
+    detail::Quota quota;
+    tree_.visit([&](const NodeView& node) {
+        count_left_ -= (std::min)(count_left_, std::size_t{1});
+        quota.count += 1, quota.bytes += node.data.size();
+        const auto other = quotas_->by_path.find(node.path);
+        if (other == quotas_->by_path.end()) return;
+        quota.count -= other->second.count, quota.bytes -= other->second.bytes;
+    }, path);
+    COORD_ASSERT(quota.count <= tree_.size());             // M14
+    COORD_ASSERT(quota.count > 0 || quota.bytes == 0);     // M14
+    add_to_quota(path, 0 - quota.bytes, 0 - quota.count);
+    keep_quota(path);
+    quotas_->by_path.emplace(Bytes(path), quota);
+    write_stats(path);
+}
+
+void Machine::end_quota(BytesView path) {
+    const auto found = quotas_->by_path.find(path);
+    COORD_ASSERT(found != quotas_->by_path.end());
+    keep_quota(path);
+    const detail::Quota quota = found->second;
+    quotas_->by_path.erase(found);
+    add_to_quota(path, quota.bytes, quota.count);
+}
+
+// Its version, its times and its zxids stay, and nobody hears of it.
+void Machine::write_stats(BytesView path) {
+    const auto found = quotas_->by_path.find(path);
+    COORD_ASSERT(found != quotas_->by_path.end());
+    Bytes stats(detail::quota_top);
+    stats.append(path).append(detail::quota_stats);
+    const Bytes text = detail::stats_text(found->second, limits_);
+    const std::optional<NodeView> node = tree_.find(stats);
+    if (node && (is_null(node->data) || node->data != text)) tree_.put_data(stats, text);
+}
+
+void Machine::keep_quota(BytesView path) {
+    if (!tree_.can_undo()) return;
+    const auto found = quotas_->by_path.find(path);
+    const bool is_there = found != quotas_->by_path.end();
+    quotas_->undo.push_back({Bytes(path), is_there, is_there ? found->second : detail::Quota{}});
+}
+
+// At the end of a multi: M6.
+COORD_RARE
+void Machine::settle_quotas(bool is_put_back) {
+    COORD_ASSERT(!tree_.can_undo());
+    if (is_put_back) over_quota_ = 0;
+    for (; is_put_back && !quotas_->undo.empty(); quotas_->undo.pop_back()) {
+        const Quotas::Was& was = quotas_->undo.back();
+        if (was.was_there) {
+            quotas_->by_path[was.path] = was.quota;
+        } else {
+            quotas_->by_path.erase(was.path);
+        }
+    }
+    quotas_->undo.clear();
+}
+
+// From the tree alone.
+void Machine::find_quotas(Quotas& found) const {
+    tree_.visit([&](const NodeView& node) {
+        const BytesView subject = detail::quota_subject(node.path, detail::quota_limits);
+        detail::Quota quota;
+        if (subject.empty() || !detail::read_quota(node.data, quota.limits)) return;
+        found.by_path.emplace(Bytes(subject), quota);
+    }, detail::quota_top);
+    if (found.by_path.empty()) return;
+    tree_.visit([&](const NodeView& node) {
+        const auto above = found.above(node.path);
+        if (above == found.by_path.end()) return;
+        above->second.count += 1, above->second.bytes += node.data.size();
+    });
+}
+
+// RETURNS false where the stats nodes are not as they would have been saved.
+bool Machine::adopt_quotas() {
+    detail::Owned<Quotas> found(new Quotas);
+    find_quotas(*found);
+    if (found->by_path.empty()) return true;
+    bool is_sound = true;
+    for (const auto& [path, quota] : found->by_path) {
+        const Bytes stats = Bytes(detail::quota_top) + path + Bytes(detail::quota_stats);
+        const std::optional<NodeView> node = tree_.find(stats);
+        const bool is_told = !node || (!is_null(node->data) &&
+                                       node->data == detail::stats_text(quota, limits_));
+        is_sound = is_sound && is_told;
+    }
+    quotas_ = std::move(found);
+    return is_sound;
+}
+
+COORD_RARE
+void Machine::audit_quotas() const {
+    Quotas found;
+    find_quotas(found);
+    COORD_ASSERT(found.by_path.empty() == !has_quotas());  // M14
+    if (!has_quotas()) return;
+    COORD_ASSERT(found.by_path.size() == quotas_->by_path.size() && quotas_->undo.empty());
+    for (const auto& [path, quota] : found.by_path) {
+        const auto known = quotas_->by_path.find(path);
+        COORD_ASSERT(known != quotas_->by_path.end());
+        COORD_ASSERT(known->second.count == quota.count && known->second.bytes == quota.bytes);
+        COORD_ASSERT(known->second.limits.count_hard == quota.limits.count_hard);
+        COORD_ASSERT(known->second.limits.bytes_hard == quota.limits.bytes_hard);
+        const Bytes stats = Bytes(detail::quota_top) + path + Bytes(detail::quota_stats);
+        const std::optional<NodeView> node = tree_.find(stats);
+        COORD_ASSERT(!node || node->data == detail::stats_text(quota, limits_));  // M14
+    }
 }
 
 // FORMAT of a state: records as in chapter 3: the head first, the end last, the others in any
@@ -8368,6 +8756,7 @@ void Machine::reset() {
     sessions_.clear(), nonces_.clear();
     sessions_digest_ = 0, applied_ = Zxid{};
     voters_.clear(), voters_digest_ = 0;
+    quotas_ = {};
 }
 
 Errc Machine::load(BytesView state) {
@@ -8412,7 +8801,7 @@ Errc Machine::end_load() {
     voters_digest_ = voters_.digest();
     const bool sound = reader->is_whole() && reader->sessions() == sessions_.size() &&
                        reader->nodes() == tree_.size() && tree_.end_load() == Errc::ok &&
-                       adopt_ephemerals() && reader->digest() == digest();
+                       adopt_ephemerals() && adopt_quotas() && reader->digest() == digest();
     if (!sound) reset();
     return sound ? Errc::ok : Errc::corrupt;
 }
@@ -8503,6 +8892,7 @@ void Machine::audit() const {
     COORD_ASSERT(listed == owned);  // M3
     COORD_ASSERT(digest_now == sessions_digest_ && nonces_.size() == sessions_.size());
     COORD_ASSERT(voters_.digest() == voters_digest_);  // M5
+    audit_quotas();
 }
 
 // =================================================================================================
@@ -14464,7 +14854,7 @@ std::uint64_t Replica::work_of(const Txn& txn) {
 void Replica::apply(const Txn& txn) {
     COORD_ASSERT(txn.zxid <= committed_ && txn.zxid <= log_.durable_last());  // R2
     const Outcome* const outcome = machine_->apply(txn, watches_);
-    counters_.applied += 1;
+    counters_.applied += 1, counters_.over_quota += machine_->over_quota();
     entries_since_snapshot_ += 1;
     bytes_since_snapshot_ += txn.body.size() + entry_header_bytes;
     if (role_ == Role::leading) leader_.on_applied(txn, *machine_);

@@ -2,7 +2,7 @@
 // know nothing of what is behind it: the file that includes this one says what there is, by
 // conformance::worlds. Numbers in the names are sections of a reading of ZooKeeper's semantics:
 //
-//    1.4 ACLs
+//    1.4 ACLs          1.5 quotas
 //    2.2 paths         2.5 versions    2.8 kinds of nodes     2.11 zxids      2.14 limits
 //    2.3 checks        2.6 Stat        2.9 multi              2.12 sessions
 //    2.4 sequences     2.7 data        2.10 watches           2.13 consistency
@@ -1437,6 +1437,111 @@ CONFORMANCE_CASE("1.4 differs: set_acl is a part of a multi") {
     CHECK(shown(zk.get_acl("/a")) == "1 world:anyone");
 }
 
+// -- 1.5 Quotas -----------------------------------------------------------------------------------
+// Of a ZooKeeper that enforces them.
+
+// As setquota of its command line does.
+inline void set_quota(const Sync& zk, const Bytes& path, const Bytes& limits) {
+    Bytes top = "/zookeeper/quota";
+    for (const char name : path) {
+        if (name == '/' && top != "/zookeeper/quota") (void)zk.create(top, "");
+        top += name;
+    }
+    REQUIRE(zk.create(top, ""));
+    REQUIRE(zk.create(top + "/zookeeper_limits", limits));
+    REQUIRE(zk.create(top + "/zookeeper_stats", "count=0,bytes=0"));
+}
+
+CONFORMANCE_CASE("1.5 stats: what is there, the path itself too; their Stat is not changed by it") {
+    const Sync zk = world.open();
+    REQUIRE(zk.create("/q", "12"));
+    REQUIRE(zk.create("/q/a", "345"));
+    set_quota(zk, "/q", "count=-1,bytes=-1");
+    const Bytes stats = "/zookeeper/quota/q/zookeeper_stats";
+    CHECK(zk.get(stats)->bytes == "count=2,bytes=5");
+    const Stat before = stat_of(zk, stats);
+    CHECK(before.version == 0);
+    CHECK(before.czxid == before.mzxid);
+    Heard heard;
+    CHECK(zk.get(stats, heard.event("stats")));
+    REQUIRE(zk.create("/q/b", "6"));
+    REQUIRE(zk.set("/q/a", ""));
+    REQUIRE(zk.create("/qb", "beside"));
+    CHECK(zk.get(stats)->bytes == "count=3,bytes=3");
+    REQUIRE(zk.remove("/q/a"));
+    CHECK(zk.get(stats)->bytes == "count=2,bytes=3");
+    world.settle();
+    CHECK(heard.lines.empty());
+    const Stat after = stat_of(zk, stats);
+    CHECK(after.version == 0);
+    CHECK(after.mzxid == before.mzxid);
+    CHECK(after.mtime_ms == before.mtime_ms);
+    CHECK(after.pzxid == before.pzxid);
+    CHECK(stat_of(zk, "/zookeeper/quota/q").pzxid == before.czxid);
+}
+
+CONFORMANCE_CASE("1.5 2.3 a hard limit: create last of all, set before the version") {
+    const Sync zk = world.open();
+    REQUIRE(zk.create("/q", "12"));
+    REQUIRE(zk.create("/q/a", "345"));
+    REQUIRE(zk.create("/q/e", "", CreateMode::ephemeral));
+    set_quota(zk, "/q", "count=-1,bytes=-1=;byteHardLimit=8;countHardLimit=4");
+    CHECK(zk.create("/q/b", "6789").error() == Errc::quota_exceeded);
+    CHECK(zk.create("/q/b", "678"));
+    CHECK(zk.create("/q/c", "").error() == Errc::quota_exceeded);
+    CHECK(zk.create("/q/a", "").error() == Errc::node_exists);
+    CHECK(zk.create("/q/no/c", "").error() == Errc::no_node);
+    CHECK(zk.create("/q/e/c", "").error() == Errc::no_children_for_ephemerals);
+    CHECK(zk.set("/q/no", "0123456789").error() == Errc::no_node);
+    CHECK(zk.set("/q/a", "3456", 77).error() == Errc::quota_exceeded);
+    CHECK(zk.set("/q/a", "34", 77).error() == Errc::bad_version);
+    CHECK(zk.set("/q/a", "34"));
+    // Over a limit that was lowered: what makes it less is refused, what leaves it as it is is not.
+    CHECK(zk.set("/zookeeper/quota/q/zookeeper_limits", "byteHardLimit=1"));
+    CHECK(zk.set("/q/a", "3").error() == Errc::quota_exceeded);
+    CHECK(zk.set("/q/a", "43"));
+    CHECK(zk.create("/q/c", ""));
+    CHECK(zk.remove("/q/a"));
+    CHECK(zk.remove("/zookeeper/quota/q/zookeeper_limits"));
+    CHECK(zk.create("/q/a", "anything"));
+}
+
+CONFORMANCE_CASE("1.5 a soft limit refuses nothing, and the deepest quota counts alone") {
+    const Sync zk = world.open();
+    REQUIRE(zk.create("/q", ""));
+    set_quota(zk, "/q", "count=1,bytes=1");
+    CHECK(zk.create("/q/a", "345"));
+    CHECK(zk.create("/q/a/b", "6"));
+    set_quota(zk, "/q/a", "countHardLimit=3");
+    CHECK(zk.create("/q/a/c", ""));
+    CHECK(zk.create("/q/a/d", "").error() == Errc::quota_exceeded);
+    CHECK(zk.create("/q/d", ""));
+    CHECK(zk.get("/zookeeper/quota/q/a/zookeeper_stats")->bytes == "count=3,bytes=4");
+}
+
+CONFORMANCE_CASE("1.5 differs: the parts of a multi see what those before them have counted") {
+    const Sync zk = world.open();
+    REQUIRE(zk.create("/q", ""));
+    set_quota(zk, "/q", "countHardLimit=2");
+    const Multi two = zk.multi({Op::create("/q/a", ""), Op::create("/q/b", "")});
+    CHECK(two.error == Errc::quota_exceeded);
+    CHECK(errors(two) == std::vector<Errc>{Errc::ok, Errc::quota_exceeded});
+    CHECK_FALSE(zk.exists("/q/a"));
+    CHECK(zk.multi({Op::create("/q/a", ""), Op::remove("/q/a"), Op::create("/q/b", "")}));
+    CHECK(zk.get("/zookeeper/quota/q/zookeeper_stats")->bytes == "count=2,bytes=0");
+}
+
+CONFORMANCE_CASE("1.5 differs: a text that is no quota is none, and stats are put right at once") {
+    const Sync zk = world.open();
+    REQUIRE(zk.create("/q", ""));
+    set_quota(zk, "/q", "countHardLimit=");
+    CHECK(zk.create("/q/a", ""));
+    CHECK(zk.set("/zookeeper/quota/q/zookeeper_limits", "countHardLimit=2"));
+    CHECK(zk.set("/zookeeper/quota/q/zookeeper_stats", "count=?"));
+    CHECK(zk.get("/zookeeper/quota/q/zookeeper_stats")->bytes == "count=2,bytes=0");
+    CHECK(zk.create("/q/b", "").error() == Errc::quota_exceeded);
+}
+
 }  // TEST_SUITE
 
 // Rows of those sections that are no case here, and why:
@@ -1444,7 +1549,6 @@ CONFORMANCE_CASE("1.4 differs: set_acl is a part of a multi") {
 //   1.4   super, addresses, own schemes    ask for options: 13_acl.cpp
 //   2.2   null paths                       a path is bytes that are there
 //   2.2   what a server checks alone       the session judges each path before it is sent
-//   2.3   quotas in the order              there are none
 //   2.4   a number over 2147483647         needs so many creates; chapter 3's tests make one
 //   2.5   a version that would be -1       needs 2^32 sets; chapter 3's tests
 //   2.5   reconfig and its version         no change of membership

@@ -56,6 +56,11 @@ struct Driven {
         apply(1, ++cxids[0], coord::OpCode::auth, identity);
         multi(0, multi_of({{coord::OpCode::create,
                             body_with_acl("/p", "p", 0, coord::creator_acl())}}));
+        const Bytes quota = "/zookeeper/quota/a";
+        multi(0, multi_of({{coord::OpCode::create, body_of(quota, "", 0)},
+                           {coord::OpCode::create,
+                            body_of(quota + "/zookeeper_limits", "countHardLimit=6", 0)},
+                           {coord::OpCode::create, body_of(quota + "/zookeeper_stats", "", 0)}}));
     }
     const coord::Outcome* apply(std::uint64_t session, std::uint64_t cxid, coord::OpCode op,
                                 BytesView body) {
@@ -145,6 +150,8 @@ Bytes path_and(BytesView path, BytesView rest) {
 std::vector<Bytes> fuzz::seeds() {
     using coord::OpCode;
     const Bytes number = numbers({1});
+    const Bytes limits_of_a = "/zookeeper/quota/a/zookeeper_limits";
+    const Bytes stats_of_a = "/zookeeper/quota/a/zookeeper_stats";
     const Parts all[] = {
         {{OpCode::create, body_of("/n", "new", 0)}, {OpCode::create, body_of("/n/s-", "", 2)}},
         {{OpCode::remove, body_of("/e", "-", -1)}, {OpCode::create, body_of("/e", "mine", 1)}},
@@ -182,6 +189,17 @@ std::vector<Bytes> fuzz::seeds() {
          {OpCode::create, body_with_acl("/p", "q", 0, coord::Acl(31, "digest", "u:x"))},
          {OpCode::set_acl, body_of_set_acl("/a", coord::Acl(31, "ip", "::1/64"), -1)},
          {OpCode::set_acl, body_of_set_acl("/", coord::open_acl(), -1)},
+         {OpCode::check, body_of("/none", "-", -1)}},
+        {{OpCode::create, body_of("/a/m", "m", 0)}, {OpCode::create, body_of("/a/n", "n", 1)},
+         {OpCode::set, body_of(limits_of_a, "byteHardLimit=9;count=1", -1)},
+         {OpCode::set, body_of(stats_of_a, "count=?", -1)},
+         {OpCode::remove, body_of("/a/n", "-", -1)}},
+        {{OpCode::set, body_of(limits_of_a, "countHardLimit=9223372036854775808", -1)},
+         {OpCode::create, body_of("/a/m", Bytes(90, 'm'), 0)},
+         {OpCode::create_or_set, body_of(limits_of_a, "bytes==-9,,count=-9223372036854775808", 0)},
+         {OpCode::remove_all, body_of("/zookeeper/quota/a", "-", -1)},
+         {OpCode::create_with_parents,
+          Bytes(1, '\0') + body_of("/zookeeper/quota/a/b/zookeeper_limits", "", 1)},
          {OpCode::check, body_of("/none", "-", -1)}},
     };
     std::vector<Bytes> seeds;

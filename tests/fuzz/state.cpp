@@ -260,6 +260,12 @@ std::vector<Bytes> fuzz::seeds() {
     apply(machine, two, 11, coord::OpCode::set_acl,
           fuzz::body_of_set_acl("/a", coord::read_only_acl().add(31, "ip", "::1"), -1));
     add(3), add(7);
+    const Bytes quota = "/zookeeper/quota/a";
+    apply(machine, two, 12, coord::OpCode::multi,
+          multi_of({{coord::OpCode::create, body_of(quota, "", 0)},
+                    {coord::OpCode::create, body_of(quota + "/zookeeper_limits", "count=1", 0)},
+                    {coord::OpCode::create, body_of(quota + "/zookeeper_stats", "", 0)}}));
+    add(3), add(7);
     apply(machine, one, 5, coord::OpCode::close_session, Bytes(1, '\0'));
     add(3);
     return out;

@@ -282,6 +282,33 @@ inline Bytes body_of(const std::vector<coord::Op>& parts) {
 }
 
 // One life of a session at a replica: its opener's is the first, and each attach begins another.
+// The quotas that runs set, by their text. Any other text is none, but for no bytes at all.
+struct QuotaText {
+    const char* text;
+    std::int64_t count_hard, bytes_hard;  // -1: none
+};
+inline constexpr QuotaText quota_texts[] = {
+    {"", -1, -1},
+    {"count=1,bytes=1", -1, -1},
+    {"countHardLimit=5", 5, -1},
+    {"byteHardLimit=150", -1, 150},
+    {"count=1,bytes=-1=;byteHardLimit=90;countHardLimit=3", 3, 90},
+};
+inline const QuotaText* quota_of(const Bytes& text) {
+    for (const QuotaText& each : quota_texts) {
+        if (text == each.text) return &each;
+    }
+    return nullptr;
+}
+inline Bytes quota_node(const Bytes& path, const char* name) {
+    return "/zookeeper/quota" + path + "/zookeeper_" + name;
+}
+inline bool is_stats(const Bytes& path) {
+    const Bytes name = "/zookeeper_stats";
+    return path.compare(0, 17, "/zookeeper/quota/") == 0 && path.size() > name.size() &&
+           path.compare(path.size() - name.size(), name.size(), name) == 0;
+}
+
 struct Holder {
     Holder(SessionId of, std::uint64_t number = 0) : session(of), holding(number) {}
     SessionId session;
@@ -348,6 +375,7 @@ public:
     }
 
     std::size_t removals_max = coord::Limits{}.removals_max;
+    std::size_t list_max = coord::Limits{}.list_max;
 
     Zxid frontier() const { return frontier_; }
     const std::map<SessionId, SessionState>& sessions() const { return sessions_; }
@@ -615,7 +643,11 @@ private:
         if (node.present) return;
         answer.error = Errc::no_children_for_ephemerals;
         if (parent.stat.ephemeral_owner != SessionId{}) return;
-        answer.error = Errc::ok;
+        Trials none;
+        const auto more = static_cast<std::int64_t>(fields.data.size());
+        answer.error = try_quota(none, path, more, 1);
+        if (answer.error == Errc::ok) answer.error = try_begin(none, path, fields);
+        if (answer.error != Errc::ok) return;
         node.present = true, size_ += 1;
         node.creations = 0;
         node.acl = acl;
@@ -636,6 +668,8 @@ private:
         all_changes_.push_back({txn.zxid, EventType::created, path, node.acl});
         changed(node, txn.zxid, EventType::created);
         child_changed(parent, path, txn.zxid, true);
+        if (is_limits(path)) limits_.insert(path);
+        tell_quotas(txn.zxid);
     }
 
     Errc remove(Zxid zxid, const Bytes& path, std::int32_t version, const Who& who) {
@@ -655,6 +689,7 @@ private:
         changed(node, zxid, EventType::deleted);
         node.child_changes.push_back({zxid, EventType::deleted, node.acl});
         child_changed(nodes_.find(coord::parent_path(path))->second, path, zxid, false);
+        tell_quotas(zxid);
         return Errc::ok;
     }
 
@@ -665,9 +700,14 @@ private:
         Node& node = found->second;
         answer.error = Errc::no_auth;
         if (!allows(node.acl, session.who(), 2)) return;
+        Trials none;
+        const auto more = static_cast<std::int64_t>(fields.data.size()) - node.stat.data_length;
+        answer.error = try_quota(none, fields.path, more, 0);
+        if (answer.error != Errc::ok) return;
         answer.error = Errc::bad_version;
         if (fields.number != coord::any_version && fields.number != node.stat.version) return;
-        answer.error = Errc::ok;
+        answer.error = try_begin(none, fields.path, fields);
+        if (answer.error != Errc::ok) return;
         node.data = fields.data, node.is_null = fields.is_null;
         node.stat.mzxid = txn.zxid, node.stat.mtime_ms = txn.time_ms;
         node.stat.version += 1;
@@ -675,6 +715,7 @@ private:
         answer.stat = node.stat;
         all_changes_.push_back({txn.zxid, EventType::data_changed, fields.path, node.acl});
         changed(node, txn.zxid, EventType::data_changed);
+        tell_quotas(txn.zxid);
     }
 
     // What a multi is tried on first, so that nothing has to be taken back.
@@ -704,6 +745,70 @@ private:
                  stat.aversion, node.acl};
         return trial;
     }
+    // Quotas, counted anew each time from what is there, as tried.
+    static bool is_limits(const Bytes& path) {
+        const Bytes name = "/zookeeper_limits";
+        return path.compare(0, 17, "/zookeeper/quota/") == 0 && path.size() > 16 + name.size() &&
+               path.compare(path.size() - name.size(), name.size(), name) == 0;
+    }
+    const QuotaText* quota_on(Trials& trials, const Bytes& path) const {
+        if (path.compare(0, 10, "/zookeeper") == 0) return nullptr;  // no other name begins so
+        const Bytes place = quota_node(path, "limits");
+        if (limits_.count(place) == 0 && trials.count(place) == 0) return nullptr;
+        const Trial& limits = trial_of(trials, place);
+        return limits.present && !limits.is_null ? quota_of(limits.data) : nullptr;
+    }
+    Bytes quota_above(Trials& trials, const Bytes& path) const {
+        for (Bytes at = path; at.size() > 1; at = Bytes(coord::parent_path(at))) {
+            if (quota_on(trials, at) != nullptr) return at;
+        }
+        return {};
+    }
+    std::pair<std::int64_t, std::int64_t> counted(Trials& trials, const Bytes& quota) const {
+        std::int64_t count = 0, bytes = 0;
+        for (const Bytes& path : tried_below(trials, quota)) {
+            if (quota_above(trials, path) != quota) continue;
+            count += 1, bytes += static_cast<std::int64_t>(trial_of(trials, path).data.size());
+        }
+        return {count, bytes};
+    }
+    Errc try_quota(Trials& trials, const Bytes& path, std::int64_t bytes,
+                   std::int64_t nodes) const {
+        const Bytes quota = quota_above(trials, path);
+        if (quota.empty()) return Errc::ok;
+        const QuotaText& limits = *quota_on(trials, quota);
+        const auto [count_now, bytes_now] = counted(trials, quota);
+        const bool many = nodes != 0 && limits.count_hard >= 0 &&
+                          count_now + nodes > limits.count_hard;
+        const bool large = bytes != 0 && limits.bytes_hard >= 0 &&
+                           bytes_now + bytes > limits.bytes_hard;
+        return many || large ? Errc::quota_exceeded : Errc::ok;
+    }
+    // A quota that begins is counted at once.
+    Errc try_begin(Trials& trials, const Bytes& path, const Fields& fields) const {
+        if (!is_limits(path) || fields.is_null || quota_of(fields.data) == nullptr) return Errc::ok;
+        const Bytes quota = path.substr(16, path.size() - 16 - 17);
+        const bool is_none = quota.compare(0, 10, "/zookeeper") == 0;
+        if (is_none || quota_on(trials, quota) != nullptr) return Errc::ok;
+        return tried_below(trials, quota).size() > list_max + 1 ? Errc::too_large : Errc::ok;
+    }
+    void tell_quotas(Zxid zxid) {
+        Trials none;
+        for (const Bytes& place : limits_) {
+            const Bytes quota = place.substr(16, place.size() - 16 - 17);
+            const auto found = nodes_.find(quota_node(quota, "stats"));
+            if (found == nodes_.end() || !found->second.present) continue;
+            if (quota_on(none, quota) == nullptr) continue;
+            const auto [count, bytes] = counted(none, quota);
+            Node& stats = found->second;
+            const Bytes text = "count=" + std::to_string(count) + ",bytes=" + std::to_string(bytes);
+            if (stats.data == text && !stats.is_null) continue;
+            stats.data = text, stats.is_null = false;
+            stats.stat.data_length = static_cast<std::int32_t>(text.size());
+            remember(stats, zxid);
+        }
+    }
+
     Errc try_create(Trials& trials, const Fields& fields, SessionId by, const Who& who) const {
         Bytes acl;
         const Errc settled = settle_acl(fields.acl, who, acl);
@@ -720,6 +825,10 @@ private:
         Trial& node = trial_of(trials, path);
         if (node.present) return Errc::node_exists;
         if (parent.owner != SessionId{}) return Errc::no_children_for_ephemerals;
+        const auto more = static_cast<std::int64_t>(fields.data.size());
+        Errc error = try_quota(trials, path, more, 1);
+        if (error == Errc::ok) error = try_begin(trials, path, fields);
+        if (error != Errc::ok) return error;
         node = {true, coord::is_ephemeral(mode) ? by : SessionId{}, 0, 0, 0, frontier_,
                 fields.data, fields.is_null, 0, acl};
         parent.creations += 1, parent.children += 1;
@@ -829,13 +938,27 @@ private:
                                      : part.op == OpCode::check   ? 1
                                                                   : 0;
         if (wanted != 0 && !allows(node.acl, who, wanted)) return Errc::no_auth;
-        if (part.op == OpCode::create_or_set) return try_set(node, fields), Errc::ok;
+        if (is_set) {
+            const auto more = static_cast<std::int64_t>(fields.data.size()) -
+                              static_cast<std::int64_t>(node.data.size());
+            const Errc error = try_quota(trials, fields.path, more, 0);
+            if (error != Errc::ok) return error;
+        }
+        if (part.op == OpCode::create_or_set) {
+            const Errc error = try_begin(trials, fields.path, fields);
+            if (error == Errc::ok) try_set(node, fields);
+            return error;
+        }
         const bool is_whole = part.op == OpCode::remove_all;
         if (is_whole && !may_remove(trials, fields.path, who)) return Errc::no_auth;
         const bool any = fields.number == coord::any_version;
         const std::int32_t is = part.op == OpCode::set_acl ? node.aversion : node.version;
         if (!any && fields.number != is) return Errc::bad_version;
-        if (part.op == OpCode::set) try_set(node, fields);
+        if (part.op == OpCode::set) {
+            const Errc error = try_begin(trials, fields.path, fields);
+            if (error != Errc::ok) return error;
+            try_set(node, fields);
+        }
         if (part.op == OpCode::set_acl) node.aversion += 1, node.acl = acl;
         if (is_whole) {
             const std::set<Bytes> all = tried_below(trials, fields.path);
@@ -972,6 +1095,7 @@ private:
 
     std::map<Bytes, Node, std::less<>> nodes_;
     std::size_t size_ = 0;  // of nodes that are present
+    std::set<Bytes> limits_;  // paths of quotas' limits that ever were
     std::map<SessionId, SessionState> sessions_;
     std::map<std::uint64_t, SessionId> nonces_;
     std::vector<PathChange> all_changes_;
@@ -1055,6 +1179,7 @@ public:
     std::uint64_t taken_over() const { return taken_over_; }
     std::uint64_t guards_lost() const { return guards_lost_; }
     std::uint64_t refusals() const { return refusals_; }
+    std::uint64_t over_quota() const { return over_quota_; }
     std::uint64_t silences() const { return silences_; }
 
     void violate(const char* property, const Bytes& what) {
@@ -1765,6 +1890,7 @@ private:
         }
         const Answer& answer = *found;
         refusals_ += told.error == Errc::no_auth ? 1u : 0u;
+        over_quota_ += told.error == Errc::quota_exceeded ? 1u : 0u;
         if (answer.error != told.error) {
             violate("P1", label(id, number) + " is told " + Bytes(coord::name(told.error)) +
                               ", the model " + coord::name(answer.error));
@@ -2110,6 +2236,7 @@ private:
     bool is_what_it_was(std::size_t place, const coord::Change& change) const {
         const std::vector<Model::PathChange>& all = model_.all_changes();
         const Zxid zxid = all[place].zxid;
+        if (is_stats(change.path)) return true;  // what the machine writes there is not told
         for (std::size_t i = place + 1; i < all.size() && all[i].zxid == zxid; i++) {
             if (all[i].path == change.path) return true;
         }
@@ -2262,6 +2389,7 @@ private:
     std::uint64_t events_ = 0;
     std::uint64_t reaps_ = 0;
     std::uint64_t void_reaps_ = 0;
+    std::uint64_t over_quota_ = 0;
     std::uint64_t refusals_ = 0;  // with no_auth, of reads and writes
     std::uint64_t silences_ = 0;  // events that watchers did not hear of, as it must be
     std::vector<Bytes> violations_;

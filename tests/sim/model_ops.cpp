@@ -64,6 +64,9 @@ struct Tally {
     std::uint64_t removed = 0;  // remove_alls in these
     std::uint64_t taken = 0;    // take_overs
     std::uint64_t guarded = 0;  // guards
+    std::uint64_t full = 0;     // quota_exceeded
+    std::uint64_t large = 0;    // quotas on too much
+    std::uint64_t counted = 0;  // quotas that there were at looks at the whole state
     std::uint64_t events = 0;
     std::uint64_t saves = 0;
 };
@@ -72,10 +75,12 @@ struct Round {
     explicit Round(std::uint64_t seed)
         : rng(seed), machine(new Machine(limits(), seed)), model(new Model) {
         model->removals_max = limits().removals_max;
+        model->list_max = limits().list_max;
     }
     static coord::Limits limits() {
         coord::Limits limits;
         limits.removals_max = 6;
+        limits.list_max = 8;
         return limits;
     }
 
@@ -132,8 +137,41 @@ struct Round {
         return rng.chance(100) ? own + Bytes(coord::super_user) : own;
     }
 
+    // A node of a quota, and what it may hold.
+    Bytes random_quota_node() {
+        const Bytes path = rng.chance(20) ? "/zookeeper" : random_path();
+        return sim::quota_node(path, rng.chance(600) ? "limits" : "stats");
+    }
+    Bytes random_quota_text() {
+        const std::size_t which = static_cast<std::size_t>(rng.below(7));
+        return which < 5 ? sim::quota_texts[which].text : which == 5 ? "count=" : "?";
+    }
+    Bytes random_quota_part(OpCode& op) {
+        using coord::Op;
+        const Bytes text = random_quota_text(), node = random_quota_node();
+        const auto mode = rng.chance(200) ? CreateMode::ephemeral : CreateMode::persistent;
+        Op part = Op::create_with_parents(node, text, mode);
+        switch (rng.below(8)) {
+            case 0: part = Op::set(node, rng.chance(100) ? coord::null_data : text); break;
+            case 1: part = Op::set(node, text, 0); break;
+            case 2: part = Op::create_or_set(node, text, mode); break;
+            case 3: part = Op::remove(node); break;
+            case 4: part = Op::remove_all(coord::parent_path(node)); break;
+            default: break;
+        }
+        op = part.code;
+        return sim::body_of({part}).substr(9);  // behind their number, its code and size
+    }
+
     Bytes random_body(OpCode& op) {
         if (rng.chance(40)) return op = OpCode::set_acl, random_set_acl();
+        if (rng.chance(20)) {
+            const Bytes text = random_quota_text(), node = random_quota_node();
+            op = rng.chance(300) ? OpCode::set : OpCode::create;
+            const coord::Op part = op == OpCode::set ? coord::Op::set(node, text)
+                                                     : coord::Op::create(node, text);
+            return sim::body_of({part}).substr(9);
+        }
         Bytes body;
         Writer out(body);
         const std::uint64_t draw = rng.below(100);
@@ -211,6 +249,8 @@ struct Round {
                 check.bytes(random_path()), check.i32(coord::any_version);
             } else if (rng.chance(500)) {
                 part = random_special(op);
+            } else if (rng.chance(150)) {
+                part = random_quota_part(op);
             }
             out.u8(static_cast<std::uint8_t>(op)), out.bytes(part);
         }
@@ -304,6 +344,8 @@ struct Round {
         const bool is_good = outcome->error == Errc::ok;
         const bool is_expired = outcome->error == Errc::session_expired;
         tally.good += is_good ? 1u : 0u;
+        tally.full += outcome->error == Errc::quota_exceeded ? 1u : 0u;
+        tally.large += outcome->error == Errc::too_large && txn.op != OpCode::multi ? 1u : 0u;
         tally.multis += is_good && txn.op == OpCode::multi ? 1u : 0u;
         tally.expired += is_expired ? 1u : 0u;
         if (is_good && txn.op == OpCode::multi) count_parts(txn);
@@ -330,6 +372,7 @@ struct Round {
         machine->tree().visit([&](const coord::NodeView& node) {
             const Bytes path(node.path);
             const Model::Version* const version = model->at(path, model->frontier());
+            tally.counted += sim::is_stats(path) ? 1u : 0u;
             same = same && version != nullptr && version->present &&
                    sim::same(version->stat, node.stat) && version->data == node.data &&
                    version->acl == node.acl;
@@ -422,8 +465,10 @@ int main(int argc, char** argv) {
     show("failed", tally.failed), show("expired", tally.expired), show("void", tally.voids);
     show("events", tally.events), show("saves", tally.saves);
     show("remove_alls", tally.removed), show("take_overs", tally.taken);
-    show("guarded", tally.guarded);
-    const bool is_little = done >= 10000 && (tally.removed == 0 || tally.taken == 0);
+    show("guarded", tally.guarded), show("over a quota", tally.full);
+    show("of quotas on too much", tally.large), show("stats seen", tally.counted);
+    const bool is_little = done >= 10000 && (tally.removed == 0 || tally.taken == 0 ||
+                                             tally.full == 0 || tally.counted == 0);
     if (tally.good * 4 < done || is_little) return std::printf("too few took effect\n"), 1;
     return 0;
 }

@@ -67,6 +67,7 @@ struct Profile {
     u32 locks = 0;
     u32 op_gap_ms = 20;
     bool acls = false;  // clients say who they are, and set who may do what
+    bool quotas = false;  // clients set some
     bool only_plain_reads = false;  // of one node or its children, local: the load is a measure
     u32 readers = 0;                // of streams
     bool is_little_kept = false;    // for them: some are cut
@@ -129,6 +130,7 @@ Profile draw_profile(u64 seed) {
     p.hints = Rng(coord::mix64(seed, 0x6b6b)).chance(500);
     p.acls = Rng(coord::mix64(seed, 0x6163)).chance(400);
     if (p.acls) p.options.replica.super_digest = coord::digest_id("super:secret");
+    p.quotas = Rng(coord::mix64(seed, 0x7174)).chance(300);
     Rng streams(coord::mix64(seed, 0x7373));
     if (streams.chance(500) && !p.acls) p.readers = static_cast<u32>(streams.between(1, 6));
     p.is_little_kept = streams.chance(300);
@@ -170,6 +172,7 @@ struct Totals {
     u64 taken_over = 0;
     u64 grants = 0;
     u64 refusals = 0;
+    u64 over_quota = 0;
     u64 silences = 0;
     u64 messages = 0;
     u64 lost = 0;
@@ -646,6 +649,7 @@ private:
     void ask_something(std::size_t slot) {
         Client& client = *clients_[slot];
         if (profile_.acls && work().chance(120)) return ask_about_access(slot);
+        if (profile_.quotas && work().chance(50)) return ask_quota(slot);
         const u64 choice = work().below(1000);
         if (choice < 60) {
             ask_multi(slot);
@@ -859,6 +863,38 @@ private:
                                                    created);
             default: return session.create_or_set(path, part.data, part.mode, created);
         }
+    }
+
+    // A quota is set, another one takes its place, or it goes.
+    void ask_quota(std::size_t slot) {
+        Client& client = *clients_[slot];
+        using coord::Op;
+        const Bytes subject = any_path();
+        const Bytes limits = sim::quota_node(subject, "limits");
+        const Bytes stats = sim::quota_node(subject, "stats");
+        const Bytes top = "/zookeeper/quota" + subject, below = subject + "/4";
+        const std::size_t texts = sizeof sim::quota_texts / sizeof sim::quota_texts[0];
+        const u64 which = work().below(texts + 1);
+        const Bytes text = which < texts ? sim::quota_texts[which].text : "none";
+        const auto mode = work().chance(200) ? coord::CreateMode::ephemeral
+                                             : coord::CreateMode::persistent;
+        std::vector<Op> parts;
+        switch (work().below(9)) {
+            case 0: parts = {Op::remove_all(top)}; break;
+            case 1: parts = {Op::remove(limits)}; break;
+            case 2: parts = {Op::set(limits, text)}; break;
+            case 3: parts = {Op::create_or_set(limits, text, mode), Op::set(stats, "any")}; break;
+            case 4: parts = {Op::set(limits, text), Op::create(below, text)}; break;
+            default:
+                parts = {Op::create_with_parents(limits, text, mode),
+                         Op::create_with_parents(stats, text)};
+        }
+        const Ticket ticket = ask(slot, {Call::multi, {}, sim::body_of(parts), 0, false});
+        client.session->multi(std::move(parts), [ticket](const coord::Multi& r) {
+            Told told;
+            told.error = r.error, told.parts = r.parts;
+            answer(ticket, told);
+        });
     }
 
     // Mostly of what goes together; one in three has a part that is likely to fail.
@@ -1585,7 +1621,7 @@ struct Arguments {
 void print_profile(u64 seed, const Profile& p) {
     std::printf(
         "seed %llu: %u voters, heartbeat %lld ms, silence %lld ms, loss %u, repeat %u, delay %u "
-        "up to %lld ms, damage %u, flush up to %lld us%s%s%s%s%s%s%s%s%s%s%s%s%s%s\n",
+        "up to %lld ms, damage %u, flush up to %lld us%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s\n",
         static_cast<unsigned long long>(seed), p.voters,
         static_cast<long long>(p.options.replica.timing.heartbeat.ns / 1000000),
         static_cast<long long>(p.options.replica.timing.silence.ns / 1000000),
@@ -1596,7 +1632,8 @@ void print_profile(u64 seed, const Profile& p) {
         p.rotation ? ", rotation" : "", p.crashes ? ", crashes" : "",
         p.crashes_in_poll ? ", crashes in poll" : "", p.power_losses ? ", power losses" : "",
         p.wipes ? ", wipes" : "", p.pauses ? ", pauses" : "", p.stalls ? ", stalls" : "",
-        p.at_leader ? ", at the leader" : "", p.hints ? ", hints" : "", p.acls ? ", acls" : "");
+        p.at_leader ? ", at the leader" : "", p.hints ? ", hints" : "", p.acls ? ", acls" : "",
+        p.quotas ? ", quotas" : "");
 }
 
 u64 cpu_us() { return static_cast<u64>(std::clock()) * 1000 / (CLOCKS_PER_SEC / 1000); }
@@ -1643,6 +1680,7 @@ bool run_seed(u64 seed, const Arguments& arguments, Totals& totals) {
     own.damaged = c.messages_damaged, own.cuts = c.cuts, own.crashes = c.crashes;
     own.wipes = run.wipes(), own.admissions = run.admissions();
     own.attaches = run.attaches();
+    own.over_quota = checker.over_quota();
     own.refusals = checker.refusals(), own.silences = checker.silences();
     own.records_lost = c.records_lost, own.pauses = c.pauses, own.stalls = c.stalls;
     own.hints = c.hints;
@@ -1667,10 +1705,11 @@ void print_totals(const Totals& t, double seconds) {
     std::printf("writes acknowledged %llu, reads compared %llu, events %llu, elections %llu, "
                 "expiries %llu, reaps %llu and %llu void, lock grants %llu, guards that held %llu, "
                 "that did not %llu, upserts and the like %llu, take-overs %llu, refused %llu, "
-                "not told %llu\n",
+                "over a quota %llu, not told %llu\n",
                 n(t.writes), n(t.reads), n(t.events), n(t.elections), n(t.expiries), n(t.reaps),
                 n(t.void_reaps), n(t.grants), n(t.guarded), n(t.guards_lost),
-                n(t.specials), n(t.taken_over), n(t.refusals), n(t.silences));
+                n(t.specials), n(t.taken_over), n(t.refusals), n(t.over_quota),
+                n(t.silences));
     std::printf(
         "messages %llu, lost %llu, repeated %llu, delayed %llu, damaged %llu; links cut %llu; "
         "crashes %llu, records lost %llu; storages lost %llu, admissions %llu; pauses %llu; disk "

@@ -1658,7 +1658,7 @@ bool takes_space(OpCode op, BytesView body);
 //            W5 A position means the same at every replica: it is a transaction, and how many of
 //            its changes, of all paths, are behind.
 //            W6 What is kept for streams is bounded whoever reads, and however slowly. A reader
-//            costs a change nothing but where it waits for that very change.
+//            costs a change nothing but where it waits for that very change, or may not hear of it.
 // May touch  What chapter 4 reports.
 // Reading    ZooKeeper's WatchManager. What fires what, at the one-shot watchers of X, at those
 //            that stay there, and, but for children_changed, at those above it for all below:
@@ -1807,7 +1807,7 @@ using OnChange = Callback<void(const Change&)>;
 struct SubscribeOptions {
     ChangePosition from;            // the zxid of what was read, or where another one has ended
     bool with_data = true;
-    std::size_t changes_a_poll = 256;  // that an OnChange is called with, at the most
+    std::size_t changes_a_poll = 256;  // that an OnChange is called with, at the most; at least 1
 };
 
 // Reads the changes at a path and below it. It ends with its session, with the replica, when its
@@ -3165,13 +3165,14 @@ private:
 //            R7 A storage that has counted, and whose place another one has taken, has failed.
 //            R8 What one read finds, all its parts, is of one state, whose zxid its answer names.
 //            R9 A read waits for the state that it demands, and sees the writes before it in its
-//            session, and none after it.
+//            session, and none after it but those in a snapshot that is installed before it.
 //            R10 A session is at one replica, the one whose attaching of it was applied last; where
 //            it was before it is over as soon as that is applied there.
 //            R11 What a node's ACL does not let a session read, no answer and no event shows it.
 //            R12 What is answered and has not been told is bounded in bytes: beyond that no read is
 //            answered before callbacks have run, and nothing is applied that such a read must not
-//            see. Whose reads wait keeps nobody else's writes from being applied.
+//            see. Whose reads wait keeps nothing from being applied but what stands behind a write
+//            of its own that comes after them, until they are answered, a bounded part each poll.
 // May touch  Everything above.
 // Reading    "Rules for callers" in the manual above; the contracts of Storage and Transport.
 
@@ -3708,7 +3709,7 @@ private:
     static std::size_t answer_bytes_max(const Limits& limits);
     void hold_bytes(Ready& ready, std::size_t& held) const;
     bool has_read_due(const LocalSession& session) const;
-    bool must_read_first(SessionId id) const;
+    bool must_read_first(const Txn& txn) const;
     bool must_read_before_jump() const;
     void execute_read(SessionId id, Pending& pending);
     struct Look;
@@ -9264,6 +9265,7 @@ public:
     void on_change(EventType type, const NodeView& node, Zxid zxid) override;
     void hold() override;
     void release(bool is_kept) override;
+    void hold_change(ChangeHead head, const NodeView& node);
 
     // It is known by its number from here on until it is destroyed; with an error it is over.
     void add(Subscriber& subscriber, Errc error);
@@ -9276,7 +9278,9 @@ public:
     void work(Zxid applied);
     bool has_work() const { return !behind_.empty() || !told_.empty(); }
     bool take_told(std::uint64_t& number);  // RETURNS false where there are no more to be told
-    Errc take(Subscriber& subscriber, std::size_t most, std::vector<Change>& changes);
+    // budget: the bytes that may be looked through; what is left of them.
+    Errc take(Subscriber& subscriber, std::size_t most, std::vector<Change>& changes,
+              std::size_t& budget);
     ChangePosition position(const Subscriber& subscriber) const;
     void audit() const;
 
@@ -9322,6 +9326,8 @@ private:
     Zxid zxid_;                      // of the newest change
     std::uint32_t next_index_ = 0;
     Bytes held_;
+    std::vector<const Bytes*> acls_of_held_;  // null where a node is open to all
+    std::map<Bytes, bool, std::less<>> held_acls_;
     bool is_holding_ = false;
     HistoryCursor noticed_;          // those who wait have been woken by what is before it
     Zxid noticed_zxid_;
@@ -9402,9 +9408,25 @@ void History::on_change(EventType type, const NodeView& node, Zxid zxid) {
     head.type = type, head.is_null = is_null(node.data);
     const std::size_t size =
         sizeof(head) + node.path.size() + node.data.size() + node.acl.size();
-    Bytes& out = is_holding_ ? held_ : make_room(size, ChangePosition(zxid, next_index_));
+    if (is_holding_) return hold_change(head, node);
+    Bytes& out = make_room(size, ChangePosition(zxid, next_index_));
     out.append(reinterpret_cast<const char*>(&head), sizeof(head));
     out.append(node.path).append(node.data).append(node.acl);
+}
+
+// Without its ACL: many nodes may have the same one, and it may be large (W6).
+void History::hold_change(ChangeHead head, const NodeView& node) {
+    COORD_ASSERT(is_holding_);
+    const Bytes* acl = nullptr;
+    if (!node.acl.empty()) {
+        auto known = held_acls_.find(node.acl);
+        if (known == held_acls_.end()) known = held_acls_.emplace(Bytes(node.acl), true).first;
+        acl = &known->first;
+    }
+    head.acl_size = 0;
+    held_.append(reinterpret_cast<const char*>(&head), sizeof(head));
+    held_.append(node.path).append(node.data);
+    acls_of_held_.push_back(acl);
 }
 
 void History::hold() {
@@ -9416,12 +9438,18 @@ void History::release(bool is_kept) {
     COORD_ASSERT(is_holding_);
     is_holding_ = false;
     BytesView left = is_kept ? BytesView(held_) : BytesView();
-    while (!left.empty()) {
-        const Kept kept = kept_at(left);
+    for (std::size_t i = 0; !left.empty(); i++) {
+        Kept kept = kept_at(left);
         const ChangePosition end(kept.head.zxid, kept.head.index + 1);
-        make_room(kept.size, end).append(left.substr(0, kept.size));
+        COORD_ASSERT(i < acls_of_held_.size());
+        const BytesView acl = acls_of_held_[i] == nullptr ? BytesView() : *acls_of_held_[i];
+        kept.head.acl_size = static_cast<std::uint32_t>(acl.size());
+        Bytes& out = make_room(kept.size + acl.size(), end);
+        out.append(reinterpret_cast<const char*>(&kept.head), sizeof(kept.head));
+        out.append(kept.path).append(kept.data).append(acl);
         left.remove_prefix(kept.size);
     }
+    acls_of_held_.clear(), held_acls_.clear();
     give_back(held_);
 }
 
@@ -9502,14 +9530,14 @@ Change History::change_of(const Subscriber& subscriber, const Kept& kept) {
     return change;
 }
 
-Errc History::take(Subscriber& subscriber, std::size_t most, std::vector<Change>& changes) {
+Errc History::take(Subscriber& subscriber, std::size_t most, std::vector<Change>& changes,
+                   std::size_t& budget) {
     if (subscriber.error != Errc::ok) return subscriber.error;
     if (subscriber.phase == Subscriber::Phase::waiting || most == 0) return Errc::ok;
     if (subscriber.cursor.block < first_block_) {
         finish(subscriber, Errc::snapshot_needed);
         return subscriber.error;
     }
-    std::size_t budget = look_through_bytes;
     Kept kept;
     bool is_more = false;
     for (;;) {
@@ -9743,10 +9771,11 @@ static void call_subscriber(History& history, std::uint64_t number) {
     OnChange each = std::move(subscriber->each);
     if (wake) wake();
     std::vector<Change> changes;
-    std::size_t left = each ? subscriber->options.changes_a_poll : 0;
-    while ((subscriber = history.find(number)) != nullptr && left > 0) {
+    std::size_t left = each ? (std::max)(subscriber->options.changes_a_poll, std::size_t{1}) : 0;
+    std::size_t budget = look_through_bytes;
+    while ((subscriber = history.find(number)) != nullptr && left > 0 && budget > 0) {
         changes.clear();
-        const Errc error = history.take(*subscriber, 1, changes);
+        const Errc error = history.take(*subscriber, 1, changes, budget);
         if (error != Errc::ok && !subscriber->is_end_told) {
             subscriber->is_end_told = true;
             Change& ended = changes.emplace_back();
@@ -9767,7 +9796,8 @@ Subscription::Subscription(detail::Shared<detail::Subscriber> subscriber)
 Result<std::vector<Change>> Subscription::take(std::size_t most) const {
     std::vector<Change> changes;
     if (subscriber_ && subscriber_->history != nullptr) {
-        subscriber_->history->take(*subscriber_, most, changes);
+        std::size_t budget = detail::look_through_bytes;
+        subscriber_->history->take(*subscriber_, most, changes, budget);
     }
     if (error() != Errc::ok) return error();
     return changes;
@@ -13555,6 +13585,7 @@ bool Leader::hear(SessionId session) {
     LiveSession& live = found->second;
     live.expires_at = clock_ + milliseconds(live.timeout_ms);
     if (live.silent_ms == 0 || live.closing) return false;
+    COORD_ASSERT(sessions_armed_);  // Z13
     live.silent_ms = 0;
     heard_.push_back(session);
     return true;
@@ -13747,6 +13778,7 @@ bool Leader::expire(SessionId session, LiveSession& live, std::int64_t wall_ms) 
     close.session = session, close.op = OpCode::close_session;
     close.body = BytesView("\1", 1);
     if (append(wall_ms, close) == Zxid{}) return false;
+    COORD_ASSERT(!live.closing && silent_quarters(live) >= 4);  // P10
     live.closing = live.expiring = true;  // Z6: from here on nothing of it is numbered
     closing_ += 1;
     counters_.sessions_expired += 1;
@@ -13793,6 +13825,7 @@ void Leader::look_at_sessions(std::int64_t wall_ms) {
         // Between two pongs everybody is silent; and a disk that is full is for what frees.
         const bool is_said = milliseconds(silent_ms) >= timing_.heartbeat * 2 && log_.has_room();
         if (is_said && silent_ms > live.silent_ms) {
+            COORD_ASSERT(silent_ms <= live.timeout_ms);  // M9
             live.silent_ms = silent_ms;
             writer.u64(session.value), writer.u32(silent_ms);
         }
@@ -14538,6 +14571,7 @@ void Replica::poll(Time now, std::int64_t wall_ms) {
 
 Time Replica::next_deadline() const {
     const Time at_once = now_;
+    if (is_ending_) return never;  // what callbacks held asks
     if (!ready_.empty() || history_->has_work()) return at_once;
     Time deadline = timers_.empty() ? never : timers_.front().at;
     if (role_ == Role::failed) return deadline;
@@ -14799,7 +14833,7 @@ void Replica::apply_committed() {
         read_entry(log_.entry_after(machine_->applied()), txn);
         COORD_ASSERT(txn.previous == machine_->applied() && txn.zxid > txn.previous);  // L1
         if (txn.zxid > target) break;  // a leader named a commit that its history has not
-        applies_later_ = must_read_first(txn.session);
+        applies_later_ = must_read_first(txn);
         if (applies_later_) break;
         apply(txn);
         work += machine_->tree().work() - before + work_of(txn);
@@ -15675,13 +15709,14 @@ void Replica::drain_all() {
     awaited_ = newest;  // what still waits says so again
     reads_later_ = false;
     const SessionId after = drained_;
+    const auto has_room = [this] { return !reads_later_ && read_bytes_ < answer_bytes_max_; };
     for (auto next = sessions_.upper_bound(after); next != sessions_.end(); ++next) {
-        if (!reads_later_) drained_ = next->first;
+        if (has_room()) drained_ = next->first;
         drain(next->first, next->second);
     }
     for (auto [id, session] : sessions_) {
         if (after < id) break;
-        if (!reads_later_) drained_ = id;
+        if (has_room()) drained_ = id;
         drain(id, session);
     }
 }
@@ -15718,8 +15753,9 @@ bool Replica::drain_one(SessionId id, LocalSession& session, Pending& pending) {
     }
     if (!detail::is_write(pending.kind)) {
         reads_later_ = reads_later_ || read_bytes_ >= answer_bytes_max_;
-        if (!reads_later_) execute_read(id, pending);
-        return !reads_later_;
+        if (reads_later_) return false;
+        execute_read(id, pending);  // last: what its watcher holds may ask for more
+        return true;
     }
     const SessionRecord* const record = machine_->find_session(id);
     if (record == nullptr || record->cxid < pending.cxid) return false;
@@ -15765,7 +15801,7 @@ void Replica::unwrap(std::size_t guards, Ready& ready) {
 namespace detail {
 
 static std::size_t bytes_of(const Found& found) {
-    std::size_t bytes = found.bytes.size();
+    std::size_t bytes = found.bytes.size() + found.acl.bytes().size();
     for (const Bytes& each : found.names) bytes += sizeof(each) + each.size();
     for (const Child& each : found.nodes) {
         bytes += sizeof(each) + each.name.size() + each.bytes.size();
@@ -15792,10 +15828,14 @@ bool Replica::has_read_due(const LocalSession& session) const {
     return is_due && detail::is_read(pending.kind);
 }
 
-// R9: of its session's own writes a read sees those before it alone.
-bool Replica::must_read_first(SessionId id) const {
-    if (!reads_later_) return false;
-    const auto found = sessions_.find(id);
+// R9: of its session's own writes a read sees those before it alone. There are only so many of
+// those. But what others do to the session, or what is void, may have any number of reads before
+// it, and more whenever some are answered: that waits for none.
+bool Replica::must_read_first(const Txn& txn) const {
+    if (!reads_later_ || txn.op == OpCode::attach_session) return false;
+    const SessionRecord* const record = machine_->find_session(txn.session);
+    if (record == nullptr || txn.cxid <= record->cxid) return false;
+    const auto found = sessions_.find(txn.session);
     return found != sessions_.end() && has_read_due(found->second);
 }
 
@@ -16101,10 +16141,12 @@ void Replica::end_session(SessionId id, SessionState state) {
 
 void Replica::on_event(SessionId session, detail::Shared<const Watcher> watcher, EventType type,
                        BytesView path, Zxid zxid, BytesView acl) {
-    if (!machine_->may(session, acl, permission::read)) return;  // W3
-    counters_.events += 1;
+    // One that does not hear of it is let go of with those that do: what it holds may call anything
+    // then, and here a transaction may be half applied.
     Ready& ready = push_ready();
     ready.watcher = std::move(watcher);
+    if (!machine_->may(session, acl, permission::read)) return;  // W3
+    counters_.events += 1;
     ready.event = type;
     ready.text.assign(path.data(), path.size());
     ready.zxid = zxid;
@@ -16254,7 +16296,8 @@ void Replica::end_request(Ready& ready) {
 }
 
 void Replica::call(Ready& ready) {
-    if (ready.watcher) (*ready.watcher)(WatchEvent{ready.event, ready.text, ready.zxid});
+    const bool hears = ready.watcher && ready.event != EventType::none;
+    if (hears) (*ready.watcher)(WatchEvent{ready.event, ready.text, ready.zxid});
     if (ready.on_state) ready.on_state(ready.state);
     if (ready.call) ready.call();
     end_request(ready);
@@ -16346,7 +16389,9 @@ void Replica::take_syncs() {
         COORD_ASSERT(session.sent > 0);  // R9
         Pending& pending = session.pending[session.sent - 1];
         if (!pending.awaits_sync || !answered(pending.cxid)) continue;
-        pending.awaits_sync = false, pending.least = zxid;
+        pending.awaits_sync = false;
+        if (zxid < pending.least) pending.cxid = 0;  // of watch_since: that may never be
+        pending.least = (std::max)(pending.least, zxid);
     }
     for (std::size_t i = 0; i < openings_.size() && !answers.empty(); i++) {
         Opening& opening = openings_[i];

@@ -12,7 +12,7 @@
 //   wants values of kilobytes, and every voter sees every write. It trusts the replicas of its own
 //   ensemble: a message that decodes is believed. With MemoryStorage an ensemble whose replicas
 //   all stop has forgotten everything; FileStorage remembers. Not there yet: observers, change of
-//   membership, recipes beside the lock, authentication between replicas.
+//   membership, local sessions, recipes beside the lock, authentication between replicas.
 //
 // QUICK START
 //   // main.cpp                              g++ -std=c++17 -I. main.cpp
@@ -159,7 +159,8 @@
 //   at any replica; watchers are set again as of a zxid. A ttl runs on the time of the
 //   transactions, is judged by every replica alike, and needs no option. A limit gives an error
 //   and keeps the session. A session answers until when it certainly lives (certain_until), and a
-//   lock has a fencing token.
+//   lock has a fencing token. For how long a session has been silent the next leader knows, so that
+//   leaders who change often keep no dead session; many that end at once do so in small parts.
 //   A multi has conditions beside check, and what clients do there in several writes that race:
 //   create_or_set, create_with_parents, remove_all, take_over. A write can be guarded by a lock's
 //   node, and is not done when that has gone.

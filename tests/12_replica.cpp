@@ -791,6 +791,45 @@ TEST_CASE("R4 the leader dies with a write under way: it ends, and is executed o
     CHECK(trio[leader].status().digest == trio[follower].status().digest);
 }
 
+// Each step is a poll, and five milliseconds: what ends then is applied for longer than a heartbeat.
+TEST_CASE("P11 leases are renewed while what is applied lags behind by more than a heartbeat") {
+    Trio trio;
+    trio.run();
+    const std::uint32_t leader = trio.leader(), home = leader == 1 ? 2 : 1;
+    const std::uint32_t other = 6 - leader - home;
+    const SessionId there = trio.open(other, seconds(1)), own = trio.open(leader, seconds(1));
+    std::size_t opened = 0, created = 0;
+    const std::size_t sessions = 200, nodes = 256;
+    for (std::size_t i = 0; i < sessions; i++) {
+        trio[home].open_session({seconds(1)}, [&](coord::Result<SessionId> session) {
+            REQUIRE(session);
+            opened += 1;
+            for (std::size_t k = 0; k < nodes; k++) {
+                Request request = make(Kind::create, "/x");
+                request.mode = CreateMode::ephemeral_sequential;
+                request.done = coord::OnCreated([&](const coord::Result<coord::Created>& r) {
+                    REQUIRE(r);
+                    created += 1;
+                });
+                trio[home].submit(*session, std::move(request));
+            }
+        });
+    }
+    for (int i = 0; i < 10000 && created < sessions * nodes; i++) trio.step();
+    REQUIRE(created == sessions * nodes);
+    REQUIRE(opened == sessions);
+    trio.stop(home);
+    coord::Duration least = seconds(1);
+    int steps = 0;
+    for (; trio[leader].machine().sessions().size() > 2 && steps < 1000; steps++) {
+        trio.step();
+        least = (std::min)(least, trio[other].certain_until(there) - trio.now);
+        least = (std::min)(least, trio[leader].certain_until(own) - trio.now);
+    }
+    CHECK(trio[leader].machine().sessions().size() == 2);
+    CHECK(least > milliseconds(50));
+}
+
 TEST_CASE("R4 a request that is lost, an open and a sync among them, is sent again") {
     Trio trio;
     trio.run();

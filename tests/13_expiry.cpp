@@ -209,50 +209,6 @@ TEST_CASE("Z13 a short timeout costs an idle log nothing, and the leases of othe
     }
 }
 
-TEST_CASE("C8 leases are renewed while what is applied lags behind by more than a heartbeat") {
-    coord::SimulationOptions options;
-    options.replica.timing.heartbeat = milliseconds(20);
-    options.replica.timing.silence = milliseconds(100);
-    options.poll_delay_max = milliseconds(3);  // so that polls take time
-    Ensemble all(options);
-    const std::uint32_t home = all.follower(0), other = all.follower(1);
-    const Sync zk = all.open(other, milliseconds(400));
-    const Sync at_leader = all.open(all.leader(), milliseconds(400));
-    std::vector<Session> held;
-    const std::size_t sessions = 250;
-    for (std::size_t i = 0; i < sessions; i++) {
-        Session::open(all.sim.replica(home), {seconds(1)}, [&](coord::Result<Session> opened) {
-            REQUIRE(opened);
-            held.push_back(*opened);
-        });
-    }
-    REQUIRE(all.sim.run_until([&] { return held.size() == sessions; }, seconds(60)));
-    std::size_t created = 0;
-    for (Session& each : held) {
-        for (int i = 0; i < 260; i++) {
-            each.create("/x", "", CreateMode::ephemeral_sequential,
-                        [&](const coord::Result<coord::Created>& r) {
-                            REQUIRE(r);
-                            created += 1;
-                        });
-        }
-    }
-    REQUIRE(all.sim.run_until([&] { return created == sessions * 260; }, seconds(600)));
-    held.clear();
-    all.sim.crash(home);
-    const coord::Machine& machine = all.sim.replica(all.leader()).machine();
-    const coord::Time begin = all.sim.now();
-    coord::Duration least = seconds(1);
-    while (machine.sessions().size() > 2 && all.sim.now() < begin + seconds(60)) {
-        REQUIRE(all.sim.step());
-        least = (std::min)(least, zk.session().certain_until() - all.sim.clock(other));
-        const coord::Time own = at_leader.session().certain_until();
-        least = (std::min)(least, own - all.sim.clock(all.leader()));
-    }
-    CHECK(machine.sessions().size() == 2);
-    CHECK(least > milliseconds(100));
-}
-
 TEST_CASE("C8 a replica alone ends all whose clients are gone without a pause between its polls") {
     coord::MemoryStorage disk;
     coord::Time now{1000000000};

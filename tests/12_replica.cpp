@@ -791,7 +791,7 @@ TEST_CASE("R4 the leader dies with a write under way: it ends, and is executed o
     CHECK(trio[leader].status().digest == trio[follower].status().digest);
 }
 
-// Each step is a poll, and five milliseconds: what ends then is applied for longer than a heartbeat.
+// Each step is a poll, and five milliseconds: the ends are applied for longer than a heartbeat.
 TEST_CASE("P11 leases are renewed while what is applied lags behind by more than a heartbeat") {
     Trio trio;
     trio.run();

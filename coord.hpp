@@ -1528,6 +1528,8 @@ public:
     void record_to(ChangeRecorder* recorder) { recorder_ = recorder; }  // null: nobody; lent
     // Creates and sets of the last transaction that have left a quota over a soft limit.
     std::uint32_t over_quota() const { return over_quota_; }
+    // Of all transactions ever, in the tree's measure: its changes, and what quotas have counted.
+    std::uint64_t work() const;
 
     // Applies one transaction; a later one than every one before. RETURNS its outcome, valid until
     // the next call; null where the request was executed before (M2) and this entry is void.
@@ -1582,8 +1584,8 @@ private:
     bool has_quotas() const;
     bool is_counted(BytesView path) const;
     bool is_quota(BytesView path) const;
-    Errc judge_quotas(BytesView path, BytesView data, std::int64_t bytes, std::int64_t nodes) const;
-    Errc judge_set(const Txn& txn, const SessionRecord& session, std::int64_t& bytes) const;
+    Errc judge_quotas(BytesView path, BytesView data, std::int64_t bytes, std::int64_t nodes);
+    Errc judge_set(const Txn& txn, const SessionRecord& session, std::int64_t& bytes);
     void count_change(BytesView path, std::int64_t bytes, std::int64_t nodes);
     void add_to_quota(BytesView path, std::uint64_t bytes, std::uint64_t nodes);
     void follow_quota_node(BytesView path);
@@ -1624,6 +1626,7 @@ private:
     detail::Owned<Quotas> quotas_;   // M14; null: none since the last load
     std::uint32_t over_quota_ = 0;
     std::size_t count_left_ = 0;     // nodes that quotas that begin in one transaction may count
+    std::uint64_t counted_ = 0;      // nodes that were looked at for quotas that begin, ever
 
     detail::Owned<StateReader> loading_;
     bool is_saving_ = false;
@@ -5144,6 +5147,7 @@ constexpr std::uint32_t root_index = 1;
 constexpr std::uint32_t slab_size_min = 16;  // an empty tree is small: simulations hold many
 constexpr std::uint32_t slab_size = 4096;
 constexpr std::uint64_t link_work = 4;  // to make a node, or to take one out, beside a set
+constexpr std::uint64_t counted_per_work = 4;  // nodes that are looked at for a quota
 constexpr std::size_t tree_tables = 256;
 constexpr std::uint64_t creations_max = std::uint64_t{1} << 61;  // twice as many fit in a cversion
 constexpr std::size_t sequence_digits_max = 19;
@@ -7634,12 +7638,18 @@ struct Machine::Quotas {
     ByPath by_path;
     std::vector<Was> undo;  // of those that a multi has changed, as they were before
 
-    // The deepest at or above a path; end() where there is none.
+    // The deepest at or above a path; end() where there is none. None but what comes last before a
+    // path can be longer than what that has in common with it: few steps, however deep it is.
     ByPath::iterator above(BytesView path) {
         while (path.size() > 1) {
-            const auto found = by_path.find(path);
-            if (found != by_path.end()) return found;
-            path = parent_path(path);
+            auto found = by_path.upper_bound(path);
+            if (found == by_path.begin()) break;
+            const BytesView before = (--found)->first;
+            std::size_t same = 0;
+            while (same < before.size() && before[same] == path[same]) same += 1;
+            const bool is_end = same == path.size() || path[same] == '/';
+            if (same == before.size() && is_end) return found;
+            path = path.substr(0, path.rfind('/', same));
         }
         return by_path.end();
     }
@@ -7651,6 +7661,10 @@ Machine::~Machine() = default;
 
 std::uint64_t Machine::digest() const {
     return tree_.digest() + sessions_digest_ + voters_digest_;
+}
+
+std::uint64_t Machine::work() const {
+    return tree_.work() + counted_ / detail::counted_per_work;
 }
 
 std::uint64_t Machine::lasting_digest(const SessionRecord& session) {
@@ -8061,6 +8075,7 @@ Errc Machine::create(const Txn& txn, SessionRecord& session, Outcome& outcome,
     const NodeLife life(body.mode, session.id, body.ttl_ms);
     tree_.create(created_path_, body.data, life, txn.zxid, txn.time_ms, acl_);
     if (ephemeral) session.ephemerals.emplace(created_path_, true);
+    if (counts) count_change(created_path_, bytes, 1);
     outcome.path = created_path_;
     const std::optional<NodeView> node = tree_.find(created_path_);
     COORD_ASSERT(node.has_value() && node->stat.czxid == txn.zxid);
@@ -8071,7 +8086,6 @@ Errc Machine::create(const Txn& txn, SessionRecord& session, Outcome& outcome,
     changes.on_created(created_path_, txn.zxid, hides ? node->acl : BytesView());
     const BytesView above = hides ? tree_.parent_acl(created_path_) : BytesView();
     changes.on_children_changed(parent_path(created_path_), txn.zxid, above);
-    if (counts) count_change(created_path_, bytes, 1);
     return Errc::ok;
 }
 
@@ -8111,9 +8125,15 @@ Errc Machine::set(const Txn& txn, const SessionRecord& session, Outcome& outcome
     if (error != Errc::ok) return error;
     COORD_ASSERT(outcome.stat.mzxid == txn.zxid);
     keep_acl(body.path);
-    if (recorder_ != nullptr) record_set(body.path, body.data, outcome.stat, txn.zxid);
+    BytesView data = body.data;
+    if (counts) {  // stats have become what the machine says
+        count_change(body.path, bytes, 0);
+        const std::optional<NodeView> node = tree_.find(body.path);
+        COORD_ASSERT(node.has_value());
+        outcome.stat = node->stat, data = node->data;
+    }
+    if (recorder_ != nullptr) record_set(body.path, data, outcome.stat, txn.zxid);
     changes.on_data_changed(body.path, txn.zxid, acl_);
-    if (counts) count_change(body.path, bytes, 0);
     return Errc::ok;
 }
 
@@ -8343,12 +8363,14 @@ bool Machine::is_quota(BytesView path) const {
 // subtree that is too large to be counted now.
 COORD_RARE
 Errc Machine::judge_quotas(BytesView path, BytesView data, std::int64_t bytes,
-                           std::int64_t nodes) const {
+                           std::int64_t nodes) {
     const BytesView subject = detail::quota_subject(path, detail::quota_limits);
     detail::QuotaLimits limits;
     if (!subject.empty() && !is_quota(subject) && detail::read_quota(data, limits)) {
         const Result<std::size_t> below = tree_.descendants(subject, count_left_);
-        return !below && below.error() == Errc::too_large ? Errc::too_large : Errc::ok;
+        const bool is_too_large = !below && below.error() == Errc::too_large;
+        counted_ += below ? *below : is_too_large ? count_left_ : 0;
+        return is_too_large ? Errc::too_large : Errc::ok;
     }
     if (!has_quotas()) return Errc::ok;
     const auto found = quotas_->above(path);
@@ -8362,7 +8384,7 @@ Errc Machine::judge_quotas(BytesView path, BytesView data, std::int64_t bytes,
 
 // Before the version, as ZooKeeper does, and behind all else: what else is wrong the tree says.
 COORD_RARE
-Errc Machine::judge_set(const Txn& txn, const SessionRecord& session, std::int64_t& bytes) const {
+Errc Machine::judge_set(const Txn& txn, const SessionRecord& session, std::int64_t& bytes) {
     detail::SetBody body{};
     const bool is_read = detail::read_set(txn.body, body);
     COORD_ASSERT(is_read);
@@ -8425,7 +8447,7 @@ void Machine::begin_quota(BytesView path) {
     detail::Quota quota;
     tree_.visit([&](const NodeView& node) {
         count_left_ -= (std::min)(count_left_, std::size_t{1});
-        quota.count += 1, quota.bytes += node.data.size();
+        quota.count += 1, quota.bytes += node.data.size(), counted_ += 1;
         const auto other = quotas_->by_path.find(node.path);
         if (other == quotas_->by_path.end()) return;
         quota.count -= other->second.count, quota.bytes -= other->second.bytes;
@@ -8489,12 +8511,14 @@ void Machine::find_quotas(Quotas& found) const {
         if (subject.empty() || !detail::read_quota(node.data, quota.limits)) return;
         found.by_path.emplace(Bytes(subject), quota);
     }, detail::quota_top);
-    if (found.by_path.empty()) return;
-    tree_.visit([&](const NodeView& node) {
-        const auto above = found.above(node.path);
-        if (above == found.by_path.end()) return;
-        above->second.count += 1, above->second.bytes += node.data.size();
-    });
+    for (const auto& [path, quota] : found.by_path) {
+        if (found.above(parent_path(path)) != found.by_path.end()) continue;  // visited from there
+        tree_.visit([&](const NodeView& node) {
+            const auto above = found.above(node.path);
+            COORD_ASSERT(above != found.by_path.end());
+            above->second.count += 1, above->second.bytes += node.data.size();
+        }, path);
+    }
 }
 
 // RETURNS false where the stats nodes are not as they would have been saved.
@@ -14831,7 +14855,7 @@ void Replica::apply_committed() {
         applies_later_ = ready_.size() >= detail::callbacks_max || work >= work_left_ ||
                          write_bytes_ >= answer_bytes_max_;
         if (applies_later_) break;
-        const std::uint64_t before = machine_->tree().work();
+        const std::uint64_t before = machine_->work();
         Txn txn;
         read_entry(log_.entry_after(machine_->applied()), txn);
         COORD_ASSERT(txn.previous == machine_->applied() && txn.zxid > txn.previous);  // L1
@@ -14839,7 +14863,7 @@ void Replica::apply_committed() {
         applies_later_ = must_read_first(txn);
         if (applies_later_) break;
         apply(txn);
-        work += machine_->tree().work() - before + work_of(txn);
+        work += machine_->work() - before + work_of(txn);
         compare_digest();
     }
     work_left_ -= (std::min)(work, work_left_);

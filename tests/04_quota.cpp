@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -443,6 +444,82 @@ TEST_CASE("a state has its quotas: loaded, counted anew, and corrupt where the s
     CHECK(small.machine.load(empty) == Errc::ok);
     CHECK(rig.machine.load(empty) == Errc::corrupt);
     rig.machine.audit();
+}
+
+// The data of each node that was created or set, as a stream of changes has it.
+struct Recorded final : coord::ChangeRecorder {
+    std::vector<Bytes> data;
+    void on_change(coord::EventType type, const coord::NodeView& node, Zxid) override {
+        if (type != coord::EventType::deleted) data.emplace_back(node.data);
+    }
+    void hold() override {}
+    void release(bool) override {}
+};
+
+TEST_CASE("who writes stats is answered, and streams are told, what is there then") {
+    Rig rig;
+    Recorded recorded;
+    const SessionId s = rig.open(1);
+    rig.create(s, "/a", "12");
+    CHECK(multi(rig, s, {with_parents(limits_of("/a"), "")}) == Errc::ok);
+    rig.machine.record_to(&recorded);
+    CHECK(rig.create(s, stats_of("/a"), "?").stat.data_length == 15);
+    CHECK(rig.set(s, stats_of("/a"), "none").stat.data_length == 15);
+    for (const Bytes& data : recorded.data) CHECK(data == "count=1,bytes=2");
+    CHECK(recorded.data.size() == 2);
+    rig.machine.record_to(nullptr);
+}
+
+TEST_CASE("what a quota counts as it begins is work, of which a poll does so much") {
+    Limits limits;
+    limits.list_max = 400;
+    Rig rig(limits);
+    rig.audits = false;
+    const SessionId s = rig.open(1);
+    rig.create(s, "/a"), rig.create(s, "/zookeeper/quota/a");
+    for (int i = 0; i < 400; i++) rig.create(s, "/a/" + std::to_string(i));
+    rig.create(s, limits_of("/a"), "none");
+    std::uint64_t before = rig.machine.work();
+    CHECK(rig.set(s, limits_of("/a"), "count=1").error == Errc::ok);
+    CHECK(rig.machine.work() - before >= 100);
+    CHECK(rig.set(s, limits_of("/a"), "none").error == Errc::ok);
+    rig.create(s, "/a/more");
+    before = rig.machine.work();
+    CHECK(rig.set(s, limits_of("/a"), "count=1").error == Errc::too_large);
+    CHECK(rig.machine.work() - before >= 100);
+}
+
+TEST_CASE("the deepest quota is found among those beside and between") {
+    Rig rig;
+    const SessionId s = rig.open(1);
+    const Bytes all[] = {"/a", "/a!", "/a!/b", "/a/a", "/a/b", "/a/b!", "/a/b!/c", "/a/b/c",
+                         "/a/b/c/d", "/a/b/cc", "/a/bb", "/a0", "/a0/b", "/b", "/b/b", "/b/b/b"};
+    for (const Bytes& path : all) rig.create(s, path);
+    for (std::uint32_t some = 1; some < 1u << 16; some = some * 3 + 1) {
+        CAPTURE(some);
+        std::map<Bytes, int> counts;
+        for (std::size_t i = 0; i < 16; i++) {
+            if ((some >> i & 1) == 0) continue;
+            CHECK(set_quota(rig, s, all[i], "") == Errc::ok);
+            counts[all[i]] = 0;
+        }
+        rig.create(s, "/a/b/c/x"), rig.remove(s, "/a/b/c/x");
+        for (const Bytes& path : all) {
+            for (Bytes at = path; at.size() > 1; at = coord::parent_path(at)) {
+                if (counts.count(at) == 0) continue;
+                counts[at] += 1;
+                break;
+            }
+        }
+        for (const auto& [path, count] : counts) {
+            CHECK(stats(rig, path) == "count=" + std::to_string(count) + ",bytes=0");
+        }
+        Rig other;
+        CHECK(other.machine.load(rig.saved()) == Errc::ok);
+        for (const auto& [path, count] : counts) {
+            (void)multi(rig, s, {remove_all("/zookeeper/quota" + path)});  // or with one above
+        }
+    }
 }
 
 TEST_CASE("at random: what is counted is what is there, whatever failed meanwhile") {

@@ -663,13 +663,13 @@ private:
             node.stat.ephemeral_owner = txn.session;
             session.ephemerals.insert(path);
         }
-        answer.path = path, answer.stat = node.stat;
         parent.creations += 1;
         all_changes_.push_back({txn.zxid, EventType::created, path, node.acl});
         changed(node, txn.zxid, EventType::created);
         child_changed(parent, path, txn.zxid, true);
         if (is_limits(path)) limits_.insert(path);
         tell_quotas(txn.zxid);
+        answer.path = path, answer.stat = node.stat;
     }
 
     Errc remove(Zxid zxid, const Bytes& path, std::int32_t version, const Who& who) {
@@ -712,10 +712,10 @@ private:
         node.stat.mzxid = txn.zxid, node.stat.mtime_ms = txn.time_ms;
         node.stat.version += 1;
         node.stat.data_length = static_cast<std::int32_t>(fields.data.size());
-        answer.stat = node.stat;
         all_changes_.push_back({txn.zxid, EventType::data_changed, fields.path, node.acl});
         changed(node, txn.zxid, EventType::data_changed);
         tell_quotas(txn.zxid);
+        answer.stat = node.stat;
     }
 
     // What a multi is tried on first, so that nothing has to be taken back.

@@ -54,8 +54,8 @@
 //   1  Foundations    errors, results, ids, zxids, time, chance, limits
 //   2  Codec          bytes in and out, checksum, hashes
 //   3  Tree           nodes, paths, Stat, children in order, digest
-//   4  Machine        transactions, sessions' records, snapshot out and in
-//   5  Watches        which watcher hears of which change
+//   4  Machine        transactions, who may do what, sessions' records, quotas, snapshot out and in
+//   5  Watches        which watcher hears of which change; changes as a stream
 //   6  Storage        the contract with what keeps bytes; in memory, in files, on a thread
 //   7  Log            a replica's history and its two epochs; what of it is durable
 //   8  Messages       the peer protocol as values and bytes; voters and quorums
@@ -1233,7 +1233,8 @@ private:
 // Part One, chapter 4: Machine
 // =================================================================================================
 // Purpose    Transactions, applied one after the other in log order by every replica alike; the
-//            table of sessions; the state out as a snapshot and in again.
+//            table of sessions, and what each may do; quotas; the state out as a snapshot and in
+//            again.
 // Invariants M1 apply is a function of the state and the transaction: nothing from outside.
 //            M2 A session's requests are executed in cxid order without gaps, each once.
 //            M3 An ephemeral node's owner is an open session, and its list has the node's path.
@@ -2795,7 +2796,8 @@ public:
     void number(std::int64_t wall_ms, const Machine& machine, const Txn& request);
     void on_applied(const Txn& txn, const Machine& machine);  // frees what numbering remembered
     void audit(const Machine& machine) const;
-    // Expires sessions not touched for their timeout, a few each call. REQUIRES can_number().
+    // Numbers for how long sessions have been silent, that they have been heard of again, and the
+    // ends of those that have not been for their timeout: some each call. REQUIRES can_number().
     void look_at_sessions(std::int64_t wall_ms);
     void touch(SessionId session);  // its own, when a round has begun
     // Looks for containers and nodes with a ttl that are due, a few each call, and numbers their

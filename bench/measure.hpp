@@ -65,6 +65,12 @@ inline void counted_free(void* memory) {
 
 inline double cpu_seconds() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; }
 
+inline double thread_us() {
+    timespec now{};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return static_cast<double>(now.tv_sec) * 1e6 + static_cast<double>(now.tv_nsec) / 1e3;
+}
+
 // RETURNS nanoseconds of CPU for each of count turns of work().
 template <class Work>
 double ns_per_turn(std::size_t count, Work&& work) {

@@ -204,12 +204,6 @@ void paging(std::size_t nodes, int repeats) {
     measure::print_row("the last tenth", last);
 }
 
-double thread_us() {
-    timespec now{};
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-    return static_cast<double>(now.tv_sec) * 1e6 + static_cast<double>(now.tv_nsec) / 1e3;
-}
-
 void expiry(std::size_t sessions, std::size_t nodes) {
     bench::Ensemble ensemble;
     coord::Replica* const home = ensemble.follower();
@@ -252,11 +246,11 @@ void expiry(std::size_t sessions, std::size_t nodes) {
             });
         }
         const bool has_begun = leader.leader_counters().sessions_expired > 0;
-        const double before = thread_us();
+        const double before = measure::thread_us();
         leader.poll(ensemble.now());
-        const double poll_us = thread_us() - before;
+        const double poll_us = measure::thread_us() - before;
         ensemble.turn(has_begun ? coord::microseconds(100) : coord::milliseconds(5));
-        wait_us += thread_us() - before;
+        wait_us += measure::thread_us() - before;
         if (!has_begun) continue;
         polls.push_back(poll_us);
         spent_us += poll_us;

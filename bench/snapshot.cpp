@@ -9,7 +9,6 @@
 #include "coord.hpp"
 #include "measure.hpp"
 
-#include <ctime>
 #include <memory>
 
 namespace {
@@ -51,12 +50,6 @@ public:
 private:
     coord::MemoryStorage inner_;
 };
-
-double thread_us() {
-    timespec now{};
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-    return static_cast<double>(now.tv_sec) * 1e6 + static_cast<double>(now.tv_nsec) / 1e3;
-}
 
 class Load {
 public:
@@ -117,9 +110,9 @@ private:
     void poll() {
         now_ = now_ + coord::microseconds(10);
         const bool was_writing = disk_.is_writing;
-        const double before = thread_us();
+        const double before = measure::thread_us();
         replica_->poll(now_);
-        const double spent = thread_us() - before;
+        const double spent = measure::thread_us() - before;
         if (during_ == nullptr) return;
         (was_writing || disk_.is_writing ? during_ : beside_)->push_back(spent);
     }
@@ -170,10 +163,10 @@ int main(int argc, char** argv) {
 
     measure::Spread restart, read_alone, whole;
     for (int i = 0; i < (quick ? 1 : 3); i++) {
-        const double start = thread_us();
+        const double start = measure::thread_us();
         {
             coord::Replica again(options, disk);
-            restart.add((thread_us() - start) / 1000);
+            restart.add((measure::thread_us() - start) / 1000);
             coord::Time now;
             while (again.status().digest != digest) {
                 again.poll(now = now + coord::milliseconds(1));
@@ -181,13 +174,13 @@ int main(int argc, char** argv) {
             }
             const coord::Log& log = again.log();
             coord::Bytes piece;
-            const double read = thread_us();
+            const double read = measure::thread_us();
             for (std::uint64_t at = 0; at < log.snapshot_bytes(); at += 256 * 1024) {
                 piece.clear();
                 if (log.read_snapshot(at, 256 * 1024, piece) != coord::Errc::ok) std::abort();
                 measure::keep(coord::crc32c(piece));
             }
-            read_alone.add((thread_us() - read) / 1000);
+            read_alone.add((measure::thread_us() - read) / 1000);
         }
         coord::Machine machine(options.limits, 1);
         coord::Bytes state;
@@ -197,10 +190,10 @@ int main(int argc, char** argv) {
         }
         if (machine.load(state) != coord::Errc::ok) std::abort();
         state.clear();
-        const double copy = thread_us();
+        const double copy = measure::thread_us();
         machine.begin_save();
         if (!machine.save_slice(SIZE_MAX / 4, state)) std::abort();
-        whole.add((thread_us() - copy) / 1000);
+        whole.add((measure::thread_us() - copy) / 1000);
     }
     measure::print_head("from the snapshot", "ms CPU");
     measure::print_row("all of it in one piece", whole);

@@ -448,7 +448,8 @@ struct Id {
 };
 
 using PeerId = Id<struct PeerTag, std::uint32_t>;        // a replica; 0 is nobody
-using SessionId = Id<struct SessionTag, std::uint64_t>;  // the zxid that opened it; 0 is nobody
+// The zxid that opened it, or of one that is, or was, local a drawn number; 0 is nobody.
+using SessionId = Id<struct SessionTag, std::uint64_t>;
 
 // The place of a transaction in the history: epoch in the high 24 bits, counter in the low 40.
 // The first transaction of an epoch has counter 1. 0 is before everything.
@@ -531,6 +532,7 @@ struct Limits {
     std::uint32_t data_bytes_max = 1024 * 1024 - 1;  // too_large; ZooKeeper's jute.maxbuffer
     std::uint32_t nodes_max = 64u * 1024 * 1024;    // too_many
     std::uint32_t sessions_max = 65536;             // too_many
+    std::uint32_t local_sessions_max = 65536;       // too_many: at one replica
     std::uint32_t ephemerals_per_session_max = 65536;  // too_many
     std::uint32_t requests_per_session_max = 1024;  // too_many; twice as many removes
     std::uint32_t watches_per_session_max = 65536;  // too_many
@@ -752,7 +754,6 @@ private:
 
 using Numbers = std::map<std::uint64_t, std::uint64_t>;
 std::uint64_t& number_at(Numbers& numbers, std::uint64_t key);  // 0 where there was none
-std::uint64_t last_key(const Numbers& numbers);                 // REQUIRES !numbers.empty()
 
 // A map from a number, or an id, to a T that never moves, in order. Under all of them is the same
 // tree, of addresses as numbers: a compiler's time goes by the types that it has to make.
@@ -796,7 +797,6 @@ public:
     iterator find(Key key) { return iterator(numbers_.find(number(key))); }
     const_iterator find(Key key) const { return const_iterator(numbers_.find(number(key))); }
     iterator upper_bound(Key key) { return iterator(numbers_.upper_bound(number(key))); }
-    Key last() const { return Key{last_key(numbers_)}; }  // REQUIRES !empty()
     T& at_or_new(Key key) {
         std::uint64_t& address = number_at(numbers_, number(key));
         if (address == 0) address = reinterpret_cast<std::uintptr_t>(new T());
@@ -810,6 +810,11 @@ public:
     void erase(Key key) {
         const iterator found = find(key);
         if (found != end()) erase(found);
+    }
+    // The item goes over to another map; where it is in memory it stays.
+    void hand_over(iterator item, Numbered& to) {
+        number_at(to.numbers_, item.place_->first) = item.place_->second;
+        numbers_.erase(item.place_);
     }
     void clear() {
         const Numbers cleared = std::move(numbers_);
@@ -1261,12 +1266,16 @@ private:
 //            has counted is what is there, after each operation, whatever made a node come, go or
 //            change; and its stats node, where there is one, says that.
 //            M15 No create and no set takes what a quota has counted over a hard limit of it.
+//            M16 A session that was local is opened under the id that it has, if nobody else has
+//            that, and its requests are counted from a number that goes by the zxid of that: where
+//            it is opened once more, by a copy that comes late, none of before is executed again.
 // May touch  The tree: it is its only writer.
 // Reading    ZooKeeper's PrepRequestProcessor and DataTree.processTxn. Unlike there, a request is
 //            judged when it is applied, so there is no table of outstanding changes.
 
 enum class OpCode : std::uint8_t {
-    open_session = 1,   // u64 nonce, u32 timeout in ms, u64 and u64: the password
+    open_session = 1,   // u64 nonce, u32 timeout in ms, u64 and u64: the password; and u8 1 of
+                        // one that was local: the nonce is its id
     close_session = 2,  // u8 1 = expired
     create = 3,         // string path, string data *, i32 mode; with a ttl i64 ms. With 2^16 in
                         // the mode it has an ACL: string, before the ttl
@@ -3180,6 +3189,10 @@ private:
 //            answered before callbacks have run, and nothing is applied that such a read must not
 //            see. Whose reads wait keeps nothing from being applied but what stands behind a write
 //            of its own that comes after them, until they are answered, a bounded part each poll.
+//            R13 A local session is nowhere but here, and goes with the replica. Before the first
+//            of its writes is sent it is opened in the log; from what that says on it is like any
+//            other. Where that refuses it so are those writes, and it is local still. A record
+//            without a holder, left by an opening that came late or twice, expires.
 // May touch  Everything above.
 // Reading    "Rules for callers" in the manual above; the contracts of Storage and Transport.
 
@@ -3222,6 +3235,7 @@ struct SessionOptions {
     Duration timeout = seconds(10);
     // Zeros: drawn from the replica's chance, which guards against mistakes, not against guessing.
     SessionPassword password{};
+    bool is_local = false;  // it is at this replica alone, until its first write: see Session::open
 };
 
 struct Created {
@@ -3485,6 +3499,7 @@ struct ReplicaCounters {
     std::uint64_t snapshots_installed = 0;
     std::uint64_t requests_refused = 0;  // before they were numbered
     std::uint64_t requests_repeated = 0;
+    std::uint64_t sessions_upgraded = 0;  // that were local
     std::uint64_t events = 0;
     std::uint64_t polls = 0;
     // Of polls that came more than half of Timing::silence after the one before: the loop is slow,
@@ -3507,7 +3522,8 @@ struct ReplicaStatus {
     Zxid applied;
     std::uint64_t digest = 0;    // of the state at applied
     std::size_t nodes = 0;
-    std::size_t sessions = 0;
+    std::size_t sessions = 0;    // of the ensemble's
+    std::size_t local_sessions = 0;  // here
     std::size_t watches = 0;
     // In the time of polls, so that where flush blocks it is the gap that grows, and the flush
     // seems to take none.
@@ -3583,6 +3599,7 @@ public:
     void on_session_state(SessionId session, OnState listener,  // one more; told in order
                           std::uint64_t holding = any_holding);
     Duration session_timeout(SessionId session) const;
+    bool is_local_session(SessionId session, std::uint64_t holding = any_holding) const;
     // Until when the session certainly lives, on the clock of poll: nobody else can have seen its
     // ephemerals go before. Time{} when that is not known. Holds while clock rates differ by at
     // most clock_drift_permille, and but for what its next holder does: who attaches a session may
@@ -3611,7 +3628,7 @@ private:
         Zxid since;
         Watched watched = Watched::data;
     };
-    struct LocalSession {
+    struct HeldSession {
         std::uint32_t timeout_ms = 0;
         std::uint64_t next_cxid = 1;
         std::uint64_t confirmed = 0;
@@ -3625,6 +3642,9 @@ private:
         Time opened_at;               // asked for
         Time attached_at;             // known here
         bool closing = false;
+        bool is_local = false;        // R13
+        bool is_upgraded = false;     // it is about to be: an opening is under way
+        SessionPassword password;     // of a local one: the others' are in their records
     };
     struct Opening {
         std::uint64_t nonce = 0;
@@ -3638,6 +3658,7 @@ private:
         OnOpened done;
         Time asked_at;
         bool sent = false;
+        bool is_upgrade = false;      // of the local session whose id is the nonce
     };
     struct Ready : Found {            // a callback whose time has come
         Completion done;
@@ -3685,14 +3706,20 @@ private:
     void after_flush();
     bool can_send_requests() const;
     void send_requests();
-    void send_session(SessionId id, LocalSession& session);
+    void send_session(SessionId id, HeldSession& session);
     void send_request(const Txn& request);
     void flush_requests();
-    void list_unsent(SessionId id, LocalSession& session);
-    static bool is_held(const LocalSession& session, std::uint64_t holding) {
+    void list_unsent(SessionId id, HeldSession& session);
+    static bool is_held(const HeldSession& session, std::uint64_t holding) {
         return holding == any_holding || session.next_cxid >> cxid_bits == holding;
     }
-    const LocalSession* find_held(SessionId id, std::uint64_t holding) const;
+    HeldSession* find_here(SessionId id);
+    const HeldSession* find_held(SessionId id, std::uint64_t holding) const;
+    void open_local(const SessionOptions& options, Completion&& done);
+    void upgrade(SessionId id, HeldSession& session);
+    void end_upgrade(std::size_t place, Errc error);
+    void make_busy(SessionId id);
+    void settle_local_sessions();
     void repeat_requests();
     void send_all();
     void load_chunk();
@@ -3710,12 +3737,12 @@ private:
     Errc judge_attach(Opening& opening) const;
     void catch_up_sessions();
     void compare_digest();
-    void drain(SessionId id, LocalSession& session);
-    bool drain_one(SessionId id, LocalSession& session, Pending& pending);
+    void drain(SessionId id, HeldSession& session);
+    bool drain_one(SessionId id, HeldSession& session, Pending& pending);
     void drain_all();
     static std::size_t answer_bytes_max(const Limits& limits);
     void hold_bytes(Ready& ready, std::size_t& held) const;
-    bool has_read_due(const LocalSession& session) const;
+    bool has_read_due(const HeldSession& session) const;
     bool must_read_first(const Txn& txn) const;
     bool must_read_before_jump() const;
     void execute_read(SessionId id, Pending& pending);
@@ -3757,7 +3784,7 @@ private:
     void take_next_lease();
     void touch_own_sessions();
     void take_syncs();
-    void tell_state(const LocalSession& session);
+    void tell_state(const HeldSession& session);
     void tell_states();
     void tell_subscribers();
     void run_timers();
@@ -3805,7 +3832,10 @@ private:
     bool is_ending_ = false;           // it is being destroyed
     Bytes inbox_;                      // u32 size and bytes, one after the other
     Bytes inbox_read_;
-    detail::Numbered<SessionId, LocalSession> sessions_;
+    detail::Numbered<SessionId, HeldSession> sessions_;  // but for:
+    detail::Numbered<SessionId, HeldSession> idle_;      // local ones with nothing pending
+    detail::Numbers busy_;             // local ones of sessions_, by their ids
+    bool settles_ = false;             // one of those is to be looked at in the next poll
     detail::Ring<Opening> openings_;
     std::vector<SessionId> unsent_;    // with requests that have not been sent to the leader
     std::vector<SessionId> sending_;
@@ -3899,6 +3929,13 @@ class Session {
 public:
     // Opens a session. Errors: too_many, replica_failed; session_moved, where somebody has attached
     // it before it was known here.
+    // A local one (SessionOptions::is_local) is there at once, without a leader or a byte in the
+    // log, as many as Limits::local_sessions_max. It reads and watches like any other; it is lost
+    // with its replica, and until then does not expire; nobody can attach it (session_expired), and
+    // it has no certain_until. Its first write of any kind, or add_auth, has it opened for all,
+    // with the same id, password and timeout, which it waits for; what is here of it stays. Where
+    // the ensemble has too many sessions, the writes asked for by then are too_many, and it goes on
+    // as it was. Closing it while it is local asks nobody.
     static void open(Replica& replica, const SessionOptions& options, OnSession done);
     // Takes over a session that its opener, or who attached it last, has no use for any more: his
     // program has ended, or it is to go on at another replica. It keeps its ephemeral nodes; its
@@ -3939,6 +3976,7 @@ public:
     // did it.
     SessionState state() const { return replica_->session_state(id_, holding()); }
     Duration timeout() const { return replica_->session_timeout(id_); }
+    bool is_local() const { return replica_->is_local_session(id_, holding()); }
     // Until when the session certainly lives; see Replica::certain_until.
     Time certain_until() const { return replica_->certain_until(id_, holding()); }
 
@@ -4806,11 +4844,6 @@ void RingBase::widen(const Kind& kind) {
 
 std::uint64_t& number_at(Numbers& numbers, std::uint64_t key) {
     return numbers.emplace(std::pair<const std::uint64_t, std::uint64_t>(key, 0)).first->second;
-}
-
-std::uint64_t last_key(const Numbers& numbers) {
-    COORD_ASSERT(!numbers.empty());
-    return numbers.rbegin()->first;
 }
 
 }  // namespace detail
@@ -7486,9 +7519,39 @@ bool is_same(const SessionPassword& a, const SessionPassword& b) {
 
 std::uint64_t next_holding(std::uint64_t cxid) { return ((cxid >> cxid_bits) + 1) << cxid_bits; }
 
+namespace detail {
+
+// M16. The ids of local sessions are beyond the zxids of the first 2^23 epochs. One that a session
+// of a later epoch has already, or the other way round, is refused where it comes second.
+static constexpr std::uint64_t local_id_bit = std::uint64_t{1} << 63;
+static constexpr std::size_t opening_bytes = 8 + 4 + 8 + 8;
+
+static bool may_be_local(SessionId id) { return (id.value & local_id_bit) != 0; }
+
+static bool is_opening_of_local(BytesView body) { return body.size() == opening_bytes + 1; }
+
+static bool is_opening(BytesView body) {
+    if (!is_opening_of_local(body)) return body.size() == opening_bytes;
+    return may_be_local(SessionId{Reader(body).u64()}) && body.back() == 1;
+}
+
+// Whom an open_session with that zxid opens. REQUIRES is_opening(body).
+static SessionId opened_id(Zxid zxid, BytesView body) {
+    return SessionId{is_opening_of_local(body) ? Reader(body).u64() : zxid.value};
+}
+
+// And the number before that of its first request. There is room for more than it will ever have.
+static std::uint64_t opened_cxid(Zxid zxid, BytesView body) {
+    if (!is_opening_of_local(body)) return 0;
+    return mix64(Reader(body).u64(), zxid.value) >> (64 - cxid_bits + 1);
+}
+
+}  // namespace detail
+
 Errc judge_request(OpCode op, BytesView body, const Limits& limits) {
     switch (op) {
-        case OpCode::open_session: return body.size() == 28 ? Errc::ok : Errc::marshalling_error;
+        case OpCode::open_session:
+            return detail::is_opening(body) ? Errc::ok : Errc::marshalling_error;
         case OpCode::attach_session: return body.size() == 8 ? Errc::ok : Errc::marshalling_error;
         case OpCode::close_session: return body.size() == 1 ? Errc::ok : Errc::marshalling_error;
         case OpCode::create:
@@ -7795,22 +7858,29 @@ const Outcome* Machine::silence(const Txn& txn) {
 
 COORD_RARE
 const Outcome* Machine::open_session(const Txn& txn) {
+    outcome_ = Outcome{0, txn.zxid, txn.op, Errc::ok, {}, {}, {}, {}};
+    if (!detail::is_opening(txn.body)) {
+        outcome_.error = Errc::marshalling_error;
+        return &outcome_;
+    }
     Reader in(txn.body);
     const std::uint64_t nonce = in.u64();
-    const std::uint32_t timeout_ms = in.u32();
-    const std::uint64_t high = in.u64(), low = in.u64();
-    outcome_ = Outcome{0, txn.zxid, txn.op, Errc::ok, {}, {}, {}, {}};
-    if (!in.done()) {
-        outcome_.error = Errc::marshalling_error;
-    } else if (const SessionRecord* known = find_nonce(nonce)) {
+    const SessionId id = detail::opened_id(txn.zxid, txn.body);
+    const bool was_local = detail::is_opening_of_local(txn.body);
+    const SessionRecord* const known = find_nonce(nonce);
+    if (known != nullptr && (!was_local || known->id == id)) {
         outcome_.session = known->id;  // asked twice: the same session
+    } else if (known != nullptr || find_session(id) != nullptr) {
+        outcome_.error = was_local ? Errc::session_expired : Errc::too_many;  // M16
     } else if (sessions_.size() >= limits_.sessions_max) {
         outcome_.error = Errc::too_many;
     } else {
-        const SessionId id{txn.zxid.value};
         SessionRecord& session = sessions_.at_or_new(id);
-        session.id = id, session.nonce = nonce, session.timeout_ms = timeout_ms;
-        session.password = SessionPassword{high, low};
+        session.id = id, session.nonce = nonce, session.timeout_ms = in.u32();
+        session.password.high = in.u64(), session.password.low = in.u64();
+        session.cxid = session.confirmed = detail::opened_cxid(txn.zxid, txn.body);
+        COORD_ASSERT(session.cxid >> cxid_bits == 0);  // M16
+        if (is_saving_) session.saved_in = save_number_;
         detail::number_at(nonces_, nonce) = id.value;
         sessions_digest_ += digest_of(session);
         outcome_.session = id;
@@ -8648,10 +8718,9 @@ void Machine::begin_save() {
     voters_.save(saved_early_);
 }
 
-// Ids are zxids: a session with a later one was opened since.
+// One that was opened since counts as saved.
 void Machine::save_before_change(SessionRecord& session) {
-    if (!is_saving_ || session.id.value > save_zxid_.value) return;
-    if (!(save_next_ < session.id) || session.saved_in == save_number_) return;
+    if (!is_saving_ || session.saved_in == save_number_ || !(save_next_ < session.id)) return;
     save_session(session, saved_early_);
     session.saved_in = save_number_;
 }
@@ -8662,17 +8731,24 @@ bool Machine::save_slice(std::size_t bytes, Bytes& out) {
     const std::size_t start = out.size();
     out.append(saved_early_);
     saved_early_.clear();
-    const auto opened_since = sessions_.upper_bound(SessionId{save_zxid_.value});
+    std::size_t work = out.size() - start;  // to pass over one is some, too
     auto next = sessions_.upper_bound(save_next_);
-    while (next != opened_since && out.size() - start < bytes) {
+    for (; next != sessions_.end() && work < bytes; ++next) {
+        const bool is_later = next->first.value > save_zxid_.value;
+        if (is_later && !detail::may_be_local(next->first)) {  // opened since, as all that follow
+            next = sessions_.upper_bound(SessionId{detail::local_id_bit - 1});
+            if (next == sessions_.end()) break;
+        }
         const SessionRecord& session = next->second;
+        const std::size_t before = out.size();
         if (session.saved_in != save_number_) save_session(session, out);
-        save_next_ = session.id, ++next;
+        work += (std::max)(out.size() - before, std::size_t{8});
+        save_next_ = session.id;
     }
-    const std::size_t written = out.size() - start;
-    const std::size_t left = bytes > written ? bytes - written : 0;  // 0 where sessions are left
+    const bool has_more = next != sessions_.end();
+    const std::size_t left = has_more || work >= bytes ? 0 : bytes - work;
     const bool done = tree_.save_slice(left, out);
-    COORD_ASSERT(!done || next == opened_since);
+    COORD_ASSERT(!done || !has_more);
     save_crc_ = crc32c(BytesView(out).substr(start), save_crc_);
     if (!done) return false;
     const std::size_t end = detail::open_state_record(detail::StateRecord::end, out);
@@ -8835,7 +8911,8 @@ Errc Machine::end_load() {
 
 // M3, from the other side. No session is younger than the state.
 bool Machine::adopt_ephemerals() {
-    bool owned = sessions_.empty() || sessions_.last().value <= applied_.value;
+    const auto younger = sessions_.upper_bound(SessionId{applied_.value});
+    bool owned = younger == sessions_.end() || detail::may_be_local(younger->first);
     tree_.visit_ephemerals([&](BytesView path, SessionId owner) {
         const auto found = sessions_.find(owner);
         owned = owned && found != sessions_.end();
@@ -13714,10 +13791,11 @@ void Leader::number_open(std::int64_t wall_ms, const Machine& machine, const Txn
     }
     const Zxid zxid = append(wall_ms, request);
     if (zxid == Zxid{}) return;
-    const SessionId id{zxid.value};
+    const SessionId id = detail::opened_id(zxid, request.body);
     detail::number_at(opening_, nonce) = id.value;
+    if (sessions_.find(id) != sessions_.end()) return;  // M16: it will be refused
     LiveSession& live = sessions_.at_or_new(id);
-    live.timeout_ms = timeout_ms;
+    live.numbered = detail::opened_cxid(zxid, request.body), live.timeout_ms = timeout_ms;
     look_after(id, live, milliseconds(timeout_ms));
 }
 
@@ -13771,7 +13849,7 @@ void Leader::admit(Time now, std::int64_t wall_ms) {
 void Leader::on_applied(const Txn& txn, const Machine& machine) {
     if (phase_ != Phase::broadcast) return;
     if (txn.op == OpCode::open_session) {
-        const SessionId id{txn.zxid.value};
+        const SessionId id = detail::opened_id(txn.zxid, txn.body);
         opening_.erase(Reader(txn.body).u64());
         if (machine.find_session(id) == nullptr) forget(id);
     } else if (txn.op == OpCode::close_session && machine.find_session(txn.session) == nullptr) {
@@ -14460,8 +14538,9 @@ Replica::~Replica() {
     const detail::Ring<Opening> openings = std::move(openings_);
     const detail::Agenda<Timer> timers = std::move(timers_);
     for (const auto& entry : sessions_) watches_.remove_session(entry.first);
+    for (const auto& entry : idle_) watches_.remove_session(entry.first);
     COORD_ASSERT(watches_.count() == 0);  // they end with their sessions
-    sessions_.clear();
+    sessions_.clear(), idle_.clear();
 }
 
 void Replica::open() {
@@ -14585,6 +14664,7 @@ void Replica::poll(Time now, std::int64_t wall_ms) {
         if (retired_ && retired_->release(detail::nodes_freed_per_poll)) retired_ = {};
         work_left_ = detail::work_per_poll;
         for (int i = 0; i < detail::steps_per_poll_max && step(); i++) {}
+        settle_local_sessions();
         tell_states();
     }
     if (role_ == Role::failed) inbox_.clear();
@@ -14602,6 +14682,7 @@ Time Replica::next_deadline() const {
     const Time at_once = now_;
     if (is_ending_) return never;  // what callbacks held asks
     if (!ready_.empty() || history_->has_work()) return at_once;
+    if (settles_ && role_ != Role::failed) return at_once;
     Time deadline = timers_.empty() ? never : timers_.front().at;
     if (role_ == Role::failed) return deadline;
     const bool unsent = !unsent_.empty() && can_send_requests();
@@ -15125,7 +15206,8 @@ COORD_RARE
 void Replica::open_session(const SessionOptions& options, OnOpened done) {
     counters_.calls += 1;
     if (role_ == Role::failed) return refuse(std::move(done), Errc::replica_failed);
-    if (openings_.size() + sessions_.size() >= options_.limits.sessions_max) {
+    if (options.is_local) return open_local(options, std::move(done));
+    if (openings_.size() + sessions_.size() - busy_.size() >= options_.limits.sessions_max) {
         counters_.requests_refused += 1;
         return refuse(std::move(done), Errc::too_many);
     }
@@ -15138,6 +15220,101 @@ void Replica::open_session(const SessionOptions& options, OnOpened done) {
     opening.asked_at = now_;
     openings_.push() = std::move(opening);
     if (unsent_.empty()) unsent_.push_back(SessionId{});  // there is something to send
+}
+
+// R13. By memory alone. Its id goes by what the log has, too: after a start with the same entropy
+// it is another one.
+COORD_RARE
+void Replica::open_local(const SessionOptions& options, Completion&& done) {
+    const std::uint64_t drawn = mix64(rng_.next(), log_.last().zxid.value);
+    const SessionId id{drawn | detail::local_id_bit};
+    const bool is_taken = find_here(id) != nullptr || machine_->find_session(id) != nullptr;
+    if (is_taken || idle_.size() + busy_.size() >= options_.limits.local_sessions_max) {
+        counters_.requests_refused += 1;
+        return refuse(std::move(done), Errc::too_many);
+    }
+    HeldSession& session = idle_.at_or_new(id);
+    session.is_local = true;
+    session.timeout_ms = clamp_timeout_ms(options.timeout);
+    session.password = options.password;
+    if (is_same(session.password, {})) session.password = {rng_.next(), rng_.next()};
+    session.state = is_serving() ? SessionState::connected : SessionState::suspended;
+    Ready& ready = push_ready();
+    ready.done = std::move(done);
+    ready.session = id;
+}
+
+// The first of its writes waits: it needs a record that every replica has, with what is executed.
+COORD_RARE
+void Replica::upgrade(SessionId id, HeldSession& session) {
+    COORD_ASSERT(session.is_local && !session.is_upgraded);  // R13
+    session.is_upgraded = true;
+    Opening& opening = openings_.push();
+    opening = Opening{};
+    opening.is_upgrade = true, opening.nonce = id.value;
+    opening.timeout_ms = session.timeout_ms, opening.password = session.password;
+    opening.asked_at = now_;
+    if (unsent_.empty()) unsent_.push_back(SessionId{});
+}
+
+COORD_RARE
+void Replica::end_upgrade(std::size_t place, Errc error) {
+    const SessionId id{openings_[place].nonce};
+    const Time asked_at = openings_[place].asked_at;
+    openings_.erase(place);
+    const auto found = sessions_.find(id);
+    COORD_ASSERT(found != sessions_.end() && found->second.is_upgraded);  // R13: its writes wait
+    if (error != Errc::ok && error != Errc::too_many) {
+        const bool has_moved = error == Errc::session_moved;
+        return end_session(id, has_moved ? SessionState::moved : SessionState::expired);
+    }
+    HeldSession& session = found->second;
+    session.is_upgraded = false;
+    if (error == Errc::ok) {
+        const SessionRecord* const record = machine_->find_session(id);
+        COORD_ASSERT(record != nullptr && record->nonce == id.value);  // M16
+        session.is_local = false;
+        session.next_cxid = record->cxid + 1, session.confirmed = record->cxid;
+        session.opened_at = asked_at, session.attached_at = now_;
+        busy_.erase(id.value);
+        counters_.sessions_upgraded += 1;
+        list_unsent(id, session);
+    }
+    for (std::size_t i = 0; i < session.pending.size(); i++) {
+        Pending& pending = session.pending[i];
+        if (pending.error != Errc::ok || !detail::is_write(pending.kind)) continue;
+        if (error == Errc::ok) {
+            pending.cxid = session.next_cxid++;
+        } else if (pending.kind != Request::Kind::close) {
+            pending.error = error;
+            counters_.requests_refused += 1;
+        }
+    }
+    drain(id, session);
+}
+
+// The loops over sessions see those local ones alone that have something pending.
+void Replica::make_busy(SessionId id) {
+    detail::number_at(busy_, id.value) = 1;
+    idle_.hand_over(idle_.find(id), sessions_);
+}
+
+void Replica::settle_local_sessions() {
+    settles_ = false;
+    for (auto each = busy_.begin(); each != busy_.end();) {
+        const SessionId id{each->first};
+        ++each;  // it may go
+        const auto found = sessions_.find(id);
+        COORD_ASSERT(found != sessions_.end() && found->second.is_local);  // R13
+        HeldSession& session = found->second;
+        if (session.pending.empty()) {
+            busy_.erase(id.value);
+            sessions_.hand_over(found, idle_);
+        } else if (session.pending.front().kind == Request::Kind::close) {
+            COORD_ASSERT(!session.is_upgraded);  // R13: nothing of it is in the log
+            end_session(id, SessionState::closed);
+        }
+    }
 }
 
 COORD_RARE
@@ -15174,23 +15351,23 @@ std::size_t Replica::requests_max(const Request& request) const {
 
 void Replica::submit(SessionId id, Request&& request) {
     counters_.calls += 1;
-    const auto found = sessions_.find(id);
-    const bool is_here = found != sessions_.end() && is_held(found->second, request.holding);
+    HeldSession* const here = find_here(id);
+    const bool is_here = here != nullptr && is_held(*here, request.holding);
     Errc error = Errc::ok;
     if (role_ == Role::failed) {
         error = Errc::replica_failed;
     } else if (!is_here && machine_->find_session(id) != nullptr) {
         error = Errc::session_moved;  // R10
-    } else if (!is_here || found->second.closing) {
+    } else if (!is_here || here->closing) {
         error = Errc::session_expired;
-    } else if (found->second.pending.size() >= requests_max(request)) {
+    } else if (here->pending.size() >= requests_max(request)) {
         error = Errc::too_many;
     }
     if (error != Errc::ok) {
         counters_.requests_refused += 1;
         return refuse(std::move(request.done), error);
     }
-    LocalSession& session = found->second;
+    HeldSession& session = *here;
     Pending& pending = session.pending.push();
     pending.kind = request.kind, pending.cxid = 0;
     pending.page = Page{}, pending.watcher = nullptr, pending.least = Zxid{};
@@ -15208,14 +15385,18 @@ void Replica::submit(SessionId id, Request&& request) {
     if (pending.error != Errc::ok) {
         counters_.requests_refused += 1;
     } else if (detail::is_write(request.kind)) {
-        pending.cxid = session.next_cxid++;
         session.closing = request.kind == Request::Kind::close;
+        if (!session.is_local) pending.cxid = session.next_cxid++;
+        if (session.is_local && !session.is_upgraded && !session.closing) upgrade(id, session);
         list_unsent(id, session);
     } else if (pending.awaits_sync) {
         pending.cxid = ++sync_sequence_;
         list_unsent(id, session);
     }
     if (session.pending.size() == 1 || session.closing) drain(id, session);
+    if (!session.is_local || session.pending.empty()) return;
+    settles_ = settles_ || session.closing;
+    if (busy_.find(id.value) == busy_.end()) make_busy(id);
 }
 
 // Judges a request before anything is sent, and writes down what it will need.
@@ -15497,7 +15678,7 @@ OpCode Replica::encode_write(Request& request, Bytes& body) {
     return OpCode::multi;
 }
 
-void Replica::list_unsent(SessionId id, LocalSession& session) {
+void Replica::list_unsent(SessionId id, HeldSession& session) {
     if (session.is_listed) return;
     session.is_listed = true;
     unsent_.push_back(id);
@@ -15519,10 +15700,10 @@ void Replica::send_requests() {
     }
     sending_.swap(unsent_);
     for (const SessionId id : sending_) {
-        const auto found = sessions_.find(id);
-        if (found == sessions_.end()) continue;
-        found->second.is_listed = false;
-        send_session(id, found->second);
+        HeldSession* const session = find_here(id);
+        if (session == nullptr) continue;
+        session->is_listed = false;
+        send_session(id, *session);
     }
     sending_.clear();
     flush_requests();
@@ -15547,15 +15728,18 @@ void Replica::send_opening(Opening& opening) {
     } else {
         writer.u32(opening.timeout_ms);
         writer.u64(opening.password.high), writer.u64(opening.password.low);
+        if (opening.is_upgrade) writer.u8(1);
     }
     request.body = body;
     send_request(request);
 }
 
-void Replica::send_session(SessionId id, LocalSession& session) {
+void Replica::send_session(SessionId id, HeldSession& session) {
     COORD_ASSERT(session.sent <= session.pending.size());
     while (session.sent < session.pending.size() && !session.is_blocked) {
-        const Pending& pending = session.pending[session.sent++];
+        const Pending& pending = session.pending[session.sent];
+        if (session.is_local && detail::is_write(pending.kind)) break;  // R13
+        session.sent += 1;
         if (pending.error != Errc::ok) continue;
         const bool waits = pending.awaits_sync || machine_->applied() < pending.least;
         if (waits) session.is_blocked = true;  // R9: what follows must not be seen by reads before
@@ -15621,7 +15805,7 @@ void Replica::complete(const Txn& txn, const Outcome* outcome) {
         return complete_open(Reader(txn.body).u64(), outcome->session, outcome->error);
     }
     const auto found = sessions_.find(txn.session);
-    const bool is_here = found != sessions_.end();
+    const bool is_here = found != sessions_.end() && !found->second.is_local;  // R13
     if (txn.op == OpCode::attach_session && outcome != nullptr && outcome->error == Errc::ok) {
         if (is_here) end_session(txn.session, SessionState::moved);  // R10
         return judge_attaches(txn.session);
@@ -15643,7 +15827,8 @@ void Replica::complete_open(std::uint64_t nonce, SessionId id, Errc error) {
     // What tells of it may be a snapshot in which somebody has attached it already.
     const SessionRecord* const record = machine_->find_session(id);
     const bool is_taken = record != nullptr && record->cxid >> cxid_bits != 0;  // R10
-    end_opening(i, id, is_taken ? Errc::session_moved : error);
+    if (is_taken) error = Errc::session_moved;
+    openings_[i].is_upgrade ? end_upgrade(i, error) : end_opening(i, id, error);
 }
 
 COORD_RARE
@@ -15657,7 +15842,7 @@ void Replica::end_opening(std::size_t place, SessionId id, Errc error) {
         COORD_ASSERT(record != nullptr && sessions_.find(id) == sessions_.end());  // R10
         const bool is_its = record->cxid >> cxid_bits == 0 || record->holder == opening.nonce;
         COORD_ASSERT(is_its);  // M8
-        LocalSession& session = sessions_.at_or_new(id);
+        HeldSession& session = sessions_.at_or_new(id);
         session.timeout_ms = record->timeout_ms;
         session.next_cxid = record->cxid + 1, session.confirmed = record->cxid;
         session.opened_at = opening.asked_at;
@@ -15710,9 +15895,13 @@ void Replica::catch_up_sessions() {
     std::vector<SessionId> ids;
     for (const auto& entry : sessions_) ids.push_back(entry.first);
     for (const SessionId id : ids) {
-        LocalSession& session = sessions_.find(id)->second;
+        const auto found = sessions_.find(id);
+        if (found == sessions_.end()) continue;
+        HeldSession& session = found->second;
         const SessionRecord* const record = machine_->find_session(id);
-        if (record == nullptr) {
+        if (session.is_local) {
+            drain(id, session);
+        } else if (record == nullptr) {
             end_session(id, session.closing ? SessionState::closed : SessionState::expired);
         } else if (next_holding(record->cxid) != next_holding(session.next_cxid)) {
             end_session(id, SessionState::moved);  // R10
@@ -15723,7 +15912,7 @@ void Replica::catch_up_sessions() {
     judge_attaches(SessionId{});
 }
 
-void Replica::drain(SessionId id, LocalSession& session) {
+void Replica::drain(SessionId id, HeldSession& session) {
     while (!session.pending.empty() && drain_one(id, session, session.pending.front())) {
         session.pending.pop();
         if (session.sent > 0) session.sent -= 1;
@@ -15751,7 +15940,7 @@ void Replica::drain_all() {
 }
 
 // Ends the first pending request of a session if its time has come.
-bool Replica::drain_one(SessionId id, LocalSession& session, Pending& pending) {
+bool Replica::drain_one(SessionId id, HeldSession& session, Pending& pending) {
     if (pending.error != Errc::ok) {
         refuse(std::move(pending.done), pending.error);
         return true;
@@ -15786,7 +15975,7 @@ bool Replica::drain_one(SessionId id, LocalSession& session, Pending& pending) {
         execute_read(id, pending);  // last: what its watcher holds may ask for more
         return true;
     }
-    const SessionRecord* const record = machine_->find_session(id);
+    const SessionRecord* const record = session.is_local ? nullptr : machine_->find_session(id);
     if (record == nullptr || record->cxid < pending.cxid) return false;
     const Outcome* const outcome = record->outcome_of(pending.cxid);
     session.confirmed = pending.cxid;
@@ -15849,7 +16038,7 @@ void Replica::hold_bytes(Ready& ready, std::size_t& held) const {
 }
 
 // Whether it is only for what is ready that the next request has not been answered.
-bool Replica::has_read_due(const LocalSession& session) const {
+bool Replica::has_read_due(const HeldSession& session) const {
     if (!reads_later_ || session.pending.empty()) return false;
     const Pending& pending = session.pending.front();
     const bool is_due = pending.error == Errc::ok && !pending.awaits_sync &&
@@ -16073,7 +16262,8 @@ void Replica::list_nodes(SessionId id, const Look& look, Room& room, Found& foun
 COORD_RARE
 void Replica::list_ephemerals(SessionId id, const Look& look, Room& room, Found& found) const {
     const SessionRecord* const record = machine_->find_session(id);
-    if (record == nullptr) found.error = Errc::session_expired;  // it is about to be told
+    const bool is_over = record == nullptr && !is_local_session(id);
+    if (is_over) found.error = Errc::session_expired;  // it is about to be told
     if (record == nullptr) return;
     const std::size_t limit = (std::min)(look.limit, room.items);
     auto each = look.after < look.path ? record->ephemerals.lower_bound(look.path)
@@ -16151,7 +16341,8 @@ void Replica::end_session(SessionId id, SessionState state) {
     const auto found = sessions_.find(id);
     COORD_ASSERT(found != sessions_.end());
     // Destroyed last, when it is known nowhere any more: what its watchers hold may call on.
-    LocalSession session = std::move(found->second);
+    HeldSession session = std::move(found->second);
+    if (session.is_local) busy_.erase(id.value);
     sessions_.erase(found);
     for (; !session.pending.empty(); session.pending.pop()) {
         Pending& pending = session.pending.front();
@@ -16181,7 +16372,7 @@ void Replica::on_event(SessionId session, detail::Shared<const Watcher> watcher,
     ready.zxid = zxid;
 }
 
-void Replica::tell_state(const LocalSession& session) {
+void Replica::tell_state(const HeldSession& session) {
     for (std::size_t i = 0; i < session.listeners.size(); i++) {
         Ready& ready = push_ready();
         ready.on_state = session.listeners[i];
@@ -16194,6 +16385,10 @@ void Replica::tell_states() {
     if (serving == was_serving_) return;
     was_serving_ = serving;
     if (serving) aside_ = 0;
+    for (auto [id, session] : idle_) {
+        session.state = serving ? SessionState::connected : SessionState::suspended;
+        tell_state(session);
+    }
     for (auto [id, session] : sessions_) {
         session.state = serving ? SessionState::connected : SessionState::suspended;
         if (serving) {
@@ -16216,7 +16411,7 @@ void Replica::subscribe(detail::Subscriber& subscriber) {
     counters_.calls += 1;
     if (is_ending_) subscriber.error = Errc::replica_failed;
     if (is_ending_) return;
-    const LocalSession* const held = find_held(subscriber.session, subscriber.holding);
+    const HeldSession* const held = find_held(subscriber.session, subscriber.holding);
     Errc error = Errc::ok;
     if (role_ == Role::failed) {
         error = Errc::replica_failed;
@@ -16344,7 +16539,9 @@ void Replica::send_pong() {
     }
     scratch_.clear();
     Writer writer(scratch_);
-    for (const auto& entry : sessions_) writer.u64(entry.first.value);
+    for (const auto& entry : sessions_) {
+        if (!entry.second.is_local) writer.u64(entry.first.value);
+    }
     touch_ += 1;
     if (touches_.size() == detail::touches_max) touches_.pop();
     touches_.push() = Touch{touch_, now_};
@@ -16378,20 +16575,36 @@ void Replica::take_next_lease() {
 void Replica::touch_own_sessions() {
     COORD_ASSERT(role_ == Role::leading);
     pings_ = leader_.pings();
-    for (const auto& entry : sessions_) leader_.touch(entry.first);
+    for (const auto& entry : sessions_) {
+        if (!entry.second.is_local) leader_.touch(entry.first);
+    }
 }
 
-const Replica::LocalSession* Replica::find_held(SessionId id, std::uint64_t holding) const {
+const Replica::HeldSession* Replica::find_held(SessionId id, std::uint64_t holding) const {
     const auto found = sessions_.find(id);
-    const bool is_here = found != sessions_.end() && is_held(found->second, holding);
-    return is_here ? &found->second : nullptr;
+    const HeldSession* here = found != sessions_.end() ? &found->second : nullptr;
+    const auto idle = here == nullptr ? idle_.find(id) : idle_.end();
+    if (idle != idle_.end()) here = &idle->second;
+    return here != nullptr && is_held(*here, holding) ? here : nullptr;
+}
+
+Replica::HeldSession* Replica::find_here(SessionId id) {
+    const auto found = sessions_.find(id);
+    if (found != sessions_.end()) return &found->second;
+    const auto idle = idle_.find(id);
+    return idle != idle_.end() ? &idle->second : nullptr;
+}
+
+bool Replica::is_local_session(SessionId id, std::uint64_t holding) const {
+    const HeldSession* const held = find_held(id, holding);
+    return held != nullptr && held->is_local;
 }
 
 Time Replica::certain_until(SessionId id, std::uint64_t holding) const {
-    const LocalSession* const held = find_held(id, holding);
+    const HeldSession* const held = find_held(id, holding);
     if (held == nullptr || role_ == Role::failed) return Time{};
-    const LocalSession& session = *held;
-    if (session.closing) return Time{};
+    const HeldSession& session = *held;
+    if (session.closing || session.is_local) return Time{};
     const Time from = lease_from_ > session.attached_at ? lease_from_ : session.opened_at;
     const std::int64_t permille = 1000 - options_.clock_drift_permille;
     return from + milliseconds(session.timeout_ms) / 1000 * permille;
@@ -16431,27 +16644,27 @@ void Replica::take_syncs() {
 }
 
 SessionState Replica::session_state(SessionId id, std::uint64_t holding) const {
-    const LocalSession* const session = find_held(id, holding);
+    const HeldSession* const session = find_held(id, holding);
     if (session != nullptr) return session->state;
     const bool lives = machine_->find_session(id) != nullptr;
     return lives ? SessionState::moved : SessionState::expired;
 }
 
 void Replica::on_session_state(SessionId id, OnState listener, std::uint64_t holding) {
-    const auto found = sessions_.find(id);
     if (find_held(id, holding) == nullptr || !listener) return;
-    found->second.listeners.push() = std::move(listener);
+    find_here(id)->listeners.push() = std::move(listener);
 }
 
 SessionPassword Replica::session_password(SessionId id, std::uint64_t holding) const {
     const SessionRecord* const record = machine_->find_session(id);
-    const bool is_here = find_held(id, holding) != nullptr;
-    return is_here && record != nullptr ? record->password : SessionPassword{};
+    const HeldSession* const held = find_held(id, holding);
+    if (held != nullptr && held->is_local) return held->password;
+    return held != nullptr && record != nullptr ? record->password : SessionPassword{};
 }
 
 Duration Replica::session_timeout(SessionId id) const {
-    const auto found = sessions_.find(id);
-    return milliseconds(found == sessions_.end() ? 0 : found->second.timeout_ms);
+    const HeldSession* const held = find_held(id, any_holding);
+    return milliseconds(held == nullptr ? 0 : held->timeout_ms);
 }
 
 ReplicaStatus Replica::status() const {
@@ -16467,6 +16680,7 @@ ReplicaStatus Replica::status() const {
     status.digest = machine_->digest();
     status.nodes = machine_->tree().size();
     status.sessions = machine_->sessions().size();
+    status.local_sessions = idle_.size() + busy_.size();
     status.watches = watches_.count();
     if (log_.is_waiting()) status.flush_lag = now_ - log_.waiting_since();
     status.flush_longest = (std::max)(flush_longest_, status.flush_lag);
@@ -16488,9 +16702,15 @@ void Replica::audit() const {
     for (const auto& [id, session] : sessions_) {
         COORD_ASSERT(session.sent <= session.pending.size());
         COORD_ASSERT(!session.is_blocked || session.sent > 0 || role_ == Role::failed);  // R9
+        COORD_ASSERT(session.is_local == (busy_.find(id.value) != busy_.end()));  // R13
+        if (session.is_local) continue;
         const SessionRecord* const record = machine_->find_session(id);
         COORD_ASSERT(record != nullptr || role_ == Role::failed);
         COORD_ASSERT(record == nullptr || is_held(session, record->cxid >> cxid_bits));  // R10
+    }
+    for (const auto& [id, session] : idle_) {
+        COORD_ASSERT(session.is_local && session.pending.empty());  // R13
+        COORD_ASSERT(!session.is_upgraded && sessions_.find(id) == sessions_.end());
     }
 }
 

@@ -1267,8 +1267,7 @@ private:
 //            change; and its stats node, where there is one, says that.
 //            M15 No create and no set takes what a quota has counted over a hard limit of it.
 //            M16 A session that was local is opened under the id that it has, if nobody else has
-//            that, and its requests are counted from a number that goes by the zxid of that: where
-//            it is opened once more, by a copy that comes late, none of before is executed again.
+//            that. See Z14.
 // May touch  The tree: it is its only writer.
 // Reading    ZooKeeper's PrepRequestProcessor and DataTree.processTxn. Unlike there, a request is
 //            judged when it is applied, so there is no table of outstanding changes.
@@ -1322,7 +1321,8 @@ struct Txn {
     std::uint32_t previous_crc = 0;  // and that entry's checksum: the chain
     std::int64_t time_ms = 0;      // the leader's Unix time when it numbered the request
     SessionId session;             // 0 for open_session
-    std::uint64_t cxid = 0;        // the session's number for the request; see next_holding
+    std::uint64_t cxid = 0;        // the session's number for the request: see next_holding; to
+                                   // open one that was local, what its replica has applied: Z14
     std::uint64_t confirmed = 0;   // outcomes up to this cxid have reached the caller
     OpCode op = OpCode::open_session;
     BytesView body;                // as the table at OpCode
@@ -2736,6 +2736,9 @@ private:
 //            anybody may count on that. Leaders who each serve for less than a quarter add nothing.
 //            What one poll does of it is bounded, and so are the ends that are under way, however
 //            many sessions have gone at once.
+//            Z14 A session that was local is opened once. It is numbered where its replica knew, as
+//            it asked, how each opening and each end of it before had come out; so that nothing
+//            that was asked of a session which is over meets another one of that id.
 // May touch  Chapters 4 (reads), 7, 8.
 // Reading    Zab, DSN'11, sections IV and V; ZooKeeper's Leader and LearnerHandler. Every message
 //            of a phase is repeated until its answer is there, and every answer may come twice.
@@ -2952,6 +2955,8 @@ private:
     bool hear(SessionId session);  // RETURNS whether it was silent, by the log
     void number_attach(std::int64_t wall_ms, const Txn& request, LiveSession& live);
     void number_open(std::int64_t wall_ms, const Machine& machine, const Txn& request);
+    bool is_outdated(std::uint64_t id, std::uint64_t as_of) const;
+    void note_end(SessionId session, Zxid zxid);
     Peer* find(PeerId id);
     template <class Predicate>
     std::uint64_t bits_where(Predicate&& predicate) const;
@@ -2990,6 +2995,8 @@ private:
     Zxid lease_at_;
     detail::Numbered<SessionId, LiveSession> sessions_;
     detail::Numbers opening_;  // nonces numbered and not yet applied, to ids of sessions
+    detail::Numbers ended_;    // sessions that were local, or were refused, to the zxid of that
+    Zxid ended_until_;         // and of those before (Z14)
     detail::Agenda<Look> looks_;      // one for each session, and some for those that have ended
     std::vector<SessionId> heard_;    // again, which the log does not say yet (Z13)
     bool looks_wait_ = false;         // for the next poll, or for room
@@ -3191,8 +3198,7 @@ private:
 //            of its own that comes after them, until they are answered, a bounded part each poll.
 //            R13 A local session is nowhere but here, and goes with the replica. Before the first
 //            of its writes is sent it is opened in the log; from what that says on it is like any
-//            other. Where that refuses it so are those writes, and it is local still. A record
-//            without a holder, left by an opening that came late or twice, expires.
+//            other. Where that refuses it so are those writes, and it is local still.
 // May touch  Everything above.
 // Reading    "Rules for callers" in the manual above; the contracts of Storage and Transport.
 
@@ -3659,6 +3665,7 @@ private:
         Time asked_at;
         bool sent = false;
         bool is_upgrade = false;      // of the local session whose id is the nonce
+        bool was_sent = false;
     };
     struct Ready : Found {            // a callback whose time has come
         Completion done;
@@ -3735,6 +3742,7 @@ private:
     void end_opening(std::size_t place, SessionId id, Errc error);
     void judge_attaches(SessionId of);
     Errc judge_attach(Opening& opening) const;
+    bool may_have_ended(std::uint64_t nonce) const;
     void catch_up_sessions();
     void compare_digest();
     void drain(SessionId id, HeldSession& session);
@@ -3935,7 +3943,8 @@ public:
     // it has no certain_until. Its first write of any kind, or add_auth, has it opened for all,
     // with the same id, password and timeout, which it waits for; what is here of it stays. Where
     // the ensemble has too many sessions, the writes asked for by then are too_many, and it goes on
-    // as it was. Closing it while it is local asks nobody.
+    // as it was. Where its replica was so far behind meanwhile that it cannot know what became of
+    // that, it has expired. Closing it while it is local asks nobody.
     static void open(Replica& replica, const SessionOptions& options, OnSession done);
     // Takes over a session that its opener, or who attached it last, has no use for any more: his
     // program has ended, or it is to go on at another replica. It keeps its ephemeral nodes; its
@@ -7540,12 +7549,6 @@ static SessionId opened_id(Zxid zxid, BytesView body) {
     return SessionId{is_opening_of_local(body) ? Reader(body).u64() : zxid.value};
 }
 
-// And the number before that of its first request. There is room for more than it will ever have.
-static std::uint64_t opened_cxid(Zxid zxid, BytesView body) {
-    if (!is_opening_of_local(body)) return 0;
-    return mix64(Reader(body).u64(), zxid.value) >> (64 - cxid_bits + 1);
-}
-
 }  // namespace detail
 
 Errc judge_request(OpCode op, BytesView body, const Limits& limits) {
@@ -7878,8 +7881,6 @@ const Outcome* Machine::open_session(const Txn& txn) {
         SessionRecord& session = sessions_.at_or_new(id);
         session.id = id, session.nonce = nonce, session.timeout_ms = in.u32();
         session.password.high = in.u64(), session.password.low = in.u64();
-        session.cxid = session.confirmed = detail::opened_cxid(txn.zxid, txn.body);
-        COORD_ASSERT(session.cxid >> cxid_bits == 0);  // M16
         if (is_saving_) session.saved_in = save_number_;
         detail::number_at(nonces_, nonce) = id.value;
         sessions_digest_ += digest_of(session);
@@ -12868,6 +12869,7 @@ constexpr std::size_t proposals_in_flight_max = 64;   // messages, to one peer
 constexpr std::size_t chunk_bytes_max = 256 * 1024;
 constexpr std::size_t rounds_max = 16;
 constexpr std::size_t closings_max = 64;    // ends of sessions that are numbered and not applied
+constexpr std::size_t ends_kept_max = 4096;  // of sessions that were local
 constexpr Duration look_gap_max = seconds(10);
 constexpr std::size_t silences_max = 1024;  // sessions that are looked at in a poll
 constexpr std::uint32_t reaps_per_poll_max = 16;
@@ -12929,7 +12931,7 @@ void Leader::stop() {
     epoch_ = 0;
     rounds_.clear(), queued_.clear();
     syncs_.clear(), own_synced_.clear();
-    sessions_.clear(), opening_.clear();
+    sessions_.clear(), opening_.clear(), ended_.clear();
     looks_ = {}, heard_.clear(), closing_ = 0, looks_wait_ = false;
     sessions_armed_ = false, ping_now_ = false;
 }
@@ -13667,6 +13669,7 @@ bool Leader::can_number(const Machine& machine) {
     if (machine.applied() < initial_) return false;
     if (sessions_armed_) return true;
     sessions_armed_ = true;
+    ended_until_ = initial_;
     reap_at_ = clock_ + reap_rest(), reap_place_ = 0;
     for (const auto& [id, record] : machine.sessions()) {
         LiveSession& live = sessions_.at_or_new(id);
@@ -13785,7 +13788,8 @@ void Leader::number_open(std::int64_t wall_ms, const Machine& machine, const Txn
     Reader in(request.body);
     const std::uint64_t nonce = in.u64();
     const std::uint32_t timeout_ms = in.u32();
-    if (machine.find_nonce(nonce) != nullptr || opening_.find(nonce) != opening_.end()) {
+    if (machine.find_nonce(nonce) != nullptr || opening_.find(nonce) != opening_.end() ||
+        (detail::is_opening_of_local(request.body) && is_outdated(nonce, request.cxid))) {
         counters_.requests_ignored += 1;
         return;
     }
@@ -13795,8 +13799,24 @@ void Leader::number_open(std::int64_t wall_ms, const Machine& machine, const Txn
     detail::number_at(opening_, nonce) = id.value;
     if (sessions_.find(id) != sessions_.end()) return;  // M16: it will be refused
     LiveSession& live = sessions_.at_or_new(id);
-    live.numbered = detail::opened_cxid(zxid, request.body), live.timeout_ms = timeout_ms;
+    live.timeout_ms = timeout_ms;
     look_after(id, live, milliseconds(timeout_ms));
+}
+
+// Z14. A copy of what was asked before its end was known there can come at any time.
+COORD_RARE
+bool Leader::is_outdated(std::uint64_t id, std::uint64_t as_of) const {
+    const auto ended = ended_.find(id);
+    return Zxid{as_of} < (ended == ended_.end() ? ended_until_ : Zxid{ended->second});
+}
+
+// Of ends that are no longer kept each by itself, all count as the last one did.
+COORD_RARE
+void Leader::note_end(SessionId session, Zxid zxid) {
+    if (!detail::may_be_local(session)) return;
+    COORD_ASSERT(zxid > ended_until_);
+    detail::number_at(ended_, session.value) = zxid.value;
+    if (ended_.size() > detail::ends_kept_max) ended_.clear(), ended_until_ = zxid;
 }
 
 // Z8, Z9. RETURNS whom a change of the table is about, or null; nobody: the founding is complete.
@@ -13851,9 +13871,12 @@ void Leader::on_applied(const Txn& txn, const Machine& machine) {
     if (txn.op == OpCode::open_session) {
         const SessionId id = detail::opened_id(txn.zxid, txn.body);
         opening_.erase(Reader(txn.body).u64());
-        if (machine.find_session(id) == nullptr) forget(id);
+        if (machine.find_session(id) != nullptr) return;
+        forget(id);
+        note_end(id, txn.zxid);
     } else if (txn.op == OpCode::close_session && machine.find_session(txn.session) == nullptr) {
         forget(txn.session);
+        note_end(txn.session, txn.zxid);
     }
 }
 
@@ -15728,7 +15751,11 @@ void Replica::send_opening(Opening& opening) {
     } else {
         writer.u32(opening.timeout_ms);
         writer.u64(opening.password.high), writer.u64(opening.password.low);
-        if (opening.is_upgrade) writer.u8(1);
+        if (opening.is_upgrade) {
+            writer.u8(1);
+            request.cxid = machine_->applied().value;  // Z14
+            opening.was_sent = true;
+        }
     }
     request.body = body;
     send_request(request);
@@ -15884,13 +15911,25 @@ Errc Replica::judge_attach(Opening& opening) const {
     return opening.cxid == 0 ? Errc::too_many : Errc::ok;
 }
 
+// Whether it was to be opened for all: it may have been, and be over already.
+COORD_RARE
+bool Replica::may_have_ended(std::uint64_t nonce) const {
+    std::size_t i = 0;
+    while (i < openings_.size() && openings_[i].nonce != nonce) i++;
+    return i < openings_.size() && openings_[i].was_sent;
+}
+
 COORD_RARE
 void Replica::catch_up_sessions() {
     std::vector<std::uint64_t> nonces;
     for (std::size_t i = 0; i < openings_.size(); i++) nonces.push_back(openings_[i].nonce);
     for (const std::uint64_t nonce : nonces) {
         const SessionRecord* const record = machine_->find_nonce(nonce);
-        if (record != nullptr) complete_open(nonce, record->id, Errc::ok);
+        if (record != nullptr) {
+            complete_open(nonce, record->id, Errc::ok);
+        } else if (may_have_ended(nonce)) {
+            complete_open(nonce, {}, Errc::session_expired);  // Z14
+        }
     }
     std::vector<SessionId> ids;
     for (const auto& entry : sessions_) ids.push_back(entry.first);
@@ -15975,7 +16014,7 @@ bool Replica::drain_one(SessionId id, HeldSession& session, Pending& pending) {
         execute_read(id, pending);  // last: what its watcher holds may ask for more
         return true;
     }
-    const SessionRecord* const record = session.is_local ? nullptr : machine_->find_session(id);
+    const SessionRecord* const record = machine_->find_session(id);
     if (record == nullptr || record->cxid < pending.cxid) return false;
     const Outcome* const outcome = record->outcome_of(pending.cxid);
     session.confirmed = pending.cxid;
@@ -16703,8 +16742,9 @@ void Replica::audit() const {
         COORD_ASSERT(session.sent <= session.pending.size());
         COORD_ASSERT(!session.is_blocked || session.sent > 0 || role_ == Role::failed);  // R9
         COORD_ASSERT(session.is_local == (busy_.find(id.value) != busy_.end()));  // R13
-        if (session.is_local) continue;
         const SessionRecord* const record = machine_->find_session(id);
+        COORD_ASSERT(record == nullptr || !session.is_local || role_ == Role::failed);  // Z14
+        if (session.is_local) continue;
         COORD_ASSERT(record != nullptr || role_ == Role::failed);
         COORD_ASSERT(record == nullptr || is_held(session, record->cxid >> cxid_bits));  // R10
     }

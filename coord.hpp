@@ -15301,8 +15301,8 @@ void Replica::end_upgrade(std::size_t place, Errc error) {
         session.opened_at = asked_at, session.attached_at = now_;
         busy_.erase(id.value);
         counters_.sessions_upgraded += 1;
-        list_unsent(id, session);
     }
+    list_unsent(id, session);  // what stands behind its writes, too
     for (std::size_t i = 0; i < session.pending.size(); i++) {
         Pending& pending = session.pending[i];
         if (pending.error != Errc::ok || !detail::is_write(pending.kind)) continue;

@@ -476,6 +476,20 @@ TEST_CASE("too_many at the upgrade: the writes asked for get it, and it is local
     a.polls();
     CHECK(heard == 1);
     CHECK(zk.set("/n", "4").error() == Errc::too_many);
+    SUBCASE("what stands behind them is asked for") {
+        told.clear();
+        zk.session().set("/n", "6", set);
+        zk.session().linearizable().get("/n", [&](const coord::Result<coord::Data>& r) {
+            told.push_back(r->bytes);
+        });
+        zk.session().set("/n", "7", set);
+        zk.session().sync([&](const coord::Result<void>& r) {
+            told.push_back(coord::name(r.error()));
+        });
+        a.polls(300);
+        CHECK(told == Lines{"too_many", "3", "too_many", "ok"});
+        CHECK(zk.session().is_local());
+    }
     SUBCASE("where there is room it is opened after all") {
         CHECK(other.close());
         CHECK(zk.set("/n", "5"));

@@ -12,7 +12,7 @@
 //   wants values of kilobytes, and every voter sees every write. It trusts the replicas of its own
 //   ensemble: a message that decodes is believed. With MemoryStorage an ensemble whose replicas
 //   all stop has forgotten everything; FileStorage remembers. Not there yet: observers, change of
-//   membership, local sessions, recipes beside the lock, authentication between replicas.
+//   membership, recipes beside the lock, authentication between replicas.
 //
 // QUICK START
 //   // main.cpp                              g++ -std=c++17 -I. main.cpp
@@ -127,6 +127,8 @@
 //   cxid        a session's number for a write, from 1 with each of its holders, and the count of
 //               those before. The ensemble executes each once.
 //   holder      of a session: the replica that opened it, or attached it last.
+//   local       of a session: at one replica alone, without a record that others have, until it
+//               writes. Then it is upgraded: opened for all under the id that it has.
 //   position    in the changes: a zxid, and how many of its changes are behind.
 //   nonce       a random number that tells one start, or one request to open, from another.
 //   guard       a node, by its path and czxid, without which a write is not to take effect.
@@ -166,6 +168,9 @@
 //   node, and is not done when that has gone.
 //   set_acl may be a part of a multi; ip knows addresses of v6; what is no permission is no ACL; a
 //   wrong credential does not end the session, whose identities go with it to another leader.
+//   A local session is one by SessionOptions::is_local, and not by the server's. Any write upgrades
+//   it, not the first ephemeral node alone, since what is executed once is kept in its record; so
+//   ephemeral_on_local_session is given to nobody. It needs no leader, and does not expire.
 #ifndef COORD_HPP
 #define COORD_HPP
 
@@ -16379,9 +16384,9 @@ COORD_RARE
 void Replica::end_session(SessionId id, SessionState state) {
     const auto found = sessions_.find(id);
     COORD_ASSERT(found != sessions_.end());
+    if (found->second.is_local) busy_.erase(id.value);
     // Destroyed last, when it is known nowhere any more: what its watchers hold may call on.
     HeldSession session = std::move(found->second);
-    if (session.is_local) busy_.erase(id.value);
     sessions_.erase(found);
     for (; !session.pending.empty(); session.pending.pop()) {
         Pending& pending = session.pending.front();

@@ -3949,7 +3949,8 @@ public:
     // with the same id, password and timeout, which it waits for; what is here of it stays. Where
     // the ensemble has too many sessions, the writes asked for by then are too_many, and it goes on
     // as it was. Where its replica was so far behind meanwhile that it cannot know what became of
-    // that, it has expired. Closing it while it is local asks nobody.
+    // that, it is over; where it is opened all the same, that expires. Closing it while it is local
+    // asks nobody.
     static void open(Replica& replica, const SessionOptions& options, OnSession done);
     // Takes over a session that its opener, or who attached it last, has no use for any more: his
     // program has ended, or it is to go on at another replica. It keeps its ephemeral nodes; its

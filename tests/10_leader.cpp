@@ -881,6 +881,17 @@ TEST_CASE("Z14 a session that was local is opened once, by whoever knows how it 
     CHECK(is_numbered(body, closed.value));     // somebody has drawn the same number again
 }
 
+TEST_CASE("Z14 of ends under earlier leaders the newest leader's history is the bound") {
+    Rig rig(5);
+    rig.to_broadcast();
+    const Zxid initial = rig.log.last().zxid;
+    REQUIRE(initial > Zxid{});
+    rig.number({}, initial.value - 1, OpCode::open_session, open_local_body(7));
+    CHECK(rig.log.last().zxid == initial);
+    rig.number({}, initial.value, OpCode::open_session, open_local_body(7));
+    CHECK(rig.log.last().zxid > initial);
+}
+
 TEST_CASE("Z14 one that was refused has ended there, and of very many ends the last one counts") {
     coord::Limits limits;
     limits.sessions_max = 1;

@@ -74,7 +74,8 @@ struct Tally {
 
 struct Round {
     explicit Round(std::uint64_t seed)
-        : rng(seed), admits(coord::mix64(seed, 1)), machine(new Machine(limits(), seed)), model(new Model) {
+        : rng(seed), admits(coord::mix64(seed, 1)), machine(new Machine(limits(), seed)),
+          model(new Model) {
         model->removals_max = limits().removals_max;
         model->list_max = limits().list_max;
     }
@@ -180,7 +181,8 @@ struct Round {
 
     Bytes random_body(OpCode& op) {
         if (admits.chance(5)) {
-            const coord::Op part = coord::Op::set(sim::config_node, "x", admits.chance(500) ? -1 : 1);
+            const std::int32_t version = admits.chance(500) ? coord::any_version : 1;
+            const coord::Op part = coord::Op::set(sim::config_node, "x", version);
             return op = OpCode::set, sim::body_of({part}).substr(9);
         }
         if (rng.chance(40)) return op = OpCode::set_acl, random_set_acl();
@@ -492,8 +494,9 @@ int main(int argc, char** argv) {
     show("remove_alls", tally.removed), show("take_overs", tally.taken);
     show("guarded", tally.guarded), show("over a quota", tally.full);
     show("of quotas on too much", tally.large), show("stats seen", tally.counted);
-    const bool is_little = done >= 10000 && (tally.removed == 0 || tally.admits == 0 || tally.taken == 0 ||
-                                             tally.full == 0 || tally.counted == 0);
+    const bool is_little =
+        done >= 10000 && (tally.removed == 0 || tally.admits == 0 || tally.taken == 0 ||
+                          tally.full == 0 || tally.counted == 0);
     if (tally.good * 4 < done || is_little) return std::printf("too few took effect\n"), 1;
     return 0;
 }

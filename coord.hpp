@@ -148,7 +148,11 @@
 //
 // WHERE IT DIFFERS FROM ZOOKEEPER, ON PURPOSE
 //   A write ends in success, in its own error, or with its session, in session_expired or
-//   session_moved: never in connection_loss.
+//   session_moved, and then it has not been executed and never will be: never in connection_loss.
+//   Where that is not known, which takes a replica that was far behind or has failed, it is
+//   outcome_unknown, and Session::unresolved has the list.
+//   /zookeeper/config has a line for each voter, without addresses, which the program alone knows,
+//   and the zxid since when they are the voters. Its version counts, and super cannot set it.
 //   Quotas are ZooKeeper's nodes, always enforced, by all replicas alike; a multi's parts see what
 //   those before them have counted, and what is counted is never off. A text that is none, with
 //   which a ZooKeeper ends, is no quota.

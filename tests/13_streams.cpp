@@ -423,6 +423,7 @@ TEST_CASE("called with the changes themselves: so many a poll, in order, the end
     Sync zk = alone.open();
     for (int i = 0; i < 10; i++) REQUIRE(zk.create("/" + std::to_string(i), ""));
     coord::SubscribeOptions options;
+    options.from = coord::Zxid{zk.session().id().value};  // behind the founding
     options.changes_a_poll = 4;
     Lines heard;
     const Subscription stream = zk.session().on_changes("/", options, [&](const Change& change) {

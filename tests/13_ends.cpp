@@ -155,7 +155,12 @@ TEST_CASE("R13 a move that is applied leaves nothing in doubt; one inside a snap
                                        : Errcs{doubt, doubt}));
         CHECK(rig.zk.session().state() == SessionState::moved);
         CHECK(rig.zk.session().unresolved().size() == (is_log_kept ? 0u : 2u));
-        CHECK(attached->unresolved().empty());  // it is another holder's
+        CHECK(attached->unresolved().empty());
+        const auto back = Sync::attach(rig.sim.replica(rig.at), attached->id(), password,
+                                       rig.sim.pump());
+        REQUIRE(back);
+        CHECK(back->unresolved().empty());  // they are another holder's
+        CHECK(rig.sim.replica(rig.at).unresolved(back->id()).size() == (is_log_kept ? 0u : 2u));
         CHECK(rig.is_there("/n/a"));
         CHECK(rig.is_nowhere("/n/b"));
     }

@@ -3618,8 +3618,8 @@ public:
     WatchCounts count_watches() const { return watches_.counts(); }
 
     // Sessions; chapter 13 is the comfortable face of these. Errors come through the callbacks:
-    // replica_failed, session_expired, session_moved, too_large, too_many, bad_arguments, and the
-    // operation's own.
+    // replica_failed, session_expired, session_moved, outcome_unknown (R13), too_large, too_many,
+    // bad_arguments, and the operation's own.
     void open_session(const SessionOptions& options, OnOpened done);
     // Takes a session over that was opened or attached before, here or elsewhere: see
     // Session::attach.

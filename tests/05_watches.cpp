@@ -689,7 +689,7 @@ TEST_CASE("W7 pages of any size are the whole list, whatever was added first, or
         for (const std::size_t limit : {1u, 2u, 7u, 199u, 200u, 201u}) {
             Lines paged;
             coord::WatchRow after;
-            for (;;) {
+            for (std::size_t pages = 0; pages <= whole.size(); pages++) {
                 const auto page = forth.watches.list(order, after, limit);
                 CHECK(page.size() <= limit);
                 if (page.empty()) break;

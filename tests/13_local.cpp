@@ -85,7 +85,7 @@ TEST_SUITE("13 local") {
 
 // -- Machines --------------------------------------------------------------------------------
 
-TEST_CASE("M16 one that was local is opened under its own id, once") {
+TEST_CASE("M17 one that was local is opened under its own id, once") {
     Rig rig;
     const Outcome* outcome = rig.apply({}, 0, OpCode::open_session, body_of(local_id));
     REQUIRE(outcome != nullptr);
@@ -109,7 +109,7 @@ TEST_CASE("M16 one that was local is opened under its own id, once") {
     CHECK(outcome->stat.ephemeral_owner == local_id);
 }
 
-TEST_CASE("M16 an id that somebody has is refused, whoever comes second") {
+TEST_CASE("M17 an id that somebody has is refused, whoever comes second") {
     SUBCASE("a local one, where that is a session's of a late epoch") {
         Rig rig;
         const Zxid late{std::uint32_t{1} << 23, 5};
@@ -665,7 +665,7 @@ TEST_CASE("D3 closed while it is being opened for all: nothing of it stays, in a
     }
 }
 
-TEST_CASE("R13 its replica ends while it is being opened for all: the record expires") {
+TEST_CASE("R14 its replica ends while it is being opened for all: the record expires") {
     for (std::uint64_t seed = 1; seed <= 20; seed++) {
         CAPTURE(seed);
         Ensemble all(seed);
@@ -686,7 +686,7 @@ TEST_CASE("R13 its replica ends while it is being opened for all: the record exp
     }
 }
 
-TEST_CASE("R13 over a change of leaders it is opened once, and its writes are done once") {
+TEST_CASE("R14 over a change of leaders it is opened once, and its writes are done once") {
     for (std::uint64_t seed = 1; seed <= 20; seed++) {
         CAPTURE(seed);
         Ensemble all(seed);
@@ -712,7 +712,7 @@ TEST_CASE("R13 over a change of leaders it is opened once, and its writes are do
     }
 }
 
-TEST_CASE("R13 a replica that is told of the opening by a snapshot goes on from there") {
+TEST_CASE("R14 a replica that is told of the opening by a snapshot goes on from there") {
     Ensemble all(3, 50);
     const std::uint32_t first = all.follower(0), second = all.follower(1);
     const Sync other = all.open(second, seconds(60));

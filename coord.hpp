@@ -12,7 +12,7 @@
 //   wants values of kilobytes, and every voter sees every write. It trusts the replicas of its own
 //   ensemble: a message that decodes is believed. With MemoryStorage an ensemble whose replicas
 //   all stop has forgotten everything; FileStorage remembers. Not there yet: observers, change of
-//   membership, local sessions, recipes beside the lock, authentication between replicas.
+//   membership, recipes beside the lock, authentication between replicas.
 //
 // QUICK START
 //   // main.cpp                              g++ -std=c++17 -I. main.cpp
@@ -127,6 +127,8 @@
 //   cxid        a session's number for a write, from 1 with each of its holders, and the count of
 //               those before. The ensemble executes each once.
 //   holder      of a session: the replica that opened it, or attached it last.
+//   local       of a session: at one replica alone, without a record that others have, until it
+//               writes. Then it is upgraded: opened for all under the id that it has.
 //   position    in the changes: a zxid, and how many of its changes are behind.
 //   nonce       a random number that tells one start, or one request to open, from another.
 //   guard       a node, by its path and czxid, without which a write is not to take effect.
@@ -170,6 +172,9 @@
 //   node, and is not done when that has gone.
 //   set_acl may be a part of a multi; ip knows addresses of v6; what is no permission is no ACL; a
 //   wrong credential does not end the session, whose identities go with it to another leader.
+//   A local session is one by SessionOptions::is_local, and not by the server's. Any write upgrades
+//   it, not the first ephemeral node alone, since what is executed once is kept in its record; so
+//   ephemeral_on_local_session is given to nobody. It needs no leader, and does not expire.
 #ifndef COORD_HPP
 #define COORD_HPP
 
@@ -453,7 +458,8 @@ struct Id {
 };
 
 using PeerId = Id<struct PeerTag, std::uint32_t>;        // a replica; 0 is nobody
-using SessionId = Id<struct SessionTag, std::uint64_t>;  // the zxid that opened it; 0 is nobody
+// The zxid that opened it, or of one that is, or was, local a drawn number; 0 is nobody.
+using SessionId = Id<struct SessionTag, std::uint64_t>;
 
 // The place of a transaction in the history: epoch in the high 24 bits, counter in the low 40.
 // The first transaction of an epoch has counter 1. 0 is before everything.
@@ -536,6 +542,7 @@ struct Limits {
     std::uint32_t data_bytes_max = 1024 * 1024 - 1;  // too_large; ZooKeeper's jute.maxbuffer
     std::uint32_t nodes_max = 64u * 1024 * 1024;    // too_many
     std::uint32_t sessions_max = 65536;             // too_many
+    std::uint32_t local_sessions_max = 65536;       // too_many: at one replica
     std::uint32_t ephemerals_per_session_max = 65536;  // too_many
     std::uint32_t requests_per_session_max = 1024;  // too_many; twice as many removes
     std::uint32_t watches_per_session_max = 65536;  // too_many
@@ -757,7 +764,6 @@ private:
 
 using Numbers = std::map<std::uint64_t, std::uint64_t>;
 std::uint64_t& number_at(Numbers& numbers, std::uint64_t key);  // 0 where there was none
-std::uint64_t last_key(const Numbers& numbers);                 // REQUIRES !numbers.empty()
 
 // A map from a number, or an id, to a T that never moves, in order. Under all of them is the same
 // tree, of addresses as numbers: a compiler's time goes by the types that it has to make.
@@ -801,7 +807,6 @@ public:
     iterator find(Key key) { return iterator(numbers_.find(number(key))); }
     const_iterator find(Key key) const { return const_iterator(numbers_.find(number(key))); }
     iterator upper_bound(Key key) { return iterator(numbers_.upper_bound(number(key))); }
-    Key last() const { return Key{last_key(numbers_)}; }  // REQUIRES !empty()
     T& at_or_new(Key key) {
         std::uint64_t& address = number_at(numbers_, number(key));
         if (address == 0) address = reinterpret_cast<std::uintptr_t>(new T());
@@ -815,6 +820,11 @@ public:
     void erase(Key key) {
         const iterator found = find(key);
         if (found != end()) erase(found);
+    }
+    // The item goes over to another map; where it is in memory it stays.
+    void hand_over(iterator item, Numbered& to) {
+        number_at(to.numbers_, item.place_->first) = item.place_->second;
+        numbers_.erase(item.place_);
     }
     void clear() {
         const Numbers cleared = std::move(numbers_);
@@ -1268,12 +1278,15 @@ private:
 //            M15 No create and no set takes what a quota has counted over a hard limit of it.
 //            M16 /zookeeper/config says who is in the table of voters, as of the transaction that
 //            made it so. Nobody sets it.
+//            M17 A session that was local is opened under the id that it has, if nobody else has
+//            that. See Z14.
 // May touch  The tree: it is its only writer.
 // Reading    ZooKeeper's PrepRequestProcessor and DataTree.processTxn. Unlike there, a request is
 //            judged when it is applied, so there is no table of outstanding changes.
 
 enum class OpCode : std::uint8_t {
-    open_session = 1,   // u64 nonce, u32 timeout in ms, u64 and u64: the password
+    open_session = 1,   // u64 nonce, u32 timeout in ms, u64 and u64: the password; and u8 1 of
+                        // one that was local: the nonce is its id
     close_session = 2,  // u8 1 = expired
     create = 3,         // string path, string data *, i32 mode; with a ttl i64 ms. With 2^16 in
                         // the mode it has an ACL: string, before the ttl
@@ -1320,7 +1333,8 @@ struct Txn {
     std::uint32_t previous_crc = 0;  // and that entry's checksum: the chain
     std::int64_t time_ms = 0;      // the leader's Unix time when it numbered the request
     SessionId session;             // 0 for open_session
-    std::uint64_t cxid = 0;        // the session's number for the request; see next_holding
+    std::uint64_t cxid = 0;        // the session's number for the request: see next_holding; to
+                                   // open one that was local, what its replica has applied: Z14
     std::uint64_t confirmed = 0;   // outcomes up to this cxid have reached the caller
     OpCode op = OpCode::open_session;
     BytesView body;                // as the table at OpCode
@@ -2758,6 +2772,9 @@ private:
 //            anybody may count on that. Leaders who each serve for less than a quarter add nothing.
 //            What one poll does of it is bounded, and so are the ends that are under way, however
 //            many sessions have gone at once.
+//            Z14 A session that was local is opened once. It is numbered where its replica knew, as
+//            it asked, how each opening and each end of it before had come out; so that nothing
+//            that was asked of a session which is over meets another one of that id.
 // May touch  Chapters 4 (reads), 7, 8.
 // Reading    Zab, DSN'11, sections IV and V; ZooKeeper's Leader and LearnerHandler. Every message
 //            of a phase is repeated until its answer is there, and every answer may come twice.
@@ -2974,6 +2991,8 @@ private:
     bool hear(SessionId session);  // RETURNS whether it was silent, by the log
     void number_attach(std::int64_t wall_ms, const Txn& request, LiveSession& live);
     void number_open(std::int64_t wall_ms, const Machine& machine, const Txn& request);
+    bool is_outdated(std::uint64_t id, std::uint64_t as_of) const;
+    void note_end(SessionId session, Zxid zxid);
     Peer* find(PeerId id);
     template <class Predicate>
     std::uint64_t bits_where(Predicate&& predicate) const;
@@ -3012,6 +3031,8 @@ private:
     Zxid lease_at_;
     detail::Numbered<SessionId, LiveSession> sessions_;
     detail::Numbers opening_;  // nonces numbered and not yet applied, to ids of sessions
+    detail::Numbers ended_;    // sessions that were local, or were refused, to the zxid of that
+    Zxid ended_until_;         // and of those before (Z14)
     detail::Agenda<Look> looks_;      // one for each session, and some for those that have ended
     std::vector<SessionId> heard_;    // again, which the log does not say yet (Z13)
     bool looks_wait_ = false;         // for the next poll, or for room
@@ -3214,6 +3235,9 @@ private:
 //            R13 A write that ends with its session or its replica, in whatever else than
 //            outcome_unknown, has not been executed and never will be. Where the end is applied
 //            here none is in doubt: what stands before it in the log has been answered.
+//            R14 A local session is nowhere but here, and goes with the replica. Before the first
+//            of its writes is sent it is opened in the log; from what that says on it is like any
+//            other. Where that refuses it so are those writes, and it is local still.
 // May touch  Everything above.
 // Reading    "Rules for callers" in the manual above; the contracts of Storage and Transport.
 
@@ -3256,6 +3280,7 @@ struct SessionOptions {
     Duration timeout = seconds(10);
     // Zeros: drawn from the replica's chance, which guards against mistakes, not against guessing.
     SessionPassword password{};
+    bool is_local = false;  // it is at this replica alone, until its first write: see Session::open
 };
 
 struct Created {
@@ -3527,6 +3552,7 @@ struct ReplicaCounters {
     std::uint64_t snapshots_installed = 0;
     std::uint64_t requests_refused = 0;  // before they were numbered
     std::uint64_t requests_repeated = 0;
+    std::uint64_t sessions_upgraded = 0;  // that were local
     std::uint64_t events = 0;
     std::uint64_t polls = 0;
     // Of polls that came more than half of Timing::silence after the one before: the loop is slow,
@@ -3549,7 +3575,8 @@ struct ReplicaStatus {
     Zxid applied;
     std::uint64_t digest = 0;    // of the state at applied
     std::size_t nodes = 0;
-    std::size_t sessions = 0;
+    std::size_t sessions = 0;    // of the ensemble's
+    std::size_t local_sessions = 0;  // here
     std::size_t watches = 0;
     // In the time of polls, so that where flush blocks it is the gap that grows, and the flush
     // seems to take none.
@@ -3632,6 +3659,7 @@ public:
     void on_session_state(SessionId session, OnState listener,  // one more; told in order
                           std::uint64_t holding = any_holding);
     Duration session_timeout(SessionId session) const;
+    bool is_local_session(SessionId session, std::uint64_t holding = any_holding) const;
     // Until when the session certainly lives, on the clock of poll: nobody else can have seen its
     // ephemerals go before. Time{} when that is not known. Holds while clock rates differ by at
     // most clock_drift_permille, and but for what its next holder does: who attaches a session may
@@ -3663,7 +3691,7 @@ private:
         Zxid since;
         Watched watched = Watched::data;
     };
-    struct LocalSession {
+    struct HeldSession {
         std::uint32_t timeout_ms = 0;
         std::uint64_t next_cxid = 1;
         std::uint64_t confirmed = 0;
@@ -3678,6 +3706,9 @@ private:
         Time opened_at;               // asked for
         Time attached_at;             // known here
         bool closing = false;
+        bool is_local = false;        // R14
+        bool is_upgraded = false;     // it is about to be: an opening is under way
+        SessionPassword password;     // of a local one: the others' are in their records
     };
     struct Opening {
         std::uint64_t nonce = 0;
@@ -3691,6 +3722,8 @@ private:
         OnOpened done;
         Time asked_at;
         bool sent = false;
+        bool is_upgrade = false;      // of the local session whose id is the nonce
+        bool was_sent = false;
     };
     struct Ready : Found {            // a callback whose time has come
         Completion done;
@@ -3738,14 +3771,20 @@ private:
     void after_flush();
     bool can_send_requests() const;
     void send_requests();
-    void send_session(SessionId id, LocalSession& session);
+    void send_session(SessionId id, HeldSession& session);
     void send_request(const Txn& request);
     void flush_requests();
-    void list_unsent(SessionId id, LocalSession& session);
-    static bool is_held(const LocalSession& session, std::uint64_t holding) {
+    void list_unsent(SessionId id, HeldSession& session);
+    static bool is_held(const HeldSession& session, std::uint64_t holding) {
         return holding == any_holding || session.next_cxid >> cxid_bits == holding;
     }
-    const LocalSession* find_held(SessionId id, std::uint64_t holding) const;
+    HeldSession* find_here(SessionId id);
+    const HeldSession* find_held(SessionId id, std::uint64_t holding) const;
+    void open_local(const SessionOptions& options, Completion&& done);
+    void upgrade(SessionId id, HeldSession& session);
+    void end_upgrade(std::size_t place, Errc error);
+    void make_busy(SessionId id);
+    void settle_local_sessions();
     void repeat_requests();
     void send_all();
     void load_chunk();
@@ -3761,14 +3800,15 @@ private:
     void end_opening(std::size_t place, SessionId id, Errc error);
     void judge_attaches(SessionId of);
     Errc judge_attach(Opening& opening) const;
+    bool may_have_ended(std::uint64_t nonce) const;
     void catch_up_sessions();
     void compare_digest();
-    void drain(SessionId id, LocalSession& session);
-    bool drain_one(SessionId id, LocalSession& session, Pending& pending);
+    void drain(SessionId id, HeldSession& session);
+    bool drain_one(SessionId id, HeldSession& session, Pending& pending);
     void drain_all();
     static std::size_t answer_bytes_max(const Limits& limits);
     void hold_bytes(Ready& ready, std::size_t& held) const;
-    bool has_read_due(const LocalSession& session) const;
+    bool has_read_due(const HeldSession& session) const;
     bool must_read_first(const Txn& txn) const;
     bool must_read_before_jump() const;
     void execute_read(SessionId id, Pending& pending);
@@ -3788,7 +3828,7 @@ private:
     void finish(Pending& pending, const Outcome& outcome);
     static void unwrap(std::size_t guards, Ready& ready);
     void end_session(SessionId id, SessionState state, std::uint64_t executed);
-    void end_write(SessionId id, const LocalSession& session, Pending& pending,
+    void end_write(SessionId id, const HeldSession& session, Pending& pending,
                    std::uint64_t executed, Errc error);
     static Unresolved unresolved_of(SessionId id, const Pending& pending);
     void refuse(Completion&& done, Errc error);
@@ -3813,7 +3853,7 @@ private:
     void take_next_lease();
     void touch_own_sessions();
     void take_syncs();
-    void tell_state(const LocalSession& session);
+    void tell_state(const HeldSession& session);
     void tell_states();
     void tell_subscribers();
     void run_timers();
@@ -3861,7 +3901,10 @@ private:
     bool is_ending_ = false;           // it is being destroyed
     Bytes inbox_;                      // u32 size and bytes, one after the other
     Bytes inbox_read_;
-    detail::Numbered<SessionId, LocalSession> sessions_;
+    detail::Numbered<SessionId, HeldSession> sessions_;  // but for:
+    detail::Numbered<SessionId, HeldSession> idle_;      // local ones with nothing pending
+    detail::Numbers busy_;             // local ones of sessions_, by their ids
+    bool settles_ = false;             // one of those is to be looked at in the next poll
     detail::Ring<Opening> openings_;
     detail::Ring<Unresolved> unresolved_;  // of sessions that have ended; R13
     std::vector<SessionId> unsent_;    // with requests that have not been sent to the leader
@@ -3962,6 +4005,15 @@ class Session {
 public:
     // Opens a session. Errors: too_many, replica_failed; session_moved, where somebody has attached
     // it before it was known here.
+    // A local one (SessionOptions::is_local) is there at once, without a leader or a byte in the
+    // log, as many as Limits::local_sessions_max. It reads and watches like any other; it is lost
+    // with its replica, and until then does not expire; nobody can attach it (session_expired), and
+    // it has no certain_until. Its first write of any kind, or add_auth, has it opened for all,
+    // with the same id, password and timeout, which it waits for; what is here of it stays. Where
+    // the ensemble has too many sessions, the writes asked for by then are too_many, and it goes on
+    // as it was. Where its replica was so far behind meanwhile that it cannot know what became of
+    // that, it is over; where it is opened all the same, that expires. Closing it while it is local
+    // asks nobody.
     static void open(Replica& replica, const SessionOptions& options, OnSession done);
     // Takes over a session that its opener, or who attached it last, has no use for any more: his
     // program has ended, or it is to go on at another replica. It keeps its ephemeral nodes; its
@@ -4001,6 +4053,7 @@ public:
     // did it.
     SessionState state() const { return replica_->session_state(id_, holding()); }
     Duration timeout() const { return replica_->session_timeout(id_); }
+    bool is_local() const { return replica_->is_local_session(id_, holding()); }
     // The writes that may have been executed, or may yet be, and of which nothing is known here: of
     // a session that lives those that have left and have no answer; of one that has ended those
     // that were told outcome_unknown, as long as they are among the newest
@@ -4878,11 +4931,6 @@ void RingBase::widen(const Kind& kind) {
 
 std::uint64_t& number_at(Numbers& numbers, std::uint64_t key) {
     return numbers.emplace(std::pair<const std::uint64_t, std::uint64_t>(key, 0)).first->second;
-}
-
-std::uint64_t last_key(const Numbers& numbers) {
-    COORD_ASSERT(!numbers.empty());
-    return numbers.rbegin()->first;
 }
 
 }  // namespace detail
@@ -7578,9 +7626,33 @@ bool is_same(const SessionPassword& a, const SessionPassword& b) {
 
 std::uint64_t next_holding(std::uint64_t cxid) { return ((cxid >> cxid_bits) + 1) << cxid_bits; }
 
+namespace detail {
+
+// M17. The ids of local sessions are beyond the zxids of the first 2^23 epochs. One that a session
+// of a later epoch has already, or the other way round, is refused where it comes second.
+static constexpr std::uint64_t local_id_bit = std::uint64_t{1} << 63;
+static constexpr std::size_t opening_bytes = 8 + 4 + 8 + 8;
+
+static bool may_be_local(SessionId id) { return (id.value & local_id_bit) != 0; }
+
+static bool is_opening_of_local(BytesView body) { return body.size() == opening_bytes + 1; }
+
+static bool is_opening(BytesView body) {
+    if (!is_opening_of_local(body)) return body.size() == opening_bytes;
+    return may_be_local(SessionId{Reader(body).u64()}) && body.back() == 1;
+}
+
+// Whom an open_session with that zxid opens. REQUIRES is_opening(body).
+static SessionId opened_id(Zxid zxid, BytesView body) {
+    return SessionId{is_opening_of_local(body) ? Reader(body).u64() : zxid.value};
+}
+
+}  // namespace detail
+
 Errc judge_request(OpCode op, BytesView body, const Limits& limits) {
     switch (op) {
-        case OpCode::open_session: return body.size() == 28 ? Errc::ok : Errc::marshalling_error;
+        case OpCode::open_session:
+            return detail::is_opening(body) ? Errc::ok : Errc::marshalling_error;
         case OpCode::attach_session: return body.size() == 8 ? Errc::ok : Errc::marshalling_error;
         case OpCode::close_session: return body.size() == 1 ? Errc::ok : Errc::marshalling_error;
         case OpCode::create:
@@ -7909,22 +7981,27 @@ const Outcome* Machine::silence(const Txn& txn) {
 
 COORD_RARE
 const Outcome* Machine::open_session(const Txn& txn) {
+    outcome_ = Outcome{0, txn.zxid, txn.op, Errc::ok, {}, {}, {}, {}};
+    if (!detail::is_opening(txn.body)) {
+        outcome_.error = Errc::marshalling_error;
+        return &outcome_;
+    }
     Reader in(txn.body);
     const std::uint64_t nonce = in.u64();
-    const std::uint32_t timeout_ms = in.u32();
-    const std::uint64_t high = in.u64(), low = in.u64();
-    outcome_ = Outcome{0, txn.zxid, txn.op, Errc::ok, {}, {}, {}, {}};
-    if (!in.done()) {
-        outcome_.error = Errc::marshalling_error;
-    } else if (const SessionRecord* known = find_nonce(nonce)) {
+    const SessionId id = detail::opened_id(txn.zxid, txn.body);
+    const bool was_local = detail::is_opening_of_local(txn.body);
+    const SessionRecord* const known = find_nonce(nonce);
+    if (known != nullptr && (!was_local || known->id == id)) {
         outcome_.session = known->id;  // asked twice: the same session
+    } else if (known != nullptr || find_session(id) != nullptr) {
+        outcome_.error = was_local ? Errc::session_expired : Errc::too_many;  // M17
     } else if (sessions_.size() >= limits_.sessions_max) {
         outcome_.error = Errc::too_many;
     } else {
-        const SessionId id{txn.zxid.value};
         SessionRecord& session = sessions_.at_or_new(id);
-        session.id = id, session.nonce = nonce, session.timeout_ms = timeout_ms;
-        session.password = SessionPassword{high, low};
+        session.id = id, session.nonce = nonce, session.timeout_ms = in.u32();
+        session.password.high = in.u64(), session.password.low = in.u64();
+        if (is_saving_) session.saved_in = save_number_;
         detail::number_at(nonces_, nonce) = id.value;
         sessions_digest_ += digest_of(session);
         outcome_.session = id;
@@ -8769,10 +8846,9 @@ void Machine::begin_save() {
     voters_.save(saved_early_);
 }
 
-// Ids are zxids: a session with a later one was opened since.
+// One that was opened since counts as saved.
 void Machine::save_before_change(SessionRecord& session) {
-    if (!is_saving_ || session.id.value > save_zxid_.value) return;
-    if (!(save_next_ < session.id) || session.saved_in == save_number_) return;
+    if (!is_saving_ || session.saved_in == save_number_ || !(save_next_ < session.id)) return;
     save_session(session, saved_early_);
     session.saved_in = save_number_;
 }
@@ -8783,17 +8859,24 @@ bool Machine::save_slice(std::size_t bytes, Bytes& out) {
     const std::size_t start = out.size();
     out.append(saved_early_);
     saved_early_.clear();
-    const auto opened_since = sessions_.upper_bound(SessionId{save_zxid_.value});
+    std::size_t work = out.size() - start;  // to pass over one is some, too
     auto next = sessions_.upper_bound(save_next_);
-    while (next != opened_since && out.size() - start < bytes) {
+    for (; next != sessions_.end() && work < bytes; ++next) {
+        const bool is_later = next->first.value > save_zxid_.value;
+        if (is_later && !detail::may_be_local(next->first)) {  // opened since, as all that follow
+            next = sessions_.upper_bound(SessionId{detail::local_id_bit - 1});
+            if (next == sessions_.end()) break;
+        }
         const SessionRecord& session = next->second;
+        const std::size_t before = out.size();
         if (session.saved_in != save_number_) save_session(session, out);
-        save_next_ = session.id, ++next;
+        work += (std::max)(out.size() - before, std::size_t{8});
+        save_next_ = session.id;
     }
-    const std::size_t written = out.size() - start;
-    const std::size_t left = bytes > written ? bytes - written : 0;  // 0 where sessions are left
+    const bool has_more = next != sessions_.end();
+    const std::size_t left = has_more || work >= bytes ? 0 : bytes - work;
     const bool done = tree_.save_slice(left, out);
-    COORD_ASSERT(!done || next == opened_since);
+    COORD_ASSERT(!done || !has_more);
     save_crc_ = crc32c(BytesView(out).substr(start), save_crc_);
     if (!done) return false;
     const std::size_t end = detail::open_state_record(detail::StateRecord::end, out);
@@ -8957,7 +9040,8 @@ Errc Machine::end_load() {
 
 // M3, from the other side. No session is younger than the state.
 bool Machine::adopt_ephemerals() {
-    bool owned = sessions_.empty() || sessions_.last().value <= applied_.value;
+    const auto younger = sessions_.upper_bound(SessionId{applied_.value});
+    bool owned = younger == sessions_.end() || detail::may_be_local(younger->first);
     tree_.visit_ephemerals([&](BytesView path, SessionId owner) {
         const auto found = sessions_.find(owner);
         owned = owned && found != sessions_.end();
@@ -12985,6 +13069,7 @@ constexpr std::size_t proposals_in_flight_max = 64;   // messages, to one peer
 constexpr std::size_t chunk_bytes_max = 256 * 1024;
 constexpr std::size_t rounds_max = 16;
 constexpr std::size_t closings_max = 64;    // ends of sessions that are numbered and not applied
+constexpr std::size_t ends_kept_max = 4096;  // of sessions that were local
 constexpr Duration look_gap_max = seconds(10);
 constexpr std::size_t silences_max = 1024;  // sessions that are looked at in a poll
 constexpr std::uint32_t reaps_per_poll_max = 16;
@@ -13046,7 +13131,7 @@ void Leader::stop() {
     epoch_ = 0;
     rounds_.clear(), queued_.clear();
     syncs_.clear(), own_synced_.clear();
-    sessions_.clear(), opening_.clear();
+    sessions_.clear(), opening_.clear(), ended_.clear();
     looks_ = {}, heard_.clear(), closing_ = 0, looks_wait_ = false;
     sessions_armed_ = false, ping_now_ = false;
 }
@@ -13784,6 +13869,7 @@ bool Leader::can_number(const Machine& machine) {
     if (machine.applied() < initial_) return false;
     if (sessions_armed_) return true;
     sessions_armed_ = true;
+    ended_until_ = initial_;
     reap_at_ = clock_ + reap_rest(), reap_place_ = 0;
     for (const auto& [id, record] : machine.sessions()) {
         LiveSession& live = sessions_.at_or_new(id);
@@ -13902,17 +13988,35 @@ void Leader::number_open(std::int64_t wall_ms, const Machine& machine, const Txn
     Reader in(request.body);
     const std::uint64_t nonce = in.u64();
     const std::uint32_t timeout_ms = in.u32();
-    if (machine.find_nonce(nonce) != nullptr || opening_.find(nonce) != opening_.end()) {
+    if (machine.find_nonce(nonce) != nullptr || opening_.find(nonce) != opening_.end() ||
+        (detail::is_opening_of_local(request.body) && is_outdated(nonce, request.cxid))) {
         counters_.requests_ignored += 1;
         return;
     }
     const Zxid zxid = append(wall_ms, request);
     if (zxid == Zxid{}) return;
-    const SessionId id{zxid.value};
+    const SessionId id = detail::opened_id(zxid, request.body);
     detail::number_at(opening_, nonce) = id.value;
+    if (sessions_.find(id) != sessions_.end()) return;  // M17: it will be refused
     LiveSession& live = sessions_.at_or_new(id);
     live.timeout_ms = timeout_ms;
     look_after(id, live, milliseconds(timeout_ms));
+}
+
+// Z14. A copy of what was asked before its end was known there can come at any time.
+COORD_RARE
+bool Leader::is_outdated(std::uint64_t id, std::uint64_t as_of) const {
+    const auto ended = ended_.find(id);
+    return Zxid{as_of} < (ended == ended_.end() ? ended_until_ : Zxid{ended->second});
+}
+
+// Of ends that are no longer kept each by itself, all count as the last one did.
+COORD_RARE
+void Leader::note_end(SessionId session, Zxid zxid) {
+    if (!detail::may_be_local(session)) return;
+    COORD_ASSERT(zxid > ended_until_);
+    detail::number_at(ended_, session.value) = zxid.value;
+    if (ended_.size() > detail::ends_kept_max) ended_.clear(), ended_until_ = zxid;
 }
 
 // Z8, Z9. RETURNS whom a change of the table is about, or null; nobody: the founding is complete.
@@ -13965,11 +14069,14 @@ void Leader::admit(Time now, std::int64_t wall_ms) {
 void Leader::on_applied(const Txn& txn, const Machine& machine) {
     if (phase_ != Phase::broadcast) return;
     if (txn.op == OpCode::open_session) {
-        const SessionId id{txn.zxid.value};
+        const SessionId id = detail::opened_id(txn.zxid, txn.body);
         opening_.erase(Reader(txn.body).u64());
-        if (machine.find_session(id) == nullptr) forget(id);
+        if (machine.find_session(id) != nullptr) return;
+        forget(id);
+        note_end(id, txn.zxid);
     } else if (txn.op == OpCode::close_session && machine.find_session(txn.session) == nullptr) {
         forget(txn.session);
+        note_end(txn.session, txn.zxid);
     }
 }
 
@@ -14654,8 +14761,9 @@ Replica::~Replica() {
     const detail::Ring<Opening> openings = std::move(openings_);
     const detail::Agenda<Timer> timers = std::move(timers_);
     for (const auto& entry : sessions_) watches_.remove_session(entry.first);
+    for (const auto& entry : idle_) watches_.remove_session(entry.first);
     COORD_ASSERT(watches_.count() == 0);  // they end with their sessions
-    sessions_.clear();
+    sessions_.clear(), idle_.clear();
 }
 
 void Replica::open() {
@@ -14780,6 +14888,7 @@ void Replica::poll(Time now, std::int64_t wall_ms) {
         if (retired_ && retired_->release(detail::nodes_freed_per_poll)) retired_ = {};
         work_left_ = detail::work_per_poll;
         for (int i = 0; i < detail::steps_per_poll_max && step(); i++) {}
+        settle_local_sessions();
         tell_states();
     }
     if (role_ == Role::failed) inbox_.clear();
@@ -14797,6 +14906,7 @@ Time Replica::next_deadline() const {
     const Time at_once = now_;
     if (is_ending_) return never;  // what callbacks held asks
     if (!ready_.empty() || history_->has_work()) return at_once;
+    if (settles_ && role_ != Role::failed) return at_once;
     Time deadline = timers_.empty() ? never : timers_.front().at;
     if (role_ == Role::failed) return deadline;
     const bool unsent = !unsent_.empty() && can_send_requests();
@@ -15323,7 +15433,8 @@ COORD_RARE
 void Replica::open_session(const SessionOptions& options, OnOpened done) {
     counters_.calls += 1;
     if (role_ == Role::failed) return refuse(std::move(done), Errc::replica_failed);
-    if (openings_.size() + sessions_.size() >= options_.limits.sessions_max) {
+    if (options.is_local) return open_local(options, std::move(done));
+    if (openings_.size() + sessions_.size() - busy_.size() >= options_.limits.sessions_max) {
         counters_.requests_refused += 1;
         return refuse(std::move(done), Errc::too_many);
     }
@@ -15336,6 +15447,101 @@ void Replica::open_session(const SessionOptions& options, OnOpened done) {
     opening.asked_at = now_;
     openings_.push() = std::move(opening);
     if (unsent_.empty()) unsent_.push_back(SessionId{});  // there is something to send
+}
+
+// R14. By memory alone. Its id goes by what the log has, too: after a start with the same entropy
+// it is another one.
+COORD_RARE
+void Replica::open_local(const SessionOptions& options, Completion&& done) {
+    const std::uint64_t drawn = mix64(rng_.next(), log_.last().zxid.value);
+    const SessionId id{drawn | detail::local_id_bit};
+    const bool is_taken = find_here(id) != nullptr || machine_->find_session(id) != nullptr;
+    if (is_taken || idle_.size() + busy_.size() >= options_.limits.local_sessions_max) {
+        counters_.requests_refused += 1;
+        return refuse(std::move(done), Errc::too_many);
+    }
+    HeldSession& session = idle_.at_or_new(id);
+    session.is_local = true;
+    session.timeout_ms = clamp_timeout_ms(options.timeout);
+    session.password = options.password;
+    if (is_same(session.password, {})) session.password = {rng_.next(), rng_.next()};
+    session.state = is_serving() ? SessionState::connected : SessionState::suspended;
+    Ready& ready = push_ready();
+    ready.done = std::move(done);
+    ready.session = id;
+}
+
+// The first of its writes waits: it needs a record that every replica has, with what is executed.
+COORD_RARE
+void Replica::upgrade(SessionId id, HeldSession& session) {
+    COORD_ASSERT(session.is_local && !session.is_upgraded);  // R14
+    session.is_upgraded = true;
+    Opening& opening = openings_.push();
+    opening = Opening{};
+    opening.is_upgrade = true, opening.nonce = id.value;
+    opening.timeout_ms = session.timeout_ms, opening.password = session.password;
+    opening.asked_at = now_;
+    if (unsent_.empty()) unsent_.push_back(SessionId{});
+}
+
+COORD_RARE
+void Replica::end_upgrade(std::size_t place, Errc error) {
+    const SessionId id{openings_[place].nonce};
+    const Time asked_at = openings_[place].asked_at;
+    openings_.erase(place);
+    const auto found = sessions_.find(id);
+    COORD_ASSERT(found != sessions_.end() && found->second.is_upgraded);  // R14: its writes wait
+    if (error != Errc::ok && error != Errc::too_many) {
+        const bool has_moved = error == Errc::session_moved;
+        return end_session(id, has_moved ? SessionState::moved : SessionState::expired, 0);
+    }
+    HeldSession& session = found->second;
+    session.is_upgraded = false;
+    if (error == Errc::ok) {
+        const SessionRecord* const record = machine_->find_session(id);
+        COORD_ASSERT(record != nullptr && record->nonce == id.value);  // M17
+        session.is_local = false;
+        session.next_cxid = record->cxid + 1, session.confirmed = record->cxid;
+        session.opened_at = asked_at, session.attached_at = now_;
+        busy_.erase(id.value);
+        counters_.sessions_upgraded += 1;
+    }
+    list_unsent(id, session);  // what stands behind its writes, too
+    for (std::size_t i = 0; i < session.pending.size(); i++) {
+        Pending& pending = session.pending[i];
+        if (pending.error != Errc::ok || !detail::is_write(pending.kind)) continue;
+        if (error == Errc::ok) {
+            pending.cxid = session.next_cxid++;
+        } else if (pending.kind != Request::Kind::close) {
+            pending.error = error;
+            counters_.requests_refused += 1;
+        }
+    }
+    drain(id, session);
+}
+
+// The loops over sessions see those local ones alone that have something pending.
+void Replica::make_busy(SessionId id) {
+    detail::number_at(busy_, id.value) = 1;
+    idle_.hand_over(idle_.find(id), sessions_);
+}
+
+void Replica::settle_local_sessions() {
+    settles_ = false;
+    for (auto each = busy_.begin(); each != busy_.end();) {
+        const SessionId id{each->first};
+        ++each;  // it may go
+        const auto found = sessions_.find(id);
+        COORD_ASSERT(found != sessions_.end() && found->second.is_local);  // R14
+        HeldSession& session = found->second;
+        if (session.pending.empty()) {
+            busy_.erase(id.value);
+            sessions_.hand_over(found, idle_);
+        } else if (session.pending.front().kind == Request::Kind::close) {
+            COORD_ASSERT(!session.is_upgraded);  // R14: nothing of it is in the log
+            end_session(id, SessionState::closed, 0);
+        }
+    }
 }
 
 COORD_RARE
@@ -15372,23 +15578,23 @@ std::size_t Replica::requests_max(const Request& request) const {
 
 void Replica::submit(SessionId id, Request&& request) {
     counters_.calls += 1;
-    const auto found = sessions_.find(id);
-    const bool is_here = found != sessions_.end() && is_held(found->second, request.holding);
+    HeldSession* const here = find_here(id);
+    const bool is_here = here != nullptr && is_held(*here, request.holding);
     Errc error = Errc::ok;
     if (role_ == Role::failed) {
         error = Errc::replica_failed;
     } else if (!is_here && machine_->find_session(id) != nullptr) {
         error = Errc::session_moved;  // R10
-    } else if (!is_here || found->second.closing) {
+    } else if (!is_here || here->closing) {
         error = Errc::session_expired;
-    } else if (found->second.pending.size() >= requests_max(request)) {
+    } else if (here->pending.size() >= requests_max(request)) {
         error = Errc::too_many;
     }
     if (error != Errc::ok) {
         counters_.requests_refused += 1;
         return refuse(std::move(request.done), error);
     }
-    LocalSession& session = found->second;
+    HeldSession& session = *here;
     Pending& pending = session.pending.push();
     pending.kind = request.kind, pending.cxid = 0;
     pending.page = Page{}, pending.watcher = nullptr, pending.least = Zxid{};
@@ -15406,14 +15612,18 @@ void Replica::submit(SessionId id, Request&& request) {
     if (pending.error != Errc::ok) {
         counters_.requests_refused += 1;
     } else if (detail::is_write(request.kind)) {
-        pending.cxid = session.next_cxid++;
         session.closing = request.kind == Request::Kind::close;
+        if (!session.is_local) pending.cxid = session.next_cxid++;
+        if (session.is_local && !session.is_upgraded && !session.closing) upgrade(id, session);
         list_unsent(id, session);
     } else if (pending.awaits_sync) {
         pending.cxid = ++sync_sequence_;
         list_unsent(id, session);
     }
     if (session.pending.size() == 1 || session.closing) drain(id, session);
+    if (!session.is_local || session.pending.empty()) return;
+    settles_ = settles_ || session.closing;
+    if (busy_.find(id.value) == busy_.end()) make_busy(id);
 }
 
 // Judges a request before anything is sent, and writes down what it will need.
@@ -15695,7 +15905,7 @@ OpCode Replica::encode_write(Request& request, Bytes& body) {
     return OpCode::multi;
 }
 
-void Replica::list_unsent(SessionId id, LocalSession& session) {
+void Replica::list_unsent(SessionId id, HeldSession& session) {
     if (session.is_listed) return;
     session.is_listed = true;
     unsent_.push_back(id);
@@ -15717,10 +15927,10 @@ void Replica::send_requests() {
     }
     sending_.swap(unsent_);
     for (const SessionId id : sending_) {
-        const auto found = sessions_.find(id);
-        if (found == sessions_.end()) continue;
-        found->second.is_listed = false;
-        send_session(id, found->second);
+        HeldSession* const session = find_here(id);
+        if (session == nullptr) continue;
+        session->is_listed = false;
+        send_session(id, *session);
     }
     sending_.clear();
     flush_requests();
@@ -15745,15 +15955,22 @@ void Replica::send_opening(Opening& opening) {
     } else {
         writer.u32(opening.timeout_ms);
         writer.u64(opening.password.high), writer.u64(opening.password.low);
+        if (opening.is_upgrade) {
+            writer.u8(1);
+            request.cxid = machine_->applied().value;  // Z14
+            opening.was_sent = true;
+        }
     }
     request.body = body;
     send_request(request);
 }
 
-void Replica::send_session(SessionId id, LocalSession& session) {
+void Replica::send_session(SessionId id, HeldSession& session) {
     COORD_ASSERT(session.sent <= session.pending.size());
     while (session.sent < session.pending.size() && !session.is_blocked) {
-        const Pending& pending = session.pending[session.sent++];
+        const Pending& pending = session.pending[session.sent];
+        if (session.is_local && detail::is_write(pending.kind)) break;  // R14
+        session.sent += 1;
         if (pending.error != Errc::ok) continue;
         const bool waits = pending.awaits_sync || machine_->applied() < pending.least;
         if (waits) session.is_blocked = true;  // R9: what follows must not be seen by reads before
@@ -15821,7 +16038,7 @@ void Replica::complete(const Txn& txn, const Outcome* outcome, std::uint64_t exe
         return complete_open(Reader(txn.body).u64(), outcome->session, outcome->error);
     }
     const auto found = sessions_.find(txn.session);
-    const bool is_here = found != sessions_.end();
+    const bool is_here = found != sessions_.end() && !found->second.is_local;  // R14
     if (txn.op == OpCode::attach_session && outcome != nullptr && outcome->error == Errc::ok) {
         if (is_here) end_session(txn.session, SessionState::moved, executed);  // R10
         return judge_attaches(txn.session);
@@ -15844,7 +16061,8 @@ void Replica::complete_open(std::uint64_t nonce, SessionId id, Errc error) {
     // What tells of it may be a snapshot in which somebody has attached it already.
     const SessionRecord* const record = machine_->find_session(id);
     const bool is_taken = record != nullptr && record->cxid >> cxid_bits != 0;  // R10
-    end_opening(i, id, is_taken ? Errc::session_moved : error);
+    if (is_taken) error = Errc::session_moved;
+    openings_[i].is_upgrade ? end_upgrade(i, error) : end_opening(i, id, error);
 }
 
 COORD_RARE
@@ -15858,7 +16076,7 @@ void Replica::end_opening(std::size_t place, SessionId id, Errc error) {
         COORD_ASSERT(record != nullptr && sessions_.find(id) == sessions_.end());  // R10
         const bool is_its = record->cxid >> cxid_bits == 0 || record->holder == opening.nonce;
         COORD_ASSERT(is_its);  // M8
-        LocalSession& session = sessions_.at_or_new(id);
+        HeldSession& session = sessions_.at_or_new(id);
         session.timeout_ms = record->timeout_ms;
         session.next_cxid = record->cxid + 1, session.confirmed = record->cxid;
         session.opened_at = opening.asked_at;
@@ -15900,20 +16118,36 @@ Errc Replica::judge_attach(Opening& opening) const {
     return opening.cxid == 0 ? Errc::too_many : Errc::ok;
 }
 
+// Whether it was to be opened for all: it may have been, and be over already.
+COORD_RARE
+bool Replica::may_have_ended(std::uint64_t nonce) const {
+    std::size_t i = 0;
+    while (i < openings_.size() && openings_[i].nonce != nonce) i++;
+    return i < openings_.size() && openings_[i].was_sent;
+}
+
 COORD_RARE
 void Replica::catch_up_sessions() {
     std::vector<std::uint64_t> nonces;
     for (std::size_t i = 0; i < openings_.size(); i++) nonces.push_back(openings_[i].nonce);
     for (const std::uint64_t nonce : nonces) {
         const SessionRecord* const record = machine_->find_nonce(nonce);
-        if (record != nullptr) complete_open(nonce, record->id, Errc::ok);
+        if (record != nullptr) {
+            complete_open(nonce, record->id, Errc::ok);
+        } else if (may_have_ended(nonce)) {
+            complete_open(nonce, {}, Errc::session_expired);  // Z14
+        }
     }
     std::vector<SessionId> ids;
     for (const auto& entry : sessions_) ids.push_back(entry.first);
     for (const SessionId id : ids) {
-        LocalSession& session = sessions_.find(id)->second;
+        const auto found = sessions_.find(id);
+        if (found == sessions_.end()) continue;
+        HeldSession& session = found->second;
         const SessionRecord* const record = machine_->find_session(id);
-        if (record == nullptr) {
+        if (session.is_local) {
+            drain(id, session);
+        } else if (record == nullptr) {
             const bool is_closed = session.closing;
             end_session(id, is_closed ? SessionState::closed : SessionState::expired, UINT64_MAX);
         } else if (next_holding(record->cxid) != next_holding(session.next_cxid)) {
@@ -15925,7 +16159,7 @@ void Replica::catch_up_sessions() {
     judge_attaches(SessionId{});
 }
 
-void Replica::drain(SessionId id, LocalSession& session) {
+void Replica::drain(SessionId id, HeldSession& session) {
     while (!session.pending.empty() && drain_one(id, session, session.pending.front())) {
         session.pending.pop();
         if (session.sent > 0) session.sent -= 1;
@@ -15953,7 +16187,7 @@ void Replica::drain_all() {
 }
 
 // Ends the first pending request of a session if its time has come.
-bool Replica::drain_one(SessionId id, LocalSession& session, Pending& pending) {
+bool Replica::drain_one(SessionId id, HeldSession& session, Pending& pending) {
     if (pending.error != Errc::ok) {
         refuse(std::move(pending.done), pending.error);
         return true;
@@ -16051,7 +16285,7 @@ void Replica::hold_bytes(Ready& ready, std::size_t& held) const {
 }
 
 // Whether it is only for what is ready that the next request has not been answered.
-bool Replica::has_read_due(const LocalSession& session) const {
+bool Replica::has_read_due(const HeldSession& session) const {
     if (!reads_later_ || session.pending.empty()) return false;
     const Pending& pending = session.pending.front();
     const bool is_due = pending.error == Errc::ok && !pending.awaits_sync &&
@@ -16275,7 +16509,8 @@ void Replica::list_nodes(SessionId id, const Look& look, Room& room, Found& foun
 COORD_RARE
 void Replica::list_ephemerals(SessionId id, const Look& look, Room& room, Found& found) const {
     const SessionRecord* const record = machine_->find_session(id);
-    if (record == nullptr) found.error = Errc::session_expired;  // it is about to be told
+    const bool is_over = record == nullptr && !is_local_session(id);
+    if (is_over) found.error = Errc::session_expired;  // it is about to be told
     if (record == nullptr) return;
     const std::size_t limit = (std::min)(look.limit, room.items);
     auto each = look.after < look.path ? record->ephemerals.lower_bound(look.path)
@@ -16367,9 +16602,10 @@ Unresolved Replica::unresolved_of(SessionId id, const Pending& pending) {
 // R13, of any request. It is in doubt where it has left, and what has been executed of its session,
 // as far as that is known, may reach to it.
 COORD_RARE
-void Replica::end_write(SessionId id, const LocalSession& session, Pending& pending,
+void Replica::end_write(SessionId id, const HeldSession& session, Pending& pending,
                         std::uint64_t executed, Errc error) {
-    const bool is_numbered = detail::is_write(pending.kind) && pending.error == Errc::ok;
+    const bool is_numbered =
+        detail::is_write(pending.kind) && pending.error == Errc::ok && !session.is_local;
     const bool is_in_doubt =
         is_numbered && pending.cxid <= (std::min)(session.sent_cxid, executed);
     if (is_in_doubt) {
@@ -16387,8 +16623,9 @@ std::vector<Unresolved> Replica::unresolved(SessionId id, std::uint64_t holding)
         const bool is_its = holding == any_holding || one.cxid >> cxid_bits == holding;
         if (one.session == id && is_its) all.push_back(one);
     }
-    const LocalSession* const session = find_held(id, holding);
-    for (std::size_t i = 0; session != nullptr && i < session->pending.size(); i++) {
+    const HeldSession* const session = find_held(id, holding);
+    const bool may_have_left = session != nullptr && !session->is_local;  // R14
+    for (std::size_t i = 0; may_have_left && i < session->pending.size(); i++) {
         const Pending& pending = session->pending[i];
         const bool is_numbered = detail::is_write(pending.kind) && pending.error == Errc::ok;
         const bool has_left = is_numbered && pending.cxid <= session->sent_cxid;
@@ -16402,8 +16639,9 @@ COORD_RARE
 void Replica::end_session(SessionId id, SessionState state, std::uint64_t executed) {
     const auto found = sessions_.find(id);
     COORD_ASSERT(found != sessions_.end());
+    if (found->second.is_local) busy_.erase(id.value);
     // Destroyed last, when it is known nowhere any more: what its watchers hold may call on.
-    LocalSession session = std::move(found->second);
+    HeldSession session = std::move(found->second);
     sessions_.erase(found);
     for (; !session.pending.empty(); session.pending.pop()) {
         Pending& pending = session.pending.front();
@@ -16434,7 +16672,7 @@ void Replica::on_event(SessionId session, detail::Shared<const Watcher> watcher,
     ready.zxid = zxid;
 }
 
-void Replica::tell_state(const LocalSession& session) {
+void Replica::tell_state(const HeldSession& session) {
     for (std::size_t i = 0; i < session.listeners.size(); i++) {
         Ready& ready = push_ready();
         ready.on_state = session.listeners[i];
@@ -16447,6 +16685,10 @@ void Replica::tell_states() {
     if (serving == was_serving_) return;
     was_serving_ = serving;
     if (serving) aside_ = 0;
+    for (auto [id, session] : idle_) {
+        session.state = serving ? SessionState::connected : SessionState::suspended;
+        tell_state(session);
+    }
     for (auto [id, session] : sessions_) {
         session.state = serving ? SessionState::connected : SessionState::suspended;
         if (serving) {
@@ -16469,7 +16711,7 @@ void Replica::subscribe(detail::Subscriber& subscriber) {
     counters_.calls += 1;
     if (is_ending_) subscriber.error = Errc::replica_failed;
     if (is_ending_) return;
-    const LocalSession* const held = find_held(subscriber.session, subscriber.holding);
+    const HeldSession* const held = find_held(subscriber.session, subscriber.holding);
     Errc error = Errc::ok;
     if (role_ == Role::failed) {
         error = Errc::replica_failed;
@@ -16597,7 +16839,9 @@ void Replica::send_pong() {
     }
     scratch_.clear();
     Writer writer(scratch_);
-    for (const auto& entry : sessions_) writer.u64(entry.first.value);
+    for (const auto& entry : sessions_) {
+        if (!entry.second.is_local) writer.u64(entry.first.value);
+    }
     touch_ += 1;
     if (touches_.size() == detail::touches_max) touches_.pop();
     touches_.push() = Touch{touch_, now_};
@@ -16631,20 +16875,36 @@ void Replica::take_next_lease() {
 void Replica::touch_own_sessions() {
     COORD_ASSERT(role_ == Role::leading);
     pings_ = leader_.pings();
-    for (const auto& entry : sessions_) leader_.touch(entry.first);
+    for (const auto& entry : sessions_) {
+        if (!entry.second.is_local) leader_.touch(entry.first);
+    }
 }
 
-const Replica::LocalSession* Replica::find_held(SessionId id, std::uint64_t holding) const {
+const Replica::HeldSession* Replica::find_held(SessionId id, std::uint64_t holding) const {
     const auto found = sessions_.find(id);
-    const bool is_here = found != sessions_.end() && is_held(found->second, holding);
-    return is_here ? &found->second : nullptr;
+    const HeldSession* here = found != sessions_.end() ? &found->second : nullptr;
+    const auto idle = here == nullptr ? idle_.find(id) : idle_.end();
+    if (idle != idle_.end()) here = &idle->second;
+    return here != nullptr && is_held(*here, holding) ? here : nullptr;
+}
+
+Replica::HeldSession* Replica::find_here(SessionId id) {
+    const auto found = sessions_.find(id);
+    if (found != sessions_.end()) return &found->second;
+    const auto idle = idle_.find(id);
+    return idle != idle_.end() ? &idle->second : nullptr;
+}
+
+bool Replica::is_local_session(SessionId id, std::uint64_t holding) const {
+    const HeldSession* const held = find_held(id, holding);
+    return held != nullptr && held->is_local;
 }
 
 Time Replica::certain_until(SessionId id, std::uint64_t holding) const {
-    const LocalSession* const held = find_held(id, holding);
+    const HeldSession* const held = find_held(id, holding);
     if (held == nullptr || role_ == Role::failed) return Time{};
-    const LocalSession& session = *held;
-    if (session.closing) return Time{};
+    const HeldSession& session = *held;
+    if (session.closing || session.is_local) return Time{};
     const Time from = lease_from_ > session.attached_at ? lease_from_ : session.opened_at;
     const std::int64_t permille = 1000 - options_.clock_drift_permille;
     return from + milliseconds(session.timeout_ms) / 1000 * permille;
@@ -16687,27 +16947,27 @@ void Replica::take_syncs() {
 }
 
 SessionState Replica::session_state(SessionId id, std::uint64_t holding) const {
-    const LocalSession* const session = find_held(id, holding);
+    const HeldSession* const session = find_held(id, holding);
     if (session != nullptr) return session->state;
     const bool lives = machine_->find_session(id) != nullptr;
     return lives ? SessionState::moved : SessionState::expired;
 }
 
 void Replica::on_session_state(SessionId id, OnState listener, std::uint64_t holding) {
-    const auto found = sessions_.find(id);
     if (find_held(id, holding) == nullptr || !listener) return;
-    found->second.listeners.push() = std::move(listener);
+    find_here(id)->listeners.push() = std::move(listener);
 }
 
 SessionPassword Replica::session_password(SessionId id, std::uint64_t holding) const {
     const SessionRecord* const record = machine_->find_session(id);
-    const bool is_here = find_held(id, holding) != nullptr;
-    return is_here && record != nullptr ? record->password : SessionPassword{};
+    const HeldSession* const held = find_held(id, holding);
+    if (held != nullptr && held->is_local) return held->password;
+    return held != nullptr && record != nullptr ? record->password : SessionPassword{};
 }
 
 Duration Replica::session_timeout(SessionId id) const {
-    const auto found = sessions_.find(id);
-    return milliseconds(found == sessions_.end() ? 0 : found->second.timeout_ms);
+    const HeldSession* const held = find_held(id, any_holding);
+    return milliseconds(held == nullptr ? 0 : held->timeout_ms);
 }
 
 std::vector<WatchRow> Replica::list_watches(WatchOrder order, const WatchRow& after,
@@ -16728,6 +16988,7 @@ ReplicaStatus Replica::status() const {
     status.digest = machine_->digest();
     status.nodes = machine_->tree().size();
     status.sessions = machine_->sessions().size();
+    status.local_sessions = idle_.size() + busy_.size();
     status.watches = watches_.count();
     if (log_.is_waiting()) status.flush_lag = now_ - log_.waiting_since();
     status.flush_longest = (std::max)(flush_longest_, status.flush_lag);
@@ -16749,9 +17010,16 @@ void Replica::audit() const {
     for (const auto& [id, session] : sessions_) {
         COORD_ASSERT(session.sent <= session.pending.size());
         COORD_ASSERT(!session.is_blocked || session.sent > 0 || role_ == Role::failed);  // R9
+        COORD_ASSERT(session.is_local == (busy_.find(id.value) != busy_.end()));  // R14
         const SessionRecord* const record = machine_->find_session(id);
+        COORD_ASSERT(record == nullptr || !session.is_local || role_ == Role::failed);  // Z14
+        if (session.is_local) continue;
         COORD_ASSERT(record != nullptr || role_ == Role::failed);
         COORD_ASSERT(record == nullptr || is_held(session, record->cxid >> cxid_bits));  // R10
+    }
+    for (const auto& [id, session] : idle_) {
+        COORD_ASSERT(session.is_local && session.pending.empty());  // R14
+        COORD_ASSERT(!session.is_upgraded && sessions_.find(id) == sessions_.end());
     }
 }
 

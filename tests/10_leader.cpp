@@ -66,7 +66,9 @@ struct Rig {
     Time now{1000000000};
     std::deque<Said> said;
 
-    explicit Rig(std::uint64_t entries = 0, std::uint32_t epoch = 1) {
+    explicit Rig(std::uint64_t entries = 0, std::uint32_t epoch = 1,
+                 const coord::Limits& own_limits = {})
+        : limits(own_limits) {
         REQUIRE(log.open() == Errc::ok);
         if (entries > 0) {
             REQUIRE(log.accept_epoch(epoch, PeerId{1}) == Errc::ok);
@@ -835,6 +837,93 @@ TEST_CASE("an open that is repeated before and after it is applied is numbered o
     const SessionId early{rig.log.last().zxid.value};
     rig.number(early, 1, OpCode::create, Rig::create_body("/a"));
     CHECK(rig.log.last().zxid == Zxid{early.value + 1});
+}
+
+namespace {
+
+// Of a session that was local.
+Bytes open_local_body(std::uint64_t id) {
+    return Rig::open_body((std::uint64_t{1} << 63) + id) + '\1';
+}
+
+}  // namespace
+
+TEST_CASE("Z14 a session that was local is opened once, by whoever knows how it stands") {
+    Rig rig;
+    rig.to_broadcast();
+    const Bytes body = open_local_body(7);
+    const SessionId id{(std::uint64_t{1} << 63) + 7};
+    const auto commit = [&] {
+        rig.step();
+        rig.ack(2, rig.log.last().zxid, 2);
+        rig.step();
+        return rig.log.last().zxid;
+    };
+    const auto is_numbered = [&](const Bytes& opening, std::uint64_t as_of) {
+        const Zxid before = rig.log.last().zxid;
+        rig.number({}, as_of, OpCode::open_session, opening);
+        return rig.log.last().zxid > before;
+    };
+    REQUIRE(is_numbered(body, 0));
+    CHECK_FALSE(is_numbered(body, 0));
+    const Zxid opened = commit();
+    REQUIRE(rig.machine.find_session(id) != nullptr);
+    CHECK_FALSE(is_numbered(body, opened.value));
+    rig.number(id, 1, OpCode::create, Rig::create_body("/a"));
+    rig.number(id, 2, OpCode::close_session, BytesView("\0", 1));
+    CHECK_FALSE(is_numbered(body, rig.log.last().zxid.value));  // it is not over yet
+    const Zxid closed = commit();
+    CHECK(rig.machine.find_session(id) == nullptr);
+    CHECK_FALSE(is_numbered(body, 0));
+    CHECK_FALSE(is_numbered(body, opened.value));
+    CHECK_FALSE(is_numbered(body, closed.value - 1));
+    CHECK(is_numbered(open_local_body(8), 0));  // another one's end is no matter
+    CHECK(is_numbered(body, closed.value));     // somebody has drawn the same number again
+}
+
+TEST_CASE("Z14 of ends under earlier leaders the newest leader's history is the bound") {
+    Rig rig(5);
+    rig.to_broadcast();
+    const Zxid initial = rig.log.last().zxid;
+    REQUIRE(initial > Zxid{});
+    rig.number({}, initial.value - 1, OpCode::open_session, open_local_body(7));
+    CHECK(rig.log.last().zxid == initial);
+    rig.number({}, initial.value, OpCode::open_session, open_local_body(7));
+    CHECK(rig.log.last().zxid > initial);
+}
+
+TEST_CASE("Z14 one that was refused has ended there, and of very many ends the last one counts") {
+    coord::Limits limits;
+    limits.sessions_max = 1;
+    Rig rig(0, 1, limits);
+    rig.to_broadcast();
+    const SessionId only = rig.open(1);
+    const auto commit = [&] {
+        rig.step();
+        rig.ack(2, rig.log.last().zxid, 2);
+        rig.step();
+        return rig.log.last().zxid;
+    };
+    const auto is_numbered = [&](std::uint64_t number, std::uint64_t as_of) {
+        const Zxid before = rig.log.last().zxid;
+        rig.number({}, as_of, OpCode::open_session, open_local_body(number));
+        return rig.log.last().zxid > before;
+    };
+    REQUIRE(is_numbered(7, only.value));
+    const Zxid refused = commit();
+    CHECK(rig.machine.sessions().size() == 1);
+    CHECK_FALSE(is_numbered(7, only.value));
+    CHECK(is_numbered(9, only.value));
+    commit();
+    for (std::uint64_t i = 0; i < 4200; i++) {
+        REQUIRE(is_numbered(1000 + i, rig.log.last().zxid.value));
+        if (i % 50 == 49) commit();
+    }
+    const Zxid last = commit();
+    CHECK_FALSE(is_numbered(7, only.value));
+    CHECK_FALSE(is_numbered(7, refused.value));
+    CHECK_FALSE(is_numbered(10, only.value));
+    CHECK(is_numbered(7, last.value));
 }
 
 TEST_CASE("requests of learners are taken in order, and junk after them is dropped") {

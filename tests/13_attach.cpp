@@ -413,7 +413,8 @@ TEST_CASE("R10 who has opened it, and hears of that after it was attached, has i
     all.sim.isolate(first);  // it is numbered, and its replica does not hear that it is committed
     const coord::Machine::Sessions& sessions = leader.machine().sessions();
     REQUIRE(all.sim.run_until([&] { return sessions.size() == 2; }, seconds(5)));
-    const SessionId id = sessions.last();
+    SessionId id;
+    for (const auto& each : sessions) id = each.first;
     REQUIRE(id != other.session().id());
     const coord::Result<Session> attached = all.attach(second, {id, {5, 6}});
     REQUIRE(attached);

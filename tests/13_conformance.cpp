@@ -1,5 +1,6 @@
 // The cases of 13_conformance.hpp, of two kinds of ensemble in this process: a replica alone, and
-// three voters whose sessions are spread over them.
+// three voters whose sessions are spread over them; each with sessions as they are by default, and
+// with such as are local until they write.
 
 #include <doctest/doctest.h>
 
@@ -15,11 +16,19 @@ using coord::milliseconds;
 using coord::seconds;
 using coord::Sync;
 
+coord::SessionOptions options_of(bool is_local) {
+    coord::SessionOptions options;
+    options.is_local = is_local;
+    return options;
+}
+
 class Alone final : public conformance::World {
 public:
+    explicit Alone(bool is_local) : is_local_(is_local) {}
     Sync open() override {
-        auto opened = Sync::open(replica_, {}, pump());
+        auto opened = Sync::open(replica_, options_of(is_local_), pump());
         REQUIRE(opened);
+        CHECK(opened->is_local() == is_local_);
         return Sync{*opened, pump()};
     }
     void settle() override {
@@ -36,6 +45,7 @@ private:
     coord::Pump pump() {
         return [this] { return poll(); };
     }
+    const bool is_local_;
     coord::MemoryStorage disk_;
     coord::Replica replica_{{}, disk_};
     coord::Time now_{1000000000};
@@ -43,19 +53,22 @@ private:
 
 class Three final : public conformance::World {
 public:
-    Three() {
+    explicit Three(bool is_local) : is_local_(is_local) {
         REQUIRE(sim_.run_until([&] { return sim_.leader() != coord::PeerId{}; }, seconds(30)));
         settle();  // everybody is in step
     }
     Sync open() override {
         next_ = next_ % sim_.size() + 1;
-        auto opened = Sync::open(sim_.replica(next_), {seconds(10)}, sim_.pump());
+        auto opened = Sync::open(sim_.replica(next_), options_of(is_local_), sim_.pump());
         REQUIRE(opened);
-        return Sync{*opened, sim_.pump()};
+        const Sync zk{*opened, sim_.pump()};
+        if (is_local_) REQUIRE(zk.sync());  // what others have, it has, as one that is in the log
+        return zk;
     }
     void settle() override { sim_.run_for(seconds(1)); }
 
 private:
+    const bool is_local_;
     coord::Simulation sim_;
     std::uint32_t next_ = 0;  // at which the last session was opened
 };
@@ -64,8 +77,10 @@ private:
 
 const std::vector<conformance::WorldKind>& conformance::worlds() {
     static const std::vector<WorldKind> kinds = {
-        {"a replica alone", [] { return std::unique_ptr<World>(new Alone); }},
-        {"three voters", [] { return std::unique_ptr<World>(new Three); }},
+        {"a replica alone", [] { return std::unique_ptr<World>(new Alone(false)); }},
+        {"three voters", [] { return std::unique_ptr<World>(new Three(false)); }},
+        {"a replica alone, local", [] { return std::unique_ptr<World>(new Alone(true)); }},
+        {"three voters, local", [] { return std::unique_ptr<World>(new Three(true)); }},
     };
     return kinds;
 }

@@ -1578,6 +1578,8 @@ CONFORMANCE_CASE("1.5 differs: a text that is no quota is none, and stats are pu
 //   2.10  removal while disconnected       watchers are local: each removal is
 //   2.12  expiry, its timing, moving       by the simulations: an expiry needs faults
 //   2.12  passwords, attaching elsewhere   asks for a replica: 13_attach.cpp
+//   2.12  local sessions                   ask for options: 13_local.cpp; and some worlds have no
+//                                          others. All writes upgrade them, not ephemerals alone
 //   2.12  how writes end with a session    needs faults: 13_ends.cpp
 //   wchs, wchc, wchp, dump                 ask a replica: 13_ends.cpp
 //   2.14  outstanding requests at the most a bound of each back end's own

@@ -17,7 +17,8 @@
 //   P12 at most one leader for an epoch, who has everything committed; epochs never fall
 //   P13 all replicas apply the same entries and have the same digest at the same zxid
 //   P14 the same after a restart
-//   P15 each request is executed once and answered once
+//   P15 each request is executed once and answered once; a session that was local is opened once,
+//       and for a write of it alone
 //   P22 a container or a node with a ttl goes by itself when it is due, and nothing else does
 //   P23 what is written under a guard is written while that very node is there; under the grants of
 //       one lock, in the order of their tokens
@@ -58,6 +59,8 @@ inline bool same(const Stat& a, const Stat& b) {
            a.aversion == b.aversion && a.ephemeral_owner == b.ephemeral_owner &&
            a.data_length == b.data_length && a.num_children == b.num_children && a.pzxid == b.pzxid;
 }
+
+inline Bytes show(SessionId id) { return show(Zxid{id.value}); }
 
 inline Bytes show(const Stat& s) {
     return "{c " + show(s.czxid) + " m " + show(s.mzxid) + " p " + show(s.pzxid) + " ctime " +
@@ -185,6 +188,7 @@ struct Fields {
     coord::CreateMode parents{};  // of create_with_parents
     SessionId earlier;            // of take_over
     coord::SessionPassword password;
+    bool was_local = false;  // of an open_session: the nonce is the id
     Bytes acl;   // of a create, where it has one, and of a set_acl
 };
 
@@ -196,6 +200,7 @@ inline Fields fields_of(const Txn& txn) {
     } else if (txn.op == OpCode::open_session) {
         fields.nonce = in.u64(), fields.timeout_ms = in.u32();
         fields.password.high = in.u64(), fields.password.low = in.u64();
+        fields.was_local = in.left() > 0;
     } else if (txn.op == OpCode::close_session) {
         fields.expired = in.u8() == 1;
     } else if (txn.op == OpCode::multi || txn.op == OpCode::auth) {
@@ -381,6 +386,7 @@ public:
 
     std::size_t removals_max = coord::Limits{}.removals_max;
     std::size_t list_max = coord::Limits{}.list_max;
+    std::size_t sessions_max = coord::Limits{}.sessions_max;
 
     Zxid frontier() const { return frontier_; }
     const std::map<SessionId, SessionState>& sessions() const { return sessions_; }
@@ -564,7 +570,13 @@ private:
             answer.session = known->second;
             return answer;
         }
-        answer.session = SessionId{txn.zxid.value};
+        const auto is_open = [](const auto& each) { return each.second.open; };
+        const auto open = std::count_if(sessions_.begin(), sessions_.end(), is_open);
+        if (static_cast<std::size_t>(open) >= sessions_max) {
+            answer.error = Errc::too_many;
+            return answer;
+        }
+        answer.session = SessionId{fields.was_local ? fields.nonce : txn.zxid.value};
         SessionState& session = sessions_[answer.session];
         session.open = true;
         session.nonce = fields.nonce, session.timeout_ms = fields.timeout_ms;
@@ -1195,9 +1207,10 @@ struct Told {
 class Checker {
 public:
     explicit Checker(std::uint32_t drift_permille = 50,
-                     std::size_t removals_max = coord::Limits{}.removals_max)
+                     std::size_t removals_max = coord::Limits{}.removals_max,
+                     std::size_t sessions_max = coord::Limits{}.sessions_max)
         : drift_permille_(drift_permille) {
-        model_.removals_max = removals_max;
+        model_.removals_max = removals_max, model_.sessions_max = sessions_max;
     }
 
     bool ok() const { return violations_.empty(); }
@@ -1236,7 +1249,7 @@ public:
             if (known->content != content) differ("P13", replica, txn.zxid, "another entry");
             if (known->digest != digest) differ("P13", replica, txn.zxid, "another digest");
             position_of(replica) = {txn.zxid, static_cast<std::size_t>(known - log_.data()) + 1};
-            return;
+            return heard_of(replica, txn, outcome);
         }
         if (txn.zxid <= model_.frontier()) {
             place(position_of(replica), txn.zxid);
@@ -1250,6 +1263,7 @@ public:
         extend(txn, outcome, now);
         log_.push_back({txn.zxid, content, digest});
         position_of(replica) = {txn.zxid, log_.size()};
+        heard_of(replica, txn, outcome);
     }
 
     // A snapshot has taken the place of what the replica had applied.
@@ -1394,6 +1408,18 @@ public:
         clients_[id].home = home;
     }
 
+    // A local one, at a replica that has applied up to there.
+    void opened_local(SessionId id, std::uint32_t home, Time called_at, Zxid here,
+                      bool recipe = false) {
+        if (!clients_.insert({Holder(id), {}}).second) violate("P15", "a local session once more");
+        Client& client = clients_[Holder(id)];
+        client.called_at = called_at, client.seen = here;
+        client.recipe = recipe, client.home = home;
+        client.installed = of_replica(installs_, home);
+        client.was_local = true;
+    }
+    bool is_in_log(SessionId id) const { return model_.sessions().count(id) != 0; }
+
     void attaching(SessionId id) { to_be_attached_.insert(id); }
 
     // RETURNS the number of the request within its session.
@@ -1429,6 +1455,8 @@ public:
             judge_doubt(id, client, op, number);
         } else if (told.error == Errc::session_moved) {
             judge_moved(id, op, number);
+        } else if (op.is_refused || (told.error == Errc::too_many && client.was_local)) {
+            judge_refusal(id, op, number, told);
         } else if (is_write(op.asked.call)) {
             judge_write(id, client, op, number, told);
         } else if (op.asked.call == Call::sync) {
@@ -1499,7 +1527,7 @@ public:
         return found == clients_.end() || found->second.next == found->second.ops.size();
     }
     void moved(Holder id) {
-        if (is_moved(id)) return;
+        if (is_moved(id) || may_be_over(id)) return;  // or is opened after all, for nobody
         violate("P9", "a session that has not moved: " + show(Zxid{id.session.value}));
     }
     void expired(Holder id) { expect_closed(id, "the client was told that it expired"); }
@@ -1571,6 +1599,8 @@ public:
                            label(number));
     }
     std::uint64_t streamed() const { return streamed_; }
+    std::uint64_t upgrades() const { return upgrades_; }
+    std::uint64_t upgrades_refused() const { return upgrades_refused_; }
 
     void alive_until(Holder id, Time until) {
         Client& client = clients_[id];
@@ -1635,6 +1665,7 @@ private:
         Zxid observed_at_call;
         Zxid frontier_at_call;
         bool answered = false;
+        bool is_refused = false;  // its session could not be opened for all
         std::size_t fired = 0;  // of watch_since: events before the answer
     };
     struct Watch {
@@ -1664,6 +1695,8 @@ private:
         std::size_t removed = 0;  // watchers, by the request that is answered next
         bool dropped = false;
         bool recipe = false;
+        bool was_local = false;
+        Zxid installed;  // at its replica, when it was opened there
         std::uint32_t home = 0;
         Time called_at;
         Time alive_until;
@@ -1760,6 +1793,7 @@ private:
     void extend(const Txn& txn, const coord::Outcome* outcome, Time now) {
         if (txn.op == OpCode::close_session && txn.cxid == 0) judge_expiry(txn, now);
         judge_origin(txn);
+        if (txn.op == OpCode::open_session) judge_upgrade(txn);
         const Answer answer = model_.apply(txn);
         if (txn.op == OpCode::reap) judge_reap(txn, answer);
         if (txn.op == OpCode::multi && outcome != nullptr) judge_guards(txn, *outcome);
@@ -1891,8 +1925,74 @@ private:
         }
     }
 
+    // P15. Recipes write whatever they do.
+    void judge_upgrade(const Txn& txn) {
+        const Fields fields = fields_of(txn);
+        if (!fields.was_local) return;
+        const SessionId id{fields.nonce};
+        if (is_in_log(id)) {
+            const bool is_over = !model_.sessions().find(id)->second.open;
+            if (is_over) violate("P15", "a session that was local is opened again: " + show(id));
+            return;
+        }
+        const auto found = clients_.find(Holder(id));
+        const bool is_known = found != clients_.end() && found->second.was_local;
+        if (!is_known || (!found->second.recipe && found->second.write_ops.empty())) {
+            violate("P15", "a local session that writes nothing is opened: " + show(id));
+        }
+        upgrades_ += is_known ? 1u : 0u;
+    }
+
+    // Its replica hears that there is no room for it: the writes asked for by then are not to be
+    // numbered, and those after them take their places.
+    void heard_of(std::uint32_t replica, const Txn& txn, const coord::Outcome* outcome) {
+        if (txn.op != OpCode::open_session || outcome == nullptr) return;
+        if (outcome->error != Errc::too_many) return;
+        const Fields fields = fields_of(txn);
+        if (fields.was_local) refuse_upgrade(replica, SessionId{fields.nonce});
+    }
+    void refuse_upgrade(std::uint32_t replica, SessionId id) {
+        const auto found = clients_.find(Holder(id));
+        if (found == clients_.end() || found->second.dropped) return;
+        Client& client = found->second;
+        if (client.home != replica) return;
+        client.write_ops.clear(), client.writes = 0;
+        for (std::size_t i = client.next; i < client.ops.size(); i++) {
+            Op& op = client.ops[i];
+            op.is_refused = op.is_refused || (op.cxid != 0 && op.asked.call != Call::close);
+            if (op.is_refused) op.cxid = 0;
+            if (op.cxid == 0) continue;
+            op.cxid = ++client.writes;
+            client.write_ops.push_back(i);
+        }
+    }
+    void judge_refusal(Holder id, const Op& op, std::size_t number, const Told& told) {
+        upgrades_refused_ += 1;
+        if (!op.is_refused || told.error != Errc::too_many) {
+            violate("P2", Bytes(coord::name(told.error)) + ", and its session had no room: " +
+                              label(id, number));
+        }
+    }
+
+    // A local session ends by its owner's close; or it cannot know what became of its opening,
+    // where its replica has skipped that by a snapshot.
+    bool may_be_over(Holder id) {
+        const auto found = clients_.find(id);
+        if (found == clients_.end() || !found->second.was_local) return false;
+        const Client& client = found->second;
+        const auto opened = model_.sessions().find(id.session);
+        const bool is_empty = opened == model_.sessions().end() || opened->second.cxid == 0;
+        const bool has_skipped = of_replica(installs_, client.home) > client.installed;
+        const bool may_write = client.recipe || !client.write_ops.empty();
+        if (is_empty && has_skipped && may_write) return true;
+        const auto is_close = [](const Op& op) { return op.asked.call == Call::close; };
+        return opened == model_.sessions().end() &&
+               (client.recipe || std::any_of(client.ops.begin(), client.ops.end(), is_close));
+    }
+
     void expect_closed(Holder id, const Bytes& who) {
         const auto found = model_.sessions().find(id.session);
+        if (may_be_over(id)) return;
         if (found == model_.sessions().end() || found->second.open) {
             violate("P10", "session " + show(Zxid{id.session.value}) + " is open: " + who);
         }
@@ -2080,7 +2180,7 @@ private:
         if (found.error != Errc::ok) return false;
         if (found.zxid != model_.frontier()) return true;
         const auto session = model_.sessions().find(id.session);
-        if (session == model_.sessions().end()) return false;
+        if (session == model_.sessions().end()) return found.names.empty();  // a local one
         std::vector<Bytes> right;
         for (const Bytes& path : session->second.ephemerals) {
             if (path.compare(0, prefix.size(), prefix) == 0) right.push_back(path);
@@ -2423,6 +2523,8 @@ private:
     Model model_;
     std::vector<Entry> log_;
     std::vector<Position> positions_;  // of replica 1, 2, 3 ...
+    std::uint64_t upgrades_ = 0;
+    std::uint64_t upgrades_refused_ = 0;
     std::vector<Zxid> installs_;       // and the snapshot that it has installed last
     std::vector<Zxid> begins_;         // and what its memory begins with
     std::map<std::size_t, Stream> streams_;

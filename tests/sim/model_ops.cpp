@@ -293,7 +293,16 @@ struct Round {
             Writer(body).u64(counter), Writer(body).u32(5000);
             Writer(body).u64(counter + 1), Writer(body).u64(counter + 2);
             txn.op = OpCode::open_session;
-            sessions.emplace_back(SessionId{txn.zxid.value}, 0);
+            SessionId id{txn.zxid.value};
+            if (counter % 3 == 0) {  // it was local
+                id = SessionId{coord::mix64(counter, 1) | std::uint64_t{1} << 63};
+                body.replace(0, 8, 8, '\0');
+                for (std::size_t i = 0; i < 8; i++) {
+                    body[i] = static_cast<char>(id.value >> (56 - i * 8));
+                }
+                body.push_back('\1');
+            }
+            sessions.emplace_back(id, 0);
             known.push_back(sessions.back().first);
             if (known.size() > 8) known.erase(known.begin());
         } else {

@@ -68,6 +68,8 @@ struct Profile {
     u32 op_gap_ms = 20;
     bool acls = false;  // clients say who they are, and set who may do what
     bool quotas = false;  // clients set some
+    u32 locals_permille = 0;    // of the sessions that are opened: local at first
+    bool few_sessions = false;  // so many as there are clients: not all of them find room
     bool only_plain_reads = false;  // of one node or its children, local: the load is a measure
     u32 readers = 0;                // of streams
     bool is_little_kept = false;    // for them: some are cut
@@ -131,6 +133,13 @@ Profile draw_profile(u64 seed) {
     p.acls = Rng(coord::mix64(seed, 0x6163)).chance(400);
     if (p.acls) p.options.replica.super_digest = coord::digest_id("super:secret");
     p.quotas = Rng(coord::mix64(seed, 0x7174)).chance(300);
+    Rng locals(coord::mix64(seed, 0x6c6f));
+    if (locals.chance(600)) p.locals_permille = static_cast<u32>(locals.between(100, 1000));
+    p.few_sessions = p.locals_permille > 0 && locals.chance(300);
+    if (p.few_sessions) {
+        p.options.replica.limits.sessions_max =
+            p.voters * p.clients_each + (std::min)(p.voters, p.locks);
+    }
     Rng streams(coord::mix64(seed, 0x7373));
     if (streams.chance(500) && !p.acls) p.readers = static_cast<u32>(streams.between(1, 6));
     p.is_little_kept = streams.chance(300);
@@ -188,6 +197,9 @@ struct Totals {
     u64 wipes = 0;
     u64 admissions = 0;
     u64 attaches = 0;
+    u64 locals = 0;
+    u64 upgrades = 0;
+    u64 upgrades_refused = 0;
     u64 pauses = 0;
     u64 stalls = 0;
     u64 installs = 0;
@@ -211,7 +223,8 @@ public:
         : profile_(profile),
           options_(with_trace(profile.options, trace_lines)),
           sim_(options_),
-          checker_(options_.replica.clock_drift_permille, options_.replica.limits.removals_max),
+          checker_(options_.replica.clock_drift_permille, options_.replica.limits.removals_max,
+                   options_.replica.limits.sessions_max),
           work_(coord::mix64(seed, 11)),
           faults_(coord::mix64(seed, 12)),
           hints_(coord::mix64(seed, 13)),
@@ -237,6 +250,7 @@ public:
     u64 wipes() const { return wipes_; }
     u64 admissions() const { return admissions_; }
     u64 attaches() const { return attaches_; }
+    u64 locals() const { return locals_; }
     u64 resumed() const { return resumed_; }
     u64 cut() const { return cut_; }
 
@@ -261,6 +275,8 @@ private:
         u64 generation = 0;  // of the replica's start: what comes from an older one is void
         bool opening = false;
         bool leaving = false;  // has asked for close
+        bool was_local = false;
+        bool is_known = false;  // to those who attach sessions
         Time asked_at;
         std::optional<Session> session;
         u64 holder_number = 0;          // how often it had been attached when it came here
@@ -462,6 +478,7 @@ private:
         client.session.reset();
         client.generation += 1;
         client.opening = client.leaving = client.contending = client.has_lock = false;
+        client.was_local = client.is_known = false;
         client.waiting = 0;
         client.versions.clear(), client.names.clear();
     }
@@ -482,25 +499,49 @@ private:
         client.opening = true;
         coord::SessionOptions options;
         options.timeout = any_ms(work(), profile_.timeout_min_ms, profile_.timeout_max_ms);
+        options.is_local =
+            profile_.locals_permille > 0 && work().chance(profile_.locals_permille);
+        client.was_local = options.is_local;
         const u64 generation = client.generation;
         Session::open(sim_.replica(client.home), options,
                       [this, slot, generation](coord::Result<Session> opened) {
                           Client& own = *clients_[slot];
                           if (own.generation != generation) return;
                           own.opening = false;
-                          if (!opened) {
-                              return checker_.violate("P1", Bytes("open fails: ") +
-                                                                coord::name(opened.error()));
-                          }
-                          own.session = *opened, own.holder_number = 0;
-                          checker_.opened(opened->id(), own.home, own.asked_at, own.locker);
-                          if (!own.locker) remember(*opened);
+                          end_open(own, opened);
                       });
     }
+    void end_open(Client& own, const coord::Result<Session>& opened) {
+        if (!opened) {
+            const bool is_full = opened.error() == Errc::too_many && profile_.few_sessions;
+            if (is_full && !own.was_local) return;
+            return checker_.violate("P1",
+                                    Bytes("open fails: ") + coord::name(opened.error()));
+        }
+        own.session = *opened, own.holder_number = 0;
+        const Zxid here = sim_.replica(own.home).machine().applied();
+        if (own.was_local) {
+            locals_ += 1;
+            checker_.opened_local(opened->id(), own.home, own.asked_at, here, own.locker);
+        } else {
+            checker_.opened(opened->id(), own.home, own.asked_at, own.locker);
+            if (!own.locker) remember(own);
+        }
+    }
 
-    void remember(const Session& session) {
-        known_.push_back({session.id(), session.password()});
+    void remember(Client& client) {
+        client.is_known = true;
+        known_.push_back({client.session->id(), client.session->password()});
         if (known_.size() > 16) known_.erase(known_.begin());
+    }
+    // One that was local can be attached from its upgrade on.
+    void remember_upgraded(Client& client) {
+        if (!client.was_local || client.is_known || client.locker) return;
+        if (client.session && checker_.is_in_log(client.session->id()) &&
+            !client.session->is_local() &&
+            client.session->state() <= coord::SessionState::suspended) {
+            remember(client);
+        }
     }
 
     // Takes over a session that some client has, or had, here or elsewhere, or before a crash.
@@ -564,6 +605,7 @@ private:
         if (is_in_doubt != is_listed) run.checker_.violate("P27", "in doubt, and not listed");
         if (client.generation != ticket.generation) return;
         client.waiting -= 1;
+        run.remember_upgraded(client);
     }
 
     Ticket ask(std::size_t slot, const Asked& asked) {
@@ -673,7 +715,9 @@ private:
         Client& client = *clients_[slot];
         if (profile_.acls && work().chance(120)) return ask_about_access(slot);
         if (profile_.quotas && work().chance(50)) return ask_quota(slot);
-        const u64 choice = work().below(1000);
+        const bool only_reads = client.was_local && client.session->is_local() &&
+                                work().chance(850);
+        const u64 choice = only_reads ? work().between(570, 999) : work().below(1000);
         if (choice < 60) {
             ask_multi(slot);
         } else if (choice < 110 && !profile_.only_plain_reads) {
@@ -1574,9 +1618,10 @@ private:
         std::size_t live = 0;
         std::size_t open = 0;
         for (const auto& client : clients_) {
-            live += client->session && client->session->state() <= coord::SessionState::suspended
-                        ? 1u
-                        : 0u;
+            const bool is_here = client->session && !client->session->is_local();
+            const bool is_live =
+                is_here && client->session->state() <= coord::SessionState::suspended;
+            live += is_live ? 1u : 0u;
         }
         for (const auto& [id, session] : checker_.model().sessions())
             open += session.open ? 1u : 0u;
@@ -1618,6 +1663,7 @@ private:
     PeerId failed_;
     std::vector<std::pair<SessionId, coord::SessionPassword>> known_;  // to be attached
     u64 attaches_ = 0;
+    u64 locals_ = 0;
     u64 payloads_ = 0;
     u64 holders_ = 0;
     u64 steps_ = 0;
@@ -1651,7 +1697,7 @@ struct Arguments {
 void print_profile(u64 seed, const Profile& p) {
     std::printf(
         "seed %llu: %u voters, heartbeat %lld ms, silence %lld ms, loss %u, repeat %u, delay %u "
-        "up to %lld ms, damage %u, flush up to %lld us%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s\n",
+        "up to %lld ms, damage %u, flush up to %lld us%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s\n",
         static_cast<unsigned long long>(seed), p.voters,
         static_cast<long long>(p.options.replica.timing.heartbeat.ns / 1000000),
         static_cast<long long>(p.options.replica.timing.silence.ns / 1000000),
@@ -1663,7 +1709,8 @@ void print_profile(u64 seed, const Profile& p) {
         p.crashes_in_poll ? ", crashes in poll" : "", p.power_losses ? ", power losses" : "",
         p.wipes ? ", wipes" : "", p.pauses ? ", pauses" : "", p.stalls ? ", stalls" : "",
         p.at_leader ? ", at the leader" : "", p.hints ? ", hints" : "", p.acls ? ", acls" : "",
-        p.quotas ? ", quotas" : "");
+        p.quotas ? ", quotas" : "", p.locals_permille > 0 ? ", local sessions" : "",
+        p.few_sessions ? ", few sessions" : "");
 }
 
 u64 cpu_us() { return static_cast<u64>(std::clock()) * 1000 / (CLOCKS_PER_SEC / 1000); }
@@ -1709,7 +1756,8 @@ bool run_seed(u64 seed, const Arguments& arguments, Totals& totals) {
     own.repeated = c.messages_repeated, own.delayed = c.messages_delayed;
     own.damaged = c.messages_damaged, own.cuts = c.cuts, own.crashes = c.crashes;
     own.wipes = run.wipes(), own.admissions = run.admissions();
-    own.attaches = run.attaches();
+    own.attaches = run.attaches(), own.locals = run.locals();
+    own.upgrades = checker.upgrades(), own.upgrades_refused = checker.upgrades_refused();
     own.over_quota = checker.over_quota();
     own.refusals = checker.refusals(), own.silences = checker.silences();
     own.doubts = checker.doubts(), own.doubts_executed = checker.doubts_executed();
@@ -1744,11 +1792,13 @@ void print_totals(const Totals& t, double seconds) {
     std::printf(
         "messages %llu, lost %llu, repeated %llu, delayed %llu, damaged %llu; links cut %llu; "
         "crashes %llu, records lost %llu; storages lost %llu, admissions %llu; pauses %llu; disk "
-        "stalls %llu; hints %llu; snapshots installed %llu; sessions attached %llu; changes "
-        "streamed %llu, streams resumed %llu, cut %llu\n",
+        "stalls %llu; hints %llu; snapshots installed %llu; sessions attached %llu; local %llu, "
+        "upgraded %llu, writes refused for that %llu; changes streamed %llu, streams resumed "
+        "%llu, cut %llu\n",
         n(t.messages), n(t.lost), n(t.repeated), n(t.delayed), n(t.damaged), n(t.cuts),
         n(t.crashes), n(t.records_lost), n(t.wipes), n(t.admissions), n(t.pauses), n(t.stalls),
-        n(t.hints), n(t.installs), n(t.attaches), n(t.streamed), n(t.resumed), n(t.cut));
+        n(t.hints), n(t.installs), n(t.attaches), n(t.locals), n(t.upgrades),
+        n(t.upgrades_refused), n(t.streamed), n(t.resumed), n(t.cut));
 }
 
 double seconds_since(std::chrono::steady_clock::time_point start) {

@@ -79,6 +79,17 @@ public:
         cxid = 0;
         if (tell) checker.opened(session, 1, now);
     }
+    void open_local() {
+        session = SessionId{(std::uint64_t{1} << 63) + ++nonces};
+        cxid = 0;
+        checker.opened_local(session, 1, now, last);
+    }
+    void upgrade() {
+        Bytes body;
+        coord::Writer out(body);
+        out.u64(session.value), out.u32(1000), out.u64(3), out.u64(4), out.u8(1);
+        apply(next(OpCode::open_session, body));
+    }
     std::size_t ask(Call call, const Bytes& path, const Bytes& data = {}, std::int32_t number = 0,
                     bool watch = false) {
         return checker.called(session, {call, path, data, number, watch});
@@ -467,6 +478,31 @@ inline const std::vector<Flaw>& flaws_of_the_log() {
              s.open(), s.ask(Call::create, "/a", "x");
              const Bytes body = s.body_of_create("/a", "x", {});
              s.checker.applied(1, s.next(OpCode::create, body, s.session, 1), nullptr, 1, s.now);
+         }},
+        {"P15", "a session that was local opened once more",
+         [](Script& s) {
+             s.open_local(), s.ask(Call::create, "/a", "x");
+             s.upgrade();
+             s.apply(s.next(OpCode::close_session, BytesView("\1", 1), s.session));
+             s.upgrade();
+         }},
+        {"P15", "a local session that does not write, opened for all",
+         [](Script& s) {
+             s.open_local(), s.ask(Call::get, "/a");
+             s.upgrade();
+         }},
+        {"P2", "a write of a local session refused, and its session was not",
+         [](Script& s) {
+             s.open_local();
+             const std::size_t number = s.ask(Call::create, "/a", "x");
+             Told told;
+             told.error = Errc::too_many;
+             s.tell(number, told);
+         }},
+        {"P10", "a local session that has expired",
+         [](Script& s) {
+             s.open_local();
+             s.checker.expired(s.session);
          }},
     };
     return flaws;

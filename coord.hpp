@@ -638,7 +638,7 @@ public:
     std::size_t size() const { return size_; }
     void pop() {
         if (size_ == 0) index_failed();
-        head_ = (head_ + 1) & (capacity() - 1), size_ -= 1;
+        head_ += 1, size_ -= 1;
     }
     void pop_back() { place(size_ - 1), size_ -= 1; }
     void clear() { head_ = 0, size_ = 0; }
@@ -657,17 +657,16 @@ protected:
         return head_ + i;
     }
     void*& block_of(std::size_t i) const { return blocks_[i / block_slots & block_mask_]; }
-    std::size_t capacity() const {
-        return blocks_ == nullptr ? 0 : (block_mask_ + 1) * (slot_mask_ + 1);
-    }
-    void add(const Kind& kind);  // to size(); the item is what its slot held last
+    // To size(); the item is what its slot held last. RETURNS its block.
+    void* add(const Kind& kind);
     void destroy(const Kind& kind);
     void swap(RingBase& other);
 
     void** blocks_ = nullptr;     // null where there is none yet
     std::size_t slot_mask_ = 0;   // slots of a block, less one
     std::size_t block_mask_ = 0;  // blocks, less one
-    std::size_t head_ = 0;
+    std::size_t capacity_ = 0;    // slots of all blocks
+    std::size_t head_ = 0;        // goes on for ever: the masks say where it is
     std::size_t size_ = 0;
 
 private:
@@ -693,7 +692,10 @@ public:
     const T& front() const { return (*this)[0]; }
     const T& back() const { return (*this)[size_ - 1]; }
     // RETURNS a slot with whatever it held last: the caller sets every field.
-    T& push() { return add(kind), back(); }
+    T& push() {
+        T* const block = static_cast<T*>(add(kind));
+        return block[(head_ + size_ - 1) & slot_mask_];
+    }
     // Those behind it move up. What it held is given back.
     void erase(std::size_t i) {
         for (; i + 1 < size_; i++) (*this)[i] = std::move((*this)[i + 1]);
@@ -2372,6 +2374,7 @@ public:
     // Changes: each is one record, buffered until flush. All RETURN storage_failed, or
     // storage_full, and then nothing has changed.
     Errc append(BytesView record, const Txn& txn);  // REQUIRES that it follows last(): L1
+    Errc append(const Txn& txn);                    // the same, not encoded yet
     Errc truncate(Zxid zxid);                       // REQUIRES contains(zxid)
     Errc accept_epoch(std::uint32_t epoch, PeerId leader);
     Errc set_current_epoch(std::uint32_t epoch);
@@ -2430,7 +2433,7 @@ private:
     void recover_truncate(Zxid zxid);
     void recover_epochs(RecordKind kind, Reader& in);
     void damage(const char* reason);
-    void push_entry(BytesView record, const Txn& txn, std::uint32_t crc);
+    void push_entry(std::size_t length, const Txn& txn, std::uint32_t crc, Sequence sequence);
     void cut_after(Zxid zxid);
     void drop_through(std::size_t count);
     void drop_needless();
@@ -4760,11 +4763,12 @@ std::uint64_t Rng::between(std::uint64_t low, std::uint64_t high) {
 
 namespace detail {
 
-void RingBase::add(const Kind& kind) {
-    if (size_ == capacity()) grow(kind);
+void* RingBase::add(const Kind& kind) {
+    if (size_ == capacity_) grow(kind);
     void*& block = block_of(head_ + size_);
     if (block == nullptr) block = kind.make(block_slots);
     size_ += 1;
+    return block;
 }
 
 void RingBase::destroy(const Kind& kind) {
@@ -4775,11 +4779,12 @@ void RingBase::destroy(const Kind& kind) {
 void RingBase::swap(RingBase& other) {
     std::swap(blocks_, other.blocks_);
     std::swap(slot_mask_, other.slot_mask_), std::swap(block_mask_, other.block_mask_);
+    std::swap(capacity_, other.capacity_);
     std::swap(head_, other.head_), std::swap(size_, other.size_);
 }
 
 void RingBase::grow(const Kind& kind) {
-    COORD_ASSERT(size_ == capacity());
+    COORD_ASSERT(size_ == capacity_);
     if (size_ >= block_slots) return widen(kind);
     const std::size_t larger = size_ == 0 ? 8 : size_ * 2;
     void* const slots = kind.make(larger);
@@ -4789,6 +4794,7 @@ void RingBase::grow(const Kind& kind) {
     if (blocks_ == nullptr) blocks_ = new void*[1]();
     kind.destroy(blocks_[0]);
     blocks_[0] = slots, slot_mask_ = larger - 1, head_ = 0;
+    capacity_ = larger;
 }
 
 // The first block is the last one too where the queue begins inside it: what is at its end goes
@@ -4802,6 +4808,7 @@ void RingBase::widen(const Kind& kind) {
     for (std::size_t i = 0; i < ended; i++) kind.move(wider[count], i, wider[0], i);
     delete[] blocks_;
     blocks_ = wider, block_mask_ = count * 2 - 1, head_ = ended;
+    capacity_ = count * 2 * block_slots;
 }
 
 std::uint64_t& number_at(Numbers& numbers, std::uint64_t key) {
@@ -11881,25 +11888,34 @@ Errc decode_entry(BytesView record, Txn& txn) {
     return sound ? Errc::ok : Errc::corrupt;
 }
 
-std::uint32_t encode_entry(const Txn& txn, Bytes& out) {
+namespace detail {
+
+// Into room for all of it. RETURNS the checksum.
+static std::uint32_t put_entry(const Txn& txn, char* place) {
     COORD_ASSERT(txn.zxid > txn.previous && txn.body.size() <= UINT32_MAX - entry_header_bytes);
-    char header[entry_header_bytes];  // one append is quicker than one a field
-    detail::store_big32(header, static_cast<std::uint32_t>(sizeof header + txn.body.size()));
-    header[8] = static_cast<char>(RecordKind::entry);
-    char* const at = header + detail::record_header_bytes;
-    detail::store_big64(at, txn.zxid.value), detail::store_big64(at + 8, txn.previous.value);
-    detail::store_big32(at + 16, txn.previous_crc);
-    detail::store_big64(at + 20, static_cast<std::uint64_t>(txn.time_ms));
-    detail::store_big64(at + 28, txn.session.value);
-    detail::store_big64(at + 36, txn.cxid), detail::store_big64(at + 44, txn.confirmed);
+    store_big32(place, static_cast<std::uint32_t>(entry_header_bytes + txn.body.size()));
+    place[8] = static_cast<char>(RecordKind::entry);
+    char* const at = place + record_header_bytes;
+    store_big64(at, txn.zxid.value), store_big64(at + 8, txn.previous.value);
+    store_big32(at + 16, txn.previous_crc);
+    store_big64(at + 20, static_cast<std::uint64_t>(txn.time_ms));
+    store_big64(at + 28, txn.session.value);
+    store_big64(at + 36, txn.cxid), store_big64(at + 44, txn.confirmed);
     at[52] = static_cast<char>(txn.op);
-    static_assert(entry_header_bytes - detail::record_header_bytes == 53, "the format's offsets");
-    const std::uint32_t crc = crc32c(txn.body, crc32c(BytesView(header + 8, sizeof header - 8)));
-    detail::store_big32(header + 4, crc);
-    const std::size_t start = out.size();
-    out.append(header, sizeof header).append(txn.body);
-    COORD_ASSERT(detail::load_big32(out.data() + start) == out.size() - start);
+    static_assert(entry_header_bytes - record_header_bytes == 53, "the format's offsets");
+    if (!txn.body.empty()) std::memcpy(at + 53, txn.body.data(), txn.body.size());
+    const std::size_t covered = entry_header_bytes - 8 + txn.body.size();
+    const std::uint32_t crc = crc32c(BytesView(place + 8, covered));
+    store_big32(place + 4, crc);
     return crc;
+}
+
+}  // namespace detail
+
+std::uint32_t encode_entry(const Txn& txn, Bytes& out) {
+    const std::size_t start = out.size();
+    out.resize(start + entry_header_bytes + txn.body.size());
+    return detail::put_entry(txn, &out[start]);
 }
 
 // -- Recovery ------------------------------------------------------------------------------------
@@ -11968,10 +11984,8 @@ void Log::recover_entry(Sequence sequence, BytesView record) {
     if (txn.previous != last().zxid || txn.previous_crc != last().crc) {
         return damage("an entry is missing in the log");  // L1
     }
-    Reader frame(record);
-    frame.u32();
-    push_entry(record, txn, frame.u32());
-    entries_.back().sequence = sequence;
+    std::memcpy(reserve(record.size()), record.data(), record.size());
+    push_entry(record.size(), txn, detail::load_big32(record.data() + 4), sequence);
 }
 
 void Log::recover_truncate(Zxid zxid) {
@@ -12031,14 +12045,17 @@ Errc Log::read_begun(std::uint64_t offset, std::size_t size, Bytes& out) const {
 }
 
 LogPosition Log::last() const {
-    return entries_.empty() ? base_ : LogPosition{entries_.back().zxid, entries_.back().crc};
+    if (entries_.empty()) return base_;
+    const Entry& entry = entries_.back();
+    return LogPosition{entry.zxid, entry.crc};
 }
 
 std::size_t Log::find(Zxid zxid) const {
     std::size_t low = 0, high = entries_.size();
-    if (high > 0 && zxid >= entries_.back().zxid) return high;
+    const Zxid newest_here = last().zxid;
+    if (high == 0 || zxid >= newest_here) return high;
     // Within an epoch the numbers have no gaps, so that the newest place is mostly told by them.
-    const std::uint64_t behind = high > 0 ? entries_.back().zxid.value - zxid.value : high;
+    const std::uint64_t behind = newest_here.value - zxid.value;
     if (behind < high && entries_[high - 1 - static_cast<std::size_t>(behind)].zxid == zxid) {
         return high - static_cast<std::size_t>(behind);
     }
@@ -12143,27 +12160,38 @@ char* Log::reserve(std::size_t size) {
     return place;
 }
 
-void Log::push_entry(BytesView record, const Txn& txn, std::uint32_t crc) {
-    COORD_ASSERT(txn.zxid > last().zxid);
-    COORD_ASSERT(txn.previous == last().zxid && txn.previous_crc == last().crc);  // L1
-    char* const place = reserve(record.size());
-    std::memcpy(place, record.data(), record.size());
+// Of a record that is in the last block, at its end.
+void Log::push_entry(std::size_t length, const Txn& txn, std::uint32_t crc, Sequence sequence) {
+    const LogPosition before = last();
+    COORD_ASSERT(txn.zxid > before.zxid);
+    COORD_ASSERT(txn.previous == before.zxid && txn.previous_crc == before.crc);  // L1
+    COORD_ASSERT(!blocks_.empty() && length <= blocks_.back().used);
     Entry& entry = entries_.push();
     entry.zxid = txn.zxid, entry.crc = crc;
-    entry.length = static_cast<std::uint32_t>(record.size());
-    entry.offset = static_cast<std::uint32_t>(place - blocks_.back().bytes.get());
+    entry.length = static_cast<std::uint32_t>(length);
+    entry.offset = static_cast<std::uint32_t>(blocks_.back().used - length);
     entry.block = first_block_ + static_cast<std::uint32_t>(blocks_.size() - 1);
-    entry.sequence = 0;
+    entry.sequence = sequence;
     if (txn.op == OpCode::admit) admits_.push_back(txn.zxid);
 }
 
 Errc Log::append(BytesView record, const Txn& txn) {
     const Errc error = storage_.append(record);
     if (error != Errc::ok) return error;
-    Reader frame(record);
-    frame.u32();
-    push_entry(record, txn, frame.u32());
-    entries_.back().sequence = storage_.appended();
+    std::memcpy(reserve(record.size()), record.data(), record.size());
+    push_entry(record.size(), txn, detail::load_big32(record.data() + 4), storage_.appended());
+    anchored_ = true, dirty_ = true;
+    return Errc::ok;
+}
+
+// Encoded where it stays: the storage gets it from there.
+Errc Log::append(const Txn& txn) {
+    const std::size_t length = entry_header_bytes + txn.body.size();
+    char* const place = reserve(length);
+    const std::uint32_t crc = detail::put_entry(txn, place);
+    const Errc error = storage_.append(BytesView(place, length));
+    if (error != Errc::ok) return blocks_.back().used -= length, error;
+    push_entry(length, txn, crc, storage_.appended());
     anchored_ = true, dirty_ = true;
     return Errc::ok;
 }
@@ -13681,9 +13709,7 @@ Zxid Leader::append(std::int64_t wall_ms, const Txn& request) {
     txn.zxid = Zxid{epoch_, counter + 1};
     txn.previous = last.zxid, txn.previous_crc = last.crc;
     txn.time_ms = wall_ms;
-    scratch_.clear();
-    encode_entry(txn, scratch_);
-    const Errc error = log_.append(scratch_, txn);  // Z5
+    const Errc error = log_.append(txn);  // Z5
     if (error == Errc::storage_full) return {};     // it comes again
     error_ = error;
     counters_.proposals += 1;

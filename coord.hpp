@@ -2179,6 +2179,7 @@ private:
     Errc make_room(std::size_t body_size);
     void append_frame(std::uint8_t kind, BytesView body);
     bool write_out();
+    char* room_in_buffer(std::size_t size);
     Errc start_segment(std::uint64_t size);
     Errc make_spare(std::uint64_t size);
     bool tend_reserve();
@@ -2197,7 +2198,8 @@ private:
     std::vector<Snapshot> snapshots_;  // by sequence, bad ones too
     std::vector<std::uint64_t> spares_;
     std::uint64_t spare_newest_ = 0;
-    Bytes buffer_;                     // frames that are not in the file yet
+    Bytes buffer_;                     // room for frames that are not in the file yet,
+    std::size_t buffered_ = 0;         // and how much of it they take
     Bytes scratch_;
     Bytes path_, new_path_;            // where paths are made
     Bytes piece_;                      // of the snapshot that was begun, not in its file yet
@@ -3715,6 +3717,7 @@ private:
     void compare_digest();
     void drain(SessionId id, LocalSession& session);
     bool drain_one(SessionId id, LocalSession& session, Pending& pending);
+    bool drain_write(SessionId id, LocalSession& session, Pending& pending);
     void drain_all();
     static std::size_t answer_bytes_max(const Limits& limits);
     void hold_bytes(Ready& ready, std::size_t& held) const;
@@ -3745,7 +3748,7 @@ private:
     bool has_scheme(BytesView scheme) const;
     Errc judge_path(OpCode op, BytesView path, CreateMode mode) const;
     bool has_too_many_watches(SessionId id) const;
-    static OpCode encode_write(Request& request, Bytes& body);
+    static OpCode encode_write(const Request& request, Bytes& body);
     static std::uint64_t work_of(const Txn& txn);
     bool is_snapshot_due() const;
     bool is_fetch_waited_for() const;
@@ -9101,6 +9104,7 @@ void Watches::on_deleted(BytesView path, Zxid zxid, BytesView acl) {
 }
 
 void Watches::on_data_changed(BytesView path, Zxid zxid, BytesView acl) {
+    if (watches_.empty()) return;
     const Change change{EventType::data_changed, path, zxid, acl};
     fire(WatchKind::data, change);
     tell_staying(change);
@@ -10295,7 +10299,7 @@ void FileStorage::close(FileId& file) {
 void FileStorage::close_all() {
     for (FileId* file : {&current_, &mark_, &begun_, &ended_, &lock_}) close(*file);
     segments_.clear(), snapshots_.clear(), spares_.clear();
-    buffer_.clear(), piece_.clear(), reason_.clear();
+    buffered_ = 0, piece_.clear(), reason_.clear();
     appended_ = 0, durable_ = 0, id_ = 0, chain_ = 0, idle_flushes_ = 0, spare_newest_ = 0;
     size_ = 0, offset_ = 0, files_made_ = 0;
     time_ = purged_at_ = Time{INT64_MIN / 4};
@@ -10805,7 +10809,7 @@ Errc FileStorage::make_room(std::size_t body_size) {
     if (failed_ != Errc::ok) return failed_;
     COORD_ASSERT(current_ != FileId{} && body_size <= UINT32_MAX);
     const std::uint64_t needed = 2 * detail::frame_header_bytes + std::uint64_t{body_size};
-    if (offset_ + buffer_.size() + needed <= size_) return Errc::ok;
+    if (offset_ + buffered_ + needed <= size_) return Errc::ok;
     if (!write_out()) return failed_;
     return start_segment(detail::file_header_bytes + needed);
 }
@@ -10813,28 +10817,38 @@ Errc FileStorage::make_room(std::size_t body_size) {
 void FileStorage::append_frame(std::uint8_t kind, BytesView body) {
     COORD_ASSERT(body.size() <= UINT32_MAX && durable_ <= appended_);
     appended_ += 1;
-    char header[detail::frame_header_bytes] = {};  // one append is quicker than one a field
+    char* const header = room_in_buffer(detail::frame_header_bytes + body.size());
     detail::store_big32(header, static_cast<std::uint32_t>(body.size()));
     detail::store_big32(header + 4, crc32c(body));
     detail::store_big64(header + 8, appended_);
     detail::store_big64(header + 16, options_.sync ? durable_ : 0);
     detail::store_big32(header + 24, chain_);
-    header[28] = static_cast<char>(kind);
-    chain_ = crc32c(BytesView(header, sizeof header - 4), salt_);
+    detail::store_big32(header + 28, std::uint32_t{kind} << 24);
+    chain_ = crc32c(BytesView(header, detail::frame_header_bytes - 4), salt_);
     detail::store_big32(header + 32, chain_);
-    buffer_.append(header, sizeof header).append(body);
-    COORD_ASSERT(offset_ + buffer_.size() + detail::frame_header_bytes <= size_);  // S5: the zeros
+    if (!body.empty()) std::memcpy(header + detail::frame_header_bytes, body.data(), body.size());
+    COORD_ASSERT(offset_ + buffered_ + detail::frame_header_bytes <= size_);  // S5: the zeros
+}
+
+// Frames are made in place. There is always room for the zeros behind them.
+char* FileStorage::room_in_buffer(std::size_t size) {
+    const std::size_t needed = buffered_ + size + detail::frame_header_bytes;
+    if (buffer_.size() < needed) buffer_.resize((std::max)(needed, buffer_.size() * 2));
+    char* const room = &buffer_[buffered_];
+    buffered_ += size;
+    return room;
 }
 
 // What is appended goes into the file, with the zeros that say where it ends (S5).
 bool FileStorage::write_out() {
-    if (buffer_.empty()) return true;
-    const std::size_t size = buffer_.size();
+    if (buffered_ == 0) return true;
+    const std::size_t whole = buffered_ + detail::frame_header_bytes;
     COORD_ASSERT(current_ != FileId{} && offset_ >= detail::file_header_bytes);
-    buffer_.append(detail::frame_header_bytes, '\0');
-    const Errc error = files_->write(current_, offset_, buffer_);
-    offset_ += size;
-    buffer_.clear();
+    COORD_ASSERT(whole <= buffer_.size());
+    std::memset(&buffer_[buffered_], 0, detail::frame_header_bytes);
+    const Errc error = files_->write(current_, offset_, BytesView(buffer_).substr(0, whole));
+    offset_ += buffered_;
+    buffered_ = 0;
     return passed(error, "log");
 }
 
@@ -10862,7 +10876,7 @@ bool FileStorage::write_mark() {
 // Begins a segment of at least that size. REQUIRES that all that was appended is in the file.
 // RETURNS storage_full, and then nothing has changed.
 Errc FileStorage::start_segment(std::uint64_t size) {
-    COORD_ASSERT(buffer_.empty() && durable_ <= appended_);
+    COORD_ASSERT(buffered_ == 0 && durable_ <= appended_);
     COORD_ASSERT(segments_.empty() || segments_.back().first <= appended_ + 1);
     size = (std::max)(size, options_.segment_bytes);
     if (size > options_.segment_bytes || spares_.empty()) {
@@ -10932,7 +10946,7 @@ bool FileStorage::is_purge_due() const {
 // Of what is needless as many files go as were made since the last flush, and one more: so there is
 // an end of them, and no caller waits for all of them at once.
 bool FileStorage::retire() {
-    COORD_ASSERT(durable_ == appended_ && buffer_.empty());  // S7
+    COORD_ASSERT(durable_ == appended_ && buffered_ == 0);  // S7
     const std::size_t files_max = files_made_ + 1;
     files_made_ = 0;
     if (!is_purge_due()) return true;
@@ -14436,10 +14450,10 @@ inline bool is_read(Request::Kind kind) {
 }
 
 inline bool is_write(Request::Kind kind) {
-    return kind == Request::Kind::create || kind == Request::Kind::remove ||
-           kind == Request::Kind::set || kind == Request::Kind::multi ||
-           kind == Request::Kind::close || kind == Request::Kind::set_acl ||
-           kind == Request::Kind::add_auth;
+    using Kind = Request::Kind;
+    const auto bit = [](Kind each) { return 1u << static_cast<unsigned>(each); };
+    return ((bit(Kind::create) | bit(Kind::remove) | bit(Kind::set) | bit(Kind::multi) |
+             bit(Kind::close) | bit(Kind::set_acl) | bit(Kind::add_auth)) & bit(kind)) != 0;
 }
 
 // Whether the data of a write has room in a message: asked before any of it is copied.
@@ -15154,13 +15168,15 @@ std::size_t Replica::request_bytes_max() const {
 
 Replica::Ready& Replica::push_ready() {
     Ready& ready = ready_.push();
-    ready.done = Completion{};
+    if (ready.done.kind() != Completion::Kind::none) ready.done = Completion{};
     ready.error = Errc::ok;
     ready.text.clear(), ready.names.clear(), ready.nodes.clear();
     ready.parts.clear(), ready.found.clear();
     ready.more = ready.is_null = false, ready.root_bytes = 0;
     ready.read_bytes = ready.write_bytes = 0;
-    ready.watcher = nullptr, ready.on_state = nullptr, ready.call = nullptr;
+    if (ready.watcher) ready.watcher = nullptr;
+    if (ready.on_state) ready.on_state = nullptr;
+    if (ready.call) ready.call = nullptr;
     ready.event = EventType::none;
     return ready;
 }
@@ -15244,7 +15260,9 @@ void Replica::submit(SessionId id, Request&& request) {
     LocalSession& session = found->second;
     Pending& pending = session.pending.push();
     pending.kind = request.kind, pending.cxid = 0;
-    pending.page = Page{}, pending.watcher = nullptr, pending.least = Zxid{};
+    pending.page.after.clear(), pending.page.prefix.clear(), pending.page.limit = SIZE_MAX;
+    if (pending.watcher) pending.watcher = nullptr;
+    pending.least = Zxid{};
     pending.root_bytes = request.root_bytes, pending.guards = request.guards;
     pending.error = prepare(request, pending);
     pending.done = std::move(request.done);
@@ -15297,7 +15315,6 @@ Errc Replica::prepare(Request& request, Pending& pending) {
     }
     if (error != Errc::ok) return error;
     if (detail::is_write(request.kind)) {
-        pending.body.clear();
         if (!detail::has_room(request, request_bytes_max())) return Errc::too_large;
         pending.op = encode_write(request, pending.body);
         if (pending.body.size() > request_bytes_max()) return Errc::too_large;
@@ -15409,11 +15426,11 @@ static char* put_bytes(char* at, BytesView bytes) {
 // The body of a request of that kind by itself, or of a part of a multi: the path, the data if it
 // has any, and a mode or a version; an ACL, a ttl. Into room for all of it, quicker than a piece a
 // time.
-static void encode_part(const Op& part, Bytes& body) {
-    const bool is_acl = part.code == OpCode::set_acl;
-    const bool has_data = part.code == OpCode::create || part.code == OpCode::set || is_acl;
+template <class Asked>  // an Op, or a Request
+static void encode_part(OpCode code, const Asked& part, std::size_t start, Bytes& body) {
+    const bool is_acl = code == OpCode::set_acl;
+    const bool has_data = code == OpCode::create || code == OpCode::set || is_acl;
     const BytesView data = is_acl ? BytesView(part.acl.bytes()) : part.data;
-    const std::size_t start = body.size();
     body.resize(start + 4 + part.path.size() + (has_data ? 4 + data.size() : 0) + 4);
     char* at = put_bytes(&body[start], part.path);
     if (has_data && is_null(data)) {
@@ -15421,7 +15438,7 @@ static void encode_part(const Op& part, Bytes& body) {
     } else if (has_data) {
         at = put_bytes(at, data);
     }
-    const bool is_create = part.code == OpCode::create;
+    const bool is_create = code == OpCode::create;
     const bool has_acl = is_create && !part.acl.empty();
     const std::int32_t last = is_create ? static_cast<std::int32_t>(part.mode) : part.version;
     store_big32(at, static_cast<std::uint32_t>(last) | (has_acl ? acl_follows : 0));
@@ -15431,13 +15448,17 @@ static void encode_part(const Op& part, Bytes& body) {
     if (is_create && has_ttl_field) Writer(body).i64(part.ttl.ns / 1000000);
 }
 
-// A create, set or remove by itself, as a part.
+// What a create, set or remove is by itself, and as a part.
+static OpCode code_of(Request::Kind kind) {
+    return kind == Request::Kind::set       ? OpCode::set
+           : kind == Request::Kind::create  ? OpCode::create
+           : kind == Request::Kind::set_acl ? OpCode::set_acl
+                                            : OpCode::remove;
+}
+
 static Op op_of(const Request& request) {
     Op op;
-    op.code = request.kind == Request::Kind::create    ? OpCode::create
-              : request.kind == Request::Kind::set     ? OpCode::set
-              : request.kind == Request::Kind::set_acl ? OpCode::set_acl
-                                                       : OpCode::remove;
+    op.code = code_of(request.kind);
     op.path = request.path, op.data = request.data;
     op.mode = request.mode, op.version = request.version, op.ttl = request.ttl;
     op.acl = request.acl;
@@ -15461,7 +15482,7 @@ static void encode_special(const Op& part, Bytes& body) {
     if (part.code == OpCode::take_over) {
         out.u64(part.number), out.u64(part.password.high), out.u64(part.password.low);
     }
-    encode_part(plain, body);
+    encode_part(plain.code, plain, body.size(), body);
 }
 
 static Op op_of(OpCode code, BytesView path, BytesView data, std::uint64_t number) {
@@ -15526,23 +15547,25 @@ Op Op::guard(BytesView path, Zxid czxid) {
     return detail::op_of(OpCode::guard, path, {}, czxid.value);
 }
 
-// Appends its body. RETURNS what it is.
-OpCode Replica::encode_write(Request& request, Bytes& body) {
+// Its body in the place of what was there: often as much, so that nothing is filled twice. RETURNS
+// what it is.
+OpCode Replica::encode_write(const Request& request, Bytes& body) {
     using Kind = Request::Kind;
     COORD_ASSERT(detail::is_write(request.kind));
+    if (request.kind != Kind::multi && request.kind != Kind::close) {
+        const OpCode code = detail::code_of(request.kind);
+        detail::encode_part(code, request, 0, body);
+        return code;
+    }
+    body.clear();
     Writer writer(body);
     if (request.kind == Kind::close) return writer.u8(0), OpCode::close_session;
-    if (request.kind != Kind::multi) {
-        const Op part = detail::op_of(request);
-        detail::encode_part(part, body);
-        return part.code;
-    }
     writer.u32(static_cast<std::uint32_t>(request.parts.size()));
     for (const Op& part : request.parts) {
         writer.u8(static_cast<std::uint8_t>(part.code)), writer.u32(0);
         const std::size_t start = body.size();
         detail::is_special(part.code) ? detail::encode_special(part, body)
-                                      : detail::encode_part(part, body);
+                                      : detail::encode_part(part.code, part, start, body);
         writer.patch_u32(start - 4, static_cast<std::uint32_t>(body.size() - start));
     }
     return OpCode::multi;
@@ -15807,6 +15830,7 @@ bool Replica::drain_one(SessionId id, LocalSession& session, Pending& pending) {
         refuse(std::move(pending.done), pending.error);
         return true;
     }
+    if (detail::is_write(pending.kind)) return drain_write(id, session, pending);
     if (pending.awaits_sync) return false;
     if (machine_->applied() < pending.least) {
         // A state that may never be: the session's end does not wait for it.
@@ -15831,12 +15855,14 @@ bool Replica::drain_one(SessionId id, LocalSession& session, Pending& pending) {
         change_watches(id, pending);
         return true;
     }
-    if (!detail::is_write(pending.kind)) {
-        reads_later_ = reads_later_ || read_bytes_ >= answer_bytes_max_;
-        if (reads_later_) return false;
-        execute_read(id, pending);  // last: what its watcher holds may ask for more
-        return true;
-    }
+    reads_later_ = reads_later_ || read_bytes_ >= answer_bytes_max_;
+    if (reads_later_) return false;
+    execute_read(id, pending);  // last: what its watcher holds may ask for more
+    return true;
+}
+
+bool Replica::drain_write(SessionId id, LocalSession& session, Pending& pending) {
+    COORD_ASSERT(!pending.awaits_sync && !pending.watcher && pending.least == Zxid{});
     const SessionRecord* const record = machine_->find_session(id);
     if (record == nullptr || record->cxid < pending.cxid) return false;
     const Outcome* const outcome = record->outcome_of(pending.cxid);
@@ -16381,8 +16407,10 @@ void Replica::call(Ready& ready) {
     if (ready.on_state) ready.on_state(ready.state);
     if (ready.call) ready.call();
     end_request(ready);
-    ready.done = Completion{};
-    ready.watcher = nullptr, ready.on_state = nullptr, ready.call = nullptr;
+    if (ready.done.kind() != Completion::Kind::none) ready.done = Completion{};
+    if (ready.watcher) ready.watcher = nullptr;
+    if (ready.on_state) ready.on_state = nullptr;
+    if (ready.call) ready.call = nullptr;
 }
 
 // -- Sessions' lives -----------------------------------------------------------------------------

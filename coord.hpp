@@ -350,8 +350,9 @@ class AnyCallback {
 public:
     AnyCallback() = default;
     AnyCallback(const AnyCallback& other);
-    AnyCallback(AnyCallback&& other) noexcept { swap(other); }
-    AnyCallback& operator=(AnyCallback other) noexcept { return swap(other), *this; }
+    AnyCallback(AnyCallback&& other) noexcept { *this = std::move(other); }
+    AnyCallback& operator=(const AnyCallback& other) { return *this = AnyCallback(other); }
+    AnyCallback& operator=(AnyCallback&& other) noexcept;
     ~AnyCallback() {
         if (manage_ != nullptr) manage_(place_.heap, false);
     }
@@ -378,8 +379,6 @@ protected:
     template <class F>
     static constexpr bool fits = sizeof(F) <= sizeof(Place) && alignof(F) <= alignof(Place) &&
                                  std::is_trivially_copyable_v<F>;
-
-    void swap(AnyCallback& other) noexcept;
 
     Place place_{nullptr};
     Manage manage_ = nullptr;  // null: nothing is on the heap
@@ -3366,6 +3365,11 @@ public:
     Completion(OnFound done) : Completion(Kind::found, std::move(done)) {}
     Completion(OnMultiRead done) : Completion(Kind::multi_read, std::move(done)) {}
     Completion(OnAcl done) : Completion(Kind::acl, std::move(done)) {}
+    Completion(const Completion& other) = default;
+    Completion(Completion&& other) noexcept { *this = std::move(other); }
+    Completion& operator=(const Completion& other) = default;
+    Completion& operator=(Completion&& other) noexcept;  // the other is none then
+    ~Completion() = default;
 
     Kind kind() const { return kind_; }
     // REQUIRES that it is of the kind that takes such a result.
@@ -3645,6 +3649,7 @@ private:
         bool sent = false;
     };
     struct Ready : Found {            // a callback whose time has come
+        bool is_brief = false;        // error, zxid, stat, done, text and root_bytes are all of it
         Completion done;
         Bytes text;                   // path
         SessionId session;
@@ -3767,6 +3772,7 @@ private:
     void tell_states();
     void tell_subscribers();
     void run_timers();
+    void take_ready();
     void run_callbacks();
     static void cut_root(Ready& ready);
     void end_request(Ready& ready);
@@ -4617,10 +4623,14 @@ AnyCallback::AnyCallback(const AnyCallback& other)
     if (manage_ != nullptr) place_.heap = manage_(other.place_.heap, true);
 }
 
-void AnyCallback::swap(AnyCallback& other) noexcept {
+// What was held is destroyed last: it may come back here.
+AnyCallback& AnyCallback::operator=(AnyCallback&& other) noexcept {
     const Place place = place_;
-    place_ = other.place_, other.place_ = place;
-    std::swap(manage_, other.manage_), std::swap(entry_, other.entry_);
+    const Manage manage = manage_;
+    place_ = other.place_, manage_ = other.manage_, entry_ = other.entry_;
+    other.manage_ = nullptr, other.entry_ = nullptr;
+    if (manage != nullptr) manage(place.heap, false);
+    return *this;
 }
 
 struct ErrcRow {
@@ -5195,17 +5205,22 @@ static std::size_t path_character(BytesView text) {
     return (code >= 0xD800 && code <= 0xF8FF) || code >= 0xFFF0 ? 0 : 3;
 }
 
+// Nearly all characters of paths are: nothing more is asked about them.
+static bool is_plain(unsigned char byte) { return byte >= '/' && byte < 0x7F; }
+
+static bool is_name(BytesView characters) {
+    return !characters.empty() && characters != "." && characters != "..";
+}
+
 static bool is_valid_name(BytesView node_name) {
-    if (node_name.empty() || node_name == "." || node_name == "..") return false;
     for (std::size_t i = 0; i < node_name.size();) {
         const auto first = static_cast<unsigned char>(node_name[i]);
-        const bool is_plain = first > '/' && first < 0x7F;  // nearly all are: nothing is called
         const std::size_t size =
-            is_plain ? 1 : first == '/' ? 0 : path_character(node_name.substr(i));
+            first == '/' ? 0 : is_plain(first) ? 1 : path_character(node_name.substr(i));
         if (size == 0) return false;
         i += size;
     }
-    return true;
+    return is_name(node_name);
 }
 
 // Empties what is used again, and keeps no more of its memory than is usual.
@@ -5303,13 +5318,18 @@ NodeLife::NodeLife(CreateMode mode, SessionId session, std::int64_t ttl) {
 bool is_valid_path(BytesView path) {
     if (path.empty() || path[0] != '/') return false;
     if (path.size() == 1) return true;
-    while (!path.empty()) {
-        path.remove_prefix(1);
-        const BytesView element = path.substr(0, path.find('/'));
-        if (!detail::is_valid_name(element)) return false;
-        path.remove_prefix(element.size());
+    std::size_t start = 1;  // of the name
+    for (std::size_t i = 1; i < path.size();) {
+        const auto first = static_cast<unsigned char>(path[i]);
+        if (first == '/') {
+            if (!detail::is_name(path.substr(start, i - start))) return false;
+            start = i + 1;
+        }
+        const std::size_t size = detail::is_plain(first) ? 1 : detail::path_character(path.substr(i));
+        if (size == 0) return false;
+        i += size;
     }
-    return true;
+    return detail::is_name(path.substr(start));
 }
 
 BytesView parent_path(BytesView path) {
@@ -12109,8 +12129,9 @@ BytesView Log::bytes_of(const Entry& entry) const {
 }
 
 BytesView Log::entry_after(Zxid zxid) const {
-    COORD_ASSERT(zxid >= base_.zxid && zxid < last().zxid);
-    return bytes_of(entries_[find(zxid)]);
+    const std::size_t place = find(zxid);
+    COORD_ASSERT(zxid >= base_.zxid && place < entries_.size());
+    return bytes_of(entries_[place]);
 }
 
 BytesView Log::entries_after(Zxid zxid, std::size_t bytes_max, Zxid& last_sent) const {
@@ -14472,6 +14493,13 @@ inline bool has_room(const Request& request, std::size_t room) {
 
 }  // namespace detail
 
+Completion& Completion::operator=(Completion&& other) noexcept {
+    const Kind kind = other.kind_;
+    other.kind_ = Kind::none, kind_ = kind;
+    callback_ = std::move(other.callback_);
+    return *this;
+}
+
 Found::Found() = default;
 Found::Found(Found&& other) noexcept = default;
 Found& Found::operator=(Found&& other) noexcept = default;
@@ -15178,6 +15206,7 @@ Replica::Ready& Replica::push_ready() {
     if (ready.on_state) ready.on_state = nullptr;
     if (ready.call) ready.call = nullptr;
     ready.event = EventType::none;
+    ready.is_brief = false;
     return ready;
 }
 
@@ -15186,6 +15215,7 @@ void Replica::refuse(Completion&& done, Errc error) {
     Ready& ready = push_ready();
     ready.done = std::move(done);
     ready.error = error;
+    ready.is_brief = true;
 }
 
 COORD_RARE
@@ -15700,7 +15730,10 @@ void Replica::complete(const Txn& txn, const Outcome* outcome) {
         if (is_here) end_session(txn.session, SessionState::moved);  // R10
         return judge_attaches(txn.session);
     }
-    if (machine_->find_session(txn.session) == nullptr) {
+    // Nearly all are writes that were executed, which their session has outlived.
+    const bool lives = outcome != nullptr && txn.cxid != 0 && txn.op != OpCode::close_session &&
+                       outcome->error != Errc::session_expired;
+    if (!lives && machine_->find_session(txn.session) == nullptr) {
         const bool is_expired = txn.cxid == 0;
         if (is_here) {
             end_session(txn.session, is_expired ? SessionState::expired : SessionState::closed);
@@ -15883,7 +15916,8 @@ void Replica::finish(Pending& pending, const Outcome& outcome) {
     ready.root_bytes = pending.root_bytes;
     ready.stat = outcome.stat;
     ready.zxid = outcome.zxid;
-    if (outcome.parts.empty()) return;
+    ready.is_brief = outcome.parts.empty();
+    if (ready.is_brief) return;
     ready.parts = outcome.parts;
     if (outcome.op == OpCode::multi) unwrap(pending.guards, ready);
     hold_bytes(ready, ready.write_bytes);
@@ -16327,13 +16361,29 @@ void Replica::run_timers() {
     }
 }
 
+// Out of the queue, which a callback may make grow. Most are what became of a write: little of them
+// says anything, and nothing else is moved.
+void Replica::take_ready() {
+    Ready& ready = ready_.front();
+    if (ready.is_brief) {
+        COORD_ASSERT(ready.read_bytes == 0 && ready.write_bytes == 0 && ready.parts.empty());
+        if (!current_.is_brief) current_ = Ready();
+        current_.is_brief = true;
+        current_.error = ready.error, current_.zxid = ready.zxid, current_.stat = ready.stat;
+        current_.done = std::move(ready.done), current_.root_bytes = ready.root_bytes;
+        current_.text.swap(ready.text);
+    } else {
+        current_ = std::move(ready);
+    }
+    ready_.pop();
+}
+
 // Runs what is ready now. What those callbacks make ready comes in the next poll, which is due.
 void Replica::run_callbacks() {
     COORD_ASSERT(in_poll_);
     const bool is_much = ready_.size() > detail::callbacks_kept;
     for (std::size_t count = ready_.size(); count > 0; count--) {
-        current_ = std::move(ready_.front());  // a callback may make ready_ grow
-        ready_.pop();
+        take_ready();
         COORD_ASSERT(read_bytes_ >= current_.read_bytes);  // R12
         COORD_ASSERT(write_bytes_ >= current_.write_bytes);
         read_bytes_ -= current_.read_bytes, write_bytes_ -= current_.write_bytes;

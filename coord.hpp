@@ -1353,6 +1353,8 @@ struct SessionRecord {
     Bytes identities;              // M10: as an ACL's bytes, each once
     std::uint64_t identities_hash = 0;  // of them; 0 where there are none
     std::uint64_t saved_in = 0;     // the number of the save that has it already
+    std::uint64_t digest = 0;       // of it, and of what of it no write changes: a Machine's alone
+    std::uint64_t lasting_digest = 0;
 
     // RETURNS the outcome of a request that was executed and is not confirmed, or null.
     const Outcome* outcome_of(std::uint64_t request_cxid) const;
@@ -1607,8 +1609,9 @@ private:
     bool adopt_ephemerals();
     void reset();
     // Of what a session is for all its life, and with that of all of it.
-    static std::uint64_t lasting_digest(const SessionRecord& session);
+    static std::uint64_t digest_lasting(const SessionRecord& session);
     static std::uint64_t digest_of(const SessionRecord& session, std::uint64_t lasting);
+    void renew_digest(SessionRecord& session);
     static std::uint64_t digest_of(const SessionRecord& session);
 
     const Limits limits_;
@@ -4868,6 +4871,9 @@ static std::uint32_t load_big32(const char* bytes) {
 }
 
 static std::uint64_t load_big64(const char* bytes) {
+#ifdef __GNUC__
+    if (is_little_endian) return __builtin_bswap64(load_little64(bytes));
+#endif
     return std::uint64_t{load_big32(bytes)} << 32 | load_big32(bytes + 4);
 }
 
@@ -4879,6 +4885,13 @@ static void store_big32(char* out, std::uint32_t value) {
 }
 
 static void store_big64(char* out, std::uint64_t value) {
+#ifdef __GNUC__
+    if (is_little_endian) {
+        value = __builtin_bswap64(value);
+        std::memcpy(out, &value, sizeof value);
+        return;
+    }
+#endif
     store_big32(out, static_cast<std::uint32_t>(value >> 32));
     store_big32(out + 4, static_cast<std::uint32_t>(value));
 }
@@ -5325,7 +5338,8 @@ bool is_valid_path(BytesView path) {
             if (!detail::is_name(path.substr(start, i - start))) return false;
             start = i + 1;
         }
-        const std::size_t size = detail::is_plain(first) ? 1 : detail::path_character(path.substr(i));
+        const std::size_t size =
+            detail::is_plain(first) ? 1 : detail::path_character(path.substr(i));
         if (size == 0) return false;
         i += size;
     }
@@ -7724,7 +7738,7 @@ std::uint64_t Machine::work() const {
     return tree_.work() + counted_ / detail::counted_per_work;
 }
 
-std::uint64_t Machine::lasting_digest(const SessionRecord& session) {
+std::uint64_t Machine::digest_lasting(const SessionRecord& session) {
     const std::uint64_t times = std::uint64_t{session.silent_ms} << 32 | session.timeout_ms;
     const std::uint64_t opened = mix64(mix64(session.id.value, session.nonce), times);
     const std::uint64_t password = mix64(session.password.high, session.password.low);
@@ -7736,7 +7750,15 @@ std::uint64_t Machine::digest_of(const SessionRecord& session, std::uint64_t las
 }
 
 std::uint64_t Machine::digest_of(const SessionRecord& session) {
-    return digest_of(session, lasting_digest(session));
+    return digest_of(session, digest_lasting(session));
+}
+
+// After a change of anything in it but what a write changes.
+void Machine::renew_digest(SessionRecord& session) {
+    sessions_digest_ -= session.digest;
+    session.lasting_digest = digest_lasting(session);
+    session.digest = digest_of(session, session.lasting_digest);
+    sessions_digest_ += session.digest;
 }
 
 const SessionRecord* Machine::find_session(SessionId id) const {
@@ -7787,8 +7809,6 @@ const Outcome* Machine::apply(const Txn& txn, ChangeSink& changes) {
     save_before_change(session);
     if (txn.op == OpCode::close_session) return close_session(txn, changes);
 
-    const std::uint64_t lasting = lasting_digest(session);
-    sessions_digest_ -= digest_of(session, lasting);
     session.cxid = txn.cxid;
     detail::forget_outcomes(session, txn.confirmed);
     session.confirmed = (std::max)(session.confirmed, (std::min)(txn.confirmed, txn.cxid - 1));
@@ -7800,7 +7820,10 @@ const Outcome* Machine::apply(const Txn& txn, ChangeSink& changes) {
     outcome.error = adds_identities            ? authenticate(txn, session)
                     : txn.op == OpCode::multi ? multi(txn, session, outcome, changes)
                                               : execute(txn, session, outcome, changes);
-    sessions_digest_ += digest_of(session, adds_identities ? lasting_digest(session) : lasting);
+    if (adds_identities) renew_digest(session);
+    const std::uint64_t digest = digest_of(session, session.lasting_digest);
+    sessions_digest_ += digest - session.digest;
+    session.digest = digest;
     return &outcome;
 }
 
@@ -7840,9 +7863,8 @@ const Outcome* Machine::silence(const Txn& txn) {
         if (!in.ok() || found == sessions_.end()) continue;  // it ended meanwhile
         SessionRecord& session = found->second;
         save_before_change(session);
-        sessions_digest_ -= digest_of(session);
         session.silent_ms = (std::min)(silent_ms, session.timeout_ms);
-        sessions_digest_ += digest_of(session);
+        renew_digest(session);
     }
     if (!in.ok()) outcome_.error = Errc::marshalling_error;
     return &outcome_;
@@ -7867,7 +7889,7 @@ const Outcome* Machine::open_session(const Txn& txn) {
         session.id = id, session.nonce = nonce, session.timeout_ms = timeout_ms;
         session.password = SessionPassword{high, low};
         detail::number_at(nonces_, nonce) = id.value;
-        sessions_digest_ += digest_of(session);
+        renew_digest(session);
         outcome_.session = id;
     }
     return &outcome_;
@@ -7880,12 +7902,11 @@ const Outcome* Machine::attach_session(const Txn& txn, SessionRecord& session) {
     const std::uint64_t holder = in.u64();
     if (!in.done() || begin == 0 || txn.cxid != begin) return nullptr;  // M8: another was first
     save_before_change(session);
-    sessions_digest_ -= digest_of(session);
     session.holder = holder, session.silent_ms = 0;
     session.identities.clear(), session.identities_hash = 0;  // M8
     session.cxid = session.confirmed = begin;
     detail::forget_outcomes(session, UINT64_MAX);
-    sessions_digest_ += digest_of(session);
+    renew_digest(session);
     outcome_ = Outcome{txn.cxid, txn.zxid, txn.op, Errc::ok, {}, {}, txn.session, {}};
     return &outcome_;
 }
@@ -7901,7 +7922,7 @@ const Outcome* Machine::close_session(const Txn& txn, ChangeSink& changes) {
         record_removal(entry.first, stat, txn.zxid);
         tell_gone(entry.first, txn.zxid, changes);
     }
-    sessions_digest_ -= digest_of(found->second);
+    sessions_digest_ -= found->second.digest;
     nonces_.erase(found->second.nonce);
     sessions_.erase(found);
     outcome_ = Outcome{txn.cxid, txn.zxid, txn.op, Errc::ok, {}, {}, txn.session, {}};
@@ -8946,7 +8967,7 @@ bool Machine::load_session(BytesView record) {
     if (sessions_.size() >= limits_.sessions_max) return false;
     if (!read_session(record, limits_, session)) return false;
     if (find_session(session.id) != nullptr || find_nonce(session.nonce) != nullptr) return false;
-    sessions_digest_ += digest_of(session);
+    renew_digest(session);
     detail::number_at(nonces_, session.nonce) = session.id.value;
     sessions_.at_or_new(session.id) = std::move(session);
     return true;
@@ -8966,7 +8987,9 @@ void Machine::audit() const {
             COORD_ASSERT(node.has_value() && node->stat.ephemeral_owner == id);  // M3
         }
         listed += session.ephemerals.size();
-        digest_now += digest_of(session);
+        COORD_ASSERT(session.digest == digest_of(session));
+        COORD_ASSERT(session.lasting_digest == digest_lasting(session));
+        digest_now += session.digest;
     }
     tree_.visit([&](const NodeView& node) {
         owned += node.stat.ephemeral_owner != SessionId{} ? 1u : 0u;

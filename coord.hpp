@@ -4768,7 +4768,10 @@ std::uint64_t Rng::below(std::uint64_t bound) {
 
 bool Rng::chance(std::uint32_t permille) {
     COORD_ASSERT(permille <= 1000);
-    return below(1000) < permille;
+    constexpr std::uint64_t bound = 1000, refused = (0 - bound) % bound;  // below(1000), inlined
+    std::uint64_t drawn = next();
+    while (drawn < refused) drawn = next();
+    return drawn % bound < permille;
 }
 
 std::uint64_t Rng::between(std::uint64_t low, std::uint64_t high) {
@@ -6345,6 +6348,9 @@ Errc Tree::children(BytesView path, BytesView after, std::size_t limit, std::vec
     const std::size_t offset = detail::name_offset(parent->path());
     Stack stack;
     seek_children(*parent, after, prefix, stack);
+    const bool is_whole = after.empty() && prefix.empty();
+    const std::size_t count = parent->child_count;
+    if (is_whole) names.reserve(names.size() + (std::min)(limit, count));
     for (; limit > 0 && !stack.empty(); limit--) {
         const BytesView listed = child_name(next_child(stack), offset);
         if (!detail::starts_with(listed, prefix)) break;
@@ -7300,6 +7306,8 @@ inline bool read_remove(BytesView body, BytesView& path, std::int32_t& version) 
     return in.done();
 }
 
+constexpr std::size_t part_bytes_min = 5;  // of a multi: its op, and the size of its body
+
 // The next part of a multi. REQUIRES of the reader that it has passed their number.
 inline bool read_part(Reader& in, OpCode& op, BytesView& body) {
     op = static_cast<OpCode>(in.u8());
@@ -8048,6 +8056,7 @@ Errc Machine::multi(const Txn& txn, SessionRecord& session, Outcome& outcome,
     bool can_undo = false;
     removals_left_ = limits_.removals_max;
     if (recorder_ != nullptr) recorder_->hold();
+    outcome.parts.reserve((std::min)(std::size_t{count}, in.left() / detail::part_bytes_min));
     for (std::uint32_t i = 0; i < count && in.ok(); i++) {
         Txn one = txn;
         const bool is_read = detail::read_part(in, one.op, one.body);
@@ -9774,10 +9783,12 @@ void History::end_all(Errc error) {
 
 // What is new wakes those that wait for it.
 void History::notice() {
-    Kept kept;
-    while (!waiting_.empty() && look(noticed_, kept)) {
-        wake(kept);
-        noticed_.offset += kept.size;
+    if (!waiting_.empty()) {
+        Kept kept;
+        while (!waiting_.empty() && look(noticed_, kept)) {
+            wake(kept);
+            noticed_.offset += kept.size;
+        }
     }
     noticed_ = end();
 }
@@ -11934,15 +11945,23 @@ void read_entry(BytesView record, Txn& txn) {
     txn.body = record.substr(entry_header_bytes);
 }
 
+namespace detail {
+
+// Of a record whose frame is sound.
+static bool is_entry(BytesView record, Txn& txn) {
+    if (record.size() < entry_header_bytes) return false;
+    read_entry(record, txn);
+    return txn.zxid > txn.previous && txn.zxid.counter() > 0;
+}
+
+}  // namespace detail
+
 Errc decode_entry(BytesView record, Txn& txn) {
     RecordKind kind{};
     BytesView fields, rest;
     if (detail::open_frame(record, kind, fields, rest) != Errc::ok) return Errc::corrupt;
     if (kind != RecordKind::entry || !rest.empty()) return Errc::corrupt;
-    if (record.size() < entry_header_bytes) return Errc::corrupt;
-    read_entry(record, txn);
-    const bool sound = txn.zxid > txn.previous && txn.zxid.counter() > 0;
-    return sound ? Errc::ok : Errc::corrupt;
+    return detail::is_entry(record, txn) ? Errc::ok : Errc::corrupt;
 }
 
 namespace detail {
@@ -12024,7 +12043,7 @@ void Log::on_record(Sequence sequence, BytesView record) {
     }
     Reader in(fields);
     switch (kind) {
-        case RecordKind::entry: return recover_entry(sequence, record);
+        case RecordKind::entry: return recover_entry(sequence, record);  // its frame is sound
         case RecordKind::truncate: return recover_truncate(in.zxid());
         case RecordKind::accepted:
         case RecordKind::current: return recover_epochs(kind, in);
@@ -12035,7 +12054,7 @@ void Log::on_record(Sequence sequence, BytesView record) {
 
 void Log::recover_entry(Sequence sequence, BytesView record) {
     Txn txn;
-    if (decode_entry(record, txn) != Errc::ok) return damage("an entry in the log is damaged");
+    if (!detail::is_entry(record, txn)) return damage("an entry in the log is damaged");
     if (!anchored_) base_ = LogPosition{txn.previous, txn.previous_crc};
     anchored_ = true;
     if (txn.previous != last().zxid || txn.previous_crc != last().crc) {
@@ -12465,12 +12484,13 @@ Errc Log::refresh_durable() {
 COORD_RARE
 void Log::audit() const {
     LogPosition before = base_;
+    Txn txn;
     for (std::size_t i = 0; i < entries_.size(); i++) {
-        Txn txn;
-        const Errc decoded = decode_entry(bytes_of(entries_[i]), txn);
+        const Entry& entry = entries_[i];
+        const Errc decoded = decode_entry(bytes_of(entry), txn);
         COORD_ASSERT(decoded == Errc::ok);
         COORD_ASSERT(txn.previous == before.zxid && txn.previous_crc == before.crc);  // L1
-        before = LogPosition{entries_[i].zxid, entries_[i].crc};
+        before = LogPosition{entry.zxid, entry.crc};
     }
     for (const Zxid zxid : admits_) (void)admit_at(zxid);
     COORD_ASSERT(durable_last_ <= last().zxid);  // L2
@@ -16554,11 +16574,14 @@ Time Replica::certain_until(SessionId id, std::uint64_t holding) const {
 void Replica::take_syncs() {
     std::uint64_t sequence = 0;
     Zxid zxid;
+    const auto take_one = [&] {
+        return (role_ == Role::leading && leader_.take_own_synced(sequence, zxid)) ||
+               (role_ == Role::following && learner_.take_synced(sequence, zxid));
+    };
+    bool has_one = take_one();
+    if (!has_one && machine_->applied() < awaited_) return judge_attaches(SessionId{});
     detail::Numbers answers;
-    while ((role_ == Role::leading && leader_.take_own_synced(sequence, zxid)) ||
-           (role_ == Role::following && learner_.take_synced(sequence, zxid))) {
-        detail::number_at(answers, sequence) = zxid.value;
-    }
+    for (; has_one; has_one = take_one()) detail::number_at(answers, sequence) = zxid.value;
     const auto answered = [&answers, &zxid](std::uint64_t asked) {
         const auto answer = answers.find(asked);
         if (answer != answers.end()) zxid = Zxid{answer->second};
@@ -16578,7 +16601,7 @@ void Replica::take_syncs() {
         Opening& opening = openings_[i];
         if (answered(opening.sync)) opening.is_synced = true, opening.sync_zxid = zxid;
     }
-    if (!answers.empty() || machine_->applied() >= awaited_) drain_all();
+    drain_all();
     judge_attaches(SessionId{});
 }
 
@@ -17674,6 +17697,7 @@ struct Simulation::Node final : Transport {
         if (shown >= Time{never.ns / 4}) return never;
         const std::int64_t span = shown.ns - origin.ns;
         if (span <= 0) return Time{};
+        if (rate_ppm == 0) return Time{span};
         const std::int64_t rate = 1000000 + rate_ppm;
         Time time{span / rate * 1000000 + span % rate * 1000000 / rate};
         while (time.ns > 0 && clock(Time{time.ns - 1}) >= shown) time.ns -= 1;

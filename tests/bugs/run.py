@@ -29,6 +29,10 @@ compile, or its text was not found.
     run.py --slice N           N of them, evenly spread
     run.py -j2                 two at a time
     run.py --work DIR          keep objects of the tests in DIR for the next run
+    run.py --built FILE        use what a build has made of the unchanged header: in each line a
+                               program and its objects, but the implementation's, with semicolons
+                               between. Of the mistakes in the header's Part One, which wants all
+                               tests compiled anew, a slice has none then.
 """
 
 import argparse
@@ -151,8 +155,9 @@ def part_two_at(text):
 
 
 class Builder:
-    def __init__(self, cxx, flags, work, header):
+    def __init__(self, cxx, flags, work, header, built):
         self.cxx = cxx
+        self.built = built
         self.identity = os.path.realpath(shutil.which(cxx) or cxx)
         self.flags = flags
         self.work = work
@@ -224,7 +229,10 @@ class Builder:
     def link(self, program, header, include):
         out = f"{include}/{program}"
         if not os.path.exists(out):
-            objects = [self.object(s, header, include) for s in self.sources(program)]
+            if program in self.built and header[:part_two_at(header)] == self.part_one:
+                objects = self.built[program][1:]
+            else:
+                objects = [self.object(s, header, include) for s in self.sources(program)]
             self.run([self.cxx, *self.flags, *objects, f"{include}/implementation.o", "-pthread",
                       "-o", out])
         return out
@@ -308,16 +316,18 @@ def baseline(mistakes, header, builder, jobs, timeout):
     shutil.rmtree(include, ignore_errors=True)
     os.makedirs(include)
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        implementation = pool.submit(builder.implementation, header, include)
-        programs = sorted(set(c.split()[0] for c in commands))
-        sources = sorted(set(s for p in programs for s in builder.sources(p)))
-        implementation.result()
-        list(pool.map(lambda s: builder.object(s, header, include), sources))
-        list(pool.map(lambda p: builder.link(p, header, include), programs))
+        programs = sorted(set(c.split()[0] for c in commands) - set(builder.built))
+        if programs:
+            implementation = pool.submit(builder.implementation, header, include)
+            sources = sorted(set(s for p in programs for s in builder.sources(p)))
+            implementation.result()
+            list(pool.map(lambda s: builder.object(s, header, include), sources))
+            list(pool.map(lambda p: builder.link(p, header, include), programs))
 
         def one(command):
             start = time.monotonic()
-            program = f"{include}/{command.split()[0]}"
+            name = command.split()[0]
+            program = builder.built[name][0] if name in builder.built else f"{include}/{name}"
             failed, why = run_test(command, program, include, timeout)
             return failed, why, min(timeout, 10 + 10 * (time.monotonic() - start))
 
@@ -329,12 +339,33 @@ def baseline(mistakes, header, builder, jobs, timeout):
 # -------------------------------------------------------------------------------------------------
 
 
-def select(mistakes, options):
+def read_built(path):
+    """Programs as a build has made them: name to path of the program and of its objects."""
+    built = {}
+    with open(path, encoding="utf-8") as file:
+        for line in file.read().split("\n"):
+            paths = [p for p in line.split(";") if p and not re.search(r"\btidy\.cpp\.", p)]
+            if paths:
+                built[os.path.basename(paths[0])] = paths
+    for paths in built.values():
+        for missing in (p for p in paths if not os.path.exists(p)):
+            raise Broken(f"not built: {missing}")
+    return built
+
+
+def is_in_part_two(mistake, header):
+    mistaken, _ = apply(mistake, header)
+    return mistaken[:part_two_at(mistaken)] == header[:part_two_at(header)]
+
+
+def select(mistakes, options, header):
     if options.only:
         chosen = [m for m in mistakes if any(fnmatch.fnmatch(m.name, o) for o in options.only)]
         if not chosen:
             raise Broken("no mistake is called " + ", ".join(options.only))
         return chosen
+    if options.slice and options.built:
+        mistakes = [m for m in mistakes if is_in_part_two(m, header)]
     if options.slice and options.slice < len(mistakes):
         step = len(mistakes) / options.slice
         return [mistakes[int(i * step)] for i in range(options.slice)]
@@ -400,6 +431,7 @@ def main():
     parser.add_argument("--timeout", type=float, default=120,
                         help="seconds for one command at most; less where it is fast")
     parser.add_argument("--work", metavar="DIR")
+    parser.add_argument("--built", metavar="FILE")
     parser.add_argument("files", nargs="*", help="default: tests/bugs/*.txt")
     options = parser.parse_args()
 
@@ -409,7 +441,7 @@ def main():
         with open(f"{ROOT}/coord.hpp", encoding="ascii") as file:
             header = file.read()
         mistakes = read_all(options.files or sorted(glob.glob(f"{HERE}/*.txt")))
-        mistakes = select(mistakes, options)
+        mistakes = select(mistakes, options, header)
         if options.list or options.match_only:
             return list_all(mistakes, header, options.list)
         if not mistakes:
@@ -417,8 +449,9 @@ def main():
             return 0
         if list_all(mistakes, header, False):
             return 1
+        built = read_built(options.built) if options.built else {}
         builder = Builder(options.cxx, FLAGS + shlex.split(options.flags), os.path.abspath(work),
-                          header)
+                          header, built)
         builder.forget_old_objects()
         return check_all(mistakes, header, builder, options)
     except Broken as broken:

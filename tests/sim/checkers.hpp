@@ -129,6 +129,7 @@ inline bool allows(const Bytes& acl, const Who& who, std::uint32_t permissions) 
 
 // What a node is to have where a session asks for that; empty where it is open.
 inline Errc settle_acl(const Bytes& asked, const Who& who, Bytes& acl) {
+    if (asked.empty()) return acl.clear(), Errc::ok;
     std::vector<AclEntry> all;
     const auto add = [&all](const AclEntry& one) {
         const auto is_it = [&one](const AclEntry& other) {
@@ -688,7 +689,7 @@ private:
         all_changes_.push_back({zxid, EventType::deleted, path, node.acl});
         changed(node, zxid, EventType::deleted);
         node.child_changes.push_back({zxid, EventType::deleted, node.acl});
-        child_changed(nodes_.find(coord::parent_path(path))->second, path, zxid, false);
+        child_changed(above->second, path, zxid, false);
         tell_quotas(zxid);
         return Errc::ok;
     }
@@ -747,7 +748,7 @@ private:
     }
     // Quotas, counted anew each time from what is there, as tried.
     static bool is_limits(const Bytes& path) {
-        const Bytes name = "/zookeeper_limits";
+        const BytesView name = "/zookeeper_limits";
         return path.compare(0, 17, "/zookeeper/quota/") == 0 && path.size() > 16 + name.size() &&
                path.compare(path.size() - name.size(), name.size(), name) == 0;
     }
@@ -759,6 +760,7 @@ private:
         return limits.present && !limits.is_null ? quota_of(limits.data) : nullptr;
     }
     Bytes quota_above(Trials& trials, const Bytes& path) const {
+        if (limits_.empty() && trials.empty()) return {};  // none ever was
         for (Bytes at = path; at.size() > 1; at = Bytes(coord::parent_path(at))) {
             if (quota_on(trials, at) != nullptr) return at;
         }
@@ -1362,6 +1364,7 @@ public:
     std::size_t called(Holder id, const Asked& asked) {
         Client& client = clients_[id];
         const std::size_t number = client.ops.size();
+        if (number == 0) client.ops.reserve(64);
         client.ops.emplace_back();
         Op& op = client.ops.back();
         op.asked = asked;

@@ -357,11 +357,25 @@ private:
         return checker_.ok();
     }
 
+    // This is done after every poll, and they hardly ever change.
     void inspect_epochs() {
+        const u64 starts = sim_.counters().crashes + sim_.counters().restarts;
+        if (starts != listed_at_) list_epochs();
+        listed_at_ = starts;
+        for (SeenEpochs& seen : epochs_) {
+            const coord::Log::Epochs& now = *seen.durable;
+            if (now.accepted == seen.accepted && now.current == seen.current) continue;
+            seen.accepted = now.accepted, seen.current = now.current;
+            checker_.epochs(seen.id, now.accepted, now.current);
+        }
+    }
+    void list_epochs() {
+        epochs_.clear();
         for (u32 id = 1; id <= profile_.voters; id++) {
             if (!sim_.is_running(id)) continue;
-            const coord::Log::Epochs& epochs = sim_.replica(id).log().durable_epochs();
-            checker_.epochs(id, epochs.accepted, epochs.current);
+            const coord::Log::Epochs& now = sim_.replica(id).log().durable_epochs();
+            epochs_.push_back({id, &now, now.accepted, now.current});
+            checker_.epochs(id, now.accepted, now.current);
         }
     }
 
@@ -1600,6 +1614,13 @@ private:
     u64 holders_ = 0;
     u64 steps_ = 0;
     u64 changes_ = UINT64_MAX;
+    struct SeenEpochs {
+        u32 id;
+        const coord::Log::Epochs* durable;  // the replica's own
+        u32 accepted, current;
+    };
+    std::vector<SeenEpochs> epochs_;  // of the replicas that run
+    u64 listed_at_ = UINT64_MAX;      // the starts and crashes when they were
     u64 installs_ = 0;
     u64 wipes_ = 0;
     u64 admissions_ = 0;

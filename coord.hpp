@@ -148,7 +148,11 @@
 //
 // WHERE IT DIFFERS FROM ZOOKEEPER, ON PURPOSE
 //   A write ends in success, in its own error, or with its session, in session_expired or
-//   session_moved: never in connection_loss.
+//   session_moved, and then it has not been executed and never will be: never in connection_loss.
+//   Where that is not known, which takes a replica that was far behind or has failed, it is
+//   outcome_unknown, and Session::unresolved has the list.
+//   /zookeeper/config has a line for each voter, without addresses, which the program alone knows,
+//   and the zxid since when they are the voters. Its version counts, and super cannot set it.
 //   Quotas are ZooKeeper's nodes, always enforced, by all replicas alike; a multi's parts see what
 //   those before them have counted, and what is counted is never off. A text that is none, with
 //   which a ZooKeeper ends, is no quota.
@@ -283,6 +287,7 @@ enum class Errc : std::int32_t {
     condition_failed = -1011,  // the node is there, and is not what the condition asks for
     guard_lost = -1012,      // what guards the write is gone: nothing was done, nor will be
     snapshot_needed = -1013,  // the changes kept do not go back so far: read, and go on from there
+    outcome_unknown = -1014,  // of a write that may have been executed: its session has ended
 };
 
 // RETURNS the enumerator's name, and a sentence that says what the caller can do. Both live for
@@ -1262,6 +1267,8 @@ private:
 //            has counted is what is there, after each operation, whatever made a node come, go or
 //            change; and its stats node, where there is one, says that.
 //            M15 No create and no set takes what a quota has counted over a hard limit of it.
+//            M16 /zookeeper/config says who is in the table of voters, as of the transaction that
+//            made it so. Nobody sets it.
 // May touch  The tree: it is its only writer.
 // Reading    ZooKeeper's PrepRequestProcessor and DataTree.processTxn. Unlike there, a request is
 //            judged when it is applied, so there is no table of outstanding changes.
@@ -1556,7 +1563,9 @@ public:
     void audit() const;  // asserts M3 and what the tree's does; cost as the state
 
 private:
-    const Outcome* admit(const Txn& txn);
+    const Outcome* admit(const Txn& txn, ChangeSink& changes);
+    void write_config(const Txn& txn, ChangeSink& changes);
+    bool is_config_sound() const;
     const Outcome* reap(const Txn& txn, ChangeSink& changes);
     const Outcome* silence(const Txn& txn);
     const Outcome* open_session(const Txn& txn);
@@ -1669,6 +1678,7 @@ bool takes_space(OpCode op, BytesView body);
 //            its changes, of all paths, are behind.
 //            W6 What is kept for streams is bounded whoever reads, and however slowly. A reader
 //            costs a change nothing but where it waits for that very change, or may not hear of it.
+//            W7 A list of watchers has each row once, in one order, however many pages it comes in.
 // May touch  What chapter 4 reports.
 // Reading    ZooKeeper's WatchManager. What fires what, at the one-shot watchers of X, at those
 //            that stay there, and, but for children_changed, at those above it for all below:
@@ -1687,6 +1697,23 @@ struct WatchEvent {
 using Watcher = Callback<void(const WatchEvent&)>;
 
 enum class WatchKind : std::uint8_t { data = 0, children = 1, persistent = 2, recursive = 3 };
+
+// Who watches what: one session's watchers of a kind at one path.
+struct WatchRow {
+    SessionId session;
+    Bytes path;
+    WatchKind kind = WatchKind::data;
+    std::size_t watchers = 0;
+};
+
+// By session, path, and kind, as ZooKeeper's wchc; or by path, session, and kind, as its wchp.
+enum class WatchOrder : std::uint8_t { by_session, by_path };
+
+struct WatchCounts {  // wchs
+    std::size_t sessions = 0;  // that have a watcher
+    std::size_t paths = 0;     // that are watched
+    std::size_t watchers = 0;
+};
 
 // What add_watch sets, and remove_watches removes. As ZooKeeper has them.
 enum class AddWatchMode : std::int32_t { persistent = 0, persistent_recursive = 1 };
@@ -1737,6 +1764,9 @@ public:
                    const Tree& tree, Zxid applied);
     std::size_t count() const { return watches_.size(); }
     std::size_t count(SessionId session) const;
+    WatchCounts counts() const;
+    // The first rows after that one, so many at the most (W7). By path it looks at all watchers.
+    std::vector<WatchRow> list(WatchOrder order, const WatchRow& after, std::size_t limit) const;
 
     void on_created(BytesView path, Zxid zxid, BytesView acl) override;
     void on_deleted(BytesView path, Zxid zxid, BytesView acl) override;
@@ -1760,6 +1790,7 @@ private:
     using Table = std::map<Place, detail::Shared<Watch>>;
     static Place first_place(WatchKind kind, BytesView path);
     static const Watch* seek(const Table& table, BytesView path, Place& place);
+    struct Rows;
     detail::Shared<Watch> take(Place place);
     // What happened, and to which node.
     struct Change {
@@ -3187,6 +3218,9 @@ private:
 //            answered before callbacks have run, and nothing is applied that such a read must not
 //            see. Whose reads wait keeps nothing from being applied but what stands behind a write
 //            of its own that comes after them, until they are answered, a bounded part each poll.
+//            R13 A write that ends with its session or its replica, in whatever else than
+//            outcome_unknown, has not been executed and never will be. Where the end is applied
+//            here none is in doubt: what stands before it in the log has been answered.
 // May touch  Everything above.
 // Reading    "Rules for callers" in the manual above; the contracts of Storage and Transport.
 
@@ -3480,6 +3514,14 @@ struct Request {
     Completion done;   // of the kind's type, or empty; of a multi also of its last part's
 };
 
+// A write that has left for the leader, and of which nothing is known here.
+struct Unresolved {
+    SessionId session;
+    std::uint64_t cxid = 0;  // as its transaction has it, if there is one
+    OpCode op = OpCode::create;
+    Bytes path;              // of a multi, a close and add_auth: empty
+};
+
 // What it did and what it dropped, since it was made.
 struct ReplicaCounters {
     std::uint64_t messages_received = 0;
@@ -3546,6 +3588,7 @@ public:
 class Replica final : private EventSink {
 public:
     static constexpr std::size_t inbox_bytes_max = 16 * 1024 * 1024;
+    static constexpr std::size_t unresolved_max = 4096;  // of sessions that have ended, together
 
     // Keeps references to storage, transport and observer, which must outlive it. Opens the
     // storage; status() says how that went, and whether the options are sound. Without a transport
@@ -3579,10 +3622,16 @@ public:
     ReplicaStatus status() const;
     ReplicaCounters counters() const { return counters_; }
     const LeaderCounters& leader_counters() const { return leader_.counters(); }
+    // Who watches what, here: the first rows after that one, so many at the most, and no more than
+    // Limits::list_max; none where that was the last. By path it looks at all watchers each time.
+    // What ZooKeeper's dump shows is in machine().sessions(): each has its ephemeral nodes.
+    std::vector<WatchRow> list_watches(WatchOrder order, const WatchRow& after = {},
+                                       std::size_t limit = SIZE_MAX) const;
+    WatchCounts count_watches() const { return watches_.counts(); }
 
     // Sessions; chapter 13 is the comfortable face of these. Errors come through the callbacks:
-    // replica_failed, session_expired, session_moved, too_large, too_many, bad_arguments, and the
-    // operation's own.
+    // replica_failed, session_expired, session_moved, outcome_unknown (R13), too_large, too_many,
+    // bad_arguments, and the operation's own.
     void open_session(const SessionOptions& options, OnOpened done);
     // Takes a session over that was opened or attached before, here or elsewhere: see
     // Session::attach.
@@ -3603,6 +3652,9 @@ public:
     // Calls f once, in the poll at or after that time.
     void at(Time time, Callback<void()> call);
     void subscribe(detail::Subscriber& subscriber);  // see Session::subscribe
+    // In the order in which they were asked for; see Session::unresolved.
+    std::vector<Unresolved> unresolved(SessionId session,
+                                       std::uint64_t holding = any_holding) const;
     void audit() const;   // asserts what holds between steps; cost as the state
 
 private:
@@ -3628,6 +3680,7 @@ private:
         std::uint64_t next_cxid = 1;
         std::uint64_t confirmed = 0;
         std::size_t sent = 0;         // of pending, forwarded already
+        std::uint64_t sent_cxid = 0;  // the newest that ever was; R13
         bool is_blocked = false;      // the last one sent waits: nothing follows it yet
         bool is_listed = false;       // in unsent_
         std::uint64_t stalled_at = 0;  // the first pending one when last looked
@@ -3715,7 +3768,7 @@ private:
     void install_snapshot();
     void apply_committed();
     void apply(const Txn& txn);
-    void complete(const Txn& txn, const Outcome* outcome);
+    void complete(const Txn& txn, const Outcome* outcome, std::uint64_t executed);
     void send_opening(Opening& opening);
     void complete_open(std::uint64_t nonce, SessionId id, Errc error);
     void end_opening(std::size_t place, SessionId id, Errc error);
@@ -3748,7 +3801,10 @@ private:
     void change_watches(SessionId id, Pending& pending);
     void finish(Pending& pending, const Outcome& outcome);
     static void unwrap(std::size_t guards, Ready& ready);
-    void end_session(SessionId id, SessionState state);
+    void end_session(SessionId id, SessionState state, std::uint64_t executed);
+    void end_write(SessionId id, const LocalSession& session, Pending& pending,
+                   std::uint64_t executed, Errc error);
+    static Unresolved unresolved_of(SessionId id, const Pending& pending);
     void refuse(Completion&& done, Errc error);
     Errc prepare(Request& request, Pending& pending);
     Errc prepare_auth(const Request& request, Pending& pending) const;
@@ -3822,6 +3878,7 @@ private:
     Bytes inbox_read_;
     detail::Numbered<SessionId, LocalSession> sessions_;
     detail::Ring<Opening> openings_;
+    detail::Ring<Unresolved> unresolved_;  // of sessions that have ended; R13
     std::vector<SessionId> unsent_;    // with requests that have not been sent to the leader
     std::vector<SessionId> sending_;
     Time repeat_at_;
@@ -3910,6 +3967,12 @@ struct Handle;
 // elsewhere, or here by another handle), replica_failed, bad_arguments (the path), too_large,
 // too_many. There is no connection_loss: while there is no leader a request waits, is repeated, and
 // is executed once (on_state tells of such a time).
+//
+// A write with any of these has not been executed and never will be. Where the session's end is
+// applied here, as it is on every replica that is not far behind, what stands before that in the
+// log has been answered with what became of it, and nothing after it has any effect. Two ends leave
+// a write in doubt that had left: a snapshot in whose state the session has ended, or moved; and
+// the failure of the replica. Such a write alone is told outcome_unknown; see unresolved.
 class Session {
 public:
     // Opens a session. Errors: too_many, replica_failed; session_moved, where somebody has attached
@@ -3918,10 +3981,9 @@ public:
     // Takes over a session that its opener, or who attached it last, has no use for any more: his
     // program has ended, or it is to go on at another replica. It keeps its ephemeral nodes; its
     // watchers do not come along. Where it was, it is over: state moved, also for the handles that
-    // are here. What was under way there and has not been executed never will be; that it was, too,
-    // may be told session_moved. Errors: session_expired; auth_failed, where the
-    // password is not its; session_moved, where somebody else was quicker; too_many (65,535
-    // times); replica_failed.
+    // are here. What was under way there and has not been executed never will be. Errors:
+    // session_expired; auth_failed, where the password is not its; session_moved, where somebody
+    // else was quicker; too_many (65,535 times); replica_failed.
     static void attach(Replica& replica, SessionId id, const SessionPassword& password,
                        OnSession done);
     // A handle to one that Replica::open_session has opened. Copy a handle rather than make a
@@ -3954,6 +4016,11 @@ public:
     // did it.
     SessionState state() const { return replica_->session_state(id_, holding()); }
     Duration timeout() const { return replica_->session_timeout(id_); }
+    // The writes that may have been executed, or may yet be, and of which nothing is known here: of
+    // a session that lives those that have left and have no answer; of one that has ended those
+    // that were told outcome_unknown, as long as they are among the newest
+    // Replica::unresolved_max. Of a handle below a path those elsewhere are without theirs.
+    std::vector<Unresolved> unresolved() const;
     // Until when the session certainly lives; see Replica::certain_until.
     Time certain_until() const { return replica_->certain_until(id_, holding()); }
 
@@ -4724,6 +4791,8 @@ constexpr ErrcRow errc_rows[] = {
      "What guards this handle's writes is gone; stop, and acquire the lock again."},
     {Errc::snapshot_needed, "snapshot_needed",
      "The changes since then are not kept here; read the nodes and subscribe from that zxid."},
+    {Errc::outcome_unknown, "outcome_unknown",
+     "The write was executed once, or not at all; read what it would have changed, and decide."},
 };
 
 static const ErrcRow* find_errc(Errc code) {
@@ -7475,6 +7544,21 @@ static Bytes stats_text(const Quota& quota, const Limits& limits) {
 
 constexpr std::size_t places_max = 1024;         // of voters past and present
 constexpr std::uint64_t place_seed = 0x766f746572;
+constexpr BytesView config_path = "/zookeeper/config";
+
+// As ZooKeeper's, of which a voter's line has addresses, too: here the program alone knows those.
+static Bytes config_text(const VoterTable& voters, Zxid version, const Limits& limits) {
+    Bytes text;
+    for (const VoterTable::Place& place : voters.places()) {
+        text += "server." + std::to_string(place.voter.value) + "=participant\n";
+    }
+    if (text.empty()) return text;
+    char digits[17];
+    std::snprintf(digits, sizeof digits, "%llx", static_cast<unsigned long long>(version.value));
+    text.append("version=").append(digits);
+    if (text.size() > limits.data_bytes_max) text.clear();  // what is loaded is within the limits
+    return text;
+}
 
 inline Errc judge_sizes(BytesView path, BytesView data, const Limits& limits) {
     if (path.size() > limits.path_bytes_max) return Errc::too_large;
@@ -7801,7 +7885,7 @@ const Outcome* Machine::apply(const Txn& txn, ChangeSink& changes) {
     applied_ = txn.zxid;
     over_quota_ = 0, count_left_ = limits_.list_max;
     if (txn.op == OpCode::open_session) return open_session(txn);
-    if (txn.op == OpCode::admit) return admit(txn);
+    if (txn.op == OpCode::admit) return admit(txn, changes);
     if (txn.op == OpCode::reap) return reap(txn, changes);
     if (txn.op == OpCode::silence) return silence(txn);
     const auto found = sessions_.find(txn.session);
@@ -7836,11 +7920,33 @@ const Outcome* Machine::apply(const Txn& txn, ChangeSink& changes) {
 }
 
 COORD_RARE
-const Outcome* Machine::admit(const Txn& txn) {
+const Outcome* Machine::admit(const Txn& txn, ChangeSink& changes) {
     outcome_ = Outcome{0, txn.zxid, txn.op, Errc::ok, {}, {}, {}, {}};
     if (!voters_.apply(txn.body)) outcome_.error = Errc::marshalling_error;
     voters_digest_ = voters_.digest();  // M5
+    if (!is_config_sound()) write_config(txn, changes);
+    COORD_ASSERT(is_config_sound());  // M16
     return &outcome_;
+}
+
+// M16. Another storage of a voter changes nothing.
+COORD_RARE
+bool Machine::is_config_sound() const {
+    const std::optional<NodeView> node = tree_.find(detail::config_path);
+    COORD_ASSERT(node.has_value());
+    return node->data == detail::config_text(voters_, node->stat.mzxid, limits_);
+}
+
+COORD_RARE
+void Machine::write_config(const Txn& txn, ChangeSink& changes) {
+    const Bytes text = detail::config_text(voters_, txn.zxid, limits_);
+    Stat stat;
+    const Errc set =
+        tree_.set(detail::config_path, text, any_version, txn.zxid, txn.time_ms, &stat);
+    COORD_ASSERT(set == Errc::ok && stat.mzxid == txn.zxid);  // M16
+    keep_acl(detail::config_path);
+    if (recorder_ != nullptr) record_set(detail::config_path, text, stat, txn.zxid);
+    changes.on_data_changed(detail::config_path, txn.zxid, acl_);
 }
 
 // Only a suggestion: a child may have come since, or another node (M7).
@@ -8203,6 +8309,12 @@ Errc Machine::set(const Txn& txn, const SessionRecord& session, Outcome& outcome
                   ChangeSink& changes) {
     detail::SetBody body{};
     if (!detail::read_set(txn.body, body)) return Errc::marshalling_error;
+    if (body.path == detail::config_path) {  // M16, whatever its ACL has become
+        const std::optional<NodeView> node = tree_.find(body.path);
+        COORD_ASSERT(node.has_value());
+        const bool may = permits(node->acl, session.identities, permission::write);
+        return may ? Errc::bad_arguments : Errc::no_auth;
+    }
     const bool counts = is_counted(body.path);
     std::int64_t bytes = 0;
     Errc error = counts ? judge_set(txn, session, bytes) : Errc::ok;
@@ -8913,7 +9025,8 @@ Errc Machine::end_load() {
     voters_digest_ = voters_.digest();
     const bool sound = reader->is_whole() && reader->sessions() == sessions_.size() &&
                        reader->nodes() == tree_.size() && tree_.end_load() == Errc::ok &&
-                       adopt_ephemerals() && adopt_quotas() && reader->digest() == digest();
+                       adopt_ephemerals() && adopt_quotas() && is_config_sound() &&
+                       reader->digest() == digest();
     if (!sound) reset();
     return sound ? Errc::ok : Errc::corrupt;
 }
@@ -9006,6 +9119,7 @@ void Machine::audit() const {
     COORD_ASSERT(listed == owned);  // M3
     COORD_ASSERT(digest_now == sessions_digest_ && nonces_.size() == sessions_.size());
     COORD_ASSERT(voters_.digest() == voters_digest_);  // M5
+    COORD_ASSERT(is_config_sound());                   // M16
     audit_quotas();
 }
 
@@ -9049,6 +9163,66 @@ void Watches::add(WatchKind kind, BytesView path, SessionId session, Watcher wat
 std::size_t Watches::count(SessionId session) const {
     const auto own = own_.find(session);
     return own == own_.end() ? 0 : own->second.size();
+}
+
+// A path counts where the first one of its first kind stands.
+COORD_RARE
+WatchCounts Watches::counts() const {
+    WatchCounts counts{own_.size(), 0, watches_.size()};
+    for (const auto& entry : watches_) {
+        const Watch* first = nullptr;
+        for (std::size_t kind = 0; kind < counts_.size() && first == nullptr; kind++) {
+            Place place = first_place(static_cast<WatchKind>(kind), entry.second->path);
+            first = seek(watches_, entry.second->path, place);
+        }
+        COORD_ASSERT(first != nullptr);
+        counts.paths += first == &*entry.second ? 1u : 0u;
+    }
+    COORD_ASSERT(counts.paths <= counts.watchers && counts.sessions <= counts.watchers);  // W7
+    return counts;
+}
+
+// The first rows of those that it is shown. However many there are, it keeps no more than it must.
+struct Watches::Rows {
+    struct Order {
+        WatchOrder order;
+        bool operator()(const Watch* a, const Watch* b) const {
+            const int path = a->path.compare(b->path);
+            const bool is_by_path = order == WatchOrder::by_path;
+            if (is_by_path && path != 0) return path < 0;
+            if (a->session != b->session) return a->session < b->session;
+            return path != 0 ? path < 0 : a->kind < b->kind;
+        }
+    };
+    void add(const Watch& watch) {
+        const Order before{order};
+        if (limit == 0 || !before(&after, &watch)) return;
+        if (rows.size() == limit && before(std::prev(rows.end())->first, &watch)) return;
+        rows[&watch] += 1;
+        if (rows.size() > limit) rows.erase(std::prev(rows.end()));
+    }
+    WatchOrder order;
+    Watch after;
+    std::size_t limit;
+    std::map<const Watch*, std::size_t, Order> rows{Order{order}};
+};
+
+COORD_RARE
+std::vector<WatchRow> Watches::list(WatchOrder order, const WatchRow& after,
+                                    std::size_t limit) const {
+    Rows found{order, {after.kind, after.path, after.session, {}}, limit};
+    const bool is_by_path = order == WatchOrder::by_path;
+    for (const auto& [session, own] : own_) {
+        if (!is_by_path && session < after.session) continue;
+        if (!is_by_path && found.rows.size() == limit) break;  // what follows is behind them
+        for (const auto& entry : own) found.add(*entry.second);
+    }
+    std::vector<WatchRow> rows;
+    for (const auto& [watch, watchers] : found.rows) {
+        rows.push_back({watch->session, watch->path, watch->kind, watchers});
+    }
+    COORD_ASSERT(rows.size() <= limit);  // W7
+    return rows;
 }
 
 // The last hold on the watchers is let go when nothing looks at the tables any more: what they
@@ -14673,7 +14847,8 @@ void Replica::fail(const char* reason) {
     }
     for (auto [id, session] : sessions_) {
         for (; !session.pending.empty(); session.pending.pop()) {
-            refuse(std::move(session.pending.front().done), Errc::replica_failed);
+            Pending& pending = session.pending.front();
+            end_write(id, session, pending, UINT64_MAX, Errc::replica_failed);
         }
         session.sent = 0;
     }
@@ -15016,6 +15191,9 @@ std::uint64_t Replica::work_of(const Txn& txn) {
 
 void Replica::apply(const Txn& txn) {
     COORD_ASSERT(txn.zxid <= committed_ && txn.zxid <= log_.durable_last());  // R2
+    const bool ends = txn.op == OpCode::close_session || txn.op == OpCode::attach_session;
+    const SessionRecord* const ending = ends ? machine_->find_session(txn.session) : nullptr;
+    const std::uint64_t executed = ending == nullptr ? 0 : ending->cxid;  // R13
     const Outcome* const outcome = machine_->apply(txn, watches_);
     counters_.applied += 1, counters_.over_quota += machine_->over_quota();
     entries_since_snapshot_ += 1;
@@ -15024,7 +15202,7 @@ void Replica::apply(const Txn& txn) {
     if (observer_ != nullptr) {
         observer_->on_applied(options_.id, txn, outcome, machine_->digest());
     }
-    if (txn.op != OpCode::admit) return complete(txn, outcome);
+    if (txn.op != OpCode::admit) return complete(txn, outcome, executed);
     if (is_replaced(machine_->voters(), txn.zxid)) return fail(detail::replaced);
     was_admitted_ = was_admitted_ || is_admitted(machine_->voters());
 }
@@ -15714,6 +15892,7 @@ void Replica::send_session(SessionId id, LocalSession& session) {
             request.session = id, request.cxid = pending.cxid;
             request.confirmed = session.confirmed;
             request.op = pending.op, request.body = pending.body;
+            session.sent_cxid = (std::max)(session.sent_cxid, pending.cxid);
             send_request(request);
         }
     }
@@ -15762,7 +15941,8 @@ void Replica::repeat_requests() {
 
 // -- Results -------------------------------------------------------------------------------------
 
-void Replica::complete(const Txn& txn, const Outcome* outcome) {
+// executed: the newest of its session's writes before, where the transaction may end that here.
+void Replica::complete(const Txn& txn, const Outcome* outcome, std::uint64_t executed) {
     if (txn.op == OpCode::open_session) {
         COORD_ASSERT(outcome != nullptr);
         return complete_open(Reader(txn.body).u64(), outcome->session, outcome->error);
@@ -15770,7 +15950,7 @@ void Replica::complete(const Txn& txn, const Outcome* outcome) {
     const auto found = sessions_.find(txn.session);
     const bool is_here = found != sessions_.end();
     if (txn.op == OpCode::attach_session && outcome != nullptr && outcome->error == Errc::ok) {
-        if (is_here) end_session(txn.session, SessionState::moved);  // R10
+        if (is_here) end_session(txn.session, SessionState::moved, executed);  // R10
         return judge_attaches(txn.session);
     }
     // Nearly all are writes that were executed, which their session has outlived.
@@ -15779,7 +15959,8 @@ void Replica::complete(const Txn& txn, const Outcome* outcome) {
     if (!lives && machine_->find_session(txn.session) == nullptr) {
         const bool is_expired = txn.cxid == 0;
         if (is_here) {
-            end_session(txn.session, is_expired ? SessionState::expired : SessionState::closed);
+            const auto state = is_expired ? SessionState::expired : SessionState::closed;
+            end_session(txn.session, state, executed);
         }
         return judge_attaches(txn.session);
     }
@@ -15863,9 +16044,10 @@ void Replica::catch_up_sessions() {
         LocalSession& session = sessions_.find(id)->second;
         const SessionRecord* const record = machine_->find_session(id);
         if (record == nullptr) {
-            end_session(id, session.closing ? SessionState::closed : SessionState::expired);
+            const bool is_closed = session.closing;
+            end_session(id, is_closed ? SessionState::closed : SessionState::expired, UINT64_MAX);
         } else if (next_holding(record->cxid) != next_holding(session.next_cxid)) {
-            end_session(id, SessionState::moved);  // R10
+            end_session(id, SessionState::moved, UINT64_MAX);  // R10
         } else {
             drain(id, session);
         }
@@ -15944,7 +16126,7 @@ bool Replica::drain_write(SessionId id, LocalSession& session, Pending& pending)
     const Outcome* const outcome = record->outcome_of(pending.cxid);
     session.confirmed = pending.cxid;
     if (outcome == nullptr) {  // a peer has confirmed what is not its to confirm
-        refuse(std::move(pending.done), Errc::connection_loss);
+        refuse(std::move(pending.done), Errc::outcome_unknown);
     } else {
         finish(pending, *outcome);
     }
@@ -16300,8 +16482,58 @@ void Replica::change_watches(SessionId id, Pending& pending) {
     refuse(std::move(pending.done), error);
 }
 
+namespace detail {
+
+// The path that a write's body begins with, or none.
+static BytesView path_in(OpCode op, BytesView body) {
+    const bool has_path = op == OpCode::create || op == OpCode::set || op == OpCode::remove ||
+                          op == OpCode::set_acl;
+    return has_path ? Reader(body).bytes(body.size()) : BytesView();
+}
+
+}  // namespace detail
+
 COORD_RARE
-void Replica::end_session(SessionId id, SessionState state) {
+Unresolved Replica::unresolved_of(SessionId id, const Pending& pending) {
+    return {id, pending.cxid, pending.op, Bytes(detail::path_in(pending.op, pending.body))};
+}
+
+// R13, of any request. It is in doubt where it has left, and what has been executed of its session,
+// as far as that is known, may reach to it.
+COORD_RARE
+void Replica::end_write(SessionId id, const LocalSession& session, Pending& pending,
+                        std::uint64_t executed, Errc error) {
+    const bool is_numbered = detail::is_write(pending.kind) && pending.error == Errc::ok;
+    const bool is_in_doubt =
+        is_numbered && pending.cxid <= (std::min)(session.sent_cxid, executed);
+    if (is_in_doubt) {
+        COORD_ASSERT(pending.cxid > session.confirmed);  // R13
+        if (unresolved_.size() == unresolved_max) unresolved_.pop();
+        unresolved_.push() = unresolved_of(id, pending);
+    }
+    refuse(std::move(pending.done), is_in_doubt ? Errc::outcome_unknown : error);
+}
+
+std::vector<Unresolved> Replica::unresolved(SessionId id, std::uint64_t holding) const {
+    std::vector<Unresolved> all;
+    for (std::size_t i = 0; i < unresolved_.size(); i++) {
+        const Unresolved& one = unresolved_[i];
+        const bool is_its = holding == any_holding || one.cxid >> cxid_bits == holding;
+        if (one.session == id && is_its) all.push_back(one);
+    }
+    const LocalSession* const session = find_held(id, holding);
+    for (std::size_t i = 0; session != nullptr && i < session->pending.size(); i++) {
+        const Pending& pending = session->pending[i];
+        const bool is_numbered = detail::is_write(pending.kind) && pending.error == Errc::ok;
+        const bool has_left = is_numbered && pending.cxid <= session->sent_cxid;
+        if (has_left) all.push_back(unresolved_of(id, pending));
+    }
+    return all;
+}
+
+// executed: of its writes none after that one has been; UINT64_MAX where that is not known.
+COORD_RARE
+void Replica::end_session(SessionId id, SessionState state, std::uint64_t executed) {
     const auto found = sessions_.find(id);
     COORD_ASSERT(found != sessions_.end());
     // Destroyed last, when it is known nowhere any more: what its watchers hold may call on.
@@ -16313,7 +16545,8 @@ void Replica::end_session(SessionId id, SessionState state) {
         const bool closed = is_close && state == SessionState::closed;
         const Errc over =
             state == SessionState::moved ? Errc::session_moved : Errc::session_expired;
-        refuse(std::move(pending.done), closed ? Errc::ok : over);
+        if (is_close) refuse(std::move(pending.done), closed ? Errc::ok : over);
+        if (!is_close) end_write(id, session, pending, executed, over);
     }
     watches_.remove_session(id);
     const bool has_moved = state == SessionState::moved;
@@ -16627,6 +16860,11 @@ SessionPassword Replica::session_password(SessionId id, std::uint64_t holding) c
 Duration Replica::session_timeout(SessionId id) const {
     const auto found = sessions_.find(id);
     return milliseconds(found == sessions_.end() ? 0 : found->second.timeout_ms);
+}
+
+std::vector<WatchRow> Replica::list_watches(WatchOrder order, const WatchRow& after,
+                                            std::size_t limit) const {
+    return watches_.list(order, after, (std::min)(limit, std::size_t{options_.limits.list_max}));
 }
 
 ReplicaStatus Replica::status() const {
@@ -17102,6 +17340,20 @@ void Session::on_state(OnState listener) const {
 
 std::uint64_t Session::next_number() const { return handle_->listeners->numbers += 1; }
 
+COORD_RARE
+std::vector<Unresolved> Session::unresolved() const {
+    std::vector<Unresolved> all = replica_->unresolved(id_, holding());
+    const Bytes& root = handle_->root;
+    for (Unresolved& one : all) {
+        const bool is_at = one.path.compare(0, root.size(), root) == 0;
+        const bool is_below = is_at && (one.path.size() == root.size() ||
+                                        one.path[root.size()] == '/');
+        if (root.empty() || one.path.empty()) continue;
+        is_below ? detail::cut_root(root.size(), one.path) : one.path.clear();  // C5
+    }
+    return all;
+}
+
 std::uint64_t Session::holding() const { return handle_->listeners->numbers >> cxid_bits; }
 
 namespace detail {
@@ -17345,6 +17597,14 @@ static bool is_node_gone(Errc error) {
            error == Errc::replica_failed;
 }
 
+// Of a write whose outcome nobody knows: how its session, or its replica, has ended says enough.
+static Errc known_end(const Session& session, Errc error) {
+    if (error != Errc::outcome_unknown) return error;
+    if (session.replica().status().role == Role::failed) return Errc::replica_failed;
+    const bool is_moved = session.state() == SessionState::moved;
+    return is_moved ? Errc::session_moved : Errc::session_expired;
+}
+
 // FORMAT: a UUID of 36 characters, as Curator looks for: the session's id, which no other session
 // of the ensemble has or had, and the session's number for the turn.
 static Bytes lock_node_prefix(const Session& session) {
@@ -17441,7 +17701,8 @@ void LockCore::on_created(const Turn& mine, int attempts_left, const Result<Crea
     }
     if (mine->is_over) {
         if (created) return remove_node(mine, mine->removed);  // K1
-        const bool is_moved = created.error() == Errc::session_moved;  // perhaps with a node
+        const Errc end = known_end(session, created.error());
+        const bool is_moved = end == Errc::session_moved;  // perhaps with a node
         if (mine->removed) mine->removed(is_moved ? Errc::session_moved : Errc::ok);
         return;
     }
@@ -17574,6 +17835,7 @@ void LockCore::fail(Errc error) {
     const bool was_held = phase == Phase::held;
     const bool has_expired = session.state() == SessionState::expired;  // which removed the node
     if (error == Errc::lock_lost && has_expired) error = Errc::session_expired;
+    error = known_end(session, error);
     if (is_node_gone(error)) turn->node.clear();
     const OnGranted done = end_turn({});
     const OnLost told = lost;  // the call may replace it, or destroy the lock
@@ -17604,7 +17866,8 @@ void LockCore::remove_node(const Turn& ended, const OnDone& removed) {
     const auto on_removed = [core = shared_from_this(), ended, removed](Result<void> result) {
         if (result.error() == Errc::too_many) return core->remove_node_later(ended, removed);
         if (!removed) return;
-        removed(result.error() == Errc::no_node ? Result<void>(Errc::lock_lost) : result);
+        const Errc error = known_end(core->session, result.error());
+        removed(error == Errc::no_node ? Errc::lock_lost : error);
     };
     session.remove(path_of(ended->node), on_removed);
 }

@@ -24,6 +24,7 @@ using coord::Zxid;
 using Places = VoterTable::Places;
 
 constexpr PeerId A{1}, B{2}, C{3};
+constexpr BytesView config = "/zookeeper/config";
 
 Bytes body_of(const Places& places) {
     Bytes body;
@@ -32,19 +33,32 @@ Bytes body_of(const Places& places) {
 }
 
 struct Rig {
-    struct Nobody final : coord::ChangeSink {
-        void on_created(BytesView, Zxid, BytesView) override { FAIL("no node changes"); }
-        void on_deleted(BytesView, Zxid, BytesView) override { FAIL("no node changes"); }
-        void on_data_changed(BytesView, Zxid, BytesView) override { FAIL("no node changes"); }
-        void on_children_changed(BytesView, Zxid, BytesView) override { FAIL("no node changes"); }
-    } nobody;
+    struct Watch final : coord::ChangeSink, coord::ChangeRecorder {
+        std::vector<Zxid> changes;
+        Bytes recorded;
+        void on_created(BytesView, Zxid, BytesView) override { FAIL("no node comes"); }
+        void on_deleted(BytesView, Zxid, BytesView) override { FAIL("no node goes"); }
+        void on_data_changed(BytesView path, Zxid zxid, BytesView) override {
+            CHECK(path == config);
+            changes.push_back(zxid);
+        }
+        void on_children_changed(BytesView, Zxid, BytesView) override { FAIL("none comes"); }
+        void on_change(coord::EventType type, const coord::NodeView& node, Zxid zxid) override {
+            CHECK(type == coord::EventType::data_changed);
+            CHECK(node.path == config);
+            CHECK(node.stat.mzxid == zxid);
+            recorded = Bytes(node.data);
+        }
+        void hold() override { FAIL("no multi"); }
+        void release(bool) override { FAIL("no multi"); }
+    } watch;
     Machine machine{coord::Limits{}, 1};
     std::uint64_t counter = 0;
 
     Errc apply(BytesView body) {
         Txn txn;
         txn.zxid = Zxid{1, ++counter}, txn.op = OpCode::admit, txn.body = body;
-        const coord::Outcome* const outcome = machine.apply(txn, nobody);
+        const coord::Outcome* const outcome = machine.apply(txn, watch);
         REQUIRE(outcome != nullptr);
         CHECK(outcome->zxid == txn.zxid);
         machine.audit();
@@ -52,6 +66,8 @@ struct Rig {
     }
     Errc admit(const Places& places) { return apply(body_of(places)); }
     const VoterTable& table() const { return machine.voters(); }
+    Bytes text() const { return Bytes(machine.tree().find(config)->data); }
+    coord::Stat stat() const { return machine.tree().find(config)->stat; }
 };
 
 }  // namespace
@@ -153,6 +169,76 @@ TEST_CASE("M5 a save that goes on while the table changes has the table of its b
     REQUIRE(other.load(state) == Errc::ok);
     CHECK(other.voters().storage_of(A) == 11);
     CHECK(other.digest() == digest);
+}
+
+TEST_CASE("M16 the config says who votes, as of when that was decided, and tells who watches it") {
+    Rig rig;
+    rig.machine.record_to(&rig.watch);
+    CHECK(rig.text().empty());
+    REQUIRE(rig.admit({{B, 12}, {A, 11}}) == Errc::ok);
+    const Bytes two = "server.1=participant\nserver.2=participant\nversion=10000000001";
+    CHECK(rig.text() == two);
+    CHECK(rig.watch.recorded == two);
+    CHECK(rig.stat().mzxid == Zxid{1, 1});
+    CHECK(rig.stat().version == 1);
+    CHECK(rig.stat().czxid == Zxid{});
+    CHECK(rig.watch.changes == std::vector<Zxid>{Zxid{1, 1}});
+    // Neither the end of the founding nor another storage changes who votes; nor does nonsense.
+    REQUIRE(rig.admit({}) == Errc::ok);
+    REQUIRE(rig.admit({{B, 22}}) == Errc::ok);
+    REQUIRE(rig.admit({{B, 0}}) == Errc::ok);
+    REQUIRE(rig.apply("nonsense") == Errc::marshalling_error);
+    CHECK(rig.text() == two);
+    CHECK(rig.watch.changes.size() == 1);
+    REQUIRE(rig.admit({{PeerId{UINT32_MAX}, 13}}) == Errc::ok);
+    CHECK(rig.text() == "server.1=participant\nserver.2=participant\n"
+                        "server.4294967295=participant\nversion=10000000006");
+    CHECK(rig.watch.changes == std::vector<Zxid>{Zxid{1, 1}, Zxid{1, 6}});
+    CHECK(rig.stat().version == 2);
+}
+
+TEST_CASE("M16 a state whose config is not what its table says is damaged") {
+    Rig rig, other;
+    REQUIRE(rig.admit({{A, 11}}) == Errc::ok);
+    REQUIRE(other.admit({{B, 11}}) == Errc::ok);
+    const Bytes good = support::save(rig.machine);
+    const Bytes line = "server.1=", bad_line = "server.2=";
+    Bytes bad = good;
+    REQUIRE(bad.find(line) != Bytes::npos);
+    bad.replace(bad.find(line), line.size(), bad_line);
+    // With its digest and its checksum put right.
+    coord::Tree node;
+    REQUIRE(node.set(config, other.text(), coord::any_version, Zxid{1, 1}, 0) == Errc::ok);
+    coord::Tree was;
+    REQUIRE(was.set(config, rig.text(), coord::any_version, Zxid{1, 1}, 0) == Errc::ok);
+    const std::uint64_t digest = rig.machine.digest() - was.digest() + node.digest();
+    Bytes digest_bytes;
+    coord::Writer(digest_bytes).u64(digest);
+    bad.replace(5 + 16, 8, digest_bytes);
+    Bytes crc_bytes;
+    coord::Writer(crc_bytes).u32(coord::crc32c(BytesView(bad).substr(0, bad.size() - 4)));
+    bad.replace(bad.size() - 4, 4, crc_bytes);
+    coord::StateCheck check{coord::Limits{}};
+    check.feed(bad);
+    CHECK(check.is_sound(rig.machine.applied()));  // it is a state, and not one of this machine's
+    Machine loaded(coord::Limits{}, 2);
+    CHECK(loaded.load(bad) == Errc::corrupt);
+    CHECK(loaded.load(good) == Errc::ok);
+}
+
+TEST_CASE("M16 a config that is over the limit of data is empty, and the state can be loaded") {
+    Rig rig;
+    coord::Limits limits;
+    limits.data_bytes_max = 30;
+    Machine narrow(limits, 1);
+    Txn txn;
+    const Bytes body = body_of({{A, 11}, {B, 12}});
+    txn.zxid = Zxid{1, 1}, txn.op = OpCode::admit, txn.body = body;
+    REQUIRE(narrow.apply(txn, rig.watch)->error == Errc::ok);
+    CHECK(narrow.tree().find(config)->data.empty());
+    narrow.audit();
+    Machine other(limits, 2);
+    CHECK(other.load(support::save(narrow)) == Errc::ok);
 }
 
 }  // TEST_SUITE

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <utility>
@@ -51,6 +52,18 @@ struct Sink final : coord::EventSink {
     }
     Lines take() { return std::exchange(lines, {}); }
 };
+
+// "session path kind watchers" of each row.
+Lines rows(const std::vector<coord::WatchRow>& found) {
+    constexpr const char* kinds[] = {"data", "children", "persistent", "recursive"};
+    Lines lines;
+    for (const coord::WatchRow& row : found) {
+        lines.push_back(std::to_string(row.session.value) + " " + row.path + " " +
+                        kinds[static_cast<std::size_t>(row.kind)] + " " +
+                        std::to_string(row.watchers));
+    }
+    return lines;
+}
 
 struct Rig {
     Sink sink;
@@ -632,6 +645,68 @@ TEST_CASE("random: against a list of watches searched from front to back") {
         }
         REQUIRE(rig.sink.take() == expected);
         REQUIRE(rig.watches.count() == plain.size());
+    }
+}
+
+TEST_CASE("W7 who watches what, by session and by path: wchc, wchp, wchs") {
+    Rig rig;
+    using coord::WatchOrder;
+    CHECK(rig.watches.list(WatchOrder::by_session, {}, 10).empty());
+    CHECK(rig.watches.list(WatchOrder::by_path, {}, 10).empty());
+    rig.recursive("/b", "", 2), rig.data("/b", "", 1), rig.data("/a", "", 2);
+    rig.children("/b", "", 1), rig.data("/b", "", 1), rig.persistent("/a", "", 1);
+    const Lines by_session = {"1 /a persistent 1", "1 /b data 2", "1 /b children 1",
+                              "2 /a data 1",       "2 /b recursive 1"};
+    const Lines by_path = {"1 /a persistent 1", "2 /a data 1", "1 /b data 2", "1 /b children 1",
+                           "2 /b recursive 1"};
+    CHECK(rows(rig.watches.list(WatchOrder::by_session, {}, 10)) == by_session);
+    CHECK(rows(rig.watches.list(WatchOrder::by_path, {}, 10)) == by_path);
+    CHECK(rig.watches.list(WatchOrder::by_path, {}, 0).empty());
+    const coord::WatchCounts counts = rig.watches.counts();
+    CHECK(counts.sessions == 2);
+    CHECK(counts.paths == 2);
+    CHECK(counts.watchers == 6);
+    CHECK(counts.watchers == rig.watches.count());
+    CHECK(rig.sink.lines.empty());  // nobody hears of it
+    rig.watches.remove_session(SessionId{1});
+    CHECK(rows(rig.watches.list(WatchOrder::by_path, {}, 10)) ==
+          Lines{"2 /a data 1", "2 /b recursive 1"});
+    rig.watches.on_data_changed("/a", Zxid{1}, {});
+    CHECK(rows(rig.watches.list(WatchOrder::by_session, {}, 10)) == Lines{"2 /b recursive 1"});
+    CHECK(rig.watches.counts().paths == 1);
+}
+
+TEST_CASE("W7 pages of any size are the whole list, whatever was added first, or has gone since") {
+    for (const auto order : {coord::WatchOrder::by_session, coord::WatchOrder::by_path}) {
+        Rig forth, back;
+        const auto add = [](Rig& rig, std::uint64_t i) {
+            const Bytes path = "/" + std::to_string(i * 7 % 13);
+            rig.add(static_cast<WatchKind>(i % 4), path, i % 5 + 1, "");
+        };
+        for (std::uint64_t i = 0; i < 200; i++) add(forth, i), add(back, 199 - i);
+        const Lines whole = rows(forth.watches.list(order, {}, SIZE_MAX));
+        CHECK(whole == rows(back.watches.list(order, {}, SIZE_MAX)));
+        for (const std::size_t limit : {1u, 2u, 7u, 199u, 200u, 201u}) {
+            Lines paged;
+            coord::WatchRow after;
+            for (std::size_t pages = 0; pages <= whole.size(); pages++) {
+                const auto page = forth.watches.list(order, after, limit);
+                CHECK(page.size() <= limit);
+                if (page.empty()) break;
+                for (const std::string& line : rows(page)) paged.push_back(line);
+                after = page.back();
+            }
+            CHECK(paged == whole);
+        }
+        const auto page = forth.watches.list(order, {}, 20);
+        const Lines rest = rows(forth.watches.list(order, page.back(), SIZE_MAX));
+        forth.watches.remove(coord::WatcherType::any, page.back().path, page.back().session,
+                             Zxid{1});
+        const Lines left = rows(forth.watches.list(order, page.back(), SIZE_MAX));
+        for (const std::string& line : left) {
+            CHECK(std::find(rest.begin(), rest.end(), line) != rest.end());
+        }
+        CHECK(left.size() + 4 > rest.size());  // but of that session at that path
     }
 }
 

@@ -13,6 +13,7 @@
 
 #include <doctest/doctest.h>
 
+#include <cstdio>
 #include <functional>
 #include <memory>
 #include <string>
@@ -217,6 +218,26 @@ CONFORMANCE_CASE("2.2 /zookeeper, its config and its quota are there and stay; m
     }
     CHECK(zk.create("/zookeeper/mine", ""));
     CHECK(zk.remove("/zookeeper/mine"));
+}
+
+CONFORMANCE_CASE("2.2 the config says who votes and since when; nobody sets it") {
+    const Sync zk = world.open();
+    const auto config = zk.get("/zookeeper/config");
+    REQUIRE(config);
+    CHECK(config->bytes.find("server.1=participant\n") == 0);
+    char version[32];
+    std::snprintf(version, sizeof version, "\nversion=%llx",
+                  static_cast<unsigned long long>(config->stat.mzxid.value));
+    const std::size_t at = config->bytes.rfind("\n");
+    CHECK(config->bytes.substr(at) == version);
+    CHECK(config->stat.data_length == static_cast<std::int32_t>(config->bytes.size()));
+    CHECK(config->stat.mzxid != Zxid{});
+    CHECK(config->stat.version == 1);  // differs: there it is -1, which means any
+    CHECK(zk.set("/zookeeper/config", "").error() == Errc::no_auth);
+    CHECK(zk.multi({Op::set("/zookeeper/config", "")}).error == Errc::no_auth);
+    CHECK(zk.create_or_set("/zookeeper/config", "").error() == Errc::no_auth);
+    CHECK(zk.remove("/zookeeper/config").error() == Errc::bad_arguments);
+    CHECK(zk.get("/zookeeper/config")->bytes == config->bytes);
 }
 
 // -- 2.3 Which error wins ------------------------------------------------------------------------
@@ -1557,6 +1578,8 @@ CONFORMANCE_CASE("1.5 differs: a text that is no quota is none, and stats are pu
 //   2.10  removal while disconnected       watchers are local: each removal is
 //   2.12  expiry, its timing, moving       by the simulations: an expiry needs faults
 //   2.12  passwords, attaching elsewhere   asks for a replica: 13_attach.cpp
+//   2.12  how writes end with a session    needs faults: 13_ends.cpp
+//   wchs, wchc, wchp, dump                 ask a replica: 13_ends.cpp
 //   2.14  outstanding requests at the most a bound of each back end's own
 
 #undef CONFORMANCE_CASE

@@ -24,6 +24,8 @@
 //   P24 who may not read a node is shown nothing of it, and hears nothing; who may, all
 //   P25 a stream has every change at and below its path after its position, in order, each once,
 //       wherever it goes on; snapshot_needed only where the replica cannot have what is missing
+//   P27 who is told that its session is over has not been executed; in doubt are only writes whose
+//       session ended in what its replica has jumped over
 #pragma once
 
 #include "coord.hpp"
@@ -71,6 +73,8 @@ inline bool same(const std::vector<coord::Part>& a, const std::vector<coord::Par
     };
     return std::equal(a.begin(), a.end(), b.begin(), b.end(), is_same);
 }
+
+inline const Bytes config_node = "/zookeeper/config";
 
 // What a request comes to. A void one was executed before.
 struct Answer {
@@ -391,6 +395,7 @@ public:
         if (txn.op == OpCode::admit || txn.op == OpCode::reap || txn.op == OpCode::silence) {
             answer.session = SessionId{};
             if (txn.op == OpCode::reap) answer.error = reap(txn, fields);
+            if (txn.op == OpCode::admit) answer.error = admit(txn);
             return answer;
         }
         const auto found = sessions_.find(txn.session);
@@ -593,6 +598,31 @@ private:
     }
     static Who all_powerful() { return {{"super", ""}}; }
 
+    // Who votes, as a node says it: that changes where somebody comes who was not there.
+    Errc admit(const Txn& txn) {
+        coord::Reader in(txn.body);
+        const std::uint32_t count = in.u32();
+        if (in.left() != count * std::size_t{12}) return Errc::marshalling_error;
+        const std::size_t before = voters_.size();
+        for (std::uint32_t i = 0; i < count; i++) voters_.insert(in.u32()), (void)in.u64();
+        if (voters_.size() == before) return Errc::ok;
+        Node& node = nodes_[config_node];
+        node.data.clear(), node.is_null = false;
+        for (const std::uint32_t voter : voters_) {
+            node.data += "server." + std::to_string(voter) + "=participant\n";
+        }
+        char version[32];
+        std::snprintf(version, sizeof version, "version=%llx",
+                      static_cast<unsigned long long>(txn.zxid.value));
+        node.data += version;
+        node.stat.mzxid = txn.zxid, node.stat.mtime_ms = txn.time_ms;
+        node.stat.version += 1;
+        node.stat.data_length = static_cast<std::int32_t>(node.data.size());
+        all_changes_.push_back({txn.zxid, EventType::data_changed, config_node, node.acl});
+        changed(node, txn.zxid, EventType::data_changed);
+        return Errc::ok;
+    }
+
     static void authenticate(const Txn& txn, SessionState& session) {
         Who who = session.who();
         for (const AclEntry& each : entries_of(txn.body)) {
@@ -701,6 +731,8 @@ private:
         Node& node = found->second;
         answer.error = Errc::no_auth;
         if (!allows(node.acl, session.who(), 2)) return;
+        answer.error = Errc::bad_arguments;
+        if (fields.path == config_node) return;
         Trials none;
         const auto more = static_cast<std::int64_t>(fields.data.size()) - node.stat.data_length;
         answer.error = try_quota(none, fields.path, more, 0);
@@ -940,6 +972,7 @@ private:
                                      : part.op == OpCode::check   ? 1
                                                                   : 0;
         if (wanted != 0 && !allows(node.acl, who, wanted)) return Errc::no_auth;
+        if (is_set && fields.path == config_node) return Errc::bad_arguments;
         if (is_set) {
             const auto more = static_cast<std::int64_t>(fields.data.size()) -
                               static_cast<std::int64_t>(node.data.size());
@@ -1100,6 +1133,7 @@ private:
     std::set<Bytes> limits_;  // paths of quotas' limits that ever were
     std::map<SessionId, SessionState> sessions_;
     std::map<std::uint64_t, SessionId> nonces_;
+    std::set<std::uint32_t> voters_;  // in their order
     std::vector<PathChange> all_changes_;
     Zxid frontier_;
     std::int64_t newest_ms_ = 0;
@@ -1183,6 +1217,8 @@ public:
     std::uint64_t refusals() const { return refusals_; }
     std::uint64_t over_quota() const { return over_quota_; }
     std::uint64_t silences() const { return silences_; }
+    std::uint64_t doubts() const { return doubts_; }
+    std::uint64_t doubts_executed() const { return doubts_executed_; }
 
     void violate(const char* property, const Bytes& what) {
         if (violations_.size() < 10) violations_.push_back(Bytes(property) + ": " + what);
@@ -1388,8 +1424,11 @@ public:
         client.next = number + 1;
         if (told.error == Errc::session_expired) {
             expect_closed(id, label(id, number));
+            expect_undone(id, op, number);
+        } else if (told.error == Errc::outcome_unknown) {
+            judge_doubt(id, client, op, number);
         } else if (told.error == Errc::session_moved) {
-            judge_moved(id, client, op, number);
+            judge_moved(id, op, number);
         } else if (is_write(op.asked.call)) {
             judge_write(id, client, op, number, told);
         } else if (op.asked.call == Call::sync) {
@@ -1863,13 +1902,30 @@ private:
         const auto found = model_.sessions().find(id.session);
         return found != model_.sessions().end() && found->second.holding() > id.holding;
     }
-    // What has not been executed never will be: P15. Where the replica has jumped over what its
-    // session did last, it cannot know, and tells the same.
-    void judge_moved(Holder id, const Client& client, const Op& op, std::size_t number) {
+    void judge_moved(Holder id, const Op& op, std::size_t number) {
         moved(id);
-        const Answer* const answer = answer_to(id, op);
-        if (answer != nullptr && of_replica(installs_, client.home) < answer->zxid) {
-            violate("P15", "moved, and executed before: " + label(id, number));
+        expect_undone(id, op, number);
+    }
+    // P27. What has not been executed when this is said never will be: P15.
+    void expect_undone(Holder id, const Op& op, std::size_t number) {
+        if (answer_to(id, op) == nullptr) return;
+        violate("P27", "told that its session is over, and executed: " + label(id, number));
+    }
+    // P27. Only of a write, and only where the replica has jumped over the end of its session.
+    void judge_doubt(Holder id, const Client& client, const Op& op, std::size_t number) {
+        doubts_ += 1, doubts_executed_ += answer_to(id, op) != nullptr ? 1u : 0u;
+        const auto found = model_.sessions().find(id.session);
+        const Zxid jumped_to = of_replica(installs_, client.home);
+        Zxid end = coord::newest;
+        if (found != model_.sessions().end()) {
+            const Model::SessionState& session = found->second;
+            if (!session.open) end = session.closed_at;
+            const auto next = static_cast<std::size_t>(id.holding) + 1;
+            if (next < session.held_since.size()) end = session.held_since[next];
+        }
+        if (!is_write(op.asked.call)) violate("P27", "a read in doubt: " + label(id, number));
+        if (op.asked.call == Call::close || jumped_to < end) {
+            violate("P27", "in doubt, and its end is applied: " + label(id, number));
         }
     }
     const Answer* answer_to(Holder id, const Op& op) const {
@@ -2394,6 +2450,8 @@ private:
     std::uint64_t void_reaps_ = 0;
     std::uint64_t over_quota_ = 0;
     std::uint64_t refusals_ = 0;  // with no_auth, of reads and writes
+    std::uint64_t doubts_ = 0;  // writes that ended so, and of these those that were executed
+    std::uint64_t doubts_executed_ = 0;
     std::uint64_t silences_ = 0;  // events that watchers did not hear of, as it must be
     std::vector<Bytes> violations_;
 };

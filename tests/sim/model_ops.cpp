@@ -69,11 +69,13 @@ struct Tally {
     std::uint64_t counted = 0;  // quotas that there were at looks at the whole state
     std::uint64_t events = 0;
     std::uint64_t saves = 0;
+    std::uint64_t admits = 0;
 };
 
 struct Round {
     explicit Round(std::uint64_t seed)
-        : rng(seed), machine(new Machine(limits(), seed)), model(new Model) {
+        : rng(seed), admits(coord::mix64(seed, 1)), machine(new Machine(limits(), seed)),
+          model(new Model) {
         model->removals_max = limits().removals_max;
         model->list_max = limits().list_max;
     }
@@ -85,6 +87,7 @@ struct Round {
     }
 
     coord::Rng rng;
+    coord::Rng admits;  // draws of its own
     std::unique_ptr<Machine> machine;
     std::unique_ptr<Model> model;
     Heard heard;
@@ -163,7 +166,25 @@ struct Round {
         return sim::body_of({part}).substr(9);  // behind their number, its code and size
     }
 
+    // Voters that come, or have another storage; at times nonsense.
+    Bytes random_admit() {
+        Bytes body;
+        Writer out(body);
+        const std::uint64_t count = admits.below(4);
+        out.u32(static_cast<std::uint32_t>(count + (admits.chance(100) ? 1 : 0)));
+        for (std::uint64_t i = 0; i < count; i++) {
+            const std::uint64_t most = admits.chance(100) ? 300 : 9;
+            out.u32(static_cast<std::uint32_t>(1 + admits.below(most))), out.u64(admits.below(3));
+        }
+        return body;
+    }
+
     Bytes random_body(OpCode& op) {
+        if (admits.chance(5)) {
+            const std::int32_t version = admits.chance(500) ? coord::any_version : 1;
+            const coord::Op part = coord::Op::set(sim::config_node, "x", version);
+            return op = OpCode::set, sim::body_of({part}).substr(9);
+        }
         if (rng.chance(40)) return op = OpCode::set_acl, random_set_acl();
         if (rng.chance(20)) {
             const Bytes text = random_quota_text(), node = random_quota_node();
@@ -263,6 +284,11 @@ struct Round {
         counter += 1;
         txn.zxid = Zxid{1, counter};
         txn.time_ms = static_cast<std::int64_t>(1000 + counter);
+        if (admits.chance(3)) {
+            body = random_admit();
+            txn.op = OpCode::admit, txn.body = body;
+            return txn;
+        }
         if (sessions.empty() || (sessions.size() < 6 && rng.chance(20))) {
             Writer(body).u64(counter), Writer(body).u32(5000);
             Writer(body).u64(counter + 1), Writer(body).u64(counter + 2);
@@ -335,6 +361,7 @@ struct Round {
             return differs("the error", Bytes(coord::name(outcome->error)) + ", expected " +
                                             coord::name(answer.error));
         }
+        if (txn.op == OpCode::admit) return tally.admits += 1, true;
         if (outcome->path != answer.path) return differs("the path", outcome->path);
         if (outcome->session != answer.session) return differs("the session");
         if (outcome->error == Errc::ok && !sim::same(outcome->stat, answer.stat)) {
@@ -463,12 +490,13 @@ int main(int argc, char** argv) {
     };
     show("transactions", done), show("good", tally.good), show("of these multis", tally.multis);
     show("failed", tally.failed), show("expired", tally.expired), show("void", tally.voids);
-    show("events", tally.events), show("saves", tally.saves);
+    show("events", tally.events), show("saves", tally.saves), show("admits", tally.admits);
     show("remove_alls", tally.removed), show("take_overs", tally.taken);
     show("guarded", tally.guarded), show("over a quota", tally.full);
     show("of quotas on too much", tally.large), show("stats seen", tally.counted);
-    const bool is_little = done >= 10000 && (tally.removed == 0 || tally.taken == 0 ||
-                                             tally.full == 0 || tally.counted == 0);
+    const bool is_little =
+        done >= 10000 && (tally.removed == 0 || tally.admits == 0 || tally.taken == 0 ||
+                          tally.full == 0 || tally.counted == 0);
     if (tally.good * 4 < done || is_little) return std::printf("too few took effect\n"), 1;
     return 0;
 }

@@ -175,6 +175,8 @@ struct Totals {
     u64 refusals = 0;
     u64 over_quota = 0;
     u64 silences = 0;
+    u64 doubts = 0;
+    u64 doubts_executed = 0;
     u64 messages = 0;
     u64 lost = 0;
     u64 repeated = 0;
@@ -554,6 +556,12 @@ private:
         Client& client = *run.clients_[ticket.slot];
         const Zxid here = run.sim_.replica(client.home).machine().applied();
         run.checker_.answered(ticket.id, ticket.number, told, here);
+        const bool is_in_doubt = told.error == Errc::outcome_unknown;
+        const bool is_listed =
+            is_in_doubt && !run.sim_.replica(client.home)
+                                .unresolved(ticket.id.session, ticket.id.holding)
+                                .empty();
+        if (is_in_doubt != is_listed) run.checker_.violate("P27", "in doubt, and not listed");
         if (client.generation != ticket.generation) return;
         client.waiting -= 1;
     }
@@ -1704,6 +1712,7 @@ bool run_seed(u64 seed, const Arguments& arguments, Totals& totals) {
     own.attaches = run.attaches();
     own.over_quota = checker.over_quota();
     own.refusals = checker.refusals(), own.silences = checker.silences();
+    own.doubts = checker.doubts(), own.doubts_executed = checker.doubts_executed();
     own.records_lost = c.records_lost, own.pauses = c.pauses, own.stalls = c.stalls;
     own.hints = c.hints;
     own.streamed = checker.streamed(), own.resumed = run.resumed(), own.cut = run.cut();
@@ -1727,11 +1736,11 @@ void print_totals(const Totals& t, double seconds) {
     std::printf("writes acknowledged %llu, reads compared %llu, events %llu, elections %llu, "
                 "expiries %llu, reaps %llu and %llu void, lock grants %llu, guards that held %llu, "
                 "that did not %llu, upserts and the like %llu, take-overs %llu, refused %llu, "
-                "over a quota %llu, not told %llu\n",
+                "over a quota %llu, not told %llu, in doubt %llu and %llu executed\n",
                 n(t.writes), n(t.reads), n(t.events), n(t.elections), n(t.expiries), n(t.reaps),
                 n(t.void_reaps), n(t.grants), n(t.guarded), n(t.guards_lost),
                 n(t.specials), n(t.taken_over), n(t.refusals), n(t.over_quota),
-                n(t.silences));
+                n(t.silences), n(t.doubts), n(t.doubts_executed));
     std::printf(
         "messages %llu, lost %llu, repeated %llu, delayed %llu, damaged %llu; links cut %llu; "
         "crashes %llu, records lost %llu; storages lost %llu, admissions %llu; pauses %llu; disk "

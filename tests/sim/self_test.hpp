@@ -237,6 +237,14 @@ public:
         session = one;
         tell(ask(Call::create, "/c", "x"), told);
     }
+    // Its replica jumps over the end, or does not.
+    void end_and_tell(std::size_t number, Errc error, bool jumps = false) {
+        now = now + coord::seconds(9), expire(session);
+        if (jumps) checker.installed(1, last, machine.digest());
+        Told told;
+        told.error = error;
+        tell(number, told);
+    }
     void expire(SessionId who) { apply(next(OpCode::close_session, BytesView("\1", 1), who)); }
 
     coord::Machine machine{coord::Limits{}, 1};
@@ -281,6 +289,16 @@ inline const std::vector<Flaw>& flaws_of_the_log() {
              s.checker.settled(s.session, s.last);
              s.now = s.now + coord::seconds(5);
              s.checker.dropped(s.session), s.expire(s.session);
+             s.checker.whole_state(1, s.machine);
+             s.open();
+             const std::size_t doubt = s.create("/d", {}, false);
+             s.end_and_tell(doubt, Errc::outcome_unknown, true);
+             s.open();
+             s.end_and_tell(s.ask(Call::create, "/d", "x"), Errc::session_expired);
+             Bytes voters;
+             coord::Writer out(voters);
+             out.u32(2), out.u32(7), out.u64(1), out.u32(1), out.u64(2);
+             s.apply(s.next(OpCode::admit, voters));
              s.checker.whole_state(1, s.machine);
          }},
         {"P1", "an answer with another stat",
@@ -685,6 +703,30 @@ inline const std::vector<Flaw>& flaws_of_clients() {
              s.checker.granted("/l", 1, 8, s.now);
              s.checker.granted("/l", 2, 9, s.now);
              s.checker.held_until("/l", 1, s.now + coord::milliseconds(1), s.now);
+         }},
+        {"P27", "a write that was executed, and is told that its session is over",
+         [](Script& s) {
+             s.open();
+             const std::size_t number = s.create("/a", {}, false);
+             s.end_and_tell(number, Errc::session_expired);
+         }},
+        {"P27", "a write in doubt at a replica that has applied its session's end",
+         [](Script& s) {
+             s.open();
+             const std::size_t number = s.ask(Call::create, "/a", "x");
+             s.end_and_tell(number, Errc::outcome_unknown);
+         }},
+        {"P27", "a write in doubt at a replica that has jumped, and not over its session's end",
+         [](Script& s) {
+             s.open(), s.checker.installed(1, s.last, s.machine.digest());
+             const std::size_t number = s.create("/a", {}, false);
+             s.end_and_tell(number, Errc::outcome_unknown);
+         }},
+        {"P27", "a read in doubt",
+         [](Script& s) {
+             s.open(), s.create("/a");
+             const std::size_t number = s.ask(Call::get, "/a");
+             s.end_and_tell(number, Errc::outcome_unknown, true);
          }},
         {"P15", "an answer twice",
          [](Script& s) {

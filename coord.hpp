@@ -360,8 +360,9 @@ class AnyCallback {
 public:
     AnyCallback() = default;
     AnyCallback(const AnyCallback& other);
-    AnyCallback(AnyCallback&& other) noexcept { swap(other); }
-    AnyCallback& operator=(AnyCallback other) noexcept { return swap(other), *this; }
+    AnyCallback(AnyCallback&& other) noexcept { *this = std::move(other); }
+    AnyCallback& operator=(const AnyCallback& other) { return *this = AnyCallback(other); }
+    AnyCallback& operator=(AnyCallback&& other) noexcept;
     ~AnyCallback() {
         if (manage_ != nullptr) manage_(place_.heap, false);
     }
@@ -388,8 +389,6 @@ protected:
     template <class F>
     static constexpr bool fits = sizeof(F) <= sizeof(Place) && alignof(F) <= alignof(Place) &&
                                  std::is_trivially_copyable_v<F>;
-
-    void swap(AnyCallback& other) noexcept;
 
     Place place_{nullptr};
     Manage manage_ = nullptr;  // null: nothing is on the heap
@@ -650,7 +649,7 @@ public:
     std::size_t size() const { return size_; }
     void pop() {
         if (size_ == 0) index_failed();
-        head_ = (head_ + 1) & (capacity() - 1), size_ -= 1;
+        head_ += 1, size_ -= 1;
     }
     void pop_back() { place(size_ - 1), size_ -= 1; }
     void clear() { head_ = 0, size_ = 0; }
@@ -669,17 +668,16 @@ protected:
         return head_ + i;
     }
     void*& block_of(std::size_t i) const { return blocks_[i / block_slots & block_mask_]; }
-    std::size_t capacity() const {
-        return blocks_ == nullptr ? 0 : (block_mask_ + 1) * (slot_mask_ + 1);
-    }
-    void add(const Kind& kind);  // to size(); the item is what its slot held last
+    // To size(); the item is what its slot held last. RETURNS its block.
+    void* add(const Kind& kind);
     void destroy(const Kind& kind);
     void swap(RingBase& other);
 
     void** blocks_ = nullptr;     // null where there is none yet
     std::size_t slot_mask_ = 0;   // slots of a block, less one
     std::size_t block_mask_ = 0;  // blocks, less one
-    std::size_t head_ = 0;
+    std::size_t capacity_ = 0;    // slots of all blocks
+    std::size_t head_ = 0;        // goes on for ever: the masks say where it is
     std::size_t size_ = 0;
 
 private:
@@ -705,7 +703,10 @@ public:
     const T& front() const { return (*this)[0]; }
     const T& back() const { return (*this)[size_ - 1]; }
     // RETURNS a slot with whatever it held last: the caller sets every field.
-    T& push() { return add(kind), back(); }
+    T& push() {
+        T* const block = static_cast<T*>(add(kind));
+        return block[(head_ + size_ - 1) & slot_mask_];
+    }
     // Those behind it move up. What it held is given back.
     void erase(std::size_t i) {
         for (; i + 1 < size_; i++) (*this)[i] = std::move((*this)[i + 1]);
@@ -1373,6 +1374,8 @@ struct SessionRecord {
     Bytes identities;              // M10: as an ACL's bytes, each once
     std::uint64_t identities_hash = 0;  // of them; 0 where there are none
     std::uint64_t saved_in = 0;     // the number of the save that has it already
+    std::uint64_t digest = 0;       // of it, and of what of it no write changes: a Machine's alone
+    std::uint64_t lasting_digest = 0;
 
     // RETURNS the outcome of a request that was executed and is not confirmed, or null.
     const Outcome* outcome_of(std::uint64_t request_cxid) const;
@@ -1629,8 +1632,9 @@ private:
     bool adopt_ephemerals();
     void reset();
     // Of what a session is for all its life, and with that of all of it.
-    static std::uint64_t lasting_digest(const SessionRecord& session);
+    static std::uint64_t digest_lasting(const SessionRecord& session);
     static std::uint64_t digest_of(const SessionRecord& session, std::uint64_t lasting);
+    void renew_digest(SessionRecord& session);
     static std::uint64_t digest_of(const SessionRecord& session);
 
     const Limits limits_;
@@ -2222,6 +2226,7 @@ private:
     Errc make_room(std::size_t body_size);
     void append_frame(std::uint8_t kind, BytesView body);
     bool write_out();
+    char* room_in_buffer(std::size_t size);
     Errc start_segment(std::uint64_t size);
     Errc make_spare(std::uint64_t size);
     bool tend_reserve();
@@ -2240,7 +2245,8 @@ private:
     std::vector<Snapshot> snapshots_;  // by sequence, bad ones too
     std::vector<std::uint64_t> spares_;
     std::uint64_t spare_newest_ = 0;
-    Bytes buffer_;                     // frames that are not in the file yet
+    Bytes buffer_;                     // room for frames that are not in the file yet,
+    std::size_t buffered_ = 0;         // and how much of it they take
     Bytes scratch_;
     Bytes path_, new_path_;            // where paths are made
     Bytes piece_;                      // of the snapshot that was begun, not in its file yet
@@ -2417,6 +2423,7 @@ public:
     // Changes: each is one record, buffered until flush. All RETURN storage_failed, or
     // storage_full, and then nothing has changed.
     Errc append(BytesView record, const Txn& txn);  // REQUIRES that it follows last(): L1
+    Errc append(const Txn& txn);                    // the same, not encoded yet
     Errc truncate(Zxid zxid);                       // REQUIRES contains(zxid)
     Errc accept_epoch(std::uint32_t epoch, PeerId leader);
     Errc set_current_epoch(std::uint32_t epoch);
@@ -2475,7 +2482,7 @@ private:
     void recover_truncate(Zxid zxid);
     void recover_epochs(RecordKind kind, Reader& in);
     void damage(const char* reason);
-    void push_entry(BytesView record, const Txn& txn, std::uint32_t crc);
+    void push_entry(std::size_t length, const Txn& txn, std::uint32_t crc, Sequence sequence);
     void cut_after(Zxid zxid);
     void drop_through(std::size_t count);
     void drop_needless();
@@ -3420,6 +3427,11 @@ public:
     Completion(OnFound done) : Completion(Kind::found, std::move(done)) {}
     Completion(OnMultiRead done) : Completion(Kind::multi_read, std::move(done)) {}
     Completion(OnAcl done) : Completion(Kind::acl, std::move(done)) {}
+    Completion(const Completion& other) = default;
+    Completion(Completion&& other) noexcept { *this = std::move(other); }
+    Completion& operator=(const Completion& other) = default;
+    Completion& operator=(Completion&& other) noexcept;  // the other is none then
+    ~Completion() = default;
 
     Kind kind() const { return kind_; }
     // REQUIRES that it is of the kind that takes such a result.
@@ -3726,6 +3738,7 @@ private:
         bool was_sent = false;
     };
     struct Ready : Found {            // a callback whose time has come
+        bool is_brief = false;        // error, zxid, stat, done, text and root_bytes are all of it
         Completion done;
         Bytes text;                   // path
         SessionId session;
@@ -3805,6 +3818,7 @@ private:
     void compare_digest();
     void drain(SessionId id, HeldSession& session);
     bool drain_one(SessionId id, HeldSession& session, Pending& pending);
+    bool drain_write(SessionId id, HeldSession& session, Pending& pending);
     void drain_all();
     static std::size_t answer_bytes_max(const Limits& limits);
     void hold_bytes(Ready& ready, std::size_t& held) const;
@@ -3838,7 +3852,7 @@ private:
     bool has_scheme(BytesView scheme) const;
     Errc judge_path(OpCode op, BytesView path, CreateMode mode) const;
     bool has_too_many_watches(SessionId id) const;
-    static OpCode encode_write(Request& request, Bytes& body);
+    static OpCode encode_write(const Request& request, Bytes& body);
     static std::uint64_t work_of(const Txn& txn);
     bool is_snapshot_due() const;
     bool is_fetch_waited_for() const;
@@ -3857,6 +3871,7 @@ private:
     void tell_states();
     void tell_subscribers();
     void run_timers();
+    void take_ready();
     void run_callbacks();
     static void cut_root(Ready& ready);
     void end_request(Ready& ready);
@@ -4731,10 +4746,14 @@ AnyCallback::AnyCallback(const AnyCallback& other)
     if (manage_ != nullptr) place_.heap = manage_(other.place_.heap, true);
 }
 
-void AnyCallback::swap(AnyCallback& other) noexcept {
+// What was held is destroyed last: it may come back here.
+AnyCallback& AnyCallback::operator=(AnyCallback&& other) noexcept {
     const Place place = place_;
-    place_ = other.place_, other.place_ = place;
-    std::swap(manage_, other.manage_), std::swap(entry_, other.entry_);
+    const Manage manage = manage_;
+    place_ = other.place_, manage_ = other.manage_, entry_ = other.entry_;
+    other.manage_ = nullptr, other.entry_ = nullptr;
+    if (manage != nullptr) manage(place.heap, false);
+    return *this;
 }
 
 struct ErrcRow {
@@ -4885,11 +4904,12 @@ std::uint64_t Rng::between(std::uint64_t low, std::uint64_t high) {
 
 namespace detail {
 
-void RingBase::add(const Kind& kind) {
-    if (size_ == capacity()) grow(kind);
+void* RingBase::add(const Kind& kind) {
+    if (size_ == capacity_) grow(kind);
     void*& block = block_of(head_ + size_);
     if (block == nullptr) block = kind.make(block_slots);
     size_ += 1;
+    return block;
 }
 
 void RingBase::destroy(const Kind& kind) {
@@ -4900,11 +4920,12 @@ void RingBase::destroy(const Kind& kind) {
 void RingBase::swap(RingBase& other) {
     std::swap(blocks_, other.blocks_);
     std::swap(slot_mask_, other.slot_mask_), std::swap(block_mask_, other.block_mask_);
+    std::swap(capacity_, other.capacity_);
     std::swap(head_, other.head_), std::swap(size_, other.size_);
 }
 
 void RingBase::grow(const Kind& kind) {
-    COORD_ASSERT(size_ == capacity());
+    COORD_ASSERT(size_ == capacity_);
     if (size_ >= block_slots) return widen(kind);
     const std::size_t larger = size_ == 0 ? 8 : size_ * 2;
     void* const slots = kind.make(larger);
@@ -4914,6 +4935,7 @@ void RingBase::grow(const Kind& kind) {
     if (blocks_ == nullptr) blocks_ = new void*[1]();
     kind.destroy(blocks_[0]);
     blocks_[0] = slots, slot_mask_ = larger - 1, head_ = 0;
+    capacity_ = larger;
 }
 
 // The first block is the last one too where the queue begins inside it: what is at its end goes
@@ -4927,6 +4949,7 @@ void RingBase::widen(const Kind& kind) {
     for (std::size_t i = 0; i < ended; i++) kind.move(wider[count], i, wider[0], i);
     delete[] blocks_;
     blocks_ = wider, block_mask_ = count * 2 - 1, head_ = ended;
+    capacity_ = count * 2 * block_slots;
 }
 
 std::uint64_t& number_at(Numbers& numbers, std::uint64_t key) {
@@ -4968,6 +4991,9 @@ static std::uint32_t load_big32(const char* bytes) {
 }
 
 static std::uint64_t load_big64(const char* bytes) {
+#ifdef __GNUC__
+    if (is_little_endian) return __builtin_bswap64(load_little64(bytes));
+#endif
     return std::uint64_t{load_big32(bytes)} << 32 | load_big32(bytes + 4);
 }
 
@@ -4979,6 +5005,13 @@ static void store_big32(char* out, std::uint32_t value) {
 }
 
 static void store_big64(char* out, std::uint64_t value) {
+#ifdef __GNUC__
+    if (is_little_endian) {
+        value = __builtin_bswap64(value);
+        std::memcpy(out, &value, sizeof value);
+        return;
+    }
+#endif
     store_big32(out, static_cast<std::uint32_t>(value >> 32));
     store_big32(out + 4, static_cast<std::uint32_t>(value));
 }
@@ -5093,6 +5126,12 @@ __attribute__((target("sse4.2"))) static std::uint32_t crc32c_by_instruction(Byt
     const char* at = bytes.data();
     std::size_t left = bytes.size();
     std::uint64_t wide = crc;
+    for (; left >= 32; at += 32, left -= 32) {  // few instructions beside those that count
+        wide = __builtin_ia32_crc32di(wide, load_little64(at));
+        wide = __builtin_ia32_crc32di(wide, load_little64(at + 8));
+        wide = __builtin_ia32_crc32di(wide, load_little64(at + 16));
+        wide = __builtin_ia32_crc32di(wide, load_little64(at + 24));
+    }
     for (; left >= 8; at += 8, left -= 8) {
         wide = __builtin_ia32_crc32di(wide, load_little64(at));
     }
@@ -5299,14 +5338,22 @@ static std::size_t path_character(BytesView text) {
     return (code >= 0xD800 && code <= 0xF8FF) || code >= 0xFFF0 ? 0 : 3;
 }
 
+// Nearly all characters of paths are: nothing more is asked about them.
+static bool is_plain(unsigned char byte) { return byte >= '/' && byte < 0x7F; }
+
+static bool is_name(BytesView characters) {
+    return !characters.empty() && characters != "." && characters != "..";
+}
+
 static bool is_valid_name(BytesView node_name) {
-    if (node_name.empty() || node_name == "." || node_name == "..") return false;
-    std::size_t size = 0;
-    for (; !node_name.empty(); node_name.remove_prefix(size)) {
-        size = node_name[0] == '/' ? 0 : path_character(node_name);
+    for (std::size_t i = 0; i < node_name.size();) {
+        const auto first = static_cast<unsigned char>(node_name[i]);
+        const std::size_t size =
+            first == '/' ? 0 : is_plain(first) ? 1 : path_character(node_name.substr(i));
         if (size == 0) return false;
+        i += size;
     }
-    return true;
+    return is_name(node_name);
 }
 
 // Empties what is used again, and keeps no more of its memory than is usual.
@@ -5404,13 +5451,19 @@ NodeLife::NodeLife(CreateMode mode, SessionId session, std::int64_t ttl) {
 bool is_valid_path(BytesView path) {
     if (path.empty() || path[0] != '/') return false;
     if (path.size() == 1) return true;
-    while (!path.empty()) {
-        path.remove_prefix(1);
-        const BytesView element = path.substr(0, path.find('/'));
-        if (!detail::is_valid_name(element)) return false;
-        path.remove_prefix(element.size());
+    std::size_t start = 1;  // of the name
+    for (std::size_t i = 1; i < path.size();) {
+        const auto first = static_cast<unsigned char>(path[i]);
+        if (first == '/') {
+            if (!detail::is_name(path.substr(start, i - start))) return false;
+            start = i + 1;
+        }
+        const std::size_t size =
+            detail::is_plain(first) ? 1 : detail::path_character(path.substr(i));
+        if (size == 0) return false;
+        i += size;
     }
-    return true;
+    return detail::is_name(path.substr(start));
 }
 
 BytesView parent_path(BytesView path) {
@@ -7324,12 +7377,28 @@ inline bool is_kind(const CreateBody& create) {
     return !create.has_ttl || (create.ttl_ms >= 1 && create.ttl_ms <= ttl_ms_max);
 }
 
+// The string at the front of rest, as a Reader reads it.
+inline bool take_string(BytesView& rest, BytesView& taken) {
+    if (rest.size() < 4) return false;
+    const std::uint32_t size = load_big32(rest.data());
+    if (size > rest.size() - 4) return false;
+    taken = BytesView(rest.data() + 4, size);
+    rest = BytesView(taken.data() + size, rest.size() - 4 - size);
+    return true;
+}
+
+// Three times a write, and by far the most frequent kind: without a Reader, which is not inline.
 inline bool read_set(BytesView body, SetBody& set) {
-    Reader in(body);
-    set.path = in.bytes(body.size());
-    set.data = read_data(in, body.size());
-    set.version = in.i32();
-    return in.done();
+    if (!take_string(body, set.path) || body.size() < 8) return false;
+    if (load_big32(body.data()) == null_length) {
+        set.data = null_data;
+        body.remove_prefix(4);
+    } else if (!take_string(body, set.data)) {
+        return false;
+    }
+    if (body.size() != 4) return false;
+    set.version = static_cast<std::int32_t>(load_big32(body.data()));
+    return true;
 }
 
 struct SetAclBody {
@@ -7833,7 +7902,7 @@ std::uint64_t Machine::work() const {
     return tree_.work() + counted_ / detail::counted_per_work;
 }
 
-std::uint64_t Machine::lasting_digest(const SessionRecord& session) {
+std::uint64_t Machine::digest_lasting(const SessionRecord& session) {
     const std::uint64_t times = std::uint64_t{session.silent_ms} << 32 | session.timeout_ms;
     const std::uint64_t opened = mix64(mix64(session.id.value, session.nonce), times);
     const std::uint64_t password = mix64(session.password.high, session.password.low);
@@ -7845,7 +7914,15 @@ std::uint64_t Machine::digest_of(const SessionRecord& session, std::uint64_t las
 }
 
 std::uint64_t Machine::digest_of(const SessionRecord& session) {
-    return digest_of(session, lasting_digest(session));
+    return digest_of(session, digest_lasting(session));
+}
+
+// After a change of anything in it but what a write changes.
+void Machine::renew_digest(SessionRecord& session) {
+    sessions_digest_ -= session.digest;
+    session.lasting_digest = digest_lasting(session);
+    session.digest = digest_of(session, session.lasting_digest);
+    sessions_digest_ += session.digest;
 }
 
 const SessionRecord* Machine::find_session(SessionId id) const {
@@ -7896,8 +7973,6 @@ const Outcome* Machine::apply(const Txn& txn, ChangeSink& changes) {
     save_before_change(session);
     if (txn.op == OpCode::close_session) return close_session(txn, changes);
 
-    const std::uint64_t lasting = lasting_digest(session);
-    sessions_digest_ -= digest_of(session, lasting);
     session.cxid = txn.cxid;
     detail::forget_outcomes(session, txn.confirmed);
     session.confirmed = (std::max)(session.confirmed, (std::min)(txn.confirmed, txn.cxid - 1));
@@ -7909,7 +7984,10 @@ const Outcome* Machine::apply(const Txn& txn, ChangeSink& changes) {
     outcome.error = adds_identities            ? authenticate(txn, session)
                     : txn.op == OpCode::multi ? multi(txn, session, outcome, changes)
                                               : execute(txn, session, outcome, changes);
-    sessions_digest_ += digest_of(session, adds_identities ? lasting_digest(session) : lasting);
+    if (adds_identities) renew_digest(session);
+    const std::uint64_t digest = digest_of(session, session.lasting_digest);
+    sessions_digest_ += digest - session.digest;
+    session.digest = digest;
     return &outcome;
 }
 
@@ -7971,9 +8049,8 @@ const Outcome* Machine::silence(const Txn& txn) {
         if (!in.ok() || found == sessions_.end()) continue;  // it ended meanwhile
         SessionRecord& session = found->second;
         save_before_change(session);
-        sessions_digest_ -= digest_of(session);
         session.silent_ms = (std::min)(silent_ms, session.timeout_ms);
-        sessions_digest_ += digest_of(session);
+        renew_digest(session);
     }
     if (!in.ok()) outcome_.error = Errc::marshalling_error;
     return &outcome_;
@@ -8003,7 +8080,7 @@ const Outcome* Machine::open_session(const Txn& txn) {
         session.password.high = in.u64(), session.password.low = in.u64();
         if (is_saving_) session.saved_in = save_number_;
         detail::number_at(nonces_, nonce) = id.value;
-        sessions_digest_ += digest_of(session);
+        renew_digest(session);
         outcome_.session = id;
     }
     return &outcome_;
@@ -8016,12 +8093,11 @@ const Outcome* Machine::attach_session(const Txn& txn, SessionRecord& session) {
     const std::uint64_t holder = in.u64();
     if (!in.done() || begin == 0 || txn.cxid != begin) return nullptr;  // M8: another was first
     save_before_change(session);
-    sessions_digest_ -= digest_of(session);
     session.holder = holder, session.silent_ms = 0;
     session.identities.clear(), session.identities_hash = 0;  // M8
     session.cxid = session.confirmed = begin;
     detail::forget_outcomes(session, UINT64_MAX);
-    sessions_digest_ += digest_of(session);
+    renew_digest(session);
     outcome_ = Outcome{txn.cxid, txn.zxid, txn.op, Errc::ok, {}, {}, txn.session, {}};
     return &outcome_;
 }
@@ -8037,7 +8113,7 @@ const Outcome* Machine::close_session(const Txn& txn, ChangeSink& changes) {
         record_removal(entry.first, stat, txn.zxid);
         tell_gone(entry.first, txn.zxid, changes);
     }
-    sessions_digest_ -= digest_of(found->second);
+    sessions_digest_ -= found->second.digest;
     nonces_.erase(found->second.nonce);
     sessions_.erase(found);
     outcome_ = Outcome{txn.cxid, txn.zxid, txn.op, Errc::ok, {}, {}, txn.session, {}};
@@ -9097,7 +9173,7 @@ bool Machine::load_session(BytesView record) {
     if (sessions_.size() >= limits_.sessions_max) return false;
     if (!read_session(record, limits_, session)) return false;
     if (find_session(session.id) != nullptr || find_nonce(session.nonce) != nullptr) return false;
-    sessions_digest_ += digest_of(session);
+    renew_digest(session);
     detail::number_at(nonces_, session.nonce) = session.id.value;
     sessions_.at_or_new(session.id) = std::move(session);
     return true;
@@ -9117,7 +9193,9 @@ void Machine::audit() const {
             COORD_ASSERT(node.has_value() && node->stat.ephemeral_owner == id);  // M3
         }
         listed += session.ephemerals.size();
-        digest_now += digest_of(session);
+        COORD_ASSERT(session.digest == digest_of(session));
+        COORD_ASSERT(session.lasting_digest == digest_lasting(session));
+        digest_now += session.digest;
     }
     tree_.visit([&](const NodeView& node) {
         owned += node.stat.ephemeral_owner != SessionId{} ? 1u : 0u;
@@ -9336,6 +9414,7 @@ void Watches::on_deleted(BytesView path, Zxid zxid, BytesView acl) {
 }
 
 void Watches::on_data_changed(BytesView path, Zxid zxid, BytesView acl) {
+    if (watches_.empty()) return;
     const Change change{EventType::data_changed, path, zxid, acl};
     fire(WatchKind::data, change);
     tell_staying(change);
@@ -10532,7 +10611,7 @@ void FileStorage::close(FileId& file) {
 void FileStorage::close_all() {
     for (FileId* file : {&current_, &mark_, &begun_, &ended_, &lock_}) close(*file);
     segments_.clear(), snapshots_.clear(), spares_.clear();
-    buffer_.clear(), piece_.clear(), reason_.clear();
+    buffered_ = 0, piece_.clear(), reason_.clear();
     appended_ = 0, durable_ = 0, id_ = 0, chain_ = 0, idle_flushes_ = 0, spare_newest_ = 0;
     size_ = 0, offset_ = 0, files_made_ = 0;
     time_ = purged_at_ = Time{INT64_MIN / 4};
@@ -11042,7 +11121,7 @@ Errc FileStorage::make_room(std::size_t body_size) {
     if (failed_ != Errc::ok) return failed_;
     COORD_ASSERT(current_ != FileId{} && body_size <= UINT32_MAX);
     const std::uint64_t needed = 2 * detail::frame_header_bytes + std::uint64_t{body_size};
-    if (offset_ + buffer_.size() + needed <= size_) return Errc::ok;
+    if (offset_ + buffered_ + needed <= size_) return Errc::ok;
     if (!write_out()) return failed_;
     return start_segment(detail::file_header_bytes + needed);
 }
@@ -11050,28 +11129,38 @@ Errc FileStorage::make_room(std::size_t body_size) {
 void FileStorage::append_frame(std::uint8_t kind, BytesView body) {
     COORD_ASSERT(body.size() <= UINT32_MAX && durable_ <= appended_);
     appended_ += 1;
-    char header[detail::frame_header_bytes] = {};  // one append is quicker than one a field
+    char* const header = room_in_buffer(detail::frame_header_bytes + body.size());
     detail::store_big32(header, static_cast<std::uint32_t>(body.size()));
     detail::store_big32(header + 4, crc32c(body));
     detail::store_big64(header + 8, appended_);
     detail::store_big64(header + 16, options_.sync ? durable_ : 0);
     detail::store_big32(header + 24, chain_);
-    header[28] = static_cast<char>(kind);
-    chain_ = crc32c(BytesView(header, sizeof header - 4), salt_);
+    detail::store_big32(header + 28, std::uint32_t{kind} << 24);
+    chain_ = crc32c(BytesView(header, detail::frame_header_bytes - 4), salt_);
     detail::store_big32(header + 32, chain_);
-    buffer_.append(header, sizeof header).append(body);
-    COORD_ASSERT(offset_ + buffer_.size() + detail::frame_header_bytes <= size_);  // S5: the zeros
+    if (!body.empty()) std::memcpy(header + detail::frame_header_bytes, body.data(), body.size());
+    COORD_ASSERT(offset_ + buffered_ + detail::frame_header_bytes <= size_);  // S5: the zeros
+}
+
+// Frames are made in place. There is always room for the zeros behind them.
+char* FileStorage::room_in_buffer(std::size_t size) {
+    const std::size_t needed = buffered_ + size + detail::frame_header_bytes;
+    if (buffer_.size() < needed) buffer_.resize((std::max)(needed, buffer_.size() * 2));
+    char* const room = &buffer_[buffered_];
+    buffered_ += size;
+    return room;
 }
 
 // What is appended goes into the file, with the zeros that say where it ends (S5).
 bool FileStorage::write_out() {
-    if (buffer_.empty()) return true;
-    const std::size_t size = buffer_.size();
+    if (buffered_ == 0) return true;
+    const std::size_t whole = buffered_ + detail::frame_header_bytes;
     COORD_ASSERT(current_ != FileId{} && offset_ >= detail::file_header_bytes);
-    buffer_.append(detail::frame_header_bytes, '\0');
-    const Errc error = files_->write(current_, offset_, buffer_);
-    offset_ += size;
-    buffer_.clear();
+    COORD_ASSERT(whole <= buffer_.size());
+    std::memset(&buffer_[buffered_], 0, detail::frame_header_bytes);
+    const Errc error = files_->write(current_, offset_, BytesView(buffer_).substr(0, whole));
+    offset_ += buffered_;
+    buffered_ = 0;
     return passed(error, "log");
 }
 
@@ -11099,7 +11188,7 @@ bool FileStorage::write_mark() {
 // Begins a segment of at least that size. REQUIRES that all that was appended is in the file.
 // RETURNS storage_full, and then nothing has changed.
 Errc FileStorage::start_segment(std::uint64_t size) {
-    COORD_ASSERT(buffer_.empty() && durable_ <= appended_);
+    COORD_ASSERT(buffered_ == 0 && durable_ <= appended_);
     COORD_ASSERT(segments_.empty() || segments_.back().first <= appended_ + 1);
     size = (std::max)(size, options_.segment_bytes);
     if (size > options_.segment_bytes || spares_.empty()) {
@@ -11169,7 +11258,7 @@ bool FileStorage::is_purge_due() const {
 // Of what is needless as many files go as were made since the last flush, and one more: so there is
 // an end of them, and no caller waits for all of them at once.
 bool FileStorage::retire() {
-    COORD_ASSERT(durable_ == appended_ && buffer_.empty());  // S7
+    COORD_ASSERT(durable_ == appended_ && buffered_ == 0);  // S7
     const std::size_t files_max = files_made_ + 1;
     files_made_ = 0;
     if (!is_purge_due()) return true;
@@ -12133,25 +12222,34 @@ Errc decode_entry(BytesView record, Txn& txn) {
     return detail::is_entry(record, txn) ? Errc::ok : Errc::corrupt;
 }
 
-std::uint32_t encode_entry(const Txn& txn, Bytes& out) {
+namespace detail {
+
+// Into room for all of it. RETURNS the checksum.
+static std::uint32_t put_entry(const Txn& txn, char* place) {
     COORD_ASSERT(txn.zxid > txn.previous && txn.body.size() <= UINT32_MAX - entry_header_bytes);
-    char header[entry_header_bytes];  // one append is quicker than one a field
-    detail::store_big32(header, static_cast<std::uint32_t>(sizeof header + txn.body.size()));
-    header[8] = static_cast<char>(RecordKind::entry);
-    char* const at = header + detail::record_header_bytes;
-    detail::store_big64(at, txn.zxid.value), detail::store_big64(at + 8, txn.previous.value);
-    detail::store_big32(at + 16, txn.previous_crc);
-    detail::store_big64(at + 20, static_cast<std::uint64_t>(txn.time_ms));
-    detail::store_big64(at + 28, txn.session.value);
-    detail::store_big64(at + 36, txn.cxid), detail::store_big64(at + 44, txn.confirmed);
+    store_big32(place, static_cast<std::uint32_t>(entry_header_bytes + txn.body.size()));
+    place[8] = static_cast<char>(RecordKind::entry);
+    char* const at = place + record_header_bytes;
+    store_big64(at, txn.zxid.value), store_big64(at + 8, txn.previous.value);
+    store_big32(at + 16, txn.previous_crc);
+    store_big64(at + 20, static_cast<std::uint64_t>(txn.time_ms));
+    store_big64(at + 28, txn.session.value);
+    store_big64(at + 36, txn.cxid), store_big64(at + 44, txn.confirmed);
     at[52] = static_cast<char>(txn.op);
-    static_assert(entry_header_bytes - detail::record_header_bytes == 53, "the format's offsets");
-    const std::uint32_t crc = crc32c(txn.body, crc32c(BytesView(header + 8, sizeof header - 8)));
-    detail::store_big32(header + 4, crc);
-    const std::size_t start = out.size();
-    out.append(header, sizeof header).append(txn.body);
-    COORD_ASSERT(detail::load_big32(out.data() + start) == out.size() - start);
+    static_assert(entry_header_bytes - record_header_bytes == 53, "the format's offsets");
+    if (!txn.body.empty()) std::memcpy(at + 53, txn.body.data(), txn.body.size());
+    const std::size_t covered = entry_header_bytes - 8 + txn.body.size();
+    const std::uint32_t crc = crc32c(BytesView(place + 8, covered));
+    store_big32(place + 4, crc);
     return crc;
+}
+
+}  // namespace detail
+
+std::uint32_t encode_entry(const Txn& txn, Bytes& out) {
+    const std::size_t start = out.size();
+    out.resize(start + entry_header_bytes + txn.body.size());
+    return detail::put_entry(txn, &out[start]);
 }
 
 // -- Recovery ------------------------------------------------------------------------------------
@@ -12220,10 +12318,8 @@ void Log::recover_entry(Sequence sequence, BytesView record) {
     if (txn.previous != last().zxid || txn.previous_crc != last().crc) {
         return damage("an entry is missing in the log");  // L1
     }
-    Reader frame(record);
-    frame.u32();
-    push_entry(record, txn, frame.u32());
-    entries_.back().sequence = sequence;
+    std::memcpy(reserve(record.size()), record.data(), record.size());
+    push_entry(record.size(), txn, detail::load_big32(record.data() + 4), sequence);
 }
 
 void Log::recover_truncate(Zxid zxid) {
@@ -12283,14 +12379,17 @@ Errc Log::read_begun(std::uint64_t offset, std::size_t size, Bytes& out) const {
 }
 
 LogPosition Log::last() const {
-    return entries_.empty() ? base_ : LogPosition{entries_.back().zxid, entries_.back().crc};
+    if (entries_.empty()) return base_;
+    const Entry& entry = entries_.back();
+    return LogPosition{entry.zxid, entry.crc};
 }
 
 std::size_t Log::find(Zxid zxid) const {
     std::size_t low = 0, high = entries_.size();
-    if (high > 0 && zxid >= entries_.back().zxid) return high;
+    const Zxid newest_here = last().zxid;
+    if (high == 0 || zxid >= newest_here) return high;
     // Within an epoch the numbers have no gaps, so that the newest place is mostly told by them.
-    const std::uint64_t behind = high > 0 ? entries_.back().zxid.value - zxid.value : high;
+    const std::uint64_t behind = newest_here.value - zxid.value;
     if (behind < high && entries_[high - 1 - static_cast<std::size_t>(behind)].zxid == zxid) {
         return high - static_cast<std::size_t>(behind);
     }
@@ -12330,8 +12429,9 @@ BytesView Log::bytes_of(const Entry& entry) const {
 }
 
 BytesView Log::entry_after(Zxid zxid) const {
-    COORD_ASSERT(zxid >= base_.zxid && zxid < last().zxid);
-    return bytes_of(entries_[find(zxid)]);
+    const std::size_t place = find(zxid);
+    COORD_ASSERT(zxid >= base_.zxid && place < entries_.size());
+    return bytes_of(entries_[place]);
 }
 
 BytesView Log::entries_after(Zxid zxid, std::size_t bytes_max, Zxid& last_sent) const {
@@ -12395,27 +12495,38 @@ char* Log::reserve(std::size_t size) {
     return place;
 }
 
-void Log::push_entry(BytesView record, const Txn& txn, std::uint32_t crc) {
-    COORD_ASSERT(txn.zxid > last().zxid);
-    COORD_ASSERT(txn.previous == last().zxid && txn.previous_crc == last().crc);  // L1
-    char* const place = reserve(record.size());
-    std::memcpy(place, record.data(), record.size());
+// Of a record that is in the last block, at its end.
+void Log::push_entry(std::size_t length, const Txn& txn, std::uint32_t crc, Sequence sequence) {
+    const LogPosition before = last();
+    COORD_ASSERT(txn.zxid > before.zxid);
+    COORD_ASSERT(txn.previous == before.zxid && txn.previous_crc == before.crc);  // L1
+    COORD_ASSERT(!blocks_.empty() && length <= blocks_.back().used);
     Entry& entry = entries_.push();
     entry.zxid = txn.zxid, entry.crc = crc;
-    entry.length = static_cast<std::uint32_t>(record.size());
-    entry.offset = static_cast<std::uint32_t>(place - blocks_.back().bytes.get());
+    entry.length = static_cast<std::uint32_t>(length);
+    entry.offset = static_cast<std::uint32_t>(blocks_.back().used - length);
     entry.block = first_block_ + static_cast<std::uint32_t>(blocks_.size() - 1);
-    entry.sequence = 0;
+    entry.sequence = sequence;
     if (txn.op == OpCode::admit) admits_.push_back(txn.zxid);
 }
 
 Errc Log::append(BytesView record, const Txn& txn) {
     const Errc error = storage_.append(record);
     if (error != Errc::ok) return error;
-    Reader frame(record);
-    frame.u32();
-    push_entry(record, txn, frame.u32());
-    entries_.back().sequence = storage_.appended();
+    std::memcpy(reserve(record.size()), record.data(), record.size());
+    push_entry(record.size(), txn, detail::load_big32(record.data() + 4), storage_.appended());
+    anchored_ = true, dirty_ = true;
+    return Errc::ok;
+}
+
+// Encoded where it stays: the storage gets it from there.
+Errc Log::append(const Txn& txn) {
+    const std::size_t length = entry_header_bytes + txn.body.size();
+    char* const place = reserve(length);
+    const std::uint32_t crc = detail::put_entry(txn, place);
+    const Errc error = storage_.append(BytesView(place, length));
+    if (error != Errc::ok) return blocks_.back().used -= length, error;
+    push_entry(length, txn, crc, storage_.appended());
     anchored_ = true, dirty_ = true;
     return Errc::ok;
 }
@@ -13936,9 +14047,7 @@ Zxid Leader::append(std::int64_t wall_ms, const Txn& request) {
     txn.zxid = Zxid{epoch_, counter + 1};
     txn.previous = last.zxid, txn.previous_crc = last.crc;
     txn.time_ms = wall_ms;
-    scratch_.clear();
-    encode_entry(txn, scratch_);
-    const Errc error = log_.append(scratch_, txn);  // Z5
+    const Errc error = log_.append(txn);  // Z5
     if (error == Errc::storage_full) return {};     // it comes again
     error_ = error;
     counters_.proposals += 1;
@@ -14686,10 +14795,10 @@ inline bool is_read(Request::Kind kind) {
 }
 
 inline bool is_write(Request::Kind kind) {
-    return kind == Request::Kind::create || kind == Request::Kind::remove ||
-           kind == Request::Kind::set || kind == Request::Kind::multi ||
-           kind == Request::Kind::close || kind == Request::Kind::set_acl ||
-           kind == Request::Kind::add_auth;
+    using Kind = Request::Kind;
+    const auto bit = [](Kind each) { return 1u << static_cast<unsigned>(each); };
+    return ((bit(Kind::create) | bit(Kind::remove) | bit(Kind::set) | bit(Kind::multi) |
+             bit(Kind::close) | bit(Kind::set_acl) | bit(Kind::add_auth)) & bit(kind)) != 0;
 }
 
 // Whether the data of a write has room in a message: asked before any of it is copied.
@@ -14707,6 +14816,13 @@ inline bool has_room(const Request& request, std::size_t room) {
 }
 
 }  // namespace detail
+
+Completion& Completion::operator=(Completion&& other) noexcept {
+    const Kind kind = other.kind_;
+    other.kind_ = Kind::none, kind_ = kind;
+    callback_ = std::move(other.callback_);
+    return *this;
+}
 
 Found::Found() = default;
 Found::Found(Found&& other) noexcept = default;
@@ -15411,14 +15527,17 @@ std::size_t Replica::request_bytes_max() const {
 
 Replica::Ready& Replica::push_ready() {
     Ready& ready = ready_.push();
-    ready.done = Completion{};
+    if (ready.done.kind() != Completion::Kind::none) ready.done = Completion{};
     ready.error = Errc::ok;
     ready.text.clear(), ready.names.clear(), ready.nodes.clear();
     ready.parts.clear(), ready.found.clear();
     ready.more = ready.is_null = false, ready.root_bytes = 0;
     ready.read_bytes = ready.write_bytes = 0;
-    ready.watcher = nullptr, ready.on_state = nullptr, ready.call = nullptr;
+    if (ready.watcher) ready.watcher = nullptr;
+    if (ready.on_state) ready.on_state = nullptr;
+    if (ready.call) ready.call = nullptr;
     ready.event = EventType::none;
+    ready.is_brief = false;
     return ready;
 }
 
@@ -15427,6 +15546,7 @@ void Replica::refuse(Completion&& done, Errc error) {
     Ready& ready = push_ready();
     ready.done = std::move(done);
     ready.error = error;
+    ready.is_brief = true;
 }
 
 COORD_RARE
@@ -15597,7 +15717,9 @@ void Replica::submit(SessionId id, Request&& request) {
     HeldSession& session = *here;
     Pending& pending = session.pending.push();
     pending.kind = request.kind, pending.cxid = 0;
-    pending.page = Page{}, pending.watcher = nullptr, pending.least = Zxid{};
+    pending.page.after.clear(), pending.page.prefix.clear(), pending.page.limit = SIZE_MAX;
+    if (pending.watcher) pending.watcher = nullptr;
+    pending.least = Zxid{};
     pending.root_bytes = request.root_bytes, pending.guards = request.guards;
     pending.error = prepare(request, pending);
     pending.done = std::move(request.done);
@@ -15654,7 +15776,6 @@ Errc Replica::prepare(Request& request, Pending& pending) {
     }
     if (error != Errc::ok) return error;
     if (detail::is_write(request.kind)) {
-        pending.body.clear();
         if (!detail::has_room(request, request_bytes_max())) return Errc::too_large;
         pending.op = encode_write(request, pending.body);
         if (pending.body.size() > request_bytes_max()) return Errc::too_large;
@@ -15766,11 +15887,11 @@ static char* put_bytes(char* at, BytesView bytes) {
 // The body of a request of that kind by itself, or of a part of a multi: the path, the data if it
 // has any, and a mode or a version; an ACL, a ttl. Into room for all of it, quicker than a piece a
 // time.
-static void encode_part(const Op& part, Bytes& body) {
-    const bool is_acl = part.code == OpCode::set_acl;
-    const bool has_data = part.code == OpCode::create || part.code == OpCode::set || is_acl;
+template <class Asked>  // an Op, or a Request
+static void encode_part(OpCode code, const Asked& part, std::size_t start, Bytes& body) {
+    const bool is_acl = code == OpCode::set_acl;
+    const bool has_data = code == OpCode::create || code == OpCode::set || is_acl;
     const BytesView data = is_acl ? BytesView(part.acl.bytes()) : part.data;
-    const std::size_t start = body.size();
     body.resize(start + 4 + part.path.size() + (has_data ? 4 + data.size() : 0) + 4);
     char* at = put_bytes(&body[start], part.path);
     if (has_data && is_null(data)) {
@@ -15778,7 +15899,7 @@ static void encode_part(const Op& part, Bytes& body) {
     } else if (has_data) {
         at = put_bytes(at, data);
     }
-    const bool is_create = part.code == OpCode::create;
+    const bool is_create = code == OpCode::create;
     const bool has_acl = is_create && !part.acl.empty();
     const std::int32_t last = is_create ? static_cast<std::int32_t>(part.mode) : part.version;
     store_big32(at, static_cast<std::uint32_t>(last) | (has_acl ? acl_follows : 0));
@@ -15788,13 +15909,17 @@ static void encode_part(const Op& part, Bytes& body) {
     if (is_create && has_ttl_field) Writer(body).i64(part.ttl.ns / 1000000);
 }
 
-// A create, set or remove by itself, as a part.
+// What a create, set or remove is by itself, and as a part.
+static OpCode code_of(Request::Kind kind) {
+    return kind == Request::Kind::set       ? OpCode::set
+           : kind == Request::Kind::create  ? OpCode::create
+           : kind == Request::Kind::set_acl ? OpCode::set_acl
+                                            : OpCode::remove;
+}
+
 static Op op_of(const Request& request) {
     Op op;
-    op.code = request.kind == Request::Kind::create    ? OpCode::create
-              : request.kind == Request::Kind::set     ? OpCode::set
-              : request.kind == Request::Kind::set_acl ? OpCode::set_acl
-                                                       : OpCode::remove;
+    op.code = code_of(request.kind);
     op.path = request.path, op.data = request.data;
     op.mode = request.mode, op.version = request.version, op.ttl = request.ttl;
     op.acl = request.acl;
@@ -15818,7 +15943,7 @@ static void encode_special(const Op& part, Bytes& body) {
     if (part.code == OpCode::take_over) {
         out.u64(part.number), out.u64(part.password.high), out.u64(part.password.low);
     }
-    encode_part(plain, body);
+    encode_part(plain.code, plain, body.size(), body);
 }
 
 static Op op_of(OpCode code, BytesView path, BytesView data, std::uint64_t number) {
@@ -15883,23 +16008,25 @@ Op Op::guard(BytesView path, Zxid czxid) {
     return detail::op_of(OpCode::guard, path, {}, czxid.value);
 }
 
-// Appends its body. RETURNS what it is.
-OpCode Replica::encode_write(Request& request, Bytes& body) {
+// Its body in the place of what was there: often as much, so that nothing is filled twice. RETURNS
+// what it is.
+OpCode Replica::encode_write(const Request& request, Bytes& body) {
     using Kind = Request::Kind;
     COORD_ASSERT(detail::is_write(request.kind));
+    if (request.kind != Kind::multi && request.kind != Kind::close) {
+        const OpCode code = detail::code_of(request.kind);
+        detail::encode_part(code, request, 0, body);
+        return code;
+    }
+    body.clear();
     Writer writer(body);
     if (request.kind == Kind::close) return writer.u8(0), OpCode::close_session;
-    if (request.kind != Kind::multi) {
-        const Op part = detail::op_of(request);
-        detail::encode_part(part, body);
-        return part.code;
-    }
     writer.u32(static_cast<std::uint32_t>(request.parts.size()));
     for (const Op& part : request.parts) {
         writer.u8(static_cast<std::uint8_t>(part.code)), writer.u32(0);
         const std::size_t start = body.size();
         detail::is_special(part.code) ? detail::encode_special(part, body)
-                                      : detail::encode_part(part, body);
+                                      : detail::encode_part(part.code, part, start, body);
         writer.patch_u32(start - 4, static_cast<std::uint32_t>(body.size() - start));
     }
     return OpCode::multi;
@@ -16043,7 +16170,10 @@ void Replica::complete(const Txn& txn, const Outcome* outcome, std::uint64_t exe
         if (is_here) end_session(txn.session, SessionState::moved, executed);  // R10
         return judge_attaches(txn.session);
     }
-    if (machine_->find_session(txn.session) == nullptr) {
+    // Nearly all are writes that were executed, which their session has outlived.
+    const bool lives = outcome != nullptr && txn.cxid != 0 && txn.op != OpCode::close_session &&
+                       outcome->error != Errc::session_expired;
+    if (!lives && machine_->find_session(txn.session) == nullptr) {
         const bool is_expired = txn.cxid == 0;
         if (is_here) {
             const auto state = is_expired ? SessionState::expired : SessionState::closed;
@@ -16192,6 +16322,7 @@ bool Replica::drain_one(SessionId id, HeldSession& session, Pending& pending) {
         refuse(std::move(pending.done), pending.error);
         return true;
     }
+    if (detail::is_write(pending.kind)) return drain_write(id, session, pending);
     if (pending.awaits_sync) return false;
     if (machine_->applied() < pending.least) {
         // A state that may never be: the session's end does not wait for it.
@@ -16216,12 +16347,15 @@ bool Replica::drain_one(SessionId id, HeldSession& session, Pending& pending) {
         change_watches(id, pending);
         return true;
     }
-    if (!detail::is_write(pending.kind)) {
-        reads_later_ = reads_later_ || read_bytes_ >= answer_bytes_max_;
-        if (reads_later_) return false;
-        execute_read(id, pending);  // last: what its watcher holds may ask for more
-        return true;
-    }
+    reads_later_ = reads_later_ || read_bytes_ >= answer_bytes_max_;
+    if (reads_later_) return false;
+    execute_read(id, pending);  // last: what its watcher holds may ask for more
+    return true;
+}
+
+bool Replica::drain_write(SessionId id, HeldSession& session, Pending& pending) {
+    COORD_ASSERT(!pending.awaits_sync && !pending.watcher && pending.least == Zxid{});
+    if (session.is_local) return false;  // R14: whoever has a record of that id
     const SessionRecord* const record = machine_->find_session(id);
     if (record == nullptr || record->cxid < pending.cxid) return false;
     const Outcome* const outcome = record->outcome_of(pending.cxid);
@@ -16242,7 +16376,8 @@ void Replica::finish(Pending& pending, const Outcome& outcome) {
     ready.root_bytes = pending.root_bytes;
     ready.stat = outcome.stat;
     ready.zxid = outcome.zxid;
-    if (outcome.parts.empty()) return;
+    ready.is_brief = outcome.parts.empty();
+    if (ready.is_brief) return;
     ready.parts = outcome.parts;
     if (outcome.op == OpCode::multi) unwrap(pending.guards, ready);
     hold_bytes(ready, ready.write_bytes);
@@ -16745,13 +16880,29 @@ void Replica::run_timers() {
     }
 }
 
+// Out of the queue, which a callback may make grow. Most are what became of a write: little of them
+// says anything, and nothing else is moved.
+void Replica::take_ready() {
+    Ready& ready = ready_.front();
+    if (ready.is_brief) {
+        COORD_ASSERT(ready.read_bytes == 0 && ready.write_bytes == 0 && ready.parts.empty());
+        if (!current_.is_brief) current_ = Ready();
+        current_.is_brief = true;
+        current_.error = ready.error, current_.zxid = ready.zxid, current_.stat = ready.stat;
+        current_.done = std::move(ready.done), current_.root_bytes = ready.root_bytes;
+        current_.text.swap(ready.text);
+    } else {
+        current_ = std::move(ready);
+    }
+    ready_.pop();
+}
+
 // Runs what is ready now. What those callbacks make ready comes in the next poll, which is due.
 void Replica::run_callbacks() {
     COORD_ASSERT(in_poll_);
     const bool is_much = ready_.size() > detail::callbacks_kept;
     for (std::size_t count = ready_.size(); count > 0; count--) {
-        current_ = std::move(ready_.front());  // a callback may make ready_ grow
-        ready_.pop();
+        take_ready();
         COORD_ASSERT(read_bytes_ >= current_.read_bytes);  // R12
         COORD_ASSERT(write_bytes_ >= current_.write_bytes);
         read_bytes_ -= current_.read_bytes, write_bytes_ -= current_.write_bytes;
@@ -16825,8 +16976,10 @@ void Replica::call(Ready& ready) {
     if (ready.on_state) ready.on_state(ready.state);
     if (ready.call) ready.call();
     end_request(ready);
-    ready.done = Completion{};
-    ready.watcher = nullptr, ready.on_state = nullptr, ready.call = nullptr;
+    if (ready.done.kind() != Completion::Kind::none) ready.done = Completion{};
+    if (ready.watcher) ready.watcher = nullptr;
+    if (ready.on_state) ready.on_state = nullptr;
+    if (ready.call) ready.call = nullptr;
 }
 
 // -- Sessions' lives -----------------------------------------------------------------------------

@@ -1011,6 +1011,27 @@ TEST_CASE("recovery: a snapshot that was not ended is not there, and nothing was
     CHECK(entries_of(again).size() == 3);
 }
 
+TEST_CASE("an entry that the log encodes is the one that encode_entry makes") {
+    MemoryStorage disk, other_disk;
+    Log log(disk), other(other_disk);
+    REQUIRE(log.open() == Errc::ok);
+    REQUIRE(other.open() == Errc::ok);
+    const Bytes bodies[] = {"", "x", Bytes(190, 'y'), Bytes(70000, 'z'), "after"};
+    for (std::uint64_t i = 1; i <= 5; i++) {
+        Txn txn;
+        const Bytes record = entry_after(log.last(), Zxid{1, i}, bodies[i - 1], txn);
+        REQUIRE(log.append(txn) == Errc::ok);
+        REQUIRE(other.append(record, txn) == Errc::ok);
+        CHECK(log.last().crc == other.last().crc);
+        CHECK(entry_at(log, Zxid{1, i}) == BytesView(record));
+    }
+    settle(log), settle(other);
+    Log again(disk);
+    REQUIRE(again.open() == Errc::ok);
+    CHECK(again.last().crc == other.last().crc);
+    CHECK(entries_of(again).size() == 5);
+}
+
 TEST_CASE("a storage without room refuses, and the log is as it was") {
     struct Full final : Tape {
         bool full = false;
@@ -1030,6 +1051,7 @@ TEST_CASE("a storage without room refuses, and the log is as it was") {
     Txn txn;
     const Bytes record = entry_after(log.last(), Zxid{1, 3}, "x", txn);
     CHECK(log.append(record, txn) == Errc::storage_full);
+    CHECK(log.append(txn) == Errc::storage_full);
     CHECK(log.truncate(Zxid{1, 1}) == Errc::storage_full);
     CHECK(log.last().zxid == Zxid{1, 2});
     CHECK(log.accept_epoch(3, PeerId{1}) == Errc::storage_full);
@@ -1046,7 +1068,11 @@ TEST_CASE("a storage without room refuses, and the log is as it was") {
     CHECK(entries_of(log).size() == 2);
     log.audit();
     tape.full = false;
-    REQUIRE(log.append(record, txn) == Errc::ok);
+    REQUIRE(log.append(txn) == Errc::ok);
+    CHECK(log.entry_after(Zxid{1, 2}) == BytesView(record));
+    Zxid last_sent;  // the room of what was refused is taken again: still one run of bytes
+    CHECK(log.entries_after(Zxid{1, 1}, 1000, last_sent).size() > record.size());
+    CHECK(last_sent == Zxid{1, 3});
     REQUIRE(support::take_snapshot(log, position_of(log, Zxid{1, 2}), "s", 0) == Errc::ok);
     CHECK(entries_of(log).size() == 1);
 }

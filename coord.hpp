@@ -16061,13 +16061,16 @@ bool Replica::has_read_due(const LocalSession& session) const {
 
 // R9: of its session's own writes a read sees those before it alone. There are only so many of
 // those. But what others do to the session, or what is void, may have any number of reads before
-// it, and more whenever some are answered: that waits for none.
+// it, and more whenever some are answered: that waits for none but those before a write that a
+// snapshot had in it already (R13).
 bool Replica::must_read_first(const Txn& txn) const {
-    if (!reads_later_ || txn.op == OpCode::attach_session) return false;
+    if (!reads_later_) return false;
     const SessionRecord* const record = machine_->find_session(txn.session);
-    if (record == nullptr || txn.cxid <= record->cxid) return false;
     const auto found = sessions_.find(txn.session);
-    return found != sessions_.end() && has_read_due(found->second);
+    if (record == nullptr || found == sessions_.end()) return false;
+    const bool is_own = txn.op != OpCode::attach_session && record->cxid < txn.cxid;
+    const bool is_behind_own = is_own || found->second.confirmed < record->cxid;
+    return is_behind_own && has_read_due(found->second);
 }
 
 // Where the state jumps there may be any write in it.

@@ -4342,7 +4342,8 @@ public:
     // Waits for its turn, without a limit. Parents of the lock that are missing are created,
     // persistent. Errors: bad_arguments (the path; or this Lock waits or holds already), cancelled,
     // lock_lost (somebody removed the node that waits), session_expired, session_moved, and those
-    // of create. None leaves a node behind but session_moved: that is the session's, as it goes on.
+    // of create. None leaves a node behind but session_moved and replica_failed: that is the
+    // session's, as long as it goes on.
     void acquire(OnGranted done);
     // The same, and operation_timeout when it has not been granted so long after now: it will not
     // be any more.
@@ -4355,7 +4356,7 @@ public:
     // Gives the lock back, or a waiting acquire (which gets cancelled). is_held is false at once;
     // done comes when the node is gone. acquire may be called again before. With nothing to give
     // back it is a success. Errors: lock_lost (the node was gone before), session_expired,
-    // session_moved (the node may be there).
+    // session_moved or replica_failed (the node may be there).
     void release(OnDone done = {});
     // Called once for each grant that ends without release or destruction: lock_lost (somebody
     // removed the node), session_expired (also: closed), session_moved or replica_failed. Replaces
@@ -17553,8 +17554,8 @@ void LockCore::on_created(const Turn& mine, int attempts_left, const Result<Crea
     if (mine->is_over) {
         if (created) return remove_node(mine, mine->removed);  // K1
         const Errc end = known_end(session, created.error());
-        const bool is_moved = end == Errc::session_moved;  // perhaps with a node
-        if (mine->removed) mine->removed(is_moved ? Errc::session_moved : Errc::ok);
+        const bool may_be_there = end == Errc::session_moved || end == Errc::replica_failed;
+        if (mine->removed) mine->removed(may_be_there ? end : Errc::ok);
         return;
     }
     COORD_ASSERT(phase == Phase::creating && mine == turn);

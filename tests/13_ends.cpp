@@ -284,6 +284,22 @@ TEST_CASE("R13 a lock that waits for its node as its session ends says how that 
     }
 }
 
+TEST_CASE("K1 a lock that is released before its node is known says that this may be there") {
+    Ends rig(true, seconds(60));
+    REQUIRE(rig.other.create("/lock", ""));
+    coord::Lock lock(rig.zk.session(), "/lock");
+    Errcs told;
+    lock.acquire([](const coord::Result<coord::Grant>&) {});
+    lock.release([&](const coord::Result<void>& result) { told.push_back(result.error()); });
+    rig.cut_off_when_numbered();
+    rig.sim.storage(rig.at).fail();
+    rig.sim.heal();
+    rig.sim.run_for(seconds(5));
+    CHECK(rig.sim.replica(rig.at).status().role == coord::Role::failed);
+    CHECK(rig.other.children("/lock")->names.size() == 1);
+    CHECK(told == Errcs{Errc::replica_failed});
+}
+
 TEST_CASE("wchs, wchc and wchp of a replica: who watches what there") {
     Alone alone;
     const Sync first = alone.open(), second = alone.open();

@@ -287,7 +287,7 @@ enum class Errc : std::int32_t {
     condition_failed = -1011,  // the node is there, and is not what the condition asks for
     guard_lost = -1012,      // what guards the write is gone: nothing was done, nor will be
     snapshot_needed = -1013,  // the changes kept do not go back so far: read, and go on from there
-    outcome_unknown = -1014,  // of a write that may have been executed: its session has ended
+    outcome_unknown = -1014,  // of a write: its session ended, or its replica, and it may be done
 };
 
 // RETURNS the enumerator's name, and a sentence that says what the caller can do. Both live for

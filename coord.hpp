@@ -292,7 +292,7 @@ enum class Errc : std::int32_t {
     condition_failed = -1011,  // the node is there, and is not what the condition asks for
     guard_lost = -1012,      // what guards the write is gone: nothing was done, nor will be
     snapshot_needed = -1013,  // the changes kept do not go back so far: read, and go on from there
-    outcome_unknown = -1014,  // of a write that may have been executed: its session has ended
+    outcome_unknown = -1014,  // of a write: its session ended, or its replica, and it may be done
 };
 
 // RETURNS the enumerator's name, and a sentence that says what the caller can do. Both live for
@@ -4410,7 +4410,8 @@ public:
     // Waits for its turn, without a limit. Parents of the lock that are missing are created,
     // persistent. Errors: bad_arguments (the path; or this Lock waits or holds already), cancelled,
     // lock_lost (somebody removed the node that waits), session_expired, session_moved, and those
-    // of create. None leaves a node behind but session_moved: that is the session's, as it goes on.
+    // of create. None leaves a node behind but session_moved and replica_failed: that is the
+    // session's, as long as it goes on.
     void acquire(OnGranted done);
     // The same, and operation_timeout when it has not been granted so long after now: it will not
     // be any more.
@@ -4423,7 +4424,7 @@ public:
     // Gives the lock back, or a waiting acquire (which gets cancelled). is_held is false at once;
     // done comes when the node is gone. acquire may be called again before. With nothing to give
     // back it is a success. Errors: lock_lost (the node was gone before), session_expired,
-    // session_moved (the node may be there).
+    // session_moved or replica_failed (the node may be there).
     void release(OnDone done = {});
     // Called once for each grant that ends without release or destruction: lock_lost (somebody
     // removed the node), session_expired (also: closed), session_moved or replica_failed. Replaces
@@ -16430,13 +16431,16 @@ bool Replica::has_read_due(const HeldSession& session) const {
 
 // R9: of its session's own writes a read sees those before it alone. There are only so many of
 // those. But what others do to the session, or what is void, may have any number of reads before
-// it, and more whenever some are answered: that waits for none.
+// it, and more whenever some are answered: that waits for none but those before a write that a
+// snapshot had in it already (R13).
 bool Replica::must_read_first(const Txn& txn) const {
-    if (!reads_later_ || txn.op == OpCode::attach_session) return false;
+    if (!reads_later_) return false;
     const SessionRecord* const record = machine_->find_session(txn.session);
-    if (record == nullptr || txn.cxid <= record->cxid) return false;
     const auto found = sessions_.find(txn.session);
-    return found != sessions_.end() && has_read_due(found->second);
+    if (record == nullptr || found == sessions_.end()) return false;
+    const bool is_own = txn.op != OpCode::attach_session && record->cxid < txn.cxid;
+    const bool is_behind_own = is_own || found->second.confirmed < record->cxid;
+    return is_behind_own && has_read_due(found->second);
 }
 
 // Where the state jumps there may be any write in it.
@@ -17971,8 +17975,8 @@ void LockCore::on_created(const Turn& mine, int attempts_left, const Result<Crea
     if (mine->is_over) {
         if (created) return remove_node(mine, mine->removed);  // K1
         const Errc end = known_end(session, created.error());
-        const bool is_moved = end == Errc::session_moved;  // perhaps with a node
-        if (mine->removed) mine->removed(is_moved ? Errc::session_moved : Errc::ok);
+        const bool may_be_there = end == Errc::session_moved || end == Errc::replica_failed;
+        if (mine->removed) mine->removed(may_be_there ? end : Errc::ok);
         return;
     }
     COORD_ASSERT(phase == Phase::creating && mine == turn);

@@ -45,7 +45,9 @@ struct Ends : session_rig::Ensemble {
     Errcs ends;
 
     explicit Ends(bool is_log_kept, coord::Duration timeout = seconds(2))
-        : session_rig::Ensemble(options(is_log_kept)), zk(open(at, timeout)) {
+        : Ends(options(is_log_kept), timeout) {}
+    Ends(const coord::SimulationOptions& options, coord::Duration timeout)
+        : session_rig::Ensemble(options), zk(open(at, timeout)) {
         REQUIRE(zk.create("/n", ""));
         REQUIRE(zk.session().unresolved().empty());
     }
@@ -191,6 +193,34 @@ TEST_CASE("R13 a session that goes on over a snapshot has its answers, and none 
     CHECK(rig.is_there("/n/c"));
 }
 
+TEST_CASE("R13 R12 an end that is applied behind a snapshot waits for what is in that") {
+    coord::SimulationOptions options = Ends::options(false);
+    options.replica.limits.data_bytes_max = options.replica.limits.answer_bytes_max = 1000;
+    options.replica.limits.path_bytes_max = 200;
+    options.replica.limits.requests_per_session_max = 20000;
+    Ends rig(options, seconds(60));
+    REQUIRE(rig.other.create("/big", Bytes(1000, 'x')));
+    REQUIRE(rig.zk.sync());
+    rig.create("/n/a");
+    std::size_t answered = 0;
+    for (int i = 0; i < 10000; i++) {  // more than can be read while the rest of the log comes
+        rig.zk.session().get("/big", [&](const coord::Result<coord::Data>& data) {
+            answered += data ? 1u : 0u;
+        });
+    }
+    rig.create("/n/b");
+    rig.cut_off_when_numbered();
+    rig.much_happens();
+    REQUIRE(Sync::attach(rig.sim.replica(rig.elsewhere), rig.zk.session().id(),
+                         rig.zk.session().password(), rig.sim.pump()));
+    rig.come_back(1);
+    CHECK(rig.zk.session().state() == SessionState::moved);
+    CHECK(answered == 10000);
+    CHECK(rig.ends == Errcs{Errc::ok, Errc::ok});
+    CHECK(rig.zk.session().unresolved().empty());
+    CHECK(rig.is_there("/n/b"));
+}
+
 TEST_CASE("R13 a replica that fails leaves in doubt what had left; what waits has not been done") {
     Alone alone;
     const Sync zk = alone.open();
@@ -252,6 +282,22 @@ TEST_CASE("R13 a lock that waits for its node as its session ends says how that 
         rig.come_back(1);
         CHECK(told == Errcs{is_moved ? Errc::session_moved : Errc::session_expired});
     }
+}
+
+TEST_CASE("K1 a lock that is released before its node is known says that this may be there") {
+    Ends rig(true, seconds(60));
+    REQUIRE(rig.other.create("/lock", ""));
+    coord::Lock lock(rig.zk.session(), "/lock");
+    Errcs told;
+    lock.acquire([](const coord::Result<coord::Grant>&) {});
+    lock.release([&](const coord::Result<void>& result) { told.push_back(result.error()); });
+    rig.cut_off_when_numbered();
+    rig.sim.storage(rig.at).fail();
+    rig.sim.heal();
+    rig.sim.run_for(seconds(5));
+    CHECK(rig.sim.replica(rig.at).status().role == coord::Role::failed);
+    CHECK(rig.other.children("/lock")->names.size() == 1);
+    CHECK(told == Errcs{Errc::replica_failed});
 }
 
 TEST_CASE("wchs, wchc and wchp of a replica: who watches what there") {

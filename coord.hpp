@@ -2494,7 +2494,7 @@ private:
     Errc write_epochs(RecordKind kind, const Epochs& epochs);
     std::size_t find(Zxid zxid) const;              // number of entries at or before zxid
     BytesView bytes_of(const Entry& entry) const;
-    char* reserve(std::size_t size);
+    char* reserve(std::size_t size);                // room for the next entry, not taken yet
 
     Storage& storage_;
     detail::Ring<Entry> entries_;
@@ -12490,24 +12490,24 @@ char* Log::reserve(std::size_t size) {
         block.used = 0;
         blocks_.push() = std::move(block);
     }
-    Block& block = blocks_.back();
-    char* const place = block.bytes.get() + block.used;
-    block.used += size;
-    return place;
+    const Block& block = blocks_.back();
+    return block.bytes.get() + block.used;
 }
 
-// Of a record that is in the last block, at its end.
+// Of a record that is where reserve said: it has its room from here on.
 void Log::push_entry(std::size_t length, const Txn& txn, std::uint32_t crc, Sequence sequence) {
     const LogPosition before = last();
     COORD_ASSERT(txn.zxid > before.zxid);
     COORD_ASSERT(txn.previous == before.zxid && txn.previous_crc == before.crc);  // L1
-    COORD_ASSERT(!blocks_.empty() && length <= blocks_.back().used);
+    Block& block = blocks_.back();
+    COORD_ASSERT(length <= block.size - block.used);
     Entry& entry = entries_.push();
     entry.zxid = txn.zxid, entry.crc = crc;
     entry.length = static_cast<std::uint32_t>(length);
-    entry.offset = static_cast<std::uint32_t>(blocks_.back().used - length);
+    entry.offset = static_cast<std::uint32_t>(block.used);
     entry.block = first_block_ + static_cast<std::uint32_t>(blocks_.size() - 1);
     entry.sequence = sequence;
+    block.used += length;
     if (txn.op == OpCode::admit) admits_.push_back(txn.zxid);
 }
 
@@ -12526,7 +12526,10 @@ Errc Log::append(const Txn& txn) {
     char* const place = reserve(length);
     const std::uint32_t crc = detail::put_entry(txn, place);
     const Errc error = storage_.append(BytesView(place, length));
-    if (error != Errc::ok) return blocks_.back().used -= length, error;
+    if (error != Errc::ok) {
+        if (blocks_.back().used == 0) blocks_.pop_back();  // or each larger one leaves another
+        return error;
+    }
     push_entry(length, txn, crc, storage_.appended());
     anchored_ = true, dirty_ = true;
     return Errc::ok;

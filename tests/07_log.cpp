@@ -1052,6 +1052,10 @@ TEST_CASE("a storage without room refuses, and the log is as it was") {
     const Bytes record = entry_after(log.last(), Zxid{1, 3}, "x", txn);
     CHECK(log.append(record, txn) == Errc::storage_full);
     CHECK(log.append(txn) == Errc::storage_full);
+    Txn large;  // in a block of its own, if it were taken
+    const Bytes body(70000, 'x');
+    entry_after(log.last(), Zxid{1, 3}, body, large);
+    CHECK(log.append(large) == Errc::storage_full);
     CHECK(log.truncate(Zxid{1, 1}) == Errc::storage_full);
     CHECK(log.last().zxid == Zxid{1, 2});
     CHECK(log.accept_epoch(3, PeerId{1}) == Errc::storage_full);

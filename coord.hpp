@@ -16097,9 +16097,10 @@ void Replica::send_session(SessionId id, HeldSession& session) {
     COORD_ASSERT(session.sent <= session.pending.size());
     while (session.sent < session.pending.size() && !session.is_blocked) {
         const Pending& pending = session.pending[session.sent];
-        if (session.is_local && detail::is_write(pending.kind)) break;  // R14
+        const bool is_refused = pending.error != Errc::ok;
+        if (session.is_local && detail::is_write(pending.kind) && !is_refused) break;  // R14
         session.sent += 1;
-        if (pending.error != Errc::ok) continue;
+        if (is_refused) continue;
         const bool waits = pending.awaits_sync || machine_->applied() < pending.least;
         if (waits) session.is_blocked = true;  // R9: what follows must not be seen by reads before
         if (pending.awaits_sync) {

@@ -361,6 +361,30 @@ TEST_CASE("R9 answers come in the order of the calls, over the upgrade too") {
     CHECK(a.replica.status().local_sessions == 0);
 }
 
+TEST_CASE("R9 what stands behind a write refused at once is asked for, though a read is put off") {
+    coord::ReplicaOptions options;
+    options.limits.path_bytes_max = 100;
+    options.limits.data_bytes_max = 4000;
+    options.limits.answer_bytes_max = 10000;
+    Alone a(options);
+    const Sync other = a.open();
+    REQUIRE(other.create("/n", Bytes(3990, 'd')));
+    const Sync zk = a.open_local();
+    int others = 0;
+    for (int i = 0; i < 200; i++) {
+        other.session().get("/n", [&](const coord::Result<coord::Data>&) { others += 1; });
+    }
+    Lines told;
+    const auto tell = [&told](const auto& r) { told.push_back(coord::name(r.error())); };
+    zk.session().get("/n", [&](const coord::Result<coord::Data>& r) { tell(r); });
+    zk.session().set("/n", Bytes(5000, 'd'), [&](const coord::Result<coord::Stat>& r) { tell(r); });
+    zk.session().sync([&](const coord::Result<void>& r) { tell(r); });
+    a.polls(100);
+    CHECK(others == 200);
+    CHECK(told == Lines{"ok", "too_large", "ok"});
+    CHECK(zk.session().is_local());
+}
+
 TEST_CASE("a guarded handle, and one below a path, go over it") {
     Alone a;
     const Sync writer = a.open();

@@ -707,8 +707,13 @@ public:
         T* const block = static_cast<T*>(add(kind));
         return block[(head_ + size_ - 1) & slot_mask_];
     }
-    // Those behind it move up. What it held is given back.
+    // Those behind it move up, or those before it if they are fewer. What it held is given back.
     void erase(std::size_t i) {
+        if (i < size_ / 2) {
+            for (; i > 0; i--) (*this)[i] = std::move((*this)[i - 1]);
+            front() = T();
+            return pop();
+        }
         for (; i + 1 < size_; i++) (*this)[i] = std::move((*this)[i + 1]);
         back() = T();
         pop_back();
@@ -3813,7 +3818,6 @@ private:
     void end_opening(std::size_t place, SessionId id, Errc error);
     void judge_attaches(SessionId of);
     Errc judge_attach(Opening& opening) const;
-    bool may_have_ended(std::uint64_t nonce) const;
     void catch_up_sessions();
     void compare_digest();
     void drain(SessionId id, HeldSession& session);
@@ -16250,24 +16254,20 @@ Errc Replica::judge_attach(Opening& opening) const {
     return opening.cxid == 0 ? Errc::too_many : Errc::ok;
 }
 
-// Whether it was to be opened for all: it may have been, and be over already.
-COORD_RARE
-bool Replica::may_have_ended(std::uint64_t nonce) const {
-    std::size_t i = 0;
-    while (i < openings_.size() && openings_[i].nonce != nonce) i++;
-    return i < openings_.size() && openings_[i].was_sent;
-}
-
 COORD_RARE
 void Replica::catch_up_sessions() {
-    std::vector<std::uint64_t> nonces;
-    for (std::size_t i = 0; i < openings_.size(); i++) nonces.push_back(openings_[i].nonce);
-    for (const std::uint64_t nonce : nonces) {
+    // Each is in front as it is looked at, and then it goes, or to the end: none is looked for.
+    for (std::size_t left = openings_.size(); left > 0; left--) {
+        const std::uint64_t nonce = openings_.front().nonce;
         const SessionRecord* const record = machine_->find_nonce(nonce);
         if (record != nullptr) {
             complete_open(nonce, record->id, Errc::ok);
-        } else if (may_have_ended(nonce)) {
+        } else if (openings_.front().was_sent) {  // it may have been opened, and be over already
             complete_open(nonce, {}, Errc::session_expired);  // Z14
+        } else {
+            Opening opening = std::move(openings_.front());
+            openings_.pop();
+            openings_.push() = std::move(opening);
         }
     }
     std::vector<SessionId> ids;

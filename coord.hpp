@@ -15743,9 +15743,12 @@ void Replica::submit(SessionId id, Request&& request) {
         counters_.requests_refused += 1;
     } else if (detail::is_write(request.kind)) {
         session.closing = request.kind == Request::Kind::close;
-        if (!session.is_local) pending.cxid = session.next_cxid++;
-        if (session.is_local && !session.is_upgraded && !session.closing) upgrade(id, session);
-        list_unsent(id, session);
+        if (session.is_local) {
+            if (!session.is_upgraded && !session.closing) upgrade(id, session);
+        } else {
+            pending.cxid = session.next_cxid++;
+            list_unsent(id, session);
+        }
     } else if (pending.awaits_sync) {
         pending.cxid = ++sync_sequence_;
         list_unsent(id, session);

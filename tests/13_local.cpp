@@ -268,7 +268,12 @@ TEST_CASE("a local session is there at once, without a byte in the log, and read
     const Zxid after = a.last();
     Lines states;
     zk.session().on_state([&](SessionState state) { states.push_back(coord::name(state)); });
-    CHECK(zk.close());
+    bool is_closed = false;
+    CHECK(a.replica.next_deadline() > a.now);
+    zk.session().close([&](const coord::Result<void>& r) { is_closed = r.error() == Errc::ok; });
+    CHECK(a.replica.next_deadline() <= a.now);
+    a.poll();
+    CHECK(is_closed);
     a.polls();
     CHECK(states == Lines{"CLOSED"});
     CHECK(zk.session().state() == SessionState::expired);
@@ -600,8 +605,13 @@ TEST_CASE("it opens, reads and watches where there is no leader, and nobody else
     zk.session().linearizable().get("/n", [&](const coord::Result<coord::Data>& r) {
         told.push_back(r->bytes);
     });
+    const Sync brief = all.open_local(at);  // its close waits for what it has asked before
+    bool is_closed = false;
+    brief.session().sync({});
+    brief.session().close([&](const coord::Result<void>& r) { is_closed = r.error() == Errc::ok; });
     all.sim.run_for(seconds(20));  // longer than its timeout: it does not expire
     CHECK(told.empty());
+    CHECK_FALSE(is_closed);
     CHECK(zk.session().state() == SessionState::suspended);
     CHECK(all.sim.replica(at).log().last().zxid == before);
     const Sync far = all.open(other, seconds(30));
@@ -612,6 +622,7 @@ TEST_CASE("it opens, reads and watches where there is no leader, and nobody else
     CHECK(heard.size() == 1);
     CHECK(states == Lines{"CONNECTED"});
     all.sim.run_for(seconds(20));
+    CHECK(is_closed);
     CHECK(zk.session().state() == SessionState::connected);
     CHECK(zk.get("/n")->bytes == "1");
     CHECK(zk.session().is_local());

@@ -707,8 +707,13 @@ public:
         T* const block = static_cast<T*>(add(kind));
         return block[(head_ + size_ - 1) & slot_mask_];
     }
-    // Those behind it move up. What it held is given back.
+    // Those behind it move up, or those before it if they are fewer. What it held is given back.
     void erase(std::size_t i) {
+        if (i < size_ / 2) {
+            for (; i > 0; i--) (*this)[i] = std::move((*this)[i - 1]);
+            front() = T();
+            return pop();
+        }
         for (; i + 1 < size_; i++) (*this)[i] = std::move((*this)[i + 1]);
         back() = T();
         pop_back();
@@ -3719,6 +3724,7 @@ private:
         Time attached_at;             // known here
         bool closing = false;
         bool is_local = false;        // R14
+        bool is_busy = false;         // a local one with something pending
         bool is_upgraded = false;     // it is about to be: an opening is under way
         SessionPassword password;     // of a local one: the others' are in their records
     };
@@ -3796,7 +3802,7 @@ private:
     void open_local(const SessionOptions& options, Completion&& done);
     void upgrade(SessionId id, HeldSession& session);
     void end_upgrade(std::size_t place, Errc error);
-    void make_busy(SessionId id);
+    void make_busy(SessionId id, HeldSession& session);
     void settle_local_sessions();
     void repeat_requests();
     void send_all();
@@ -3813,7 +3819,6 @@ private:
     void end_opening(std::size_t place, SessionId id, Errc error);
     void judge_attaches(SessionId of);
     Errc judge_attach(Opening& opening) const;
-    bool may_have_ended(std::uint64_t nonce) const;
     void catch_up_sessions();
     void compare_digest();
     void drain(SessionId id, HeldSession& session);
@@ -3918,8 +3923,8 @@ private:
     Bytes inbox_read_;
     detail::Numbered<SessionId, HeldSession> sessions_;  // but for:
     detail::Numbered<SessionId, HeldSession> idle_;      // local ones with nothing pending
-    detail::Numbers busy_;             // local ones of sessions_, by their ids
-    bool settles_ = false;             // one of those is to be looked at in the next poll
+    std::size_t busy_ = 0;             // local ones of sessions_
+    std::vector<SessionId> settling_;  // of those some that may be idle now, or over
     detail::Ring<Opening> openings_;
     detail::Ring<Unresolved> unresolved_;  // of sessions that have ended; R13
     std::vector<SessionId> unsent_;    // with requests that have not been sent to the leader
@@ -15026,7 +15031,7 @@ Time Replica::next_deadline() const {
     const Time at_once = now_;
     if (is_ending_) return never;  // what callbacks held asks
     if (!ready_.empty() || history_->has_work()) return at_once;
-    if (settles_ && role_ != Role::failed) return at_once;
+    if (!settling_.empty() && role_ != Role::failed) return at_once;
     Time deadline = timers_.empty() ? never : timers_.front().at;
     if (role_ == Role::failed) return deadline;
     const bool unsent = !unsent_.empty() && can_send_requests();
@@ -15558,7 +15563,7 @@ void Replica::open_session(const SessionOptions& options, OnOpened done) {
     counters_.calls += 1;
     if (role_ == Role::failed) return refuse(std::move(done), Errc::replica_failed);
     if (options.is_local) return open_local(options, std::move(done));
-    if (openings_.size() + sessions_.size() - busy_.size() >= options_.limits.sessions_max) {
+    if (openings_.size() + sessions_.size() - busy_ >= options_.limits.sessions_max) {
         counters_.requests_refused += 1;
         return refuse(std::move(done), Errc::too_many);
     }
@@ -15580,7 +15585,7 @@ void Replica::open_local(const SessionOptions& options, Completion&& done) {
     const std::uint64_t drawn = mix64(rng_.next(), log_.last().zxid.value);
     const SessionId id{drawn | detail::local_id_bit};
     const bool is_taken = find_here(id) != nullptr || machine_->find_session(id) != nullptr;
-    if (is_taken || idle_.size() + busy_.size() >= options_.limits.local_sessions_max) {
+    if (is_taken || idle_.size() + busy_ >= options_.limits.local_sessions_max) {
         counters_.requests_refused += 1;
         return refuse(std::move(done), Errc::too_many);
     }
@@ -15624,10 +15629,10 @@ void Replica::end_upgrade(std::size_t place, Errc error) {
     if (error == Errc::ok) {
         const SessionRecord* const record = machine_->find_session(id);
         COORD_ASSERT(record != nullptr && record->nonce == id.value);  // M17
-        session.is_local = false;
+        session.is_local = session.is_busy = false;
+        busy_ -= 1;
         session.next_cxid = record->cxid + 1, session.confirmed = record->cxid;
         session.opened_at = asked_at, session.attached_at = now_;
-        busy_.erase(id.value);
         counters_.sessions_upgraded += 1;
     }
     list_unsent(id, session);  // what stands behind its writes, too
@@ -15645,27 +15650,29 @@ void Replica::end_upgrade(std::size_t place, Errc error) {
 }
 
 // The loops over sessions see those local ones alone that have something pending.
-void Replica::make_busy(SessionId id) {
-    detail::number_at(busy_, id.value) = 1;
+void Replica::make_busy(SessionId id, HeldSession& session) {
+    session.is_busy = true;
+    busy_ += 1;
     idle_.hand_over(idle_.find(id), sessions_);
 }
 
+// Those whose requests have been answered, but for a close.
 void Replica::settle_local_sessions() {
-    settles_ = false;
-    for (auto each = busy_.begin(); each != busy_.end();) {
-        const SessionId id{each->first};
-        ++each;  // it may go
+    for (std::size_t i = 0; i < settling_.size(); i++) {
+        const SessionId id = settling_[i];
         const auto found = sessions_.find(id);
-        COORD_ASSERT(found != sessions_.end() && found->second.is_local);  // R14
+        if (found == sessions_.end() || !found->second.is_busy) continue;
         HeldSession& session = found->second;
         if (session.pending.empty()) {
-            busy_.erase(id.value);
+            session.is_busy = false;
+            busy_ -= 1;
             sessions_.hand_over(found, idle_);
         } else if (session.pending.front().kind == Request::Kind::close) {
             COORD_ASSERT(!session.is_upgraded);  // R14: nothing of it is in the log
             end_session(id, SessionState::closed, 0);
         }
     }
+    settling_.clear();
 }
 
 COORD_RARE
@@ -15739,17 +15746,20 @@ void Replica::submit(SessionId id, Request&& request) {
         counters_.requests_refused += 1;
     } else if (detail::is_write(request.kind)) {
         session.closing = request.kind == Request::Kind::close;
-        if (!session.is_local) pending.cxid = session.next_cxid++;
-        if (session.is_local && !session.is_upgraded && !session.closing) upgrade(id, session);
-        list_unsent(id, session);
+        if (session.is_local) {
+            if (!session.is_upgraded && !session.closing) upgrade(id, session);
+        } else {
+            pending.cxid = session.next_cxid++;
+            list_unsent(id, session);
+        }
     } else if (pending.awaits_sync) {
         pending.cxid = ++sync_sequence_;
         list_unsent(id, session);
     }
     if (session.pending.size() == 1 || session.closing) drain(id, session);
     if (!session.is_local || session.pending.empty()) return;
-    settles_ = settles_ || session.closing;
-    if (busy_.find(id.value) == busy_.end()) make_busy(id);
+    if (!session.is_busy) make_busy(id, session);
+    if (session.closing) settling_.push_back(id);
 }
 
 // Judges a request before anything is sent, and writes down what it will need.
@@ -16100,9 +16110,10 @@ void Replica::send_session(SessionId id, HeldSession& session) {
     COORD_ASSERT(session.sent <= session.pending.size());
     while (session.sent < session.pending.size() && !session.is_blocked) {
         const Pending& pending = session.pending[session.sent];
-        if (session.is_local && detail::is_write(pending.kind)) break;  // R14
+        const bool is_refused = pending.error != Errc::ok;
+        if (session.is_local && detail::is_write(pending.kind) && !is_refused) break;  // R14
         session.sent += 1;
-        if (pending.error != Errc::ok) continue;
+        if (is_refused) continue;
         const bool waits = pending.awaits_sync || machine_->applied() < pending.least;
         if (waits) session.is_blocked = true;  // R9: what follows must not be seen by reads before
         if (pending.awaits_sync) {
@@ -16252,24 +16263,20 @@ Errc Replica::judge_attach(Opening& opening) const {
     return opening.cxid == 0 ? Errc::too_many : Errc::ok;
 }
 
-// Whether it was to be opened for all: it may have been, and be over already.
-COORD_RARE
-bool Replica::may_have_ended(std::uint64_t nonce) const {
-    std::size_t i = 0;
-    while (i < openings_.size() && openings_[i].nonce != nonce) i++;
-    return i < openings_.size() && openings_[i].was_sent;
-}
-
 COORD_RARE
 void Replica::catch_up_sessions() {
-    std::vector<std::uint64_t> nonces;
-    for (std::size_t i = 0; i < openings_.size(); i++) nonces.push_back(openings_[i].nonce);
-    for (const std::uint64_t nonce : nonces) {
+    // Each is in front as it is looked at, and then it goes, or to the end: none is looked for.
+    for (std::size_t left = openings_.size(); left > 0; left--) {
+        const std::uint64_t nonce = openings_.front().nonce;
         const SessionRecord* const record = machine_->find_nonce(nonce);
         if (record != nullptr) {
             complete_open(nonce, record->id, Errc::ok);
-        } else if (may_have_ended(nonce)) {
+        } else if (openings_.front().was_sent) {  // it may have been opened, and be over already
             complete_open(nonce, {}, Errc::session_expired);  // Z14
+        } else {
+            Opening opening = std::move(openings_.front());
+            openings_.pop();
+            openings_.push() = std::move(opening);
         }
     }
     std::vector<SessionId> ids;
@@ -16301,6 +16308,10 @@ void Replica::drain(SessionId id, HeldSession& session) {
         session.is_blocked = false;  // it was the last one sent
         if (!session.pending.empty()) list_unsent(id, session);
     }
+    if (!session.is_busy) return;
+    const bool is_idle = session.pending.empty();
+    const bool is_over = !is_idle && session.pending.front().kind == Request::Kind::close;
+    if (is_idle || is_over) settling_.push_back(id);
 }
 
 // Where reads have to wait, those who were behind in turn are before the others next time.
@@ -16781,7 +16792,7 @@ COORD_RARE
 void Replica::end_session(SessionId id, SessionState state, std::uint64_t executed) {
     const auto found = sessions_.find(id);
     COORD_ASSERT(found != sessions_.end());
-    if (found->second.is_local) busy_.erase(id.value);
+    if (found->second.is_busy) busy_ -= 1;
     // Destroyed last, when it is known nowhere any more: what its watchers hold may call on.
     HeldSession session = std::move(found->second);
     sessions_.erase(found);
@@ -17148,7 +17159,7 @@ ReplicaStatus Replica::status() const {
     status.digest = machine_->digest();
     status.nodes = machine_->tree().size();
     status.sessions = machine_->sessions().size();
-    status.local_sessions = idle_.size() + busy_.size();
+    status.local_sessions = idle_.size() + busy_;
     status.watches = watches_.count();
     if (log_.is_waiting()) status.flush_lag = now_ - log_.waiting_since();
     status.flush_longest = (std::max)(flush_longest_, status.flush_lag);
@@ -17167,18 +17178,21 @@ void Replica::audit() const {
     if (role_ == Role::leading) leader_.audit(*machine_);
     COORD_ASSERT(role_ == Role::failed || machine_->applied() <= committed_);  // R2
     COORD_ASSERT(log_.snapshot_position().zxid <= machine_->applied() || role_ == Role::failed);
+    std::size_t busy = 0;
     for (const auto& [id, session] : sessions_) {
         COORD_ASSERT(session.sent <= session.pending.size());
         COORD_ASSERT(!session.is_blocked || session.sent > 0 || role_ == Role::failed);  // R9
-        COORD_ASSERT(session.is_local == (busy_.find(id.value) != busy_.end()));  // R14
+        COORD_ASSERT(session.is_local == session.is_busy);  // R14
+        busy += session.is_busy ? 1u : 0u;
         const SessionRecord* const record = machine_->find_session(id);
         COORD_ASSERT(record == nullptr || !session.is_local || role_ == Role::failed);  // Z14
         if (session.is_local) continue;
         COORD_ASSERT(record != nullptr || role_ == Role::failed);
         COORD_ASSERT(record == nullptr || is_held(session, record->cxid >> cxid_bits));  // R10
     }
+    COORD_ASSERT(busy == busy_);
     for (const auto& [id, session] : idle_) {
-        COORD_ASSERT(session.is_local && session.pending.empty());  // R14
+        COORD_ASSERT(session.is_local && !session.is_busy && session.pending.empty());  // R14
         COORD_ASSERT(!session.is_upgraded && sessions_.find(id) == sessions_.end());
     }
 }

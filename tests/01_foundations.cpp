@@ -305,6 +305,34 @@ TEST_CASE("a ring's slots keep what they held, so that strings keep their memory
     CHECK(ring.push().data() == memory);
 }
 
+TEST_CASE("what is taken out of a ring moves the fewer of those before it and behind it") {
+    struct Item {
+        Item() = default;
+        Item& operator=(Item&& other) noexcept {
+            value = other.value;
+            if (moves != nullptr) *moves += 1;
+            return *this;
+        }
+        int value = 0;
+        int* moves = nullptr;
+    };
+    for (const std::size_t place : {0u, 1u, 40u, 49u, 50u, 60u, 98u, 99u}) {
+        CAPTURE(place);
+        coord::detail::Ring<Item> ring;
+        std::vector<int> right;
+        int moves = 0;
+        for (int i = 0; i < 100; i++) {
+            Item& item = ring.push();
+            item.value = i, item.moves = &moves;
+            if (i != static_cast<int>(place)) right.push_back(i);
+        }
+        ring.erase(place);
+        CHECK(moves <= 1 + static_cast<int>((std::min)(place, 99 - place)));
+        REQUIRE(ring.size() == right.size());
+        for (std::size_t i = 0; i < right.size(); i++) CHECK(ring[i].value == right[i]);
+    }
+}
+
 TEST_CASE("a Ring grows into blocks wherever it begins, and keeps its order") {
     for (const std::size_t popped : {0u, 1u, 500u, 1000u, 1023u, 1024u}) {
         CAPTURE(popped);

@@ -268,7 +268,12 @@ TEST_CASE("a local session is there at once, without a byte in the log, and read
     const Zxid after = a.last();
     Lines states;
     zk.session().on_state([&](SessionState state) { states.push_back(coord::name(state)); });
-    CHECK(zk.close());
+    bool is_closed = false;
+    CHECK(a.replica.next_deadline() > a.now);
+    zk.session().close([&](const coord::Result<void>& r) { is_closed = r.error() == Errc::ok; });
+    CHECK(a.replica.next_deadline() <= a.now);
+    a.poll();
+    CHECK(is_closed);
     a.polls();
     CHECK(states == Lines{"CLOSED"});
     CHECK(zk.session().state() == SessionState::expired);
@@ -359,6 +364,30 @@ TEST_CASE("R9 answers come in the order of the calls, over the upgrade too") {
                         "ok"});
     CHECK(a.replica.machine().find_session(session.id()) == nullptr);
     CHECK(a.replica.status().local_sessions == 0);
+}
+
+TEST_CASE("R9 what stands behind a write refused at once is asked for, though a read is put off") {
+    coord::ReplicaOptions options;
+    options.limits.path_bytes_max = 100;
+    options.limits.data_bytes_max = 4000;
+    options.limits.answer_bytes_max = 10000;
+    Alone a(options);
+    const Sync other = a.open();
+    REQUIRE(other.create("/n", Bytes(3990, 'd')));
+    const Sync zk = a.open_local();
+    int others = 0;
+    for (int i = 0; i < 200; i++) {
+        other.session().get("/n", [&](const coord::Result<coord::Data>&) { others += 1; });
+    }
+    Lines told;
+    const auto tell = [&told](const auto& r) { told.push_back(coord::name(r.error())); };
+    zk.session().get("/n", [&](const coord::Result<coord::Data>& r) { tell(r); });
+    zk.session().set("/n", Bytes(5000, 'd'), [&](const coord::Result<coord::Stat>& r) { tell(r); });
+    zk.session().sync([&](const coord::Result<void>& r) { tell(r); });
+    a.polls(100);
+    CHECK(others == 200);
+    CHECK(told == Lines{"ok", "too_large", "ok"});
+    CHECK(zk.session().is_local());
 }
 
 TEST_CASE("a guarded handle, and one below a path, go over it") {
@@ -576,8 +605,13 @@ TEST_CASE("it opens, reads and watches where there is no leader, and nobody else
     zk.session().linearizable().get("/n", [&](const coord::Result<coord::Data>& r) {
         told.push_back(r->bytes);
     });
+    const Sync brief = all.open_local(at);  // its close waits for what it has asked before
+    bool is_closed = false;
+    brief.session().sync({});
+    brief.session().close([&](const coord::Result<void>& r) { is_closed = r.error() == Errc::ok; });
     all.sim.run_for(seconds(20));  // longer than its timeout: it does not expire
     CHECK(told.empty());
+    CHECK_FALSE(is_closed);
     CHECK(zk.session().state() == SessionState::suspended);
     CHECK(all.sim.replica(at).log().last().zxid == before);
     const Sync far = all.open(other, seconds(30));
@@ -588,6 +622,7 @@ TEST_CASE("it opens, reads and watches where there is no leader, and nobody else
     CHECK(heard.size() == 1);
     CHECK(states == Lines{"CONNECTED"});
     all.sim.run_for(seconds(20));
+    CHECK(is_closed);
     CHECK(zk.session().state() == SessionState::connected);
     CHECK(zk.get("/n")->bytes == "1");
     CHECK(zk.session().is_local());

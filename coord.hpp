@@ -18345,7 +18345,7 @@ Duration Simulation::draw(Rng& rng, Duration low, Duration high) {
 }
 
 void Simulation::mix(std::uint64_t tag, std::uint64_t a, std::uint64_t b) {
-    hash_ = mix64(hash_, mix64(mix64(tag, static_cast<std::uint64_t>(now_.ns)), mix64(a, b)));
+    hash_ = mix64(hash_, mix64(a, b) + ((tag << 56) ^ static_cast<std::uint64_t>(now_.ns)));
 }
 
 // Time

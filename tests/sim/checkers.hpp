@@ -34,6 +34,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <set>
+#include <unordered_map>
 
 namespace sim {
 
@@ -562,6 +563,39 @@ private:
         std::vector<ChildChange> child_log;
         std::vector<Change> data_changes;
         std::vector<Change> child_changes;
+    };
+
+    // All of them in order, with an index beside: most are looked for by their path.
+    class Nodes {
+    public:
+        using Map = std::map<Bytes, Node>;
+        Map::const_iterator begin() const { return map_.begin(); }
+        Map::const_iterator end() const { return map_.end(); }
+        Map::iterator end() { return map_.end(); }
+        Map::const_iterator lower_bound(const Bytes& path) const { return map_.lower_bound(path); }
+        Map::const_iterator upper_bound(const Bytes& path) const { return map_.upper_bound(path); }
+        Map::iterator find(BytesView path) { return place(path, map_.end()); }
+        Map::const_iterator find(BytesView path) const {
+            return place<Map::const_iterator>(path, map_.end());
+        }
+        Node& operator[](const Bytes& path) {
+            const auto found = find(path);
+            if (found != map_.end()) return found->second;
+            const auto made = map_.emplace(path, Node{}).first;
+            index_.emplace(path, made);
+            return made->second;
+        }
+
+    private:
+        template <class Iterator>
+        Iterator place(BytesView path, Iterator none) const {
+            key_.assign(path);
+            const auto found = index_.find(key_);
+            return found == index_.end() ? none : Iterator(found->second);
+        }
+        Map map_;
+        std::unordered_map<Bytes, Map::iterator> index_;
+        mutable Bytes key_;
     };
 
     Answer& open(const Txn& txn, const Fields& fields, Answer& answer) {
@@ -1140,7 +1174,7 @@ private:
         version.acl = node.acl;
     }
 
-    std::map<Bytes, Node, std::less<>> nodes_;
+    Nodes nodes_;
     std::size_t size_ = 0;  // of nodes that are present
     std::set<Bytes> limits_;  // paths of quotas' limits that ever were
     std::map<SessionId, SessionState> sessions_;

@@ -366,8 +366,8 @@ private:
                                             " of " + std::to_string(c.polls) +
                                             " polls asked for another" + reasons());
             }
-            const u32 id = static_cast<u32>(steps_ / 8192 % profile_.voters) + 1;
-            if (sim_.is_running(id) && steps_ % 8192 == 0) {
+            const u32 id = static_cast<u32>(steps_ / 16384 % profile_.voters) + 1;
+            if (sim_.is_running(id) && steps_ % 16384 == 0) {  // and at the end, all of them
                 sim_.replica(id).audit();
                 checker_.whole_state(id, sim_.replica(id).machine());
             }
@@ -584,26 +584,30 @@ private:
     }
 
     // Everything a callback needs to find its way back.
-    struct Ticket {
-        Run* run;
+    struct Question {
         std::size_t slot;
         u64 generation;
         sim::Holder id;
         std::size_t number;
     };
+    struct Ticket {  // small, so that a callback with it needs no memory of its own
+        Run* run;
+        std::size_t question;
+        const Question* operator->() const { return &run->questions_[question]; }
+    };
 
     static void answer(const Ticket& ticket, const Told& told) {
         Run& run = *ticket.run;
-        Client& client = *run.clients_[ticket.slot];
+        Client& client = *run.clients_[ticket->slot];
         const Zxid here = run.sim_.replica(client.home).machine().applied();
-        run.checker_.answered(ticket.id, ticket.number, told, here);
+        run.checker_.answered(ticket->id, ticket->number, told, here);
         const bool is_in_doubt = told.error == Errc::outcome_unknown;
         const bool is_listed =
             is_in_doubt && !run.sim_.replica(client.home)
-                                .unresolved(ticket.id.session, ticket.id.holding)
+                                .unresolved(ticket->id.session, ticket->id.holding)
                                 .empty();
         if (is_in_doubt != is_listed) run.checker_.violate("P27", "in doubt, and not listed");
-        if (client.generation != ticket.generation) return;
+        if (client.generation != ticket->generation) return;
         client.waiting -= 1;
         run.remember_upgraded(client);
     }
@@ -612,7 +616,8 @@ private:
         Client& client = *clients_[slot];
         client.waiting += 1;
         const sim::Holder id = client.who();
-        return {this, slot, client.generation, id, checker_.called(id, asked)};
+        questions_.push_back({slot, client.generation, id, checker_.called(id, asked)});
+        return {this, questions_.size() - 1};
     }
 
     Bytes any_path() {
@@ -1015,7 +1020,7 @@ private:
     coord::Watcher watcher(const Ticket& ticket, bool wanted) {
         if (!wanted) return {};
         return [ticket](const coord::WatchEvent& event) {
-            ticket.run->checker_.event(ticket.id, ticket.number, event.type, event.path,
+            ticket.run->checker_.event(ticket->id, ticket->number, event.type, event.path,
                                        event.zxid);
         };
     }
@@ -1071,7 +1076,7 @@ private:
                                    told.error = r.error();
                                    if (r) told.stat = *r;
                                    if (r)
-                                       ticket.run->clients_[ticket.slot]->versions[path] =
+                                       ticket.run->clients_[ticket->slot]->versions[path] =
                                            r->version;
                                    answer(ticket, told);
                                });
@@ -1090,7 +1095,7 @@ private:
                                     told.stat = r->stat, told.data = r->bytes, told.zxid = r->zxid,
                                     told.is_null = r->is_null;
                                 if (r)
-                                    ticket.run->clients_[ticket.slot]->versions[path] =
+                                    ticket.run->clients_[ticket->slot]->versions[path] =
                                         r->stat.version;
                                 answer(ticket, told);
                             });
@@ -1109,7 +1114,7 @@ private:
                                          told.stat = r->stat, told.names = std::move(r->names),
                                          told.zxid = r->zxid;
                                      answer(ticket, told);
-                                     Client& own = *ticket.run->clients_[ticket.slot];
+                                     Client& own = *ticket.run->clients_[ticket->slot];
                                      own.parent = path;
                                      if (path == "/") told.names.clear();
                                      own.names = std::move(told.names);
@@ -1667,6 +1672,7 @@ private:
     u64 payloads_ = 0;
     u64 holders_ = 0;
     u64 steps_ = 0;
+    std::deque<Question> questions_;
     u64 changes_ = UINT64_MAX;
     struct SeenEpochs {
         u32 id;

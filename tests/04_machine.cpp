@@ -378,6 +378,44 @@ TEST_CASE("create: a ttl where it has no place, or none where it has, in a log t
     CHECK(rig.create(id, "/c/e", "", CreateMode::ephemeral).error == Errc::ok);
 }
 
+// There a container's flag and its operation's code may differ, and replicas with them.
+TEST_CASE("ZooKeeper B13: what a node is its mode says alone, here, in a state, and in a multi") {
+    const CreateMode modes[] = {CreateMode::persistent, CreateMode::container,
+                                CreateMode::persistent_with_ttl,
+                                CreateMode::persistent_sequential_with_ttl, CreateMode::ephemeral};
+    Rig rig, other;
+    const SessionId one = rig.open(1), two = other.open(1);
+    for (std::size_t i = 0; i < 5; i++) {
+        const Bytes path = "/of-" + std::to_string(i);
+        const std::int64_t ttl_ms = coord::has_ttl(modes[i]) ? 500 : 0;
+        const Outcome alone = rig.create(one, path, "d", modes[i], ttl_ms);
+        const Outcome part = other.next(
+            two, OpCode::multi,
+            machine::multi_body(
+                {{OpCode::create, machine::create_body(path, "d", modes[i], ttl_ms)}}));
+        REQUIRE(alone.error == Errc::ok);
+        REQUIRE(part.error == Errc::ok);
+        const Bytes made = alone.path;
+        CHECK(part.parts[0].path == made);
+        const auto life = rig.machine.tree().life(made);
+        REQUIRE(life.has_value());
+        CHECK((life->kind == coord::NodeKind::container) == (modes[i] == CreateMode::container));
+        CHECK(life->ttl_ms == ttl_ms);
+        CHECK((life->owner == one) == (modes[i] == CreateMode::ephemeral));
+    }
+    CHECK(rig.machine.tree().digest() == other.machine.tree().digest());
+    Machine loaded(Limits{}, 3);
+    REQUIRE(loaded.load(rig.saved()) == Errc::ok);
+    CHECK(loaded.digest() == rig.machine.digest());
+    loaded.audit();
+    // A mode that is none, and a ttl with a mode that has none, change nothing anywhere.
+    const std::uint64_t digest = rig.machine.tree().digest();
+    CHECK(rig.create(one, "/x", "", static_cast<CreateMode>(7)).error != Errc::ok);
+    CHECK(rig.create(one, "/x", "", CreateMode::container, 500).error != Errc::ok);
+    CHECK(rig.create(one, "/x", "", CreateMode::persistent_with_ttl).error != Errc::ok);
+    CHECK(rig.machine.tree().digest() == digest);
+}
+
 TEST_CASE("ZooKeeper B13: an operation that nobody knows is numbered and changes nothing") {
     Rig rig;
     const SessionId id = rig.open(1);

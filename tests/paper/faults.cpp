@@ -1889,7 +1889,8 @@ TEST_CASE("faults T5: a leader that goes on in the middle of a poll, one epoch t
 //   faults S9            a snapshot in slices while the tree changes: 03_tree.cpp, 04_machine.cpp
 //   faults T1            one storage: 06_files.cpp; three replicas: tests/sim/crash_points.cpp
 //   ZooKeeper A1 to A26, B1 to B12, some of C, D and G  zookeeper_bugs.cpp; A23 to A25 also in
-//                        06_files.cpp, B10 in 03_tree.cpp, B13 there and in 04_machine.cpp
+//                        06_files.cpp, B10 in 03_tree.cpp, B13 there and in 04_machine.cpp, B7 in
+//                        13_acl.cpp; of clients (C, D, F) in clients.cpp
 // Not covered, or not as the catalogue has it:
 //   faults D11           a copy of a running storage that opens is a clone of a voter, or a disk
 //                        that was rolled back: M6 and D23, in identity.cpp, are what happens then
@@ -1897,8 +1898,6 @@ TEST_CASE("faults T5: a leader that goes on in the middle of a poll, one epoch t
 //                        are not among the first
 //   faults S8            no client is throttled for the sake of a slow learner: what is kept for it
 //                        is bounded, and it stays behind until there is less to do
-//   ZooKeeper B7         there are no ACLs; B13 as to containers and
-//                        nodes with a time to live: there are none
 //   ZooKeeper A20        read-only mode: there is none; what remains of it is covered
 //   ZooKeeper A21        scaling up: voters do not change; a voter that comes with nothing does
 

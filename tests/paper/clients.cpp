@@ -1,7 +1,20 @@
 // Scenarios of clients by the names of their catalogue: sessions, ephemeral nodes, watches and
 // recipes (C), load (L), hostile input (H); and of ZooKeeper's own bugs those of sessions and
-// watches (D, F). What has a test beside its chapter is there: C7 and C8 in 13_expiry, the locks of
-// C14 to C18 and C25 in 14_recipes.
+// watches (D, F). What has a test beside its chapter is there:
+//   C7, C8, ZooKeeper D7, D8    13_expiry: expiry over leader changes, and of many at once
+//   C14 to C18, C25, ZooKeeper D10  14_recipes: the lock
+//   C22, C23                    03_tree, 04_machine: numbers and versions at their ends
+//   L5                          bench/sessions.cpp: pages of a million children; names and depths
+//                               at their limits 03_tree
+//   L7                          13_streams: who reads too slowly is told snapshot_needed
+//   L8                          bench/snapshot.cpp: polls while snapshots are taken and installed
+//   H7                          tests/fuzz: files, log and state
+//   H9, ZooKeeper F9            13_acl: a watcher hears of no node that its session may not read
+//   ZooKeeper F6                13_conformance: pzxid; catch-up by it 05_watches
+// Not covered:
+//   C19, C20                    there is no lock for readers and no barrier yet
+//   ZooKeeper D9                no sockets are here, let alone one that blocks as it is closed
+//   ZooKeeper F5                there is no request with all watches: each is set by itself
 
 #include <memory>
 #include <string>
@@ -296,6 +309,68 @@ TEST_CASE("faults C11: a change by one's own write, and in a multi, is heard bef
                        });
     alone.polls();
     CHECK(heard == "data_changed /a, children_changed /a, multi, ");
+}
+
+// There what stays hears nothing of what it has missed; and what is set again goes by a zxid that
+// events do not carry.
+TEST_CASE("ZooKeeper F2, F4 (1412, 1667): watchers set again as of the last event miss nothing") {
+    Ensemble all;
+    const std::uint32_t home = all.follower(0), other = all.follower(1);
+    const Sync zk = all.open(home, seconds(60)), writer = all.open(other, seconds(60));
+    for (const char* path : {"/a", "/b", "/c"}) REQUIRE(writer.create(path, "0"));
+    REQUIRE(zk.sync());
+    std::string heard;
+    Zxid seen = zk.get("/")->zxid;
+    const auto listen = [&](const WatchEvent& event) {
+        heard += text_of(event), seen = event.zxid;
+    };
+    for (const char* path : {"/a", "/b", "/c"}) {
+        REQUIRE(zk.add_watch(path, coord::AddWatchMode::persistent, listen));
+    }
+    const auto first = writer.set("/a", "1");
+    REQUIRE(first);
+    REQUIRE(zk.sync());
+    CHECK(heard == "data_changed /a, ");
+    CHECK(seen == first->mzxid);  // and not 0, or -1
+    heard.clear();
+    const Ticket kept = ticket(zk);
+    all.sim.crash(home);  // nobody hears of the next three
+    REQUIRE(writer.set("/b", "1"));
+    REQUIRE(writer.remove("/c"));
+    REQUIRE(writer.create("/c", "2"));
+    const Result<Session> moved = attach(all, other, kept);
+    REQUIRE(moved);
+    const Sync again(*moved, all.sim.pump());
+    const Zxid last = seen;
+    for (const char* path : {"/a", "/b", "/c"}) {
+        REQUIRE(again.watch_since(last, coord::Watched::persistent, path, listen));
+    }
+    CHECK(heard == "data_changed /b, created /c, ");  // and of /a nothing twice
+    REQUIRE(writer.set("/a", "2"));
+    REQUIRE(again.sync());
+    CHECK(heard == "data_changed /b, created /c, data_changed /a, ");
+}
+
+TEST_CASE("ZooKeeper F7 (4475): who watches all below a node hears of no children changed") {
+    Ensemble all;
+    const Sync zk = all.open(all.follower(0)), writer = all.open(all.follower(1));
+    REQUIRE(writer.create("/a", ""));
+    REQUIRE(zk.sync());
+    std::string heard;
+    const auto listen = [&](const WatchEvent& event) { heard += text_of(event); };
+    REQUIRE(zk.add_watch("/a", coord::AddWatchMode::persistent_recursive, listen));
+    REQUIRE(writer.create("/a/b", ""));
+    REQUIRE(writer.create("/a/b/c", ""));
+    REQUIRE(writer.set("/a/b", "1"));
+    REQUIRE(writer.remove("/a/b/c"));
+    REQUIRE(zk.sync());
+    CHECK(heard == "created /a/b, created /a/b/c, data_changed /a/b, deleted /a/b/c, ");
+    // With one that is told of children beside it, each hears what is its own.
+    heard.clear();
+    REQUIRE(zk.children("/a/b", {}, listen));
+    REQUIRE(writer.create("/a/b/d", ""));
+    REQUIRE(zk.sync());
+    CHECK(heard == "created /a/b/d, children_changed /a/b, ");
 }
 
 TEST_CASE("faults C12, ZooKeeper F1: a node comes and goes while its watcher is cut off") {
@@ -689,6 +764,33 @@ TEST_CASE("ZooKeeper D6: the nodes of a session that has expired, and a read of 
     all.sim.crash(home);
     REQUIRE(all.sim.run_until([&] { return !all.sees(all.leader(), "/e"); }, seconds(10)));
     CHECK(zk.linearizable().exists("/e").error() == Errc::no_node);  // a plain read may be late
+}
+
+// There the kind of a node is in the bits of its owner, and an id can look like one.
+TEST_CASE("ZooKeeper D11 (1622, 3113, 2901): an id with its highest bits set owns what it makes") {
+    Ensemble all;
+    const std::uint32_t home = all.follower(0);
+    coord::SessionOptions options;
+    options.timeout = seconds(2), options.is_local = true;
+    const Result<Session> opened = Sync::open(all.sim.replica(home), options, all.sim.pump());
+    REQUIRE(opened);
+    REQUIRE(opened->id().value > UINT64_MAX / 2);
+    const Sync zk(*opened, all.sim.pump()), other = all.open(all.follower(1), seconds(60));
+    const auto made = zk.create("/e", "", CreateMode::ephemeral);
+    REQUIRE(made);
+    CHECK(made->stat.ephemeral_owner == opened->id());
+    REQUIRE(zk.create("/c", "", CreateMode::container));
+    REQUIRE(zk.create("/p", ""));
+    CHECK(zk.create("/e/x", "").error() == Errc::no_children_for_ephemerals);
+    REQUIRE(other.sync());
+    for (const char* path : {"/c", "/p"}) {
+        CHECK(other.exists(path)->ephemeral_owner == SessionId{});
+    }
+    CHECK(other.exists("/e")->ephemeral_owner == opened->id());
+    all.sim.crash(home);
+    REQUIRE(all.sim.run_until([&] { return !all.sees(all.leader(), "/e"); }, seconds(10)));
+    CHECK(all.sees(all.leader(), "/p"));
+    CHECK_FALSE(is_known(all, opened->id()));
 }
 
 TEST_SUITE_END();

@@ -569,6 +569,17 @@ private:
     class Nodes {
     public:
         using Map = std::map<Bytes, Node>;
+        Nodes() = default;
+        Nodes(const Nodes& other) : map_(other.map_) {  // whose index is into its own map
+            for (auto each = map_.begin(); each != map_.end(); ++each) {
+                index_.emplace(each->first, each);
+            }
+        }
+        Nodes(Nodes&&) = default;
+        Nodes& operator=(Nodes other) {
+            map_.swap(other.map_), index_.swap(other.index_);
+            return *this;
+        }
         Map::const_iterator begin() const { return map_.begin(); }
         Map::const_iterator end() const { return map_.end(); }
         Map::iterator end() { return map_.end(); }

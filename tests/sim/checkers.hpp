@@ -394,7 +394,7 @@ public:
     std::size_t size() const { return size_; }
 
     Answer apply(const Txn& txn) {
-        frontier_ = txn.zxid, newest_ms_ = txn.time_ms;
+        frontier_ = txn.zxid, newest_ms_ = txn.time_ms, count_left_ = list_max;
         const Fields fields = fields_of(txn);
         Answer answer;
         answer.zxid = txn.zxid, answer.op = txn.op, answer.session = txn.session;
@@ -875,13 +875,16 @@ private:
                            bytes_now + bytes > limits.bytes_hard;
         return many || large ? Errc::quota_exceeded : Errc::ok;
     }
-    // A quota that begins is counted at once.
+    // A quota that begins is counted at once; all those of one transaction have one bound.
     Errc try_begin(Trials& trials, const Bytes& path, const Fields& fields) const {
         if (!is_limits(path) || fields.is_null || quota_of(fields.data) == nullptr) return Errc::ok;
         const Bytes quota = path.substr(16, path.size() - 16 - 17);
         const bool is_none = quota.compare(0, 10, "/zookeeper") == 0;
         if (is_none || quota_on(trials, quota) != nullptr) return Errc::ok;
-        return tried_below(trials, quota).size() > list_max + 1 ? Errc::too_large : Errc::ok;
+        const std::size_t size = tried_below(trials, quota).size();
+        if (size > count_left_ + 1) return Errc::too_large;
+        count_left_ -= (std::min)(count_left_, size);
+        return Errc::ok;
     }
     void tell_quotas(Zxid zxid) {
         Trials none;
@@ -1149,6 +1152,7 @@ private:
             answer.parts.push_back({error, {}, {}});
             if (!is_late) answer.error = error;
         }
+        count_left_ = list_max;  // what was tried is done
         for (std::size_t i = 0; i < parts.size() && answer.error == Errc::ok; i++) {
             Answer one;
             do_part(parts[i], session, one);
@@ -1187,6 +1191,7 @@ private:
 
     Nodes nodes_;
     std::size_t size_ = 0;  // of nodes that are present
+    mutable std::size_t count_left_ = 0;  // nodes that quotas that begin may count
     std::set<Bytes> limits_;  // paths of quotas' limits that ever were
     std::map<SessionId, SessionState> sessions_;
     std::map<std::uint64_t, SessionId> nonces_;

@@ -1231,7 +1231,7 @@ private:
 
     std::vector<detail::Owned<Node*[]>> slabs_;  // nodes by index; all of one size but the first
     detail::Owned<Table[]> tables_;              // nodes by path: for each top byte of a hash
-    std::vector<std::uint32_t> free_indices_;
+    detail::Ring<std::uint32_t> free_indices_;  // grows by small blocks: no poll copies it
     std::uint32_t indices_used_ = 0;               // ever, index 0 included
     std::uint32_t indices_capacity_ = 0;           // of slabs_
     std::size_t size_ = 0;
@@ -6610,7 +6610,7 @@ void Tree::take_out(std::uint32_t index) {
     erase_entry(hash64(node.path(), seed_), &node);
     free_node(&node);
     slabs_[index / detail::slab_size][index % detail::slab_size] = nullptr;
-    free_indices_.push_back(index);
+    free_indices_.push() = index;
     size_ -= 1;
 }
 
@@ -7335,7 +7335,8 @@ void Tree::audit() const {
     }
     COORD_ASSERT(slots == size_ - 1);
     COORD_ASSERT(size_ + free_indices_.size() == indices_used_ - detail::root_index);
-    for (const std::uint32_t index : free_indices_) {
+    for (std::size_t i = 0; i < free_indices_.size(); i++) {
+        const std::uint32_t index = free_indices_[i];
         COORD_ASSERT(slabs_[index / detail::slab_size][index % detail::slab_size] == nullptr);
     }
 }

@@ -1799,8 +1799,8 @@ void print_totals(const Totals& t, double seconds) {
         "messages %llu, lost %llu, repeated %llu, delayed %llu, damaged %llu; links cut %llu; "
         "crashes %llu, records lost %llu; storages lost %llu, admissions %llu; pauses %llu; disk "
         "stalls %llu; hints %llu; snapshots installed %llu; sessions attached %llu; local %llu, "
-        "upgraded %llu, writes refused for that %llu; changes streamed %llu, streams resumed "
-        "%llu, cut %llu\n",
+        "writes that waited for an upgrade %llu, refused for that %llu; changes streamed %llu, "
+        "streams resumed %llu, cut %llu\n",
         n(t.messages), n(t.lost), n(t.repeated), n(t.delayed), n(t.damaged), n(t.cuts),
         n(t.crashes), n(t.records_lost), n(t.wipes), n(t.admissions), n(t.pauses), n(t.stalls),
         n(t.hints), n(t.installs), n(t.attaches), n(t.locals), n(t.upgrades),

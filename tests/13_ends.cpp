@@ -62,7 +62,7 @@ struct Ends : session_rig::Ensemble {
             ends.push_back(created.error());
         });
     }
-    // Of writes that are asked for now the leader numbers all, and nobody says so.
+    // The leader numbers the writes that have been asked for, and nobody hears of it here.
     void cut_off_when_numbered() {
         Replica& leads = sim.replica(leader());
         const coord::Zxid before = leads.log().last().zxid;

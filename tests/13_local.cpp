@@ -367,10 +367,7 @@ TEST_CASE("R9 answers come in the order of the calls, over the upgrade too") {
 }
 
 TEST_CASE("R9 what stands behind a write refused at once is asked for, though a read is put off") {
-    coord::ReplicaOptions options;
-    options.limits.path_bytes_max = 100;
-    options.limits.data_bytes_max = 4000;
-    options.limits.answer_bytes_max = 10000;
+    coord::ReplicaOptions options = session_rig::narrow(100, 4000, 10000);
     Alone a(options);
     const Sync other = a.open();
     REQUIRE(other.create("/n", Bytes(3990, 'd')));

@@ -48,10 +48,7 @@ coord::Watcher last_words(Call call) {
 TEST_SUITE_BEGIN("13 put off");
 
 TEST_CASE("a read is answered once, whatever is read as its watcher is let go of") {
-    coord::ReplicaOptions options;
-    options.limits.data_bytes_max = 1000;
-    options.limits.path_bytes_max = 24;
-    options.limits.answer_bytes_max = 1024;
+    coord::ReplicaOptions options = session_rig::narrow(24, 1000, 1024);
     Alone alone(options);
     Sync zk = alone.open(), other = alone.open();
     REQUIRE(zk.create("/big", Bytes(1000, 'x')));
@@ -163,10 +160,7 @@ TEST_CASE("a watcher as of a zxid that may not hear is let go of when nothing lo
 }
 
 TEST_CASE("R12 ACLs that are answered are held like data") {
-    coord::ReplicaOptions options;
-    options.limits.data_bytes_max = 1000;
-    options.limits.path_bytes_max = 24;
-    options.limits.answer_bytes_max = 1024;
+    coord::ReplicaOptions options = session_rig::narrow(24, 1000, 1024);
     options.schemes = {"own"};
     Alone alone(options);
     Sync zk = alone.open();
@@ -222,10 +216,7 @@ TEST_CASE("who is called with changes has them looked for in bounded pieces, too
 }
 
 TEST_CASE("R12 who reads without end keeps nobody waiting while others ask for syncs") {
-    coord::ReplicaOptions options;
-    options.limits.path_bytes_max = 100;
-    options.limits.data_bytes_max = 4000;
-    options.limits.answer_bytes_max = 10000;
+    coord::ReplicaOptions options = session_rig::narrow(100, 4000, 10000);
     options.limits.requests_per_session_max = 2000;
     Alone alone(options);
     Sync one = alone.open(), two = alone.open(), third = alone.open();
@@ -252,10 +243,7 @@ TEST_CASE("R12 who reads without end keeps nobody waiting while others ask for s
 }
 
 TEST_CASE("R12 who reads without end keeps nothing from being applied as it is attached") {
-    coord::ReplicaOptions options;
-    options.limits.path_bytes_max = 100;
-    options.limits.data_bytes_max = 4000;
-    options.limits.answer_bytes_max = 10000;
+    coord::ReplicaOptions options = session_rig::narrow(100, 4000, 10000);
     options.limits.requests_per_session_max = 2000;
     Alone alone(options);
     Sync greedy = alone.open(), other = alone.open();

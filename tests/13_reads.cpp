@@ -806,10 +806,7 @@ namespace {
 
 // Values of 4,000 bytes and answers of 10,000, so that 160,000 bytes may wait to be told.
 coord::ReplicaOptions small_answers() {
-    coord::ReplicaOptions options;
-    options.limits.path_bytes_max = 100;
-    options.limits.data_bytes_max = 4000;
-    options.limits.answer_bytes_max = 10000;
+    coord::ReplicaOptions options = session_rig::narrow(100, 4000, 10000);
     options.limits.requests_per_session_max = 2000;
     return options;
 }

@@ -14,6 +14,16 @@ using coord::seconds;
 using coord::Sync;
 using coord::Time;
 
+// Limits under which a few answers are all that is held at a time (R12).
+inline coord::ReplicaOptions narrow(std::uint32_t path_bytes, std::uint32_t data_bytes,
+                                    std::uint32_t answer_bytes) {
+    coord::ReplicaOptions options;
+    options.limits.path_bytes_max = path_bytes;
+    options.limits.data_bytes_max = data_bytes;
+    options.limits.answer_bytes_max = answer_bytes;
+    return options;
+}
+
 // A standalone replica and the clock that it is polled with.
 struct Alone {
     coord::MemoryStorage disk;

@@ -1260,7 +1260,8 @@ private:
 //            M2 A session's requests are executed in cxid order without gaps, each once.
 //            M3 An ephemeral node's owner is an open session, and its list has the node's path.
 //            M4 A closed session goes with all its ephemerals in one transaction.
-//            M5 The table of voters changes by admit alone, which only a leader numbers, by itself.
+//            M5 The table of voters changes by admit and by reconfig alone, which only a leader
+//            numbers: admits, and the last step of a reconfig, by itself.
 //            M6 The parts of a multi take effect together or not at all, and nobody hears of one
 //            before all have.
 //            M7 A container or a node with a ttl goes by itself by a reap alone, which a leader
@@ -1282,10 +1283,13 @@ private:
 //            has counted is what is there, after each operation, whatever made a node come, go or
 //            change; and its stats node, where there is one, says that.
 //            M15 No create and no set takes what a quota has counted over a hard limit of it.
-//            M16 /zookeeper/config says who is in the table of voters, as of the transaction that
+//            M16 /zookeeper/config says who the members in force are, as of the transaction that
 //            made it so. Nobody sets it.
 //            M17 A session that was local is opened under the id that it has, if nobody else has
 //            that. See Z14.
+//            M18 The membership changes from one set to any other in two steps. After the first both
+//            sets are in the table, and both count; the second leaves the next one alone. No change
+//            begins while one is under way, and every state, a snapshot too, has both sets.
 // May touch  The tree: it is its only writer.
 // Reading    ZooKeeper's PrepRequestProcessor and DataTree.processTxn. Unlike there, a request is
 //            judged when it is applied, so there is no table of outstanding changes.
@@ -1307,6 +1311,7 @@ enum class OpCode : std::uint8_t {
     silence = 11,       // of sessions not heard of: each u64 id, u32 ms; of 0 ms: heard of again
     set_acl = 12,       // string path, string ACL, i32 aversion
     auth = 13,          // the identities that the session has from here on, as an ACL's bytes
+    reconfig = 14,      // u8 ReconfigStep, and what is said there
     // Parts of a multi only, as check is:
     check_that = 16,    // string path, u8 Condition; by that nothing, u64, or string data *
     guard = 17,         // string path, u64 czxid
@@ -1386,12 +1391,45 @@ struct SessionRecord {
     const Outcome* outcome_of(std::uint64_t request_cxid) const;
 };
 
-// Which storage counts for each voter: what was promised and acknowledged belongs to a storage, not
-// to a name. An admit changes it:
+// Who is in the ensemble.
+struct Member {
+    PeerId id;
+    bool votes = true;         // false: an observer; it need not be listed to be one
+    std::uint32_t weight = 1;  // of its vote in its group: up to 65535
+    std::uint32_t group = 0;   // up to 255: see Voters
+    Bytes address;             // the program's own: up to 256 printable characters of ASCII
+};
+
+// A change of who is in it, as ZooKeeper's. Incremental: those who leave go, and then who joins is as
+// is said here, whether it was a member or not. Or the members whole, and nobody else.
+struct Reconfig {
+    std::vector<Member> joining;
+    std::vector<PeerId> leaving;
+    std::vector<Member> members;  // not empty: these alone
+    Zxid version;                 // not 0: only where the members in force have this version
+};
+
+// What a reconfig says; and after the step:
+enum class ReconfigStep : std::uint8_t {
+    asked = 0,    // by a session, and never in a log: u64 version; u32 count, each a member as below;
+                  // u32 count, each u32 id; u32 count, each a member: a Reconfig
+    founded = 1,  // the first members, and the storages of those that vote: as joint
+    joint = 2,    // the next members: u32 count, each u32 id, u8 votes, u32 weight, u32 group, string
+                  // address; and the storages of voters that have none yet, as in an admit. It is the
+                  // session's write that was asked for
+    settled = 3,  // nothing: the next members alone are the members
+    refused = 4,  // i32 error: the outcome of what was asked
+};
+
+// Who the members are; and which storage counts for each that votes: what was promised and
+// acknowledged belongs to a storage, not to a name. An admit changes the storages:
 //
 //   a voter that is not in it   founds: its storage counts from here on
 //   a voter that is in it       the storage takes the place of the one that counted; 0 = none
 //   nobody                      the founding is complete: a majority is enough from here on
+//
+// A reconfig changes the members (M18). A voter that was not in it has the storage from then on that
+// is said there, or none; one that votes no more is forgotten.
 class VoterTable {
 public:
     struct Place {
@@ -1400,23 +1438,51 @@ public:
         bool is_founding = false;  // put there by a founding that is not complete
     };
     using Places = std::vector<Place>;
+    using Members = std::vector<Member>;
+    static constexpr std::size_t members_max = 512;
+    static constexpr std::size_t seats_max = 63;  // see seats
+
     bool knows(PeerId voter) const { return find(voter) != nullptr; }
     std::uint64_t storage_of(PeerId voter) const;  // 0: none
     bool is_founding() const;
     const Places& places() const { return places_; }  // in the order of their ids
-    bool apply(BytesView body);  // of an admit; RETURNS false, and changes nothing, if it is none
+    const Members& members() const { return now_; }   // those in force, in the order of their ids
+    const Members& next() const { return next_; }     // and while joint, those that are to be
+    bool is_joint() const { return joint_ != Zxid{}; }
+    Zxid version() const { return version_; }  // what made the members so; 0: there are none
+    Zxid changed() const { return is_joint() ? joint_ : version_; }
+    // Of an admit or a reconfig. RETURNS false, and changes nothing, where it is none, or out of
+    // turn.
+    bool apply(const Txn& txn);
     static void write(const Places& changes, Bytes& body);
+    static void write(ReconfigStep step, const Members& members, const Places& storages, Bytes& body);
+    // RETURNS whether they can be the members, in the order of their ids, and why not.
+    static const char* flaw(const Members& members);
+    // Votes in two sets, or in one: a voter has one, but two where its weight or group changes.
+    static std::size_t seats(const Members& now, const Members& next);
+    static void write(const Member& member, Bytes& out);
+    static bool read(Reader& in, Member& member);
     std::uint64_t digest() const;
     void save(Bytes& out) const;
-    static bool read(BytesView record, Place& place);
-    bool load(BytesView record);
-    static std::uint64_t digest_of(const Place& place);
+    // RETURNS false where the record is none of its own, or what it says cannot be.
+    static bool digest_of(std::uint8_t kind, BytesView record, std::uint64_t& digest);
+    bool load(std::uint8_t kind, BytesView record);
+    bool is_whole() const;  // what has been loaded
     void clear();
 
 private:
+    static bool read(BytesView record, Place& place);
+    static std::uint64_t digest_of(const Place& place);
     const Place* find(PeerId voter) const;  // null: not in it
     Place& find_or_add(PeerId voter);
+    bool admit(const Txn& txn);
+    bool begin(const Txn& txn, ReconfigStep step, Reader& in);
+    void settle(Zxid zxid);
     Places places_;
+    Members now_;
+    Members next_;
+    Zxid version_;
+    Zxid joint_;  // the transaction since when both count; 0: one does
 };
 
 enum class EventType : std::int32_t {
@@ -1582,7 +1648,7 @@ public:
     void audit() const;  // asserts M3 and what the tree's does; cost as the state
 
 private:
-    const Outcome* admit(const Txn& txn, ChangeSink& changes);
+    const Outcome* change_members(const Txn& txn, ChangeSink& changes);
     void write_config(const Txn& txn, ChangeSink& changes);
     bool is_config_sound() const;
     const Outcome* reap(const Txn& txn, ChangeSink& changes);
@@ -1672,6 +1738,7 @@ private:
     Bytes saved_early_;                // records of sessions that have changed since
 };
 
+void encode_reconfig(const Reconfig& asked, Bytes& body);  // appends what a session asks for
 // Whether a request is one that a replica would number: RETURNS ok, marshalling_error,
 // unimplemented (an admit and a reap too), bad_arguments or too_large. Judged before anything is
 // sent or logged.
@@ -2419,9 +2486,9 @@ public:
     BytesView entries_after(Zxid zxid, std::size_t bytes_max, Zxid& last_sent) const;
     std::size_t size() const { return entries_.size(); }
     std::size_t count_after(Zxid zxid) const { return entries_.size() - find(zxid); }
-    // Those of them that are admits: few, and what counts in an election.
+    // Those of them that are admits and reconfigs: few, and what counts in an election.
     const std::vector<Zxid>& admits() const { return admits_; }
-    BytesView admit_at(Zxid zxid) const;            // its body; REQUIRES that it is one
+    Txn admit_at(Zxid zxid) const;                  // REQUIRES that it is one
     // The table of voters at the end: applied's, and what the entries after that change.
     VoterTable voters_at_end(const Machine& applied) const;
 
@@ -5393,6 +5460,8 @@ enum class StateRecord : std::uint8_t {  // FORMAT
     session = 2,
     node = 3,
     voter = 4,
+    member = 5,      // u8 1 = of the next members; and it
+    membership = 6,  // u64 zxid since when, u64 zxid since when it is joint, or 0
 };
 constexpr std::size_t state_record_header_bytes = 5;
 
@@ -7597,20 +7666,55 @@ static Bytes stats_text(const Quota& quota, const Limits& limits) {
     return text;
 }
 
-constexpr std::size_t places_max = 1024;         // of voters past and present
+constexpr std::size_t places_max = 1024;
+constexpr std::size_t address_bytes_max = 256;
+constexpr std::uint32_t weight_max = 65535;
+constexpr std::uint32_t group_max = 255;
 constexpr std::uint64_t place_seed = 0x766f746572;
+constexpr std::uint64_t member_seed = 0x6d656d626572;
 constexpr BytesView config_path = "/zookeeper/config";
 
-// As ZooKeeper's, of which a voter's line has addresses, too: here the program alone knows those.
-static Bytes config_text(const VoterTable& voters, Zxid version, const Limits& limits) {
-    Bytes text;
-    for (const VoterTable::Place& place : voters.places()) {
-        text += "server." + std::to_string(place.voter.value) + "=participant\n";
+// ZooKeeper's addresses may end in a client's port, before which the role stands.
+static void append_member(const Member& member, Bytes& text) {
+    const std::size_t end = (std::min)(member.address.find(';'), member.address.size());
+    text += "server." + std::to_string(member.id.value) + "=";
+    text.append(member.address, 0, end);
+    if (end > 0) text += ":";
+    text += member.votes ? "participant" : "observer";
+    text.append(member.address, end, Bytes::npos).append("\n");
+}
+
+// As ZooKeeper has them: each group with its voters, and what is not of weight 1.
+static void append_groups(const VoterTable::Members& members, Bytes& text) {
+    std::map<std::uint32_t, Bytes> groups;
+    Bytes weights;
+    for (const Member& member : members) {
+        if (!member.votes) continue;
+        const Bytes id = std::to_string(member.id.value);
+        Bytes& group = groups[member.group];
+        group += (group.empty() ? "" : ":") + id;
+        if (member.weight == 1) continue;
+        weights += "weight." + id + "=" + std::to_string(member.weight) + "\n";
     }
-    if (text.empty()) return text;
+    if (groups.size() == 1 && weights.empty()) return;
+    for (const auto& [group, ids] : groups) {
+        text += "group." + std::to_string(group) + "=" + ids + "\n";
+    }
+    text += weights;
+}
+
+static Bytes config_text(const VoterTable::Members& members, Zxid version) {
+    Bytes text;
+    if (members.empty()) return text;
+    for (const Member& member : members) append_member(member, text);
+    append_groups(members, text);
     char digits[17];
     std::snprintf(digits, sizeof digits, "%llx", static_cast<unsigned long long>(version.value));
-    text.append("version=").append(digits);
+    return text.append("version=").append(digits);
+}
+
+static Bytes config_text(const VoterTable& table, const Limits& limits) {
+    Bytes text = config_text(table.members(), table.version());
     if (text.size() > limits.data_bytes_max) text.clear();  // what is loaded is within the limits
     return text;
 }
@@ -7725,6 +7829,52 @@ static SessionId opened_id(Zxid zxid, BytesView body) {
 
 }  // namespace detail
 
+namespace detail {
+
+static bool read_members(Reader& in, VoterTable::Members& members) {
+    const std::uint32_t count = in.u32();
+    if (!in.ok() || count > VoterTable::members_max) return false;
+    for (std::uint32_t i = 0; i < count; i++) {
+        if (!VoterTable::read(in, members.emplace_back())) return false;
+    }
+    return true;
+}
+
+static void write_members(const VoterTable::Members& members, Bytes& out) {
+    Writer(out).u32(static_cast<std::uint32_t>(members.size()));
+    for (const Member& member : members) VoterTable::write(member, out);
+}
+
+static bool read_asked(BytesView body, Reconfig& asked) {
+    Reader in(body);
+    if (in.u8() != static_cast<std::uint8_t>(ReconfigStep::asked)) return false;
+    asked.version = in.zxid();
+    if (!read_members(in, asked.joining)) return false;
+    const std::uint32_t leaving = in.u32();
+    if (!in.ok() || leaving > VoterTable::members_max) return false;
+    for (std::uint32_t i = 0; i < leaving; i++) asked.leaving.emplace_back(in.u32());
+    return read_members(in, asked.members) && in.done();
+}
+
+// Whether it can be understood, and says something. What it comes to its leader judges.
+static Errc judge_asked(BytesView body) {
+    Reconfig asked;
+    if (!read_asked(body, asked)) return Errc::marshalling_error;
+    const bool is_incremental = !asked.joining.empty() || !asked.leaving.empty();
+    return is_incremental != !asked.members.empty() ? Errc::ok : Errc::bad_arguments;
+}
+
+}  // namespace detail
+
+void encode_reconfig(const Reconfig& asked, Bytes& body) {
+    Writer writer(body);
+    writer.u8(static_cast<std::uint8_t>(ReconfigStep::asked)), writer.zxid(asked.version);
+    detail::write_members(asked.joining, body);
+    writer.u32(static_cast<std::uint32_t>(asked.leaving.size()));
+    for (const PeerId id : asked.leaving) writer.u32(id.value);
+    detail::write_members(asked.members, body);
+}
+
 Errc judge_request(OpCode op, BytesView body, const Limits& limits) {
     switch (op) {
         case OpCode::open_session:
@@ -7737,6 +7887,7 @@ Errc judge_request(OpCode op, BytesView body, const Limits& limits) {
         case OpCode::set: return detail::judge_part(op, body, limits);
         case OpCode::auth: return detail::judge_identities(body, limits);
         case OpCode::multi: return detail::judge_multi(body, limits);
+        case OpCode::reconfig: return detail::judge_asked(body);
         case OpCode::check:
         case OpCode::check_that:
         case OpCode::guard:
@@ -7766,6 +7917,51 @@ bool takes_space(OpCode op, BytesView body) {
     }
     return takes;
 }
+
+namespace detail {
+
+static const Member* find_member(const VoterTable::Members& members, PeerId id) {
+    for (const Member& member : members) {
+        if (member.id == id) return &member;
+    }
+    return nullptr;
+}
+
+static bool votes_in(const VoterTable::Members& members, PeerId id) {
+    const Member* const member = find_member(members, id);
+    return member != nullptr && member->votes;
+}
+
+// In its place by its id, or in that of the one with its id.
+static void put_member(Member member, VoterTable::Members& members) {
+    const auto by_id = [](const Member& a, const Member& b) { return a.id < b.id; };
+    const auto at = std::lower_bound(members.begin(), members.end(), member, by_id);
+    if (at != members.end() && at->id == member.id) {
+        *at = std::move(member);
+    } else {
+        members.insert(at, std::move(member));
+    }
+}
+
+// asked where it is no reconfig, or says nothing.
+static ReconfigStep step_of(const Txn& txn) {
+    if (txn.op != OpCode::reconfig || txn.body.empty()) return ReconfigStep::asked;
+    return static_cast<ReconfigStep>(Reader(txn.body).u8());
+}
+
+// Of an admit, which has nothing else.
+static bool read_places(BytesView body, VoterTable::Places& places) {
+    Reader in(body);
+    const std::uint32_t count = in.u32();
+    if (!in.ok() || count > places_max || in.left() != count * std::size_t{12}) return false;
+    for (std::uint32_t i = 0; i < count; i++) {
+        VoterTable::Place& place = places.emplace_back();
+        place.voter = PeerId{in.u32()}, place.storage = in.u64();
+    }
+    return true;
+}
+
+}  // namespace detail
 
 const VoterTable::Place* VoterTable::find(PeerId voter) const {
     for (const Place& place : places_) {
@@ -7797,22 +7993,132 @@ bool VoterTable::is_founding() const {
     return false;
 }
 
-bool VoterTable::apply(BytesView body) {
-    Reader in(body);
-    const std::uint32_t count = in.u32();
-    if (!in.ok() || count > detail::places_max) return false;
-    if (in.left() != count * std::size_t{12}) return false;
-    if (places_.size() + count > detail::places_max) return false;
-    for (std::uint32_t i = 0; i < count; i++) {
+bool VoterTable::apply(const Txn& txn) {
+    if (txn.op == OpCode::admit) return admit(txn);
+    COORD_ASSERT(txn.op == OpCode::reconfig);
+    Reader in(txn.body);
+    const auto step = static_cast<ReconfigStep>(in.u8());
+    if (step == ReconfigStep::founded || step == ReconfigStep::joint) return begin(txn, step, in);
+    if (step == ReconfigStep::refused) return (void)in.i32(), in.done();
+    if (step != ReconfigStep::settled || !in.done() || !is_joint()) return false;
+    settle(txn.zxid);
+    return true;
+}
+
+// A voter that nobody has spoken of is a member from here on.
+bool VoterTable::admit(const Txn& txn) {
+    Places changes;
+    if (!detail::read_places(txn.body, changes)) return false;
+    bool is_known = true;
+    for (const Place& change : changes) is_known = is_known && knows(change.voter);
+    if (!is_known && is_joint()) return false;
+    Members grown = now_;
+    for (const Place& change : changes) {
+        if (knows(change.voter)) continue;
+        Member member;
+        member.id = change.voter;
+        detail::put_member(std::move(member), grown);
+    }
+    if (!changes.empty() && flaw(grown) != nullptr) return false;
+    if (!is_known) now_ = std::move(grown), version_ = txn.zxid;
+    for (const Place& change : changes) {
         const std::size_t before = places_.size();
-        Place& place = find_or_add(PeerId{in.u32()});
-        place.storage = in.u64();
+        Place& place = find_or_add(change.voter);
+        place.storage = change.storage;
         place.is_founding = place.is_founding || places_.size() > before;
     }
-    for (Place& place : places_) {
-        if (count == 0) place.is_founding = false;
-    }
+    for (Place& place : places_) place.is_founding = place.is_founding && !changes.empty();
+    COORD_ASSERT(is_whole());  // M18
     return true;
+}
+
+// M18. Where two or fewer founded it, a majority is all of them: the founding is complete with this.
+bool VoterTable::begin(const Txn& txn, ReconfigStep step, Reader& in) {
+    const bool founds = step == ReconfigStep::founded;
+    Members members;
+    Places storages;
+    if (founds ? !now_.empty() : now_.empty() || is_joint()) return false;
+    if (!detail::read_members(in, members) || flaw(members) != nullptr) return false;
+    if (!detail::read_places(in.raw(in.left()), storages)) return false;
+    if (seats(now_, members) > seats_max) return false;
+    for (Place& place : places_) place.is_founding = false;
+    (founds ? now_ : next_) = std::move(members);
+    (founds ? version_ : joint_) = txn.zxid;
+    for (const Member& member : founds ? now_ : next_) {
+        if (!member.votes || knows(member.id)) continue;
+        Place& place = find_or_add(member.id);
+        place.is_founding = founds;
+        for (const Place& said : storages) {
+            if (said.voter == member.id) place.storage = said.storage;
+        }
+    }
+    COORD_ASSERT(is_whole());  // M18
+    return true;
+}
+
+void VoterTable::settle(Zxid zxid) {
+    COORD_ASSERT(is_joint() && zxid > joint_);
+    now_ = std::move(next_);
+    next_.clear();
+    version_ = zxid, joint_ = Zxid{};
+    std::size_t kept = 0;
+    for (const Place& place : places_) {
+        if (detail::votes_in(now_, place.voter)) places_[kept++] = place;
+    }
+    places_.resize(kept);
+    COORD_ASSERT(is_whole());  // M18
+}
+
+// Each that votes has a place, and nobody else.
+bool VoterTable::is_whole() const {
+    if (now_.empty()) return places_.empty() && next_.empty() && changed() == Zxid{};
+    if (is_joint() == next_.empty() || version_ == Zxid{} || flaw(now_) != nullptr) return false;
+    if (is_joint() && (flaw(next_) != nullptr || joint_ < version_)) return false;
+    if (seats(now_, next_) > seats_max) return false;
+    std::size_t voters = 0;
+    for (const Member& member : now_) voters += member.votes ? 1u : 0u;
+    for (const Member& member : next_) {
+        voters += member.votes && !detail::votes_in(now_, member.id) ? 1u : 0u;
+    }
+    for (const Place& place : places_) {
+        const bool votes =
+            detail::votes_in(now_, place.voter) || detail::votes_in(next_, place.voter);
+        if (!votes) return false;
+    }
+    return voters == places_.size();
+}
+
+const char* VoterTable::flaw(const Members& members) {
+    std::size_t voters = 0;
+    std::uint64_t weight = 0;
+    PeerId before;
+    for (const Member& member : members) {
+        if (!(before < member.id)) return "an id is 0, or there twice";
+        before = member.id;
+        if (member.weight > detail::weight_max || member.group > detail::group_max) {
+            return "a weight is over 65535, or a group over 255";
+        }
+        if (member.address.size() > detail::address_bytes_max) return "an address is too long";
+        for (const char c : member.address) {
+            if (c <= ' ' || c > '~') return "an address has what is no character to be printed";
+        }
+        if (member.votes) voters += 1, weight += member.weight;
+    }
+    if (members.size() > members_max) return "there are more than 512 members";
+    if (voters == 0 || weight == 0) return "nobody's vote counts";
+    return seats(members, {}) > seats_max ? "there are more than 63 voters" : nullptr;
+}
+
+std::size_t VoterTable::seats(const Members& now, const Members& next) {
+    std::size_t count = 0;
+    for (const Member& member : now) count += member.votes ? 1u : 0u;
+    for (const Member& member : next) {
+        const Member* const was = detail::find_member(now, member.id);
+        const bool is_same_seat = was != nullptr && was->votes && was->weight == member.weight &&
+                                  was->group == member.group;
+        count += member.votes && !is_same_seat ? 1u : 0u;
+    }
+    return count;
 }
 
 void VoterTable::write(const Places& changes, Bytes& body) {
@@ -7821,14 +8127,47 @@ void VoterTable::write(const Places& changes, Bytes& body) {
     for (const Place& place : changes) writer.u32(place.voter.value), writer.u64(place.storage);
 }
 
+void VoterTable::write(ReconfigStep step, const Members& members, const Places& storages,
+                       Bytes& body) {
+    COORD_ASSERT(step == ReconfigStep::founded || step == ReconfigStep::joint);
+    Writer writer(body);
+    writer.u8(static_cast<std::uint8_t>(step));
+    detail::write_members(members, body);
+    write(storages, body);
+}
+
+void VoterTable::write(const Member& member, Bytes& out) {
+    Writer writer(out);
+    writer.u32(member.id.value), writer.u8(member.votes ? 1 : 0);
+    writer.u32(member.weight), writer.u32(member.group), writer.bytes(member.address);
+}
+
+bool VoterTable::read(Reader& in, Member& member) {
+    member.id = PeerId{in.u32()};
+    const std::uint8_t votes = in.u8();
+    member.votes = votes == 1;
+    member.weight = in.u32(), member.group = in.u32();
+    const BytesView address = in.bytes(detail::address_bytes_max);
+    member.address.assign(address.data(), address.size());
+    return in.ok() && votes <= 1;
+}
+
 std::uint64_t VoterTable::digest_of(const Place& place) {
     return mix64(mix64(detail::place_seed, place.voter.value),
                  mix64(place.storage, place.is_founding ? 1 : 0));
 }
 
 std::uint64_t VoterTable::digest() const {
+    Bytes state;
+    save(state);
     std::uint64_t sum = 0;
-    for (const Place& place : places_) sum += digest_of(place);
+    for (Reader in(state); in.left() > 0;) {
+        const std::uint8_t kind = in.u8();
+        std::uint64_t digest = 0;
+        const bool is_read = digest_of(kind, in.bytes(state.size()), digest);
+        COORD_ASSERT(is_read && in.ok());
+        sum += digest;
+    }
     return sum;
 }
 
@@ -7840,6 +8179,19 @@ void VoterTable::save(Bytes& out) const {
         writer.u8(place.is_founding ? 1 : 0);
         detail::close_state_record(start, out);
     }
+    for (const Members* const members : {&now_, &next_}) {
+        for (const Member& member : *members) {
+            const std::size_t start = detail::open_state_record(detail::StateRecord::member, out);
+            Writer(out).u8(members == &next_ ? 1 : 0);
+            write(member, out);
+            detail::close_state_record(start, out);
+        }
+    }
+    if (now_.empty()) return;
+    const std::size_t start = detail::open_state_record(detail::StateRecord::membership, out);
+    Writer writer(out);
+    writer.zxid(version_), writer.zxid(joint_);
+    detail::close_state_record(start, out);
 }
 
 bool VoterTable::read(BytesView record, Place& place) {
@@ -7851,15 +8203,45 @@ bool VoterTable::read(BytesView record, Place& place) {
     return in.done() && is_founding <= 1;
 }
 
-bool VoterTable::load(BytesView record) {
+bool VoterTable::digest_of(std::uint8_t kind, BytesView record, std::uint64_t& digest) {
+    if (kind == static_cast<std::uint8_t>(detail::StateRecord::voter)) {
+        Place place;
+        const bool is_read = read(record, place);
+        digest = digest_of(place);
+        return is_read;
+    }
+    digest = hash64(record, mix64(detail::member_seed, kind));
+    if (kind == static_cast<std::uint8_t>(detail::StateRecord::membership)) {
+        return record.size() == 16;
+    }
+    Reader in(record);
+    Member member;
+    const bool is_known = kind == static_cast<std::uint8_t>(detail::StateRecord::member);
+    return is_known && in.u8() <= 1 && read(in, member) && in.done();
+}
+
+bool VoterTable::load(std::uint8_t kind, BytesView record) {
+    std::uint64_t digest = 0;
+    if (!digest_of(kind, record, digest) || changed() != Zxid{}) return false;
+    Reader in(record);
+    if (kind == static_cast<std::uint8_t>(detail::StateRecord::membership)) {
+        version_ = in.zxid(), joint_ = in.zxid();
+        return is_whole();
+    }
+    if (kind == static_cast<std::uint8_t>(detail::StateRecord::member)) {
+        Members& members = in.u8() == 1 ? next_ : now_;
+        if (members.size() == members_max) return false;
+        Member& member = members.emplace_back();
+        return read(in, member);
+    }
     Place place;
     if (!read(record, place) || places_.size() == detail::places_max) return false;
-    if (find(place.voter) != nullptr) return false;
+    if (knows(place.voter)) return false;
     find_or_add(place.voter) = place;
     return true;
 }
 
-void VoterTable::clear() { places_.clear(); }
+void VoterTable::clear() { *this = VoterTable(); }
 
 const Outcome* SessionRecord::outcome_of(std::uint64_t request_cxid) const {
     if (outcomes.empty() || request_cxid < outcomes.front().cxid) return nullptr;
@@ -7964,9 +8346,15 @@ const Outcome* Machine::apply(const Txn& txn, ChangeSink& changes) {
     applied_ = txn.zxid;
     over_quota_ = 0, count_left_ = limits_.list_max;
     if (txn.op == OpCode::open_session) return open_session(txn);
-    if (txn.op == OpCode::admit) return admit(txn, changes);
+    if (txn.op == OpCode::admit) return change_members(txn, changes);
     if (txn.op == OpCode::reap) return reap(txn, changes);
     if (txn.op == OpCode::silence) return silence(txn);
+    Errc reconfigured = Errc::ok;
+    if (txn.op == OpCode::reconfig) {  // whatever became of the session that asked for it
+        const Outcome* const outcome = change_members(txn, changes);
+        if (txn.session == SessionId{}) return outcome;
+        reconfigured = outcome->error;
+    }
     const auto found = sessions_.find(txn.session);
     if (found == sessions_.end()) {
         outcome_ = Outcome{txn.cxid, txn.zxid, txn.op, Errc::session_expired, {}, {}, {}, {}};
@@ -7988,9 +8376,10 @@ const Outcome* Machine::apply(const Txn& txn, ChangeSink& changes) {
     outcome.path.clear(), outcome.stat = Stat{}, outcome.session = txn.session;
     outcome.parts.clear();
     const bool adds_identities = txn.op == OpCode::auth;
-    outcome.error = adds_identities            ? authenticate(txn, session)
-                    : txn.op == OpCode::multi ? multi(txn, session, outcome, changes)
-                                              : execute(txn, session, outcome, changes);
+    outcome.error = adds_identities               ? authenticate(txn, session)
+                    : txn.op == OpCode::multi    ? multi(txn, session, outcome, changes)
+                    : txn.op == OpCode::reconfig ? reconfigured
+                                                 : execute(txn, session, outcome, changes);
     if (adds_identities) renew_digest(session);
     const std::uint64_t digest = digest_of(session, session.lasting_digest);
     sessions_digest_ += digest - session.digest;
@@ -7999,26 +8388,30 @@ const Outcome* Machine::apply(const Txn& txn, ChangeSink& changes) {
 }
 
 COORD_RARE
-const Outcome* Machine::admit(const Txn& txn, ChangeSink& changes) {
+const Outcome* Machine::change_members(const Txn& txn, ChangeSink& changes) {
     outcome_ = Outcome{0, txn.zxid, txn.op, Errc::ok, {}, {}, {}, {}};
-    if (!voters_.apply(txn.body)) outcome_.error = Errc::marshalling_error;
+    if (!voters_.apply(txn)) outcome_.error = Errc::marshalling_error;
     voters_digest_ = voters_.digest();  // M5
+    if (detail::step_of(txn) == ReconfigStep::refused) {
+        outcome_.error = static_cast<Errc>(Reader(txn.body.substr(1)).i32());
+    }
     if (!is_config_sound()) write_config(txn, changes);
     COORD_ASSERT(is_config_sound());  // M16
     return &outcome_;
 }
 
-// M16. Another storage of a voter changes nothing.
+// M16. Neither another storage of a voter nor what is under way changes anything.
 COORD_RARE
 bool Machine::is_config_sound() const {
     const std::optional<NodeView> node = tree_.find(detail::config_path);
     COORD_ASSERT(node.has_value());
-    return node->data == detail::config_text(voters_, node->stat.mzxid, limits_);
+    const bool is_of_version = node->stat.mzxid == voters_.version();
+    return is_of_version && node->data == detail::config_text(voters_, limits_);
 }
 
 COORD_RARE
 void Machine::write_config(const Txn& txn, ChangeSink& changes) {
-    const Bytes text = detail::config_text(voters_, txn.zxid, limits_);
+    const Bytes text = detail::config_text(voters_, limits_);
     Stat stat;
     const Errc set =
         tree_.set(detail::config_path, text, any_version, txn.zxid, txn.time_ms, &stat);
@@ -8146,6 +8539,7 @@ Errc Machine::execute(const Txn& txn, SessionRecord& session, Outcome& outcome,
         case OpCode::open_session:
         case OpCode::attach_session:
         case OpCode::close_session:
+        case OpCode::reconfig:
         case OpCode::admit:
         case OpCode::reap:
         case OpCode::silence: break;
@@ -9029,8 +9423,8 @@ bool StateReader::take_frame(std::uint8_t kind, BytesView record) {
         sessions_ = in.u32(), nodes_ = in.u32();
         return in.u32() == crc_ && in.done();
     }
-    return is(detail::StateRecord::session) || is(detail::StateRecord::node) ||
-           is(detail::StateRecord::voter);
+    const bool is_known = kind <= static_cast<std::uint8_t>(detail::StateRecord::membership);
+    return is_known && !is(detail::StateRecord::head);
 }
 
 StateCheck::StateCheck(const Limits& limits) : limits_(limits), reader_(limits) {}
@@ -9050,10 +9444,10 @@ void StateCheck::feed(BytesView piece) {
             session_.outcomes.clear();
             if (!Machine::read_session(record, limits_, session_)) return reader_.refuse();
             digest_ += Machine::digest_of(session_), sessions_ += 1;
-        } else if (kind == static_cast<std::uint8_t>(detail::StateRecord::voter)) {
-            VoterTable::Place place;
-            if (!VoterTable::read(record, place)) return reader_.refuse();
-            digest_ += VoterTable::digest_of(place);
+        } else if (kind >= static_cast<std::uint8_t>(detail::StateRecord::voter)) {
+            std::uint64_t of_table = 0;
+            if (!VoterTable::digest_of(kind, record, of_table)) return reader_.refuse();
+            digest_ += of_table;
         }
     }
 }
@@ -9100,8 +9494,8 @@ bool Machine::load_piece(BytesView piece) {
             sound = tree_.load_node(record, limits_);
         } else if (kind == static_cast<std::uint8_t>(detail::StateRecord::session)) {
             sound = load_session(record);
-        } else if (kind == static_cast<std::uint8_t>(detail::StateRecord::voter)) {
-            sound = voters_.load(record);
+        } else if (kind >= static_cast<std::uint8_t>(detail::StateRecord::voter)) {
+            sound = voters_.load(kind, record);
         }
     }
     if (!sound) loading_->refuse();
@@ -9115,7 +9509,8 @@ Errc Machine::end_load() {
     voters_digest_ = voters_.digest();
     const bool sound = reader->is_whole() && reader->sessions() == sessions_.size() &&
                        reader->nodes() == tree_.size() && tree_.end_load() == Errc::ok &&
-                       adopt_ephemerals() && adopt_quotas() && is_config_sound() &&
+                       adopt_ephemerals() && adopt_quotas() && voters_.is_whole() &&
+                       is_config_sound() &&
                        reader->digest() == digest();
     if (!sound) reset();
     return sound ? Errc::ok : Errc::corrupt;
@@ -12459,18 +12854,19 @@ BytesView Log::entries_after(Zxid zxid, std::size_t bytes_max, Zxid& last_sent) 
     return BytesView(block.bytes.get() + first.offset, bytes);
 }
 
-BytesView Log::admit_at(Zxid zxid) const {
+Txn Log::admit_at(Zxid zxid) const {
     COORD_ASSERT(contains(zxid) && zxid > base_.zxid);
     Txn txn;
     const Errc decoded = decode_entry(bytes_of(entries_[find(zxid) - 1]), txn);
-    COORD_ASSERT(decoded == Errc::ok && txn.op == OpCode::admit);
-    return txn.body;
+    COORD_ASSERT(decoded == Errc::ok);
+    COORD_ASSERT(txn.op == OpCode::admit || txn.op == OpCode::reconfig);
+    return txn;
 }
 
 VoterTable Log::voters_at_end(const Machine& applied) const {
     VoterTable table = applied.voters();
     for (const Zxid zxid : admits_) {
-        if (zxid > applied.applied()) (void)table.apply(admit_at(zxid));
+        if (zxid > applied.applied()) (void)table.apply(admit_at(zxid));  // as the machine will
     }
     return table;
 }
@@ -12514,7 +12910,7 @@ void Log::push_entry(std::size_t length, const Txn& txn, std::uint32_t crc, Sequ
     entry.block = first_block_ + static_cast<std::uint32_t>(blocks_.size() - 1);
     entry.sequence = sequence;
     block.used += length;
-    if (txn.op == OpCode::admit) admits_.push_back(txn.zxid);
+    if (txn.op == OpCode::admit || txn.op == OpCode::reconfig) admits_.push_back(txn.zxid);
 }
 
 Errc Log::append(BytesView record, const Txn& txn) {
@@ -13670,7 +14066,8 @@ void Leader::found() {
         if (voters_.size() == 1) error_ = Errc::storage_full;
         return;
     }
-    const bool applied = table_.apply(body);
+    txn.zxid = admitted_;
+    const bool applied = table_.apply(txn);
     COORD_ASSERT(applied);
     counters_.admissions += 1;
 }
@@ -14178,7 +14575,8 @@ void Leader::admit(Time now, std::int64_t wall_ms) {
     txn.op = OpCode::admit, txn.body = body;
     const Zxid zxid = append(wall_ms, txn);
     if (zxid == Zxid{}) return;
-    const bool applied = table_.apply(body);
+    txn.zxid = zxid;
+    const bool applied = table_.apply(txn);
     COORD_ASSERT(applied && committed_ >= admitted_);  // Z9
     admitted_ = zxid;
     counters_.admissions += 1;
@@ -15322,7 +15720,9 @@ void Replica::apply(const Txn& txn) {
     if (observer_ != nullptr) {
         observer_->on_applied(options_.id, txn, outcome, machine_->digest());
     }
-    if (txn.op != OpCode::admit) return complete(txn, outcome, executed);
+    const bool changes_table = txn.op == OpCode::admit || txn.op == OpCode::reconfig;
+    if (txn.op != OpCode::admit) complete(txn, outcome, executed);
+    if (!changes_table) return;
     if (is_replaced(machine_->voters(), txn.zxid)) return fail(detail::replaced);
     was_admitted_ = was_admitted_ || is_admitted(machine_->voters());
 }

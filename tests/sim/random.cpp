@@ -340,7 +340,7 @@ private:
         }
         if (txn.op == coord::OpCode::admit && txn.zxid > checker_.model().frontier()) {
             admissions_ += 1;
-            if (!admitted_.apply(txn.body)) checker_.violate("P3", "an admit that is none");
+            if (!admitted_.apply(txn)) checker_.violate("P3", "an admit that is none");
         }
         checker_.applied(id.value, txn, outcome, digest, sim_.now());
     }

@@ -2601,15 +2601,17 @@ private:
 // =================================================================================================
 // Purpose    The peer protocol as values and bytes. No behaviour.
 // Invariants Bytes that are not exactly one message of this ensemble to this replica do not decode.
-// May touch  Chapters 1 and 2.
+//            V1 Two quorums of the same voters have one in common whose vote counts. While they change
+//            a quorum is one of those before and one of those after: it has one in common with each.
+// May touch  Chapters 1, 2 and 4.
 // Format     u32 magic and version, u32 CRC32C of what follows, u64 ensemble, u32 from, u32 to,
 //            u64 nonce, u8 type, u32 epoch, and then the type's fields in the order of Message. The
 //            checksum leaves out the entries of a proposal, which have their own.
 //
 //   type          from -> to        fields and meaning
 //   notification  any -> voter      sequence: newest wins; leader: the vote; current_epoch, zxid:
-//                                   the sender's own history; phase: its role; heard, reachable:
-//                                   whom it hears, and whom in both directions
+//                                   the sender's own history; phase: its role; payload: the
+//                                   voters by that history, and whom it hears: see write_voters
 //   follower_info learner -> leader attempt, accepted_epoch, leader: whom that was promised to;
 //                                   storage: its id; phase: 1 = may found an ensemble
 //   leader_info   leader -> learner attempt: that it answers; epoch: the new one; sequence: how
@@ -2673,8 +2675,6 @@ struct Message {
     std::uint64_t offset = 0;
     std::uint64_t total = 0;
     std::uint8_t phase = 0;
-    std::uint64_t heard = 0;      // bit i: the i-th voter
-    std::uint64_t reachable = 0;
     std::uint64_t storage = 0;
     BytesView payload;            // into the bytes that were decoded, or the caller's
 };
@@ -2687,22 +2687,53 @@ void encode_message(const Message& message, Bytes& out);    // appends
 // be looked at by decode_entry.
 Errc decode_message(BytesView bytes, Message& message);
 
-// The voters of an ensemble, in the order of their ids, and what a quorum of them is.
+// The voters of an ensemble, in the order of their ids, and what a quorum of them is: in more than
+// half of the groups, which are sites, say, more than half of the weight. In one group, all of one
+// weight, that is more than half of them. While the membership changes there are two sets (V1).
 class Voters {
 public:
-    static constexpr std::size_t count_max = 63;
+    static constexpr std::size_t count_max = VoterTable::seats_max;
+    struct Seat {
+        PeerId id;
+        std::uint32_t weight = 1;
+        std::uint32_t group = 0;
+        bool is_now = true;
+        bool is_next = false;     // of the set that is to be
+        std::uint64_t bit = 0;    // is filled in
+    };
     Voters() = default;
-    explicit Voters(std::vector<PeerId> ids);  // sorts; REQUIRES is_valid(ids)
+    explicit Voters(const std::vector<PeerId>& ids);  // REQUIRES is_valid(ids)
+    explicit Voters(const VoterTable& table);         // REQUIRES that it has members
+    explicit Voters(std::vector<Seat> seats);         // REQUIRES is_valid(seats)
     static bool is_valid(const std::vector<PeerId>& ids);  // 1 to 63, distinct, none 0
+    static bool is_valid(const std::vector<Seat>& seats);  // as a table has them, in any order
     std::size_t size() const { return ids_.size(); }
     PeerId operator[](std::size_t i) const { return ids_[i]; }
     bool contains(PeerId id) const { return bit(id) != 0; }
+    bool is_joint() const { return is_joint_; }
+    std::uint64_t all() const { return (std::uint64_t{1} << ids_.size()) - 1; }
     std::uint64_t bit(PeerId id) const;        // one bit, or 0 for a stranger
-    bool is_quorum(std::uint64_t bits) const;  // more than half
+    bool is_quorum(std::uint64_t bits) const;  // of both sets, where there are two
+    const std::vector<Seat>& seats() const { return seats_; }
 
 private:
+    bool is_quorum_of(std::uint64_t bits, bool next) const;
     std::vector<PeerId> ids_;
+    std::vector<Seat> seats_;  // in the order of their groups
+    bool is_joint_ = false;
+    bool is_plain_ = true;     // one set in one group, all of one weight
 };
+
+// Whom somebody hears, by bits of the voters: heard, and those of them that hear it, too.
+struct Hearing {
+    std::uint64_t heard = 0;
+    std::uint64_t reachable = 0;
+    bool is_reader_heard = false;  // whom it is said to, a voter or not
+};
+// What a notification says of the voters: FORMAT of each seat u32 id, u8 1 now + 2 next + 4 heard +
+// 8 reachable, u8 group, u8 and u8 the weight; and last, of 1 and 2 neither, a reader who is none.
+void write_voters(const Voters& voters, const Hearing& hearing, PeerId reader, Bytes& out);
+bool read_voters(BytesView bytes, PeerId reader, Voters& voters, Hearing& hearing);
 
 // Messages to be sent, encoded one after the other in memory that is used again.
 class Outbox {
@@ -2738,11 +2769,14 @@ private:
 // =================================================================================================
 // Purpose    Finds a voter that a quorum takes for the most advanced: a hint, no more. Safety comes
 //            from discovery (chapter 10).
-// Invariants E1 A candidate is voted for only by voters that hear it and are heard by it, and only
+// Invariants E1 A candidate is voted for only by those that hear it and are heard by it, and only
 //            while it reaches a quorum both ways: a deaf or mute voter wins nothing.
 //            E2 The best of those candidates is the one with the highest (current epoch, last
 //            durable zxid, id).
-//            E3 Who is no voter has no voice: it asks the voters who leads, and follows that one.
+//            E3 Whose votes a candidate needs its own history says, by which it will count as a
+//            leader: it wins where a quorum of those voters agrees, itself among them. Who is no
+//            voter by its own history has a voice all the same where the candidate says that it is
+//            one; and else asks the voters that it knows who leads, and follows that one.
 // May touch  Chapter 8.
 // Reading    ZooKeeper's FastLeaderElection. Deviation D1: there is no round number. A vote is a
 //            state that is repeated, and the newest from each voter counts; a vote out of date
@@ -2777,6 +2811,8 @@ class Election {
 public:
     Election(PeerId self, const Voters& voters, const Timing& timing);
 
+    // Before start: who votes by the own history; and who else may know who leads.
+    void set_voters(Time now, const Voters& voters, const std::vector<PeerId>& contacts);
     void start(Time now, const Vote& own);  // forgets what was; next_deadline is now
     void on_notification(Time now, const Message& message);
     bool is_news(const Message& message) const;  // later than all that this peer has said
@@ -2784,36 +2820,48 @@ public:
     Time next_deadline() const { return deadline_; }
     PeerId winner() const { return winner_; }  // nobody while there is none
     PeerId candidate() const { return candidate_; }
+    bool counts_us(PeerId peer) const;      // whether we are a voter, by what that one has said
     // What a replica that is not looking answers to one that is.
     void answer(PeerId to, Role role, PeerId leader, Outbox& out);
     void forget(PeerId peer);               // a hint that it is gone
 
 private:
     struct Voice {
+        PeerId id;
         Vote own;
-        PeerId candidate;
+        PeerId candidate;         // or its leader
         Role role = Role::looking;
         Time heard_at;
         std::uint64_t nonce = 0;
         std::uint64_t sequence = 0;
-        std::uint64_t heard = 0;
-        std::uint64_t reachable = 0;
+        Voters voters;            // by its own history
+        Hearing hearing;          // by bits of those
         bool known = false;
         bool gone = false;        // so a hint has said, since it was last heard
+        bool is_asked = false;    // of the own voters, or a contact
+        bool said_heard = false;  // what we have said of it last
+        bool said_reachable = false;
     };
+    const Voice* find(PeerId id) const;
+    Voice* find_or_add(Time now, const Message& message, const Voters& theirs);
     bool is_fresh(const Voice& voice, Time now) const;
-    std::uint64_t heard(Time now) const;      // bits of the voters heard lately, self included
-    std::uint64_t reachable(Time now) const;  // of those that hear us too
+    bool is_reachable(const Voice& voice, Time now) const;
+    bool stands(const Voice& voice, Time now) const;
+    Hearing hearing(Time now) const;        // by bits of the own voters
     PeerId best_candidate(Time now) const;
-    std::uint64_t agreeing(Time now) const;
+    PeerId leader(Time now) const;          // whom somebody says to lead
+    bool has_voice(Time now) const;
+    std::uint64_t agreeing(const Voters& voters, Time now) const;
     void consider(Time now);
+    bool says_otherwise(Time now) const;
     void broadcast(Time now, Outbox& out, Duration pause);
+    void post(PeerId to, Role role, PeerId whom, const Hearing& hearing, Outbox& out);
 
     const PeerId self_;
-    const Voters& voters_;
+    Voters voters_;
     const Timing timing_;
     Vote own_;
-    detail::Array<Voice> voices_;
+    std::vector<Voice> voices_;
     PeerId candidate_;
     PeerId winner_;
     std::uint64_t sequence_ = 0;
@@ -2821,8 +2869,7 @@ private:
     Time repeat_at_;
     Time settled_at_ = never;   // when a quorum that agrees has waited long enough
     bool changed_ = false;      // what we say differs from what we said last
-    std::uint64_t said_heard_ = 0;
-    std::uint64_t said_reachable_ = 0;
+    Bytes scratch_;
 };
 
 // =================================================================================================
@@ -3888,6 +3935,7 @@ private:
     void answer_notification(const Message& message);
     void step_aside();
     void look(const char* reason);
+    void see_voters();
     void lead();
     void follow(PeerId leader);
     void lead_step();
@@ -13228,17 +13276,15 @@ enum Field : std::uint32_t {  // FORMAT: fields are written in this order
     field_offset = 1u << 11,
     field_total = 1u << 12,
     field_phase = 1u << 13,
-    field_heard = 1u << 14,
-    field_reachable = 1u << 15,
-    field_payload = 1u << 16,
-    field_storage = 1u << 17,
+    field_payload = 1u << 14,
+    field_storage = 1u << 15,
 };
 
 inline std::uint32_t fields_of(MessageType type) {  // FORMAT
     switch (type) {
         case MessageType::notification:
             return field_leader | field_current_epoch | field_zxid | field_sequence | field_phase |
-                   field_heard | field_reachable;
+                   field_payload;
         case MessageType::follower_info:
             return field_attempt | field_leader | field_accepted_epoch | field_phase |
                    field_storage;
@@ -13289,8 +13335,6 @@ void each_field(Fields& m, Do&& f) {
     if (has & field_offset) f(m.offset);
     if (has & field_total) f(m.total);
     if (has & field_phase) f(m.phase);
-    if (has & field_heard) f(m.heard);
-    if (has & field_reachable) f(m.reachable);
     if (has & field_storage) f(m.storage);
     if (has & field_payload) f(m.payload);
 }
@@ -13392,24 +13436,76 @@ Errc decode_message(BytesView bytes, Message& message) {
     return crc32c(covered) == crc ? Errc::ok : Errc::corrupt;
 }
 
-Voters::Voters(std::vector<PeerId> ids) : ids_(std::move(ids)) {
-    COORD_ASSERT(is_valid(ids_));
-    for (std::size_t i = 1; i < ids_.size(); i++) {  // they are few
-        for (std::size_t j = i; j > 0 && ids_[j] < ids_[j - 1]; j--) {
-            std::swap(ids_[j], ids_[j - 1]);
-        }
+Voters::Voters(std::vector<Seat> seats) : seats_(std::move(seats)) {
+    COORD_ASSERT(is_valid(seats_));
+    const auto by_group = [](const Seat& a, const Seat& b) {
+        return a.group != b.group ? a.group < b.group : a.id < b.id;
+    };
+    std::sort(seats_.begin(), seats_.end(), by_group);
+    for (const Seat& seat : seats_) ids_.push_back(seat.id);
+    std::sort(ids_.begin(), ids_.end());
+    ids_.erase(std::unique(ids_.begin(), ids_.end()), ids_.end());
+    for (Seat& seat : seats_) {
+        seat.bit = bit(seat.id);
+        is_joint_ = is_joint_ || seat.is_next;
+        is_plain_ = is_plain_ && seat.weight == 1 && seat.group == seats_.front().group;
     }
+    is_plain_ = is_plain_ && !is_joint_;
 }
 
-bool Voters::is_valid(const std::vector<PeerId>& ids) {
-    if (ids.empty() || ids.size() > count_max) return false;
-    for (std::size_t i = 0; i < ids.size(); i++) {
-        if (ids[i] == PeerId{}) return false;
-        for (std::size_t j = 0; j < i; j++) {
-            if (ids[j] == ids[i]) return false;
+namespace detail {
+
+static std::vector<Voters::Seat> seats_of(const std::vector<PeerId>& ids) {
+    std::vector<Voters::Seat> seats(ids.size());
+    for (std::size_t i = 0; i < ids.size(); i++) seats[i].id = ids[i];
+    return seats;
+}
+
+static std::vector<Voters::Seat> seats_of(const VoterTable& table) {
+    std::vector<Voters::Seat> seats;
+    for (const VoterTable::Members* const members : {&table.members(), &table.next()}) {
+        const bool is_next = members == &table.next();
+        for (const Member& member : *members) {
+            if (!member.votes) continue;
+            bool is_there = false;  // in both sets with the same weight: one seat
+            for (Voters::Seat& seat : seats) {
+                const bool is_its = seat.id == member.id && seat.weight == member.weight &&
+                                    seat.group == member.group;
+                if (is_its) seat.is_next = is_there = true;
+            }
+            if (is_there) continue;
+            seats.push_back({member.id, member.weight, member.group, !is_next, is_next, 0});
         }
     }
-    return true;
+    return seats;
+}
+
+}  // namespace detail
+
+Voters::Voters(const std::vector<PeerId>& ids) : Voters(detail::seats_of(ids)) {}
+
+Voters::Voters(const VoterTable& table) : Voters(detail::seats_of(table)) {}
+
+bool Voters::is_valid(const std::vector<PeerId>& ids) { return is_valid(detail::seats_of(ids)); }
+
+bool Voters::is_valid(const std::vector<Seat>& seats) {
+    std::uint64_t weight_now = 0, weight_next = 0;
+    bool is_joint = false;
+    if (seats.size() > count_max) return false;
+    for (std::size_t i = 0; i < seats.size(); i++) {
+        const Seat& seat = seats[i];
+        const bool fits = seat.weight <= detail::weight_max && seat.group <= detail::group_max;
+        if (seat.id == PeerId{} || !fits || !(seat.is_now || seat.is_next)) return false;
+        for (std::size_t j = 0; j < i; j++) {
+            const Seat& other = seats[j];
+            const bool is_twice = (seat.is_now && other.is_now) || (seat.is_next && other.is_next);
+            if (other.id == seat.id && is_twice) return false;
+        }
+        weight_now += seat.is_now ? seat.weight : 0u;
+        weight_next += seat.is_next ? seat.weight : 0u;
+        is_joint = is_joint || seat.is_next;
+    }
+    return weight_now > 0 && (weight_next > 0 || !is_joint);
 }
 
 std::uint64_t Voters::bit(PeerId id) const {
@@ -13421,9 +13517,72 @@ std::uint64_t Voters::bit(PeerId id) const {
 
 bool Voters::is_quorum(std::uint64_t bits) const {
     COORD_ASSERT(!ids_.empty());
+    if (!is_plain_) return is_quorum_of(bits, false) && (!is_joint_ || is_quorum_of(bits, true));
     std::size_t count = 0;
     for (std::size_t i = 0; i < ids_.size(); i++) count += (bits >> i) & 1u;
     return count > ids_.size() / 2;
+}
+
+// Groups whose votes count for nothing are none.
+bool Voters::is_quorum_of(std::uint64_t bits, bool next) const {
+    std::size_t groups = 0, won = 0;
+    for (std::size_t i = 0; i < seats_.size();) {
+        const std::uint32_t group = seats_[i].group;
+        std::uint64_t all = 0, here = 0;
+        for (; i < seats_.size() && seats_[i].group == group; i++) {
+            const Seat& seat = seats_[i];
+            const std::uint64_t weight = (next ? seat.is_next : seat.is_now) ? seat.weight : 0u;
+            all += weight;
+            here += (bits & seat.bit) != 0 ? weight : 0u;
+        }
+        groups += all > 0 ? 1u : 0u;
+        won += here > all / 2 ? 1u : 0u;
+    }
+    COORD_ASSERT(groups > 0 && won <= groups);  // V1
+    return won > groups / 2;
+}
+
+void write_voters(const Voters& voters, const Hearing& hearing, PeerId reader, Bytes& out) {
+    Writer writer(out);
+    const auto hears = [](bool heard, bool reachable) {
+        return static_cast<std::uint32_t>((heard ? 4 : 0) + (reachable ? 8 : 0));
+    };
+    for (const Voters::Seat& seat : voters.seats()) {
+        const std::uint32_t flags = (seat.is_now ? 1u : 0u) + (seat.is_next ? 2u : 0u) +
+                                    hears((hearing.heard & seat.bit) != 0,
+                                          (hearing.reachable & seat.bit) != 0);
+        writer.u32(seat.id.value);
+        writer.u32(flags << 24 | seat.group << 16 | seat.weight);
+    }
+    if (voters.contains(reader) || !hearing.is_reader_heard) return;
+    writer.u32(reader.value), writer.u32(hears(true, false) << 24);
+}
+
+bool read_voters(BytesView bytes, PeerId reader, Voters& voters, Hearing& hearing) {
+    std::vector<Voters::Seat> seats;
+    std::uint64_t flags_of[Voters::count_max] = {};
+    hearing = Hearing{};
+    if (bytes.size() % 8 != 0 || bytes.size() / 8 > Voters::count_max + 1) return false;
+    for (Reader in(bytes); in.left() > 0;) {
+        Voters::Seat seat;
+        seat.id = PeerId{in.u32()};
+        const std::uint32_t rest = in.u32();
+        seat.weight = rest & 0xffff, seat.group = rest >> 16 & 0xff;
+        seat.is_now = (rest >> 24 & 1) != 0, seat.is_next = (rest >> 24 & 2) != 0;
+        if (seat.id == reader && (rest >> 24 & 4) != 0) hearing.is_reader_heard = true;
+        if (!seat.is_now && !seat.is_next) continue;
+        if (seats.size() == Voters::count_max) return false;
+        flags_of[seats.size()] = rest >> 24;
+        seats.push_back(seat);
+    }
+    if (!Voters::is_valid(seats)) return false;
+    voters = Voters(seats);
+    for (std::size_t i = 0; i < seats.size(); i++) {
+        const std::uint64_t bit = voters.bit(seats[i].id);
+        hearing.heard |= (flags_of[i] & 4) != 0 ? bit : 0;
+        hearing.reachable |= (flags_of[i] & 8) != 0 ? bit : 0;
+    }
+    return true;
 }
 
 void Outbox::send(PeerId to, Message& message) {
@@ -13457,8 +13616,33 @@ bool operator<(const Vote& a, const Vote& b) {  // E2
     return a.id < b.id;
 }
 
+namespace detail {
+constexpr std::size_t strangers_max = 64;  // voters, by what they say, that are not asked
+}  // namespace detail
+
 Election::Election(PeerId self, const Voters& voters, const Timing& timing)
-    : self_(self), voters_(voters), timing_(timing), voices_(voters.size()) {}
+    : self_(self), timing_(timing) {
+    set_voters(Time{}, voters, {});
+}
+
+void Election::set_voters(Time now, const Voters& voters, const std::vector<PeerId>& contacts) {
+    COORD_ASSERT(voters.size() > 0);
+    voters_ = voters;
+    std::vector<PeerId> asked = contacts;
+    for (std::size_t i = 0; i < voters.size(); i++) asked.push_back(voters[i]);
+    const auto is_kept = [&](const Voice& voice) { return is_fresh(voice, now); };
+    std::vector<Voice> kept;
+    for (Voice& voice : voices_) {
+        voice.is_asked = std::find(asked.begin(), asked.end(), voice.id) != asked.end();
+        if (voice.is_asked || is_kept(voice)) kept.push_back(std::move(voice));
+    }
+    voices_.swap(kept);
+    for (const PeerId id : asked) {
+        if (id == self_ || id == PeerId{} || find(id) != nullptr) continue;
+        Voice& voice = voices_.emplace_back();
+        voice.id = id, voice.is_asked = true;
+    }
+}
 
 void Election::start(Time now, const Vote& own) {
     COORD_ASSERT(own.id == self_);
@@ -13471,35 +13655,62 @@ void Election::start(Time now, const Vote& own) {
     deadline_ = now;
 }
 
-void Election::on_notification(Time now, const Message& message) {
-    for (std::size_t i = 0; i < voters_.size(); i++) {
-        if (voters_[i] != message.from || message.from == self_) continue;
-        Voice& voice = voices_[i];
-        const bool same_life = voice.nonce == message.nonce;
-        if (same_life && message.sequence <= voice.sequence) return;  // D1: an older state
-        voice.own = Vote{message.current_epoch, message.zxid, message.from};
-        voice.candidate = message.leader;
-        voice.role = static_cast<Role>(message.phase);
-        voice.nonce = message.nonce, voice.sequence = message.sequence;
-        voice.heard = message.heard, voice.reachable = message.reachable;
-        voice.heard_at = now;
-        voice.known = true, voice.gone = false;
-        deadline_ = now;
-        return;
+const Election::Voice* Election::find(PeerId id) const {
+    for (const Voice& voice : voices_) {
+        if (voice.id == id) return &voice;
     }
+    return nullptr;
+}
+
+// RETURNS null where it is nobody whose voice is needed, or there are too many.
+Election::Voice* Election::find_or_add(Time now, const Message& message, const Voters& theirs) {
+    std::size_t strangers = 0;
+    Voice* stale = nullptr;
+    for (Voice& voice : voices_) {
+        if (voice.id == message.from) return &voice;
+        strangers += voice.is_asked ? 0u : 1u;
+        if (!voice.is_asked && !is_fresh(voice, now)) stale = &voice;
+    }
+    if (!theirs.contains(message.from) || message.from == self_) return nullptr;  // E3
+    if (stale == nullptr && strangers >= detail::strangers_max) return nullptr;
+    if (stale == nullptr) stale = &voices_.emplace_back();
+    *stale = Voice{};
+    stale->id = message.from;
+    return stale;
+}
+
+void Election::on_notification(Time now, const Message& message) {
+    Voters theirs;
+    Hearing hearing;
+    if (!read_voters(message.payload, self_, theirs, hearing)) return;
+    Voice* const voice = find_or_add(now, message, theirs);
+    if (voice == nullptr) return;
+    const bool same_life = voice->nonce == message.nonce;
+    if (same_life && message.sequence <= voice->sequence) return;  // D1: an older state
+    voice->own = Vote{message.current_epoch, message.zxid, message.from};
+    voice->candidate = message.leader;
+    voice->role = static_cast<Role>(message.phase);
+    voice->nonce = message.nonce, voice->sequence = message.sequence;
+    voice->voters = std::move(theirs), voice->hearing = hearing;
+    voice->heard_at = now;
+    voice->known = true, voice->gone = false;
+    deadline_ = now;
 }
 
 bool Election::is_news(const Message& message) const {
-    for (std::size_t i = 0; i < voters_.size(); i++) {
-        if (voters_[i] != message.from) continue;
-        return voices_[i].nonce == message.nonce && message.sequence > voices_[i].sequence;
-    }
-    return false;
+    const Voice* const voice = find(message.from);
+    return voice != nullptr && voice->nonce == message.nonce &&
+           message.sequence > voice->sequence;
+}
+
+bool Election::counts_us(PeerId peer) const {
+    const Voice* const voice = find(peer);
+    return voice != nullptr && voice->known && voice->voters.contains(self_);
 }
 
 void Election::forget(PeerId peer) {
-    for (std::size_t i = 0; i < voters_.size(); i++) {
-        if (voters_[i] == peer) voices_[i].known = false, voices_[i].gone = true;
+    for (Voice& voice : voices_) {
+        if (voice.id == peer) voice.known = false, voice.gone = true;
     }
 }
 
@@ -13507,118 +13718,151 @@ bool Election::is_fresh(const Voice& voice, Time now) const {
     return voice.known && now - voice.heard_at <= timing_.silence;
 }
 
-std::uint64_t Election::heard(Time now) const {
-    std::uint64_t bits = voters_.bit(self_);
-    for (std::size_t i = 0; i < voices_.size(); i++) {
-        if (is_fresh(voices_[i], now)) bits |= std::uint64_t{1} << i;
-    }
-    return bits;
+bool Election::is_reachable(const Voice& voice, Time now) const {
+    return is_fresh(voice, now) && voice.hearing.is_reader_heard;
 }
 
-std::uint64_t Election::reachable(Time now) const {
-    std::uint64_t bits = voters_.bit(self_);
-    for (std::size_t i = 0; i < voices_.size(); i++) {
-        const bool hears_us = (voices_[i].heard & voters_.bit(self_)) != 0;
-        if (is_fresh(voices_[i], now) && hears_us) bits |= std::uint64_t{1} << i;
+Hearing Election::hearing(Time now) const {
+    Hearing hearing;
+    hearing.heard = hearing.reachable = voters_.bit(self_);
+    for (const Voice& voice : voices_) {
+        const std::uint64_t bit = voters_.bit(voice.id);
+        if (is_fresh(voice, now)) hearing.heard |= bit;
+        if (is_reachable(voice, now)) hearing.reachable |= bit;
     }
-    return bits;
+    return hearing;
+}
+
+// E1, E3. Whether it could lead, as far as can be told from here.
+bool Election::stands(const Voice& voice, Time now) const {
+    if (!is_reachable(voice, now) || voice.role != Role::looking) return false;
+    const std::uint64_t own = voice.voters.bit(voice.id);
+    return own != 0 && voice.voters.is_quorum(voice.hearing.reachable | own);
 }
 
 PeerId Election::best_candidate(Time now) const {
     COORD_ASSERT(own_.id == self_);
     Vote best = own_;
-    bool own_stands = voters_.is_quorum(reachable(now));
-    for (std::size_t i = 0; i < voices_.size(); i++) {
-        const Voice& voice = voices_[i];
-        if (!is_fresh(voice, now) || voice.role != Role::looking) continue;
-        if ((voice.heard & voters_.bit(self_)) == 0) continue;               // E1
-        if (!voters_.is_quorum(voice.reachable | voters_.bit(voters_[i]))) continue;  // E1
-        if (best < voice.own || !own_stands) best = voice.own, own_stands = true;
+    bool one_stands = voters_.contains(self_) && voters_.is_quorum(hearing(now).reachable);
+    for (const Voice& voice : voices_) {
+        if (!stands(voice, now)) continue;
+        if (best < voice.own || !one_stands) best = voice.own, one_stands = true;
     }
     return best.id;
 }
 
-std::uint64_t Election::agreeing(Time now) const {
-    std::uint64_t bits = voters_.bit(self_);
-    for (std::size_t i = 0; i < voices_.size(); i++) {
-        const Voice& voice = voices_[i];
+// Of those voters.
+std::uint64_t Election::agreeing(const Voters& voters, Time now) const {
+    std::uint64_t bits = voters.bit(self_);
+    for (const Voice& voice : voices_) {
         if (!is_fresh(voice, now) || voice.role != Role::looking) continue;
-        if (voice.candidate == candidate_) bits |= std::uint64_t{1} << i;
+        if (voice.candidate == candidate_) bits |= voters.bit(voice.id);
     }
     return bits;
 }
 
+// Who leads says so itself to whom asks it. Others are believed of somebody who is not asked.
+PeerId Election::leader(Time now) const {
+    PeerId told;
+    for (const Voice& voice : voices_) {
+        if (!is_reachable(voice, now)) continue;
+        if (voice.role == Role::leading) return voice.id;
+        const bool follows = voice.role == Role::following || voice.role == Role::observing;
+        const Voice* const other = find(voice.candidate);
+        const bool is_asked = other != nullptr && other->is_asked;
+        if (follows && !is_asked && voice.candidate != self_) told = voice.candidate;
+    }
+    return told;
+}
+
+bool Election::has_voice(Time now) const {
+    bool has = voters_.contains(self_);
+    for (const Voice& voice : voices_) {
+        has = has || (is_fresh(voice, now) && voice.voters.contains(self_));
+    }
+    return has;
+}
+
 void Election::consider(Time now) {
     COORD_ASSERT(winner_ == PeerId{} && candidate_ != PeerId{});
-    const bool observes = !voters_.contains(self_);
-    for (std::size_t i = 0; i < voices_.size(); i++) {
-        const Voice& voice = voices_[i];
-        const bool hears_us = observes || (voice.heard & voters_.bit(self_)) != 0;
-        if (is_fresh(voice, now) && voice.role == Role::leading && hears_us) {
-            winner_ = voters_[i];  // there is a leader already
-            return;
-        }
-    }
-    if (observes) return;  // E3
+    winner_ = leader(now);
+    if (winner_ != PeerId{} || !has_voice(now)) return;  // E3
     const PeerId best = best_candidate(now);
     if (best != candidate_) {
         candidate_ = best;
         settled_at_ = never;
         changed_ = true;
     }
-    const std::uint64_t votes = agreeing(now);
-    const bool candidate_agrees = (votes & voters_.bit(candidate_)) != 0;
-    if (!voters_.is_quorum(votes) || !candidate_agrees) {
+    const Voice* const voice = find(candidate_);
+    COORD_ASSERT(candidate_ == self_ || voice != nullptr);
+    const Voters& theirs = candidate_ == self_ ? voters_ : voice->voters;
+    const std::uint64_t votes = agreeing(theirs, now);
+    const bool candidate_agrees = (votes & theirs.bit(candidate_)) != 0;
+    if (!theirs.is_quorum(votes) || !candidate_agrees) {
         settled_at_ = never;
         return;
     }
-    std::uint64_t everybody = (std::uint64_t{1} << voters_.size()) - 1;
-    for (std::size_t i = 0; i < voices_.size(); i++) {
-        if (voices_[i].gone) everybody &= ~(std::uint64_t{1} << i);  // nobody to wait for
+    std::uint64_t everybody = theirs.all();
+    for (const Voice& each : voices_) {
+        if (each.gone) everybody &= ~theirs.bit(each.id);  // nobody to wait for
     }
     if (settled_at_ == never) settled_at_ = now + timing_.settle();
     if ((votes & everybody) == everybody || settled_at_ <= now) winner_ = candidate_;
 }
 
+bool Election::says_otherwise(Time now) const {
+    bool differs = false;
+    for (const Voice& voice : voices_) {
+        differs = differs || voice.said_heard != is_fresh(voice, now) ||
+                  voice.said_reachable != is_reachable(voice, now);
+    }
+    return differs;
+}
+
 void Election::poll(Time now, Outbox& out) {
     if (winner_ != PeerId{}) return;
     consider(now);
-    const bool has_voice = voters_.contains(self_);
-    const bool hears_others = heard(now) != said_heard_ || reachable(now) != said_reachable_;
-    const Duration pause = has_voice ? timing_.retry() : timing_.heartbeat;  // they may be many
-    changed_ = changed_ || (has_voice && hears_others);
+    const bool is_heard_of = has_voice(now);
+    const Duration pause = is_heard_of ? timing_.retry() : timing_.heartbeat;  // they may be many
+    changed_ = changed_ || (is_heard_of && says_otherwise(now));
     if (changed_ || repeat_at_ <= now || repeat_at_ - now > pause) broadcast(now, out, pause);
     deadline_ = (std::min)(repeat_at_, settled_at_);
 }
 
 void Election::broadcast(Time now, Outbox& out, Duration pause) {
     changed_ = false;
-    said_heard_ = heard(now), said_reachable_ = reachable(now);
     repeat_at_ = now + pause;
     sequence_ += 1;
-    for (std::size_t i = 0; i < voters_.size(); i++) {
-        if (voters_[i] == self_) continue;
-        Message message;
-        message.type = MessageType::notification;
-        message.leader = candidate_;
-        message.current_epoch = own_.current_epoch, message.zxid = own_.zxid;
-        message.sequence = sequence_;
-        message.phase = static_cast<std::uint8_t>(Role::looking);
-        message.heard = said_heard_, message.reachable = said_reachable_;
-        out.send(voters_[i], message);
+    Hearing said = hearing(now);
+    for (Voice& voice : voices_) {
+        voice.said_heard = is_fresh(voice, now), voice.said_reachable = is_reachable(voice, now);
+    }
+    for (const Voice& voice : voices_) {
+        if (!voice.is_asked && !voice.said_heard) continue;
+        said.is_reader_heard = voice.said_heard;
+        post(voice.id, Role::looking, candidate_, said, out);
     }
 }
 
 void Election::answer(PeerId to, Role role, PeerId leader, Outbox& out) {
     COORD_ASSERT(role != Role::looking && role != Role::failed && leader != PeerId{});
+    sequence_ += 1;
+    Hearing said;
+    said.heard = said.reachable = voters_.bit(self_) | voters_.bit(to);
+    said.is_reader_heard = true;
+    post(to, role, leader, said, out);
+}
+
+void Election::post(PeerId to, Role role, PeerId whom, const Hearing& hearing, Outbox& out) {
     Message message;
     message.type = MessageType::notification;
-    message.leader = leader;
+    message.leader = whom;
     message.current_epoch = own_.current_epoch, message.zxid = own_.zxid;
-    sequence_ += 1;
     message.sequence = sequence_;
     message.phase = static_cast<std::uint8_t>(role);
-    message.heard = message.reachable = voters_.bit(self_) | voters_.bit(to);
+    scratch_.clear();
+    write_voters(voters_, hearing, to, scratch_);
+    message.payload = scratch_;
     out.send(to, message);
 }
 
@@ -13669,6 +13913,7 @@ void Leader::start(Time now) {
     started_at_ = phase_at_ = clock_read_at_ = ping_at_ = observers_ping_at_ = now;
     behind_at_ = timed_ = Zxid{}, behind_since_ = clock_, pace_ = Duration{};
     confirmed_sequence_ = ping_sequence_;  // no round is on its way
+    peers_ = detail::Array<Peer>(voters_.size());
     while (rounds_.size() < detail::rounds_max) rounds_.push().touches.reserve(voters_.size());
     rounds_.clear();  // but no ping allocates any more
     for (std::size_t i = 0; i < peers_.size(); i++) {
@@ -13737,7 +13982,7 @@ void Leader::recount() {
 bool Leader::has_quorum(std::uint64_t bits) const {
     const std::uint64_t those = bits & counted_;
     if (!is_founding_) return voters_.is_quorum(those);
-    return those == (std::uint64_t{1} << voters_.size()) - 1;  // Z8
+    return those == voters_.all();  // Z8
 }
 
 // From a message that says whose it is. What another storage acknowledged is not this one's.
@@ -15730,6 +15975,14 @@ void Replica::step_aside() {
     aside_until_ = now_ + options_.timing.retry() * (std::int64_t{1} << aside_);
 }
 
+// E1: once there are members in the log, whatever the options say.
+COORD_RARE
+void Replica::see_voters() {
+    const VoterTable table = log_.voters_at_end(*machine_);
+    voters_ = table.members().empty() ? Voters(options_.voters) : Voters(table);
+    election_.set_voters(now_, voters_, options_.voters);
+}
+
 COORD_RARE
 void Replica::look(const char* reason) {
     COORD_ASSERT(role_ != Role::failed);  // R5
@@ -15739,6 +15992,7 @@ void Replica::look(const char* reason) {
     reason_ = reason;
     leader_phase_ = Leader::Phase::idle;
     counters_.elections += 1;
+    see_voters();
     election_.start(now_, own_vote());
     if (observer_ != nullptr) observer_->on_role(options_.id, role_, PeerId{}, 0);
 }
@@ -15756,8 +16010,9 @@ void Replica::lead() {
 COORD_RARE
 void Replica::follow(PeerId leader) {
     COORD_ASSERT(role_ == Role::looking && leader != options_.id);
-    role_ = is_voter() ? Role::following : Role::observing;
-    learner_.start(now_, leader, committed_, !is_voter());
+    const bool votes = is_voter() || election_.counts_us(leader);
+    role_ = votes ? Role::following : Role::observing;
+    learner_.start(now_, leader, committed_, !votes);
     while (touches_.size() < detail::touches_max) touches_.push();  // all of its memory, at once
     touches_.clear();
     if (observer_ != nullptr) observer_->on_role(options_.id, role_, leader, 0);
@@ -15821,7 +16076,7 @@ bool Replica::is_full() const {
 Vote Replica::own_vote() const {
     if (!is_voter()) return Vote{0, Zxid{}, options_.id};  // E3
     const VoterTable table = log_.voters_at_end(*machine_);
-    const bool stands = is_admitted(table) || !table.knows(options_.id) || table.is_founding();
+    const bool stands = is_admitted(table) || table.members().empty() || table.is_founding();
     if (!stands || now_ < aside_until_) return Vote{0, Zxid{}, options_.id};  // R6
     return Vote{log_.durable_epochs().current, log_.durable_last(), options_.id};
 }

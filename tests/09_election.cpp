@@ -37,6 +37,27 @@ Voters voters_of(std::uint32_t count) {
     return Voters(ids);
 }
 
+// Says whom the sender hears, by bits of voters 1 to 3 or of those.
+Message& hears(Message& message, std::uint64_t heard, std::uint64_t reachable,
+               const Voters& voters = voters_of(3)) {
+    static std::deque<Bytes> payloads;  // a message has a view alone
+    if (payloads.size() > 100) payloads.pop_front();
+    Bytes& payload = payloads.emplace_back();
+    const bool is_heard = (heard & voters.bit(PeerId{1})) != 0;
+    coord::write_voters(voters, {heard, reachable, is_heard}, PeerId{1}, payload);
+    message.payload = payload;
+    return message;
+}
+
+struct Said : Message {
+    Voters voters;
+    coord::Hearing hearing;
+    explicit Said(const Message& message) : Message(message) {
+        REQUIRE(coord::read_voters(message.payload, message.to, voters, hearing));
+        payload = {};
+    }
+};
+
 struct One {
     Voters voters;
     Election election;
@@ -116,16 +137,15 @@ struct Alone {
         message.from = PeerId{from}, message.nonce = 50 + from, message.sequence = sequence;
         message.leader = PeerId{candidate};
         message.current_epoch = 1, message.zxid = Zxid{10};
-        message.heard = message.reachable = 7;
-        return message;
+        return hears(message, 7, 7);
     }
-    std::vector<Message> poll() {
-        std::vector<Message> said;
+    std::vector<Said> poll() {
+        std::vector<Said> said;
         election.poll(now, out);
         out.drain([&](PeerId, BytesView bytes) {
             Message message;
             REQUIRE(decode_message(bytes, message) == coord::Errc::ok);
-            said.push_back(message);
+            said.emplace_back(message);
         });
         return said;
     }
@@ -235,11 +255,11 @@ TEST_CASE("E1 a mute voter wins nothing") {
 TEST_CASE("E1 a voter that reaches a quorum, but does not hear us, gets no vote of ours") {
     Alone a;
     Message deaf = Alone::note(3, 1, 3);
-    deaf.zxid = Zxid{99}, deaf.heard = deaf.reachable = 0b110;  // 2 and itself
+    deaf.zxid = Zxid{99}, hears(deaf, 0b110, 0b110);  // 2 and itself
     a.election.on_notification(a.now, deaf);
     a.poll();
     CHECK(a.election.candidate() == PeerId{1});
-    deaf.sequence = 2, deaf.heard = 0b111;
+    deaf.sequence = 2, hears(deaf, 0b111, 0b110);
     a.election.on_notification(a.now, deaf);
     a.poll();
     CHECK(a.election.candidate() == PeerId{3});
@@ -318,7 +338,7 @@ TEST_CASE("a leader that does not hear us is not followed; nor are followers vot
     Alone a;
     Message note = Alone::note(3, 1, 3);
     note.phase = static_cast<std::uint8_t>(Role::leading);
-    note.heard = 6;
+    hears(note, 6, 7);
     a.election.on_notification(a.now, note);
     Message follower = Alone::note(2, 1, 3);
     follower.phase = static_cast<std::uint8_t>(Role::following);
@@ -341,7 +361,7 @@ TEST_CASE("a leader that has been silent for too long is not followed") {
 
 TEST_CASE("what one says: its vote, its history, whom it hears and who hears it") {
     Alone a;
-    std::vector<Message> said = a.poll();
+    std::vector<Said> said = a.poll();
     REQUIRE(said.size() == 2);
     CHECK(said[0].to == PeerId{2});
     CHECK(said[1].to == PeerId{3});
@@ -350,15 +370,15 @@ TEST_CASE("what one says: its vote, its history, whom it hears and who hears it"
     CHECK(said[0].zxid == Zxid{10});
     CHECK(said[0].leader == PeerId{1});
     CHECK(said[0].phase == static_cast<std::uint8_t>(Role::looking));
-    CHECK(said[0].heard == 1);
-    CHECK(said[0].reachable == 1);
+    CHECK(said[0].hearing.heard == 1);
+    CHECK(said[0].hearing.reachable == 1);
     Message note = Alone::note(2, 1, 2);
-    note.heard = 2;  // it does not hear us yet
+    hears(note, 2, 7);  // it does not hear us yet
     a.election.on_notification(a.now, note);
-    const std::vector<Message> again = a.poll();
+    const std::vector<Said> again = a.poll();
     REQUIRE(again.size() == 2);
-    CHECK(again[0].heard == 3);
-    CHECK(again[0].reachable == 1);
+    CHECK(again[0].hearing.heard == 3);
+    CHECK(again[0].hearing.reachable == 1);
     CHECK(again[0].sequence > said[0].sequence);
 }
 
@@ -409,9 +429,9 @@ TEST_CASE("strangers and oneself are not listened to") {
     Alone a;
     a.election.on_notification(a.now, Alone::note(4, 1, 4));
     a.election.on_notification(a.now, Alone::note(1, 1, 3));
-    const std::vector<Message> said = a.poll();
+    const std::vector<Said> said = a.poll();
     REQUIRE_FALSE(said.empty());
-    CHECK(said[0].heard == 1);
+    CHECK(said[0].hearing.heard == 1);
     CHECK(a.election.candidate() == PeerId{1});
 }
 
@@ -473,10 +493,10 @@ TEST_CASE("start forgets what was") {
     CHECK(a.election.winner() == PeerId{});
     CHECK(a.election.candidate() == PeerId{1});
     CHECK(a.election.next_deadline() == a.now);
-    const std::vector<Message> said = a.poll();
+    const std::vector<Said> said = a.poll();
     REQUIRE(said.size() == 2);
     CHECK(said[0].zxid == Zxid{11});
-    CHECK(said[0].heard == 1);
+    CHECK(said[0].hearing.heard == 1);
 }
 
 TEST_CASE("the answer to one that looks: who leads, and that we hear it") {
@@ -489,8 +509,9 @@ TEST_CASE("the answer to one that looks: who leads, and that we hear it") {
             CHECK(to == PeerId{3});
             CHECK(message.leader == PeerId{2});
             CHECK(message.phase == static_cast<std::uint8_t>(role));
-            CHECK(message.heard == 5);
-            CHECK(message.reachable == 5);
+            CHECK(Said(message).hearing.heard == 5);
+            CHECK(Said(message).hearing.reachable == 5);
+            CHECK(Said(message).hearing.is_reader_heard);
         });
     }
 }
@@ -513,10 +534,11 @@ TEST_CASE("a voter that comes back finds the leader by its answer") {
     CHECK(field.winner(1) == 3);
 }
 
-TEST_CASE("random notifications, hostile in every field, elect nobody who is not a voter") {
+TEST_CASE("random notifications, hostile in every field, elect nobody but voters, or who is named") {
     coord::Rng rng(support::seed_or(9));
     for (int round = 0; round < 200; round++) {
         Alone a;
+        std::set<PeerId> named;
         for (int i = 0; i < 100; i++) {
             const auto extreme = [&]() -> std::uint64_t {
                 const std::uint64_t pick = rng.below(4);
@@ -528,11 +550,17 @@ TEST_CASE("random notifications, hostile in every field, elect nobody who is not
             m.nonce = extreme(), m.zxid = Zxid{extreme()};
             m.current_epoch = static_cast<std::uint32_t>(extreme());
             m.phase = static_cast<std::uint8_t>(extreme());
-            m.heard = extreme(), m.reachable = extreme();
+            hears(m, extreme(), extreme());
+            Bytes payload(m.payload);
+            if (rng.chance(300)) payload[rng.below(payload.size())] = static_cast<char>(rng.next());
+            if (rng.chance(100)) payload.resize(rng.below(payload.size()));
+            m.payload = payload;
+            if (m.phase == 1 || m.phase == 4) named.insert(m.leader);
             a.election.on_notification(a.now, m);
             a.poll();
             const PeerId winner = a.election.winner();
-            CHECK((winner == PeerId{} || a.voters.contains(winner)));
+            const bool is_voter = winner == PeerId{} || a.voters.contains(winner);
+            CHECK((is_voter || named.count(winner) > 0));
             CHECK(a.voters.contains(a.election.candidate()));
             a.now = a.now + milliseconds(static_cast<std::int64_t>(rng.below(60)));
         }

@@ -2613,7 +2613,8 @@ private:
 //                                   the sender's own history; phase: its role; payload: the
 //                                   voters by that history, and whom it hears: see write_voters
 //   follower_info learner -> leader attempt, accepted_epoch, leader: whom that was promised to;
-//                                   storage: its id; phase: 1 = may found an ensemble
+//                                   storage: its id; phase: 1 = may found an ensemble, +2 = it
+//                                   takes itself for an observer
 //   leader_info   leader -> learner attempt: that it answers; epoch: the new one; sequence: how
 //                                   much the leader has heard by now
 //   ack_epoch     learner -> leader attempt, current_epoch, zxid and crc: the last it has;
@@ -2627,8 +2628,8 @@ private:
 //   up_to_date    leader -> learner commit: serve
 //   proposal      leader -> learner zxid: what the entries follow; commit; payload: entries
 //   ack           learner -> leader attempt, zxid: durable up to; commit: received up to; phase: 0
-//                                   epoch not durable, 1 it is, 2 serving; offset: 1 = what you
-//                                   sent does not follow what I received
+//                                   epoch not durable, 1 it is, 2 serving, +4 = as an observer;
+//                                   offset: 1 = what you sent does not follow what I received
 //   commit        leader -> learner commit, digest: the leader's at commit
 //   ping          leader -> learner sequence, commit, digest, confirmed: your touches confirmed;
 //                                   phase: 1 = the leader's disk is full
@@ -2912,6 +2913,20 @@ private:
 //            what is committed and nothing else, and counts nothing of what it promises,
 //            acknowledges and answers. Voters are sent to first. So many observe at the most, so
 //            many of them fetch a snapshot, and who is silent is forgotten.
+//            Z16 Who votes is what the table at the end of its own history says, committed or not.
+//            While that is joint whatever is decided takes a quorum of both sets: a promise, an
+//            initial history, a commit, a round, and to go on leading.
+//            Z17 A change of the members is numbered by an established leader, when the change
+//            before it, of storages too, is committed, and a joint quorum could take it at once: all
+//            of them in step, answering, and of the storages that will count. Its second step
+//            follows when the first one is committed: at once, or with the next leader.
+//            Z18 Who asks is judged by a state in which all is applied that anybody has been
+//            answered, and that session's own requests before.
+//            Z19 A leader that is not among the next members leads until the second step is
+//            committed, and counts itself for none of that; then it gives up.
+//            Z20 A learner that takes itself for an observer counts for nothing, whatever the table
+//            says: it may have promised a later epoch to somebody else. From when it says that it
+//            votes, and has promised this epoch, all that it has acknowledged counts.
 // May touch  Chapters 4 (reads), 7, 8.
 // Reading    Zab, DSN'11, sections IV and V; ZooKeeper's Leader and LearnerHandler. Every message
 //            of a phase is repeated until its answer is there, and every answer may come twice.
@@ -2919,7 +2934,9 @@ private:
 //            with the correction of 2015 that a leader first commits something of its own term).
 //            A storage is the server there. Two majorities of one table, or of a table and the one
 //            after it, have a storage in common, since no voter is in both with two storages; so
-//            what was committed under one is known to a quorum under the other.
+//            what was committed under one is known to a quorum under the other. Z16 and Z17 are its
+//            joint consensus (4.3). ZooKeeper has one transaction for both steps, and proposes to
+//            both sets until that is committed.
 
 struct LeaderCounters {
     std::uint64_t proposals = 0;
@@ -2928,7 +2945,8 @@ struct LeaderCounters {
     std::uint64_t snapshots_sent = 0;
     std::uint64_t sessions_expired = 0;
     std::uint64_t reaps = 0;              // that it numbered
-    std::uint64_t admissions = 0;         // changes of the table of voters that it numbered
+    std::uint64_t admissions = 0;         // changes of storages that it numbered
+    std::uint64_t reconfigs = 0;          // changes of members that it began or ended
     std::uint64_t refusals = 0;           // lives of replicas that it refused, with proof
 };
 
@@ -2941,7 +2959,9 @@ public:
 
     // Before start: the table of voters, by the state and what of the log is not in it yet; and
     // whether the own storage may found an ensemble. A leader that is not told counts everybody.
-    void know(const Machine& machine, bool may_found);
+    // members: the first ones, with their groups and addresses, where they are not all alike.
+    void know(const Machine& machine, bool may_found,
+              const std::vector<Member>& members = std::vector<Member>());
     void start(Time now);   // a prospective leader: discovery
     void stop();
     Phase phase() const { return phase_; }
@@ -2989,7 +3009,7 @@ public:
     // Looks for containers and nodes with a ttl that are due, a few each call, and numbers their
     // reaps. REQUIRES can_number().
     void reap(Time now, std::int64_t wall_ms, const Machine& machine);
-    // Whether the table of voters is due for a change (Z8, Z9); and numbers it. REQUIRES
+    // Whether the table of voters is due for a change (Z8, Z9, Z17); and numbers it. REQUIRES
     // can_number().
     bool is_admission_due(Time now) const;
     void admit(Time now, std::int64_t wall_ms);
@@ -3016,6 +3036,7 @@ private:
         std::uint64_t nonce = 0;      // the life of it that attempt belongs to
         std::uint64_t storage = 0;    // that life's; 0: it has not said
         bool may_found = false;
+        bool observes = false;        // so it takes itself: Z20
         Time met_at;                  // that life
         std::uint64_t met_pings = 0;  // sent until then: who answers a later one is alive
         Life proved;                  // the last one that has answered a ping
@@ -3099,7 +3120,15 @@ private:
     void meet(Time now, Peer& peer, const Message& message);
     void identify(Peer& peer, const Message& message);
     void recount();
+    void seat_voters();
     bool has_quorum(std::uint64_t bits) const;
+    bool is_in_step(const Peer& peer) const;
+    bool is_known(Time now, const Peer& peer) const;
+    bool is_settlement_due() const;
+    void settle(std::int64_t wall_ms);
+    Errc judge_reconfig(const Machine& machine, const Txn& request, Bytes& body) const;
+    void number_reconfig(std::int64_t wall_ms, const Machine& machine, const Txn& request,
+                         LiveSession& live);
     bool is_clone(Peer& peer, const Message& message);
     void refuse_clone(Peer& peer, const Message& message, Outbox& out);
     void refuse(Peer& peer, std::uint64_t nonce, Refusal refusal, Outbox& out);
@@ -3146,7 +3175,8 @@ private:
     std::uint64_t bits_where(Predicate&& predicate) const;
 
     const PeerId self_;
-    const Voters& voters_;
+    const Voters first_voters_;       // while there are no members in the log
+    Voters voters_;                   // Z16
     const Timing timing_;
     Log& log_;
     const Limits& limits_;
@@ -3160,9 +3190,11 @@ private:
     const char* barred_ = nullptr;
     bool knows_ = false;              // the table of voters
     VoterTable table_;                // at the end of the log
+    std::vector<Member> first_members_;
     bool may_found_ = false;
     Zxid admitted_;                   // the newest change of it
-    std::uint64_t counted_ = 0;       // bits of those that count (Z7)
+    std::uint64_t counted_ = 0;       // bits of those whose storages count (Z7)
+    std::uint64_t observing_ = 0;     // bits of those that take themselves for observers (Z20)
     bool is_founding_ = false;        // all are needed (Z8)
     std::uint64_t tick_ = 0;          // how often somebody has acknowledged more
     detail::Array<Peer> peers_;       // in the order of the voters, itself among them
@@ -3234,6 +3266,9 @@ void Leader::take_requests(Take&& take) {
 //            F7 An observer follows an established leader also where it has promised a later epoch
 //            to another one, when it was a voter: nothing that it says counts. It promises nothing
 //            lower then.
+//            F8 It says with each acknowledgement whether it takes itself for an observer, and does
+//            so no more from when it has in its log that it is a voter, or its leader has said so
+//            before it began to follow. Then F1 holds.
 // May touch  Chapters 7 and 8.
 // Reading    Zab, DSN'11, sections IV and V; ZooKeeper's Learner and Follower; the bugs A1-A15.
 
@@ -3253,6 +3288,8 @@ public:
     std::uint32_t epoch() const { return epoch_; }
     bool is_serving() const { return phase_ == Phase::following; }
     bool is_in_step() const { return phase_ == Phase::receiving || is_serving(); }
+    bool observes() const { return observes_; }
+    bool vote();  // as a voter from here on; RETURNS false where it has to begin anew for that
     Zxid committed() const { return committed_; }
     // Why it has to look for another leader, or null. Then stop() is due.
     const char* departure() const { return departure_; }
@@ -3396,6 +3433,8 @@ private:
 //            R14 A local session is nowhere but here, and goes with the replica. Before the first
 //            of its writes is sent it is opened in the log; from what that says on it is like any
 //            other. Where that refuses it so are those writes, and it is local still.
+//            R15 A change of the members is answered when it has ended: when the next ones are the
+//            members, in the state here.
 // May touch  Everything above.
 // Reading    "Rules for callers" in the manual above; the contracts of Storage and Transport.
 
@@ -3413,6 +3452,10 @@ struct ReplicaOptions {
     PeerId id{1};
     std::vector<PeerId> voters{PeerId{1}};  // the same in all. Who is not among them observes: it
                                             // follows and serves as the others do, and never counts
+    // The same with addresses, groups and weights, where they are to have any, and with observers.
+    // These and the voters are those that found the ensemble. Once it is founded what its log says
+    // of its members is so, and these are whom a replica asks first that only joins.
+    std::vector<Member> members{};
     std::uint64_t ensemble = 0;             // the ensemble's name; strangers' messages are dropped
     std::uint64_t entropy = 0;              // random, another at each start; 0 only if standalone
     bool may_found = true;                  // false: it only joins an ensemble that there is
@@ -3666,11 +3709,11 @@ inline constexpr std::uint64_t any_holding = UINT64_MAX;
 struct Request {
     enum class Kind : std::uint8_t {
         create, remove, set, exists, get, children, sync, close, multi, add_watch, remove_watches,
-        read, set_acl, get_acl, add_auth, whoami, watch_since
+        read, set_acl, get_acl, add_auth, whoami, watch_since, reconfig
     };
     Kind kind = Kind::get;
     BytesView path;    // of add_auth the scheme
-    BytesView data;    // of add_auth the credential
+    BytesView data;    // of add_auth the credential; of reconfig what encode_reconfig says
     CreateMode mode = CreateMode::persistent;
     Duration ttl;      // of a mode that has one, in whole ms: 1 ms to ttl_ms_max
     std::int32_t version = any_version;
@@ -3800,6 +3843,10 @@ public:
     const Machine& machine() const { return *machine_; }
     const Log& log() const { return log_; }
     ReplicaStatus status() const;
+    // By this replica's log: the members, and while they change those that are to be, too. For a
+    // transport, which finds here where they are. The version is another when they may be others.
+    std::vector<Member> members() const;
+    Zxid members_version() const;
     ReplicaCounters counters() const { return counters_; }
     const LeaderCounters& leader_counters() const { return leader_.counters(); }
     // Who watches what, here: the first rows after that one, so many at the most, and no more than
@@ -3936,6 +3983,8 @@ private:
     void step_aside();
     void look(const char* reason);
     void see_voters();
+    void follow_voters();
+    void end_reconfigs();
     void lead();
     void follow(PeerId leader);
     void lead_step();
@@ -3999,6 +4048,7 @@ private:
     void change_watches(SessionId id, Pending& pending);
     void finish(Pending& pending, const Outcome& outcome);
     static void unwrap(std::size_t guards, Ready& ready);
+    void tell_config(Ready& ready);
     void end_session(SessionId id, SessionState state, std::uint64_t executed);
     void end_write(SessionId id, const HeldSession& session, Pending& pending,
                    std::uint64_t executed, Errc error);
@@ -4063,6 +4113,7 @@ private:
     const char* reason_ = "";
     const char* damage_ = "";
     bool was_admitted_ = false;        // the own storage has counted (R7)
+    Zxid voters_seen_;                 // members_version, when voters_ was made
     std::uint32_t aside_ = 0;          // times that it has stepped aside, since it served
     Time aside_until_{INT64_MIN / 4};
     Time now_;
@@ -4268,6 +4319,17 @@ public:
     // says so; the session goes on. too_many: over Limits::identities_per_session_max.
     void add_auth(BytesView scheme, BytesView credential, OnDone done) const;
 
+    // Changes who is in the ensemble, and who votes: from any set to any other, while it serves. The
+    // answer comes when the next members are the members, for good; it has /zookeeper/config, and as
+    // its zxid the version. No guard and no path of the handle counts for it. Who votes must have
+    // been following, as an observer, before. no_auth: the session may not write /zookeeper/config,
+    // which is the super user's alone at first. reconfig_in_progress: another change has begun.
+    // bad_version: of the members. new_config_no_quorum: of the next voters too few are in step with
+    // the leader, and answer it. bad_arguments: nobody's vote counts; over 63 voters, before and
+    // after together, where one counts twice whose weight or group changes; over 512 members; an
+    // address that is too long, or not printable. too_large: /zookeeper/config has no room for it.
+    void reconfig(const Reconfig& change, OnData done) const;
+
     // What ZooKeeper's clients do in several writes, each in one step here. All are multis of one
     // part, and parts of others: see Op, which has the ttl, too.
     // create_or_set: creates it where it is not there, and sets its data where it is, whatever its
@@ -4456,6 +4518,7 @@ public:
                          std::int32_t aversion = any_version) const;
     Result<NodeAcl> get_acl(BytesView path) const;
     Result<void> add_auth(BytesView scheme, BytesView credential) const;
+    Result<Data> reconfig(const Reconfig& change) const;
     Result<NodeAcl> whoami() const;
     Multi multi(std::vector<Op> parts) const;
     Result<Stat> exists(BytesView path, Watcher watcher = {}) const;
@@ -13889,16 +13952,18 @@ constexpr char no_space[] = "the storage has no space for what a leader begins w
 
 Leader::Leader(PeerId self, const Voters& voters, const Timing& timing, Log& log,
                const Limits& limits, std::size_t message_bytes_max)
-    : self_(self), voters_(voters), timing_(timing), log_(log), limits_(limits),
-      message_bytes_max_(message_bytes_max), peers_(voters.size()) {
+    : self_(self), first_voters_(voters), voters_(voters), timing_(timing), log_(log),
+      limits_(limits), message_bytes_max_(message_bytes_max) {
     COORD_ASSERT(message_bytes_max > message_overhead_bytes);
 }
 
-void Leader::know(const Machine& machine, bool may_found) {
+void Leader::know(const Machine& machine, bool may_found, const std::vector<Member>& members) {
     COORD_ASSERT(phase_ == Phase::idle);
     knows_ = true;
     may_found_ = may_found;
+    first_members_ = members;
     table_ = log_.voters_at_end(machine);
+    voters_ = table_.members().empty() ? first_voters_ : Voters(table_);  // Z16
     admitted_ = log_.admits().empty() ? Zxid{} : log_.admits().back();
 }
 
@@ -13967,9 +14032,10 @@ std::uint64_t Leader::bits_where(Predicate&& predicate) const {
 COORD_RARE
 void Leader::recount() {
     is_founding_ = knows_ && table_.is_founding();
-    for (const Peer& peer : peers_) {
-        is_founding_ = is_founding_ || (knows_ && !table_.knows(peer.id));
+    for (std::size_t i = 0; i < voters_.size(); i++) {
+        is_founding_ = is_founding_ || (knows_ && !table_.knows(voters_[i]));
     }
+    observing_ = bits_where([](const Peer& peer) { return peer.observes; });
     const bool gathers = is_founding_ && phase_ < Phase::synchronization;
     counted_ = bits_where([&](const Peer& peer) {
         if (!knows_) return true;
@@ -13980,15 +14046,60 @@ void Leader::recount() {
 }
 
 bool Leader::has_quorum(std::uint64_t bits) const {
-    const std::uint64_t those = bits & counted_;
+    const std::uint64_t those = bits & counted_ & ~observing_;  // Z7, Z20
     if (!is_founding_) return voters_.is_quorum(those);
     return those == voters_.all();  // Z8
+}
+
+// Whenever the table is of other members. Who votes now goes on from where it was as an observer,
+// and the other way round; the leader itself is among the peers as long as it leads.
+COORD_RARE
+void Leader::seat_voters() {
+    COORD_ASSERT(phase_ == Phase::broadcast && knows_);
+    voters_ = Voters(table_);
+    const bool is_among = voters_.contains(self_);
+    detail::Array<Peer> seated(voters_.size() + (is_among ? 0u : 1u));
+    std::vector<std::size_t> places;  // where they were
+    for (std::size_t i = 0; i < seated.size(); i++) {
+        Peer& peer = seated[i];
+        const PeerId id = i < voters_.size() ? voters_[i] : self_;
+        std::size_t place = 0;
+        while (place < peers_.size() && peers_[place].id != id) place += 1;
+        places.push_back(place);
+        const auto observer = observers_.find(id.value);
+        peer.heard_at = peer.rewound_at = detail::long_ago;
+        if (place < peers_.size()) {
+            peer = std::move(peers_[place]), peers_[place] = Peer{};
+        } else if (observer != observers_.end()) {
+            peer = std::move(observer->second);
+            observers_.erase(observer);
+        }
+        peer.id = id, peer.bit = voters_.bit(id), peer.lease_round = 0;
+    }
+    for (Peer& peer : peers_) {
+        const bool is_there = peer.id != PeerId{} && peer.informed;
+        if (!is_there || observers_.size() >= limits_.observers_max) continue;
+        const PeerId id = peer.id;
+        Peer& observer = observers_.at_or_new(id.value);
+        observer = std::move(peer);
+        observer.bit = 0, observer.lease_round = 0;
+    }
+    for (std::size_t i = 0; i < rounds_.size(); i++) {
+        std::vector<std::uint64_t> touches;
+        for (const std::size_t place : places) {
+            touches.push_back(place < peers_.size() ? rounds_[i].touches[place] : 0);
+        }
+        rounds_[i].touches.swap(touches);
+    }
+    peers_ = std::move(seated);
+    recount();
 }
 
 // From a message that says whose it is. What another storage acknowledged is not this one's.
 void Leader::identify(Peer& peer, const Message& message) {
     COORD_ASSERT(peer.nonce == message.nonce && peer.id != self_);
-    peer.storage = message.storage, peer.may_found = message.phase == 1;
+    peer.storage = message.storage, peer.may_found = (message.phase & 1) != 0;
+    peer.observes = (message.phase & 2) != 0;
     if (peer.acked_by != peer.storage) {  // Z7
         peer.acked_by = peer.storage;
         peer.acked = Zxid{}, peer.epoch_current = false, peer.acked_tick = 0;
@@ -14066,7 +14177,7 @@ std::size_t Leader::synced(Time now) const {
     std::size_t count = 0;
     for (const Peer& peer : peers_) {
         const bool heard = peer.id == self_ || now - peer.heard_at <= timing_.silence;
-        if (peer.epoch_current && heard && (counted_ & peer.bit) != 0) count += 1;
+        if (peer.epoch_current && heard && (counted_ & ~observing_ & peer.bit) != 0) count += 1;
     }
     return count;
 }
@@ -14235,6 +14346,7 @@ void Leader::on_ack_epoch(Time now, Peer& peer, const Message& message, Outbox& 
     }
     // It has heard of us after the storage had acknowledged more than is there now.
     const bool lost = message.zxid < peer.acked || message.current_epoch < epoch_;
+    if (peer.bit == 0) peer.acked = Zxid{}, peer.epoch_current = false;  // it says so once more
     if (knows_ && peer.bit != 0 && peer.epoch_current && message.storage == peer.acked_by &&
         message.sequence >= peer.acked_tick && lost && message.nonce != 0) {  // Z10
         return refuse(peer, message.nonce, Refusal::rolled_back, out);
@@ -14253,7 +14365,12 @@ void Leader::on_ack(Time now, Peer& peer, const Message& message, Outbox& out) {
     if (phase_ < Phase::synchronization || !plausible) return;
     if (message.nonce != peer.nonce || (knows_ && peer.storage == 0)) return;  // Z7: whose is it?
     COORD_ASSERT(!knows_ || peer.acked_by == peer.storage);
-    if (message.phase >= 1) {  // Z4; true for ever, whichever attempt it comes from
+    const std::uint8_t said = message.phase & 3;
+    if (peer.observes && (message.phase & 4) == 0 && message.attempt == peer.attempt) {
+        peer.observes = false;  // Z20
+        recount();
+    }
+    if (said >= 1) {  // Z4; true for ever, whichever attempt it comes from
         if (!peer.epoch_current || message.zxid > peer.acked) peer.acked_tick = ++tick_;
         peer.epoch_current = true;
         peer.acked = (std::max)(peer.acked, message.zxid);
@@ -14273,7 +14390,7 @@ void Leader::on_ack(Time now, Peer& peer, const Message& message, Outbox& out) {
     }
     const bool settled = now - peer.rewound_at >= timing_.settle();
     if (message.offset == 1 && message.commit >= peer.received && settled) rewind(now, peer);
-    if (message.phase == 1 && is_established()) {
+    if (said == 1 && is_established()) {
         Message up_to_date;
         up_to_date.commit = committed_;
         post(peer, MessageType::up_to_date, out, up_to_date);
@@ -14374,7 +14491,7 @@ void Leader::begin_synchronization(Time now, Outbox& out) {
     if (error_ != Errc::ok || barred_ != nullptr) return;
     phase_ = Phase::synchronization;
     recount();
-    COORD_ASSERT((counted_ & voters_.bit(self_)) != 0);  // Z7
+    COORD_ASSERT((counted_ & ~observing_ & voters_.bit(self_)) != 0);  // Z7
     initial_ = log_.last().zxid;
     const Errc error = log_.set_current_epoch(epoch_);
     if (error == Errc::storage_full && voters_.size() > 1) {
@@ -14398,9 +14515,13 @@ void Leader::found() {
     }
     if (voters.empty()) return;  // the founding before this one went as far as that
     Bytes body;
-    VoterTable::write(voters, body);
     Txn txn;
-    txn.op = OpCode::admit, txn.body = body;
+    txn.op = OpCode::admit;
+    const bool says_more = table_.members().empty() && !first_members_.empty();
+    if (says_more) txn.op = OpCode::reconfig;
+    says_more ? VoterTable::write(ReconfigStep::founded, first_members_, voters, body)
+              : VoterTable::write(voters, body);
+    txn.body = body;
     admitted_ = append(0, txn);
     if (admitted_ == Zxid{}) {
         barred_ = detail::no_space;
@@ -14409,7 +14530,8 @@ void Leader::found() {
     }
     txn.zxid = admitted_;
     const bool applied = table_.apply(txn);
-    COORD_ASSERT(applied);
+    COORD_ASSERT(applied && Voters(table_).all() == voters_.all());  // Z8
+    voters_ = Voters(table_);
     counters_.admissions += 1;
 }
 
@@ -14645,7 +14767,8 @@ void Leader::advance_commit() {
     std::array<Zxid, Voters::count_max> acked;
     std::size_t count = 0;
     for (const Peer& peer : peers_) {
-        if (peer.epoch_current && peer.acked > committed_) acked[count++] = peer.acked;
+        const bool counts = peer.bit != 0 && peer.epoch_current;
+        if (counts && peer.acked > committed_) acked[count++] = peer.acked;
     }
     for (std::size_t i = 0; i < count; i++) {
         const Zxid candidate = acked[i];
@@ -14668,6 +14791,8 @@ void Leader::announce(const Machine& machine, Outbox& out) {
         post(peer, MessageType::commit, out, message);
     }
     for (auto [id, peer] : observers_) stream(clock_read_at_, peer, out);  // Z15: after the voters
+    const bool is_voter = voters_.contains(self_);
+    if (!is_voter && admitted_ <= committed_) resignation_ = "it votes no more";  // Z19
 }
 
 Time Leader::next_repeat(const Peer& peer) const {
@@ -14874,6 +14999,7 @@ void Leader::number(std::int64_t wall_ms, const Machine& machine, const Txn& req
         counters_.requests_ignored += 1;
         return;
     }
+    if (request.op == OpCode::reconfig) return number_reconfig(wall_ms, machine, request, live);
     if (append(wall_ms, request) == Zxid{}) return;
     live.numbered = request.cxid;
     live.closing = request.op == OpCode::close_session;
@@ -14928,20 +15054,27 @@ void Leader::note_end(SessionId session, Zxid zxid) {
     if (ended_.size() > detail::ends_kept_max) ended_.clear(), ended_until_ = zxid;
 }
 
+bool Leader::is_in_step(const Peer& peer) const {
+    return peer.promised && peer.streaming && peer.epoch_current && peer.acked >= initial_;
+}
+
+// A life just met may be a stranger's, beside the voter that it says it is; or one that is over, and
+// its last messages come late.
+bool Leader::is_known(Time now, const Peer& peer) const {
+    const bool is_just_met = now - peer.met_at <= timing_.silence;
+    return peer.storage != 0 && !is_just_met && peer.pong > peer.met_pings;
+}
+
 // Z8, Z9. RETURNS whom a change of the table is about, or null; nobody: the founding is complete.
 COORD_RARE
 const PeerId* Leader::next_admission(Time now, std::uint64_t& storage) const {
     static const PeerId nobody;
     if (!knows_ || phase_ != Phase::broadcast || admitted_ > committed_) return nullptr;
+    if (table_.is_joint()) return nullptr;  // Z17: that ends first
     if (is_founding_) return voters_.size() > 2 ? &nobody : nullptr;  // a majority is all of two
     for (const Peer& peer : peers_) {
         if (peer.id == self_ || peer.storage == 0 || (counted_ & peer.bit) != 0) continue;
-        const bool is_in_step = peer.promised && peer.streaming && peer.epoch_current &&
-                                peer.acked >= initial_;
-        // A life just met may be a stranger's, beside the voter that it says it is; or one that
-        // is over, and its last messages come late.
-        const bool is_just_met = now - peer.met_at <= timing_.silence;
-        if (!is_in_step || is_just_met || peer.pong <= peer.met_pings) continue;
+        if (!is_in_step(peer) || !is_known(now, peer)) continue;
         COORD_ASSERT(peer.acked_by == peer.storage);
         storage = table_.storage_of(peer.id) != 0 ? 0 : peer.storage;
         return &peer.id;
@@ -14951,12 +15084,14 @@ const PeerId* Leader::next_admission(Time now, std::uint64_t& storage) const {
 
 bool Leader::is_admission_due(Time now) const {
     std::uint64_t storage = 0;
-    return resignation_ == nullptr && next_admission(now, storage) != nullptr;
+    if (resignation_ != nullptr) return false;
+    return is_settlement_due() || next_admission(now, storage) != nullptr;
 }
 
 COORD_RARE
 void Leader::admit(Time now, std::int64_t wall_ms) {
     COORD_ASSERT(phase_ == Phase::broadcast && sessions_armed_);
+    if (is_settlement_due()) return settle(wall_ms);
     std::uint64_t storage = 0;
     const PeerId* const voter = next_admission(now, storage);
     if (voter == nullptr) return;
@@ -14974,6 +15109,122 @@ void Leader::admit(Time now, std::int64_t wall_ms) {
     admitted_ = zxid;
     counters_.admissions += 1;
     recount();
+}
+
+// -- Who the members are -------------------------------------------------------------------------
+
+// Z17. Whoever began it; there is nothing to judge any more.
+bool Leader::is_settlement_due() const {
+    return knows_ && phase_ == Phase::broadcast && table_.is_joint() && admitted_ <= committed_;
+}
+
+COORD_RARE
+void Leader::settle(std::int64_t wall_ms) {
+    COORD_ASSERT(is_settlement_due() && !is_founding_);
+    Bytes body(1, static_cast<char>(ReconfigStep::settled));
+    Txn txn;
+    txn.op = OpCode::reconfig, txn.body = body;
+    txn.zxid = append(wall_ms, txn);
+    if (txn.zxid == Zxid{}) return;
+    const bool applied = table_.apply(txn);
+    COORD_ASSERT(applied && !table_.is_joint());  // Z17
+    admitted_ = txn.zxid;
+    counters_.reconfigs += 1;
+    seat_voters();
+}
+
+namespace detail {
+
+// Who is to be there, in the order of their ids.
+static VoterTable::Members members_after(const VoterTable::Members& now, const Reconfig& asked) {
+    VoterTable::Members next = asked.members.empty() ? now : asked.members;
+    const auto leaves = [&](const Member& member) {
+        return std::find(asked.leaving.begin(), asked.leaving.end(), member.id) !=
+               asked.leaving.end();
+    };
+    next.erase(std::remove_if(next.begin(), next.end(), leaves), next.end());
+    for (const Member& member : asked.joining) put_member(member, next);
+    const auto by_id = [](const Member& a, const Member& b) { return a.id < b.id; };
+    std::sort(next.begin(), next.end(), by_id);
+    return next;
+}
+
+}  // namespace detail
+
+// Z17, Z18. RETURNS ok, and what is to be in the log; or why not.
+COORD_RARE
+Errc Leader::judge_reconfig(const Machine& machine, const Txn& request, Bytes& body) const {
+    Reconfig asked;
+    const std::optional<NodeView> config = machine.tree().find(detail::config_path);
+    if (!detail::read_asked(request.body, asked) || !config) return Errc::marshalling_error;
+    if (!machine.may(request.session, config->acl, permission::write)) return Errc::no_auth;
+    const bool founds = is_founding_ && voters_.size() > 2;
+    if (table_.is_joint() || founds) return Errc::reconfig_in_progress;
+    if (asked.version != Zxid{} && asked.version != table_.version()) return Errc::bad_version;
+    const VoterTable::Members next = detail::members_after(table_.members(), asked);
+    const bool is_sound = VoterTable::flaw(next) == nullptr &&
+                          VoterTable::seats(table_.members(), next) <= VoterTable::seats_max;
+    if (!is_sound) return Errc::bad_arguments;
+    VoterTable::Places storages;
+    const auto add = [&](const Peer& peer) {
+        const bool is_new = detail::votes_in(next, peer.id) && !table_.knows(peer.id);
+        const bool is_there = is_in_step(peer) && is_known(clock_read_at_, peer);
+        if (is_new && is_there) storages.push_back({peer.id, peer.storage, false});
+    };
+    for (const auto& entry : observers_) add(entry.second);
+    VoterTable::write(ReconfigStep::joint, next, storages, body);
+    const bool fits = body.size() <= body_bytes_max() &&
+                      detail::config_text(next, Zxid{UINT64_MAX}).size() <= limits_.data_bytes_max;
+    if (!fits) return Errc::too_large;
+    VoterTable joint = table_;
+    Txn txn;
+    txn.zxid = Zxid{UINT64_MAX}, txn.op = OpCode::reconfig, txn.body = body;
+    const bool applied = joint.apply(txn);
+    COORD_ASSERT(applied && joint.is_joint());  // M18
+    const Voters voters(joint);
+    std::uint64_t ready = 0;
+    const auto look_at = [&](const Peer& peer) {
+        const bool is_heard = clock_read_at_ - peer.heard_at <= timing_.silence;
+        const bool is_self = peer.id == self_;
+        const bool is_its = peer.storage != 0 && peer.storage == joint.storage_of(peer.id);
+        if (is_its && (is_self || (is_in_step(peer) && is_heard))) ready |= voters.bit(peer.id);
+    };
+    for (const Peer& peer : peers_) look_at(peer);
+    for (const auto& entry : observers_) look_at(entry.second);
+    return voters.is_quorum(ready) ? Errc::ok : Errc::new_config_no_quorum;
+}
+
+// What is ignored comes again, when more is applied here or committed.
+COORD_RARE
+void Leader::number_reconfig(std::int64_t wall_ms, const Machine& machine, const Txn& request,
+                             LiveSession& live) {
+    const SessionRecord* const record = machine.find_session(request.session);
+    const bool has_all = machine.applied() == committed_ && record != nullptr &&
+                         record->cxid + 1 == request.cxid;  // Z18
+    const bool is_settled = table_.is_joint() || admitted_ <= committed_;  // Z17
+    if (!has_all || !is_settled || !knows_) {
+        counters_.requests_ignored += 1;
+        return;
+    }
+    Bytes body;
+    const Errc error = judge_reconfig(machine, request, body);
+    if (error != Errc::ok) {
+        body.clear();
+        Writer writer(body);
+        writer.u8(static_cast<std::uint8_t>(ReconfigStep::refused));
+        writer.i32(static_cast<std::int32_t>(error));
+    }
+    Txn txn = request;
+    txn.body = body;
+    txn.zxid = append(wall_ms, txn);
+    if (txn.zxid == Zxid{}) return;
+    live.numbered = request.cxid;
+    if (error != Errc::ok) return;
+    const bool applied = table_.apply(txn);
+    COORD_ASSERT(applied && committed_ >= admitted_ && table_.is_joint());  // Z17
+    admitted_ = txn.zxid;
+    counters_.reconfigs += 1;
+    seat_voters();
 }
 
 void Leader::on_applied(const Txn& txn, const Machine& machine) {
@@ -15002,7 +15253,8 @@ COORD_RARE
 void Leader::audit(const Machine& machine) const {
     if (!knows_ || phase_ == Phase::idle || resignation_ != nullptr) return;
     COORD_ASSERT(log_.voters_at_end(machine).digest() == table_.digest());  // Z7
-    const bool counts = (counted_ & voters_.bit(self_)) != 0;
+    COORD_ASSERT(voters_.all() == (table_.members().empty() ? first_voters_ : Voters(table_)).all());
+    const bool counts = (counted_ & voters_.bit(self_)) != 0 || !voters_.contains(self_);  // Z19
     COORD_ASSERT(counts || barred_ != nullptr);
     COORD_ASSERT(barred_ == nullptr || phase_ < Phase::broadcast);
     for (const Peer& peer : peers_) {
@@ -15476,7 +15728,8 @@ void Learner::send(Time now, Outbox& out) {
         Message message;
         message.accepted_epoch = log_.epochs().accepted;
         message.leader = log_.epochs().accepted_from;
-        message.storage = log_.storage_id(), message.phase = may_found_ ? 1 : 0;  // F6
+        message.storage = log_.storage_id();  // F6
+        message.phase = static_cast<std::uint8_t>((may_found_ ? 1 : 0) + (observes_ ? 2 : 0));
         post(MessageType::follower_info, message, out);
     } else if (phase_ == Phase::fetching) {
         ask_chunk(now, out);  // where all of it is here, too: it may not be written yet
@@ -15498,7 +15751,8 @@ void Learner::acknowledge(Time now, Outbox& out) {
         Message message;
         message.current_epoch = log_.durable_epochs().current;
         message.zxid = have_.zxid, message.crc = have_.crc;
-        message.storage = log_.storage_id(), message.phase = may_found_ ? 1 : 0;  // F6
+        message.storage = log_.storage_id();  // F6
+        message.phase = static_cast<std::uint8_t>((may_found_ ? 1 : 0) + (observes_ ? 2 : 0));
         message.sequence = answers_;
         post(MessageType::ack_epoch, message, out);
     } else if (is_in_step()) {
@@ -15506,6 +15760,16 @@ void Learner::acknowledge(Time now, Outbox& out) {
         const std::uint8_t phase = is_serving() ? 2 : current ? 1 : 0;
         if (ack_due_ || log_.durable_last() > acked_ || phase != acked_phase_) ack(false, out);
     }
+}
+
+// F8. What it has said as an observer is as true of a voter that has promised this epoch.
+COORD_RARE
+bool Learner::vote() {
+    const Log::Epochs& epochs = log_.epochs();
+    const bool has_promised = epochs.accepted == epoch_ && epochs.accepted_from == leader_;
+    if (epoch_ == 0 || !has_promised) return false;
+    observes_ = false, ack_due_ = true;
+    return true;
 }
 
 void Learner::ack(bool gap, Outbox& out) {
@@ -15517,7 +15781,7 @@ void Learner::ack(bool gap, Outbox& out) {
     Message message;
     message.zxid = acked_;  // F5
     message.commit = log_.last().zxid;
-    message.phase = acked_phase_;
+    message.phase = static_cast<std::uint8_t>(acked_phase_ + (observes_ ? 4 : 0));
     message.offset = gap ? 1 : 0;
     post(MessageType::ack, message, out);
 }
@@ -15561,6 +15825,36 @@ inline Transport& no_transport() {
     return transport;
 }
 
+// Nobody's id would not pass for a voter even in a replica that refuses its options.
+inline ReplicaOptions with_some_id(ReplicaOptions options) {
+    if (options.id == PeerId{}) options.id = PeerId{1};
+    const auto by_id = [](const Member& a, const Member& b) { return a.id < b.id; };
+    std::sort(options.members.begin(), options.members.end(), by_id);
+    return options;
+}
+
+// Those of the options: of no more than one of the two, where they are refused.
+static Voters first_voters(const ReplicaOptions& options, bool is_refused) {
+    if (is_refused) return Voters(std::vector<PeerId>{options.id});
+    std::vector<Voters::Seat> seats;
+    for (const Member& member : options.members) {
+        if (member.votes) seats.push_back({member.id, member.weight, member.group, true, false, 0});
+    }
+    return seats.empty() ? Voters(options.voters) : Voters(std::move(seats));
+}
+
+inline const char* judge_members(const ReplicaOptions& options) {
+    if (options.members.empty()) return nullptr;
+    std::vector<Member> members = with_some_id(options).members;
+    if (VoterTable::flaw(members) != nullptr) return "options: members are no ensemble";
+    std::size_t voters = 0;
+    bool are_all = true;
+    for (const PeerId id : options.voters) are_all = are_all && votes_in(members, id);
+    for (const Member& member : members) voters += member.votes ? 1u : 0u;
+    if (are_all && voters == options.voters.size()) return nullptr;
+    return "options: the members that vote are not the voters";
+}
+
 inline const char* judge_options(const ReplicaOptions& options, const Transport& transport) {
     const std::vector<PeerId>& voters = options.voters;
     if (!Voters::is_valid(voters)) return "options: voters must be 1 to 63 distinct ids, none 0";
@@ -15569,6 +15863,7 @@ inline const char* judge_options(const ReplicaOptions& options, const Transport&
         return "options: id is not among the voters, and no transport";
     }
     if (options.id == PeerId{}) return "options: id is 0";
+    if (const char* const flaw = judge_members(options)) return flaw;
     if (voters.size() > 1 && &transport == &no_transport()) {
         return "options: more voters than one, and no transport";
     }
@@ -15592,12 +15887,6 @@ inline const char* judge_options(const ReplicaOptions& options, const Transport&
     return nullptr;
 }
 
-// Nobody's id would not pass for a voter even in a replica that refuses its options.
-inline ReplicaOptions with_some_id(ReplicaOptions options) {
-    if (options.id == PeerId{}) options.id = PeerId{1};
-    return options;
-}
-
 inline bool is_read(Request::Kind kind) {
     return kind == Request::Kind::exists || kind == Request::Kind::get ||
            kind == Request::Kind::children || kind == Request::Kind::read ||
@@ -15609,7 +15898,13 @@ inline bool is_write(Request::Kind kind) {
     using Kind = Request::Kind;
     const auto bit = [](Kind each) { return 1u << static_cast<unsigned>(each); };
     return ((bit(Kind::create) | bit(Kind::remove) | bit(Kind::set) | bit(Kind::multi) |
-             bit(Kind::close) | bit(Kind::set_acl) | bit(Kind::add_auth)) & bit(kind)) != 0;
+             bit(Kind::close) | bit(Kind::set_acl) | bit(Kind::add_auth) | bit(Kind::reconfig)) &
+            bit(kind)) != 0;
+}
+
+// A scheme is none.
+inline bool has_no_path(Request::Kind kind) {
+    return kind == Request::Kind::add_auth || kind == Request::Kind::reconfig;
 }
 
 // Whether the data of a write has room in a message: asked before any of it is copied.
@@ -15657,7 +15952,7 @@ Replica::Replica(const ReplicaOptions& options, Storage& storage, Transport& tra
     : options_(detail::with_some_id(options)),
       refused_(detail::judge_options(options, transport)),
       transport_(transport), observer_(observer),
-      voters_(refused_ == nullptr ? options.voters : std::vector<PeerId>{options_.id}),
+      voters_(detail::first_voters(options_, refused_ != nullptr)),
       rng_(mix64(options.entropy, options.id.value)), nonce_(rng_.next()), log_(storage),
       machine_(new Machine(options.limits, rng_.next())), watches_(*this),
       history_(new detail::History(options.change_bytes_kept, counters_.calls,
@@ -15718,6 +16013,9 @@ void Replica::open() {
     committed_ = machine_->applied();
     was_admitted_ = is_admitted(machine_->voters());
     record_changes();
+    see_voters();
+    const bool is_random = options_.entropy != 0 || is_alone();
+    if (!is_random) fail("options: entropy must be random, and another at each start");
 }
 
 // From the state on that there is now.
@@ -15895,6 +16193,7 @@ void Replica::dispatch(const Message& message) {
         load_chunk();
         if (learner_.has_snapshot()) install_snapshot();
         if (learner_.error() != Errc::ok) fail(learner_.error());
+        if (is_learner() && voters_seen_ != members_version()) follow_voters();
     } else {
         taken = false;
     }
@@ -15979,8 +16278,39 @@ void Replica::step_aside() {
 COORD_RARE
 void Replica::see_voters() {
     const VoterTable table = log_.voters_at_end(*machine_);
-    voters_ = table.members().empty() ? Voters(options_.voters) : Voters(table);
-    election_.set_voters(now_, voters_, options_.voters);
+    voters_ = table.members().empty() ? detail::first_voters(options_, false) : Voters(table);
+    voters_seen_ = members_version();
+}
+
+COORD_RARE
+std::vector<Member> Replica::members() const {
+    const VoterTable table = log_.voters_at_end(*machine_);
+    if (table.members().empty()) return options_.members;
+    std::vector<Member> all = table.members();
+    for (const Member& member : table.next()) detail::put_member(member, all);
+    return all;
+}
+
+COORD_RARE
+Zxid Replica::members_version() const {
+    return log_.admits().empty() ? machine_->voters().changed() : log_.admits().back();
+}
+
+// E3, F8. What a learner's log says of who votes has become another, or what is applied has.
+COORD_RARE
+void Replica::follow_voters() {
+    COORD_ASSERT(is_learner());
+    see_voters();
+    const Role before = role_;
+    if (role_ == Role::observing && is_voter()) {
+        if (!learner_.vote()) return look("it votes now");
+        role_ = Role::following;
+    } else if (role_ == Role::following && !is_voter() &&
+               !machine_->voters().knows(options_.id)) {
+        role_ = Role::observing;
+    }
+    if (role_ == before || observer_ == nullptr) return;
+    observer_->on_role(options_.id, role_, learner_.leader(), learner_.epoch());
 }
 
 COORD_RARE
@@ -15993,6 +16323,7 @@ void Replica::look(const char* reason) {
     leader_phase_ = Leader::Phase::idle;
     counters_.elections += 1;
     see_voters();
+    election_.set_voters(now_, voters_, options_.voters);
     election_.start(now_, own_vote());
     if (observer_ != nullptr) observer_->on_role(options_.id, role_, PeerId{}, 0);
 }
@@ -16001,7 +16332,7 @@ COORD_RARE
 void Replica::lead() {
     COORD_ASSERT(role_ == Role::looking && is_voter());  // E3
     role_ = Role::leading;
-    leader_.know(*machine_, options_.may_found);
+    leader_.know(*machine_, options_.may_found, options_.members);
     leader_.start(now_);
     if (leader_.barred() != nullptr && is_alone()) return fail(leader_.barred());
     if (observer_ != nullptr) observer_->on_role(options_.id, role_, options_.id, 0);
@@ -16063,7 +16394,8 @@ void Replica::after_flush() {
 
 // Not before the founding is complete here: until then one voter less could stop the others.
 bool Replica::is_serving() const {
-    if (voters_.size() > 2 && machine_->voters().is_founding()) return false;
+    const VoterTable& table = machine_->voters();
+    if (table.places().size() > 2 && table.is_founding()) return false;
     if (role_ == Role::leading) return leader_.is_established();
     return is_learner() && learner_.is_serving();
 }
@@ -16144,6 +16476,24 @@ void Replica::apply(const Txn& txn) {
     if (!changes_table) return;
     if (is_replaced(machine_->voters(), txn.zxid)) return fail(detail::replaced);
     was_admitted_ = was_admitted_ || is_admitted(machine_->voters());
+    if (detail::step_of(txn) != ReconfigStep::settled) return;
+    if (is_learner()) follow_voters();
+    end_reconfigs();
+}
+
+// Of those who have asked, it has been the turn of one.
+COORD_RARE
+void Replica::end_reconfigs() {
+    std::vector<SessionId> ids;
+    for (auto [id, session] : sessions_) {
+        const bool waits = !session.pending.empty() && session.pending.front().cxid != 0 &&
+                           session.pending.front().op == OpCode::reconfig;
+        if (waits) ids.push_back(id);
+    }
+    for (const SessionId id : ids) {
+        const auto found = sessions_.find(id);
+        if (found != sessions_.end()) drain(id, found->second);
+    }
 }
 
 void Replica::compare_digest() {
@@ -16337,6 +16687,7 @@ void Replica::install_snapshot() {
     record_changes();
     catch_up_sessions();
     retire_machine(std::move(old));
+    follow_voters();
 }
 
 // -- Requests ------------------------------------------------------------------------------------
@@ -16595,6 +16946,11 @@ Errc Replica::prepare(Request& request, Pending& pending) {
         if (!is_one && request.done.kind() == Completion::Kind::found) return Errc::bad_arguments;
         encode_queries(request.queries, pending.body);
         return Errc::ok;
+    }
+    if (request.kind == Kind::reconfig) {
+        pending.op = OpCode::reconfig, pending.body.assign(request.data);
+        if (pending.body.size() > request_bytes_max()) return Errc::too_large;
+        return judge_request(pending.op, pending.body, options_.limits);
     }
     if (request.kind == Kind::multi) {
         if (request.parts.size() > options_.limits.multi_parts_max) return Errc::too_many;
@@ -17194,6 +17550,9 @@ bool Replica::drain_write(SessionId id, HeldSession& session, Pending& pending) 
     const SessionRecord* const record = machine_->find_session(id);
     if (record == nullptr || record->cxid < pending.cxid) return false;
     const Outcome* const outcome = record->outcome_of(pending.cxid);
+    const bool is_begun = pending.op == OpCode::reconfig && outcome != nullptr &&
+                          outcome->error == Errc::ok;
+    if (is_begun && machine_->voters().version() < outcome->zxid) return false;  // R15
     session.confirmed = pending.cxid;
     if (outcome == nullptr) {  // a peer has confirmed what is not its to confirm
         refuse(std::move(pending.done), Errc::outcome_unknown);
@@ -17212,11 +17571,21 @@ void Replica::finish(Pending& pending, const Outcome& outcome) {
     ready.stat = outcome.stat;
     ready.zxid = outcome.zxid;
     ready.is_brief = outcome.parts.empty();
+    if (outcome.op == OpCode::reconfig) return tell_config(ready);
     if (ready.is_brief) return;
     ready.parts = outcome.parts;
     if (outcome.op == OpCode::multi) unwrap(pending.guards, ready);
     hold_bytes(ready, ready.write_bytes);
     write_bytes_ += ready.write_bytes;
+}
+
+COORD_RARE
+void Replica::tell_config(Ready& ready) {
+    const std::optional<NodeView> config = machine_->tree().find(detail::config_path);
+    COORD_ASSERT(config.has_value());
+    ready.bytes.assign(config->data);
+    ready.stat = config->stat, ready.zxid = machine_->voters().version();
+    ready.is_null = false, ready.is_brief = false;
 }
 
 // Of a multi that was asked for as one, what guards it goes; of one that was not, its last part is
@@ -18119,7 +18488,7 @@ void Session::ask(Request&& request) const {
 void Session::ask_guarded(Request&& request) const {
     const std::vector<detail::Handle::Guard>& guards = handle_->guards;
     const bool is_free = !detail::is_write(request.kind) || request.kind == Request::Kind::close ||
-                         request.kind == Request::Kind::add_auth;
+                         detail::has_no_path(request.kind);
     if (guards.empty() || is_free) return replica_->submit(id_, std::move(request));
     std::vector<Op> parts;
     parts.reserve(guards.size() + request.parts.size() + 1);
@@ -18193,7 +18562,7 @@ void Session::ask_below(Request&& request) const {
     Bytes memory;  // the request's views are into it
     memory.reserve(room);
     const bool is_create = request.kind == Request::Kind::create;
-    const bool has_path = request.kind != Request::Kind::add_auth;  // a scheme is none
+    const bool has_path = !detail::has_no_path(request.kind);
     const bool is_numbered_path = is_create && is_sequential(request.mode);
     if (has_path) detail::put_below(root, request.path, is_numbered_path, memory);
     for (Op& part : request.parts) {
@@ -18304,6 +18673,15 @@ COORD_RARE
 void Session::add_auth(BytesView scheme, BytesView credential, OnDone done) const {
     Request request = detail::request_of(Request::Kind::add_auth, scheme, std::move(done));
     request.data = credential;
+    ask(std::move(request));
+}
+
+COORD_RARE
+void Session::reconfig(const Reconfig& change, OnData done) const {
+    Bytes body;
+    encode_reconfig(change, body);
+    Request request = detail::request_of(Request::Kind::reconfig, {}, std::move(done));
+    request.data = body;
     ask(std::move(request));
 }
 
@@ -18509,6 +18887,11 @@ Result<Stat> Sync::set_acl(BytesView path, const Acl& acl, std::int32_t aversion
     return wait<Stat>([&](OnStat done) {
         session_.set_acl(path, acl, aversion, std::move(done));
     });
+}
+
+COORD_RARE
+Result<Data> Sync::reconfig(const Reconfig& change) const {
+    return wait<Data>([&](OnData done) { session_.reconfig(change, std::move(done)); });
 }
 
 COORD_RARE

@@ -249,7 +249,7 @@ TEST_CASE("an observer that crashes goes on from what it has; one that was wiped
         w.sim.crash(4);
         write_some(zk, 2);
         w.sim.restart(4);
-        CHECK(w.sees(4, "/n-0000000001") == false);  // what it had was in the log, and not committed
+        CHECK_FALSE(w.sees(4, "/n-0000000001"));  // it does not know that it is committed
         REQUIRE(w.comes_true([&] { return w.all_serve(); }));
         w.are_alike();
         CHECK(w.sim.replica(4).counters().snapshots_installed == 0);
@@ -367,7 +367,7 @@ TEST_CASE("a hundred observe: they all have all, and voters are not slower for i
     w.are_alike();
 }
 
-TEST_CASE("a damaged storage of an observer starts over, and it learns all, also of a voter alone") {
+TEST_CASE("a damaged storage of an observer starts over, also where there is but one voter") {
     for (const std::uint32_t voters : {1u, 3u}) {
         World w(voters, 1);
         const std::uint32_t id = voters + 1;

@@ -1,6 +1,6 @@
-// The cases of 13_conformance.hpp, of three kinds of ensemble in this process: a replica alone, three
-// voters whose sessions are spread over them, and a voter with two that observe; with sessions as
-// they are by default, and with such as are local until they write.
+// The cases of 13_conformance.hpp, of three kinds of ensemble in this process: a replica alone,
+// three voters whose sessions are spread over them, and a voter with two that observe; with
+// sessions as they are by default, and with such as are local until they write.
 
 #include <doctest/doctest.h>
 
@@ -85,7 +85,8 @@ const std::vector<conformance::WorldKind>& conformance::worlds() {
     static const std::vector<WorldKind> kinds = {
         {"a replica alone", [] { return std::unique_ptr<World>(new Alone(false)); }},
         {"three voters", [] { return std::unique_ptr<World>(new Three(false)); }},
-        {"a voter and two that observe", [] { return std::unique_ptr<World>(new Three(false, 1)); }},
+        {"one voter, two that observe",
+         [] { return std::unique_ptr<World>(new Three(false, 1)); }},
         {"a replica alone, local", [] { return std::unique_ptr<World>(new Alone(true)); }},
         {"three voters, local", [] { return std::unique_ptr<World>(new Three(true)); }},
     };

@@ -11,8 +11,8 @@
 //   A server, a database, a message queue, a thread, a socket. It keeps the whole tree in memory,
 //   wants values of kilobytes, and every voter sees every write. It trusts the replicas of its own
 //   ensemble: a message that decodes is believed. With MemoryStorage an ensemble whose replicas
-//   all stop has forgotten everything; FileStorage remembers. Not there yet: observers, change of
-//   membership, recipes beside the lock, authentication between replicas.
+//   all stop has forgotten everything; FileStorage remembers. Not there yet: change of membership,
+//   recipes beside the lock, authentication between replicas.
 //
 // QUICK START
 //   // main.cpp                              g++ -std=c++17 -I. main.cpp
@@ -96,6 +96,15 @@
 //               harmless; one that leaps costs an election.
 //   Entropy     is the caller's: ReplicaOptions::entropy, another random number at each start.
 //
+// OBSERVERS
+//   A replica whose id is not among its ReplicaOptions::voters observes (Role::observing). It finds
+//   out from the voters who leads, learns from the leader what is committed, keeps a log and
+//   snapshots, and serves sessions as every other replica does. It has no vote, and nothing waits
+//   for it: there may be hundreds (Limits::observers_max), far away, that come and go, and the
+//   voters need not know of them beforehand; only their transport must reach them. Each costs the
+//   leader what it sends: a message for what was committed since the one before was received. A
+//   write that is asked for there takes the way to the leader and back.
+//
 // THE IDENTITY OF A VOTER
 //   What a voter has promised and acknowledged is in its storage. So a voter counts only with the
 //   storage that the ensemble has admitted: each storage has an id, drawn at its birth, and the
@@ -116,6 +125,7 @@
 //
 // GLOSSARY
 //   ensemble    the replicas that keep one tree.        voter     a replica that counts.
+//   observer    a replica that is no voter.
 //   quorum      more than half of the voters.           epoch     the reign of one leader.
 //   zxid        the number of a transaction: (epoch, counter). Every write attempt that is
 //               numbered takes one, also one that fails.
@@ -15462,10 +15472,11 @@ void Learner::on_leader_info(Time now, const Message& message) {
     if (message.epoch == 0 || message.attempt != attempt_) return;  // of an attempt given up
     if (message.epoch > Zxid::epoch_max) return;
     const Log::Epochs& epochs = log_.epochs();
-    if (message.epoch < epochs.accepted && !observes_) {
+    const bool is_bound = !observes_;  // F7
+    if (message.epoch < epochs.accepted && is_bound) {
         return depart("it has promised a later epoch");
     }
-    if (message.epoch == epochs.accepted && epochs.accepted_from != leader_ && !observes_) {
+    if (message.epoch == epochs.accepted && epochs.accepted_from != leader_ && is_bound) {
         return depart("it has promised this epoch to somebody else");  // F1
     }
     heard_at_ = now;

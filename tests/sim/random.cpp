@@ -1434,7 +1434,8 @@ private:
             }
         }
         const u32 low = middle == 1 ? 2 : 1;
-        const u32 high = middle == profile_.replicas() ? profile_.replicas() - 1 : profile_.replicas();
+        const u32 last = profile_.replicas();
+        const u32 high = middle == last ? last - 1 : last;
         if (low != high) sim_.cut(low, high), sim_.cut(high, low);
         heal_later(any_length());
     }
@@ -1477,7 +1478,8 @@ private:
     void maybe_wipe(u32 id) {
         if (!profile_.wipes || healing_ || !faults_.chance(400)) return;
         const bool is_founded = admitted_.knows(PeerId{id}) && !admitted_.is_founding();
-        if (id <= profile_.voters && (!is_founded || strangers(id) > (profile_.voters - 1) / 2)) return;
+        const bool may_lack = is_founded && strangers(id) <= (profile_.voters - 1) / 2;
+        if (id <= profile_.voters && !may_lack) return;
         wipes_ += 1;
         sim_.note("replica " + std::to_string(id) + " has lost its storage");
         sim_.storage(id) = coord::MemoryStorage{};
@@ -1719,8 +1721,9 @@ struct Arguments {
 
 void print_profile(u64 seed, const Profile& p) {
     std::printf(
-        "seed %llu: %u voters, %u observers, heartbeat %lld ms, silence %lld ms, loss %u, repeat %u, delay %u "
-        "up to %lld ms, damage %u, flush up to %lld us%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s\n",
+        "seed %llu: %u voters, %u observers, heartbeat %lld ms, silence %lld ms, loss %u, "
+        "repeat %u, delay %u up to %lld ms, damage %u, flush up to %lld us"
+        "%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s\n",
         static_cast<unsigned long long>(seed), p.voters, p.observers,
         static_cast<long long>(p.options.replica.timing.heartbeat.ns / 1000000),
         static_cast<long long>(p.options.replica.timing.silence.ns / 1000000),
@@ -1815,12 +1818,14 @@ void print_totals(const Totals& t, double seconds) {
                 n(t.silences), n(t.doubts), n(t.doubts_executed));
     std::printf(
         "messages %llu, lost %llu, repeated %llu, delayed %llu, damaged %llu; links cut %llu; "
-        "crashes %llu, records lost %llu; storages lost %llu, admissions %llu; observers %llu; pauses %llu; disk "
-        "stalls %llu; hints %llu; snapshots installed %llu; sessions attached %llu; local %llu, "
+        "crashes %llu, records lost %llu; storages lost %llu, admissions %llu; observers %llu; "
+        "pauses %llu; disk stalls %llu; hints %llu; snapshots installed %llu; "
+        "sessions attached %llu; local %llu, "
         "writes that waited for an upgrade %llu, refused for that %llu; changes streamed %llu, "
         "streams resumed %llu, cut %llu\n",
         n(t.messages), n(t.lost), n(t.repeated), n(t.delayed), n(t.damaged), n(t.cuts),
-        n(t.crashes), n(t.records_lost), n(t.wipes), n(t.admissions), n(t.observers), n(t.pauses), n(t.stalls),
+        n(t.crashes), n(t.records_lost), n(t.wipes), n(t.admissions), n(t.observers),
+        n(t.pauses), n(t.stalls),
         n(t.hints), n(t.installs), n(t.attaches), n(t.locals), n(t.upgrades),
         n(t.upgrades_refused), n(t.streamed), n(t.resumed), n(t.cut));
 }

@@ -2834,6 +2834,9 @@ public:
     bool counts_us(PeerId peer) const;      // whether we are a voter, by what that one has said
     // What a replica that is not looking answers to one that is.
     void answer(PeerId to, Role role, PeerId leader, Outbox& out);
+    // Says to those who have followed us that we do not lead any more. One who does not hear it
+    // notices by our silence.
+    void give_up(const std::vector<PeerId>& followers, Outbox& out);
     void forget(PeerId peer);               // a hint that it is gone
 
 private:
@@ -2931,7 +2934,8 @@ private:
 //            of them in step, answering, and of the storages that will count. Its second step
 //            follows when the first one is committed: at once, or with the next leader.
 //            Z18 Who asks is judged by a state in which all is applied that anybody has been
-//            answered, and that session's own requests before.
+//            answered, and that session's own requests before. Its session does not end, and nobody
+//            attaches it, before the change has ended: what has begun is answered (R13).
 //            Z19 A leader that is not among the next members leads until the second step is
 //            committed, and counts itself for none of that; then it gives up.
 //            Z20 A learner that takes itself for an observer counts for nothing, whatever the table
@@ -2987,6 +2991,7 @@ public:
     // Voters that are in step: synchronized and heard from lately, itself included.
     std::size_t synced(Time now) const;
     std::size_t observers() const { return observers_.size(); }  // that it has taken on (Z15)
+    std::vector<PeerId> followers() const;  // who follows it, as far as it knows; these too
 
     // One for each message of a learner. Those of another epoch are ignored, and return false.
     bool receive(Time now, const Message& message, Outbox& out);
@@ -3019,6 +3024,8 @@ public:
     // Looks for containers and nodes with a ttl that are due, a few each call, and numbers their
     // reaps. REQUIRES can_number().
     void reap(Time now, std::int64_t wall_ms, const Machine& machine);
+    // Whether a change of the members is to end before anything else is numbered.
+    bool has_to_settle() const;
     // Whether the table of voters is due for a change (Z8, Z9, Z17); and numbers it. REQUIRES
     // can_number().
     bool is_admission_due(Time now) const;
@@ -3134,7 +3141,7 @@ private:
     bool has_quorum(std::uint64_t bits) const;
     bool is_in_step(const Peer& peer) const;
     bool is_known(Time now, const Peer& peer) const;
-    bool is_settlement_due() const;
+    bool is_waited_for(SessionId session) const;
     void settle(std::int64_t wall_ms);
     Errc judge_reconfig(const Machine& machine, const Txn& request, Bytes& body) const;
     void number_reconfig(std::int64_t wall_ms, const Machine& machine, const Txn& request,
@@ -3203,6 +3210,7 @@ private:
     std::vector<Member> first_members_;
     bool may_found_ = false;
     Zxid admitted_;                   // the newest change of it
+    SessionId asker_;                 // of the change that it has begun; nothing ends it before
     std::uint64_t counted_ = 0;       // bits of those whose storages count (Z7)
     std::uint64_t observing_ = 0;     // bits of those that take themselves for observers (Z20)
     bool is_founding_ = false;        // all are needed (Z8)
@@ -13702,6 +13710,7 @@ void Election::set_voters(Time now, const Voters& voters, const std::vector<Peer
     COORD_ASSERT(voters.size() > 0);
     voters_ = voters;
     std::vector<PeerId> asked = contacts;
+    asked.push_back(winner_);  // who led before knows best whether it does
     for (std::size_t i = 0; i < voters.size(); i++) asked.push_back(voters[i]);
     const auto is_kept = [&](const Voice& voice) { return is_fresh(voice, now); };
     std::vector<Voice> kept;
@@ -13772,8 +13781,8 @@ void Election::on_notification(Time now, const Message& message) {
 
 bool Election::is_news(const Message& message) const {
     const Voice* const voice = find(message.from);
-    return voice != nullptr && voice->nonce == message.nonce &&
-           message.sequence > voice->sequence;
+    if (voice == nullptr) return true;  // others have spoken of it
+    return voice->nonce == message.nonce && message.sequence > voice->sequence;
 }
 
 bool Election::counts_us(PeerId peer) const {
@@ -13843,7 +13852,8 @@ PeerId Election::leader(Time now) const {
         const bool follows = voice.role == Role::following || voice.role == Role::observing;
         const Voice* const other = find(voice.candidate);
         const bool is_asked = other != nullptr && other->is_asked;
-        if (follows && !is_asked && voice.candidate != self_) told = voice.candidate;
+        const bool is_other = voice.candidate != self_ && voice.candidate != PeerId{};
+        if (follows && !is_asked && is_other) told = voice.candidate;
     }
     return told;
 }
@@ -13918,12 +13928,18 @@ void Election::broadcast(Time now, Outbox& out, Duration pause) {
 }
 
 void Election::answer(PeerId to, Role role, PeerId leader, Outbox& out) {
-    COORD_ASSERT(role != Role::looking && role != Role::failed && leader != PeerId{});
+    COORD_ASSERT(role != Role::looking && role != Role::failed);
     sequence_ += 1;
     Hearing said;
     said.heard = said.reachable = voters_.bit(self_) | voters_.bit(to);
     said.is_reader_heard = true;
     post(to, role, leader, said, out);
+}
+
+COORD_RARE
+void Election::give_up(const std::vector<PeerId>& followers, Outbox& out) {
+    sequence_ += 1;
+    for (const PeerId id : followers) post(id, Role::looking, candidate_, Hearing{}, out);
 }
 
 void Election::post(PeerId to, Role role, PeerId whom, const Hearing& hearing, Outbox& out) {
@@ -14194,6 +14210,16 @@ std::size_t Leader::synced(Time now) const {
 
 void Leader::forget(PeerId id) {
     if (Peer* peer = find(id)) peer->heard_at = detail::long_ago;
+}
+
+COORD_RARE
+std::vector<PeerId> Leader::followers() const {
+    std::vector<PeerId> ids;
+    for (const Peer& peer : peers_) {
+        if (peer.id != self_ && peer.informed) ids.push_back(peer.id);
+    }
+    for (const auto& entry : observers_) ids.push_back(entry.second.id);
+    return ids;
 }
 
 bool Leader::is_fetched(Time now) const {
@@ -15010,6 +15036,10 @@ void Leader::number(std::int64_t wall_ms, const Machine& machine, const Txn& req
         return;
     }
     if (request.op == OpCode::reconfig) return number_reconfig(wall_ms, machine, request, live);
+    if (is_waited_for(request.session) && request.op == OpCode::close_session) {
+        counters_.requests_ignored += 1;
+        return;
+    }
     if (append(wall_ms, request) == Zxid{}) return;
     live.numbered = request.cxid;
     live.closing = request.op == OpCode::close_session;
@@ -15019,7 +15049,8 @@ void Leader::number(std::int64_t wall_ms, const Machine& machine, const Txn& req
 COORD_RARE
 void Leader::number_attach(std::int64_t wall_ms, const Txn& request, LiveSession& live) {
     const std::uint64_t begin = next_holding(live.numbered);
-    if (live.closing || begin == 0 || request.cxid != begin) {  // Z6, M8
+    const bool waits = is_waited_for(request.session);
+    if (live.closing || waits || begin == 0 || request.cxid != begin) {  // Z6, M8
         counters_.requests_ignored += 1;
         return;
     }
@@ -15095,13 +15126,13 @@ const PeerId* Leader::next_admission(Time now, std::uint64_t& storage) const {
 bool Leader::is_admission_due(Time now) const {
     std::uint64_t storage = 0;
     if (resignation_ != nullptr) return false;
-    return is_settlement_due() || next_admission(now, storage) != nullptr;
+    return has_to_settle() || next_admission(now, storage) != nullptr;
 }
 
 COORD_RARE
 void Leader::admit(Time now, std::int64_t wall_ms) {
     COORD_ASSERT(phase_ == Phase::broadcast && sessions_armed_);
-    if (is_settlement_due()) return settle(wall_ms);
+    if (has_to_settle()) return settle(wall_ms);
     std::uint64_t storage = 0;
     const PeerId* const voter = next_admission(now, storage);
     if (voter == nullptr) return;
@@ -15124,13 +15155,13 @@ void Leader::admit(Time now, std::int64_t wall_ms) {
 // -- Who the members are -------------------------------------------------------------------------
 
 // Z17. Whoever began it; there is nothing to judge any more.
-bool Leader::is_settlement_due() const {
+bool Leader::has_to_settle() const {
     return knows_ && phase_ == Phase::broadcast && table_.is_joint() && admitted_ <= committed_;
 }
 
 COORD_RARE
 void Leader::settle(std::int64_t wall_ms) {
-    COORD_ASSERT(is_settlement_due() && !is_founding_);
+    COORD_ASSERT(has_to_settle() && !is_founding_);
     Bytes body(1, static_cast<char>(ReconfigStep::settled));
     Txn txn;
     txn.op = OpCode::reconfig, txn.body = body;
@@ -15232,6 +15263,7 @@ void Leader::number_reconfig(std::int64_t wall_ms, const Machine& machine, const
     if (error != Errc::ok) return;
     const bool applied = table_.apply(txn);
     COORD_ASSERT(applied && committed_ >= admitted_ && table_.is_joint());  // Z17
+    asker_ = request.session;
     admitted_ = txn.zxid;
     counters_.reconfigs += 1;
     seat_voters();
@@ -15278,6 +15310,11 @@ void Leader::audit(const Machine& machine) const {
     }
 }
 
+// Whoever has asked for a change of the members is there when it has ended: R13.
+bool Leader::is_waited_for(SessionId session) const {
+    return table_.is_joint() && session == asker_ && session != SessionId{};
+}
+
 // RETURNS false where it is to be tried again.
 bool Leader::expire(SessionId session, LiveSession& live, std::int64_t wall_ms) {
     if (closing_ >= detail::closings_max) return false;
@@ -15319,6 +15356,11 @@ void Leader::look_at_sessions(std::int64_t wall_ms) {
         const auto found = sessions_.find(session);
         const bool is_over = found == sessions_.end() || found->second.closing;
         const std::int64_t quarters = is_over ? 0 : silent_quarters(found->second);
+        const bool is_late = quarters >= 4 && is_waited_for(session);
+        if (is_late) {
+            looks_.take(), looks_.add({clock_ + timing_.heartbeat, 0, session});
+            continue;
+        }
         const bool has_expired = quarters >= 4;
         if (count == most || (has_expired && !expire(session, found->second, wall_ms))) {
             expire_at_ = clock_, looks_wait_ = true;  // the rest in the next poll
@@ -16222,8 +16264,10 @@ void Replica::answer_notification(const Message& message) {
         look("the leader has given up");
         election_.on_notification(now_, message);
     } else if (asks && (is_voters || role_ != Role::leading || leader_.is_established())) {
-        const PeerId leader = role_ == Role::leading ? options_.id : learner_.leader();
-        election_.answer(message.from, role_, leader, outbox_);
+        const bool leads = role_ == Role::leading;
+        const PeerId leader = leads ? options_.id : learner_.leader();
+        const bool is_sure = leads || learner_.is_in_step();  // or they would tell one another
+        election_.answer(message.from, role_, is_sure ? leader : PeerId{}, outbox_);
     }
 }
 
@@ -16327,6 +16371,8 @@ void Replica::follow_voters() {
 COORD_RARE
 void Replica::look(const char* reason) {
     COORD_ASSERT(role_ != Role::failed);  // R5
+    std::vector<PeerId> followers;
+    if (role_ == Role::leading) followers = leader_.followers();
     leader_.stop(), learner_.stop();
     drop_incoming();
     role_ = Role::looking;
@@ -16336,6 +16382,7 @@ void Replica::look(const char* reason) {
     see_voters();
     election_.set_voters(now_, voters_, options_.voters);
     election_.start(now_, own_vote());
+    election_.give_up(followers, outbox_);
     if (observer_ != nullptr) observer_->on_role(options_.id, role_, PeerId{}, 0);
 }
 
@@ -16361,8 +16408,9 @@ void Replica::follow(PeerId leader) {
 }
 
 void Replica::lead_step() {
-    if (leader_.can_number(*machine_)) {
-        leader_.admit(now_, wall_ms_);
+    const bool can_number = leader_.can_number(*machine_);
+    if (can_number) leader_.admit(now_, wall_ms_);
+    if (can_number && !leader_.has_to_settle()) {
         leader_.look_at_sessions(wall_ms_);
         leader_.reap(now_, wall_ms_, *machine_);
         leader_.take_requests([this](const Txn& request) {
@@ -19884,9 +19932,10 @@ void Simulation::send(Node& from, PeerId to, BytesView bytes) {
     counters_.messages_sent += 1;
     const SimulatedNetwork& network = options_.network;
     const bool silent = from.doomed && from.sends_left == 0;
-    if (silent || link(from.id, to).cut || network_rng_.chance(network.loss_permille)) {
+    const bool is_nobody = to.value == 0 || to.value > size();  // a member that there is not
+    if (silent || is_nobody || link(from.id, to).cut || network_rng_.chance(network.loss_permille)) {
         counters_.messages_lost += 1;
-        if (is_traced() && !silent) trace_message(true, from.id, to, bytes);
+        if (is_traced() && !silent && !is_nobody) trace_message(true, from.id, to, bytes);
         return;
     }
     transmit(from, to, bytes, false);

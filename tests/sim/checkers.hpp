@@ -216,7 +216,8 @@ inline Fields fields_of(const Txn& txn) {
     } else if (txn.op == OpCode::guard) {
         fields.path = Bytes(in.bytes(SIZE_MAX));
         fields.czxid = in.zxid();
-    } else if (txn.op != OpCode::admit && txn.op != OpCode::silence) {
+    } else if (txn.op != OpCode::admit && txn.op != OpCode::silence &&
+               txn.op != OpCode::reconfig) {
         if (txn.op == OpCode::create_with_parents)
             fields.parents = static_cast<coord::CreateMode>(in.u8());
         if (txn.op == OpCode::take_over) {
@@ -386,6 +387,43 @@ public:
         });
     }
 
+    // Who is in the ensemble, and while that changes who is to be.
+    struct Member {
+        bool votes = true;
+        std::uint32_t weight = 1, group = 0;
+        Bytes address;
+        bool operator==(const Member& o) const {
+            return votes == o.votes && weight == o.weight && group == o.group &&
+                   address == o.address;
+        }
+    };
+    using Members = std::map<std::uint32_t, Member>;
+    const Members& members() const { return members_; }
+    const Members& next_members() const { return next_; }
+    bool is_joint() const { return !next_.empty(); }
+    static Members read_members(coord::Reader& in) {
+        Members all;
+        for (std::uint32_t count = in.u32(); count > 0 && in.ok(); count--) {
+            Member& member = all[in.u32()];
+            member.votes = in.u8() == 1;
+            member.weight = in.u32(), member.group = in.u32();
+            member.address = Bytes(in.bytes(SIZE_MAX));
+        }
+        return in.ok() ? all : Members{};
+    }
+    // What is to come of what was asked for.
+    Members members_after(BytesView asked) const {
+        coord::Reader in(asked);
+        (void)in.u8(), (void)in.u64();
+        const Members joining = read_members(in);
+        Members next = members_;
+        for (std::uint32_t count = in.u32(); count > 0 && in.ok(); count--) next.erase(in.u32());
+        const Members whole = read_members(in);
+        if (!whole.empty()) next = whole;
+        for (const auto& [id, member] : joining) next[id] = member;
+        return next;
+    }
+
     std::size_t removals_max = coord::Limits{}.removals_max;
     std::size_t list_max = coord::Limits{}.list_max;
     std::size_t sessions_max = coord::Limits{}.sessions_max;
@@ -400,7 +438,12 @@ public:
         Answer answer;
         answer.zxid = txn.zxid, answer.op = txn.op, answer.session = txn.session;
         if (txn.op == OpCode::open_session) return open(txn, fields, answer);
-        if (txn.op == OpCode::admit || txn.op == OpCode::reap || txn.op == OpCode::silence) {
+        Errc reconfigured = Errc::ok;
+        if (txn.op == OpCode::reconfig) reconfigured = reconfig(txn);
+        const bool by_itself = txn.op == OpCode::reconfig && txn.session == SessionId{};
+        if (by_itself) answer.error = reconfigured;
+        if (txn.op == OpCode::admit || txn.op == OpCode::reap || txn.op == OpCode::silence ||
+            by_itself) {
             answer.session = SessionId{};
             if (txn.op == OpCode::reap) answer.error = reap(txn, fields);
             if (txn.op == OpCode::admit) answer.error = admit(txn);
@@ -433,6 +476,7 @@ public:
         if (txn.op == OpCode::set_acl) set_acl(txn, fields, session, answer);
         if (txn.op == OpCode::auth) authenticate(txn, session);
         if (txn.op == OpCode::multi) multi(txn, session, answer);
+        if (txn.op == OpCode::reconfig) answer.error = reconfigured;
         if (txn.op == OpCode::close_session) close(txn, session);
         if (!by_leader) session.answers.back().push_back(answer);
         return answer;
@@ -661,13 +705,47 @@ private:
         coord::Reader in(txn.body);
         const std::uint32_t count = in.u32();
         if (in.left() != count * std::size_t{12}) return Errc::marshalling_error;
-        const std::size_t before = voters_.size();
-        for (std::uint32_t i = 0; i < count; i++) voters_.insert(in.u32()), (void)in.u64();
-        if (voters_.size() == before) return Errc::ok;
+        const std::size_t before = members_.size();
+        for (std::uint32_t i = 0; i < count; i++) members_.insert({in.u32(), {}}), (void)in.u64();
+        if (members_.size() != before) write_config(txn);
+        return Errc::ok;
+    }
+
+    // 2 both sets, 3 the next alone, 4 refused.
+    Errc reconfig(const Txn& txn) {
+        coord::Reader in(txn.body);
+        const std::uint8_t step = in.u8();
+        if (step == 4) return static_cast<Errc>(in.i32());
+        if (step == 3 && is_joint()) {
+            members_ = next_, next_.clear();
+            write_config(txn);
+            return Errc::ok;
+        }
+        if (step != 2 || is_joint()) return Errc::marshalling_error;
+        next_ = read_members(in);
+        return next_.empty() ? Errc::marshalling_error : Errc::ok;
+    }
+
+    void write_config(const Txn& txn) {
         Node& node = nodes_[config_node];
         node.data.clear(), node.is_null = false;
-        for (const std::uint32_t voter : voters_) {
-            node.data += "server." + std::to_string(voter) + "=participant\n";
+        std::map<std::uint32_t, Bytes> groups;
+        Bytes weights;
+        for (const auto& [id, member] : members_) {
+            node.data += "server." + std::to_string(id) + "=" + member.address +
+                         (member.address.empty() ? "" : ":") +
+                         (member.votes ? "participant\n" : "observer\n");
+            if (!member.votes) continue;
+            Bytes& group = groups[member.group];
+            group += (group.empty() ? "" : ":") + std::to_string(id);
+            if (member.weight == 1) continue;
+            weights += "weight." + std::to_string(id) + "=" + std::to_string(member.weight) + "\n";
+        }
+        if (groups.size() > 1 || !weights.empty()) {
+            for (const auto& [group, ids] : groups) {
+                node.data += "group." + std::to_string(group) + "=" + ids + "\n";
+            }
+            node.data += weights;
         }
         char version[32];
         std::snprintf(version, sizeof version, "version=%llx",
@@ -678,7 +756,6 @@ private:
         node.stat.data_length = static_cast<std::int32_t>(node.data.size());
         all_changes_.push_back({txn.zxid, EventType::data_changed, config_node, node.acl});
         changed(node, txn.zxid, EventType::data_changed);
-        return Errc::ok;
     }
 
     static void authenticate(const Txn& txn, SessionState& session) {
@@ -1196,7 +1273,7 @@ private:
     std::set<Bytes> limits_;  // paths of quotas' limits that ever were
     std::map<SessionId, SessionState> sessions_;
     std::map<std::uint64_t, SessionId> nonces_;
-    std::set<std::uint32_t> voters_;  // in their order
+    Members members_, next_;
     std::vector<PathChange> all_changes_;
     Zxid frontier_;
     std::int64_t newest_ms_ = 0;
@@ -1205,6 +1282,7 @@ private:
 enum class Call : std::uint8_t {
     create, remove, set, exists, get, children, sync, close, multi, add_watch, remove_watches,
     read, set_acl, get_acl, add_auth, watch_since,
+    reconfig,
     part  // a write that is a multi, and is answered as if it were none
 };
 
@@ -1213,14 +1291,14 @@ inline const char* name(Call call) {
                                         "get",    "children",  "sync",           "close",
                                         "multi",  "add_watch", "remove_watches", "read",
                                         "set_acl", "get_acl",  "add_auth",       "watch_since",
-                                        "part"};
+                                        "reconfig", "part"};
     return names[static_cast<std::size_t>(call)];
 }
 
 inline bool is_write(Call call) {
     return call == Call::create || call == Call::remove || call == Call::set ||
            call == Call::close || call == Call::multi || call == Call::set_acl ||
-           call == Call::add_auth || call == Call::part;
+           call == Call::add_auth || call == Call::reconfig || call == Call::part;
 }
 
 // What a client asked for.
@@ -1280,6 +1358,7 @@ public:
     std::uint64_t guards_lost() const { return guards_lost_; }
     std::uint64_t refusals() const { return refusals_; }
     std::uint64_t over_quota() const { return over_quota_; }
+    std::uint64_t reconfigs() const { return reconfigs_; }  // that have begun
     std::uint64_t silences() const { return silences_; }
     std::uint64_t doubts() const { return doubts_; }
     std::uint64_t doubts_executed() const { return doubts_executed_; }
@@ -1857,6 +1936,9 @@ private:
         if (txn.op == OpCode::open_session) judge_upgrade(txn);
         const Answer answer = model_.apply(txn);
         if (txn.op == OpCode::reap) judge_reap(txn, answer);
+        if (txn.op == OpCode::reconfig && answer.error == Errc::marshalling_error) {
+            violate("P29", "a step that it was not time for: " + show(txn.zxid));
+        }
         if (txn.op == OpCode::multi && outcome != nullptr) judge_guards(txn, *outcome);
         if (answer.is_void != (outcome == nullptr)) {
             return violate("P15", "the model and a replica do not both execute " + show(txn.zxid));
@@ -1968,6 +2050,7 @@ private:
         }
         const Asked& asked = client.ops[client.write_ops[place - 1]].asked;
         const Fields fields = fields_of(txn);
+        if (txn.op == OpCode::reconfig) return judge_reconfig(txn, asked);
         const bool right =
             (txn.op == OpCode::close_session && asked.call == Call::close) ||
             (txn.op == OpCode::remove && asked.call == Call::remove) ||
@@ -1983,6 +2066,27 @@ private:
                              asked.ttl_ms == fields.ttl_ms && asked.is_null == fields.is_null;
         if (!right || (!closing && !is_same)) {
             violate("P3", "another entry than was asked for: " + show(txn.zxid));
+        }
+    }
+
+    // P29: the members that were asked for, by who may, one change at a time.
+    void judge_reconfig(const Txn& txn, const Asked& asked) {
+        coord::Reader in(txn.body);
+        const std::uint8_t step = in.u8();
+        const Who& who = model_.who_at(txn.session, txn.zxid);
+        const bool is_super =
+            std::find(who.begin(), who.end(), std::make_pair(Bytes("super"), Bytes())) != who.end();
+        if (asked.call != Call::reconfig) {
+            return violate("P3", "another entry than was asked for: " + show(txn.zxid));
+        }
+        if (step == 4) {
+            const bool is_refused = static_cast<Errc>(in.i32()) == Errc::no_auth;
+            if (is_refused == is_super) violate("P29", "who may or may not: " + show(txn.zxid));
+        } else if (step != 2 || !is_super || model_.is_joint() ||
+                   Model::read_members(in) != model_.members_after(asked.data)) {
+            violate("P29", "members that nobody asked for: " + show(txn.zxid));
+        } else {
+            reconfigs_ += 1;
         }
     }
 
@@ -2127,6 +2231,7 @@ private:
             if (op.asked.call == Call::create && told.path != answer.path) {
                 violate("P1", label(id, number) + " is told another path than the model");
             }
+            if (op.asked.call == Call::reconfig) judge_config(id, number, told, answer);
         }
         if (answer.zxid <= op.observed_at_call) {
             violate("P1", label(id, number) + " has " + show(answer.zxid) + ", but at its call " +
@@ -2136,6 +2241,15 @@ private:
             violate("P5", "writes out of order: " + label(id, number));
         client.last_write = answer.zxid;
         see(id, client, number, answer.zxid);
+    }
+
+    // P29: it is told when what it has begun has ended.
+    void judge_config(Holder id, std::size_t number, const Told& told, const Answer& answer) {
+        const Model::Version* const config = model_.at(config_node, told.zxid);
+        const bool is_right = config != nullptr && config->zxid == told.zxid &&
+                              told.zxid > answer.zxid && config->data == told.data &&
+                              same(config->stat, told.stat);
+        if (!is_right) violate("P29", label(id, number) + " is told of other members");
     }
 
     static std::vector<coord::Part> shown(std::vector<coord::Part> parts, std::size_t guards) {
@@ -2613,6 +2727,7 @@ private:
     std::uint64_t reaps_ = 0;
     std::uint64_t void_reaps_ = 0;
     std::uint64_t over_quota_ = 0;
+    std::uint64_t reconfigs_ = 0;
     std::uint64_t refusals_ = 0;  // with no_auth, of reads and writes
     std::uint64_t doubts_ = 0;  // writes that ended so, and of these those that were executed
     std::uint64_t doubts_executed_ = 0;

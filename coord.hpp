@@ -2740,9 +2740,11 @@ struct Hearing {
     std::uint64_t heard = 0;
     std::uint64_t reachable = 0;
     bool is_reader_heard = false;  // whom it is said to, a voter or not
+    bool leaves = false;           // who says it votes no more, and may have to lead once more: E4
 };
 // What a notification says of the voters: FORMAT of each seat u32 id, u8 1 now + 2 next + 4 heard +
-// 8 reachable, u8 group, u8 and u8 the weight; and last, of 1 and 2 neither, a reader who is none.
+// 8 reachable, u8 group, u8 and u8 the weight; of neither 1 nor 2 a reader who is none, with 4, and
+// last 0 with 16: who says it leaves.
 void write_voters(const Voters& voters, const Hearing& hearing, PeerId reader, Bytes& out);
 bool read_voters(BytesView bytes, PeerId reader, Voters& voters, Hearing& hearing);
 
@@ -2788,6 +2790,9 @@ private:
 //            leader: it wins where a quorum of those voters agrees, itself among them. Who is no
 //            voter by its own history has a voice all the same where the candidate says that it is
 //            one; and else asks the voters that it knows who leads, and follows that one.
+//            E4 A voter that has the end of its own voting in its log, and does not know that to be
+//            committed, is a candidate still: nobody else may have it, and who has not may need the
+//            vote of this one, which they cannot have. It leads until that is committed.
 // May touch  Chapter 8.
 // Reading    ZooKeeper's FastLeaderElection. Deviation D1: there is no round number. A vote is a
 //            state that is repeated, and the newest from each voter counts; a vote out of date
@@ -2823,7 +2828,8 @@ public:
     Election(PeerId self, const Voters& voters, const Timing& timing);
 
     // Before start: who votes by the own history; and who else may know who leads.
-    void set_voters(Time now, const Voters& voters, const std::vector<PeerId>& contacts);
+    void set_voters(Time now, const Voters& voters, const std::vector<PeerId>& contacts,
+                    bool leaves = false);
     void start(Time now, const Vote& own);  // forgets what was; next_deadline is now
     void on_notification(Time now, const Message& message);
     bool is_news(const Message& message) const;  // later than all that this peer has said
@@ -2831,7 +2837,8 @@ public:
     Time next_deadline() const { return deadline_; }
     PeerId winner() const { return winner_; }  // nobody while there is none
     PeerId candidate() const { return candidate_; }
-    bool counts_us(PeerId peer) const;      // whether we are a voter, by what that one has said
+    bool counts_us(PeerId peer) const;      // whether we are a voter, as that one has said, or else
+                                            // by the own history
     // What a replica that is not looking answers to one that is.
     void answer(PeerId to, Role role, PeerId leader, Outbox& out);
     // Says to those who have followed us that we do not lead any more. One who does not hear it
@@ -2857,7 +2864,7 @@ private:
         bool said_reachable = false;
     };
     const Voice* find(PeerId id) const;
-    Voice* find_or_add(Time now, const Message& message, const Voters& theirs);
+    Voice* find_or_add(Time now, const Message& message, bool has_voice);
     bool is_fresh(const Voice& voice, Time now) const;
     bool is_reachable(const Voice& voice, Time now) const;
     bool stands(const Voice& voice, Time now) const;
@@ -2875,6 +2882,7 @@ private:
     Voters voters_;
     const Timing timing_;
     Vote own_;
+    bool leaves_ = false;       // E4
     std::vector<Voice> voices_;
     PeerId candidate_;
     PeerId winner_;
@@ -13635,15 +13643,17 @@ void write_voters(const Voters& voters, const Hearing& hearing, PeerId reader, B
         writer.u32(seat.id.value);
         writer.u32(flags << 24 | seat.group << 16 | seat.weight);
     }
-    if (voters.contains(reader) || !hearing.is_reader_heard) return;
-    writer.u32(reader.value), writer.u32(hears(true, false) << 24);
+    if (!voters.contains(reader) && hearing.is_reader_heard) {
+        writer.u32(reader.value), writer.u32(hears(true, false) << 24);
+    }
+    if (hearing.leaves) writer.u32(0), writer.u32(16u << 24);
 }
 
 bool read_voters(BytesView bytes, PeerId reader, Voters& voters, Hearing& hearing) {
     std::vector<Voters::Seat> seats;
     std::uint64_t flags_of[Voters::count_max] = {};
     hearing = Hearing{};
-    if (bytes.size() % 8 != 0 || bytes.size() / 8 > Voters::count_max + 1) return false;
+    if (bytes.size() % 8 != 0 || bytes.size() / 8 > Voters::count_max + 2) return false;
     for (Reader in(bytes); in.left() > 0;) {
         Voters::Seat seat;
         seat.id = PeerId{in.u32()};
@@ -13651,6 +13661,7 @@ bool read_voters(BytesView bytes, PeerId reader, Voters& voters, Hearing& hearin
         seat.weight = rest & 0xffff, seat.group = rest >> 16 & 0xff;
         seat.is_now = (rest >> 24 & 1) != 0, seat.is_next = (rest >> 24 & 2) != 0;
         if (seat.id == reader && (rest >> 24 & 4) != 0) hearing.is_reader_heard = true;
+        if ((rest >> 24 & 16) != 0) hearing.leaves = true;
         if (!seat.is_now && !seat.is_next) continue;
         if (seats.size() == Voters::count_max) return false;
         flags_of[seats.size()] = rest >> 24;
@@ -13706,9 +13717,10 @@ Election::Election(PeerId self, const Voters& voters, const Timing& timing)
     set_voters(Time{}, voters, {});
 }
 
-void Election::set_voters(Time now, const Voters& voters, const std::vector<PeerId>& contacts) {
-    COORD_ASSERT(voters.size() > 0);
-    voters_ = voters;
+void Election::set_voters(Time now, const Voters& voters, const std::vector<PeerId>& contacts,
+                          bool leaves) {
+    COORD_ASSERT(voters.size() > 0 && !(leaves && voters.contains(self_)));  // E4
+    voters_ = voters, leaves_ = leaves;
     std::vector<PeerId> asked = contacts;
     asked.push_back(winner_);  // who led before knows best whether it does
     for (std::size_t i = 0; i < voters.size(); i++) asked.push_back(voters[i]);
@@ -13745,7 +13757,7 @@ const Election::Voice* Election::find(PeerId id) const {
 }
 
 // RETURNS null where it is nobody whose voice is needed, or there are too many.
-Election::Voice* Election::find_or_add(Time now, const Message& message, const Voters& theirs) {
+Election::Voice* Election::find_or_add(Time now, const Message& message, bool has_voice) {
     std::size_t strangers = 0;
     Voice* stale = nullptr;
     for (Voice& voice : voices_) {
@@ -13753,7 +13765,7 @@ Election::Voice* Election::find_or_add(Time now, const Message& message, const V
         strangers += voice.is_asked ? 0u : 1u;
         if (!voice.is_asked && !is_fresh(voice, now)) stale = &voice;
     }
-    if (!theirs.contains(message.from) || message.from == self_) return nullptr;  // E3
+    if (!has_voice || message.from == self_) return nullptr;  // E3
     if (stale == nullptr && strangers >= detail::strangers_max) return nullptr;
     if (stale == nullptr) stale = &voices_.emplace_back();
     *stale = Voice{};
@@ -13765,7 +13777,8 @@ void Election::on_notification(Time now, const Message& message) {
     Voters theirs;
     Hearing hearing;
     if (!read_voters(message.payload, self_, theirs, hearing)) return;
-    Voice* const voice = find_or_add(now, message, theirs);
+    const bool has_voice = theirs.contains(message.from) || hearing.leaves;
+    Voice* const voice = find_or_add(now, message, has_voice);
     if (voice == nullptr) return;
     const bool same_life = voice->nonce == message.nonce;
     if (same_life && message.sequence <= voice->sequence) return;  // D1: an older state
@@ -13787,7 +13800,8 @@ bool Election::is_news(const Message& message) const {
 
 bool Election::counts_us(PeerId peer) const {
     const Voice* const voice = find(peer);
-    return voice != nullptr && voice->known && voice->voters.contains(self_);
+    const bool has_said = voice != nullptr && voice->known;
+    return has_said ? voice->voters.contains(self_) : voters_.contains(self_);
 }
 
 void Election::forget(PeerId peer) {
@@ -13807,6 +13821,7 @@ bool Election::is_reachable(const Voice& voice, Time now) const {
 Hearing Election::hearing(Time now) const {
     Hearing hearing;
     hearing.heard = hearing.reachable = voters_.bit(self_);
+    hearing.leaves = leaves_;
     for (const Voice& voice : voices_) {
         const std::uint64_t bit = voters_.bit(voice.id);
         if (is_fresh(voice, now)) hearing.heard |= bit;
@@ -13819,13 +13834,15 @@ Hearing Election::hearing(Time now) const {
 bool Election::stands(const Voice& voice, Time now) const {
     if (!is_reachable(voice, now) || voice.role != Role::looking) return false;
     const std::uint64_t own = voice.voters.bit(voice.id);
-    return own != 0 && voice.voters.is_quorum(voice.hearing.reachable | own);
+    const bool may_lead = own != 0 || voice.hearing.leaves;  // E4
+    return may_lead && voice.voters.is_quorum(voice.hearing.reachable | own);
 }
 
 PeerId Election::best_candidate(Time now) const {
     COORD_ASSERT(own_.id == self_);
     Vote best = own_;
-    bool one_stands = voters_.contains(self_) && voters_.is_quorum(hearing(now).reachable);
+    const bool may_lead = voters_.contains(self_) || leaves_;  // E4
+    bool one_stands = may_lead && voters_.is_quorum(hearing(now).reachable);
     for (const Voice& voice : voices_) {
         if (!stands(voice, now)) continue;
         if (best < voice.own || !one_stands) best = voice.own, one_stands = true;
@@ -13859,7 +13876,7 @@ PeerId Election::leader(Time now) const {
 }
 
 bool Election::has_voice(Time now) const {
-    bool has = voters_.contains(self_);
+    bool has = voters_.contains(self_) || leaves_;
     for (const Voice& voice : voices_) {
         has = has || (is_fresh(voice, now) && voice.voters.contains(self_));
     }
@@ -13869,7 +13886,8 @@ bool Election::has_voice(Time now) const {
 void Election::consider(Time now) {
     COORD_ASSERT(winner_ == PeerId{} && candidate_ != PeerId{});
     winner_ = leader(now);
-    if (winner_ != PeerId{} || !has_voice(now)) return;  // E3
+    if (!has_voice(now)) settled_at_ = never;  // E3
+    if (winner_ != PeerId{} || !has_voice(now)) return;
     const PeerId best = best_candidate(now);
     if (best != candidate_) {
         candidate_ = best;
@@ -13880,7 +13898,9 @@ void Election::consider(Time now) {
     COORD_ASSERT(candidate_ == self_ || voice != nullptr);
     const Voters& theirs = candidate_ == self_ ? voters_ : voice->voters;
     const std::uint64_t votes = agreeing(theirs, now);
-    const bool candidate_agrees = (votes & theirs.bit(candidate_)) != 0;
+    const bool may_lead = candidate_ != self_ || voters_.contains(self_) || leaves_;
+    const bool candidate_agrees =
+        may_lead && (candidate_ == self_ || voice->candidate == candidate_);
     if (!theirs.is_quorum(votes) || !candidate_agrees) {
         settled_at_ = never;
         return;
@@ -13932,7 +13952,7 @@ void Election::answer(PeerId to, Role role, PeerId leader, Outbox& out) {
     sequence_ += 1;
     Hearing said;
     said.heard = said.reachable = voters_.bit(self_) | voters_.bit(to);
-    said.is_reader_heard = true;
+    said.is_reader_heard = true, said.leaves = leaves_;
     post(to, role, leader, said, out);
 }
 
@@ -13995,7 +14015,8 @@ void Leader::know(const Machine& machine, bool may_found, const std::vector<Memb
 
 COORD_RARE
 void Leader::start(Time now) {
-    COORD_ASSERT(phase_ == Phase::idle && voters_.contains(self_) && observers_.empty());
+    COORD_ASSERT(phase_ == Phase::idle && observers_.empty());
+    const bool is_among = voters_.contains(self_);  // or it leads to end that, once more: E4
     phase_ = Phase::discovery;
     epoch_ = 0;
     own_ = Vote{log_.epochs().current, log_.last().zxid, self_};
@@ -14004,12 +14025,13 @@ void Leader::start(Time now) {
     started_at_ = phase_at_ = clock_read_at_ = ping_at_ = observers_ping_at_ = now;
     behind_at_ = timed_ = Zxid{}, behind_since_ = clock_, pace_ = Duration{};
     confirmed_sequence_ = ping_sequence_;  // no round is on its way
-    peers_ = detail::Array<Peer>(voters_.size());
+    peers_ = detail::Array<Peer>(voters_.size() + (is_among ? 0u : 1u));
     while (rounds_.size() < detail::rounds_max) rounds_.push().touches.reserve(voters_.size());
     rounds_.clear();  // but no ping allocates any more
     for (std::size_t i = 0; i < peers_.size(); i++) {
         peers_[i] = Peer{};
-        peers_[i].id = voters_[i], peers_[i].bit = voters_.bit(voters_[i]);
+        peers_[i].id = i < voters_.size() ? voters_[i] : self_;
+        peers_[i].bit = voters_.bit(peers_[i].id);
         peers_[i].heard_at = peers_[i].rewound_at = detail::long_ago;
         if (peers_[i].id != self_) continue;
         peers_[i].informed = true, peers_[i].accepted_epoch = log_.epochs().accepted;
@@ -14018,7 +14040,7 @@ void Leader::start(Time now) {
     }
     recount();
     barred_ = nullptr;
-    if ((counted_ & voters_.bit(self_)) != 0) return;
+    if (!is_among || (counted_ & voters_.bit(self_)) != 0) return;
     barred_ = is_founding_ ? "this storage may not found an ensemble"
                            : "this storage has not been admitted";
 }
@@ -14527,7 +14549,8 @@ void Leader::begin_synchronization(Time now, Outbox& out) {
     if (error_ != Errc::ok || barred_ != nullptr) return;
     phase_ = Phase::synchronization;
     recount();
-    COORD_ASSERT((counted_ & ~observing_ & voters_.bit(self_)) != 0);  // Z7
+    const bool counts = (counted_ & ~observing_ & voters_.bit(self_)) != 0;
+    COORD_ASSERT(counts || !voters_.contains(self_));  // Z7, Z19
     initial_ = log_.last().zxid;
     const Errc error = log_.set_current_epoch(epoch_);
     if (error == Errc::storage_full && voters_.size() > 1) {
@@ -16246,7 +16269,8 @@ void Replica::dispatch(const Message& message) {
         load_chunk();
         if (learner_.has_snapshot()) install_snapshot();
         if (learner_.error() != Errc::ok) fail(learner_.error());
-        if (is_learner() && voters_seen_ != members_version()) follow_voters();
+        const bool is_new = voters_seen_ != members_version();
+        if (is_learner() && (is_new || (learner_.observes() && is_voter()))) follow_voters();
     } else {
         taken = false;
     }
@@ -16255,6 +16279,7 @@ void Replica::dispatch(const Message& message) {
 
 // Who observes is answered where there is somebody to follow: a leader that is established.
 void Replica::answer_notification(const Message& message) {
+    if (voters_seen_ != members_version()) see_voters();
     const bool asks = message.phase == static_cast<std::uint8_t>(Role::looking);
     const bool is_voters = voters_.contains(message.from);
     if (role_ == Role::looking) {
@@ -16335,6 +16360,8 @@ void Replica::see_voters() {
     const VoterTable table = log_.voters_at_end(*machine_);
     voters_ = table.members().empty() ? detail::first_voters(options_, false) : Voters(table);
     voters_seen_ = members_version();
+    const bool leaves = !is_voter() && is_admitted(machine_->voters());  // E4
+    election_.set_voters(now_, voters_, options_.voters, leaves);
 }
 
 COORD_RARE
@@ -16358,8 +16385,11 @@ void Replica::follow_voters() {
     see_voters();
     const Role before = role_;
     if (role_ == Role::observing && is_voter()) {
-        if (!learner_.vote()) return look("it votes now");
-        role_ = Role::following;
+        // While it lags what its log says may be of old, and as a voter it would end that reign.
+        const bool lags = log_.last().zxid < learner_.committed();
+        const bool votes = learner_.vote();
+        if (!votes && !lags) return look("it votes now");
+        if (votes) role_ = Role::following;
     } else if (role_ == Role::following && !is_voter() &&
                !machine_->voters().knows(options_.id)) {
         role_ = Role::observing;
@@ -16380,7 +16410,6 @@ void Replica::look(const char* reason) {
     leader_phase_ = Leader::Phase::idle;
     counters_.elections += 1;
     see_voters();
-    election_.set_voters(now_, voters_, options_.voters);
     election_.start(now_, own_vote());
     election_.give_up(followers, outbox_);
     if (observer_ != nullptr) observer_->on_role(options_.id, role_, PeerId{}, 0);
@@ -16388,7 +16417,7 @@ void Replica::look(const char* reason) {
 
 COORD_RARE
 void Replica::lead() {
-    COORD_ASSERT(role_ == Role::looking && is_voter());  // E3
+    COORD_ASSERT(role_ == Role::looking && (is_voter() || is_admitted(machine_->voters())));  // E4
     role_ = Role::leading;
     leader_.know(*machine_, options_.may_found, options_.members);
     leader_.start(now_);
@@ -16399,7 +16428,7 @@ void Replica::lead() {
 COORD_RARE
 void Replica::follow(PeerId leader) {
     COORD_ASSERT(role_ == Role::looking && leader != options_.id);
-    const bool votes = is_voter() || election_.counts_us(leader);
+    const bool votes = election_.counts_us(leader);  // E3
     role_ = votes ? Role::following : Role::observing;
     learner_.start(now_, leader, committed_, !votes);
     while (touches_.size() < detail::touches_max) touches_.push();  // all of its memory, at once
@@ -16465,9 +16494,11 @@ bool Replica::is_full() const {
 }
 
 Vote Replica::own_vote() const {
-    if (!is_voter()) return Vote{0, Zxid{}, options_.id};  // E3
     const VoterTable table = log_.voters_at_end(*machine_);
-    const bool stands = is_admitted(table) || table.members().empty() || table.is_founding();
+    const bool leaves = !is_voter() && is_admitted(machine_->voters());  // E4
+    if (!is_voter() && !leaves) return Vote{0, Zxid{}, options_.id};  // E3
+    const bool stands =
+        is_admitted(table) || table.members().empty() || table.is_founding() || leaves;
     if (!stands || now_ < aside_until_) return Vote{0, Zxid{}, options_.id};  // R6
     return Vote{log_.durable_epochs().current, log_.durable_last(), options_.id};
 }

@@ -4032,6 +4032,8 @@ private:
     void flush();
     void drive_roles();
     bool is_voter() const { return voters_.contains(options_.id); }
+    // E4. It votes no more, by its log, and does as far as is known to be committed.
+    bool leaves() const { return !is_voter() && is_admitted(machine_->voters()); }
     bool is_learner() const { return role_ == Role::following || role_ == Role::observing; }
     bool is_alone() const { return voters_.size() == 1 && is_voter(); }
     void answer_notification(const Message& message);
@@ -16473,6 +16475,7 @@ void Replica::drive_roles() {
     } else if (is_learner() && learner_.departure() != nullptr) {
         look(learner_.departure());
     } else if (role_ == Role::looking && election_.winner() == options_.id) {
+        if (!is_voter() && !leaves()) return look("it votes no more");
         lead();
     } else if (role_ == Role::looking && election_.winner() != PeerId{}) {
         follow(election_.winner());
@@ -16491,8 +16494,7 @@ void Replica::see_voters() {
     const VoterTable table = log_.voters_at_end(*machine_);
     voters_ = table.members().empty() ? detail::first_voters(options_, false) : Voters(table);
     voters_seen_ = members_version();
-    const bool leaves = !is_voter() && is_admitted(machine_->voters());  // E4
-    election_.set_voters(now_, voters_, options_.voters, leaves);
+    election_.set_voters(now_, voters_, options_.voters, leaves());
 }
 
 COORD_RARE
@@ -16548,7 +16550,7 @@ void Replica::look(const char* reason) {
 
 COORD_RARE
 void Replica::lead() {
-    COORD_ASSERT(role_ == Role::looking && (is_voter() || is_admitted(machine_->voters())));  // E4
+    COORD_ASSERT(role_ == Role::looking && (is_voter() || leaves()));  // E4
     role_ = Role::leading;
     leader_.know(*machine_, options_.may_found, options_.members);
     leader_.start(now_);
@@ -16626,10 +16628,9 @@ bool Replica::is_full() const {
 
 Vote Replica::own_vote() const {
     const VoterTable table = log_.voters_at_end(*machine_);
-    const bool leaves = !is_voter() && is_admitted(machine_->voters());  // E4
-    if (!is_voter() && !leaves) return Vote{0, Zxid{}, options_.id};  // E3
+    if (!is_voter() && !leaves()) return Vote{0, Zxid{}, options_.id};  // E3
     const bool stands =
-        is_admitted(table) || table.members().empty() || table.is_founding() || leaves;
+        is_admitted(table) || table.members().empty() || table.is_founding() || leaves();
     if (!stands || now_ < aside_until_) return Vote{0, Zxid{}, options_.id};  // R6
     return Vote{log_.durable_epochs().current, log_.durable_last(), options_.id};
 }
@@ -16699,6 +16700,7 @@ void Replica::apply(const Txn& txn) {
     was_admitted_ = was_admitted_ || is_admitted(machine_->voters());
     if (detail::step_of(txn) != ReconfigStep::settled) return;
     if (is_learner()) follow_voters();
+    if (role_ == Role::looking) see_voters();  // it may be known by now that it leads no more
     end_reconfigs();
 }
 

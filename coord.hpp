@@ -1327,9 +1327,9 @@ private:
 //            made it so. Nobody sets it.
 //            M17 A session that was local is opened under the id that it has, if nobody else has
 //            that. See Z14.
-//            M18 The membership changes from one set to any other in two steps. After the first both
-//            sets are in the table, and both count; the second leaves the next one alone. No change
-//            begins while one is under way, and every state, a snapshot too, has both sets.
+//            M18 The membership changes from one set to any other in two steps. After the first one
+//            both sets are in the table, and both count; the second leaves the next one alone. No
+//            change begins while one is under way, and every state, a snapshot too, has both sets.
 // May touch  The tree: it is its only writer.
 // Reading    ZooKeeper's PrepRequestProcessor and DataTree.processTxn. Unlike there, a request is
 //            judged when it is applied, so there is no table of outstanding changes.
@@ -1439,8 +1439,8 @@ struct Member {
     Bytes address;             // the program's own: up to 256 printable characters of ASCII
 };
 
-// A change of who is in it, as ZooKeeper's. Incremental: those who leave go, and then who joins is as
-// is said here, whether it was a member or not. Or the members whole, and nobody else.
+// A change of who is in it, as ZooKeeper's. Incremental: those who leave go, and then who joins is
+// as is said here, whether it was a member or not. Or the members whole, and nobody else.
 struct Reconfig {
     std::vector<Member> joining;
     std::vector<PeerId> leaving;
@@ -1450,12 +1450,12 @@ struct Reconfig {
 
 // What a reconfig says; and after the step:
 enum class ReconfigStep : std::uint8_t {
-    asked = 0,    // by a session, and never in a log: u64 version; u32 count, each a member as below;
-                  // u32 count, each u32 id; u32 count, each a member: a Reconfig
+    asked = 0,    // by a session, and never in a log: u64 version; u32 count, each a member as
+                  // below; u32 count, each u32 id; u32 count, each a member: a Reconfig
     founded = 1,  // the first members, and the storages of those that vote: as joint
-    joint = 2,    // the next members: u32 count, each u32 id, u8 votes, u32 weight, u32 group, string
-                  // address; and the storages of voters that have none yet, as in an admit. It is the
-                  // session's write that was asked for
+    joint = 2,    // the next members: u32 count, each u32 id, u8 votes, u32 weight, u32 group,
+                  // string address; and the storages of voters that have none yet, as in an admit.
+                  // It is the session's write that was asked for
     settled = 3,  // nothing: the next members alone are the members
     refused = 4,  // i32 error: the outcome of what was asked
 };
@@ -1467,8 +1467,8 @@ enum class ReconfigStep : std::uint8_t {
 //   a voter that is in it       the storage takes the place of the one that counted; 0 = none
 //   nobody                      the founding is complete: a majority is enough from here on
 //
-// A reconfig changes the members (M18). A voter that was not in it has the storage from then on that
-// is said there, or none; one that votes no more is forgotten.
+// A reconfig changes the members (M18). A voter that was not in it has the storage from then on
+// that is said there, or none; one that votes no more is forgotten.
 class VoterTable {
 public:
     struct Place {
@@ -1494,7 +1494,8 @@ public:
     // turn.
     bool apply(const Txn& txn);
     static void write(const Places& changes, Bytes& body);
-    static void write(ReconfigStep step, const Members& members, const Places& storages, Bytes& body);
+    static void write(ReconfigStep step, const Members& members, const Places& storages,
+                      Bytes& body);
     // RETURNS whether they can be the members, in the order of their ids, and why not.
     static const char* flaw(const Members& members);
     // Votes in two sets, or in one: a voter has one, but two where its weight or group changes.
@@ -2639,8 +2640,9 @@ private:
 // =================================================================================================
 // Purpose    The peer protocol as values and bytes. No behaviour.
 // Invariants Bytes that are not exactly one message of this ensemble to this replica do not decode.
-//            V1 Two quorums of the same voters have one in common whose vote counts. While they change
-//            a quorum is one of those before and one of those after: it has one in common with each.
+//            V1 Two quorums of the same voters have one in common whose vote counts. While they
+//            change a quorum is one of those before and one of those after: it has one in common
+//            with each.
 // May touch  Chapters 1, 2 and 4.
 // Format     u32 magic and version, u32 CRC32C of what follows, u64 ensemble, u32 from, u32 to,
 //            u64 nonce, u8 type, u32 epoch, and then the type's fields in the order of Message. The
@@ -2966,8 +2968,8 @@ private:
 //            While that is joint whatever is decided takes a quorum of both sets: a promise, an
 //            initial history, a commit, a round, and to go on leading.
 //            Z17 A change of the members is numbered by an established leader, when the change
-//            before it, of storages too, is committed, and a joint quorum could take it at once: all
-//            of them in step, answering, and of the storages that will count. Its second step
+//            before it, of storages too, is committed, and a joint quorum could take it at once:
+//            all of them in step, answering, and of the storages that will count. Its second step
 //            follows when the first one is committed: at once, or with the next leader.
 //            Z18 Who asks is judged by a state in which all is applied that anybody has been
 //            answered, and that session's own requests before. Its session does not end, and nobody
@@ -4376,15 +4378,16 @@ public:
     // says so; the session goes on. too_many: over Limits::identities_per_session_max.
     void add_auth(BytesView scheme, BytesView credential, OnDone done) const;
 
-    // Changes who is in the ensemble, and who votes: from any set to any other, while it serves. The
-    // answer comes when the next members are the members, for good; it has /zookeeper/config, and as
-    // its zxid the version. No guard and no path of the handle counts for it. Who votes must have
-    // been following, as an observer, before. no_auth: the session may not write /zookeeper/config,
-    // which is the super user's alone at first. reconfig_in_progress: another change has begun.
-    // bad_version: of the members. new_config_no_quorum: of the next voters too few are in step with
-    // the leader, and answer it. bad_arguments: nobody's vote counts; over 63 voters, before and
-    // after together, where one counts twice whose weight or group changes; over 512 members; an
-    // address that is too long, or not printable. too_large: /zookeeper/config has no room for it.
+    // Changes who is in the ensemble, and who votes: from any set to any other, while it serves.
+    // The answer comes when the next members are the members, for good; it has /zookeeper/config,
+    // and as its zxid the version. No guard and no path of the handle counts for it. Of those who
+    // are to vote most must have been following, as observers, before. no_auth: the session may not
+    // write /zookeeper/config, which is the super user's alone at first. reconfig_in_progress:
+    // another change has begun. bad_version: of the members. new_config_no_quorum: of the next
+    // voters too few are in step with the leader, and answer it. bad_arguments: nobody's vote
+    // counts; over 63 voters, before and after together, where one counts twice whose weight or
+    // group changes; over 512 members; an address that is too long, or not printable. too_large:
+    // /zookeeper/config has no room for it.
     void reconfig(const Reconfig& change, OnData done) const;
 
     // What ZooKeeper's clients do in several writes, each in one step here. All are multis of one
@@ -8369,7 +8372,7 @@ bool VoterTable::admit(const Txn& txn) {
     return true;
 }
 
-// M18. Where two or fewer founded it, a majority is all of them: the founding is complete with this.
+// M18. Where two or fewer founded it, a majority is all of them: that is complete with this.
 bool VoterTable::begin(const Txn& txn, ReconfigStep step, Reader& in) {
     const bool founds = step == ReconfigStep::founded;
     Members members;
@@ -9826,8 +9829,8 @@ Errc Machine::end_load() {
     voters_digest_ = voters_.digest();
     const bool sound = reader->is_whole() && reader->sessions() == sessions_.size() &&
                        reader->nodes() == tree_.size() && tree_.end_load() == Errc::ok &&
-                       owns_all() && adopt_quotas() && voters_.is_whole() &&
-                       is_config_sound() &&
+                       owns_all() && adopt_quotas() && is_config_sound() &&
+                       voters_.is_whole() &&
                        reader->digest() == digest();
     if (!sound) reset();
     return sound ? Errc::ok : Errc::corrupt;
@@ -13895,7 +13898,8 @@ Election::Voice* Election::find_or_add(Time now, const Message& message, bool ha
         strangers += voice.is_asked ? 0u : 1u;
         if (!voice.is_asked && !is_fresh(voice, now)) stale = &voice;
     }
-    if (!has_voice || message.from == self_) return nullptr;  // E3
+    const bool is_nobody = message.from == self_ || message.from == PeerId{};
+    if (!has_voice || is_nobody) return nullptr;  // E3
     if (stale == nullptr && strangers >= detail::strangers_max) return nullptr;
     if (stale == nullptr) stale = &voices_.emplace_back();
     *stale = Voice{};
@@ -15254,8 +15258,8 @@ bool Leader::is_in_step(const Peer& peer) const {
     return peer.promised && peer.streaming && peer.epoch_current && peer.acked >= initial_;
 }
 
-// A life just met may be a stranger's, beside the voter that it says it is; or one that is over, and
-// its last messages come late.
+// A life just met may be a stranger's, beside the voter that it says it is; or one that is over,
+// and its last messages come late.
 bool Leader::is_known(Time now, const Peer& peer) const {
     const bool is_just_met = now - peer.met_at <= timing_.silence;
     return peer.storage != 0 && !is_just_met && peer.pong > peer.met_pings;
@@ -15379,14 +15383,14 @@ Errc Leader::judge_reconfig(const Machine& machine, const Txn& request, Bytes& b
     COORD_ASSERT(applied && joint.is_joint());  // M18
     const Voters voters(joint);
     std::uint64_t ready = 0;
-    const auto look_at = [&](const Peer& peer) {
+    const auto weigh = [&](const Peer& peer) {
         const bool is_heard = clock_read_at_ - peer.heard_at <= timing_.silence;
         const bool is_self = peer.id == self_;
         const bool is_its = peer.storage != 0 && peer.storage == joint.storage_of(peer.id);
         if (is_its && (is_self || (is_in_step(peer) && is_heard))) ready |= voters.bit(peer.id);
     };
-    for (const Peer& peer : peers_) look_at(peer);
-    for (const auto& entry : observers_) look_at(entry.second);
+    for (const Peer& peer : peers_) weigh(peer);
+    for (const auto& entry : observers_) weigh(entry.second);
     return voters.is_quorum(ready) ? Errc::ok : Errc::new_config_no_quorum;
 }
 
@@ -15450,7 +15454,8 @@ COORD_RARE
 void Leader::audit(const Machine& machine) const {
     if (!knows_ || phase_ == Phase::idle || resignation_ != nullptr) return;
     COORD_ASSERT(log_.voters_at_end(machine).digest() == table_.digest());  // Z7
-    COORD_ASSERT(voters_.all() == (table_.members().empty() ? first_voters_ : Voters(table_)).all());
+    const bool founds = table_.members().empty();
+    COORD_ASSERT(founds || Voters(table_).all() == voters_.all());  // Z16
     const bool counts = (counted_ & voters_.bit(self_)) != 0 || !voters_.contains(self_);  // Z19
     COORD_ASSERT(counts || barred_ != nullptr);
     COORD_ASSERT(barred_ == nullptr || phase_ < Phase::broadcast);
@@ -17171,8 +17176,8 @@ Errc Replica::prepare(Request& request, Pending& pending) {
         return Errc::ok;
     }
     if (request.kind == Kind::reconfig) {
+        if (request.data.size() > request_bytes_max()) return Errc::too_large;
         pending.op = OpCode::reconfig, pending.body.assign(request.data);
-        if (pending.body.size() > request_bytes_max()) return Errc::too_large;
         return judge_request(pending.op, pending.body, options_.limits);
     }
     if (request.kind == Kind::multi) {
@@ -20094,7 +20099,8 @@ void Simulation::send(Node& from, PeerId to, BytesView bytes) {
     const SimulatedNetwork& network = options_.network;
     const bool silent = from.doomed && from.sends_left == 0;
     const bool is_nobody = to.value == 0 || to.value > size();  // a member that there is not
-    if (silent || is_nobody || link(from.id, to).cut || network_rng_.chance(network.loss_permille)) {
+    if (silent || is_nobody || link(from.id, to).cut ||
+        network_rng_.chance(network.loss_permille)) {
         counters_.messages_lost += 1;
         if (is_traced() && !silent && !is_nobody) trace_message(true, from.id, to, bytes);
         return;

@@ -612,7 +612,144 @@ TEST_CASE("E3 voters neither hear nor elect who is no voter") {
     field.all_follow(3);
 }
 
-TEST_CASE("random notifications, hostile in every field, elect nobody but voters, or who is named") {
+// Voters 1 to 3, of whom 3 and 4 are to vote next; only 3 knows.
+struct Lagging {
+    Voters old = voters_of(3);
+    Voters next{std::vector<PeerId>{PeerId{3}, PeerId{4}}};
+    Election election{PeerId{4}, old, coord::Timing{}};
+    Outbox out{PeerId{4}, ensemble, 9};
+    Time now{0};
+    Lagging() { election.start(now, Vote{0, Zxid{}, PeerId{4}}); }
+    void poll() {
+        election.poll(now, out);
+        out.drain([](PeerId, BytesView) {});
+    }
+};
+
+TEST_CASE("E3 a voter that does not know it yet elects, and is needed") {
+    Lagging l;
+    Message note = Alone::note(3, 1, 3);
+    hears(note, 3, 3, l.next, PeerId{4});
+    CHECK_FALSE(l.election.counts_us(PeerId{3}));
+    l.election.on_notification(l.now, note);
+    CHECK(l.election.counts_us(PeerId{3}));
+    l.poll();
+    CHECK(l.election.candidate() == PeerId{3});
+    CHECK(l.election.winner() == PeerId{3});
+    // The candidate, in its turn, hears of it, and does not win before.
+    Election three(PeerId{3}, l.next, coord::Timing{});
+    Outbox out(PeerId{3}, ensemble, 8);
+    three.start(l.now, Vote{1, Zxid{10}, PeerId{3}});
+    three.poll(l.now, out);
+    CHECK(three.winner() == PeerId{});
+    Message vote = Alone::note(4, 1, 3);
+    vote.zxid = Zxid{};
+    hears(vote, 4, 4, l.old, PeerId{3});
+    three.on_notification(l.now, vote);
+    three.poll(l.now, out);
+    CHECK(three.winner() == PeerId{3});
+}
+
+TEST_CASE("E3 a candidate needs a quorum of the voters that its own history has") {
+    Alone a;
+    const Voters joint(std::vector<Voters::Seat>{{PeerId{1}, 1, 0, true, false, 0},
+                                                 {PeerId{2}, 1, 0, true, false, 0},
+                                                 {PeerId{3}, 1, 0, true, true, 0},
+                                                 {PeerId{4}, 1, 0, false, true, 0}});
+    Message best = Alone::note(3, 1, 3);
+    best.zxid = Zxid{99};
+    hears(best, 7, 7, joint);  // it does not reach 4
+    a.election.on_notification(a.now, best);
+    a.election.on_notification(a.now, Alone::note(2, 1, 2));
+    a.poll();
+    CHECK(a.election.candidate() == PeerId{2});
+    best.sequence = 2, hears(best, 15, 15, joint);
+    a.election.on_notification(a.now, best);
+    Message other = Alone::note(2, 2, 3);
+    a.election.on_notification(a.now, other);
+    a.poll();
+    a.now = a.now + coord::Timing{}.settle();
+    a.poll();
+    CHECK(a.election.candidate() == PeerId{3});
+    CHECK(a.election.winner() == PeerId{});  // 4 has not agreed
+    Message four = Alone::note(4, 1, 3);
+    hears(four, 15, 15, joint);
+    a.election.on_notification(a.now, four);
+    a.poll();
+    CHECK(a.election.winner() == PeerId{3});
+}
+
+TEST_CASE("E4 a voter with the end of its own voting in its log leads once more") {
+    Alone a;  // of 1 to 3
+    Message leaving = Alone::note(4, 1, 4);
+    leaving.zxid = Zxid{99};
+    static Bytes payload;
+    payload.clear();
+    coord::write_voters(a.voters, {7, 7, true, false}, PeerId{1}, payload);
+    leaving.payload = payload;
+    a.election.on_notification(a.now, leaving);
+    a.poll();
+    CHECK(a.election.candidate() == PeerId{1});  // it is a stranger
+    payload.clear();
+    coord::write_voters(a.voters, {7, 7, true, true}, PeerId{1}, payload);
+    leaving.payload = payload, leaving.sequence = 2;
+    a.election.on_notification(a.now, leaving);
+    a.election.on_notification(a.now, Alone::note(2, 1, 4));
+    a.election.on_notification(a.now, Alone::note(3, 1, 4));
+    a.poll();
+    CHECK(a.election.winner() == PeerId{4});
+    // And from its own side.
+    Election four(PeerId{4}, a.voters, coord::Timing{});
+    Outbox out(PeerId{4}, ensemble, 8);
+    four.set_voters(a.now, a.voters, {}, true);
+    four.start(a.now, Vote{1, Zxid{99}, PeerId{4}});
+    for (std::uint32_t id = 2; id <= 3; id++) {
+        Message note = Alone::note(id, 1, 4);
+        hears(note, 7, 7, a.voters, PeerId{4});
+        four.on_notification(a.now, note);
+    }
+    four.poll(a.now, out);
+    a.now = a.now + coord::Timing{}.settle();
+    four.poll(a.now, out);
+    CHECK(four.winner() == PeerId{4});
+}
+
+TEST_CASE("E3 who follows somebody else is believed, unless that one is asked itself") {
+    Outside o;
+    Message note = Alone::note(2, 1, 9);
+    note.phase = static_cast<std::uint8_t>(Role::following);
+    hears(note, 7, 7, voters_of(3), PeerId{4});
+    SUBCASE("of somebody unknown") {
+        o.election.on_notification(o.now, note);
+        o.poll();
+        CHECK(o.election.winner() == PeerId{9});
+    }
+    SUBCASE("of one that is asked") {
+        note.leader = PeerId{3};
+        o.election.on_notification(o.now, note);
+        o.poll();
+        CHECK(o.election.winner() == PeerId{});
+    }
+    SUBCASE("of one that has led before") {
+        o.election.on_notification(o.now, note);
+        o.poll();
+        REQUIRE(o.election.winner() == PeerId{9});
+        o.election.set_voters(o.now, o.voters, {});
+        o.election.start(o.now, Vote{0, Zxid{}, PeerId{4}});
+        note.sequence = 2;
+        o.election.on_notification(o.now, note);
+        o.poll();
+        CHECK(o.election.winner() == PeerId{});
+    }
+    SUBCASE("of nobody") {
+        note.leader = PeerId{};
+        o.election.on_notification(o.now, note);
+        o.poll();
+        CHECK(o.election.winner() == PeerId{});
+    }
+}
+
+TEST_CASE("random notifications, hostile in every field, elect voters alone, or who is named") {
     coord::Rng rng(support::seed_or(9));
     for (int round = 0; round < 200; round++) {
         Alone a;

@@ -2259,6 +2259,7 @@ TEST_CASE("Z15 what observers answer confirms no round, and keeps no leader in o
         for (const std::uint32_t peer : {4u, 5u, 6u}) rig.pong(peer, rig.leader.pings());
         rig.step(rig.timing.silence / 5);
     }
+    REQUIRE(rig.leader.resignation() != nullptr);
     CHECK(Bytes(rig.leader.resignation()) == "no quorum is in reach");
 }
 

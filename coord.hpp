@@ -933,6 +933,8 @@ std::uint64_t mix64(std::uint64_t a, std::uint64_t b);          // two words to 
 //            T9 An ACL is its node's alone. Those that are alike, with their aversions, are kept
 //            once, as long as a node has them; one that is open to all and was never set is not
 //            kept, and nothing is looked up for it.
+//            T10 The ephemeral nodes of each session are listed in the order of their paths, those
+//            and no others: by links in the nodes themselves, where others have their children.
 // May touch  Memory; deterministic.
 // Reading    ZooKeeper's DataTree and PathUtils. What it may cost: one hash of the path and four
 //            cache lines a look-up, 120 bytes a node beside its path and data.
@@ -1156,11 +1158,20 @@ public:
     // Calls visit for each node, parents before children, children in order; or for the one at a
     // path, if it is there, and all below it. REQUIRES that it changes nothing.
     void visit(const Callback<void(const NodeView&)>& visit_node, BytesView from = "/") const;
-    // And for each ephemeral one, in any order.
-    void visit_ephemerals(const Callback<void(BytesView path, SessionId owner)>& visit_node) const;
+    // The ephemeral nodes of a session: how many, and those after a path that begin with prefix, in
+    // order of their paths, until visit_node RETURNS false. And how many all sessions have.
+    std::size_t owned(SessionId owner) const;
+    void list_owned(SessionId owner, BytesView after, BytesView prefix,
+                    const Callback<bool(const NodeView&)>& visit_node) const;
+    std::size_t owned_by_all() const { return owned_size_; }
     // Frees so many nodes more, before the tree is destroyed. RETURNS true when none is left.
     // Nothing else may be asked of it from then on.
     bool release(std::uint32_t count);
+    // Memory of nodes that have gone is put by for others of their size; this gives so many blocks
+    // of it back, while there are more than a few. What frees a million at once, or mixes that with
+    // other requests, stands still for ten milliseconds and more in common allocators.
+    void give_back(std::uint32_t count);
+    std::size_t spares() const { return spare_count_; }
     void reset();        // back to a fresh tree: /, /zookeeper, /zookeeper/config, /zookeeper/quota
     void audit() const;  // asserts T1-T4, T7, T9 over the whole tree; cost as that
 
@@ -1170,6 +1181,8 @@ private:
     struct Table;
     struct Acls;
     struct Record;
+    struct AmongChildren;
+    struct AmongOwned;
 
     Node& at(std::uint32_t node) const;
     Node* seek(BytesView path) const;            // RETURNS nullptr where there is no such node
@@ -1179,18 +1192,24 @@ private:
     Node* slot(std::uint32_t index) const;
     std::uint32_t take_index();
     void grow_slabs();
-    static Node* make_node(const Node& fields, BytesView path, BytesView data,
-                           std::size_t capacity);
-    static void free_node(Node* node);
+    Node* make_node(const Node& fields, BytesView path, BytesView data, std::size_t capacity);
+    void put_by(Node* node);
     void insert_entry(std::uint64_t hash, Node* node);
     void replace_entry(std::uint64_t hash, const Node* node, Node* moved);
     void erase_entry(std::uint64_t hash, const Node* node);
 
     std::uint32_t priority(std::uint32_t node) const;
     BytesView child_name(std::uint32_t child, std::size_t offset) const;
-    void prefetch_below(const Node& node, std::size_t offset) const;
+    template <class Order>
+    void prefetch_below(Node& node, std::size_t offset) const;
+    template <class Order>
+    void link(std::uint32_t& root, std::uint32_t added, std::size_t offset);
+    template <class Order>
+    void unlink(std::uint32_t& root, std::uint32_t removed, std::size_t offset);
     void link_child(std::uint32_t parent, std::uint32_t child);
     void unlink_child(std::uint32_t parent, std::uint32_t child);
+    void link_owned(std::uint32_t node);
+    void unlink_owned(std::uint32_t node);
     using Stack = std::vector<std::uint32_t>;
     void push_left(std::uint32_t node, Stack& stack) const;
     void seek_children(const Node& parent, BytesView after, BytesView prefix, Stack& stack) const;
@@ -1239,10 +1258,18 @@ private:
     void clear();
     void audit_node(std::uint32_t node) const;
     void audit_children(std::uint32_t parent) const;
+    std::size_t audit_owned(SessionId owner, std::uint32_t root) const;
 
     std::vector<detail::Owned<Node*[]>> slabs_;  // nodes by index; all of one size but the first
     detail::Owned<Table[]> tables_;              // nodes by path: for each top byte of a hash
     detail::Ring<std::uint32_t> free_indices_;  // grows by small blocks: no poll copies it
+    struct Spare {
+        Spare* next;
+    };
+    static constexpr std::size_t spare_sizes = 64;  // of larger blocks none is put by
+    std::array<Spare*, spare_sizes> spares_{};      // by size
+    std::size_t spare_count_ = 0;
+    std::size_t spare_turn_ = 0;                    // whose size is given back from next
     std::uint32_t indices_used_ = 0;               // ever, index 0 included
     std::uint32_t indices_capacity_ = 0;           // of slabs_
     std::size_t size_ = 0;
@@ -1251,6 +1278,8 @@ private:
     const std::uint64_t seed_;
     detail::Owned<Acls> acls_;          // T9
     detail::Numbers reapable_;          // T7: indices of nodes, to their ttl; of containers to 0
+    detail::Numbers owned_;             // T10: sessions, to roots and how many, 32 bits each
+    std::size_t owned_size_ = 0;        // of them all
     std::vector<std::uint64_t> saved_;  // a bit for each index: written early, or not part of it
     std::uint32_t save_next_ = 0;       // indices before this one are written
     std::uint32_t save_end_ = 0;        // indices from here on came later; 0: no save is under way
@@ -1386,7 +1415,6 @@ struct SessionRecord {
     std::uint64_t cxid = 0;         // newest executed, or where its holder begins
     std::uint64_t confirmed = 0;
     detail::Ring<Outcome> outcomes;  // of confirmed+1 .. cxid, in order
-    std::map<Bytes, bool, std::less<>> ephemerals;  // their paths
     Bytes identities;              // M10: as an ACL's bytes, each once
     std::uint64_t identities_hash = 0;  // of them; 0 where there are none
     std::uint64_t saved_in = 0;     // the number of the save that has it already
@@ -1583,6 +1611,7 @@ public:
     bool is_saving() const { return is_saving_; }
     void stop_saving();
     bool release(std::uint32_t nodes) { return tree_.release(nodes); }  // see Tree::release
+    void give_back(std::uint32_t nodes) { tree_.give_back(nodes); }     // and Tree::give_back
 
     // A state from bytes, in pieces or in one; it replaces what was. RETURNS corrupt, and leaves a
     // fresh state, where the bytes are not those of a save.
@@ -1603,7 +1632,6 @@ private:
     const Outcome* close_session(const Txn& txn, ChangeSink& changes);
     Errc execute(const Txn& txn, SessionRecord& session, Outcome& outcome, ChangeSink& changes);
     Errc multi(const Txn& txn, SessionRecord& session, Outcome& outcome, ChangeSink& changes);
-    void undo_ephemerals(SessionRecord& session);
     Errc authenticate(const Txn& txn, SessionRecord& session) const;
     Errc check_version(const Txn& txn, const SessionRecord& session, Outcome& outcome) const;
     Errc create(const Txn& txn, SessionRecord& session, Outcome& outcome, ChangeSink& changes);
@@ -1645,7 +1673,7 @@ private:
     static void save_session(const SessionRecord& session, Bytes& out);
     static bool read_session(BytesView record, const Limits& limits, SessionRecord& session);
     bool load_session(BytesView record);
-    bool adopt_ephemerals();
+    bool owns_all() const;
     void reset();
     // Of what a session is for all its life, and with that of all of it.
     static std::uint64_t digest_lasting(const SessionRecord& session);
@@ -5557,9 +5585,9 @@ struct Tree::Node {
     std::int32_t version = 0;
     std::uint32_t acl = 0;            // T9: the number of the list with the aversion; mostly 0
     std::uint32_t data_length = 0;
-    std::uint32_t child_count = 0;
+    std::uint32_t count_or_left = 0;  // of children; or, T10, as left is, among a session's
     std::uint32_t parent = 0;         // 0 for the root alone; T1
-    std::uint32_t child_root = 0;     // the treap of the children
+    std::uint32_t root_or_right = 0;  // the treap of the children; or as right
     std::uint32_t left = 0;           // in the treap of the parent: names before this one's
     std::uint32_t right = 0;          // and after
     std::uint32_t capacity = 0;       // of path and data together
@@ -5574,6 +5602,8 @@ struct Tree::Node {
     bool is_owned() const { return kind() == NodeKind::ephemeral; }  // by a session
     bool is_listed() const { return kind() >= NodeKind::container; }
     SessionId owner() const { return SessionId{is_owned() ? owner_or_creations : 0}; }
+    std::uint32_t child_count() const { return is_owned() ? 0 : count_or_left; }  // T4
+    std::uint32_t child_root() const { return is_owned() ? 0 : root_or_right; }
     // Of children, ever: the next sequence number; T3.
     std::uint64_t creations() const { return is_owned() ? 0 : owner_or_creations; }
     void set_life(NodeKind kind, SessionId owner) {
@@ -6029,12 +6059,27 @@ inline Tree::Node& Tree::at(std::uint32_t node) const {
     return *slabs_[node / detail::slab_size][node % detail::slab_size];
 }
 
-// path and data may be views into a node that the caller is about to free.
+namespace detail {
+
+// Blocks of 16 * number + 8 bytes: what a common allocator has left of its own 16 byte steps.
+static std::size_t size_number(std::size_t bytes) { return (bytes + 7) / 16; }
+static std::size_t size_of_number(std::size_t number) { return number * 16 + 8; }
+constexpr std::size_t spares_kept = 1024;
+
+}  // namespace detail
+
+// path and data may be views into a node that the caller is about to put by.
 Tree::Node* Tree::make_node(const Node& fields, BytesView path, BytesView data,
                             std::size_t capacity) {
     COORD_ASSERT(path.size() + data.size() <= capacity);
     COORD_ASSERT(capacity <= UINT32_MAX);
-    void* const memory = ::operator new(sizeof(Node) + capacity);
+    const std::size_t size = detail::size_number(sizeof(Node) + capacity);
+    void* memory = size < spare_sizes ? spares_[size] : nullptr;
+    if (memory != nullptr) {
+        spares_[size] = static_cast<Spare*>(memory)->next, spare_count_ -= 1;
+    } else {
+        memory = ::operator new(detail::size_of_number(size));
+    }
     Node* const node = new (memory) Node(fields);
     node->capacity = static_cast<std::uint32_t>(capacity);
     node->path_length = static_cast<std::uint32_t>(path.size());
@@ -6045,15 +6090,33 @@ Tree::Node* Tree::make_node(const Node& fields, BytesView path, BytesView data,
     return node;
 }
 
-void Tree::free_node(Node* node) { ::operator delete(node); }
+void Tree::put_by(Node* node) {
+    const std::size_t size = detail::size_number(sizeof(Node) + node->capacity);
+    if (size >= spare_sizes) return ::operator delete(node);
+    spares_[size] = new (node) Spare{spares_[size]};
+    spare_count_ += 1;
+}
+
+void Tree::give_back(std::uint32_t count) {
+    for (; count > 0 && spare_count_ > detail::spares_kept; spare_turn_ += 1) {
+        Spare*& spares = spares_[spare_turn_ % spare_sizes];
+        for (; spares != nullptr && count > 0 && spare_count_ > detail::spares_kept; count--) {
+            Spare* const spare = spares;
+            spares = spare->next, spare_count_ -= 1;
+            ::operator delete(spare);
+        }
+        if (count == 0) return;  // and on with the same size
+    }
+}
 
 bool Tree::release(std::uint32_t count) {
+    if (spare_count_ > detail::spares_kept) return give_back(count), false;
     for (; count > 0 && indices_used_ > 0; count--) {
         indices_used_ -= 1;
         Node* const node = slot(indices_used_);
         if (node != nullptr && node->is_listed()) reapable_.erase(indices_used_);
         if (node != nullptr) acls_->drop(node->acl);
-        free_node(node);
+        ::operator delete(node);
     }
     return indices_used_ == 0;
 }
@@ -6325,65 +6388,111 @@ inline BytesView Tree::child_name(std::uint32_t child, std::size_t offset) const
     return at(child).path().substr(offset);
 }
 
+// The links of a node among the children of its parent, whose path is left out as two are compared;
+// and among the nodes of its session.
+struct Tree::AmongChildren {
+    static std::uint32_t& left(Node& node) { return node.left; }
+    static std::uint32_t& right(Node& node) { return node.right; }
+};
+struct Tree::AmongOwned {
+    static std::uint32_t& left(Node& node) { return node.count_or_left; }
+    static std::uint32_t& right(Node& node) { return node.root_or_right; }
+};
+
 // Both ways on from a node are fetched while it is looked at: the links and the name.
-inline void Tree::prefetch_below(const Node& node, std::size_t offset) const {
-    for (const std::uint32_t next : {node.left, node.right}) {
+template <class Order>
+void Tree::prefetch_below(Node& node, std::size_t offset) const {
+    for (const std::uint32_t next : {Order::left(node), Order::right(node)}) {
         if (next == detail::no_index) continue;
         detail::prefetch(&at(next).left);
         detail::prefetch(at(next).bytes() + offset);
     }
 }
 
-// Down to where the priority puts the child; what was there is split into what comes before the
-// child and what comes after.
-void Tree::link_child(std::uint32_t parent, std::uint32_t child) {
-    COORD_ASSERT(at(child).parent == parent);
-    COORD_ASSERT(at(child).left == 0 && at(child).right == 0);
-    const std::size_t offset = detail::name_offset(at(parent).path());
-    const BytesView added = child_name(child, offset);
-    const std::uint32_t rank = priority(child);
-    std::uint32_t* link = &at(parent).child_root;
+// Down to where the priority puts it; what was there is split into what comes before it and what
+// comes after.
+template <class Order>
+void Tree::link(std::uint32_t& root, std::uint32_t added, std::size_t offset) {
+    const BytesView name = child_name(added, offset);
+    const std::uint32_t rank = priority(added);
+    std::uint32_t* link = &root;
     while (*link != detail::no_index && priority(*link) > rank) {
         Node& node = at(*link);
-        prefetch_below(node, offset);
-        link = added < child_name(*link, offset) ? &node.left : &node.right;
+        prefetch_below<Order>(node, offset);
+        link = name < child_name(*link, offset) ? &Order::left(node) : &Order::right(node);
     }
     std::uint32_t rest = *link;
-    *link = child;
-    std::uint32_t* before = &at(child).left;
-    std::uint32_t* after = &at(child).right;
+    *link = added;
+    std::uint32_t* before = &Order::left(at(added));
+    std::uint32_t* after = &Order::right(at(added));
     while (rest != detail::no_index) {
-        prefetch_below(at(rest), offset);
-        const bool is_after = added < child_name(rest, offset);
+        prefetch_below<Order>(at(rest), offset);
+        const bool is_after = name < child_name(rest, offset);
         std::uint32_t*& edge = is_after ? after : before;
         *edge = rest;
-        edge = is_after ? &at(rest).left : &at(rest).right;
+        edge = is_after ? &Order::left(at(rest)) : &Order::right(at(rest));
         rest = *edge;
     }
     *before = detail::no_index, *after = detail::no_index;
 }
 
-// The child's two subtrees are merged into its place.
-void Tree::unlink_child(std::uint32_t parent, std::uint32_t child) {
-    const std::size_t offset = detail::name_offset(at(parent).path());
-    const BytesView removed = child_name(child, offset);
-    std::uint32_t* link = &at(parent).child_root;
-    while (*link != child) {
+// Its two subtrees are merged into its place.
+template <class Order>
+void Tree::unlink(std::uint32_t& root, std::uint32_t removed, std::size_t offset) {
+    const BytesView name = child_name(removed, offset);
+    std::uint32_t* link = &root;
+    while (*link != removed) {
         COORD_ASSERT(*link != detail::no_index);
         Node& node = at(*link);
-        prefetch_below(node, offset);
-        link = removed < child_name(*link, offset) ? &node.left : &node.right;
+        prefetch_below<Order>(node, offset);
+        link = name < child_name(*link, offset) ? &Order::left(node) : &Order::right(node);
     }
-    std::uint32_t before = at(child).left;
-    std::uint32_t after = at(child).right;
+    std::uint32_t before = Order::left(at(removed));
+    std::uint32_t after = Order::right(at(removed));
     while (before != detail::no_index && after != detail::no_index) {
         std::uint32_t& upper = priority(before) > priority(after) ? before : after;
         *link = upper;
-        link = upper == before ? &at(upper).right : &at(upper).left;
+        link = upper == before ? &Order::right(at(upper)) : &Order::left(at(upper));
         upper = *link;
     }
     *link = before != detail::no_index ? before : after;
-    at(child).left = detail::no_index, at(child).right = detail::no_index;
+    Order::left(at(removed)) = detail::no_index, Order::right(at(removed)) = detail::no_index;
+}
+
+void Tree::link_child(std::uint32_t parent, std::uint32_t child) {
+    COORD_ASSERT(at(child).parent == parent);
+    COORD_ASSERT(at(child).left == 0 && at(child).right == 0);
+    COORD_ASSERT(!at(parent).is_owned());  // T4
+    const std::size_t offset = detail::name_offset(at(parent).path());
+    link<AmongChildren>(at(parent).root_or_right, child, offset);
+    if (at(child).is_owned()) link_owned(child);
+}
+
+void Tree::unlink_child(std::uint32_t parent, std::uint32_t child) {
+    const std::size_t offset = detail::name_offset(at(parent).path());
+    if (at(child).is_owned()) unlink_owned(child);
+    unlink<AmongChildren>(at(parent).root_or_right, child, offset);
+}
+
+void Tree::link_owned(std::uint32_t node) {
+    COORD_ASSERT(at(node).count_or_left == 0 && at(node).root_or_right == 0);
+    std::uint64_t& listed = detail::number_at(owned_, at(node).owner().value);
+    auto root = static_cast<std::uint32_t>(listed);
+    link<AmongOwned>(root, node, 0);
+    listed = ((listed >> 32) + 1) << 32 | root;
+    owned_size_ += 1;
+}
+
+void Tree::unlink_owned(std::uint32_t node) {
+    const auto found = owned_.find(at(node).owner().value);
+    COORD_ASSERT(found != owned_.end());  // T10
+    std::uint64_t& listed = found->second;
+    auto root = static_cast<std::uint32_t>(listed);
+    unlink<AmongOwned>(root, node, 0);
+    listed = ((listed >> 32) - 1) << 32 | root;
+    COORD_ASSERT((listed == 0) == (root == detail::no_index));
+    if (listed == 0) owned_.erase(found);
+    owned_size_ -= 1;
 }
 
 void Tree::push_left(std::uint32_t node, Stack& stack) const {
@@ -6397,7 +6506,7 @@ std::uint32_t Tree::next_preorder(std::vector<std::uint32_t>& stack) const {
     const std::uint32_t node = stack.back();
     stack.pop_back();
     push_left(at(node).right, stack);
-    push_left(at(node).child_root, stack);
+    push_left(at(node).child_root(), stack);
     return node;
 }
 
@@ -6445,7 +6554,7 @@ std::uint64_t Tree::children_digest(std::uint64_t path_hash, const Node& node) {
     using detail::hash_key;
     const std::uint64_t sum =
         detail::stir(path_hash ^ hash_key[1], node.pzxid.value ^ hash_key[0]) +
-        detail::stir(node.creations() ^ hash_key[3], node.child_count ^ hash_key[2]);
+        detail::stir(node.creations() ^ hash_key[3], node.child_count() ^ hash_key[2]);
     return mix64(path_hash, sum);
 }
 
@@ -6465,11 +6574,11 @@ inline Stat Tree::stat_of(const Node& node) const {
     stat.mtime_ms = node.mtime_ms;
     stat.version = node.version;
     stat.cversion =
-        2 * static_cast<std::int64_t>(node.creations()) - std::int64_t{node.child_count};
+        2 * static_cast<std::int64_t>(node.creations()) - std::int64_t{node.child_count()};
     stat.aversion = aversion_of(node);
     stat.ephemeral_owner = node.owner();
     stat.data_length = static_cast<std::int32_t>(node.data_length);
-    stat.num_children = static_cast<std::int32_t>(node.child_count);
+    stat.num_children = static_cast<std::int32_t>(node.child_count());
     stat.pzxid = node.pzxid;
     return stat;
 }
@@ -6499,7 +6608,7 @@ void Tree::seek_children(const Node& parent, BytesView after, BytesView prefix,
                          Stack& stack) const {
     COORD_ASSERT(stack.empty());
     const std::size_t offset = detail::name_offset(parent.path());
-    for (std::uint32_t child = parent.child_root; child != detail::no_index;) {
+    for (std::uint32_t child = parent.child_root(); child != detail::no_index;) {
         const BytesView child_is = child_name(child, offset);
         const bool listed = after < child_is && prefix <= child_is;
         if (listed) stack.push_back(child);
@@ -6522,7 +6631,7 @@ Errc Tree::children(BytesView path, BytesView after, std::size_t limit, std::vec
     Stack stack;
     seek_children(*parent, after, prefix, stack);
     const bool is_whole = after.empty() && prefix.empty();
-    const std::size_t count = parent->child_count;
+    const std::size_t count = parent->child_count();
     if (is_whole) names.reserve(names.size() + (std::min)(limit, count));
     for (; limit > 0 && !stack.empty(); limit--) {
         const BytesView listed = child_name(next_child(stack), offset);
@@ -6553,24 +6662,41 @@ Result<std::size_t> Tree::descendants(BytesView path, std::size_t limit) const {
     if (node == nullptr) return Errc::no_node;
     if (node->index == detail::root_index) return size_ - 1;
     Stack stack;
-    push_left(node->child_root, stack);
+    push_left(node->child_root(), stack);
     std::size_t count = 0;
     for (; !stack.empty(); count++) {
         if (count == limit) return Errc::too_large;
         (void)next_preorder(stack);
     }
-    COORD_ASSERT(count >= node->child_count);
+    COORD_ASSERT(count >= node->child_count());
     return count;
 }
 
-void Tree::visit_ephemerals(
-    const Callback<void(BytesView path, SessionId owner)>& visit_node) const {
+std::size_t Tree::owned(SessionId owner) const {
+    const auto found = owned_.find(owner.value);
+    return found == owned_.end() ? 0 : static_cast<std::size_t>(found->second >> 32);
+}
+
+void Tree::list_owned(SessionId owner, BytesView after, BytesView prefix,
+                      const Callback<bool(const NodeView&)>& visit_node) const {
     COORD_ASSERT(visit_node != nullptr);
-    for (std::uint32_t index = detail::root_index; index < indices_used_; index++) {
-        const Node* const ahead = index + 8 < indices_used_ ? slot(index + 8) : nullptr;
-        if (ahead != nullptr) detail::prefetch(&ahead->path_length);
-        const Node* const node = slot(index);
-        if (node != nullptr && node->is_owned()) visit_node(node->path(), node->owner());
+    const auto found = owned_.find(owner.value);
+    auto next = static_cast<std::uint32_t>(found == owned_.end() ? 0 : found->second);
+    Stack stack;
+    while (next != detail::no_index || !stack.empty()) {
+        while (next != detail::no_index) {
+            Node& node = at(next);
+            const bool is_listed = after < node.path() && prefix <= node.path();
+            if (is_listed) stack.push_back(next);
+            next = is_listed ? AmongOwned::left(node) : AmongOwned::right(node);
+        }
+        if (stack.empty()) return;
+        Node& node = at(stack.back());
+        stack.pop_back();
+        COORD_ASSERT(node.owner() == owner);  // T10
+        next = AmongOwned::right(node);
+        const bool is_listed = detail::starts_with(node.path(), prefix);
+        if (!is_listed || !visit_node(view_of(node, node.path_length))) return;
     }
 }
 
@@ -6580,7 +6706,7 @@ void Tree::visit(const Callback<void(const NodeView&)>& visit_node, BytesView fr
     if (top == nullptr) return;
     visit_node(view_of(*top, top->path_length));
     std::vector<std::uint32_t> stack;
-    push_left(top->child_root, stack);
+    push_left(top->child_root(), stack);
     while (!stack.empty()) {
         const Node& node = at(next_preorder(stack));
         visit_node(view_of(node, node.path_length));
@@ -6614,12 +6740,12 @@ void Tree::count_child(std::uint32_t parent, bool created, Zxid zxid) {
     keep_counts(at(parent));
     save_before_change(parent);
     Node& node = at(parent);
-    COORD_ASSERT(created || node.child_count > 0);
+    COORD_ASSERT(created || node.child_count() > 0);
     COORD_ASSERT(!node.is_owned());  // T4
     COORD_ASSERT(node.owner_or_creations + (created ? 1u : 0u) <= detail::creations_max);
     const std::uint64_t path_hash = hash64(node.path(), 0);
     digest_ -= children_digest(path_hash, node);
-    node.child_count += created ? 1u : 0u - 1u;
+    node.count_or_left += created ? 1u : 0u - 1u;
     node.owner_or_creations += created ? 1u : 0u;  // T3
     node.pzxid = zxid;
     digest_ += children_digest(path_hash, node);
@@ -6652,13 +6778,13 @@ void Tree::take_out(std::uint32_t index) {
     work_ += detail::link_work;
     Node& node = at(index);
     COORD_ASSERT(node.parent != detail::no_index);
-    COORD_ASSERT(node.child_root == detail::no_index);
+    COORD_ASSERT(node.child_root() == detail::no_index);
     digest_ -= digest_of(node);
     if (node.is_listed()) reapable_.erase(index);  // T7
     acls_->drop(node.acl);  // T9
     unlink_child(node.parent, index);
     erase_entry(hash64(node.path(), seed_), &node);
-    free_node(&node);
+    put_by(&node);
     slabs_[index / detail::slab_size][index % detail::slab_size] = nullptr;
     free_indices_.push() = index;
     size_ -= 1;
@@ -6680,7 +6806,7 @@ Errc Tree::remove(BytesView path, std::int32_t version, Zxid zxid, BytesView who
     if (child == detail::no_index) return Errc::no_node;
     Node& node = at(child);
     if (version != any_version && version != node.version) return Errc::bad_version;
-    if (node.child_count > 0) return Errc::not_empty;
+    if (node.child_count() > 0) return Errc::not_empty;
     const std::uint32_t parent = node.parent;
     keep_node(child);
     save_before_change(child);
@@ -6697,7 +6823,7 @@ Tree::Node* Tree::replace_data(Node* node, BytesView data) {
         Node* const moved = make_node(*node, node->path(), data, (needed + 15) / 16 * 16);
         const std::uint32_t index = node->index;
         if (index != detail::root_index) replace_entry(hash64(node->path(), seed_), node, moved);
-        free_node(node);
+        put_by(node);
         slabs_[index / detail::slab_size][index % detail::slab_size] = node = moved;
     } else if (!data.empty()) {
         std::memmove(node->bytes() + node->path_length, data.data(), data.size());
@@ -6792,7 +6918,7 @@ inline std::int64_t Tree::ttl_ms_of(const Node& node) const {
 // Times are whatever a clock said: their difference is taken without a sign.
 bool Tree::is_due(const Node& node, std::uint64_t ttl_ms, std::int64_t time_ms) {
     COORD_ASSERT(node.is_listed());
-    if (node.child_count > 0) return false;
+    if (node.child_count() > 0) return false;
     if (node.kind() == NodeKind::container) return node.creations() > 0;
     const std::uint64_t age =
         static_cast<std::uint64_t>(time_ms) - static_cast<std::uint64_t>(node.mtime_ms);
@@ -6804,7 +6930,7 @@ Errc Tree::reap(BytesView path, Zxid czxid, Zxid zxid, std::int64_t time_ms) {
     if (node == nullptr || node->czxid != czxid) return Errc::no_node;
     const auto listed = reapable_.find(node->index);
     if (listed == reapable_.end()) return Errc::bad_version;
-    if (node->child_count > 0) return Errc::not_empty;
+    if (node->child_count() > 0) return Errc::not_empty;
     if (!is_due(*node, listed->second, time_ms)) return Errc::bad_version;
     return remove(path, any_version, zxid);
 }
@@ -6862,7 +6988,7 @@ void Tree::keep_counts(const Node& node) {
     out.bytes(node.path());
     out.zxid(node.pzxid);
     out.u64(node.creations());
-    out.u32(node.child_count);
+    out.u32(node.child_count());
 }
 
 // Of a node whose data may be large: it can be set many times at once.
@@ -6896,7 +7022,7 @@ void Tree::put_back_counts(BytesView record) {
     digest_ -= children_digest(path_hash, *node);
     node->pzxid = in.zxid();
     node->owner_or_creations = in.u64();
-    node->child_count = in.u32();
+    node->count_or_left = in.u32();
     COORD_ASSERT(in.done() && !node->is_owned());  // T4
     digest_ += children_digest(path_hash, *node);
 }
@@ -6945,11 +7071,16 @@ void Tree::put_back(BytesView record) {
 COORD_RARE
 void Tree::clear() {
     for (std::uint32_t i = 0; i < indices_used_; i++) {
-        free_node(slabs_[i / detail::slab_size][i % detail::slab_size]);
+        ::operator delete(slot(i));
     }
+    for (Spare*& spares : spares_) {
+        while (spares != nullptr) ::operator delete(std::exchange(spares, spares->next));
+    }
+    spare_count_ = 0;
     slabs_.clear();
     free_indices_.clear();
     reapable_.clear();
+    owned_.clear(), owned_size_ = 0;
     acls_ = detail::Owned<Acls>(new Acls());
     tables_ = detail::Owned<Table[]>(new Table[detail::tree_tables]());
     indices_used_ = 0, indices_capacity_ = 0;
@@ -6965,7 +7096,7 @@ void Tree::add_built_in(std::uint32_t parent, BytesView path) {
     const std::uint32_t node = add_node(fields, path, {});
     if (parent == detail::no_index) return;
     link_child(parent, node);
-    at(parent).child_count += 1;
+    at(parent).count_or_left += 1;
 }
 
 // As in ZooKeeper, whose constructor counts none of these as a creation, and lets everybody read
@@ -7014,7 +7145,7 @@ void Tree::save_node(std::uint32_t index, Bytes& bytes) const {
     out.i32(node.version);
     out.i32(aversion_of(node));
     out.u64(node.creations());
-    out.u32(node.child_count);
+    out.u32(node.child_count());
     const BytesView acl = acl_of(node);
     const unsigned with_acl = acl.empty() ? 0 : detail::kind_with_acl;
     out.u8(static_cast<std::uint8_t>(static_cast<unsigned>(node.kind()) + with_acl));
@@ -7081,7 +7212,7 @@ bool Tree::read_node(BytesView bytes, const Limits& limits, Record& record) {
     node.version = in.i32();
     record.aversion = in.i32();
     node.owner_or_creations = in.u64();
-    node.child_count = in.u32();
+    node.count_or_left = in.u32();
     const unsigned kind_number = in.u8();
     const bool has_acl = kind_number >= detail::kind_with_acl;
     const unsigned without = has_acl ? kind_number - detail::kind_with_acl : kind_number;
@@ -7095,11 +7226,11 @@ bool Tree::read_node(BytesView bytes, const Limits& limits, Record& record) {
     record.acl_digest = record.acl.empty() ? 0 : hash64(record.acl, detail::acl_seed);
     const BytesView path = record.path;
     if (node.creations() > detail::creations_max || !is_valid_path(path)) return false;
-    if (node.child_count > node.creations() + detail::built_in_children(path)) return false;
+    if (node.count_or_left > node.creations() + detail::built_in_children(path)) return false;
     const bool is_owned = owner != SessionId{};
     if (is_owned != (kind == NodeKind::ephemeral)) return false;
     if (kind != NodeKind::persistent && detail::is_built_in(path)) return false;
-    if (is_owned && node.creations() > 0) return false;  // T4
+    if (is_owned && node.creations() > 0) return false;  // T4; and so there are no children
     node.set_life(kind, owner);
     return true;
 }
@@ -7183,7 +7314,7 @@ inline void Tree::prefetch_child(std::uint32_t child) const {
 // are of the children that are there; those of the nodes themselves must be the same in all.
 bool Tree::find_parents(std::vector<std::uint32_t>& parents, std::vector<std::uint32_t>& counts) {
     std::uint32_t parent = detail::root_index;
-    std::uint64_t claimed = at(parent).child_count;
+    std::uint64_t claimed = at(parent).child_count();
     for (std::uint32_t child = detail::root_index + 1; child < indices_used_; child++) {
         if (child + 8 < indices_used_) prefetch_child(child + 8);
         Node& node = at(child);
@@ -7191,7 +7322,7 @@ bool Tree::find_parents(std::vector<std::uint32_t>& parents, std::vector<std::ui
         if (at(parent).path() != path) parent = locate(path);
         if (parent == detail::no_index || at(parent).is_owned()) return false;  // T1, T4
         node.parent = parents[child] = parent;
-        claimed += node.child_count, counts[parent] += 1;
+        claimed += node.child_count(), counts[parent] += 1;
     }
     return claimed == indices_used_ - detail::root_index - 1;
 }
@@ -7212,8 +7343,11 @@ bool Tree::link_loaded() {
     for (std::uint32_t parent = detail::root_index; parent < indices_used_; parent++) {
         const std::uint32_t first = ends[parent - 1], count = ends[parent] - first;
         if (count == 0) continue;
-        if (count != at(parent).child_count) return false;
+        if (count != at(parent).child_count()) return false;
         link_children(parent, &children[first], count);
+    }
+    for (std::uint32_t node = detail::root_index; node < indices_used_; node++) {
+        if (at(node).is_owned()) link_owned(node);
     }
     return true;
 }
@@ -7221,7 +7355,7 @@ bool Tree::link_loaded() {
 // In order, each comes below the last one of a higher priority on the way to the last child, and
 // takes what was there for what is before it. That way is kept where the children were.
 void Tree::link_children(std::uint32_t parent, std::uint32_t* children, std::size_t count) {
-    COORD_ASSERT(count > 0 && count == at(parent).child_count);
+    COORD_ASSERT(count > 0 && count == at(parent).child_count());
     const std::size_t offset = detail::name_offset(at(parent).path());
     bool in_order = true;
     for (std::size_t i = 1; in_order && i < count; i++) {
@@ -7239,7 +7373,7 @@ void Tree::link_children(std::uint32_t parent, std::uint32_t* children, std::siz
         if (depth > 0) at(children[depth - 1]).right = child;
         children[depth++] = child;
     }
-    at(parent).child_root = children[0];
+    at(parent).root_or_right = children[0];
 }
 
 namespace detail {
@@ -7305,7 +7439,7 @@ void Tree::audit_children(std::uint32_t parent) const {
     std::vector<std::uint32_t> stack;
     std::uint32_t seen = 0;
     BytesView last;
-    push_left(at(parent).child_root, stack);
+    push_left(at(parent).child_root(), stack);
     while (!stack.empty()) {
         const std::uint32_t child = stack.back();
         stack.pop_back();
@@ -7317,7 +7451,25 @@ void Tree::audit_children(std::uint32_t parent) const {
         last = child_name(child, offset), seen += 1;
         push_left(node.right, stack);
     }
-    COORD_ASSERT(seen == at(parent).child_count);
+    COORD_ASSERT(seen == at(parent).child_count());
+}
+
+// RETURNS how many there are.
+COORD_RARE
+std::size_t Tree::audit_owned(SessionId owner, std::uint32_t root) const {
+    COORD_ASSERT(root != detail::no_index);
+    std::size_t seen = 0;
+    BytesView last;
+    list_owned(owner, {}, {}, [&](const NodeView& node) {
+        COORD_ASSERT(node.stat.ephemeral_owner == owner && last < node.path);  // T10
+        Node& listed = at(locate(node.path));
+        for (const std::uint32_t below : {AmongOwned::left(listed), AmongOwned::right(listed)}) {
+            COORD_ASSERT(below == 0 || priority(below) < priority(listed.index));
+        }
+        last = node.path, seen += 1;
+        return true;
+    });
+    return seen;
 }
 
 COORD_RARE
@@ -7327,7 +7479,7 @@ void Tree::audit_node(std::uint32_t index) const {
     COORD_ASSERT(node.path().size() + node.data_length <= node.capacity);
     COORD_ASSERT(node.version != any_version);
     COORD_ASSERT(locate(node.path()) == index);
-    COORD_ASSERT(node.child_count <= node.creations() + detail::built_in_children(node.path()));
+    COORD_ASSERT(node.child_count() <= node.creations() + detail::built_in_children(node.path()));
     COORD_ASSERT(node.is_owned() == (node.owner() != SessionId{}));
     COORD_ASSERT(node.is_listed() == (reapable_.find(index) != reapable_.end()));  // T7
     COORD_ASSERT(node.acl == 0 || acls_->entries[node.acl].users > 0);  // T9
@@ -7363,7 +7515,7 @@ void Tree::Table::audit() const {
 
 COORD_RARE
 void Tree::audit() const {
-    std::size_t seen = 0, listed = 0;
+    std::size_t seen = 0, listed = 0, owned = 0;
     std::vector<std::uint32_t> users(acls_->entries.size(), 0);
     std::uint64_t digest = 0;
     std::vector<std::uint32_t> stack{detail::root_index};
@@ -7371,13 +7523,19 @@ void Tree::audit() const {
         const std::uint32_t node = next_preorder(stack);
         audit_node(node);
         digest += digest_of(at(node)), seen += 1;
-        listed += at(node).is_listed() ? 1u : 0u;
+        listed += at(node).is_listed() ? 1u : 0u, owned += at(node).is_owned() ? 1u : 0u;
         users[at(node).acl] += at(node).acl == 0 ? 0u : 1u;
     }
     acls_->audit(users);
     COORD_ASSERT(seen == size_);
     COORD_ASSERT(listed == reapable_.size());  // T7
     COORD_ASSERT(digest == digest_);  // T2
+    COORD_ASSERT(owned == owned_size_);  // T10
+    for (const auto& [owner, in] : owned_) {
+        const std::size_t found = audit_owned(SessionId{owner}, static_cast<std::uint32_t>(in));
+        COORD_ASSERT(found == in >> 32), owned -= found;
+    }
+    COORD_ASSERT(owned == 0);
     std::size_t slots = 0;
     for (std::size_t i = 0; i < detail::tree_tables; i++) {
         tables_[i].audit();
@@ -8162,13 +8320,18 @@ const Outcome* Machine::attach_session(const Txn& txn, SessionRecord& session) {
 const Outcome* Machine::close_session(const Txn& txn, ChangeSink& changes) {
     const auto found = sessions_.find(txn.session);
     COORD_ASSERT(found != sessions_.end());
-    for (const auto& entry : found->second.ephemerals) {  // M4
-        keep_acl(entry.first);
-        const Stat stat = recorded_stat(entry.first);
-        const Errc removed = tree_.remove(entry.first, any_version, txn.zxid);
+    const auto take_first = [&](const NodeView& node) {
+        created_path_.assign(node.path);
+        return false;
+    };
+    while (tree_.owned(txn.session) > 0) {  // M4
+        tree_.list_owned(txn.session, {}, {}, take_first);
+        keep_acl(created_path_);
+        const Stat stat = recorded_stat(created_path_);
+        const Errc removed = tree_.remove(created_path_, any_version, txn.zxid);
         COORD_ASSERT(removed == Errc::ok);  // M3
-        record_removal(entry.first, stat, txn.zxid);
-        tell_gone(entry.first, txn.zxid, changes);
+        record_removal(created_path_, stat, txn.zxid);
+        tell_gone(created_path_, txn.zxid, changes);
     }
     sessions_digest_ -= found->second.digest;
     nonces_.erase(found->second.nonce);
@@ -8326,26 +8489,10 @@ Errc Machine::multi(const Txn& txn, SessionRecord& session, Outcome& outcome,
     if (recorder_ != nullptr) recorder_->release(error == Errc::ok);
     if (error == Errc::ok) held_.tell(changes, txn.zxid);
     if (error != Errc::ok) {
-        undo_ephemerals(session);
         for (Part& part : outcome.parts) part.path.clear(), part.stat = Stat{};
     }
     held_.clear();
     return error;
-}
-
-// M3, for all that was changed and is as it was. Only the session itself can have become an owner.
-COORD_RARE
-void Machine::undo_ephemerals(SessionRecord& session) {
-    for (std::size_t i = 0; i < held_.size(); i++) {
-        const BytesView path = held_.path(i);
-        const auto listed = session.ephemerals.find(path);
-        if (listed != session.ephemerals.end()) session.ephemerals.erase(listed);
-        const std::optional<NodeView> node = tree_.find(path);
-        if (!node || node->stat.ephemeral_owner == SessionId{}) continue;
-        const auto owner = sessions_.find(node->stat.ephemeral_owner);
-        COORD_ASSERT(owner != sessions_.end());
-        owner->second.ephemerals.emplace(Bytes(path), true);
-    }
 }
 
 COORD_RARE
@@ -8392,7 +8539,7 @@ Errc Machine::create(const Txn& txn, SessionRecord& session, Outcome& outcome,
     const bool ephemeral = is_ephemeral(body.mode);
     if (tree_.size() >= limits_.nodes_max) return Errc::too_many;
     if (!tree_.can_hold(acl_, limits_.acls_max)) return Errc::too_many;
-    if (ephemeral && session.ephemerals.size() >= limits_.ephemerals_per_session_max) {
+    if (ephemeral && tree_.owned(session.id) >= limits_.ephemerals_per_session_max) {
         return Errc::too_many;
     }
     const bool counts = is_counted(created_path_);
@@ -8401,7 +8548,6 @@ Errc Machine::create(const Txn& txn, SessionRecord& session, Outcome& outcome,
     if (error != Errc::ok) return error;
     const NodeLife life(body.mode, session.id, body.ttl_ms);
     tree_.create(created_path_, body.data, life, txn.zxid, txn.time_ms, acl_);
-    if (ephemeral) session.ephemerals.emplace(created_path_, true);
     if (counts) count_change(created_path_, bytes, 1);
     outcome.path = created_path_;
     const std::optional<NodeView> node = tree_.find(created_path_);
@@ -8422,18 +8568,10 @@ Errc Machine::remove(const Txn& txn, const SessionRecord& session, ChangeSink& c
     if (!detail::read_remove(txn.body, path, version)) return Errc::marshalling_error;
     const std::optional<NodeView> node = tree_.find(path);
     const Stat stat = node ? node->stat : Stat{};
-    const SessionId owner = stat.ephemeral_owner;
     acl_.clear();
     if (node && tree_.hides_some()) acl_.assign(node->acl);
     const Errc error = tree_.remove(path, version, txn.zxid, session.identities);
     if (error != Errc::ok) return error;
-    if (owner != SessionId{}) {
-        const auto holder = sessions_.find(owner);
-        COORD_ASSERT(holder != sessions_.end());  // M3
-        const auto listed = holder->second.ephemerals.find(path);
-        COORD_ASSERT(listed != holder->second.ephemerals.end());
-        holder->second.ephemerals.erase(listed);
-    }
     record_removal(path, stat, txn.zxid);
     tell_gone(path, txn.zxid, changes);
     return Errc::ok;
@@ -8602,7 +8740,7 @@ Errc Machine::take_over(const Txn& txn, SessionRecord& session, Outcome& outcome
         return create(one, session, outcome, held_);  // or why not
     }
     const SessionRecord* const earlier = find_session(owner);
-    COORD_ASSERT(earlier != nullptr && earlier->ephemerals.count(body.path) == 1);  // M3
+    COORD_ASSERT(earlier != nullptr);  // M3
     if (!is_same(earlier->password, special.password)) return Errc::auth_failed;
     Bytes as_remove;
     Writer(as_remove).bytes(body.path), Writer(as_remove).i32(any_version);
@@ -9165,22 +9303,20 @@ Errc Machine::end_load() {
     voters_digest_ = voters_.digest();
     const bool sound = reader->is_whole() && reader->sessions() == sessions_.size() &&
                        reader->nodes() == tree_.size() && tree_.end_load() == Errc::ok &&
-                       adopt_ephemerals() && adopt_quotas() && is_config_sound() &&
+                       owns_all() && adopt_quotas() && is_config_sound() &&
                        reader->digest() == digest();
     if (!sound) reset();
     return sound ? Errc::ok : Errc::corrupt;
 }
 
-// M3, from the other side. No session is younger than the state.
-bool Machine::adopt_ephemerals() {
-    const auto younger = sessions_.upper_bound(SessionId{applied_.value});
-    bool owned = younger == sessions_.end() || detail::may_be_local(younger->first);
-    tree_.visit_ephemerals([&](BytesView path, SessionId owner) {
-        const auto found = sessions_.find(owner);
-        owned = owned && found != sessions_.end();
-        if (owned) found->second.ephemerals.emplace(Bytes(path), true);
-    });
-    return owned;
+// M3: each ephemeral node's session is there. And none is younger than the state.
+bool Machine::owns_all() const {
+    std::size_t owned = 0;
+    for (const auto& [id, session] : sessions_) {
+        if (id.value > applied_.value && !detail::may_be_local(id)) return false;
+        owned += tree_.owned(id);
+    }
+    return owned == tree_.owned_by_all();
 }
 
 COORD_RARE
@@ -9239,25 +9375,16 @@ bool Machine::load_session(BytesView record) {
 COORD_RARE
 void Machine::audit() const {
     tree_.audit();
-    std::size_t listed = 0, owned = 0;
     std::uint64_t digest_now = 0;
     for (const auto& [id, session] : sessions_) {
         COORD_ASSERT(id == session.id && session.confirmed <= session.cxid);
         COORD_ASSERT(nonces_.find(session.nonce) != nonces_.end());
         COORD_ASSERT(session.identities.empty() == (session.identities_hash == 0));  // M10
-        for (const auto& entry : session.ephemerals) {
-            const std::optional<NodeView> node = tree_.find(entry.first);
-            COORD_ASSERT(node.has_value() && node->stat.ephemeral_owner == id);  // M3
-        }
-        listed += session.ephemerals.size();
         COORD_ASSERT(session.digest == digest_of(session));
         COORD_ASSERT(session.lasting_digest == digest_lasting(session));
         digest_now += session.digest;
     }
-    tree_.visit([&](const NodeView& node) {
-        owned += node.stat.ephemeral_owner != SessionId{} ? 1u : 0u;
-    });
-    COORD_ASSERT(listed == owned);  // M3
+    COORD_ASSERT(owns_all());  // M3
     COORD_ASSERT(digest_now == sessions_digest_ && nonces_.size() == sessions_.size());
     COORD_ASSERT(voters_.digest() == voters_digest_);  // M5
     COORD_ASSERT(is_config_sound());                   // M16
@@ -15184,6 +15311,7 @@ void Replica::poll(Time now, std::int64_t wall_ms) {
         take_inbox();
         work_on_snapshot();
         if (retired_ && retired_->release(detail::nodes_freed_per_poll)) retired_ = {};
+        machine_->give_back(detail::nodes_freed_per_poll);
         work_left_ = detail::work_per_poll;
         for (int i = 0; i < detail::steps_per_poll_max && step(); i++) {}
         settle_local_sessions();
@@ -16845,15 +16973,12 @@ void Replica::list_ephemerals(SessionId id, const Look& look, Room& room, Found&
     if (is_over) found.error = Errc::session_expired;  // it is about to be told
     if (record == nullptr) return;
     const std::size_t limit = (std::min)(look.limit, room.items);
-    auto each = look.after < look.path ? record->ephemerals.lower_bound(look.path)
-                                       : record->ephemerals.upper_bound(look.after);
-    for (; each != record->ephemerals.end(); ++each) {
-        if (!detail::starts_with(each->first, look.path)) break;
+    const auto take = [&](const NodeView& node) {
         found.more = found.names.size() == limit;
-        if (found.more) break;
-        const BytesView listed = each->first;
-        found.names.emplace_back(listed);
-    }
+        if (!found.more) found.names.emplace_back(node.path);
+        return !found.more;
+    };
+    machine_->tree().list_owned(id, look.after, look.path, take);
     room.items -= found.names.size();
 }
 

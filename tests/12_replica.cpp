@@ -648,6 +648,26 @@ TEST_CASE("a storage that cannot be opened, and a state that is damaged") {
     CHECK(std::string(replica.status().reason) == "the snapshot is damaged");
 }
 
+TEST_CASE("memory of nodes that have gone is given back, poll by poll") {
+    Alone a;
+    const SessionId id = a.open();
+    for (int i = 0; i < 6000; i++) {
+        Request request = make(Kind::create, "/n" + std::to_string(10000 + i));
+        request.mode = coord::CreateMode::ephemeral;
+        a.submit(id, std::move(request), "made");
+        if (i % 100 == 0) a.poll(1);
+    }
+    a.poll();
+    CHECK(a.lines == Lines(6000, "made"));
+    CHECK(a.replica->tree().spares() < 10);
+    a.submit(id, make(Kind::close, ""), "closed");
+    while (a.lines.back() != "closed") a.poll(1);
+    CHECK(a.replica->tree().size() == 4);
+    CHECK(a.replica->tree().spares() > 2000);  // not all at once
+    a.poll();
+    CHECK(a.replica->tree().spares() == 1024);
+}
+
 TEST_CASE("a restart finds everything again, from the log and from a snapshot") {
     for (const std::uint32_t every : {100000u, 7u, 1u}) {
         ReplicaOptions options;

@@ -11,8 +11,8 @@
 //   A server, a database, a message queue, a thread, a socket. It keeps the whole tree in memory,
 //   wants values of kilobytes, and every voter sees every write. It trusts the replicas of its own
 //   ensemble: a message that decodes is believed. With MemoryStorage an ensemble whose replicas
-//   all stop has forgotten everything; FileStorage remembers. Not there yet: change of membership,
-//   recipes beside the lock, authentication between replicas.
+//   all stop has forgotten everything; FileStorage remembers. Not there yet: recipes
+//   beside the lock, authentication between replicas.
 //
 // QUICK START
 //   // main.cpp                              g++ -std=c++17 -I. main.cpp
@@ -97,13 +97,37 @@
 //   Entropy     is the caller's: ReplicaOptions::entropy, another random number at each start.
 //
 // OBSERVERS
-//   A replica whose id is not among its ReplicaOptions::voters observes (Role::observing). It finds
-//   out from the voters who leads, learns from the leader what is committed, keeps a log and
+//   A replica that is none of the voters observes (Role::observing). It finds out from those whom
+//   its options name as voters who leads, learns from the leader what is committed, keeps a log and
 //   snapshots, and serves sessions as every other replica does. It has no vote, and nothing waits
 //   for it: there may be hundreds (Limits::observers_max), far away, that come and go, and the
 //   voters need not know of them beforehand; only their transport must reach them. Each costs the
 //   leader what it sends: a message for what was committed since the one before was received. A
 //   write that is asked for there takes the way to the leader and back.
+//
+// WHO THE MEMBERS ARE
+//   ReplicaOptions::voters found an ensemble. From then on who votes stands in the log, as all else
+//   does, and options say only whom to ask first. Session::reconfig changes it, from any set to any
+//   other, in one call, while sessions go on: to grow from one replica to three and more, to shrink
+//   again, to put another in the place of one that is dead, to make a voter of an observer or an
+//   observer of a voter, the leader too. Until the change has ended what is written takes a
+//   majority of the old voters and one of the next; then of the next alone, and none of those who
+//   were dropped may be shut down before: reconfig has answered then. The super user may do it, and
+//   whom it lets write /zookeeper/config.
+//   A replica joins as an observer: with an id of its own, ReplicaOptions::voters that are some of
+//   the voters, and an empty storage. When it is in step it can be made a voter. A voter that was
+//   replaced, and comes back, observes. Each change is one at a time, is ended by the next leader
+//   where the one that began it dies, and is refused where a quorum of the next voters is not there
+//   already. From one voter to two the second one's storage is needed from then on: two voters bear
+//   no loss.
+//   Addresses   are the program's: Member::address, which is in /zookeeper/config. A transport
+//               finds those of its peers in Replica::members, and sends to nobody it has none of.
+//   Sites       Voters may stand in groups (Member::group): a quorum is then most of the votes in
+//               most of the groups. With three sites of three voters each, a group a site, the loss
+//               of a whole site is borne, and of one voter in each other beside. With two sites
+//               nothing helps: put one voter elsewhere. A group should be an odd number of voters,
+//               and so should the groups. Member::weight gives a vote more weight in its group; of
+//               weight 0 it counts for nothing.
 //
 // THE IDENTITY OF A VOTER
 //   What a voter has promised and acknowledged is in its storage. So a voter counts only with the
@@ -126,7 +150,9 @@
 // GLOSSARY
 //   ensemble    the replicas that keep one tree.        voter     a replica that counts.
 //   observer    a replica that is no voter.
-//   quorum      more than half of the voters.           epoch     the reign of one leader.
+//   quorum      more than half of the voters: see Voters.  epoch  the reign of one leader.
+//   member      who is listed in /zookeeper/config: a voter, or an observer.
+//   joint       of the members: while they change from one set to another, and both count.
 //   zxid        the number of a transaction: (epoch, counter). Every write attempt that is
 //               numbered takes one, also one that fails.
 //   history     the transactions of a log, in order.    durable   would survive a crash now.
@@ -163,8 +189,10 @@
 //   session_moved, and then it has not been executed and never will be: never in connection_loss.
 //   Where that is not known, which takes a replica that was far behind or has failed, it is
 //   outcome_unknown, and Session::unresolved has the list.
-//   /zookeeper/config has a line for each voter, without addresses, which the program alone knows,
-//   and the zxid since when they are the voters. Its version counts, and super cannot set it.
+//   /zookeeper/config has the zxid since when the members are the members. Its version counts, and
+//   super cannot set it. A reconfig is answered when it has ended, and the next leader ends it. It
+//   needs no option, may leave one voter alone, and finds who joins as an observer, not by address.
+//   The incremental form is for groups and weights, too.
 //   Quotas are ZooKeeper's nodes, always enforced, by all replicas alike; a multi's parts see what
 //   those before them have counted, and what is counted is never off. A text that is none, with
 //   which a ZooKeeper ends, is no quota.

@@ -2760,6 +2760,23 @@ TEST_CASE("Z17 Z18 what cannot be begun is refused in the session's turn, or wai
     CHECK(in.i32() == static_cast<std::int32_t>(Errc::reconfig_in_progress));
 }
 
+TEST_CASE("Z17 an observer that comes back with less is in step when it has said so once more") {
+    Members m;
+    m.lives[4] = 25;  // its storage is an image of before
+    m.watch(4, MessageType::follower_info);
+    Message less = m.speak(4, MessageType::ack_epoch);
+    less.phase = 3, less.zxid = Zxid{1, 1}, less.crc = m.log.crc_at(Zxid{1, 1});
+    m.tell(less);
+    m.pass_both();
+    m.ask(Members::change({4}, {2, 3}));
+    CHECK_FALSE(m.table().is_joint());
+    m.step();
+    m.all_ack();
+    m.pass_both();
+    m.ask(Members::change({4}, {2, 3}), 3);
+    CHECK(m.table().is_joint());
+}
+
 TEST_CASE("Z17 the next leader ends what was begun, before anything else") {
     Rig rig;
     rig.founded();

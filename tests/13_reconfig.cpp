@@ -238,6 +238,91 @@ TEST_CASE("M10 a voter becomes an observer, and a voter again") {
     w.change_to(zk, change({other}), {1, 2, 3});
 }
 
+// The leader goes in the midst of it, after so many messages, and stays away for a while.
+void crash_in_between(const Reconfig& what, const Ids& next, std::uint32_t sends, bool comes_back) {
+    CAPTURE(sends);
+    World w(3, 2);
+    const std::uint32_t leader = w.leader();
+    Sync zk = w.open(leader % 3 + 1);
+    std::optional<Errc> told;
+    w.sim.crash_at_send(leader, sends);
+    zk.session().reconfig(what, [&](Result<Data> r) { told = r.error(); });
+    (void)w.comes_true([&] { return !w.sim.is_running(leader) || told.has_value(); }, seconds(3));
+    if (!comes_back && w.sim.is_running(leader)) return;  // it has ended before
+    if (comes_back) {
+        w.sim.run_for(milliseconds(200));
+        if (!w.sim.is_running(leader)) w.sim.restart(leader);
+    }
+    if (w.sim.is_running(leader)) w.sim.crash_at_send(leader, UINT32_MAX - 1);  // no more
+    // Who has asked is told, whoever leads now; and a change that has begun ends.
+    REQUIRE(w.comes_true([&] { return told.has_value() && w.has_leader(); }));
+    CHECK(*told == Errc::ok);
+    w.are(next);
+    Sync other = w.open(w.leader(), false);
+    REQUIRE(other.create("/after", "x"));
+}
+
+TEST_CASE("E6 M2 the leader crashes anywhere in a change: the next one ends it, and it is told") {
+    for (std::uint32_t sends = 1; sends <= 30; sends++) {
+        crash_in_between(change({4, 5}), {1, 2, 3, 4, 5}, sends, false);
+        crash_in_between(whole({3, 4, 5}), {3, 4, 5}, sends, true);
+    }
+}
+
+TEST_CASE("E5 a leader that loses the quorum of the next voters leads no more") {
+    World w(3, 2);
+    const std::uint32_t leader = w.leader();
+    Sync zk = w.open(leader);
+    std::optional<Errc> told;
+    zk.session().reconfig(whole({leader, 4, 5}), [&](Result<Data> r) { told = r.error(); });
+    const auto is_joint = [&](std::uint32_t id) {
+        coord::Replica& replica = w.sim.replica(id);
+        return replica.log().voters_at_end(replica.machine()).is_joint();
+    };
+    REQUIRE(w.comes_true([&] { return is_joint(leader); }));
+    w.sim.crash(4), w.sim.crash(5);  // before they have it
+    w.sim.run_for(seconds(3));
+    CHECK_FALSE(w.has_leader());
+    CHECK_FALSE(told.has_value());
+    w.sim.restart(4);
+    REQUIRE(w.comes_true([&] { return told.has_value(); }));
+    CHECK(*told == Errc::ok);
+}
+
+TEST_CASE("M9 M10 one that has lagged far behind is made a voter, by a snapshot that has both sets") {
+    SimulationOptions options = of(3, 2);
+    options.replica.snapshot_every_entries = 20;
+    options.replica.log_entries_kept = 0;
+    World w(options);
+    Sync zk = w.open(w.leader());
+    w.sim.crash(5);
+    for (int i = 0; i < 200; i++) REQUIRE(zk.set("/", "x"));
+    w.change_to(zk, change({4, 5}), {1, 2, 3, 4, 5});  // four of five are there
+    for (int i = 0; i < 200; i++) REQUIRE(zk.set("/", "x"));
+    w.sim.restart(5);
+    w.are({1, 2, 3, 4, 5});
+    REQUIRE(w.comes_true([&] { return w.sim.replica(5).status().admitted; }));
+    w.counts({1, 2, 3, 4, 5});
+}
+
+TEST_CASE("M11 addresses change, all at once, and nobody has to begin anew") {
+    World w(3, 0);
+    Sync zk = w.open(w.leader());
+    const std::uint64_t elections = w.sim.replica(w.leader()).counters().elections;
+    Reconfig moved = whole({1, 2, 3});
+    for (Member& member : moved.members) {
+        member.address = "new" + std::to_string(member.id.value) + ":1:2";
+    }
+    REQUIRE(zk.reconfig(moved));
+    for (std::uint32_t id = 1; id <= 3; id++) {
+        REQUIRE(w.comes_true([&] {
+            const std::vector<Member> all = w.sim.replica(id).members();
+            return all.size() == 3 && all[2].address == "new3:1:2";
+        }));
+    }
+    CHECK(w.sim.replica(w.leader()).counters().elections == elections);
+}
+
 TEST_CASE("what is refused, and why") {
     World w(3, 2);
     Sync zk = w.open(w.leader());

@@ -705,10 +705,39 @@ private:
         coord::Reader in(txn.body);
         const std::uint32_t count = in.u32();
         if (in.left() != count * std::size_t{12}) return Errc::marshalling_error;
-        const std::size_t before = members_.size();
-        for (std::uint32_t i = 0; i < count; i++) members_.insert({in.u32(), {}}), (void)in.u64();
-        if (members_.size() != before) write_config(txn);
+        Members grown = members_;
+        bool is_known = true;
+        for (std::uint32_t i = 0; i < count; i++) {
+            const std::uint32_t id = in.u32();
+            (void)in.u64();
+            const bool votes = has_voter(grown, id) || has_voter(next_, id);
+            is_known = is_known && votes;
+            if (!votes) grown[id] = Member{};
+        }
+        if (is_known) return Errc::ok;
+        if (is_joint() || !may_be(grown, {})) return Errc::marshalling_error;
+        members_ = grown;
+        write_config(txn);
         return Errc::ok;
+    }
+    static bool has_voter(const Members& members, std::uint32_t id) {
+        const auto found = members.find(id);
+        return found != members.end() && found->second.votes;
+    }
+    // Whether they can be the members after those.
+    static bool may_be(const Members& next, const Members& before) {
+        std::size_t seats = 0;
+        std::uint64_t weight = 0;
+        for (const auto& [id, member] : next) {
+            const auto was = before.find(id);
+            const bool is_new = was == before.end() || !was->second.votes ||
+                                was->second.weight != member.weight ||
+                                was->second.group != member.group;
+            seats += member.votes && is_new ? 1u : 0u;
+            weight += member.votes ? member.weight : 0u;
+        }
+        for (const auto& [id, member] : before) seats += member.votes ? 1u : 0u;
+        return weight > 0 && seats <= 63;
     }
 
     // 2 both sets, 3 the next alone, 4 refused.
@@ -721,9 +750,11 @@ private:
             write_config(txn);
             return Errc::ok;
         }
-        if (step != 2 || is_joint()) return Errc::marshalling_error;
-        next_ = read_members(in);
-        return next_.empty() ? Errc::marshalling_error : Errc::ok;
+        if (step != 2 || is_joint() || members_.empty()) return Errc::marshalling_error;
+        const Members next = read_members(in);
+        if (!may_be(next, members_)) return Errc::marshalling_error;
+        next_ = next;
+        return Errc::ok;
     }
 
     void write_config(const Txn& txn) {

@@ -8317,6 +8317,9 @@ static ReconfigStep step_of(const Txn& txn) {
     return static_cast<ReconfigStep>(Reader(txn.body).u8());
 }
 
+// It changes nothing, however many of them somebody asks for.
+static bool is_refusal(const Txn& txn) { return step_of(txn) == ReconfigStep::refused; }
+
 // Of an admit, which has nothing else.
 static bool read_places(BytesView body, VoterTable::Places& places) {
     Reader in(body);
@@ -8760,7 +8763,7 @@ const Outcome* Machine::change_members(const Txn& txn, ChangeSink& changes) {
     outcome_ = Outcome{0, txn.zxid, txn.op, Errc::ok, {}, {}, {}, {}};
     if (!voters_.apply(txn)) outcome_.error = Errc::marshalling_error;
     voters_digest_ = voters_.digest();  // M5
-    if (detail::step_of(txn) == ReconfigStep::refused) {
+    if (detail::is_refusal(txn)) {
         outcome_.error = static_cast<Errc>(Reader(txn.body.substr(1)).i32());
     }
     if (!is_config_sound()) write_config(txn, changes);
@@ -13249,7 +13252,8 @@ void Log::push_entry(std::size_t length, const Txn& txn, std::uint32_t crc, Sequ
     entry.block = first_block_ + static_cast<std::uint32_t>(blocks_.size() - 1);
     entry.sequence = sequence;
     block.used += length;
-    if (txn.op == OpCode::admit || txn.op == OpCode::reconfig) admits_.push_back(txn.zxid);
+    const bool is_change = txn.op == OpCode::reconfig && !detail::is_refusal(txn);
+    if (txn.op == OpCode::admit || is_change) admits_.push_back(txn.zxid);
 }
 
 Errc Log::append(BytesView record, const Txn& txn) {

@@ -3350,7 +3350,8 @@ void Leader::take_requests(Take&& take) {
 //            F6 With what it promises it says which storage keeps the promise.
 //            F7 An observer follows an established leader also where it has promised a later epoch
 //            to another one, when it was a voter: nothing that it says counts. It promises nothing
-//            lower then.
+//            lower then, and follows nobody whose epoch is before that of its history: what it has
+//            acknowledged there, as a voter, is not to be cut. Such a leader is one of the past.
 //            F8 It says with each acknowledgement whether it takes itself for an observer, and does
 //            so no more from when it has in its log that it is a voter, or its leader has said so
 //            before it began to follow. Then F1 holds.
@@ -15710,6 +15711,7 @@ void Learner::on_leader_info(Time now, const Message& message) {
     if (message.epoch < epochs.accepted && is_bound) {
         return depart("it has promised a later epoch");
     }
+    if (message.epoch < epochs.current) return depart("its history is of a later epoch");  // F7
     if (message.epoch == epochs.accepted && epochs.accepted_from != leader_ && is_bound) {
         return depart("it has promised this epoch to somebody else");  // F1
     }
@@ -15839,7 +15841,7 @@ void Learner::on_new_leader(const Message& message) {
 void Learner::make_epoch_current() {
     if (error_ != Errc::ok) return;
     if (!is_in_step() || !initial_known_ || log_.last().zxid < initial_) return;  // F4
-    if (log_.epochs().current == epoch_ || (observes_ && log_.epochs().current > epoch_)) return;
+    if (log_.epochs().current == epoch_) return;
     COORD_ASSERT(log_.epochs().current < epoch_ && is_promised(log_.epochs().accepted));
     error_ = log_.set_current_epoch(epoch_);
     (void)is_put_off();
@@ -16556,7 +16558,8 @@ void Replica::follow_voters() {
     const Role before = role_;
     if (role_ == Role::observing && is_voter()) {
         // While it lags what its log says may be of old, and as a voter it would end that reign.
-        const bool lags = log_.last().zxid < learner_.committed();
+        const bool lags =
+            !learner_.is_serving() || log_.last().zxid < learner_.committed();
         const bool votes = learner_.vote();
         if (!votes && !lags) return look("it votes now");
         if (votes) role_ = Role::following;

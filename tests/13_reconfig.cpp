@@ -402,6 +402,30 @@ TEST_CASE("M4 who was removed, and comes back with what it knew, neither wins no
     CHECK(w.sim.replica(w.leader()).counters().elections == elections);
 }
 
+// What it has promised is of a leader that never was, and nobody else knows of it.
+TEST_CASE("M4 F7 who was removed, and has promised a later epoch, observes all the same") {
+    World w(3, 1);
+    const std::uint32_t gone = w.leader() % 3 + 1;
+    Sync zk = w.open(w.leader());
+    w.sim.crash(gone);
+    {
+        coord::Log log(w.sim.storage(gone));
+        REQUIRE(log.open() == Errc::ok);
+        REQUIRE(log.accept_epoch(9, PeerId{gone}) == Errc::ok);
+        REQUIRE(log.flush() == Errc::ok);
+    }
+    Ids ids;
+    for (std::uint32_t id = 1; id <= 4; id++) {
+        if (id != gone) ids.push_back(id);
+    }
+    w.change_to(zk, change({4}, {gone}), ids);
+    const std::uint32_t epoch = w.sim.replica(w.leader()).status().epoch;
+    w.sim.restart(gone);
+    w.are(ids);
+    CHECK(w.sim.replica(w.leader()).status().epoch == epoch);
+    CHECK(w.sim.replica(gone).counters().elections < 9);
+}
+
 TEST_CASE("E1 E2 what the log says counts, whatever the options say") {
     World w(1, 2);
     Sync zk = w.open(1);

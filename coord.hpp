@@ -2780,6 +2780,7 @@ public:
     PeerId operator[](std::size_t i) const { return ids_[i]; }
     bool contains(PeerId id) const { return bit(id) != 0; }
     bool is_joint() const { return is_joint_; }
+    bool is_plain() const { return is_plain_; }
     std::uint64_t all() const { return (std::uint64_t{1} << ids_.size()) - 1; }
     std::uint64_t bit(PeerId id) const;        // one bit, or 0 for a stranger
     bool is_quorum(std::uint64_t bits) const;  // of both sets, where there are two
@@ -15304,7 +15305,8 @@ const PeerId* Leader::next_admission(Time now, std::uint64_t& storage) const {
     static const PeerId nobody;
     if (!knows_ || phase_ != Phase::broadcast || admitted_ > committed_) return nullptr;
     if (table_.is_joint()) return nullptr;  // Z17: that ends first
-    if (is_founding_) return voters_.size() > 2 ? &nobody : nullptr;  // a majority is all of two
+    const bool are_all_needed = voters_.size() <= 2 && voters_.is_plain();  // in any case
+    if (is_founding_) return are_all_needed ? nullptr : &nobody;
     for (const Peer& peer : peers_) {
         if (peer.id == self_ || peer.storage == 0 || (counted_ & peer.bit) != 0) continue;
         if (!is_in_step(peer) || !is_known(now, peer)) continue;
@@ -17213,7 +17215,8 @@ Errc Replica::prepare(Request& request, Pending& pending) {
     if (request.kind == Kind::reconfig) {
         if (request.data.size() > request_bytes_max()) return Errc::too_large;
         pending.op = OpCode::reconfig, pending.body.assign(request.data);
-        return judge_request(pending.op, pending.body, options_.limits);
+        error = judge_request(pending.op, pending.body, options_.limits);
+        return error == Errc::ok ? error : Errc::bad_arguments;  // over what it can say
     }
     if (request.kind == Kind::multi) {
         if (request.parts.size() > options_.limits.multi_parts_max) return Errc::too_many;

@@ -343,8 +343,12 @@ TEST_CASE("what is refused, and why") {
     Reconfig named = change({4});
     named.joining[0].address = "a\nserver.9=participant";
     CHECK(error(named) == Errc::bad_arguments);
+    named.joining[0].address = Bytes(257, 'a');
+    CHECK(error(named) == Errc::bad_arguments);
     Ids many;
     for (std::uint32_t id = 1; id <= 64; id++) many.push_back(id);
+    CHECK(error(whole(many)) == Errc::bad_arguments);
+    for (std::uint32_t id = 65; id <= 513; id++) many.push_back(id);
     CHECK(error(whole(many)) == Errc::bad_arguments);
     Reconfig versioned = change({4});
     versioned.version = Zxid{1};
@@ -468,6 +472,18 @@ TEST_CASE("members have addresses, groups and weights, in the config and for tra
     w.sim.crash(1);
     w.sim.run_for(seconds(3));
     CHECK(w.has_leader());  // 2 has more than half of the weight of its group
+}
+
+TEST_CASE("of two that found it, one that has most of the weight decides alone") {
+    SimulationOptions options = of(2, 0);
+    options.replica.members = {voter(1, 2), voter(2, 1)};
+    World w(options);
+    w.sim.crash(2);
+    REQUIRE(w.comes_true([&] { return w.leader() == 1; }));
+    w.sim.run_for(seconds(3));
+    REQUIRE(w.leader() == 1);
+    Sync zk = w.open(1, false);
+    REQUIRE(zk.create("/a", "x"));
 }
 
 TEST_CASE("three sites survive the loss of one") {

@@ -2559,8 +2559,9 @@ public:
     // Those of them that are admits and reconfigs: few, and what counts in an election.
     const std::vector<Zxid>& admits() const { return admits_; }
     Txn admit_at(Zxid zxid) const;                  // REQUIRES that it is one
-    // The table of voters at the end: applied's, and what the entries after that change.
-    VoterTable voters_at_end(const Machine& applied) const;
+    // The table of voters at the end: applied's, and what the entries after that change. Or without
+    // the changes from that one on.
+    VoterTable voters_at_end(const Machine& applied, Zxid without = Zxid{UINT64_MAX}) const;
 
     // Changes: each is one record, buffered until flush. All RETURN storage_failed, or
     // storage_full, and then nothing has changed.
@@ -4064,8 +4065,7 @@ private:
     void flush();
     void drive_roles();
     bool is_voter() const { return voters_.contains(options_.id); }
-    // E4. It votes no more, by its log, and does as far as is known to be committed.
-    bool leaves() const { return !is_voter() && is_admitted(machine_->voters()); }
+    bool leaves() const;
     bool is_learner() const { return role_ == Role::following || role_ == Role::observing; }
     bool is_alone() const { return voters_.size() == 1 && is_voter(); }
     void answer_notification(const Message& message);
@@ -13207,10 +13207,11 @@ Txn Log::admit_at(Zxid zxid) const {
     return txn;
 }
 
-VoterTable Log::voters_at_end(const Machine& applied) const {
+VoterTable Log::voters_at_end(const Machine& applied, Zxid without) const {
     VoterTable table = applied.voters();
     for (const Zxid zxid : admits_) {
-        if (zxid > applied.applied()) (void)table.apply(admit_at(zxid));  // as the machine will
+        if (zxid <= applied.applied() || zxid >= without) continue;
+        (void)table.apply(admit_at(zxid));  // as the machine will
     }
     return table;
 }
@@ -16527,6 +16528,14 @@ void Replica::drive_roles() {
 void Replica::step_aside() {
     aside_ = (std::min)(aside_ + 1, detail::put_offs_max);
     aside_until_ = now_ + options_.timing.retry() * (std::int64_t{1} << aside_);
+}
+
+// E4. Its log ends its voting, and that may not be committed: no change after it says so. What was
+// applied does not tell: of a storage that was just opened that may be nothing.
+COORD_RARE
+bool Replica::leaves() const {
+    if (is_voter() || log_.admits().empty()) return false;
+    return is_admitted(log_.voters_at_end(*machine_, log_.admits().back()));
 }
 
 // E1: once there are members in the log, whatever the options say.

@@ -269,6 +269,56 @@ TEST_CASE("E6 M2 the leader crashes anywhere in a change: the next one ends it, 
     }
 }
 
+// A replica goes after so many messages of a change, and is back a little later.
+void go_from_one_to_three_and_back(std::uint32_t who, std::uint32_t sends, std::uint64_t seed) {
+    CAPTURE(who);
+    CAPTURE(sends);
+    SimulationOptions options = of(1, 2);
+    options.seed = seed;
+    World w(options);
+    const Ids sets[] = {{1, 2}, {1, 2, 3}, {3}, {2, 3}, {1}};
+    Ids written;
+    for (const Ids& ids : sets) {
+        CAPTURE(ids.size());
+        Sync zk = w.open(who % 3 + 1);
+        std::optional<Errc> told;
+        zk.session().reconfig(whole(ids), [&](Result<Data> r) { told = r.error(); });
+        w.sim.crash_at_send(who, sends);
+        (void)w.comes_true([&] { return !w.sim.is_running(who) || told; }, seconds(2));
+        w.sim.run_for(milliseconds(300));
+        if (w.sim.is_running(who)) w.sim.crash(who);
+        w.sim.restart(who);
+        REQUIRE(w.comes_true([&] { return told.has_value(); }));
+        if (*told != Errc::ok) {  // it went before anything had begun
+            CHECK(*told == Errc::new_config_no_quorum);
+            REQUIRE(w.comes_true([&] { return w.all_serve(); }));
+            w.sim.run_for(seconds(2));
+            CHECK(zk.reconfig(whole(ids)).error() == Errc::ok);
+        }
+        w.are(ids);
+        Sync other = w.open(w.leader(), false);
+        written.push_back(static_cast<std::uint32_t>(written.size()));
+        REQUIRE(other.create("/" + std::to_string(written.back()), "x"));
+        w.sim.run_for(seconds(2));
+    }
+    for (std::uint32_t id = 1; id <= 3; id++) w.sim.crash(id);
+    w.sim.restart(1);  // alone, as its log says
+    REQUIRE(w.comes_true([&] { return w.leader() == 1; }));
+    for (const std::uint32_t name : written) {
+        CHECK(w.sim.replica(1).tree().contains("/" + std::to_string(name)));
+    }
+    w.sim.restart(2), w.sim.restart(3);
+    w.are({1});
+}
+
+TEST_CASE("M12 E4 E6 growth and back, while one of them crashes and comes back with its log alone") {
+    for (std::uint32_t who = 1; who <= 3; who++) {
+        for (std::uint32_t sends = 0; sends <= 16; sends++) {
+            go_from_one_to_three_and_back(who, sends, support::seed_or(11));
+        }
+    }
+}
+
 TEST_CASE("E5 a leader that loses the quorum of the next voters leads no more") {
     World w(3, 2);
     const std::uint32_t leader = w.leader();

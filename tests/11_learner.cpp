@@ -267,7 +267,7 @@ TEST_CASE("F7 who observes promises what is new, as others do; and makes no epoc
     CHECK_FALSE(rig.learner.is_serving());
 }
 
-TEST_CASE("F8 it says as what it acknowledges, and votes for whom it has promised the epoch alone") {
+TEST_CASE("F8 it says as what it acknowledges, and votes for whom it has promised the epoch") {
     for (const bool has_promised_away : {false, true}) {
         CAPTURE(has_promised_away);
         Rig rig(3);

@@ -239,7 +239,8 @@ TEST_CASE("M10 a voter becomes an observer, and a voter again") {
 }
 
 // The leader goes in the midst of it, after so many messages, and stays away for a while.
-void crash_in_between(const Reconfig& what, const Ids& next, std::uint32_t sends, bool comes_back) {
+void crash_in_between(const Reconfig& what, const Ids& next, std::uint32_t sends,
+                      bool comes_back) {
     CAPTURE(sends);
     World w(3, 2);
     const std::uint32_t leader = w.leader();

@@ -290,7 +290,7 @@ TEST_CASE("E5 a leader that loses the quorum of the next voters leads no more") 
     CHECK(*told == Errc::ok);
 }
 
-TEST_CASE("M9 M10 one that has lagged far behind is made a voter, by a snapshot that has both sets") {
+TEST_CASE("M9 M10 one that lags far behind is made a voter, and learns all by a snapshot") {
     SimulationOptions options = of(3, 2);
     options.replica.snapshot_every_entries = 20;
     options.replica.log_entries_kept = 0;

@@ -3037,7 +3037,8 @@ private:
     void begin_broadcast(Outbox& out);
     void synchronize(Time now, Peer& peer, Outbox& out);
     void repeat(Time now, Peer& peer, Outbox& out);
-    void stream(Time now, Peer& peer, Outbox& out);
+    void stream(Time now, Peer& peer, Outbox& out, std::size_t& left);
+    void stream_to_observers(Outbox& out);
     void rewind(Time now, Peer& peer);
     bool is_sync_ping_due() const;
     bool is_disk_behind();
@@ -3092,6 +3093,8 @@ private:
     std::uint64_t tick_ = 0;          // how often somebody has acknowledged more
     detail::Array<Peer> peers_;       // in the order of the voters, itself among them
     detail::Numbered<std::uint64_t, Peer> observers_;  // by their ids (Z15)
+    std::uint64_t observers_turn_ = 0;  // where they wait: the last that was streamed to
+    bool observers_wait_ = false;       // for the next step
     Time observers_ping_at_;
     Time started_at_;
     Time phase_at_;                   // when discovery or promise began
@@ -13372,6 +13375,7 @@ namespace detail {
 constexpr std::size_t proposals_in_flight_max = 64;   // messages, to one peer
 constexpr std::size_t chunk_bytes_max = 256 * 1024;
 constexpr std::size_t observers_fetching_max = 8;
+constexpr std::size_t observers_bytes_max = 1024 * 1024;  // that are streamed to them in a step
 constexpr std::size_t rounds_max = 16;
 constexpr std::size_t closings_max = 64;    // ends of sessions that are numbered and not applied
 constexpr std::size_t ends_kept_max = 4096;  // of sessions that were local
@@ -13433,7 +13437,7 @@ COORD_RARE
 void Leader::stop() {
     phase_ = Phase::idle;
     epoch_ = 0;
-    observers_.clear();
+    observers_.clear(), observers_wait_ = false, observers_turn_ = 0;
     rounds_.clear(), queued_.clear();
     syncs_.clear(), own_synced_.clear();
     sessions_.clear(), opening_.clear(), ended_.clear();
@@ -13971,7 +13975,8 @@ void Leader::repeat(Time now, Peer& peer, Outbox& out) {
     }
 }
 
-void Leader::stream(Time now, Peer& peer, Outbox& out) {
+// Of so many bytes, and a message more.
+void Leader::stream(Time now, Peer& peer, Outbox& out, std::size_t& left) {
     if (!peer.streaming) return;
     if (now - peer.heard_at > timing_.silence) {  // it goes on when we hear of it
         peer.in_flight.clear();
@@ -13983,7 +13988,7 @@ void Leader::stream(Time now, Peer& peer, Outbox& out) {
     const std::size_t room = message_bytes_max_ - message_overhead_bytes;
     const bool observes = peer.bit == 0;
     const Zxid end = observes ? committed_ : Zxid{UINT64_MAX};  // Z15
-    while (peer.in_flight.size() < detail::proposals_in_flight_max) {
+    while (peer.in_flight.size() < detail::proposals_in_flight_max && left > 0) {
         Message message;
         Zxid last_sent;
         message.payload = log_.entries_after(peer.cursor, room, last_sent, end);
@@ -13999,11 +14004,27 @@ void Leader::stream(Time now, Peer& peer, Outbox& out) {
         }
         message.zxid = peer.cursor, message.commit = committed_;
         if (peer.in_flight.empty()) peer.progress_at = now;
+        left -= (std::min)(left, message.payload.size());
         post(peer, MessageType::proposal, out, message);
         peer.in_flight.push() = last_sent;
         peer.cursor = last_sent;
         peer.told = (std::max)(peer.told, (std::min)(committed_, last_sent));
     }
+}
+
+// Z15: after the voters. Where many are behind voters would wait for all that these are sent: so it
+// is no more than that in a step, and whose turn it was not is the first in the next.
+void Leader::stream_to_observers(Outbox& out) {
+    std::size_t left = detail::observers_bytes_max;
+    auto each = observers_.upper_bound(observers_turn_);
+    for (std::size_t i = 0; i < observers_.size() && left > 0; i++) {
+        if (each == observers_.end()) each = observers_.begin();
+        observers_turn_ = each->first;
+        stream(clock_read_at_, each->second, out, left);
+        ++each;
+    }
+    observers_wait_ = left == 0;
+    if (!observers_wait_) observers_turn_ = 0;
 }
 
 // Z11. The others have it in their power to lead on: a quorum of them has what is not durable here.
@@ -14048,8 +14069,9 @@ void Leader::send(Time now, const Machine& machine, Outbox& out) {
     }
     for (Peer& peer : peers_) {
         if (peer.id == self_) continue;
+        std::size_t no_end = SIZE_MAX;
         repeat(now, peer, out);
-        stream(now, peer, out);
+        stream(now, peer, out, no_end);
     }
     for (auto [id, peer] : observers_) repeat(now, peer, out);
     ping(now, machine, out);
@@ -14165,7 +14187,7 @@ void Leader::announce(const Machine& machine, Outbox& out) {
         message.digest = machine.applied() == committed_ ? machine.digest() : 0;
         post(peer, MessageType::commit, out, message);
     }
-    for (auto [id, peer] : observers_) stream(clock_read_at_, peer, out);  // Z15: after the voters
+    if (!observers_.empty()) stream_to_observers(out);
 }
 
 Time Leader::next_repeat(const Peer& peer) const {
@@ -14180,7 +14202,7 @@ Time Leader::next_repeat(const Peer& peer) const {
 
 Time Leader::next_deadline(Time now) const {
     if (phase_ == Phase::idle) return never;
-    if (resignation_ != nullptr || is_sync_ping_due()) return now;
+    if (resignation_ != nullptr || is_sync_ping_due() || observers_wait_) return now;
     if (sessions_armed_ && is_admission_due(now)) return now;
     if (!queued_.empty() && sessions_armed_) return now;
     const bool looks_now = looks_wait_ && closing_ < detail::closings_max;

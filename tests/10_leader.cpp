@@ -2299,6 +2299,41 @@ TEST_CASE("what is sent to an observer is a message at a time, and all that came
     CHECK(rig.take_entries() > 2);
 }
 
+TEST_CASE("Z15 many that are behind get what they lack in slices, each in its turn") {
+    constexpr std::uint32_t last = 203;
+    Rig rig(200);
+    rig.to_broadcast();
+    for (std::uint32_t peer = 4; peer <= last; peer++) {
+        rig.follower_info(peer);
+        rig.ack_epoch(peer, Zxid{}, 0);
+    }
+    rig.forget();
+    std::map<std::uint32_t, std::uint64_t> had;
+    std::size_t steps = 0, all = 0;
+    while (steps == 0 || rig.leader.next_deadline(rig.now) <= rig.now) {
+        rig.step();
+        std::size_t bytes = 0;
+        for (const Said& one : rig.said) {
+            if (one.message.type != MessageType::proposal) continue;
+            std::uint64_t& count = had[one.message.to.value];
+            CHECK(one.message.zxid.counter() == count);
+            for (BytesView left = one.payload; !left.empty(); count++) {
+                left.remove_prefix(coord::Reader(left).u32());
+            }
+            bytes += one.payload.size();
+        }
+        rig.forget();
+        CHECK(bytes <= 1024 * 1024 + 1024);
+        all += bytes, steps += 1;
+        REQUIRE(steps < 10);
+    }
+    CHECK(all > 2 * 1024 * 1024);
+    for (std::uint32_t peer = 4; peer <= last; peer++) CHECK(had[peer] > 190);
+    rig.ack(last, Zxid{1, had[last]});
+    rig.step();
+    CHECK(rig.count(MessageType::proposal, last) == (had[last] < 200 ? 1 : 0));
+}
+
 TEST_CASE("what is lost on the way to an observer is sent again") {
     Rig rig;
     rig.to_broadcast();

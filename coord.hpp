@@ -3161,7 +3161,8 @@ void Leader::take_requests(Take&& take) {
 //            F6 With what it promises it says which storage keeps the promise.
 //            F7 An observer follows an established leader also where it has promised a later epoch
 //            to another one, when it was a voter: nothing that it says counts. It promises nothing
-//            lower then.
+//            lower then. What it has of a later epoch is not cut for such a leader: as a voter it
+//            may have acknowledged it.
 // May touch  Chapters 7 and 8.
 // Reading    Zab, DSN'11, sections IV and V; ZooKeeper's Learner and Follower; the bugs A1-A15.
 
@@ -13212,7 +13213,7 @@ void Election::start(Time now, const Vote& own) {
     candidate_ = self_;
     winner_ = PeerId{};
     settled_at_ = never;
-    changed_ = true;
+    changed_ = voters_.contains(self_);  // who has no voice does not ask sooner again (E3)
     deadline_ = now;
 }
 
@@ -13744,6 +13745,7 @@ void Leader::on_ack_epoch(Time now, Peer& peer, const Message& message, Outbox& 
     }
     meet(now, peer, message);
     identify(peer, message);
+    if (peer.bit == 0 && lost) peer.epoch_current = false, peer.acked = Zxid{};  // it learns again
     peer.informed = peer.promised = true;
     peer.have = message.zxid, peer.have_crc = message.crc;
     peer.streaming = peer.fetching = false;
@@ -14736,6 +14738,7 @@ void Learner::on_leader_info(Time now, const Message& message) {
     if (message.epoch == epochs.accepted && epochs.accepted_from != leader_ && is_bound) {
         return depart("it has promised this epoch to somebody else");  // F1
     }
+    if (message.epoch < epochs.current) return;  // F7; that leader's time is over
     heard_at_ = now;
     if (message.epoch > epochs.accepted) {
         COORD_ASSERT(phase_ == Phase::discovery || message.epoch > epoch_);
@@ -14862,7 +14865,7 @@ void Learner::on_new_leader(const Message& message) {
 void Learner::make_epoch_current() {
     if (error_ != Errc::ok) return;
     if (!is_in_step() || !initial_known_ || log_.last().zxid < initial_) return;  // F4
-    if (log_.epochs().current == epoch_ || (observes_ && log_.epochs().current > epoch_)) return;
+    if (log_.epochs().current == epoch_) return;
     COORD_ASSERT(log_.epochs().current < epoch_ && is_promised(log_.epochs().accepted));
     error_ = log_.set_current_epoch(epoch_);
     (void)is_put_off();

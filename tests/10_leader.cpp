@@ -2548,6 +2548,22 @@ TEST_CASE("Z15 an observer that has lost what it had acknowledged learns it agai
     CHECK(rig.count(MessageType::diff, 4) == 1);
 }
 
+TEST_CASE("Z15 one that has lost it is told of the epoch until it is current there once more") {
+    Rig rig;
+    rig.lead_two();
+    rig.lives[4] = 24, rig.storages[4] = 104;
+    rig.join(4);
+    rig.lives[4] = 34;  // the same storage, as it was before
+    rig.say(4, MessageType::follower_info);
+    Message message = rig.speak(4, MessageType::ack_epoch);
+    message.zxid = Zxid{}, message.crc = 0, message.current_epoch = 0;
+    rig.tell(message);
+    rig.forget();  // that is lost
+    rig.pong(2, rig.leader.pings());
+    rig.step(milliseconds(60));
+    CHECK(rig.count(MessageType::new_leader, 4) == 1);
+}
+
 TEST_CASE("Z10 of two observers of one id that are both alive one is refused") {
     Rig rig;
     rig.lead_two();

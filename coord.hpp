@@ -12626,20 +12626,27 @@ BytesView Log::entries_after(Zxid zxid, std::size_t bytes_max, Zxid& last_sent,
                              Zxid end) const {
     COORD_ASSERT(zxid >= base_.zxid);
     const std::size_t start = find(zxid);
-    if (start == entries_.size() || entries_[start].zxid > end) return {};
+    std::size_t stop = find(end);
+    if (start >= stop) return {};
     const Entry& first = entries_[start];
-    std::size_t bytes = first.length;
-    last_sent = first.zxid;
-    for (std::size_t i = start + 1; i < entries_.size(); i++) {
-        const Entry& next = entries_[i];
-        if (next.block != first.block || bytes + next.length > bytes_max) break;
-        if (next.zxid > end) break;
-        COORD_ASSERT(next.offset == first.offset + bytes);
-        bytes += next.length;
-        last_sent = next.zxid;
+    const auto bytes_to = [&first](const Entry& last) {
+        return std::size_t{last.offset} + last.length - first.offset;
+    };
+    std::size_t next = start + 1;  // behind the last that has room
+    while (next < stop) {
+        const std::size_t middle = next + (stop - next) / 2;
+        const Entry& entry = entries_[middle];
+        if (entry.block == first.block && bytes_to(entry) <= bytes_max) {
+            next = middle + 1;
+        } else {
+            stop = middle;
+        }
     }
+    const Entry& last = entries_[next - 1];
+    COORD_ASSERT(last.block == first.block && last.offset >= first.offset);
+    last_sent = last.zxid;
     const Block& block = blocks_[first.block - first_block_];
-    return BytesView(block.bytes.get() + first.offset, bytes);
+    return BytesView(block.bytes.get() + first.offset, bytes_to(last));
 }
 
 BytesView Log::admit_at(Zxid zxid) const {

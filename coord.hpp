@@ -2834,8 +2834,9 @@ private:
 //            that was asked of a session which is over meets another one of that id.
 //            Z15 A learner that is no voter observes. An established leader takes it on, sends it
 //            what is committed and nothing else, and counts nothing of what it promises,
-//            acknowledges and answers. Voters are sent to first. So many observe at the most, so
-//            many of them fetch a snapshot, and who is silent is forgotten.
+//            acknowledges and answers. Voters are sent to first, and those who observe so much in
+//            a step. So many observe at the most, so many of them fetch a snapshot, and who is
+//            silent is forgotten.
 // May touch  Chapters 4 (reads), 7, 8.
 // Reading    Zab, DSN'11, sections IV and V; ZooKeeper's Leader and LearnerHandler. Every message
 //            of a phase is repeated until its answer is there, and every answer may come twice.
@@ -13445,8 +13446,9 @@ COORD_RARE
 void Leader::stop() {
     phase_ = Phase::idle;
     epoch_ = 0;
-    observers_.clear(), observers_wait_ = false, observers_turn_ = 0;
+    observers_.clear();
     rounds_.clear(), queued_.clear();
+    observers_wait_ = false, observers_turn_ = 0;
     syncs_.clear(), own_synced_.clear();
     sessions_.clear(), opening_.clear(), ended_.clear();
     looks_ = {}, heard_.clear(), closing_ = 0, looks_wait_ = false;

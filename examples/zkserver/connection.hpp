@@ -31,7 +31,7 @@ class Connection;
 struct Ticket {
     Service* service = nullptr;
     std::uint32_t index = 0;
-    std::uint32_t generation = 0;  // of a watcher with the kind in the two lowest bits
+    std::uint32_t generation = 0;
     Connection* find() const;
 };
 
@@ -60,16 +60,29 @@ struct Counters {
 };
 
 // A multi, as its parts are put to the replica. A part that ZooKeeper refuses before it looks at the
-// tree is put as one that cannot succeed, so that it fails in its turn; a create whose path is
-// none asks for its parent first, in a part that the answer does not show.
+// tree is put as one that cannot succeed, so that it fails in its turn; in front of a create whose path is
+// none there is a part that the answer does not show.
 struct Plan {
     struct Part {
         std::int32_t type = 0;
         Errc doomed = Errc::ok;
         bool is_hidden = false;
+        bool is_config = false;  // of a read: /zookeeper/config
     };
     bool is_multi = true;  // and not one request that is doomed
     std::vector<Part> parts;
+    std::deque<Bytes> paths;  // of hidden parts
+    // What a doomed part ends with that has failed so: of a remove the parent's ACL comes first.
+    static Errc end_of(const Part& part, Errc error) {
+        const bool is_first = part.type == op::remove && error == Errc::no_auth;
+        return part.doomed == Errc::ok || is_first ? error : part.doomed;
+    }
+    // What a hidden part has found, that comes before what is wrong with the next one.
+    static Errc found_before(Errc error) {
+        const bool is_before = error == Errc::no_node || error == Errc::no_auth ||
+                               error == Errc::invalid_acl;
+        return is_before ? error : Errc::ok;
+    }
 };
 
 class Connection {
@@ -109,7 +122,7 @@ public:
     std::string describe(bool in_full) const;
     Counters counters;
 
-    void on_event(WatchKind kind, const coord::WatchEvent& event);
+    void on_event(const coord::WatchEvent& event);
 
 private:
     struct Slot {
@@ -169,11 +182,17 @@ private:
     Errc judge_acl(const Ask& asked) const;
     void add_part(const Ask& asked, Errc doomed, Plan& plan, std::vector<coord::Op>& parts) const;
     static coord::CreateMode mode_of(const Ask& asked);
+    static bool is_path_of(const Ask& asked);
+    static Bytes beside(BytesView path);
+    void show_config(coord::Found& found) const;
+    static std::int32_t part_type(std::int32_t type, std::int32_t flags);
 
     bool find_path(std::int32_t xid, const Ask& asked, BytesView& path);
     void ask_read(std::int32_t xid, const Ask& asked);
     bool arm(WatchKind kind, BytesView path);
-    coord::Watcher watcher(WatchKind kind) const;
+    struct Armed;
+    coord::Watcher watcher(WatchKind kind, BytesView path) const;
+    void disarm(WatchKind kind, const Bytes& path);
     void settle_watch(const Slot& slot, Errc error);
     void set_watch_since(const Slot& slot, Errc error);
     void on_stat(coord::Result<coord::Stat> result);
@@ -269,6 +288,7 @@ public:
     }
     // What /zookeeper/config reads as.
     Bytes config_text(coord::Zxid version) const;
+    void show_config(coord::Stat& stat) const;  // the Stat that goes with that
     bool is_config(BytesView path) const { return path == "/zookeeper/config"; }
 
     coord::Replica& replica;
@@ -538,6 +558,10 @@ inline Connection::Slot& Connection::add_request(std::int32_t xid, std::int32_t 
 
 inline void Connection::answer_here(std::int32_t xid, std::int32_t type, Errc error, Bytes body,
                                     std::int64_t zxid) {
+    // Between polls everything up to what is applied has been told.
+    if (slots_.empty() && !service_.replica.is_polling()) {
+        told_ = (std::max)(told_, service_.replica.machine().applied());
+    }
     Slot& slot = add_slot(xid, type);
     slot.error = wire_error(error), slot.is_done = true;
     slot.text = std::move(body), slot.zxid = zxid;
@@ -570,7 +594,7 @@ inline void Connection::emit_done() {
     while (!slots_.empty() && slots_.front().is_done && state_ < State::closing) {
         const Slot& slot = slots_.front();
         const std::size_t begun = begin_reply(slot, slot.error);
-        if (slot.error == 0) out_ += slot.text;
+        out_ += slot.text;
         end_reply(begun);
         count(slot);
         if (slot.is_last) state_ = State::closing;
@@ -732,6 +756,12 @@ inline coord::CreateMode Connection::mode_of(const Ask& asked) {
     return static_cast<coord::CreateMode>(asked.flags);
 }
 
+// Whether a node can be created there: of a sequential mode with a number behind it.
+inline bool Connection::is_path_of(const Ask& asked) {
+    if (!coord::is_sequential(mode_of(asked))) return coord::is_valid_path(asked.path);
+    return coord::is_valid_path(Bytes(asked.path) + "0000000000");
+}
+
 inline Errc Connection::judge_acl(const Ask& asked) const {
     if (!asked.is_acl_sound || asked.acl.empty()) return Errc::invalid_acl;
     for (std::size_t i = 0; i < asked.acl.size(); i++) {
@@ -749,10 +779,11 @@ inline Errc Connection::judge_acl(const Ask& asked) const {
 // What ZooKeeper refuses before it looks at the tree, in its order; marshalling_error of the whole
 // request.
 inline Errc Connection::judge_write(const Ask& asked) const {
-    if (coord::is_null(asked.path)) return Errc::marshalling_error;
+    const bool is_null = coord::is_null(asked.path);  // to what asks for a path that is one: none
     const bool has_nul = asked.path.find('\0') != BytesView::npos;
     const bool is_named = asked.path.find('/') != BytesView::npos && !has_nul;
     if (asked.type == op::remove) {
+        if (is_null) return Errc::marshalling_error;
         const bool is_fixed = asked.path == "/" || asked.path == "/zookeeper" ||
                               asked.path == "/zookeeper/quota" || service_.is_config(asked.path);
         if (!is_named || is_fixed) return Errc::bad_arguments;
@@ -768,34 +799,43 @@ inline Errc Connection::judge_write(const Ask& asked) const {
     const bool is_ttl = coord::has_ttl(mode_of(asked));
     if (is_ttl && !service_.config.extended_types) return Errc::unimplemented;
     const bool is_ttl_sound = asked.ttl_ms > 0 && asked.ttl_ms <= coord::ttl_ms_max;
-    if (is_ttl != (asked.type == op::create_ttl) || (is_ttl && !is_ttl_sound) || !is_named) {
+    if (is_ttl != (asked.type == op::create_ttl) || (is_ttl && !is_ttl_sound)) {
         return Errc::bad_arguments;
     }
-    return judge_acl(asked);
+    if (is_null) return Errc::marshalling_error;
+    return is_named ? judge_acl(asked) : Errc::bad_arguments;
 }
 
-// One part, or two: see Plan. What is doomed is put as a check that cannot be passed.
+// The parent of a path that is none, and below it what is not there; or what cannot be there at all.
+inline Bytes Connection::beside(BytesView path) {
+    const std::size_t slash = (std::max)(path.rfind('/'), std::size_t{1});
+    const BytesView parent = path.substr(0, slash);
+    if (!coord::is_valid_path(parent)) return "/zookeeper/config/none/none";
+    return Bytes(parent) + (parent.size() > 1 ? "/none" : "none");
+}
+
+// One part, or two: see Plan. What is doomed is put as a check that cannot be passed. A create whose
+// path is none is refused for its parent and its ACL before that: so one that has a path is tried in
+// front, which the check undoes. A remove of such a path is one of what is not there.
 inline void Connection::add_part(const Ask& asked, Errc doomed, Plan& plan,
                                  std::vector<coord::Op>& parts) const {
     const bool is_create = asked.type != op::remove && asked.type != op::set_data &&
                            asked.type != op::set_acl && asked.type != op::check_version;
-    if (doomed == Errc::ok && is_create) {
-        Bytes path(asked.path);
-        if (coord::is_sequential(mode_of(asked))) path += "0000000000";
-        if (!coord::is_valid_path(path)) {
-            doomed = Errc::bad_arguments;
-            const std::size_t slash = asked.path.rfind('/');
-            const BytesView parent = asked.path.substr(0, (std::max)(slash, std::size_t{1}));
-            const bool is_path = coord::is_valid_path(parent);
-            if (!is_path) doomed = Errc::no_node;
-            if (is_path) {
-                parts.push_back((coord::Op::check)(parent));
-                plan.parts.push_back({op::check_version, Errc::ok, true});
-            }
-        }
+    if (doomed == Errc::ok && is_create && !is_path_of(asked)) {
+        plan.paths.push_back(beside(asked.path));
+        const bool has_parent = plan.paths.back() != "/zookeeper/config/none/none";
+        doomed = has_parent ? Errc::bad_arguments : Errc::no_node;
+        plan.parts.push_back({op::create, Errc::ok, true});
+        parts.push_back(coord::Op::create(plan.paths.back(), "",
+                                          coord::CreateMode::persistent_sequential, {},
+                                          asked.acl));
     }
-    plan.parts.push_back({asked.type, doomed, false});
-    if (doomed != Errc::ok) {
+    plan.parts.push_back({asked.type, doomed});
+    const bool is_ttl = asked.type == op::create_ttl;
+    if (doomed == Errc::no_node && asked.type == op::remove) {
+        plan.paths.push_back(beside(asked.path));
+        parts.push_back(coord::Op::remove(plan.paths.back(), INT32_MAX));
+    } else if (doomed != Errc::ok) {
         parts.push_back((coord::Op::check)("/", INT32_MAX));
     } else if (asked.type == op::remove) {
         parts.push_back(coord::Op::remove(asked.path, asked.version));
@@ -805,7 +845,7 @@ inline void Connection::add_part(const Ask& asked, Errc doomed, Plan& plan,
         parts.push_back((coord::Op::check)(asked.path, asked.version));
     } else {
         parts.push_back(coord::Op::create(asked.path, asked.data, mode_of(asked),
-                                          coord::milliseconds(asked.ttl_ms), asked.acl));
+                                          coord::milliseconds(is_ttl ? asked.ttl_ms : 0), asked.acl));
     }
 }
 
@@ -846,9 +886,7 @@ inline void Connection::ask_write(std::int32_t xid, const Ask& asked) {
 }
 
 inline void Connection::ask_create(std::int32_t xid, const Ask& asked) {
-    Bytes path(asked.path);
-    if (coord::is_sequential(mode_of(asked))) path += "0000000000";
-    if (!coord::is_valid_path(path)) return ask_doomed(xid, asked, Errc::ok);
+    if (!is_path_of(asked)) return ask_doomed(xid, asked, Errc::ok);
     add_request(xid, asked.type);
     session_->create(asked.path, asked.data, mode_of(asked), coord::milliseconds(asked.ttl_ms),
                      asked.acl, [ticket = ticket_](coord::Result<coord::Created> result) {
@@ -861,12 +899,24 @@ inline void Connection::ask_create(std::int32_t xid, const Ask& asked) {
                      });
 }
 
+// Of the creates of a multi the mode decides which one it is, whatever it is called.
+inline std::int32_t Connection::part_type(std::int32_t type, std::int32_t flags) {
+    const bool is_create = type == op::create || type == op::create2 ||
+                           type == op::create_container || type == op::create_ttl;
+    if (!is_create) return type;
+    if (flags == static_cast<std::int32_t>(coord::CreateMode::container)) {
+        return op::create_container;
+    }
+    return flags == 5 || flags == 6 ? op::create_ttl : op::create;
+}
+
 inline void Connection::ask_multi(std::int32_t xid, JuteReader& in) {
     auto plan = std::make_unique<Plan>();
     std::vector<coord::Op> parts;
     std::deque<Ask> asks;  // parts look into their ACLs
     bool is_sound = true;
-    for (MultiHeader header; is_sound; ) {
+    bool is_null = false;  // a path is
+    for (MultiHeader header;;) {
         header.read(in);
         if (!in.ok() || header.done) break;
         const bool is_part = header.type == op::create || header.type == op::create2 ||
@@ -874,13 +924,21 @@ inline void Connection::ask_multi(std::int32_t xid, JuteReader& in) {
                              header.type == op::create_ttl || header.type == op::remove ||
                              header.type == op::set_data || header.type == op::check_version;
         asks.emplace_back();
-        asks.back().type = header.type;
-        is_sound = is_part && asks.back().read(in, Ask::layout(header.type));
-        const Errc error = is_sound ? judge_write(asks.back()) : Errc::marshalling_error;
-        is_sound = error != Errc::marshalling_error;
-        if (is_sound) add_part(asks.back(), error, *plan, parts);
+        Ask& asked = asks.back();
+        is_sound = is_part && asked.read(in, Ask::layout(header.type));
+        if (!is_sound) break;
+        asked.type = part_type(header.type, asked.flags);
+        const Errc error = judge_write(asked);
+        is_null = is_null || coord::is_null(asked.path);
+        add_part(asked, error, *plan, parts);
     }
-    if (!is_sound || !in.ok()) return answer_here(xid, op::multi, Errc::marshalling_error);
+    if (!is_sound || is_null || !in.ok()) {
+        Bytes end;
+        JuteWriter out(end);
+        // As ZooKeeper does, for whoever looks at it.
+        if (is_sound && in.ok()) MultiHeader{-1, true, -1}.write(out);
+        return answer_here(xid, op::multi, Errc::marshalling_error, std::move(end));
+    }
     add_request(xid, op::multi).plan = std::move(plan);
     session_->multi(std::move(parts), [ticket = ticket_](const coord::Multi& multi) {
         if (Connection* to = ticket.find()) to->on_multi(multi);
@@ -893,11 +951,11 @@ inline void Connection::on_multi(const coord::Multi& multi) {
         const Plan* const plan = slots_.front().plan.get();
         const bool is_judged = plan != nullptr && plan->parts.size() == multi.parts.size();
         if (is_judged && plan->is_multi) error = Errc::ok;  // what failed is in its parts
-        for (std::size_t i = 0; is_judged && !plan->is_multi && i < plan->parts.size(); i++) {
-            const bool is_doomed = plan->parts[i].doomed != Errc::ok;
-            if (multi.parts[i].error == Errc::bad_version && is_doomed) {
-                error = plan->parts[i].doomed;
-            }
+        if (is_judged && !plan->is_multi) {
+            const Plan::Part& last = plan->parts.back();
+            const bool is_before = plan->parts.front().is_hidden &&
+                                   Plan::found_before(error) != Errc::ok;
+            if (!is_before) error = Plan::end_of(last, error);
         }
     }
     answer(error, [&](const Slot& slot, JuteWriter&) { write_multi(*slot.plan, multi); });
@@ -912,10 +970,11 @@ inline void Connection::write_multi(const Plan& plan, const coord::Multi& multi)
         const bool has_failed = part.error != Errc::ok &&
                                 part.error != Errc::runtime_inconsistency;
         if (planned.is_hidden) {
-            hidden = has_failed ? part.error : Errc::ok;
+            hidden = has_failed ? Plan::found_before(part.error) : Errc::ok;
+            if (has_failed && hidden == Errc::ok) hidden = Errc::bad_arguments;
             continue;
         }
-        Errc error = has_failed && planned.doomed != Errc::ok ? planned.doomed : part.error;
+        Errc error = has_failed ? Plan::end_of(planned, part.error) : part.error;
         if (hidden != Errc::ok) error = std::exchange(hidden, Errc::ok);
         if (multi.error != Errc::ok) {
             const std::int32_t code = wire_error(error);
@@ -951,15 +1010,31 @@ inline bool Connection::find_path(std::int32_t xid, const Ask& asked, BytesView&
     return false;
 }
 
-inline coord::Watcher Connection::watcher(WatchKind kind) const {
-    Ticket ticket = ticket_;
-    ticket.generation = ticket.generation << 2 | static_cast<std::uint32_t>(kind);
-    return [ticket](const coord::WatchEvent& event) {
-        const Ticket whose{ticket.service, ticket.index, ticket.generation >> 2};
-        Connection* const connection = whose.find();
-        if (connection == nullptr) return;
-        connection->on_event(static_cast<WatchKind>(ticket.generation & 3), event);
+// What a watcher holds. It goes when the replica forgets the watcher, for whatever reason: also where
+// the client may not read the node, and hears of nothing.
+struct Connection::Armed {
+    Ticket ticket;
+    WatchKind kind;
+    Bytes path;
+    ~Armed() {
+        if (Connection* const connection = ticket.find()) connection->disarm(kind, path);
+    }
+};
+
+inline coord::Watcher Connection::watcher(WatchKind kind, BytesView path) const {
+    const auto armed = std::make_shared<const Armed>(Armed{ticket_, kind, Bytes(path)});
+    return [armed](const coord::WatchEvent& event) {
+        Connection* const connection = armed->ticket.find();
+        if (connection != nullptr) connection->on_event(event);
     };
+}
+
+inline void Connection::disarm(WatchKind kind, const Bytes& path) {
+    const auto found = watched_.find(path);
+    if (found == watched_.end()) return;
+    const unsigned bit = 1u << static_cast<unsigned>(kind);
+    found->second = static_cast<std::uint8_t>(found->second & ~bit);
+    if (found->second == 0) watched_.erase(found);
 }
 
 // RETURNS whether the watch has to be set: there is none yet.
@@ -979,9 +1054,9 @@ inline void Connection::ask_read(std::int32_t xid, const Ask& asked) {
     slot.text.assign(path);
     const bool is_list = asked.type == op::get_children || asked.type == op::get_children2;
     slot.kind = is_list ? WatchKind::children : WatchKind::data;
-    slot.is_watch = asked.watch;
-    slot.is_armed = asked.watch && arm(slot.kind, path);
-    const coord::Watcher hears = slot.is_armed ? watcher(slot.kind) : coord::Watcher();
+    slot.is_watch = asked.watch && !asked.path.empty();  // in ZooKeeper that one never fires
+    slot.is_armed = slot.is_watch && arm(slot.kind, path);
+    const coord::Watcher hears = slot.is_armed ? watcher(slot.kind, path) : coord::Watcher();
     if (asked.type == op::exists) {
         session_->exists(path, hears, [ticket](coord::Result<coord::Stat> result) {
             if (Connection* to = ticket.find()) to->on_stat(std::move(result));
@@ -998,7 +1073,10 @@ inline void Connection::ask_read(std::int32_t xid, const Ask& asked) {
         session_->get_acl(path, [ticket](coord::Result<coord::NodeAcl> result) {
             Connection* const to = ticket.find();
             if (to == nullptr) return;
-            to->answer(result.error(), [&](const Slot&, JuteWriter& writer) {
+            to->answer(result.error(), [&](const Slot& answered, JuteWriter& writer) {
+                if (to->service_.is_config(answered.text)) {
+                    to->service_.show_config(result->stat);
+                }
                 writer.acl(result->acl), writer.stat(result->stat);
             });
         });
@@ -1015,10 +1093,7 @@ inline void Connection::ask_read(std::int32_t xid, const Ask& asked) {
 
 inline void Connection::on_stat(coord::Result<coord::Stat> result) {
     answer(result.error(), [&](const Slot& slot, JuteWriter& writer) {
-        if (service_.is_config(slot.text)) {
-            const std::size_t size = service_.config_text(result->mzxid).size();
-            result->data_length = static_cast<std::int32_t>(size);
-        }
+        if (service_.is_config(slot.text)) service_.show_config(*result);
         writer.stat(*result);
     });
 }
@@ -1027,7 +1102,7 @@ inline void Connection::on_data(coord::Result<coord::Data> result) {
     answer(result.error(), [&](const Slot& slot, JuteWriter& writer) {
         if (service_.is_config(slot.text)) {
             result->bytes = service_.config_text(result->stat.mzxid);
-            result->stat.data_length = static_cast<std::int32_t>(result->bytes.size());
+            service_.show_config(result->stat);
         }
         writer.bytes(result->is_null ? coord::null_data : BytesView(result->bytes));
         writer.stat(result->stat);
@@ -1039,8 +1114,15 @@ inline void Connection::on_children(coord::Result<coord::Children> result) {
     if (result && result->more) error = Errc::marshalling_error;  // more than an answer holds
     answer(error, [&](const Slot& slot, JuteWriter& writer) {
         writer.names(result->names);
-        if (slot.type == op::get_children2) writer.stat(result->stat);
+        if (slot.type != op::get_children2) return;
+        if (service_.is_config(slot.text)) service_.show_config(result->stat);
+        writer.stat(result->stat);
     });
+}
+
+inline void Connection::show_config(coord::Found& found) const {
+    found.bytes = service_.config_text(found.stat.mzxid);
+    service_.show_config(found.stat);
 }
 
 inline void Connection::ask_multi_read(std::int32_t xid, JuteReader& in) {
@@ -1058,8 +1140,9 @@ inline void Connection::ask_multi_read(std::int32_t xid, JuteReader& in) {
         if (!is_sound) break;
         const BytesView path = asked.path.empty() ? BytesView("/") : asked.path;
         const bool is_path = coord::is_valid_path(path);
-        plan->parts.push_back({header.type, is_path ? Errc::ok : Errc::no_node, false});
+        plan->parts.push_back({header.type, is_path ? Errc::ok : Errc::no_node});
         const BytesView place = is_path ? path : BytesView("/");
+        plan->parts.back().is_config = is_data && service_.is_config(place);
         queries.push_back(is_data ? coord::Query::get(place) : coord::Query::children(place));
     }
     if (!is_sound || !in.ok()) return answer_here(xid, op::multi_read, Errc::marshalling_error);
@@ -1069,7 +1152,7 @@ inline void Connection::ask_multi_read(std::int32_t xid, JuteReader& in) {
         if (to == nullptr) return;
         to->answer(result.error(), [&](const Slot& slot, JuteWriter& out) {
             for (std::size_t i = 0; i < result->parts.size(); i++) {
-                const coord::Found& found = result->parts[i];
+                coord::Found& found = result->parts[i];
                 const Plan::Part& planned = slot.plan->parts[i];
                 const Errc error = planned.doomed != Errc::ok ? planned.doomed : found.error;
                 const bool is_good = error == Errc::ok;
@@ -1080,6 +1163,7 @@ inline void Connection::ask_multi_read(std::int32_t xid, JuteReader& in) {
                 } else if (planned.type == op::get_children) {
                     out.names(found.names);
                 } else {
+                    if (planned.is_config) to->show_config(found);
                     out.bytes(found.is_null ? coord::null_data : BytesView(found.bytes));
                     out.stat(found.stat);
                 }
@@ -1097,36 +1181,19 @@ inline void Connection::ask_multi_read(std::int32_t xid, JuteReader& in) {
 // already, that may have fired before the answer: then one is set as of what the answer shows.
 inline void Connection::settle_watch(const Slot& slot, Errc error) {
     const bool is_kept = error == Errc::ok || (slot.type == op::exists && error == Errc::no_node);
-    if (slot.is_armed) {
-        if (is_kept) return;
-        const auto found = watched_.find(slot.text);
-        if (found == watched_.end()) return;
-        const unsigned bit = 1u << static_cast<unsigned>(slot.kind);
-        found->second = static_cast<std::uint8_t>(found->second & ~bit);
-        if (found->second == 0) watched_.erase(found);
-    } else if (is_kept && arm(slot.kind, slot.text)) {
-        set_watch_since(slot, error);
-    }
+    if (!slot.is_armed && is_kept && arm(slot.kind, slot.text)) set_watch_since(slot, error);
 }
 
 inline void Connection::set_watch_since(const Slot& slot, Errc error) {
     coord::Watched watched = coord::Watched::data;
     if (error == Errc::no_node) watched = coord::Watched::absence;
     if (slot.kind == WatchKind::children) watched = coord::Watched::children;
-    session_->watch_since(service_.replica.answer_zxid(), watched, slot.text, watcher(slot.kind),
-                          {});
+    session_->watch_since(service_.replica.answer_zxid(), watched, slot.text,
+                          watcher(slot.kind, slot.text), {});
 }
 
-inline void Connection::on_event(WatchKind kind, const coord::WatchEvent& event) {
+inline void Connection::on_event(const coord::WatchEvent& event) {
     if (event.type >= coord::EventType::data_watch_removed) return;  // its client does that itself
-    if (kind == WatchKind::data || kind == WatchKind::children) {
-        const auto found = watched_.find(event.path);
-        const unsigned bit = 1u << static_cast<unsigned>(kind);
-        if (found != watched_.end()) {
-            found->second = static_cast<std::uint8_t>(found->second & ~bit);
-            if (found->second == 0) watched_.erase(found);
-        }
-    }
     const bool is_told = event.type == last_event_.type && event.zxid == last_event_.zxid &&
                          event.path == last_event_.path;
     if (is_told || state_ >= State::closing) return;
@@ -1153,7 +1220,7 @@ inline void Connection::ask_watch(std::int32_t xid, const Ask& asked) {
     Slot& slot = add_request(xid, asked.type);
     slot.text.assign(path), slot.kind = kind, slot.is_watch = slot.is_armed = true;
     const auto mode = static_cast<coord::AddWatchMode>(asked.flags);
-    session_->add_watch(path, mode, watcher(kind), [ticket = ticket_](coord::Result<void> done) {
+    session_->add_watch(path, mode, watcher(kind, path), [ticket = ticket_](coord::Result<void> done) {
         Connection* const to = ticket.find();
         if (to == nullptr) return;
         to->answer(done.error(), [](const Slot&, JuteWriter& writer) { writer.i32(0); });
@@ -1193,13 +1260,6 @@ inline void Connection::remove_watches(std::int32_t xid, const Ask& asked) {
     }
     const BytesView path = asked.path.empty() ? BytesView("/") : asked.path;
     if (!coord::is_valid_path(path)) return answer_here(xid, asked.type, Errc::no_watcher);
-    const auto found = watched_.find(Bytes(path));
-    if (found != watched_.end()) {
-        static constexpr unsigned gone[] = {0, 2, 1, 15, 4, 8};  // by the type, the kinds
-        const unsigned bits = found->second & ~gone[asked.flags];
-        found->second = static_cast<std::uint8_t>(bits);
-        if (bits == 0) watched_.erase(found);
-    }
     add_request(xid, asked.type);
     session_->remove_watches(path, static_cast<coord::WatcherType>(asked.flags),
                              [ticket = ticket_](coord::Result<void> done) {
@@ -1244,13 +1304,20 @@ inline void Connection::put_next_watch() {
     const auto done = [ticket = ticket_](coord::Result<void> result) {
         if (Connection* to = ticket.find()) to->on_watch_put(result.error());
     };
+    // What stays at a node that is not there hears of nothing that was: whether it has gone since, or
+    // was never there, cannot be told.
+    const bool is_recursive = next.kind == WatchKind::recursive;
+    const bool is_persistent = next.kind == WatchKind::persistent;
     if (!is_new) {
         session_->sync(done);  // it is there: it only has to come in its turn
-    } else if (next.kind == WatchKind::recursive) {
-        session_->add_watch(next.path, coord::AddWatchMode::persistent_recursive,
-                            watcher(next.kind), done);
+    } else if (is_recursive ||
+               (is_persistent && !service_.replica.tree().contains(next.path))) {
+        const auto mode = is_recursive ? coord::AddWatchMode::persistent_recursive
+                                       : coord::AddWatchMode::persistent;
+        session_->add_watch(next.path, mode, watcher(next.kind, next.path), done);
     } else {
-        session_->watch_since(rewatch_since_, next.watched, next.path, watcher(next.kind), done);
+        session_->watch_since(rewatch_since_, next.watched, next.path,
+                              watcher(next.kind, next.path), done);
     }
 }
 

@@ -192,7 +192,23 @@ void raise_file_limit() {
     setrlimit(RLIMIT_NOFILE, &files);
 }
 
-int serve(Config& config, std::uint32_t id) {
+int run(Service& service, Poller& poller, Peers* peers) {
+    Server server(service, poller, peers);
+    const Config& config = service.config;
+    const std::string host = config.client_address.empty() ? "127.0.0.1" : config.client_address;
+    const std::string error = server.open(host, config.client_port);
+    if (!error.empty()) return fail("clients: " + error);
+    info("listens to clients at " + host + ", port " + std::to_string(server.port()));
+    server.run();
+    const coord::ReplicaStatus status = service.replica.status();
+    if (status.role == coord::Role::failed) {
+        return fail(std::string("the replica has failed: ") + status.reason);
+    }
+    info("stops");
+    return 0;
+}
+
+int serve(const Config& config, std::uint32_t id) {
     Poller poller;
     Fd stop;
     watch_signals(poller, stop);
@@ -232,18 +248,9 @@ int serve(Config& config, std::uint32_t id) {
     service.log = [](const std::string& text) { info(text); };
     service.accepts_super_for_all = config.skip_acl;
     service.super_for_all = skip_credential;
-    Server server(service, poller, config.is_standalone() ? nullptr : &peers);
-    const std::string host = config.client_address.empty() ? "127.0.0.1" : config.client_address;
-    const std::string error = server.open(host, config.client_port);
-    if (!error.empty()) return fail("clients: " + error);
-    config.client_port = server.port();
-    info("listens to clients at " + host + ", port " + std::to_string(config.client_port));
-    server.run();
-    if (replica.status().role == coord::Role::failed) {
-        return fail(std::string("the replica has failed: ") + replica.status().reason);
-    }
-    info("stops");
-    return 0;
+    const int code = run(service, poller, config.is_standalone() ? nullptr : &peers);
+    place.reset();  // what its watchers hold looks at the service
+    return code;
 }
 
 }  // namespace

@@ -16,7 +16,7 @@ inline Connection& Service::open(const std::string& host, int port) {
     const std::uint32_t index = free_.back();
     free_.pop_back();
     Place& place = places_[index];
-    place.generation = (place.generation + 1) & 0x3fffffff;  // a watcher has two bits beside it
+    place.generation += 1;
     const Ticket ticket{this, index, place.generation};
     place.connection = std::make_unique<Connection>(ticket, host, port, now);
     hosts_[host] += 1;
@@ -33,7 +33,7 @@ inline void Service::close(Connection& connection) {
     if (host != hosts_.end() && --host->second == 0) hosts_.erase(host);
     const std::uint32_t index = connection.ticket().index;
     free_.push_back(index);
-    places_[index].generation = (places_[index].generation + 1) & 0x3fffffff;
+    places_[index].generation += 1;
     places_[index].connection.reset();
 }
 
@@ -74,6 +74,12 @@ inline void Service::judge_serving() {
         connection.shut();
         touch(connection);
     });
+}
+
+// A single server has never set it, in ZooKeeper.
+inline void Service::show_config(coord::Stat& stat) const {
+    stat.data_length = static_cast<std::int32_t>(config_text(stat.mzxid).size());
+    if (is_standalone()) stat.mzxid = {}, stat.version = 0, stat.mtime_ms = stat.ctime_ms;
 }
 
 inline Bytes Service::config_text(coord::Zxid version) const {

@@ -122,9 +122,9 @@ public:
     std::string describe(bool in_full) const;
     Counters counters;
 
-    void on_event(const coord::WatchEvent& event);
-
 private:
+    struct Armed;
+    void on_event(const coord::WatchEvent& event, const Armed* watcher);
     struct Slot {
         std::int32_t xid = 0;
         std::int32_t type = 0;
@@ -190,7 +190,6 @@ private:
     bool find_path(std::int32_t xid, const Ask& asked, BytesView& path);
     void ask_read(std::int32_t xid, const Ask& asked);
     bool arm(WatchKind kind, BytesView path);
-    struct Armed;
     coord::Watcher watcher(WatchKind kind, BytesView path) const;
     void disarm(WatchKind kind, const Bytes& path);
     void settle_watch(const Slot& slot, Errc error);
@@ -236,7 +235,8 @@ private:
     // The one-shot watches that are set or asked for, and those that stay: a bit for each kind. The
     // replica would set a second one beside the first, and ZooKeeper has one.
     std::unordered_map<Bytes, std::uint8_t> watched_;
-    coord::WatchEvent last_event_;    // told once, however many watches it has fired
+    coord::WatchEvent last_event_;    // told once, however many watches it fires: here are
+    std::vector<const void*> last_watchers_;  // those that it has fired so far
     std::int32_t last_type_ = 0;
     std::int32_t last_xid_ = 0;
     coord::Time last_answer_at_;
@@ -1025,7 +1025,7 @@ inline coord::Watcher Connection::watcher(WatchKind kind, BytesView path) const 
     const auto armed = std::make_shared<const Armed>(Armed{ticket_, kind, Bytes(path)});
     return [armed](const coord::WatchEvent& event) {
         Connection* const connection = armed->ticket.find();
-        if (connection != nullptr) connection->on_event(event);
+        if (connection != nullptr) connection->on_event(event, armed.get());
     };
 }
 
@@ -1192,11 +1192,15 @@ inline void Connection::set_watch_since(const Slot& slot, Errc error) {
                           watcher(slot.kind, slot.text), {});
 }
 
-inline void Connection::on_event(const coord::WatchEvent& event) {
+inline void Connection::on_event(const coord::WatchEvent& event, const Armed* by) {
     if (event.type >= coord::EventType::data_watch_removed) return;  // its client does that itself
-    const bool is_told = event.type == last_event_.type && event.zxid == last_event_.zxid &&
-                         event.path == last_event_.path;
-    if (is_told || state_ >= State::closing) return;
+    const bool is_alike = event.type == last_event_.type && event.zxid == last_event_.zxid &&
+                          event.path == last_event_.path;
+    const bool is_again = std::find(last_watchers_.begin(), last_watchers_.end(), by) !=
+                          last_watchers_.end();
+    if (!is_alike || is_again) last_watchers_.clear();  // the next change, by the same transaction
+    last_watchers_.push_back(by);
+    if (last_watchers_.size() > 1 || state_ >= State::closing) return;
     last_event_ = event;
     JuteWriter writer(out_);
     const std::size_t begun = writer.begin();

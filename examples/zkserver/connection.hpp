@@ -74,7 +74,8 @@ struct Plan {
     std::deque<Bytes> paths;  // of hidden parts
     // What a doomed part ends with that has failed so: of a remove the parent's ACL comes first.
     static Errc end_of(const Part& part, Errc error) {
-        const bool is_first = part.type == op::remove && error == Errc::no_auth;
+        const bool is_first = part.type == op::remove && part.doomed == Errc::no_node &&
+                              error == Errc::no_auth;
         return part.doomed == Errc::ok || is_first ? error : part.doomed;
     }
     // What a hidden part has found, that comes before what is wrong with the next one.
@@ -1013,16 +1014,20 @@ inline bool Connection::find_path(std::int32_t xid, const Ask& asked, BytesView&
 // What a watcher holds. It goes when the replica forgets the watcher, for whatever reason: also where
 // the client may not read the node, and hears of nothing.
 struct Connection::Armed {
-    Ticket ticket;
-    WatchKind kind;
-    Bytes path;
+    Armed(Ticket whose, WatchKind of_kind, BytesView at)
+        : ticket(whose), kind(of_kind), path(at) {}
+    Armed(const Armed&) = delete;
+    Armed& operator=(const Armed&) = delete;
     ~Armed() {
         if (Connection* const connection = ticket.find()) connection->disarm(kind, path);
     }
+    const Ticket ticket;
+    const WatchKind kind;
+    const Bytes path;
 };
 
 inline coord::Watcher Connection::watcher(WatchKind kind, BytesView path) const {
-    const auto armed = std::make_shared<const Armed>(Armed{ticket_, kind, Bytes(path)});
+    const auto armed = std::make_shared<const Armed>(ticket_, kind, path);
     return [armed](const coord::WatchEvent& event) {
         Connection* const connection = armed->ticket.find();
         if (connection != nullptr) connection->on_event(event, armed.get());
@@ -1259,10 +1264,10 @@ inline void Connection::check_watches(std::int32_t xid, const Ask& asked) {
 }
 
 inline void Connection::remove_watches(std::int32_t xid, const Ask& asked) {
-    if (asked.flags < 1 || asked.flags > 5 || coord::is_null(asked.path)) {
+    if (asked.flags < 1 || asked.flags > 5) {
         return answer_here(xid, asked.type, Errc::marshalling_error);
     }
-    const BytesView path = asked.path.empty() ? BytesView("/") : asked.path;
+    const BytesView path = asked.path;
     if (!coord::is_valid_path(path)) return answer_here(xid, asked.type, Errc::no_watcher);
     add_request(xid, asked.type);
     session_->remove_watches(path, static_cast<coord::WatcherType>(asked.flags),

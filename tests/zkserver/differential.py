@@ -96,7 +96,7 @@ class Generator:
             stays = (path or "").startswith(STAYING)
             return 18, text(path) + i32(3 if stays else rng.choice([1, 2, 3, 3, 0, 9]))
         if drawn < 0.95:
-            return 104, text(self.path())
+            return 104, text(self.path() or "/")
         if drawn < 0.96:
             return 103, text(rng.choice(["/", "", "/a", "/b/", "/a/b", "x"]))
         if drawn < 0.97:

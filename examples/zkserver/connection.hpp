@@ -191,7 +191,7 @@ private:
     bool find_path(std::int32_t xid, const Ask& asked, BytesView& path);
     void ask_read(std::int32_t xid, const Ask& asked);
     bool arm(WatchKind kind, BytesView path);
-    coord::Watcher watcher(WatchKind kind, BytesView path) const;
+    coord::Watcher watcher(WatchKind kind, BytesView path, bool is_first = true) const;
     void disarm(WatchKind kind, const Bytes& path);
     void settle_watch(const Slot& slot, Errc error);
     void set_watch_since(const Slot& slot, Errc error);
@@ -1014,20 +1014,22 @@ inline bool Connection::find_path(std::int32_t xid, const Ask& asked, BytesView&
 // What a watcher holds. It goes when the replica forgets the watcher, for whatever reason: also where
 // the client may not read the node, and hears of nothing.
 struct Connection::Armed {
-    Armed(Ticket whose, WatchKind of_kind, BytesView at)
-        : ticket(whose), kind(of_kind), path(at) {}
+    Armed(Ticket whose, WatchKind of_kind, BytesView at, bool is_the_first)
+        : ticket(whose), kind(of_kind), path(at), is_first(is_the_first) {}
     Armed(const Armed&) = delete;
     Armed& operator=(const Armed&) = delete;
     ~Armed() {
-        if (Connection* const connection = ticket.find()) connection->disarm(kind, path);
+        Connection* const connection = ticket.find();
+        if (connection != nullptr && is_first) connection->disarm(kind, path);
     }
     const Ticket ticket;
     const WatchKind kind;
     const Bytes path;
+    const bool is_first;  // and not one beside one that is there
 };
 
-inline coord::Watcher Connection::watcher(WatchKind kind, BytesView path) const {
-    const auto armed = std::make_shared<const Armed>(ticket_, kind, path);
+inline coord::Watcher Connection::watcher(WatchKind kind, BytesView path, bool is_first) const {
+    const auto armed = std::make_shared<const Armed>(ticket_, kind, path, is_first);
     return [armed](const coord::WatchEvent& event) {
         Connection* const connection = armed->ticket.find();
         if (connection != nullptr) connection->on_event(event, armed.get());
@@ -1317,7 +1319,10 @@ inline void Connection::put_next_watch() {
     // was never there, cannot be told.
     const bool is_recursive = next.kind == WatchKind::recursive;
     const bool is_persistent = next.kind == WatchKind::persistent;
-    if (!is_new) {
+    // And one for what was not there, and is now, has an event to come, even if there is another.
+    const bool is_due = next.watched == coord::Watched::absence &&
+                        service_.replica.tree().contains(next.path);
+    if (!is_new && !is_due) {
         session_->sync(done);  // it is there: it only has to come in its turn
     } else if (is_recursive ||
                (is_persistent && !service_.replica.tree().contains(next.path))) {
@@ -1326,7 +1331,7 @@ inline void Connection::put_next_watch() {
         session_->add_watch(next.path, mode, watcher(next.kind, next.path), done);
     } else {
         session_->watch_since(rewatch_since_, next.watched, next.path,
-                              watcher(next.kind, next.path), done);
+                              watcher(next.kind, next.path, is_new), done);
     }
 }
 

@@ -193,7 +193,7 @@ class Side:
         found = [error, self.decode(kind, error, answer)]
         if self.trace and (self.trace.encode() in body or any(c.events for c in self.clients)):
             print(self.name, step, client, KINDS.get(kind), body[:40], found[:1],
-                  self.watching[2])
+                  self.watching[client])
         if kind in (3, 4, 8, 12) and body[-1:] == b"\1" and (error == 0 or
                                                              (kind == 3 and error == -101)):
             self.note_watch(client, kind, error, body)
@@ -258,18 +258,17 @@ class Side:
         assert one.session == old.session, "%s: the session is gone" % self.name
         one.xid, one.zxid = old.xid, zxid
         self.clients[client] = one
+        for which, path in sorted(self.watching[client]):
+            # ZooKeeper tells here, and nowhere else, of a node that the client may not read.
+            if which == "exist" and one.call(4, text(path) + b"\0")[2] == -102:
+                del self.watching[client][(which, path)]
         body = i64(zxid)
         for which in LISTS:
             paths = [path for kind, path in sorted(self.watching[client]) if kind == which]
             body += i32(len(paths)) + b"".join(text(path) for path in paths)
         answer = one.call(105, body, -8)
         one.ping()
-        told = []
-        for event in sorted(self.events(client)):
-            # ZooKeeper tells here, and nowhere else, of a node that the client may not read.
-            if one.call(4, text(event[2]) + b"\0")[2] != -102:
-                told.append(event)
-        return [answer[2], told]
+        return [answer[2], sorted(self.events(client))]
 
     def decode(self, kind, error, body):
         if error != 0:

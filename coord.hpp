@@ -3685,8 +3685,9 @@ public:
     // Calls f once, in the poll at or after that time.
     void at(Time time, Callback<void()> call);
     void subscribe(detail::Subscriber& subscriber);  // see Session::subscribe
-    // Within a callback that ends a request: the zxid of the state that its answer is of, also where
-    // that is an error; of a write that was executed its own. No event before it is still to come.
+    // Within a callback that ends a request: the zxid of the state that its answer is of, also
+    // where that is an error; of a write that was executed its own. No event of it or before it is
+    // still to come.
     Zxid answer_zxid() const { return answer_zxid_; }
     // In the order in which they were asked for; see Session::unresolved.
     std::vector<Unresolved> unresolved(SessionId session,

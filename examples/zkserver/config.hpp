@@ -1,10 +1,10 @@
 // zoo.cfg: what it says, as values; what is wrong with it, with its line; what it says that nobody
 // here listens to, as warnings. Text in, values out: files are read in main.cpp.
 //
-// It is a Java properties file: `key=value`, with blanks around either, `#` or `!` before a comment.
-// A value goes on in the next line where it ends in one backslash. Two backslashes are one; one
-// alone stands for itself, and at the end of what begins as a Windows path it does so, too, since
-// that is what people mean who write dataDir=C:\zookeeper\data\.
+// It is a Java properties file: `key=value`, with blanks around either, `#` or `!` before a
+// comment. A value goes on in the next line where it ends in one backslash. Two backslashes are
+// one; one alone stands for itself, and at the end of what begins as a Windows path it does so,
+// too, since that is what people mean who write dataDir=C:\zookeeper\data\.
 #pragma once
 
 #include <cstdint>
@@ -103,7 +103,8 @@ public:
     }
     // RETURNS whether text is a whole number of that range, and nothing else.
     static bool to_number(const std::string& text, long least, long most, int& number) {
-        if (text.empty() || text.find_first_not_of("0123456789-") != std::string::npos) return false;
+        const std::size_t other = text.find_first_not_of("0123456789-");
+        if (text.empty() || other != std::string::npos) return false;
         char* end = nullptr;
         const long value = std::strtol(text.c_str(), &end, 10);
         if (*end != 0 || text.size() > 11 || value < least || value > most) return false;
@@ -148,7 +149,8 @@ private:
         const std::size_t end = line.find_first_of("=: \t");
         const std::string key = trimmed(line.substr(0, end));
         std::string value = end == std::string::npos ? "" : trimmed(line.substr(end));
-        if (!value.empty() && (value[0] == '=' || value[0] == ':')) value = trimmed(value.substr(1));
+        const bool has_sign = !value.empty() && (value[0] == '=' || value[0] == ':');
+        if (has_sign) value = trimmed(value.substr(1));
         for (std::size_t i = 0; i + 1 < value.size(); i++) {
             if (value[i] == '\\' && value[i + 1] == '\\') value.erase(i, 1);
         }

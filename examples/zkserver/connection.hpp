@@ -1,11 +1,11 @@
 // A client's connection, without its socket: bytes in, bytes out. And what all connections of a
 // server share. Nothing here reads a clock, a file or a socket, so that a test can be the client.
 //
-// What a connection is asked for goes to the replica at once, up to a bound, and the replica answers
-// in order. What it answers by itself (a ping, a request that is none) waits for its turn in the row
-// of slots; so answers leave in the order of the requests, and each answer and each event as the
-// replica tells of it. The zxid of an answer is never one of which an event is still to come: a
-// client that is cut off sets its watches again as of the last zxid that it has seen.
+// What a connection is asked for goes to the replica at once, up to a bound, and the replica
+// answers in order. What it answers by itself (a ping, a request that is none) waits for its turn
+// in the row of slots; so answers leave in the order of the requests, and each answer and each
+// event as the replica tells of it. The zxid of an answer is never one of which an event is still
+// to come: a client that is cut off sets its watches again as of the last zxid that it has seen.
 #pragma once
 
 #include "config.hpp"
@@ -59,9 +59,9 @@ struct Counters {
     }
 };
 
-// A multi, as its parts are put to the replica. A part that ZooKeeper refuses before it looks at the
-// tree is put as one that cannot succeed, so that it fails in its turn; in front of a create whose path is
-// none there is a part that the answer does not show.
+// A multi, as its parts are put to the replica. A part that ZooKeeper refuses before it looks at
+// the tree is put as one that cannot succeed, so that it fails in its turn; in front of a create
+// whose path is none there is a part that the answer does not show.
 struct Plan {
     struct Part {
         std::int32_t type = 0;
@@ -807,7 +807,8 @@ inline Errc Connection::judge_write(const Ask& asked) const {
     return is_named ? judge_acl(asked) : Errc::bad_arguments;
 }
 
-// The parent of a path that is none, and below it what is not there; or what cannot be there at all.
+// The parent of a path that is none, and below it what is not there; or what cannot be there at
+// all.
 inline Bytes Connection::beside(BytesView path) {
     const std::size_t slash = (std::max)(path.rfind('/'), std::size_t{1});
     const BytesView parent = path.substr(0, slash);
@@ -815,9 +816,9 @@ inline Bytes Connection::beside(BytesView path) {
     return Bytes(parent) + (parent.size() > 1 ? "/none" : "none");
 }
 
-// One part, or two: see Plan. What is doomed is put as a check that cannot be passed. A create whose
-// path is none is refused for its parent and its ACL before that: so one that has a path is tried in
-// front, which the check undoes. A remove of such a path is one of what is not there.
+// One part, or two: see Plan. What is doomed is put as a check that cannot be passed. A create
+// whose path is none is refused for its parent and its ACL before that: so one that has a path is
+// tried in front, which the check undoes. A remove of such a path is one of what is not there.
 inline void Connection::add_part(const Ask& asked, Errc doomed, Plan& plan,
                                  std::vector<coord::Op>& parts) const {
     const bool is_create = asked.type != op::remove && asked.type != op::set_data &&
@@ -845,8 +846,8 @@ inline void Connection::add_part(const Ask& asked, Errc doomed, Plan& plan,
     } else if (asked.type == op::check_version) {
         parts.push_back((coord::Op::check)(asked.path, asked.version));
     } else {
-        parts.push_back(coord::Op::create(asked.path, asked.data, mode_of(asked),
-                                          coord::milliseconds(is_ttl ? asked.ttl_ms : 0), asked.acl));
+        const coord::Duration ttl = coord::milliseconds(is_ttl ? asked.ttl_ms : 0);
+        parts.push_back(coord::Op::create(asked.path, asked.data, mode_of(asked), ttl, asked.acl));
     }
 }
 
@@ -1011,8 +1012,8 @@ inline bool Connection::find_path(std::int32_t xid, const Ask& asked, BytesView&
     return false;
 }
 
-// What a watcher holds. It goes when the replica forgets the watcher, for whatever reason: also where
-// the client may not read the node, and hears of nothing.
+// What a watcher holds. It goes when the replica forgets the watcher, for whatever reason: also
+// where the client may not read the node, and hears of nothing.
 struct Connection::Armed {
     Armed(Ticket whose, WatchKind of_kind, BytesView at, bool is_the_first)
         : ticket(whose), kind(of_kind), path(at), is_first(is_the_first) {}
@@ -1184,8 +1185,8 @@ inline void Connection::ask_multi_read(std::int32_t xid, JuteReader& in) {
 // -------------------------------------------------------------------------------------------------
 // Watches
 
-// A read that asked for a watch has been answered. Where it had none of its own, since there was one
-// already, that may have fired before the answer: then one is set as of what the answer shows.
+// A read that asked for a watch has been answered. Where it had none of its own, since there was
+// one already, that may have fired before the answer: then one is set as of what the answer shows.
 inline void Connection::settle_watch(const Slot& slot, Errc error) {
     const bool is_kept = error == Errc::ok || (slot.type == op::exists && error == Errc::no_node);
     if (!slot.is_armed && is_kept && arm(slot.kind, slot.text)) set_watch_since(slot, error);
@@ -1231,11 +1232,12 @@ inline void Connection::ask_watch(std::int32_t xid, const Ask& asked) {
     Slot& slot = add_request(xid, asked.type);
     slot.text.assign(path), slot.kind = kind, slot.is_watch = slot.is_armed = true;
     const auto mode = static_cast<coord::AddWatchMode>(asked.flags);
-    session_->add_watch(path, mode, watcher(kind, path), [ticket = ticket_](coord::Result<void> done) {
+    const auto done = [ticket = ticket_](coord::Result<void> result) {
         Connection* const to = ticket.find();
         if (to == nullptr) return;
-        to->answer(done.error(), [](const Slot&, JuteWriter& writer) { writer.i32(0); });
-    });
+        to->answer(result.error(), [](const Slot&, JuteWriter& writer) { writer.i32(0); });
+    };
+    session_->add_watch(path, mode, watcher(kind, path), done);
 }
 
 // As in ZooKeeper 3.8: whether anybody here watches that path.
@@ -1315,8 +1317,8 @@ inline void Connection::put_next_watch() {
     const auto done = [ticket = ticket_](coord::Result<void> result) {
         if (Connection* to = ticket.find()) to->on_watch_put(result.error());
     };
-    // What stays at a node that is not there hears of nothing that was: whether it has gone since, or
-    // was never there, cannot be told.
+    // What stays at a node that is not there hears of nothing that was: whether it has gone since,
+    // or was never there, cannot be told.
     const bool is_recursive = next.kind == WatchKind::recursive;
     const bool is_persistent = next.kind == WatchKind::persistent;
     // And one for what was not there, and is now, has an event to come, even if there is another.

@@ -18,6 +18,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include <signal.h>
@@ -264,9 +265,10 @@ int main(int argc, char** argv) {
     if (!config.is_standalone()) log_id = id;
     for (const std::string& warning : config.warnings) warn(warning);
     raise_file_limit();
-    std::error_code made;
-    std::filesystem::create_directories(config.data_dir, made);
-    std::filesystem::create_directories(config.data_log_dir, made);
-    if (made) return fail(config.data_dir + ": " + made.message());
+    for (const std::string& directory : {config.data_dir, config.data_log_dir}) {
+        std::error_code made;
+        std::filesystem::create_directories(directory, made);
+        if (made) return fail(directory + ": " + made.message());
+    }
     return serve(config, id);
 }

@@ -1,11 +1,11 @@
-// The transport of an ensemble's replicas: TCP on the second port of each server.N. The third, which
-// ZooKeeper votes on, is not used: votes go the same way as all else here.
+// The transport of an ensemble's replicas: TCP on the second port of each server.N. The third,
+// which ZooKeeper votes on, is not used: votes go the same way as all else here.
 //
 // Each server dials every other one and sends on the connection that it dialled; it hears on those
 // that it accepted. A connection carries frames: u32 length and the bytes; the first is the hello:
-// who dials, and whom it wants. What finds no room, or no connection, is dropped: the replica says it
-// again. Whoever can connect is believed, as in ZooKeeper without SASL: keep these ports among the
-// servers.
+// who dials, and whom it wants. What finds no room, or no connection, is dropped: the replica says
+// it again. Whoever can connect is believed, as in ZooKeeper without SASL: keep these ports among
+// the servers.
 #pragma once
 
 #include "config.hpp"

@@ -1,5 +1,6 @@
 // The event loop: one epoll, one thread. A turn takes what all clients have sent, polls the replica
-// once, so that all of it goes to the disk together, and sends each client its answers in one piece.
+// once, so that all of it goes to the disk together, and sends each client its answers in one
+// piece.
 #pragma once
 
 #include "peers.hpp"
@@ -153,8 +154,8 @@ private:
                        {Tag::Kind::client, connection.ticket().index});
     }
 
-    // What it has sent and nobody has read is read first: else the kernel resets the connection, and
-    // the last answer may be lost on its way.
+    // What it has sent and nobody has read is read first: else the kernel resets the connection,
+    // and the last answer may be lost on its way.
     void close(Connection& connection) {
         Socket& socket = sockets_[connection.ticket().index];
         for (int i = 0; i < 16; i++) {

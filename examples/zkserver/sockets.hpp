@@ -1,5 +1,5 @@
-// What of the operating system a server needs: sockets that do not block, and epoll, which says which
-// of them are ready; addresses, and the clocks.
+// What of the operating system a server needs: sockets that do not block, and epoll, which says
+// which of them are ready; addresses, and the clocks.
 #pragma once
 
 #include "coord.hpp"
@@ -64,7 +64,8 @@ struct SocketAddress {
 
     sockaddr* get() { return reinterpret_cast<sockaddr*>(&storage); }
     const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&storage); }
-    // A name is asked for, which may take its time: at the start alone. RETURNS "", or what is wrong.
+    // A name is asked for, which may take its time: at the start alone. RETURNS "", or what is
+    // wrong.
     std::string resolve(const std::string& host, int port) {
         addrinfo hints{};
         hints.ai_socktype = SOCK_STREAM;

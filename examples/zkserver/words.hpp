@@ -1,5 +1,5 @@
-// The four-letter words: what an operator, and many a script, asks a server on its client port. Their
-// fields are named as ZooKeeper names them.
+// The four-letter words: what an operator, and many a script, asks a server on its client port.
+// Their fields are named as ZooKeeper names them.
 #pragma once
 
 #include "service.hpp"

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Starts zkserver and uses it with kazoo, the Python client of ZooKeeper, and with frames of its own:
-recipes, sessions that are cut off and come back, bad input, kill -9, three servers.
+"""Starts zkserver and uses it with kazoo, the Python client of ZooKeeper, and with frames of its
+own: recipes, sessions that are cut off and come back, bad input, kill -9, three servers.
 
     clients.py ZKSERVER [NAME ...]
 

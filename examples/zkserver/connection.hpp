@@ -324,6 +324,7 @@ private:
     std::unordered_map<std::string, std::size_t> hosts_;
     std::vector<Left> left_;
     coord::Time served_at_;
+    bool served_ = false;
 };
 
 // RETURNS the answer to a four-letter word, or "" where it is none: see words.hpp.

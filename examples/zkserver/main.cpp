@@ -17,7 +17,7 @@
 
 #include <cstdio>
 #include <cstdlib>
-#include <filesystem>
+#include <ctime>
 #include <optional>
 #include <string>
 
@@ -266,9 +266,13 @@ int main(int argc, char** argv) {
     for (const std::string& warning : config.warnings) warn(warning);
     raise_file_limit();
     for (const std::string& directory : {config.data_dir, config.data_log_dir}) {
-        std::error_code made;
-        std::filesystem::create_directories(directory, made);
-        if (made) return fail(directory + ": " + made.message());
+        for (std::size_t end = 0; end != std::string::npos;) {
+            end = directory.find('/', end + 1);
+            const std::string part = directory.substr(0, end);
+            if (::mkdir(part.c_str(), 0777) != 0 && errno != EEXIST) {
+                return fail(part + ": " + std::strerror(errno));
+            }
+        }
     }
     return serve(config, id);
 }

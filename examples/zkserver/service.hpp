@@ -67,7 +67,10 @@ inline void Service::tick(coord::Time time) {
 
 // A server that has been out of step for syncLimit sends its clients elsewhere.
 inline void Service::judge_serving() {
-    if (is_serving() || is_standalone()) served_at_ = now;
+    const bool serves = is_serving();
+    if (serves != served_ && log) log(serves ? "serves" : "does not serve: it has no leader");
+    served_ = serves;
+    if (serves || is_standalone()) served_at_ = now;
     const coord::Duration patience = coord::milliseconds(config.tick_ms) * config.sync_limit;
     if (now - served_at_ <= patience) return;
     visit([this](Connection& connection) {

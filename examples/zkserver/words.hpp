@@ -5,17 +5,14 @@
 #include "service.hpp"
 
 #include <cstdarg>
-#include <filesystem>
 #include <map>
 #include <string>
-#include <system_error>
 
+#include <dirent.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/utsname.h>
 #include <unistd.h>
-#ifdef __linux__
-#include <dirent.h>
-#endif
 
 namespace zkserver {
 
@@ -167,14 +164,12 @@ private:
         rlimit most{};
         getrlimit(RLIMIT_NOFILE, &most);
         line("max_file_descriptor_count", static_cast<unsigned long long>(most.rlim_cur));
-#ifdef __linux__
         unsigned long long count = 0;
         if (DIR* const folder = opendir("/proc/self/fd")) {
             while (readdir(folder) != nullptr) count += 1;
             closedir(folder);
         }
         line("open_file_descriptor_count", count > 3 ? count - 3 : 0);  // . and .. and the folder
-#endif
     }
 
     void conf() {
@@ -265,14 +260,15 @@ private:
               folder_size(service_.config.data_log_dir + "/coord-log"));
     }
     static unsigned long long folder_size(const std::string& path) {
-        std::error_code error;
         unsigned long long bytes = 0;
-        for (std::filesystem::directory_iterator file{path, error}, end; !error && file != end;
-             file.increment(error)) {
-            std::error_code none;
-            const auto size = file->file_size(none);
-            if (!none) bytes += size;
+        DIR* const folder = opendir(path.c_str());
+        for (const dirent* entry; folder != nullptr && (entry = readdir(folder)) != nullptr;) {
+            struct stat file{};
+            const bool is_file = ::stat((path + "/" + entry->d_name).c_str(), &file) == 0 &&
+                                 S_ISREG(file.st_mode);
+            if (is_file) bytes += static_cast<unsigned long long>(file.st_size);
         }
+        if (folder != nullptr) closedir(folder);
         return bytes;
     }
     void reset(const std::string& word) {

@@ -27,9 +27,11 @@ data=$(value dataDir)
 pid_file=$data/zkserver.pid
 log_file=$data/zkserver.log
 
-program=${ZKSERVER:-$(dirname "${BASH_SOURCE[0]}")/zkserver}
-[ -x "$program" ] || program=$(command -v zkserver || true)
-[ -n "$program" ] || { echo "no zkserver: set ZKSERVER" >&2; exit 1; }
+find_program() {
+    program=${ZKSERVER:-$(dirname "${BASH_SOURCE[0]}")/zkserver}
+    [ -x "$program" ] || program=$(command -v zkserver || true)
+    [ -n "$program" ] || { echo "no zkserver: set ZKSERVER" >&2; exit 1; }
+}
 
 # The process, if it is running and is one of ours.
 running() {
@@ -68,6 +70,7 @@ ask() { # a four-letter word
 
 start() {
     if running; then echo "zkserver runs already, process $pid"; return 0; fi
+    find_program
     mkdir -p "$data"
     nohup "$program" "$config" >>"$log_file" 2>&1 </dev/null &
     local child=$! i
@@ -109,7 +112,7 @@ status() {
 
 case $1 in
     start) start ;;
-    start-foreground) exec "$program" "$config" ;;
+    start-foreground) find_program; exec "$program" "$config" ;;
     stop) stop ;;
     restart) stop && start ;;
     status) status ;;

@@ -34,7 +34,7 @@ inline std::string version_text() {
 
 inline const char* const all_words[] = {"ruok", "srvr", "stat", "mntr", "conf", "cons", "dump",
                                         "wchs", "wchc", "wchp", "envi", "isro", "dirs", "crst",
-                                        "srst", "gtmk", "stmk", "hash"};
+                                        "srst"};
 
 inline bool is_word(BytesView bytes) {
     for (const char* const word : all_words) {
@@ -57,7 +57,6 @@ public:
         if (word == "conf") return conf(), out_;
         if (word == "envi") return envi(), out_;
         if (word == "crst" || word == "srst") return reset(word), out_;
-        if (word == "gtmk" || word == "stmk" || word == "hash") return word + ": nothing here\n";
         if (!service_.is_serving()) {
             return "This ZooKeeper instance is not currently serving requests\n";
         }
@@ -156,9 +155,10 @@ private:
              static_cast<unsigned long long>(status.flush_longest.ns / 1000000));
         line("current_epoch", status.epoch);
         if (service_.is_standalone() || status.role != coord::Role::leading) return;
-        // What of its followers is in step the leader does not tell; so many may be.
-        line("learners", service_.config.members.size() - 1);
-        line("pending_syncs", 0);
+        std::size_t voters = 0;
+        for (const Member& member : service_.config.members) voters += !member.is_observer;
+        line("quorum_size", voters / 2 + 1);
+        line("proposal_count", replica_.leader_counters().proposals);
     }
     void files() {
         rlimit most{};
@@ -174,9 +174,11 @@ private:
 
     void conf() {
         const Config& config = service_.config;
-        print(out_, "clientPort=%d\n", config.client_port);
+        print(out_, "clientPort=%d\nsecureClientPort=-1\n", config.client_port);
         print(out_, "dataDir=%s\n", config.data_dir.c_str());
+        print(out_, "dataDirSize=%llu\n", folder_size(config.data_dir + "/coord-snapshots"));
         print(out_, "dataLogDir=%s\n", config.data_log_dir.c_str());
+        print(out_, "dataLogSize=%llu\n", folder_size(config.data_log_dir + "/coord-log"));
         print(out_, "tickTime=%d\n", config.tick_ms);
         print(out_, "maxClientCnxns=%d\n", config.connections_per_address);
         print(out_, "minSessionTimeout=%d\n", config.timeout_min_ms());

@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import tempfile
 import threading
@@ -309,6 +310,39 @@ def killed(server, client):
     expect(zk.get("/killed")[0] == b"49", "what was acknowledged")
 
 
+def command_lines(server, client):
+    """The C client's and the Java client's, where they are installed."""
+    c_client, java_client = "/usr/lib/zookeeper/bin/cli_mt", "/usr/share/zookeeper/bin/zkCli.sh"
+    if os.path.exists(c_client):
+        talk = "create /c\nset /c one\nget /c\nls /\nquit\n"
+        said = run([c_client, "127.0.0.1:%d" % server.port], talk)
+        expect("value_len = 3" in said and "\tzookeeper" in said, said)
+    if os.path.exists(java_client) and shutil.which("java"):
+        talk = ("create /java one\nget -w /java\nset /java two\ncreate -s -e /java/e x\n"
+                "addWatch -m PERSISTENT_RECURSIVE /java\ncreate /java/x\nls -R /java\nquit\n")
+        said = run([java_client, "-server", "127.0.0.1:%d" % server.port], talk)
+        for each in ("Created /java", "type:NodeDataChanged path:/java", "/java/e0000000000",
+                     "type:NodeCreated path:/java/x"):
+            expect(each in said, "%s: %s" % (each, said))
+
+
+def run(command, talk):
+    """What a program says to lines that are typed slowly."""
+    program = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT, text=True)
+    if "zkCli" not in command[0]:
+        for line in talk.splitlines(True):
+            time.sleep(0.1)
+            program.stdin.write(line)
+            program.stdin.flush()
+        talk = None
+    try:
+        return program.communicate(talk, timeout=30)[0]
+    except subprocess.TimeoutExpired:
+        program.kill()
+        raise
+
+
 def three_servers(program, directory, client):
     peers = [(free_port(), free_port()) for _ in range(3)]
     lines = "".join("server.%d=127.0.0.1:%d:%d\n" % (i + 1, *ports)
@@ -349,7 +383,8 @@ def three_servers(program, directory, client):
             each.stop()
 
 
-TESTS = [operations, access, watches, recipes, sessions, bad_input, words, killed]
+TESTS = [operations, access, watches, recipes, sessions, bad_input, words, killed,
+         command_lines]
 
 
 def main():

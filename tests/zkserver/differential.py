@@ -115,7 +115,10 @@ class Generator:
         for _ in range(rng.choice([0, 1, 2, 2, 3, 5])):
             kind, part = self.write()
             if rng.random() < 0.2:
-                kind, part = 13, text(self.path()) + i32(self.version())
+                path = self.path()
+                if path == "/zookeeper/config":  # its version is another
+                    path = "/zookeeper"
+                kind, part = 13, text(path) + i32(self.version())
             body += i32(kind) + b"\0" + i32(-1) + part
         return 14, body + i32(-1) + b"\1" + i32(-1)
 

@@ -239,7 +239,7 @@ private:
     }
 
     void take_words(const std::string& value) {
-        config_.words.clear();
+        config_.words.clear(), config_.all_words = false;
         for (std::size_t at = 0; at <= value.size();) {
             const std::size_t comma = (std::min)(value.find(',', at), value.size());
             const std::string word = trimmed(value.substr(at, comma - at));

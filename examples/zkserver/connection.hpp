@@ -109,7 +109,8 @@ public:
         return state_ == State::shut || (state_ == State::closing && output().empty());
     }
     void shut() { state_ = State::shut; }
-    void tick(coord::Time now);
+    // What of the time since the last tick was the server's own pause is forgiven.
+    void tick(coord::Time now, coord::Duration forgiven);
 
     State state() const { return state_; }
     Ticket ticket() const { return ticket_; }
@@ -278,7 +279,9 @@ public:
     bool has_touched() const { return !touched_.empty(); }
     void untouch(Connection& connection) { connection.is_touched_ = false; }
 
-    // What has been silent for too long ends. To be called several times in a tick.
+    // What has been silent for too long ends. To be called several times in a tick; where it is not
+    // for longer than that the server has paused.
+    static constexpr int pause_ms_max = 1500;
     void tick(coord::Time now);
     // The session of a client that is gone lives on for its timeout, and may be attached.
     void leave(const coord::Session& session, std::int32_t timeout_ms, coord::Time heard_at);
@@ -325,6 +328,7 @@ private:
     std::vector<Left> left_;
     coord::Time served_at_;
     bool served_ = false;
+    coord::Time ticked_at_;
 };
 
 // RETURNS the answer to a four-letter word, or "" where it is none: see words.hpp.
@@ -487,6 +491,10 @@ inline void Connection::refuse_session() {
 
 inline void Connection::on_opened(coord::Result<coord::Session> opened, bool is_new) {
     touch();
+    if (state_ != State::opening) {  // its client has gone meanwhile
+        if (opened && is_new) opened->close();
+        return;
+    }
     if (!opened) {
         const bool is_gone = opened.error() == Errc::session_expired ||
                              opened.error() == Errc::auth_failed;
@@ -524,10 +532,15 @@ inline void Connection::on_state(coord::SessionState state) {
     touch();
 }
 
-inline void Connection::tick(coord::Time now) {
-    if (state_ == State::greeting && now - opened_at_ > coord::seconds(10)) {
+inline void Connection::tick(coord::Time now, coord::Duration forgiven) {
+    heard_at_ = heard_at_ + forgiven;
+    const bool is_unread = state_ == State::ready && in_flight_ > 0 && !wants_input();
+    if (is_unread) heard_at_ = now;  // it is not silent: nobody listens
+    const coord::Duration silence = now - heard_at_;
+    const bool is_stuck = state_ == State::closing && silence > coord::seconds(10);
+    if (is_stuck || (state_ == State::greeting && now - opened_at_ > coord::seconds(10))) {
         shut(), touch();
-    } else if (state_ == State::ready && now - heard_at_ > coord::milliseconds(timeout_ms_)) {
+    } else if (state_ == State::ready && silence > coord::milliseconds(timeout_ms_)) {
         service_.sessions_expired += 1;
         if (service_.log) {
             char id[32];

@@ -79,12 +79,12 @@ private:
             from.size = sizeof from.storage;
             Fd fd(::accept4(listener_.get(), from.get(), &from.size,
                             SOCK_NONBLOCK | SOCK_CLOEXEC));
+            if (!fd && (errno == EMFILE || errno == ENFILE)) refuse_one();
             if (!fd) return;
             const std::string host = from.host();
             const auto most = static_cast<std::size_t>(service_.config.connections_per_address);
             if (most != 0 && service_.connections_from(host) >= most) {
-                service_.refused_connections += 1;
-                if (service_.log) service_.log("too many connections from " + host);
+                refused("too many connections from " + host);
                 continue;
             }
             set_no_delay(fd.get());
@@ -95,6 +95,21 @@ private:
             socket = Socket{std::move(fd), ticket.generation, EPOLLIN};
             poller_.add(socket.fd.get(), EPOLLIN, {Tag::Kind::client, ticket.index});
         }
+    }
+
+    // There is no file descriptor left. One is kept for this: else who waits to be accepted would
+    // wake the loop for ever.
+    void refuse_one() {
+        spare_.close();
+        Fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC)).close();
+        spare_ = Fd(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+        refused("no file descriptors left: see ulimit -n");
+    }
+    void refused(const std::string& why) {
+        service_.refused_connections += 1;
+        if (service_.now < complain_at_ || !service_.log) return;
+        service_.log(why);
+        complain_at_ = service_.now + coord::seconds(1);
     }
 
     void on_client(std::uint32_t index, std::uint32_t events) {
@@ -172,6 +187,8 @@ private:
     std::vector<Socket> sockets_;  // by the connections' indices
     std::string chunk_;
     coord::Time tick_at_;
+    coord::Time complain_at_;
+    Fd spare_{::open("/dev/null", O_RDONLY | O_CLOEXEC)};
     bool is_stopping_ = false;
     bool is_busy_ = false;
 };

@@ -47,7 +47,14 @@ inline void Service::leave(const coord::Session& session, std::int32_t timeout_m
 
 inline void Service::tick(coord::Time time) {
     now = time;
-    visit([time](Connection& connection) { connection.tick(time); });
+    // A process that has stood still has not heard its clients: that is not their silence.
+    const coord::Duration pause = ticked_at_ == coord::Time{} ? coord::Duration{}
+                                                              : time - ticked_at_;
+    const bool is_late = pause > coord::milliseconds(pause_ms_max);
+    const coord::Duration forgiven = is_late ? pause : coord::Duration{};
+    ticked_at_ = time;
+    visit([&](Connection& connection) { connection.tick(time, forgiven); });
+    for (Left& left : left_) left.until = left.until + forgiven;
     std::size_t kept = 0;
     for (std::size_t i = 0; i < left_.size(); i++) {
         const coord::SessionState state = left_[i].session.state();

@@ -310,6 +310,37 @@ def killed(server, client):
     expect(zk.get("/killed")[0] == b"49", "what was acknowledged")
 
 
+def limits(server, client):
+    """Of a server of its own, whose zoo.cfg says more."""
+    home = os.path.join(os.path.dirname(server.log), "other")
+    other = zkserver(server.command[0], home, "maxClientCnxns=3\nskipACL=yes\njute.maxbuffer=5000\n"
+                     "4lw.commands.whitelist=srvr\nextendedTypesEnabled=true\n").start()
+    try:
+        expect("not in the whitelist" in word(other.port, "stat"), "the whitelist")
+        zks = [Client(other.port) for _ in range(3)]
+        fourth = Client(other.port, greet=False)
+        fails((Closed, OSError), fourth.call, 11)
+        zks[0].call(1, text("/a") + text("x") + acl([(1, b"digest", b"a:b")]) + i32(0))
+        expect(zks[1].call(5, text("/a") + text("y") + i32(-1))[2] == 0, "skipACL")
+        expect(zks[1].call(21, text("/t") + text("") + acl(OPEN_ACL) + i32(5) + i64(1000))[2] == 0,
+               "a ttl")
+        fails((Closed, OSError), zks[2].call, 5, text("/a") + text(bytes(6000)) + i32(-1))
+        wait_until(lambda: works(lambda: Client(other.port)), "there is room again")
+    finally:
+        expect(other.stop() == 0, "its end")
+    wrong = zkserver(server.command[0], home + "2", "tickTime=none\n")
+    said = subprocess.run(wrong.command, stderr=subprocess.PIPE, text=True)
+    expect(said.returncode == 1 and "line 8: tickTime" in said.stderr, said.stderr)
+
+
+def works(call):
+    try:
+        call()
+        return True
+    except (Closed, OSError):
+        return False
+
+
 def command_lines(server, client):
     """The C client's and the Java client's, where they are installed."""
     c_client, java_client = "/usr/lib/zookeeper/bin/cli_mt", "/usr/share/zookeeper/bin/zkCli.sh"
@@ -384,7 +415,7 @@ def three_servers(program, directory, client):
 
 
 TESTS = [operations, access, watches, recipes, sessions, bad_input, words, killed,
-         command_lines]
+         limits, command_lines]
 
 
 def main():

@@ -61,6 +61,16 @@ struct Rig {
         }
     }
 
+    // So much time goes by, in which it looks often.
+    void pass(std::int64_t ms) {
+        for (std::int64_t done = 0; done <= ms; done += 500) {
+            service.now = service.now + milliseconds((std::min)(ms - done, std::int64_t{500}));
+            service.tick(service.now);
+            turn(1);
+        }
+        turn(4);
+    }
+
     Config config;
     coord::MemoryStorage disk;
     std::optional<coord::Replica> replica{std::in_place, options(), disk};
@@ -510,24 +520,33 @@ TEST_CASE("connection: a session ends with its timeout, connected or not") {
         gone.ask(1, op::create, create_body("/gone", "", 1));
         rig.turn(6);
     }
-    rig.service.tick(rig.service.now);
-    rig.turn(4);
+    rig.pass(0);
     CHECK(rig.replica->tree().contains("/gone"));
-    rig.service.now = rig.service.now + milliseconds(9000);
+    rig.pass(9000);
     silent.ask(2, op::ping);
-    rig.service.tick(rig.service.now);
-    rig.service.now = rig.service.now + milliseconds(1500);
-    rig.service.tick(rig.service.now);
-    rig.turn(4);
+    rig.pass(1500);
     CHECK(!rig.replica->tree().contains("/gone"));
     CHECK(rig.replica->tree().contains("/silent"));
-    rig.service.tick(rig.service.now + milliseconds(9000));
-    rig.turn(4);
+    rig.pass(9000);
     CHECK(!rig.replica->tree().contains("/silent"));
     CHECK(silent.connection().is_over());
     TestClient mute(rig);
-    rig.service.tick(rig.service.now + milliseconds(10001));
+    rig.pass(10001);
     CHECK(mute.connection().is_over());
+}
+
+TEST_CASE("connection: a pause of the server's is nobody's silence") {
+    Rig rig;
+    TestClient client(rig);
+    client.open();
+    client.ask(1, op::create, create_body("/e", "", 1));
+    rig.pass(9000);
+    rig.service.now = rig.service.now + milliseconds(60000);
+    rig.service.tick(rig.service.now);
+    rig.turn(4);
+    CHECK(rig.replica->tree().contains("/e"));
+    rig.pass(2000);
+    CHECK(!rig.replica->tree().contains("/e"));
 }
 
 TEST_CASE("connection: who does not read is not read, and what waits for it is bounded") {

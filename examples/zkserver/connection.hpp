@@ -221,6 +221,7 @@ private:
     State state_ = State::greeting;
     bool is_ending_ = false;          // the session is being closed by its client
     bool is_touched_ = false;         // in the service's list
+    bool is_held_ = false;            // until a read is answered: see settle_watch
     friend class Service;
     Bytes in_;
     std::size_t in_at_ = 0;           // what is before it has been taken
@@ -396,7 +397,7 @@ inline bool Connection::may_go_on() const {
     const bool has_room = in_flight_ < in_flight_max && output().size() < output_high;
     const auto limit = static_cast<std::size_t>(service_.config.outstanding_limit);
     const bool may_ask = service_.outstanding < limit || in_flight_ == 0;
-    return state_ == State::ready && !is_ending_ && has_room && may_ask;
+    return state_ == State::ready && !is_ending_ && !is_held_ && has_room && may_ask;
 }
 
 inline bool Connection::take_frame(BytesView& frame) {
@@ -1078,6 +1079,7 @@ inline void Connection::ask_read(std::int32_t xid, const Ask& asked) {
     slot.kind = is_list ? WatchKind::children : WatchKind::data;
     slot.is_watch = asked.watch && !asked.path.empty();  // in ZooKeeper that one never fires
     slot.is_armed = slot.is_watch && arm(slot.kind, path);
+    is_held_ = slot.is_watch && !slot.is_armed;
     const coord::Watcher hears = slot.is_armed ? watcher(slot.kind, path) : coord::Watcher();
     if (asked.type == op::exists) {
         session_->exists(path, hears, [ticket](coord::Result<coord::Stat> result) {
@@ -1201,9 +1203,12 @@ inline void Connection::ask_multi_read(std::int32_t xid, JuteReader& in) {
 
 // A read that asked for a watch has been answered. Where it had none of its own, since there was
 // one already, that may have fired before the answer: then one is set as of what the answer shows.
+// Until then nothing else was asked for, so that no later answer can overtake its event.
 inline void Connection::settle_watch(const Slot& slot, Errc error) {
     const bool is_kept = error == Errc::ok || (slot.type == op::exists && error == Errc::no_node);
-    if (!slot.is_armed && is_kept && arm(slot.kind, slot.text)) set_watch_since(slot, error);
+    if (slot.is_armed) return;
+    is_held_ = false;
+    if (is_kept && arm(slot.kind, slot.text)) set_watch_since(slot, error);
 }
 
 inline void Connection::set_watch_since(const Slot& slot, Errc error) {

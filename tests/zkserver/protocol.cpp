@@ -438,6 +438,22 @@ TEST_CASE("connection: a watch that is asked for again is there after the first 
     CHECK(rig.replica->count_watches().watchers == 1);
 }
 
+TEST_CASE("connection: no answer overtakes the event of a watch that is asked for again") {
+    Rig rig;
+    TestClient client(rig);
+    client.open();
+    client.ask(1, op::create, create_body("/a", "1"));
+    client.ask(2, op::get_data, watch_body("/a", true));
+    client.replies_after(6);
+    client.ask(3, op::set_data, set_body("/a", "2"));
+    client.ask(4, op::get_data, watch_body("/a", true));  // asked for while that of 2 is set
+    client.ask(5, op::set_data, set_body("/a", "3"));
+    client.ask(6, op::get_data, watch_body("/a", false));
+    std::string seen;
+    for (const Reply& reply : client.replies_after(12)) seen += std::to_string(reply.xid) + " ";
+    CHECK(seen == "-1 3 4 -1 5 6 ");
+}
+
 TEST_CASE("connection: many watches fire at two changes of one transaction") {
     Rig rig;
     TestClient client(rig), other(rig);

@@ -1340,9 +1340,9 @@ inline void Connection::put_next_watch() {
     // or was never there, cannot be told.
     const bool is_recursive = next.kind == WatchKind::recursive;
     const bool is_persistent = next.kind == WatchKind::persistent;
-    // And one for what was not there, and is now, has an event to come, even if there is another.
-    const bool is_due = next.watched == coord::Watched::absence &&
-                        service_.replica.tree().contains(next.path);
+    // And one for what was not there is set beside one for what was: that may end at once, and what
+    // was made meanwhile is an event of this one.
+    const bool is_due = next.watched == coord::Watched::absence;
     if (!is_new && !is_due) {
         session_->sync(done);  // it is there: it only has to come in its turn
     } else if (is_recursive ||

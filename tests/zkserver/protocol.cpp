@@ -438,6 +438,51 @@ TEST_CASE("connection: a watch that is asked for again is there after the first 
     CHECK(rig.replica->count_watches().watchers == 1);
 }
 
+// A client that is cut off between the two would set its watch again as of that zxid.
+TEST_CASE("connection: an answer's zxid is before that of an event that is still to come") {
+    Rig rig;
+    TestClient client(rig), other(rig);
+    client.open(), other.open();
+    client.ask(1, op::create, create_body("/a", "1"));
+    client.replies_after(6);
+    int late = 0;
+    for (int i = 0; i < 20; i++) {
+        client.ask(2, op::create, create_body("/a/n", "", 2));
+        client.ask(3, op::get_data, watch_body("/a", true));
+        other.ask(4, op::set_data, set_body("/a", "2"));
+        const std::vector<Reply> replies = client.replies_after(8);
+        const std::vector<Reply> others = other.replies();
+        REQUIRE(replies.size() >= 2);
+        REQUIRE(others.size() == 1);
+        if (replies.back().xid != -1) continue;  // it has read what the other one wrote
+        late += 1;
+        CHECK(replies[replies.size() - 2].zxid < others[0].zxid);
+    }
+    CHECK(late > 0);
+}
+
+TEST_CASE("connection: writes to what is no path take a zxid, as in ZooKeeper") {
+    Rig rig;
+    TestClient client(rig);
+    client.open();
+    const Bytes any = hex("ffffffff");
+    client.ask(1, op::remove, path_body("a") + any);
+    client.ask(2, op::set_data, set_body("/a//b", ""));
+    client.ask(3, op::remove, path_body("/a/") + any);
+    client.ask(4, op::create, create_body("/a//b", ""));
+    client.ask(5, op::create, create_body("//b", ""));
+    client.ask(6, op::create, create_body("/a", "", 9));
+    client.ask(7, op::create, create_body("/a", "", 5));
+    const std::vector<Reply> replies = client.replies_after(6);
+    const std::int32_t errors[] = {-8, -8, -101, -101, -8, -8, -6};
+    REQUIRE(replies.size() == 7);
+    for (std::size_t i = 0; i < 7; i++) {
+        CHECK(replies[i].error == errors[i]);
+        if (i > 0) CHECK(replies[i].zxid == replies[i - 1].zxid + 1);
+    }
+    CHECK(rig.replica->tree().size() == 4);
+}
+
 TEST_CASE("connection: no answer overtakes the event of a watch that is asked for again") {
     Rig rig;
     TestClient client(rig);

@@ -2,7 +2,7 @@
 """The same random requests to a real ZooKeeper 3.8 and to zkserver: is every answer, every Stat and
 every event the same?
 
-    differential.py ZKSERVER [--operations=N] [--pipeline=N] [--seed=N] [--keep]
+    differential.py ZKSERVER [--operations=N] [--pipeline=N] [--servers=N] [--seed=N] [--keep]
 
 What two servers cannot have alike is compared by what it means: zxids by the operation that they
 are of, session ids by the client, times not at all. Exits with 77 where there is no ZooKeeper.
@@ -13,8 +13,11 @@ import random
 import shutil
 import sys
 import tempfile
+import threading
+import time
 
-from wire import Client, Closed, OPEN_ACL, Reader, acl, i32, i64, text, zkserver, zookeeper
+from wire import (Client, Closed, OPEN_ACL, Reader, acl, free_port, i32, i64, text, zkserver,
+                  zookeeper)
 
 CLIENTS = 3
 LISTS = ("data", "exist", "child", "persistent", "recursive")
@@ -41,13 +44,13 @@ KINDS = {1: "create", 2: "delete", 3: "exists", 4: "get", 5: "set", 6: "getACL",
 class Generator:
     """Draws operations: (client, what), where what is a request, or "reopen" and the like."""
 
-    def __init__(self, seed):
-        self.rng = random.Random(seed)
+    def __init__(self, seed, bad_paths=BAD_PATHS):
+        self.rng, self.bad_paths = random.Random(seed), bad_paths
 
     def path(self):
         rng = self.rng
         if rng.random() < 0.06:
-            return rng.choice(BAD_PATHS)
+            return rng.choice(self.bad_paths)
         depth = rng.choice([1, 1, 2, 2, 2, 3])
         return "/" + "/".join(rng.choice(NAMES) for _ in range(depth))
 
@@ -149,15 +152,26 @@ class Generator:
 class Side:
     """One of the two servers, with its clients."""
 
-    def __init__(self, name, port, trace=None):
-        self.name, self.port, self.trace = name, port, trace
-        self.clients = [Client(port) for _ in range(CLIENTS)]
+    def __init__(self, name, ports, trace=None):
+        self.name, self.ports, self.trace = name, ports, trace
+        self.moves = 0
+        self.clients = [Client(self.port(i)) for i in range(CLIENTS)]
         self.sessions = {client.session: i for i, client in enumerate(self.clients)}
         self.sessions[0] = None
         self.zxids = {0: "none"}
         self.step = 0
         self.watching = [dict() for _ in range(CLIENTS)]
         self.opened = 0
+
+    def port(self, client):
+        """Of several servers each client has one, and goes to the next one with each move."""
+        return self.ports[(client + self.moves) % len(self.ports)]
+
+    def catch_up(self):
+        """Brings the servers that the clients are at to where the newest one is."""
+        if len(self.ports) > 1:
+            for each in self.clients:
+                each.call(9, text("/"))
 
     def zxid(self, value):
         """Which operation a zxid is of."""
@@ -176,6 +190,7 @@ class Side:
 
     def run(self, step, client, what):
         self.step = step
+        self.catch_up()
         if what == "close":
             return self.close(client)
         if what == "reattach":
@@ -202,6 +217,7 @@ class Side:
     def run_batch(self, step, client, requests):
         """All at once, and then the answers, each behind the events that came before it."""
         self.step = step
+        self.catch_up()
         one = self.clients[client]
         for kind, body in requests:
             one.send(kind, body)
@@ -219,6 +235,7 @@ class Side:
         return found + self.flush_all()
 
     def flush_all(self):
+        self.catch_up()
         return [(i, self.flush(i)) for i in range(CLIENTS)]
 
     def take(self, client, kind, body, zxid, error, answer):
@@ -265,6 +282,7 @@ class Side:
         self.clients[client].close()
         self.clients[client] = self.reopen(client)
         # In which order its nodes go is not said.
+        self.catch_up()
         return found + [(i, sorted(self.flush(i))) for i in range(CLIENTS) if i != client]
 
     def flush(self, client):
@@ -272,7 +290,7 @@ class Side:
         return self.events(client)
 
     def reopen(self, client):
-        one = Client(self.port)
+        one = Client(self.port(client))
         self.watching[client] = {}
         self.opened += 1
         self.sessions[one.session] = "client %d, %d" % (client, self.opened)
@@ -283,7 +301,14 @@ class Side:
         old = self.clients[client]
         zxid = old.zxid
         old.close()
-        one = Client(self.port, session=old.session, password=old.password, zxid=zxid)
+        self.moves += 1
+        one = None
+        while one is None:
+            try:
+                one = Client(self.port(client), session=old.session, password=old.password,
+                             zxid=zxid)
+            except Closed:  # that server is not there yet: a client would try the next one
+                time.sleep(0.005)
         assert one.session == old.session, "%s: the session is gone" % self.name
         one.xid, one.zxid = old.xid, zxid
         self.clients[client] = one
@@ -365,12 +390,31 @@ def differing(results):
     return 0
 
 
+def start_ours(program, directory, count):
+    config = "extendedTypesEnabled=true\n"
+    if count == 1:
+        return [zkserver(program, directory, config).start()]
+    for i in range(count):
+        config += "server.%d=127.0.0.1:%d:%d\n" % (i + 1, free_port(), free_port())
+    servers = []
+    for i in range(count):
+        home = os.path.join(directory, str(i + 1))
+        servers.append(zkserver(program, home, config))
+        os.makedirs(home + "/data")
+        with open(home + "/data/myid", "w") as out:
+            out.write("%d\n" % (i + 1))
+    starting = [threading.Thread(target=each.start) for each in servers]
+    [each.start() for each in starting], [each.join() for each in starting]
+    return servers
+
+
 def main():
     arguments = argparse.ArgumentParser()
     arguments.add_argument("program")
     arguments.add_argument("--operations", type=int, default=3000)
     arguments.add_argument("--seed", type=int, default=1)
     arguments.add_argument("--pipeline", type=int, default=1, help="requests sent at once")
+    arguments.add_argument("--servers", type=int, default=1, help="of ours: the clients are at all")
     arguments.add_argument("--most", type=int, default=20, help="differences that are shown")
     arguments.add_argument("--trace", help="a path: all that is asked of it is shown")
     arguments.add_argument("--keep", action="store_true")
@@ -381,13 +425,16 @@ def main():
     if real is None:
         print("skipped: Debian's package zookeeper is not installed")
         return 77
-    ours = zkserver(given.program, os.path.join(directory, "ours"), "extendedTypesEnabled=true\n")
+    ours = start_ours(given.program, os.path.join(directory, "ours"), given.servers)
     differences = 0
     counts = {}
     try:
-        real.start(), ours.start()
-        sides = [Side("ZooKeeper", real.port, given.trace), Side("zkserver", ours.port)]
-        generator = Generator(given.seed)
+        real.start()
+        sides = [Side("ZooKeeper", [real.port], given.trace),
+                 Side("zkserver", [each.port for each in ours])]
+        # Of several servers it has their addresses, and of one nothing.
+        paths = [path for path in BAD_PATHS if given.servers == 1 or path != "/zookeeper/config"]
+        generator = Generator(given.seed, paths)
         for step in range(given.operations):
             client, what = generator.operation()
             if given.pipeline > 1 and not isinstance(what, str):
@@ -410,7 +457,8 @@ def main():
                 for side, result in zip(sides, results):
                     print("    %-10s %r" % (side.name, result[place:]))
     finally:
-        real.stop(), ours.stop()
+        for each in [real] + ours:
+            each.stop()
         if not given.keep:
             shutil.rmtree(directory, ignore_errors=True)
     print("seed %d: %d operations, %d differences; %s" % (

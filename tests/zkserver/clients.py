@@ -333,6 +333,31 @@ def limits(server, client):
     expect(said.returncode == 1 and "line 8: tickTime" in said.stderr, said.stderr)
 
 
+def script(server, client):
+    """zkserver.sh, beside a server that it has nothing to do with."""
+    home = os.path.join(os.path.dirname(server.log), "script")
+    other = zkserver(server.command[0], home)
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)),
+                        "../../examples/zkserver/zkserver.sh")
+
+    def do(verb):
+        done = subprocess.run(["bash", path, verb, other.command[1]], text=True, timeout=30,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              env=dict(os.environ, ZKSERVER=server.command[0]))
+        return done.returncode, done.stdout
+
+    try:
+        expect(do("status")[0] == 1, "it does not run")
+        for verb, said in (("start", "has started"), ("status", "Mode: standalone"),
+                           ("start", "runs already"), ("restart", "has started"),
+                           ("status", "Mode: standalone")):
+            code, text_ = do(verb)
+            expect(code == 0 and said in text_, "%s: %s" % (verb, text_))
+    finally:
+        expect(do("stop")[0] == 0 and do("status")[0] == 1, "it has stopped")
+    expect(word(server.port, "ruok") == "imok", "the other one goes on")
+
+
 def works(call):
     try:
         call()
@@ -415,7 +440,7 @@ def three_servers(program, directory, client):
 
 
 TESTS = [operations, access, watches, recipes, sessions, bad_input, words, killed,
-         limits, command_lines]
+         limits, script, command_lines]
 
 
 def main():

@@ -300,14 +300,15 @@ def killed(server, client):
     zk.add_listener(states.append)
     session = zk.client_id[0]
     zk.create("/killed", b"0", ephemeral=True)
-    for i in range(1, 50):
+    for i in range(1, 200):
         zk.set("/killed", b"%d" % i)
+    expect("zk_snapshots_taken\t0\n" not in word(server.port, "mntr"), "snapshots")
     server.stop(signal.SIGKILL)
     wait_until(lambda: KazooState.SUSPENDED in states, "suspended")
     server.start()
     wait_until(lambda: states[-1] == KazooState.CONNECTED, "connected again")
     expect(zk.client_id[0] == session and KazooState.LOST not in states, "the same session")
-    expect(zk.get("/killed")[0] == b"49", "what was acknowledged")
+    expect(zk.get("/killed")[0] == b"199", "what was acknowledged")
 
 
 def limits(server, client):
@@ -439,6 +440,7 @@ def three_servers(program, directory, client):
             each.stop()
 
 
+CONFIGS = {killed: "snapCount=20\n"}  # so that it has more than a log to start from
 TESTS = [operations, access, watches, recipes, sessions, bad_input, words, killed,
          limits, script, command_lines]
 
@@ -457,7 +459,7 @@ def main():
             if test is three_servers:
                 test(program, home, client)
             else:
-                server = zkserver(program, home).start()
+                server = zkserver(program, home, CONFIGS.get(test, "")).start()
                 test(server, client)
         except Exception as error:
             failed.append(test.__name__)

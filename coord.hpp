@@ -3763,6 +3763,10 @@ public:
     // Calls f once, in the poll at or after that time.
     void at(Time time, Callback<void()> call);
     void subscribe(detail::Subscriber& subscriber);  // see Session::subscribe
+    // Within a callback that ends a request: the zxid of the state that its answer is of, also
+    // where that is an error; of a write that was executed its own. No event of it or before it is
+    // still to come.
+    Zxid answer_zxid() const { return answer_zxid_; }
     // In the order in which they were asked for; see Session::unresolved.
     std::vector<Unresolved> unresolved(SessionId session,
                                        std::uint64_t holding = any_holding) const;
@@ -4047,6 +4051,7 @@ private:
     std::uint64_t entries_since_snapshot_ = 0;
     std::uint64_t bytes_since_snapshot_ = 0;
     Bytes scratch_;
+    Zxid answer_zxid_;
     ReplicaCounters counters_;
 };
 
@@ -15896,6 +15901,7 @@ void Replica::refuse(Completion&& done, Errc error) {
     Ready& ready = push_ready();
     ready.done = std::move(done);
     ready.error = error;
+    ready.zxid = machine_->applied();
     ready.is_brief = true;
 }
 
@@ -17292,6 +17298,7 @@ static bool is_created(const Stat& stat) { return stat.czxid == stat.mzxid && st
 
 void Replica::end_request(Ready& ready) {
     using Kind = Completion::Kind;
+    answer_zxid_ = ready.zxid;
     if (ready.root_bytes > 0) cut_root(ready);
     const Errc error = ready.error;
     const bool good = error == Errc::ok;

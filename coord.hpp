@@ -11,8 +11,8 @@
 //   A server, a database, a message queue, a thread, a socket. It keeps the whole tree in memory,
 //   wants values of kilobytes, and every voter sees every write. It trusts the replicas of its own
 //   ensemble: a message that decodes is believed. With MemoryStorage an ensemble whose replicas
-//   all stop has forgotten everything; FileStorage remembers. Not there yet: observers, change of
-//   membership, recipes beside the lock, authentication between replicas.
+//   all stop has forgotten everything; FileStorage remembers. Not there yet: change of membership,
+//   recipes beside the lock, authentication between replicas.
 //
 // QUICK START
 //   // main.cpp                              g++ -std=c++17 -I. main.cpp
@@ -96,6 +96,15 @@
 //               harmless; one that leaps costs an election.
 //   Entropy     is the caller's: ReplicaOptions::entropy, another random number at each start.
 //
+// OBSERVERS
+//   A replica whose id is not among its ReplicaOptions::voters observes (Role::observing). It finds
+//   out from the voters who leads, learns from the leader what is committed, keeps a log and
+//   snapshots, and serves sessions as every other replica does. It has no vote, and nothing waits
+//   for it: there may be hundreds (Limits::observers_max), far away, that come and go, and the
+//   voters need not know of them beforehand; only their transport must reach them. Each costs the
+//   leader what it sends: a message for what was committed since the one before was received. A
+//   write that is asked for there takes the way to the leader and back.
+//
 // THE IDENTITY OF A VOTER
 //   What a voter has promised and acknowledged is in its storage. So a voter counts only with the
 //   storage that the ensemble has admitted: each storage has an id, drawn at its birth, and the
@@ -116,6 +125,7 @@
 //
 // GLOSSARY
 //   ensemble    the replicas that keep one tree.        voter     a replica that counts.
+//   observer    a replica that is no voter.
 //   quorum      more than half of the voters.           epoch     the reign of one leader.
 //   zxid        the number of a transaction: (epoch, counter). Every write attempt that is
 //               numbered takes one, also one that fails.
@@ -554,6 +564,7 @@ struct Limits {
     std::uint32_t acl_id_bytes_max = 1024;          // too_large
     std::uint32_t acls_max = 1024 * 1024;           // too_many: distinct ones, with their aversion
     std::uint32_t identities_per_session_max = 64;  // too_many
+    std::uint32_t observers_max = 256;  // that a leader takes on; others go on looking for one
 };
 
 namespace detail {
@@ -2443,8 +2454,10 @@ public:
     std::uint32_t crc_at(Zxid zxid) const;          // REQUIRES contains(zxid)
     BytesView entry_after(Zxid zxid) const;         // the next one's record; REQUIRES one
     // A run of whole records after zxid, of at most bytes_max but at least one, in one piece.
-    // RETURNS empty at the end. last_sent is the zxid of the last record in it.
-    BytesView entries_after(Zxid zxid, std::size_t bytes_max, Zxid& last_sent) const;
+    // RETURNS empty at the end: of the log, or of what is asked for. last_sent is the zxid of the
+    // last record in it.
+    BytesView entries_after(Zxid zxid, std::size_t bytes_max, Zxid& last_sent,
+                            Zxid end = Zxid{UINT64_MAX}) const;
     std::size_t size() const { return entries_.size(); }
     std::size_t count_after(Zxid zxid) const { return entries_.size() - find(zxid); }
     // Those of them that are admits: few, and what counts in an election.
@@ -2700,6 +2713,7 @@ private:
 //            while it reaches a quorum both ways: a deaf or mute voter wins nothing.
 //            E2 The best of those candidates is the one with the highest (current epoch, last
 //            durable zxid, id).
+//            E3 Who is no voter has no voice: it asks the voters who leads, and follows that one.
 // May touch  Chapter 8.
 // Reading    ZooKeeper's FastLeaderElection. Deviation D1: there is no round number. A vote is a
 //            state that is repeated, and the newest from each voter counts; a vote out of date
@@ -2724,7 +2738,10 @@ struct Vote {
     friend bool operator<(const Vote& a, const Vote& b);
 };
 
-enum class Role : std::uint8_t { looking = 0, following = 1, leading = 2, failed = 3 };
+// An observing replica follows, and is no voter.
+enum class Role : std::uint8_t {
+    looking = 0, following = 1, leading = 2, failed = 3, observing = 4
+};
 const char* name(Role role);
 
 class Election {
@@ -2761,7 +2778,7 @@ private:
     PeerId best_candidate(Time now) const;
     std::uint64_t agreeing(Time now) const;
     void consider(Time now);
-    void broadcast(Time now, Outbox& out);
+    void broadcast(Time now, Outbox& out, Duration pause);
 
     const PeerId self_;
     const Voters& voters_;
@@ -2815,6 +2832,10 @@ private:
 //            Z14 A session that was local is opened once. It is numbered where its replica knew, as
 //            it asked, how each opening and each end of it before had come out; so that nothing
 //            that was asked of a session which is over meets another one of that id.
+//            Z15 A learner that is no voter observes. An established leader takes it on, sends it
+//            what is committed and nothing else, and counts nothing of what it promises,
+//            acknowledges and answers. Voters are sent to first. So many observe at the most, so
+//            many of them fetch a snapshot, and who is silent is forgotten.
 // May touch  Chapters 4 (reads), 7, 8.
 // Reading    Zab, DSN'11, sections IV and V; ZooKeeper's Leader and LearnerHandler. Every message
 //            of a phase is repeated until its answer is there, and every answer may come twice.
@@ -2859,6 +2880,7 @@ public:
     const LeaderCounters& counters() const { return counters_; }
     // Voters that are in step: synchronized and heard from lately, itself included.
     std::size_t synced(Time now) const;
+    std::size_t observers() const { return observers_.size(); }  // that it has taken on (Z15)
 
     // One for each message of a learner. Those of another epoch are ignored, and return false.
     bool receive(Time now, const Message& message, Outbox& out);
@@ -2914,7 +2936,7 @@ private:
     };
     struct Peer {
         PeerId id;
-        std::uint64_t bit = 0;
+        std::uint64_t bit = 0;        // 0: it observes
         std::uint64_t nonce = 0;      // the life of it that attempt belongs to
         std::uint64_t storage = 0;    // that life's; 0: it has not said
         bool may_found = false;
@@ -2950,13 +2972,16 @@ private:
         std::uint64_t touch_parts = 0;     // bits of those that are here
         std::uint64_t touch_confirmed = 0;
         Zxid told;                    // commit last told
+        std::uint64_t lease_round = 0;  // of an observer: a round that waits, and
+        std::uint64_t lease_touch = 0;  // its touch then
     };
     struct Round {                    // a ping: whom it waits for, what it will prove
         std::uint64_t sequence = 0;
         Time sent_at;
         Zxid last;                           // of the log: no expiry before it is behind this
         bool armed = false;                  // it knew the sessions
-        std::vector<std::uint64_t> touches;  // of each peer, when it was sent
+        bool to_observers = false;           // it went to them, too
+        std::vector<std::uint64_t> touches;  // of each voter, when it was sent
     };
     struct Sync {
         PeerId from;
@@ -2992,6 +3017,9 @@ private:
     void on_chunk_request(Peer& peer, const Message& message, Outbox& out);
     void on_request(const Message& message);
     bool is_stale(const Peer& peer, const Message& message) const;
+    Peer* take_on(const Message& message);
+    void forget_observers(Time now);
+    bool are_many_fetching(Time now) const;
     void meet(Time now, Peer& peer, const Message& message);
     void identify(Peer& peer, const Message& message);
     void recount();
@@ -3013,8 +3041,11 @@ private:
     bool is_sync_ping_due() const;
     bool is_disk_behind();
     void ping(Time now, const Machine& machine, Outbox& out);
+    void ping_observers(Time now, const Machine& machine, Outbox& out);
+    void post_ping(Peer& peer, const Machine& machine, Outbox& out);
     void confirm_rounds(Outbox& out);
     void renew_leases();
+    void renew_observers_leases(const Round& round);
     void advance_commit();
     void run_clock(Time now);
     Duration reap_rest() const;   // until it is looked for what is due, once all has been
@@ -3034,6 +3065,7 @@ private:
     bool is_outdated(std::uint64_t id, std::uint64_t as_of) const;
     void note_end(SessionId session, Zxid zxid);
     Peer* find(PeerId id);
+    Time next_repeat(const Peer& peer) const;
     template <class Predicate>
     std::uint64_t bits_where(Predicate&& predicate) const;
 
@@ -3058,6 +3090,8 @@ private:
     bool is_founding_ = false;        // all are needed (Z8)
     std::uint64_t tick_ = 0;          // how often somebody has acknowledged more
     detail::Array<Peer> peers_;       // in the order of the voters, itself among them
+    detail::Numbered<std::uint64_t, Peer> observers_;  // by their ids (Z15)
+    Time observers_ping_at_;
     Time started_at_;
     Time phase_at_;                   // when discovery or promise began
     Time ping_at_;
@@ -3121,6 +3155,9 @@ void Leader::take_requests(Take&& take) {
 //            it, and acknowledges when that record is durable.
 //            F5 It reports as durable only what is.
 //            F6 With what it promises it says which storage keeps the promise.
+//            F7 An observer follows an established leader also where it has promised a later epoch
+//            to another one, when it was a voter: nothing that it says counts. It promises nothing
+//            lower then.
 // May touch  Chapters 7 and 8.
 // Reading    Zab, DSN'11, sections IV and V; ZooKeeper's Learner and Follower; the bugs A1-A15.
 
@@ -3132,7 +3169,8 @@ public:
 
     void count_attempts_from(std::uint64_t attempt) { attempt_ = attempt; }  // before the first
     void set_may_found(bool may_found) { may_found_ = may_found; }
-    void start(Time now, PeerId leader, Zxid committed = {});  // committed: known here to be
+    void start(Time now, PeerId leader, Zxid committed = {},  // committed: known here to be
+               bool observes = false);
     void stop();
     Phase phase() const { return phase_; }
     PeerId leader() const { return leader_; }
@@ -3197,6 +3235,9 @@ private:
     void report(Time now, LogPosition have);   // a new attempt
     void make_epoch_current();
     bool is_promise_durable() const;
+    bool is_promised(std::uint32_t accepted) const {
+        return accepted == epoch_ || (observes_ && accepted > epoch_);  // F7
+    }
     bool is_put_off();
     bool is_later(Time now) const;
     void ask_chunk(Time now, Outbox& out);
@@ -3211,6 +3252,7 @@ private:
     Phase phase_ = Phase::idle;
     PeerId leader_;
     std::uint32_t epoch_ = 0;         // promised to this leader
+    bool observes_ = false;
     std::uint64_t attempt_;
     bool may_found_ = true;
     LogPosition have_;                // what this attempt reports
@@ -3293,7 +3335,8 @@ public:
 
 struct ReplicaOptions {
     PeerId id{1};
-    std::vector<PeerId> voters{PeerId{1}};  // the whole ensemble, itself included; the same in all
+    std::vector<PeerId> voters{PeerId{1}};  // the same in all. Who is not among them observes: it
+                                            // follows and serves as the others do, and never counts
     std::uint64_t ensemble = 0;             // the ensemble's name; strangers' messages are dropped
     std::uint64_t entropy = 0;              // random, another at each start; 0 only if standalone
     bool may_found = true;                  // false: it only joins an ensemble that there is
@@ -3586,7 +3629,7 @@ struct ReplicaCounters {
     std::uint64_t messages_sent = 0;
     std::uint64_t bytes_sent = 0;
     std::uint64_t dropped_corrupt = 0;   // does not decode
-    std::uint64_t dropped_foreign = 0;   // another ensemble, another receiver, or not a voter
+    std::uint64_t dropped_foreign = 0;   // another ensemble, another receiver, or of nobody's id
     std::uint64_t dropped_stale = 0;     // another epoch, role or attempt
     std::uint64_t dropped_overflow = 0;  // more came between two polls than inbox_bytes_max
     std::uint64_t elections = 0;
@@ -3610,7 +3653,7 @@ struct ReplicaCounters {
 
 struct ReplicaStatus {
     Role role = Role::looking;
-    bool serving = false;        // an established leader, or a follower in step with one
+    bool serving = false;        // an established leader, or in step with one
     PeerId leader;               // 0 while there is none
     std::uint32_t epoch = 0;     // current, durable
     std::uint32_t accepted_epoch = 0;
@@ -3620,6 +3663,7 @@ struct ReplicaStatus {
     Zxid applied;
     std::uint64_t digest = 0;    // of the state at applied
     std::size_t nodes = 0;
+    std::size_t observers = 0;   // that it has as the leader
     std::size_t sessions = 0;    // of the ensemble's
     std::size_t local_sessions = 0;  // here
     std::size_t watches = 0;
@@ -3809,6 +3853,10 @@ private:
     bool step();
     void flush();
     void drive_roles();
+    bool is_voter() const { return voters_.contains(options_.id); }
+    bool is_learner() const { return role_ == Role::following || role_ == Role::observing; }
+    bool is_alone() const { return voters_.size() == 1 && is_voter(); }
+    void answer_notification(const Message& message);
     void step_aside();
     void look(const char* reason);
     void lead();
@@ -4516,6 +4564,7 @@ struct SimulatedClocks {
 
 struct SimulationOptions {
     std::uint32_t voters = 3;            // 1 to 63; their ids are 1, 2, 3 and so on
+    std::uint32_t observers = 0;         // theirs go on from there
     std::uint64_t seed = 1;
     SimulatedNetwork network;
     SimulatedDisk disk;
@@ -4572,7 +4621,7 @@ public:
     void after(Duration delay, Callback<void()> action);
 
     // Replicas.
-    std::uint32_t size() const { return options_.voters; }
+    std::uint32_t size() const { return options_.voters + options_.observers; }
     Replica& replica(Which which);           // REQUIRES is_running
     MemoryStorage& storage(Which which);
     bool is_running(Which which) const;      // not crashed
@@ -12568,16 +12617,18 @@ BytesView Log::entry_after(Zxid zxid) const {
     return bytes_of(entries_[place]);
 }
 
-BytesView Log::entries_after(Zxid zxid, std::size_t bytes_max, Zxid& last_sent) const {
+BytesView Log::entries_after(Zxid zxid, std::size_t bytes_max, Zxid& last_sent,
+                             Zxid end) const {
     COORD_ASSERT(zxid >= base_.zxid);
     const std::size_t start = find(zxid);
-    if (start == entries_.size()) return {};
+    if (start == entries_.size() || entries_[start].zxid > end) return {};
     const Entry& first = entries_[start];
     std::size_t bytes = first.length;
     last_sent = first.zxid;
     for (std::size_t i = start + 1; i < entries_.size(); i++) {
         const Entry& next = entries_[i];
         if (next.block != first.block || bytes + next.length > bytes_max) break;
+        if (next.zxid > end) break;
         COORD_ASSERT(next.offset == first.offset + bytes);
         bytes += next.length;
         last_sent = next.zxid;
@@ -13136,6 +13187,7 @@ const char* name(Role role) {
         case Role::following: return "FOLLOWING";
         case Role::leading: return "LEADING";
         case Role::failed: return "FAILED";
+        case Role::observing: return "OBSERVING";
     }
     return "unknown";
 }
@@ -13147,9 +13199,7 @@ bool operator<(const Vote& a, const Vote& b) {  // E2
 }
 
 Election::Election(PeerId self, const Voters& voters, const Timing& timing)
-    : self_(self), voters_(voters), timing_(timing), voices_(voters.size()) {
-    COORD_ASSERT(voters.contains(self));
-}
+    : self_(self), voters_(voters), timing_(timing), voices_(voters.size()) {}
 
 void Election::start(Time now, const Vote& own) {
     COORD_ASSERT(own.id == self_);
@@ -13241,14 +13291,16 @@ std::uint64_t Election::agreeing(Time now) const {
 
 void Election::consider(Time now) {
     COORD_ASSERT(winner_ == PeerId{} && candidate_ != PeerId{});
+    const bool observes = !voters_.contains(self_);
     for (std::size_t i = 0; i < voices_.size(); i++) {
         const Voice& voice = voices_[i];
-        const bool hears_us = (voice.heard & voters_.bit(self_)) != 0;
+        const bool hears_us = observes || (voice.heard & voters_.bit(self_)) != 0;
         if (is_fresh(voice, now) && voice.role == Role::leading && hears_us) {
             winner_ = voters_[i];  // there is a leader already
             return;
         }
     }
+    if (observes) return;  // E3
     const PeerId best = best_candidate(now);
     if (best != candidate_) {
         candidate_ = best;
@@ -13272,15 +13324,18 @@ void Election::consider(Time now) {
 void Election::poll(Time now, Outbox& out) {
     if (winner_ != PeerId{}) return;
     consider(now);
-    changed_ = changed_ || heard(now) != said_heard_ || reachable(now) != said_reachable_;
-    if (changed_ || repeat_at_ <= now || repeat_at_ - now > timing_.retry()) broadcast(now, out);
+    const bool has_voice = voters_.contains(self_);
+    const bool hears_others = heard(now) != said_heard_ || reachable(now) != said_reachable_;
+    const Duration pause = has_voice ? timing_.retry() : timing_.heartbeat;  // they may be many
+    changed_ = changed_ || (has_voice && hears_others);
+    if (changed_ || repeat_at_ <= now || repeat_at_ - now > pause) broadcast(now, out, pause);
     deadline_ = (std::min)(repeat_at_, settled_at_);
 }
 
-void Election::broadcast(Time now, Outbox& out) {
+void Election::broadcast(Time now, Outbox& out, Duration pause) {
     changed_ = false;
     said_heard_ = heard(now), said_reachable_ = reachable(now);
-    repeat_at_ = now + timing_.retry();
+    repeat_at_ = now + pause;
     sequence_ += 1;
     for (std::size_t i = 0; i < voters_.size(); i++) {
         if (voters_[i] == self_) continue;
@@ -13296,7 +13351,7 @@ void Election::broadcast(Time now, Outbox& out) {
 }
 
 void Election::answer(PeerId to, Role role, PeerId leader, Outbox& out) {
-    COORD_ASSERT(role == Role::following || role == Role::leading);
+    COORD_ASSERT(role != Role::looking && role != Role::failed && leader != PeerId{});
     Message message;
     message.type = MessageType::notification;
     message.leader = leader;
@@ -13315,6 +13370,7 @@ void Election::answer(PeerId to, Role role, PeerId leader, Outbox& out) {
 namespace detail {
 constexpr std::size_t proposals_in_flight_max = 64;   // messages, to one peer
 constexpr std::size_t chunk_bytes_max = 256 * 1024;
+constexpr std::size_t observers_fetching_max = 8;
 constexpr std::size_t rounds_max = 16;
 constexpr std::size_t closings_max = 64;    // ends of sessions that are numbered and not applied
 constexpr std::size_t ends_kept_max = 4096;  // of sessions that were local
@@ -13332,7 +13388,6 @@ Leader::Leader(PeerId self, const Voters& voters, const Timing& timing, Log& log
                const Limits& limits, std::size_t message_bytes_max)
     : self_(self), voters_(voters), timing_(timing), log_(log), limits_(limits),
       message_bytes_max_(message_bytes_max), peers_(voters.size()) {
-    COORD_ASSERT(voters.contains(self));
     COORD_ASSERT(message_bytes_max > message_overhead_bytes);
 }
 
@@ -13346,13 +13401,13 @@ void Leader::know(const Machine& machine, bool may_found) {
 
 COORD_RARE
 void Leader::start(Time now) {
-    COORD_ASSERT(phase_ == Phase::idle);
+    COORD_ASSERT(phase_ == Phase::idle && voters_.contains(self_) && observers_.empty());
     phase_ = Phase::discovery;
     epoch_ = 0;
     own_ = Vote{log_.epochs().current, log_.last().zxid, self_};
     initial_ = committed_ = Zxid{};
     resignation_ = nullptr;
-    started_at_ = phase_at_ = clock_read_at_ = ping_at_ = now;
+    started_at_ = phase_at_ = clock_read_at_ = ping_at_ = observers_ping_at_ = now;
     behind_at_ = timed_ = Zxid{}, behind_since_ = clock_, pace_ = Duration{};
     confirmed_sequence_ = ping_sequence_;  // no round is on its way
     while (rounds_.size() < detail::rounds_max) rounds_.push().touches.reserve(voters_.size());
@@ -13377,6 +13432,7 @@ COORD_RARE
 void Leader::stop() {
     phase_ = Phase::idle;
     epoch_ = 0;
+    observers_.clear();
     rounds_.clear(), queued_.clear();
     syncs_.clear(), own_synced_.clear();
     sessions_.clear(), opening_.clear(), ended_.clear();
@@ -13386,9 +13442,10 @@ void Leader::stop() {
 
 Leader::Peer* Leader::find(PeerId id) {
     for (Peer& peer : peers_) {
-        if (peer.id == id && id != self_) return &peer;
+        if (peer.id == id) return id != self_ ? &peer : nullptr;
     }
-    return nullptr;
+    const auto found = observers_.find(id.value);
+    return found != observers_.end() ? &found->second : nullptr;
 }
 
 template <class Predicate>
@@ -13436,6 +13493,7 @@ void Leader::identify(Peer& peer, const Message& message) {
     for (Life* const life : {&peer.proved, &peer.before}) {
         if (life->nonce == peer.nonce) life->storage = peer.storage;
     }
+    if (peer.bit == 0) return;  // Z15
     recount();
     if (is_founding_ && phase_ >= Phase::synchronization && (counted_ & peer.bit) == 0) {
         resignation_ = "a voter has changed its storage before all had founded the ensemble";
@@ -13459,7 +13517,8 @@ bool Leader::is_clone(Peer& peer, const Message& message) {
 void Leader::refuse_clone(Peer& peer, const Message& message, Outbox& out) {
     const std::uint64_t counts = table_.storage_of(peer.id);
     const Life other = peer.proved, own = peer.before;
-    const bool other_stays = other.storage == counts && own.storage != counts;
+    const bool other_stays =
+        counts != 0 && other.storage == counts && own.storage != counts;
     COORD_ASSERT(own.nonce == message.nonce && other.nonce != own.nonce);
     refuse(peer, other_stays ? own.nonce : other.nonce, Refusal::twice, out);
     if (!other_stays) peer.proved = Life{own.nonce, own.storage, ping_sequence_};
@@ -13513,18 +13572,60 @@ void Leader::forget(PeerId id) {
 }
 
 bool Leader::is_fetched(Time now) const {
-    return phase_ != Phase::idle && 0 != bits_where([&](const Peer& peer) {
+    const auto fetches = [&](const Peer& peer) {
         return peer.fetching && now - peer.asked_at <= timing_.silence;
-    });
+    };
+    if (phase_ == Phase::idle) return false;
+    bool is_one = bits_where(fetches) != 0;
+    for (const auto& entry : observers_) is_one = is_one || fetches(entry.second);
+    return is_one;
 }
 
 Zxid Leader::needed(Time now) const {
     Zxid least = log_.last().zxid;
-    for (const Peer& peer : peers_) {
+    const auto look_at = [&](const Peer& peer) {
         const bool counts = peer.streaming && now - peer.heard_at <= timing_.silence;
         if (counts) least = (std::min)(least, peer.received);
-    }
+    };
+    for (const Peer& peer : peers_) look_at(peer);
+    for (const auto& entry : observers_) look_at(entry.second);
     return least;
+}
+
+// -- Observers -----------------------------------------------------------------------------------
+
+// Z15. RETURNS null where it is to ask again, later or somebody else.
+COORD_RARE
+Leader::Peer* Leader::take_on(const Message& message) {
+    const bool is_somebody = message.from != self_ && message.from != PeerId{};
+    const bool asks = message.type == MessageType::follower_info && is_somebody;
+    if (!asks || !is_established() || observers_.size() >= limits_.observers_max) return nullptr;
+    COORD_ASSERT(!voters_.contains(message.from));  // Z15: those are known
+    Peer& peer = observers_.at_or_new(message.from.value);
+    peer.id = message.from;
+    peer.rewound_at = detail::long_ago;
+    return &peer;
+}
+
+// One that is forgotten hears nothing any more, and looks for a leader once more.
+void Leader::forget_observers(Time now) {
+    for (auto each = observers_.begin(); each != observers_.end();) {
+        const bool is_silent = now - each->second.heard_at > timing_.silence * 2;
+        if (is_silent) {
+            each = observers_.erase(each);
+        } else {
+            ++each;
+        }
+    }
+}
+
+bool Leader::are_many_fetching(Time now) const {
+    std::size_t count = 0;
+    for (const auto& entry : observers_) {
+        const Peer& peer = entry.second;
+        if (peer.fetching && now - peer.asked_at <= timing_.silence) count += 1;
+    }
+    return count >= detail::observers_fetching_max;
 }
 
 // -- Messages ------------------------------------------------------------------------------------
@@ -13536,8 +13637,10 @@ bool Leader::is_stale(const Peer& peer, const Message& message) const {
 }
 
 bool Leader::receive(Time now, const Message& message, Outbox& out) {
-    Peer* const peer = find(message.from);
-    if (phase_ == Phase::idle || peer == nullptr) return false;
+    Peer* peer = find(message.from);
+    if (phase_ == Phase::idle) return false;
+    if (peer == nullptr) peer = take_on(message);
+    if (peer == nullptr) return false;
     run_clock(now);  // touches count from now on, not from the poll before
     if (peer->refused != 0 && message.nonce == peer->refused) {
         send_refusal(*peer, out);
@@ -13579,10 +13682,13 @@ void Leader::meet(Time now, Peer& peer, const Message& message) {
     if (peer.nonce != message.nonce) {
         peer.met_at = now, peer.met_pings = ping_sequence_;
         peer.storage = 0, peer.may_found = false;  // it does not count before it has said whose
-        recount();
         peer.touch = peer.touch_in_parts = peer.touch_parts = peer.touch_confirmed = 0;
-        const auto place = static_cast<std::size_t>(&peer - peers_.begin());
-        for (std::size_t i = 0; i < rounds_.size(); i++) rounds_[i].touches[place] = 0;
+        peer.lease_round = 0;
+        if (peer.bit != 0) {
+            recount();
+            const auto place = static_cast<std::size_t>(&peer - peers_.begin());
+            for (std::size_t i = 0; i < rounds_.size(); i++) rounds_[i].touches[place] = 0;
+        }
     }
     peer.nonce = message.nonce, peer.attempt = message.attempt;
 }
@@ -13598,7 +13704,7 @@ void Leader::on_follower_info(Time now, Peer& peer, const Message& message, Outb
     const bool promised_away =
         message.accepted_epoch > epoch_ ||
         (message.accepted_epoch == epoch_ && message.leader != self_);
-    if (epoch_ > 0 && promised_away) {
+    if (epoch_ > 0 && promised_away && peer.bit != 0) {
         resignation_ = "a voter has promised an epoch to somebody else";
         return;
     }
@@ -13625,7 +13731,7 @@ void Leader::on_ack_epoch(Time now, Peer& peer, const Message& message, Outbox& 
     }
     // It has heard of us after the storage had acknowledged more than is there now.
     const bool lost = message.zxid < peer.acked || message.current_epoch < epoch_;
-    if (knows_ && peer.epoch_current && message.storage == peer.acked_by &&
+    if (knows_ && peer.bit != 0 && peer.epoch_current && message.storage == peer.acked_by &&
         message.sequence >= peer.acked_tick && lost && message.nonce != 0) {  // Z10
         return refuse(peer, message.nonce, Refusal::rolled_back, out);
     }
@@ -13815,6 +13921,7 @@ void Leader::synchronize(Time now, Peer& peer, Outbox& out) {
         message.zxid = log_.position_at_or_before(Zxid{peer.have.value - 1}).zxid;
         post(peer, MessageType::trunc, out, message);
     } else {
+        if (peer.bit == 0 && !peer.fetching && are_many_fetching(now)) return;  // it asks again
         const LogPosition position = log_.snapshot_position();
         COORD_ASSERT(position.zxid >= log_.base() && log_.snapshot_bytes() > 0);
         message.zxid = position.zxid, message.crc = position.crc;
@@ -13871,12 +13978,19 @@ void Leader::stream(Time now, Peer& peer, Outbox& out) {
     if (!peer.in_flight.empty() && now - peer.progress_at > timing_.heartbeat) rewind(now, peer);
     if (peer.cursor < log_.base()) return lose(now, peer, out);  // we have dropped what it needs
     const std::size_t room = message_bytes_max_ - message_overhead_bytes;
+    const bool observes = peer.bit == 0;
+    const Zxid end = observes ? committed_ : Zxid{UINT64_MAX};  // Z15
     while (peer.in_flight.size() < detail::proposals_in_flight_max) {
         Message message;
         Zxid last_sent;
-        message.payload = log_.entries_after(peer.cursor, room, last_sent);
+        message.payload = log_.entries_after(peer.cursor, room, last_sent, end);
         if (message.payload.empty()) return;
+        COORD_ASSERT(last_sent <= end);  // Z15
+        // To many the same: while one message is on its way what comes meanwhile makes one more.
+        const bool is_little = last_sent == end && message.payload.size() <= room / 2;
+        if (observes && is_little && !peer.in_flight.empty()) return;
         if (message.payload.size() > room) {  // written when the transport took larger ones
+            if (observes) return;             // a snapshot will have it
             resignation_ = "an entry is larger than a message of the transport";
             return;
         }
@@ -13934,6 +14048,7 @@ void Leader::send(Time now, const Machine& machine, Outbox& out) {
         repeat(now, peer, out);
         stream(now, peer, out);
     }
+    for (auto [id, peer] : observers_) repeat(now, peer, out);
     ping(now, machine, out);
 }
 
@@ -13953,18 +14068,42 @@ void Leader::ping(Time now, const Machine& machine, Outbox& out) {
     Round& round = rounds_.push();
     round.sequence = ping_sequence_, round.sent_at = now;
     round.last = log_.last().zxid, round.armed = sessions_armed_ && heard_.empty();
+    round.to_observers = false;
     round.touches.clear();
     for (Peer& peer : peers_) {
         round.touches.push_back(peer.touch);
         if (peer.id == self_) peer.pong = ping_sequence_;
         if (peer.id == self_) continue;
         if (!peer.informed && phase_ != Phase::discovery) continue;  // it follows somebody else
-        Message message;
-        message.sequence = ping_sequence_, message.commit = committed_;
-        message.digest = machine.applied() == committed_ ? machine.digest() : 0;
-        message.confirmed = peer.touch_confirmed;
-        message.phase = log_.has_room() ? 0 : 1;
-        post(peer, MessageType::ping, out, message);
+        post_ping(peer, machine, out);
+    }
+    const bool is_their_time =
+        observers_ping_at_ <= now || observers_ping_at_ - now > timing_.heartbeat;
+    if (is_their_time) ping_observers(now, machine, out);
+}
+
+void Leader::post_ping(Peer& peer, const Machine& machine, Outbox& out) {
+    Message message;
+    message.sequence = ping_sequence_, message.commit = committed_;
+    message.digest = machine.applied() == committed_ ? machine.digest() : 0;
+    message.confirmed = peer.touch_confirmed;
+    message.phase = log_.has_room() ? 0 : 1;
+    post(peer, MessageType::ping, out, message);
+}
+
+// Once a heartbeat: the many rounds of syncs are between voters.
+void Leader::ping_observers(Time now, const Machine& machine, Outbox& out) {
+    COORD_ASSERT(!rounds_.empty() && rounds_.back().sequence == ping_sequence_);
+    observers_ping_at_ = now + timing_.heartbeat;
+    forget_observers(now);
+    rounds_.back().to_observers = !observers_.empty();
+    const std::uint64_t oldest = rounds_.front().sequence;
+    for (auto [id, peer] : observers_) {
+        COORD_ASSERT(peer.bit == 0);  // Z15: its pong is of no quorum
+        if (peer.lease_round < oldest) {
+            peer.lease_round = ping_sequence_, peer.lease_touch = peer.touch;
+        }
+        post_ping(peer, machine, out);
     }
 }
 
@@ -14023,6 +14162,17 @@ void Leader::announce(const Machine& machine, Outbox& out) {
         message.digest = machine.applied() == committed_ ? machine.digest() : 0;
         post(peer, MessageType::commit, out, message);
     }
+    for (auto [id, peer] : observers_) stream(clock_read_at_, peer, out);  // Z15: after the voters
+}
+
+Time Leader::next_repeat(const Peer& peer) const {
+    Time deadline = never;
+    const bool waiting = !peer.promised || peer.fetching || !peer.epoch_current;
+    if (waiting && epoch_is_ours()) deadline = peer.repeat_at;
+    if (!peer.in_flight.empty()) {
+        deadline = (std::min)(deadline, peer.progress_at + timing_.heartbeat + nanoseconds(1));
+    }
+    return deadline;
 }
 
 Time Leader::next_deadline(Time now) const {
@@ -14038,11 +14188,10 @@ Time Leader::next_deadline(Time now) const {
     }
     for (const Peer& peer : peers_) {
         if (peer.id == self_ || !peer.informed) continue;
-        const bool waiting = !peer.promised || peer.fetching || !peer.epoch_current;
-        if (waiting && epoch_is_ours()) deadline = (std::min)(deadline, peer.repeat_at);
-        if (!peer.in_flight.empty()) {
-            deadline = (std::min)(deadline, peer.progress_at + timing_.heartbeat + nanoseconds(1));
-        }
+        deadline = (std::min)(deadline, next_repeat(peer));
+    }
+    for (const auto& entry : observers_) {
+        deadline = (std::min)(deadline, next_repeat(entry.second));
     }
     return deadline;
 }
@@ -14093,7 +14242,16 @@ void Leader::renew_leases() {
         for (std::size_t i = 0; i < peers_.size() && round.armed; i++) {
             peers_[i].touch_confirmed = (std::max)(peers_[i].touch_confirmed, round.touches[i]);
         }
+        if (round.to_observers) renew_observers_leases(round);
         rounds_.pop();
+    }
+}
+
+void Leader::renew_observers_leases(const Round& round) {
+    for (auto [id, peer] : observers_) {
+        if (peer.lease_round != round.sequence) continue;
+        peer.lease_round = 0;
+        if (round.armed) peer.touch_confirmed = (std::max)(peer.touch_confirmed, peer.lease_touch);
     }
 }
 
@@ -14345,6 +14503,11 @@ void Leader::audit(const Machine& machine) const {
         COORD_ASSERT(!peer.epoch_current || peer.storage == 0 || peer.acked_by == peer.storage);
         COORD_ASSERT(peer.storage != 0 || (counted_ & peer.bit) == 0);
     }
+    COORD_ASSERT(observers_.empty() || is_established());  // Z15
+    COORD_ASSERT(observers_.size() <= limits_.observers_max);
+    for (const auto& entry : observers_) {
+        COORD_ASSERT(entry.second.bit == 0 && !voters_.contains(entry.second.id));
+    }
 }
 
 // RETURNS false where it is to be tried again.
@@ -14457,9 +14620,10 @@ constexpr std::uint32_t put_offs_max = 8;  // then it waits 12.8 s with the defa
 Learner::Learner(PeerId self, const Timing& timing, Log& log, std::uint64_t first_attempt)
     : self_(self), timing_(timing), log_(log), attempt_(first_attempt) {}
 
-void Learner::start(Time now, PeerId leader, Zxid committed) {
+void Learner::start(Time now, PeerId leader, Zxid committed, bool observes) {
     COORD_ASSERT(phase_ == Phase::idle && leader != self_ && leader != PeerId{});
     phase_ = Phase::discovery;
+    observes_ = observes;
     leader_ = leader;
     epoch_ = 0;
     attempt_ += 1;
@@ -14540,8 +14704,11 @@ void Learner::on_leader_info(Time now, const Message& message) {
     if (message.epoch == 0 || message.attempt != attempt_) return;  // of an attempt given up
     if (message.epoch > Zxid::epoch_max) return;
     const Log::Epochs& epochs = log_.epochs();
-    if (message.epoch < epochs.accepted) return depart("it has promised a later epoch");
-    if (message.epoch == epochs.accepted && epochs.accepted_from != leader_) {
+    const bool is_bound = !observes_;  // F7
+    if (message.epoch < epochs.accepted && is_bound) {
+        return depart("it has promised a later epoch");
+    }
+    if (message.epoch == epochs.accepted && epochs.accepted_from != leader_ && is_bound) {
         return depart("it has promised this epoch to somebody else");  // F1
     }
     heard_at_ = now;
@@ -14670,8 +14837,8 @@ void Learner::on_new_leader(const Message& message) {
 void Learner::make_epoch_current() {
     if (error_ != Errc::ok) return;
     if (!is_in_step() || !initial_known_ || log_.last().zxid < initial_) return;  // F4
-    if (log_.epochs().current == epoch_) return;
-    COORD_ASSERT(log_.epochs().current < epoch_ && log_.epochs().accepted == epoch_);
+    if (log_.epochs().current == epoch_ || (observes_ && log_.epochs().current > epoch_)) return;
+    COORD_ASSERT(log_.epochs().current < epoch_ && is_promised(log_.epochs().accepted));
     error_ = log_.set_current_epoch(epoch_);
     (void)is_put_off();
 }
@@ -14732,7 +14899,7 @@ void Learner::see_digest(const Message& message) {
 
 void Learner::on_ping(const Message& message) {
     if (is_in_step()) see_commit(message.commit), see_digest(message);
-    if (log_.epochs().accepted != epoch_) return;
+    if (!is_promised(log_.epochs().accepted)) return;
     if (message.sequence >= ping_sequence_) {
         touch_confirmed_ = message.confirmed, touch_confirmed_at_ = message.commit;
     }
@@ -14813,7 +14980,7 @@ void Learner::send(Time now, Outbox& out) {
 
 // With it, all that is reported.
 bool Learner::is_promise_durable() const {
-    return log_.durable_epochs().accepted == epoch_ && log_.durable_last() >= have_.zxid &&
+    return is_promised(log_.durable_epochs().accepted) && log_.durable_last() >= have_.zxid &&
            !log_.is_waiting();
 }
 
@@ -14892,13 +15059,15 @@ inline Transport& no_transport() {
 inline const char* judge_options(const ReplicaOptions& options, const Transport& transport) {
     const std::vector<PeerId>& voters = options.voters;
     if (!Voters::is_valid(voters)) return "options: voters must be 1 to 63 distinct ids, none 0";
-    if (std::find(voters.begin(), voters.end(), options.id) == voters.end()) {
-        return "options: id is not among the voters";
+    const bool observes = std::find(voters.begin(), voters.end(), options.id) == voters.end();
+    if (observes && &transport == &no_transport()) {
+        return "options: id is not among the voters, and no transport";
     }
+    if (options.id == PeerId{}) return "options: id is 0";
     if (voters.size() > 1 && &transport == &no_transport()) {
         return "options: more voters than one, and no transport";
     }
-    if (voters.size() > 1 && options.entropy == 0) {
+    if ((observes || voters.size() > 1) && options.entropy == 0) {
         return "options: entropy must be random, and another at each start";
     }
     const Timing& timing = options.timing;
@@ -15026,7 +15195,7 @@ void Replica::open() {
     const char* reason = log_.reason();
     if (opened == Errc::ok) opened = load_snapshot();
     if (opened == Errc::corrupt && *reason == 0) reason = "the snapshot is damaged";
-    if (opened == Errc::corrupt && voters_.size() > 1) {
+    if (opened == Errc::corrupt && !is_alone()) {
         opened = log_.start_over(rng_.next());  // the others have what it cannot read
         if (opened == Errc::ok) damage_ = reason;
     }
@@ -15168,10 +15337,10 @@ Time Replica::next_deadline() const {
     if (applies_later_ || reads_later_) return at_once;
     if (role_ == Role::looking) deadline = (std::min)(deadline, election_.next_deadline());
     if (role_ == Role::leading) deadline = (std::min)(deadline, leader_.next_deadline(now_));
-    if (role_ == Role::following) deadline = (std::min)(deadline, learner_.next_deadline());
+    if (is_learner()) deadline = (std::min)(deadline, learner_.next_deadline());
     const bool repeats = !sessions_.empty() || !openings_.empty();
     if (repeats && can_send_requests()) deadline = (std::min)(deadline, repeat_at_);
-    const bool installs = role_ == Role::following && learner_.has_snapshot();
+    const bool installs = is_learner() && learner_.has_snapshot();
     if (snapshot_phase_ != SnapshotPhase::none || is_snapshot_due() || retired_ || installs) {
         deadline = (std::min)(deadline, now_ + detail::snapshot_slice_gap);
     }
@@ -15190,7 +15359,7 @@ void Replica::take_inbox() {
         if (decode_message(bytes, message) != Errc::ok) {
             counters_.dropped_corrupt += 1;
         } else if (message.ensemble != options_.ensemble || message.to != options_.id ||
-                   message.from != from || from == options_.id || !voters_.contains(from)) {
+                   message.from != from || from == options_.id || from == PeerId{}) {
             counters_.dropped_foreign += 1;
         } else {
             dispatch(message);
@@ -15207,18 +15376,7 @@ void Replica::dispatch(const Message& message) {
         return;
     }
     if (message.type == MessageType::notification) {
-        const bool asks = message.phase == static_cast<std::uint8_t>(Role::looking);
-        if (role_ == Role::looking) {
-            election_.on_notification(now_, message);
-        } else if (asks && role_ == Role::following && message.from == learner_.leader() &&
-                   election_.is_news(message)) {
-            look("the leader has given up");
-            election_.on_notification(now_, message);
-        } else if (asks) {
-            const PeerId leader = role_ == Role::leading ? options_.id : learner_.leader();
-            election_.answer(message.from, role_, leader, outbox_);
-        }
-        return;
+        return answer_notification(message);
     }
     if (role_ == Role::looking && message.type == MessageType::follower_info) {
         election_.poll(now_, outbox_);  // the sender has seen us win: perhaps so do we by now
@@ -15226,7 +15384,7 @@ void Replica::dispatch(const Message& message) {
     }
     if (role_ == Role::leading) {
         taken = leader_.receive(now_, message, outbox_);
-    } else if (role_ == Role::following) {
+    } else if (is_learner()) {
         const std::uint64_t corrupt = learner_.entries_corrupt();
         taken = learner_.receive(now_, message, outbox_);
         counters_.dropped_corrupt += learner_.entries_corrupt() - corrupt;
@@ -15239,11 +15397,27 @@ void Replica::dispatch(const Message& message) {
     if (!taken) counters_.dropped_stale += 1;
 }
 
+// Who observes is answered where there is somebody to follow: a leader that is established.
+void Replica::answer_notification(const Message& message) {
+    const bool asks = message.phase == static_cast<std::uint8_t>(Role::looking);
+    const bool is_voters = voters_.contains(message.from);
+    if (role_ == Role::looking) {
+        election_.on_notification(now_, message);
+    } else if (asks && is_learner() && message.from == learner_.leader() &&
+               election_.is_news(message)) {
+        look("the leader has given up");
+        election_.on_notification(now_, message);
+    } else if (asks && (is_voters || role_ != Role::leading || leader_.is_established())) {
+        const PeerId leader = role_ == Role::leading ? options_.id : learner_.leader();
+        election_.answer(message.from, role_, leader, outbox_);
+    }
+}
+
 void Replica::forget(PeerId peer) {
     counters_.calls += 1;
     election_.forget(peer);
     if (role_ == Role::leading) leader_.forget(peer);
-    if (role_ == Role::following && learner_.leader() == peer && started_) {
+    if (is_learner() && learner_.leader() == peer && started_) {
         look("the leader is gone");
     }
 }
@@ -15254,7 +15428,7 @@ bool Replica::step() {
     drive_roles();
     if (role_ == Role::looking) election_.poll(now_, outbox_);
     if (role_ == Role::leading) lead_step();
-    if (role_ == Role::following) follow_step();
+    if (is_learner()) follow_step();
     send_all();  // BEFORE the flush: the disk and the peers work side by side
     if (role_ != Role::failed) flush();
     if (role_ == Role::failed) return false;
@@ -15282,7 +15456,7 @@ void Replica::drive_roles() {
     if (role_ == Role::leading && leader_.resignation() != nullptr) {
         if (leader_.lacks_space()) step_aside();
         look(leader_.resignation());
-    } else if (role_ == Role::following && learner_.departure() != nullptr) {
+    } else if (is_learner() && learner_.departure() != nullptr) {
         look(learner_.departure());
     } else if (role_ == Role::looking && election_.winner() == options_.id) {
         lead();
@@ -15312,19 +15486,19 @@ void Replica::look(const char* reason) {
 
 COORD_RARE
 void Replica::lead() {
-    COORD_ASSERT(role_ == Role::looking && voters_.contains(options_.id));
+    COORD_ASSERT(role_ == Role::looking && is_voter());  // E3
     role_ = Role::leading;
     leader_.know(*machine_, options_.may_found);
     leader_.start(now_);
-    if (leader_.barred() != nullptr && voters_.size() == 1) return fail(leader_.barred());
+    if (leader_.barred() != nullptr && is_alone()) return fail(leader_.barred());
     if (observer_ != nullptr) observer_->on_role(options_.id, role_, options_.id, 0);
 }
 
 COORD_RARE
 void Replica::follow(PeerId leader) {
     COORD_ASSERT(role_ == Role::looking && leader != options_.id);
-    role_ = Role::following;
-    learner_.start(now_, leader, committed_);
+    role_ = is_voter() ? Role::following : Role::observing;
+    learner_.start(now_, leader, committed_, !is_voter());
     while (touches_.size() < detail::touches_max) touches_.push();  // all of its memory, at once
     touches_.clear();
     if (observer_ != nullptr) observer_->on_role(options_.id, role_, leader, 0);
@@ -15347,14 +15521,14 @@ void Replica::lead_step() {
 
 void Replica::follow_step() {
     if (learner_.has_snapshot()) install_snapshot();
-    if (role_ != Role::following) return;
+    if (!is_learner()) return;
     learner_.send(now_, outbox_);
     if (learner_.is_serving()) send_requests();
 }
 
 void Replica::after_flush() {
     if (role_ == Role::leading) leader_.advance(now_, outbox_);
-    if (role_ == Role::following) {
+    if (is_learner()) {
         learner_.acknowledge(now_, outbox_);
         if (learner_.pong_due()) send_pong();
     }
@@ -15377,7 +15551,7 @@ void Replica::after_flush() {
 bool Replica::is_serving() const {
     if (voters_.size() > 2 && machine_->voters().is_founding()) return false;
     if (role_ == Role::leading) return leader_.is_established();
-    return role_ == Role::following && learner_.is_serving();
+    return is_learner() && learner_.is_serving();
 }
 
 // Whether whoever numbers requests has no room for what grows.
@@ -15386,6 +15560,7 @@ bool Replica::is_full() const {
 }
 
 Vote Replica::own_vote() const {
+    if (!is_voter()) return Vote{0, Zxid{}, options_.id};  // E3
     const VoterTable table = log_.voters_at_end(*machine_);
     const bool stands = is_admitted(table) || !table.knows(options_.id) || table.is_founding();
     if (!stands || now_ < aside_until_) return Vote{0, Zxid{}, options_.id};  // R6
@@ -15407,7 +15582,7 @@ void Replica::send_all() {
 // and not in memory for this one's end.
 void Replica::apply_committed() {
     if (role_ == Role::leading) committed_ = (std::max)(committed_, leader_.committed());
-    if (role_ == Role::following) committed_ = (std::max)(committed_, learner_.committed());
+    if (is_learner()) committed_ = (std::max)(committed_, learner_.committed());
     const Zxid target = (std::min)(committed_, log_.durable_last());  // R2
     applies_later_ = false;
     if (reads_later_ && read_bytes_ < answer_bytes_max_) drain_all();
@@ -15456,7 +15631,7 @@ void Replica::apply(const Txn& txn) {
 }
 
 void Replica::compare_digest() {
-    if (role_ != Role::following || machine_->applied() != learner_.digest_at()) return;
+    if (!is_learner() || machine_->applied() != learner_.digest_at()) return;
     if (machine_->applied() == Zxid{} || machine_->digest() == learner_.digest()) return;
     fail("the state differs from the leader's");
 }
@@ -15608,7 +15783,7 @@ void Replica::retire_machine(detail::Owned<Machine> machine) {
 
 COORD_RARE
 void Replica::install_snapshot() {
-    COORD_ASSERT(role_ == Role::following && learner_.has_snapshot());
+    COORD_ASSERT(is_learner() && learner_.has_snapshot());
     const LogPosition position = learner_.snapshot_position();
     COORD_ASSERT(incoming_ && incoming_bytes_ == learner_.fetched());
     if (reads_later_ && read_bytes_ < answer_bytes_max_) drain_all();
@@ -16185,7 +16360,7 @@ bool Replica::can_send_requests() const {
     if (role_ == Role::leading) {
         return leader_.is_numbering();
     }
-    return role_ == Role::following && learner_.is_serving();
+    return is_learner() && learner_.is_serving();
 }
 
 void Replica::send_requests() {
@@ -16211,7 +16386,7 @@ void Replica::send_opening(Opening& opening) {
     if (opening.session != SessionId{} && opening.cxid == 0) {
         if (opening.is_synced) return;
         if (role_ == Role::leading) leader_.request_sync(opening.sync);
-        if (role_ == Role::following) learner_.request_sync(opening.sync, outbox_);
+        if (is_learner()) learner_.request_sync(opening.sync, outbox_);
         return;
     }
     Bytes body;
@@ -16247,7 +16422,7 @@ void Replica::send_session(SessionId id, HeldSession& session) {
         if (waits) session.is_blocked = true;  // R9: what follows must not be seen by reads before
         if (pending.awaits_sync) {
             if (role_ == Role::leading) leader_.request_sync(pending.cxid);
-            if (role_ == Role::following) learner_.request_sync(pending.cxid, outbox_);
+            if (is_learner()) learner_.request_sync(pending.cxid, outbox_);
         } else if (detail::is_write(pending.kind)) {
             Txn request;
             request.session = id, request.cxid = pending.cxid;
@@ -16271,7 +16446,7 @@ void Replica::send_request(const Txn& request) {
 
 void Replica::flush_requests() {
     if (requests_.empty()) return;
-    COORD_ASSERT(role_ == Role::following);  // a leader numbers them itself
+    COORD_ASSERT(is_learner());  // a leader numbers them itself
     learner_.request(requests_, outbox_);
     requests_.clear();
 }
@@ -17158,7 +17333,7 @@ void Replica::take_next_lease() {
     if (role_ == Role::leading && leader_.lease_from() > lease_due_) {
         lease_due_ = leader_.lease_from(), lease_due_at_ = leader_.lease_at();
     }
-    if (role_ != Role::following) return;
+    if (!is_learner()) return;
     const std::uint64_t confirmed = learner_.touch_confirmed();
     if (touches_.empty() || confirmed < touches_.front().number) return;
     const std::uint64_t place = confirmed - touches_.front().number;  // they are numbered in a row
@@ -17214,7 +17389,7 @@ void Replica::take_syncs() {
     Zxid zxid;
     const auto take_one = [&] {
         return (role_ == Role::leading && leader_.take_own_synced(sequence, zxid)) ||
-               (role_ == Role::following && learner_.take_synced(sequence, zxid));
+               (is_learner() && learner_.take_synced(sequence, zxid));
     };
     bool has_one = take_one();
     if (!has_one && machine_->applied() < awaited_) return judge_attaches(SessionId{});
@@ -17277,7 +17452,8 @@ ReplicaStatus Replica::status() const {
     status.role = role_;
     status.serving = is_serving();
     if (role_ == Role::leading) status.leader = options_.id;
-    if (role_ == Role::following) status.leader = learner_.leader();
+    if (is_learner()) status.leader = learner_.leader();
+    if (role_ == Role::leading) status.observers = leader_.observers();
     status.epoch = log_.durable_epochs().current;
     status.accepted_epoch = log_.durable_epochs().accepted;
     status.last = log_.last().zxid, status.durable = log_.durable_last();
@@ -18427,14 +18603,15 @@ Simulation::Simulation(const SimulationOptions& options)
       disk_rng_(mix64(options.seed, 2)),
       clock_rng_(mix64(options.seed, 3)),
       start_rng_(mix64(options.seed, 4)),
-      nodes_(options.voters),
-      links_(std::size_t{options.voters} * options.voters) {
+      nodes_(std::size_t{options.voters} + options.observers),
+      links_((std::size_t{options.voters} + options.observers) *
+             (std::size_t{options.voters} + options.observers)) {
     COORD_ASSERT(options.voters >= 1 && options.voters <= Voters::count_max);
     COORD_ASSERT(options.clocks.rate_permille_min >= 500);
     COORD_ASSERT(options.clocks.rate_permille_max <= 2000);
     options_.replica.voters.clear();
-    for (std::uint32_t i = 1; i <= options.voters; i++) {
-        options_.replica.voters.push_back(PeerId{i});
+    for (std::uint32_t i = 1; i <= size(); i++) {
+        if (i <= options.voters) options_.replica.voters.push_back(PeerId{i});
         nodes_[i - 1] = detail::Owned<Node>(new Node(*this, PeerId{i}));
     }
     const SimulatedClocks& clocks = options_.clocks;
@@ -18882,7 +19059,8 @@ void Simulation::on_role(PeerId id, Role role, PeerId leader, std::uint32_t epoc
         (std::uint64_t{leader.value} << 32) | epoch);
     if (is_traced()) {
         Bytes text = name(role);
-        if (role == Role::following) text += detail::text_of(" %llu", leader.value);
+        const bool follows = role == Role::following || role == Role::observing;
+        if (follows) text += detail::text_of(" %llu", leader.value);
         trace('n', id, {}, text);
     }
     if (observer_ != nullptr) observer_->on_role(id, role, leader, epoch);

@@ -257,11 +257,19 @@ TEST_CASE("options that are refused, each with its reason, and never by ending t
         for (std::uint32_t i = 2; i <= 64; i++) bad.voters.emplace_back(i);
         CHECK(refusal(bad) == voters);
     }
-    SUBCASE("not a voter, and nobody") {
-        bad.id = PeerId{2};
-        CHECK(refusal(bad) == "options: id is not among the voters");
+    SUBCASE("nobody") {
         bad.id = PeerId{};
-        CHECK(refusal(bad) == "options: id is not among the voters");
+        CHECK(refusal(bad) == "options: id is 0");
+    }
+    SUBCASE("not a voter: it observes, and is another one at each start") {
+        bad.id = PeerId{2};
+        CHECK(refusal(bad) == "options: entropy must be random, and another at each start");
+        bad.entropy = 5;
+        CHECK(refusal(bad).empty());
+        coord::MemoryStorage disk;
+        const Replica alone(bad, disk);
+        CHECK(Bytes(alone.status().reason) ==
+              "options: id is not among the voters, and no transport");
     }
     SUBCASE("no entropy among others") {
         bad.voters = {PeerId{1}, PeerId{2}};
@@ -1533,7 +1541,9 @@ TEST_CASE("messages: damaged, foreign, of strangers and other epochs are counted
     CHECK(dropped(PeerId{leader}, bad) == "foreign");
     CHECK(dropped(PeerId{6 - id - leader}, good) == "foreign");  // not who it says it is
     bad = good, bad.from = PeerId{4};
-    CHECK(dropped(PeerId{4}, bad) == "foreign");
+    CHECK(dropped(PeerId{4}, bad) == "stale");  // it may observe; and does not lead
+    bad.from = PeerId{};
+    CHECK(dropped(PeerId{}, bad) == "foreign");
     bad = good, bad.from = PeerId{id};
     CHECK(dropped(PeerId{id}, bad) == "foreign");
     bad = good, bad.epoch = 0;

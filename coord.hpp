@@ -123,6 +123,11 @@
 //                   found a new ensemble, if they may. An older image of a storage that comes back
 //                   while nobody leads is not noticed: never restore one; wipe it.
 //
+// WHAT A REPLICA SAYS OF ITSELF
+//   Replica::describe() is for a person, state_json() for a program, visit_metrics() for what
+//   collects numbers; status() and counters() are the same as fields. A ReplicaObserver's on_log
+//   hears what an operator wants in a log: LogCode is the table. All of it only looks.
+//
 // GLOSSARY
 //   ensemble    the replicas that keep one tree.        voter     a replica that counts.
 //   observer    a replica that is no voter.
@@ -915,6 +920,8 @@ private:
 std::uint32_t crc32c(BytesView bytes, std::uint32_t seed = 0);  // Castagnoli, as iSCSI and ext4
 std::uint64_t hash64(BytesView bytes, std::uint64_t seed);      // the same on every machine
 std::uint64_t mix64(std::uint64_t a, std::uint64_t b);          // two words to one, well stirred
+// Appends a string of JSON, quoted, in ASCII alone: any other byte as the character of its number.
+void append_json_text(BytesView text, Bytes& out);
 
 // =================================================================================================
 // Part One, chapter 3: Tree
@@ -935,6 +942,7 @@ std::uint64_t mix64(std::uint64_t a, std::uint64_t b);          // two words to 
 //            kept, and nothing is looked up for it.
 //            T10 The ephemeral nodes of each session are listed in the order of their paths, those
 //            and no others: by links in the nodes themselves, where others have their children.
+//            T11 It knows how many bytes its paths and data have.
 // May touch  Memory; deterministic.
 // Reading    ZooKeeper's DataTree and PathUtils. What it may cost: one hash of the path and four
 //            cache lines a look-up, 120 bytes a node beside its path and data.
@@ -1078,6 +1086,7 @@ public:
     Tree& operator=(const Tree&) = delete;
 
     std::size_t size() const { return size_; }  // nodes, the root and /zookeeper's three included
+    std::uint64_t bytes() const { return bytes_; }  // of paths and data (T11)
     std::uint64_t digest() const { return digest_; }
     std::uint64_t work() const { return work_; }  // of all changes ever; a set is 1
     std::optional<NodeView> find(BytesView path) const;
@@ -1273,6 +1282,7 @@ private:
     std::uint32_t indices_used_ = 0;               // ever, index 0 included
     std::uint32_t indices_capacity_ = 0;           // of slabs_
     std::size_t size_ = 0;
+    std::uint64_t bytes_ = 0;
     std::uint64_t digest_ = 0;
     std::uint64_t work_ = 0;
     const std::uint64_t seed_;
@@ -2856,6 +2866,18 @@ struct LeaderCounters {
     std::uint64_t refusals = 0;           // lives of replicas that it refused, with proof
 };
 
+// A learner, as its leader knows it.
+struct PeerState {
+    PeerId id;
+    bool is_voter = false;
+    bool counts = false;    // with the storage that it has (Z7)
+    bool in_step = false;   // synchronized, and heard from lately
+    bool fetching = false;  // a snapshot
+    Zxid received;          // the last that it has said it has
+    Zxid acked;             // durable there
+    Time heard_at;          // long before 0: never
+};
+
 class Leader {
 public:
     enum class Phase : std::uint8_t { idle, discovery, promise, synchronization, broadcast };
@@ -2881,6 +2903,13 @@ public:
     // Voters that are in step: synchronized and heard from lately, itself included.
     std::size_t synced(Time now) const;
     std::size_t observers() const { return observers_.size(); }  // that it has taken on (Z15)
+    // Of voters and of those who observe, itself not included: all voters, and so many of the
+    // others at the most. They are as they are, and nothing is asked of them.
+    void visit_peers(Time now, std::size_t observers_max,
+                     const Callback<void(const PeerState&)>& visit) const;
+    std::uint64_t voters_in_step(Time now) const;  // bits of those, itself included
+    std::size_t observers_in_step(Time now) const;
+    std::size_t syncs() const { return syncs_.size(); }  // that wait for a round
 
     // One for each message of a learner. Those of another epoch are ignored, and return false.
     bool receive(Time now, const Message& message, Outbox& out);
@@ -3017,6 +3046,7 @@ private:
     void on_chunk_request(Peer& peer, const Message& message, Outbox& out);
     void on_request(const Message& message);
     bool is_stale(const Peer& peer, const Message& message) const;
+    bool is_in_step(const Peer& peer, Time now) const;
     Peer* take_on(const Message& message);
     void forget_observers(Time now);
     bool are_many_fetching(Time now) const;
@@ -3641,6 +3671,8 @@ struct ReplicaCounters {
     std::uint64_t requests_refused = 0;  // before they were numbered
     std::uint64_t requests_repeated = 0;
     std::uint64_t sessions_upgraded = 0;  // that were local
+    std::uint64_t requests = 0;          // of sessions, openings and attachings included
+    std::uint64_t answers = 0;           // callbacks that have run: results, events, states, timers
     std::uint64_t events = 0;
     std::uint64_t polls = 0;
     // Of polls that came more than half of Timing::silence after the one before: the loop is slow,
@@ -3679,10 +3711,65 @@ struct ReplicaStatus {
     const char* damage = "";     // what was damaged in the storage, which has started over
 };
 
-// Sees what happens inside; for tests, simulation and tracing. Called inside poll; only looks.
+// A number of a replica's, for what collects such. Where ZooKeeper's mntr has it, it has its name.
+struct Metric {
+    enum class Kind : std::uint8_t { gauge, counter };
+    const char* name;  // of a-z and '_'; stable
+    const char* help;  // what it counts; both live for ever
+    Kind kind;
+    std::uint64_t value;
+};
+
+// What an operator may want in a log. Numbers are stable: a new kind of line gets a new one. What
+// may come in a flood - dropped messages, slow flushes, late polls, soft quotas - is one line for
+// the first, and then at most one in log_repeat for all since.
+enum class LogCode : std::uint16_t {
+    looks = 101,            // it has no leader, and why not
+    leads = 102,            // it tries to: it has won an election
+    follows = 103,
+    observes = 104,
+    established = 105,      // as the leader, of which epoch
+    in_step = 106,          // with its leader: it serves
+    not_established = 107,  // it gives up before it was
+    failed = 108,           // it does nothing any more, and why not
+    peer_in_step = 201,     // said by the leader
+    peer_silent = 202,      // or behind: it is not in step any more
+    observers_changed = 203,  // how many the leader has
+    peer_refused = 204,     // a life of one, with proof
+    admits = 205,           // a storage is put into the table of voters, or taken out
+    admitted = 206,         // its own storage counts
+    snapshot_taken = 301,
+    snapshot_given_up = 302,
+    snapshot_installed = 303,  // a leader's
+    storage_full = 401,
+    storage_has_room = 402,
+    storage_damaged = 403,  // it has started over
+    flush_slow = 404,
+    dropped_corrupt = 501,  // these are counters of the same names
+    dropped_foreign = 502,
+    dropped_overflow = 503,
+    poll_late = 601,
+    over_quota = 701,
+};
+
+enum class LogLevel : std::uint8_t { info = 1, warning = 2, error = 3 };
+const char* name(LogLevel level);
+
+struct LogLine {
+    LogCode code;
+    LogLevel level;
+    Time at;          // of the poll
+    BytesView text;   // one line, of ASCII; lent
+};
+
+constexpr Duration log_repeat = seconds(60);
+
+// Sees what happens inside: for logs, tests, simulation and tracing. Only looks. Called inside
+// poll; but of a replica whose options or storage are no good in its constructor.
 class ReplicaObserver {
 public:
     virtual ~ReplicaObserver() = default;
+    virtual void on_log(PeerId, const LogLine&) {}
     virtual void on_role(PeerId, Role, PeerId /*leader*/, std::uint32_t /*epoch*/) {}
     virtual void on_established(PeerId, std::uint32_t /*epoch*/, Zxid /*initial*/) {}
     virtual void on_applied(PeerId, const Txn&, const Outcome* /*null: void*/, std::uint64_t) {}
@@ -3726,6 +3813,14 @@ public:
     ReplicaStatus status() const;
     ReplicaCounters counters() const { return counters_; }
     const LeaderCounters& leader_counters() const { return leader_.counters(); }
+    // Three faces of the state, each at a cost that no tree and no number of sessions makes larger.
+    // Lines for a person, in a debugger or a log.
+    Bytes describe() const;
+    // All of it as one object of JSON, in ASCII, whatever bytes a reason has. Keys are stable:
+    // others may come. What has 64 bits and is no count is a string, in hex, without 0x.
+    Bytes state_json() const;
+    // All numbers, one after the other, in the same order each time.
+    void visit_metrics(const Callback<void(const Metric&)>& visit) const;
     // Who watches what, here: the first rows after that one, so many at the most, and no more than
     // Limits::list_max; none where that was the last. By path it looks at all watchers each time.
     // What ZooKeeper's dump shows is in machine().sessions(): each has its ephemeral nodes.
@@ -3848,6 +3943,17 @@ private:
     bool is_replaced(const VoterTable& table, Zxid zxid) const;
     void fail(const char* reason);
     void fail(Errc error);
+    struct Logged;
+    void tell_role(PeerId leader);
+    void log_line(LogCode code, LogLevel level, BytesView text);
+    void log_count(LogCode code, std::size_t place, std::uint64_t count, const char* what);
+    void log_all();
+    void log_peers();
+    void log_storage();
+    void log_established();
+    void visit_gauges(const Callback<void(const Metric&)>& visit) const;
+    void visit_counters(const Callback<void(const Metric&)>& visit) const;
+    Bytes describe_role() const;
     void take_inbox();
     void dispatch(const Message& message);
     bool step();
@@ -4028,6 +4134,10 @@ private:
     Time lease_due_{INT64_MIN / 4};    // the next one, when this is applied:
     Zxid lease_due_at_;
     bool was_serving_ = false;
+    Time started_at_;                  // the first poll
+    Time role_since_;
+    std::size_t requests_waiting_ = 0;  // pending, of all sessions
+    detail::Owned<Logged> logged_;     // where somebody observes
     enum class SnapshotPhase : std::uint8_t { none, writing, checking, ending };
     SnapshotPhase snapshot_phase_ = SnapshotPhase::none;
     LogPosition snapshot_position_;    // of the one that is being written
@@ -4716,6 +4826,7 @@ private:
     void on_applied(PeerId id, const Txn& txn, const Outcome* outcome,
                     std::uint64_t digest) override;
     void on_installed(PeerId id, Zxid zxid, std::uint64_t digest) override;
+    void on_log(PeerId id, const LogLine& line) override;
 
     SimulationOptions options_;
     Rng network_rng_;
@@ -5273,6 +5384,23 @@ static std::uint64_t stir(std::uint64_t a, std::uint64_t b) { return fold(a, b) 
 
 // Sixteen bytes a step; the last step takes the last sixteen, which may overlap those before. A
 // string shorter than that is spread over both words, and its size tells such strings apart.
+COORD_RARE
+void append_json_text(BytesView text, Bytes& out) {
+    out.push_back('"');
+    for (const char each : text) {
+        const auto byte = static_cast<unsigned char>(each);
+        const bool is_plain = byte >= 0x20 && byte < 0x7F && each != '"' && each != '\\';
+        if (is_plain) {
+            out.push_back(each);
+        } else {
+            out.append("\\u00");
+            out.push_back("0123456789abcdef"[byte >> 4]);
+            out.push_back("0123456789abcdef"[byte & 15]);
+        }
+    }
+    out.push_back('"');
+}
+
 std::uint64_t hash64(BytesView bytes, std::uint64_t seed) {
     const char* at = bytes.data();
     std::size_t left = bytes.size();
@@ -6166,7 +6294,7 @@ Tree::Node* Tree::place_node(std::uint32_t index, const Node& fields, BytesView 
     Node* const node = make_node(fields, path, data, path.size() + data.size());
     node->index = index;
     slabs_[index / detail::slab_size][index % detail::slab_size] = node;
-    size_ += 1;
+    size_ += 1, bytes_ += path.size() + data.size();  // T11
     return node;
 }
 
@@ -6783,6 +6911,7 @@ void Tree::take_out(std::uint32_t index) {
     acls_->drop(node.acl);  // T9
     unlink_child(node.parent, index);
     erase_entry(hash64(node.path(), seed_), &node);
+    bytes_ -= node.path_length + node.data_length;  // T11
     put_by(&node);
     slabs_[index / detail::slab_size][index % detail::slab_size] = nullptr;
     free_indices_.push() = index;
@@ -6818,6 +6947,7 @@ Errc Tree::remove(BytesView path, std::int32_t version, Zxid zxid, BytesView who
 // one size allocate nothing. The digest is the caller's. RETURNS where it is.
 Tree::Node* Tree::replace_data(Node* node, BytesView data) {
     const std::size_t needed = node->path_length + data.size();
+    bytes_ += data.size(), bytes_ -= node->data_length;  // T11
     if (needed > node->capacity || node->capacity / 2 > needed + 64) {
         Node* const moved = make_node(*node, node->path(), data, (needed + 15) / 16 * 16);
         const std::uint32_t index = node->index;
@@ -7083,7 +7213,7 @@ void Tree::clear() {
     acls_ = detail::Owned<Acls>(new Acls());
     tables_ = detail::Owned<Table[]>(new Table[detail::tree_tables]());
     indices_used_ = 0, indices_capacity_ = 0;
-    size_ = 0, digest_ = 0;
+    size_ = 0, bytes_ = 0, digest_ = 0;
     stop_saving();
     grow_slabs();
     indices_used_ = detail::root_index;  // no_index is nobody's
@@ -7516,17 +7646,19 @@ COORD_RARE
 void Tree::audit() const {
     std::size_t seen = 0, listed = 0, owned = 0;
     std::vector<std::uint32_t> users(acls_->entries.size(), 0);
-    std::uint64_t digest = 0;
+    std::uint64_t digest = 0, bytes = 0;
     std::vector<std::uint32_t> stack{detail::root_index};
     while (!stack.empty()) {
         const std::uint32_t node = next_preorder(stack);
         audit_node(node);
         digest += digest_of(at(node)), seen += 1;
+        bytes += std::uint64_t{at(node).path_length} + at(node).data_length;
         listed += at(node).is_listed() ? 1u : 0u, owned += at(node).is_owned() ? 1u : 0u;
         users[at(node).acl] += at(node).acl == 0 ? 0u : 1u;
     }
     acls_->audit(users);
     COORD_ASSERT(seen == size_);
+    COORD_ASSERT(bytes == bytes_);  // T11
     COORD_ASSERT(listed == reapable_.size());  // T7
     COORD_ASSERT(digest == digest_);  // T2
     COORD_ASSERT(owned == owned_size_);  // T10
@@ -13560,11 +13692,43 @@ void Leader::post(Peer& peer, MessageType type, Outbox& out, Message message) {
 
 std::size_t Leader::synced(Time now) const {
     std::size_t count = 0;
-    for (const Peer& peer : peers_) {
-        const bool heard = peer.id == self_ || now - peer.heard_at <= timing_.silence;
-        if (peer.epoch_current && heard && (counted_ & peer.bit) != 0) count += 1;
-    }
+    for (const Peer& peer : peers_) count += is_in_step(peer, now) ? 1u : 0u;
     return count;
+}
+
+bool Leader::is_in_step(const Peer& peer, Time now) const {
+    const bool heard = peer.id == self_ || now - peer.heard_at <= timing_.silence;
+    return peer.epoch_current && heard && (peer.bit == 0 || (counted_ & peer.bit) != 0);  // Z7
+}
+
+std::uint64_t Leader::voters_in_step(Time now) const {
+    return bits_where([&](const Peer& peer) { return is_in_step(peer, now); });
+}
+
+std::size_t Leader::observers_in_step(Time now) const {
+    std::size_t count = 0;
+    for (const auto& entry : observers_) count += is_in_step(entry.second, now) ? 1u : 0u;
+    COORD_ASSERT(count <= observers_.size());
+    return count;
+}
+
+COORD_RARE
+void Leader::visit_peers(Time now, std::size_t observers_max,
+                         const Callback<void(const PeerState&)>& visit) const {
+    const auto show = [&](const Peer& peer) {
+        const bool counts = (counted_ & peer.bit) != 0;
+        COORD_ASSERT(!counts || peer.bit != 0);  // Z15
+        visit(PeerState{peer.id, peer.bit != 0, counts, is_in_step(peer, now), peer.fetching,
+                        peer.received, peer.acked, peer.heard_at});
+    };
+    for (const Peer& peer : peers_) {
+        if (peer.id != self_) show(peer);
+    }
+    for (const auto& entry : observers_) {
+        if (observers_max == 0) return;
+        observers_max -= 1;
+        show(entry.second);
+    }
 }
 
 void Leader::forget(PeerId id) {
@@ -15123,6 +15287,120 @@ inline bool has_room(const Request& request, std::size_t room) {
 
 }  // namespace detail
 
+namespace detail {
+
+constexpr std::size_t observers_shown = 16;
+
+static std::uint64_t ms_of(Duration time) {
+    return static_cast<std::uint64_t>((std::max)(time.ns, std::int64_t{0})) / 1000000;
+}
+
+// Text for people, piece by piece.
+class Prose {
+public:
+    explicit Prose(Bytes& out) : out_(out) {}
+    Prose& text(BytesView piece) { return out_.append(piece), *this; }
+    Prose& number(std::uint64_t value) { return out_.append(std::to_string(value)), *this; }
+    Prose& count(std::uint64_t value, const char* one, const char* many) {
+        return number(value).text(" ").text(value == 1 ? one : many);
+    }
+    Prose& hex(std::uint64_t value) {
+        for (int shift = 60; shift >= 0; shift -= 4) {
+            out_.push_back("0123456789abcdef"[value >> shift & 15]);
+        }
+        return *this;
+    }
+    Prose& zxid(Zxid zxid) { return number(zxid.epoch()).text(".").number(zxid.counter()); }
+    Prose& seconds(Duration time) {
+        const std::uint64_t ms = ms_of(time);
+        const Bytes rest = std::to_string(1000 + ms % 1000);
+        return number(ms / 1000).text(".").text(BytesView(rest).substr(1)).text(" s");
+    }
+
+private:
+    Bytes& out_;
+};
+
+// Objects and arrays of JSON.
+class Json {
+public:
+    explicit Json(Bytes& out) : out_(out) {}
+    void open(const char* key, char bracket) {
+        begin(key);
+        out_.push_back(bracket);
+        is_first_ = true;
+    }
+    void close(char bracket) {
+        out_.push_back(bracket);
+        is_first_ = false;
+    }
+    void number(const char* key, std::uint64_t value) {
+        begin(key);
+        out_.append(std::to_string(value));
+    }
+    void truth(const char* key, bool value) {
+        begin(key);
+        out_.append(value ? "true" : "false");
+    }
+    void hex(const char* key, std::uint64_t value) {
+        begin(key);
+        out_.push_back('"');
+        Prose(out_).hex(value);
+        out_.push_back('"');
+    }
+    void text(const char* key, BytesView value) {
+        begin(key);
+        append_json_text(value, out_);
+    }
+
+private:
+    void begin(const char* key) {
+        if (!is_first_) out_.push_back(',');
+        is_first_ = false;
+        if (key == nullptr) return;  // of an array
+        append_json_text(key, out_);
+        out_.push_back(':');
+    }
+
+    Bytes& out_;
+    bool is_first_ = true;
+};
+
+static Metric gauge(const char* name, std::uint64_t value, const char* help) {
+    return Metric{name, help, Metric::Kind::gauge, value};
+}
+static Metric counter(const char* name, std::uint64_t value, const char* help) {
+    return Metric{name, help, Metric::Kind::counter, value};
+}
+
+static std::uint64_t count_bits(std::uint64_t bits) {
+    std::uint64_t count = 0;
+    for (; bits != 0; bits &= bits - 1) count += 1;
+    return count;
+}
+
+}  // namespace detail
+
+// What the log has been told: a line comes where something differs from it.
+struct Replica::Logged {
+    struct Flood {
+        std::uint64_t count = 0;
+        Time at;
+    };
+    Flood floods[6];
+    std::uint64_t snapshots_taken = 0;
+    std::uint64_t snapshots_given_up = 0;
+    std::uint64_t admissions = 0;
+    std::uint64_t refusals = 0;
+    std::uint64_t in_step = 0;    // bits of voters; of a leader's
+    std::size_t observers = 0;
+    bool serves = false;
+    bool is_admitted = false;
+    bool is_full = false;
+    bool is_damage_told = false;
+    bool is_trying = false;       // leads, and is not established
+};
+
 Completion& Completion::operator=(Completion&& other) noexcept {
     const Kind kind = other.kind_;
     other.kind_ = Kind::none, kind_ = kind;
@@ -15164,7 +15442,8 @@ Replica::Replica(const ReplicaOptions& options, Storage& storage, Transport& tra
               (std::max)(transport.message_bytes_max(), detail::transport_bytes_min)),
       learner_(options_.id, options.timing, log_, rng_.next() >> 1),
       outbox_(options_.id, options.ensemble, nonce_),
-      answer_bytes_max_(answer_bytes_max(options.limits)), snapshot_check_(options.limits) {
+      answer_bytes_max_(answer_bytes_max(options.limits)),
+      logged_(observer != nullptr ? new Logged() : nullptr), snapshot_check_(options.limits) {
     open();
 }
 
@@ -15255,11 +15534,12 @@ void Replica::fail(const char* reason) {
     reason_ = reason;
     incoming_ = {}, retired_ = {};
     leader_.stop(), learner_.stop();
-    if (observer_ != nullptr) observer_->on_role(options_.id, role_, PeerId{}, 0);
+    tell_role(PeerId{});
     for (; !openings_.empty(); openings_.pop()) {
         refuse(std::move(openings_.front().done), Errc::replica_failed);
     }
     for (auto [id, session] : sessions_) {
+        requests_waiting_ -= session.pending.size();
         for (; !session.pending.empty(); session.pending.pop()) {
             Pending& pending = session.pending.front();
             end_write(id, session, pending, UINT64_MAX, Errc::replica_failed);
@@ -15296,6 +15576,7 @@ void Replica::poll(Time now, std::int64_t wall_ms) {
     poll_gap_longest_ = (std::max)(poll_gap_longest_, gap);
     if (gap > options_.timing.silence / 2) counters_.polls_late += 1;
     now_ = started_ ? (std::max)(now_, now) : now;
+    if (!started_) started_at_ = role_since_ = now_;
     wall_ms_ = wall_ms != 0 ? wall_ms : now_.ns / 1000000;
     if (role_ != Role::failed) {
         if (!started_) {
@@ -15314,6 +15595,7 @@ void Replica::poll(Time now, std::int64_t wall_ms) {
         settle_local_sessions();
         tell_states();
     }
+    if (logged_) log_all();
     if (role_ == Role::failed) inbox_.clear();
     tell_subscribers();
     run_timers();
@@ -15481,7 +15763,7 @@ void Replica::look(const char* reason) {
     leader_phase_ = Leader::Phase::idle;
     counters_.elections += 1;
     election_.start(now_, own_vote());
-    if (observer_ != nullptr) observer_->on_role(options_.id, role_, PeerId{}, 0);
+    tell_role(PeerId{});
 }
 
 COORD_RARE
@@ -15491,7 +15773,7 @@ void Replica::lead() {
     leader_.know(*machine_, options_.may_found);
     leader_.start(now_);
     if (leader_.barred() != nullptr && is_alone()) return fail(leader_.barred());
-    if (observer_ != nullptr) observer_->on_role(options_.id, role_, options_.id, 0);
+    tell_role(options_.id);
 }
 
 COORD_RARE
@@ -15501,7 +15783,7 @@ void Replica::follow(PeerId leader) {
     learner_.start(now_, leader, committed_, !is_voter());
     while (touches_.size() < detail::touches_max) touches_.push();  // all of its memory, at once
     touches_.clear();
-    if (observer_ != nullptr) observer_->on_role(options_.id, role_, leader, 0);
+    tell_role(leader);
 }
 
 void Replica::lead_step() {
@@ -15537,6 +15819,7 @@ void Replica::after_flush() {
         leader_phase_ = leader_.phase();
         if (leader_.is_established() && observer_ != nullptr) {
             observer_->on_established(options_.id, leader_.epoch(), leader_.committed());
+            log_established();
         }
     }
     apply_committed();
@@ -15815,6 +16098,9 @@ void Replica::install_snapshot() {
     counters_.snapshots_installed += 1;
     if (observer_ != nullptr) {
         observer_->on_installed(options_.id, position.zxid, machine_->digest());
+        Bytes line;
+        detail::Prose(line).text("has installed the leader's snapshot of ").zxid(position.zxid);
+        log_line(LogCode::snapshot_installed, LogLevel::info, line);
     }
     was_admitted_ = was_admitted_ || is_admitted(machine_->voters());
     watches_.catch_up(old->tree(), machine_->tree(), position.zxid);
@@ -15864,7 +16150,7 @@ void Replica::refuse(Completion&& done, Errc error) {
 
 COORD_RARE
 void Replica::open_session(const SessionOptions& options, OnOpened done) {
-    counters_.calls += 1;
+    counters_.calls += 1, counters_.requests += 1;
     if (role_ == Role::failed) return refuse(std::move(done), Errc::replica_failed);
     if (options.is_local) return open_local(options, std::move(done));
     if (openings_.size() + sessions_.size() - busy_ >= options_.limits.sessions_max) {
@@ -15981,7 +16267,7 @@ void Replica::settle_local_sessions() {
 
 COORD_RARE
 void Replica::attach_session(SessionId id, const SessionPassword& password, OnOpened done) {
-    counters_.calls += 1;
+    counters_.calls += 1, counters_.requests += 1;
     if (role_ == Role::failed) return refuse(std::move(done), Errc::replica_failed);
     const bool is_nobody = id == SessionId{};
     // The ensemble has no more sessions after it: only what waits here is bounded.
@@ -16012,7 +16298,7 @@ std::size_t Replica::requests_max(const Request& request) const {
 }
 
 void Replica::submit(SessionId id, Request&& request) {
-    counters_.calls += 1;
+    counters_.calls += 1, counters_.requests += 1;
     HeldSession* const here = find_here(id);
     const bool is_here = here != nullptr && is_held(*here, request.holding);
     Errc error = Errc::ok;
@@ -16031,6 +16317,7 @@ void Replica::submit(SessionId id, Request&& request) {
     }
     HeldSession& session = *here;
     Pending& pending = session.pending.push();
+    requests_waiting_ += 1;
     pending.kind = request.kind, pending.cxid = 0;
     pending.page.after.clear(), pending.page.prefix.clear(), pending.page.limit = SIZE_MAX;
     if (pending.watcher) pending.watcher = nullptr;
@@ -16606,7 +16893,7 @@ void Replica::catch_up_sessions() {
 
 void Replica::drain(SessionId id, HeldSession& session) {
     while (!session.pending.empty() && drain_one(id, session, session.pending.front())) {
-        session.pending.pop();
+        session.pending.pop(), requests_waiting_ -= 1;
         if (session.sent > 0) session.sent -= 1;
         if (session.sent > 0 || !session.is_blocked) continue;
         session.is_blocked = false;  // it was the last one sent
@@ -17097,6 +17384,7 @@ void Replica::end_session(SessionId id, SessionState state, std::uint64_t execut
     // Destroyed last, when it is known nowhere any more: what its watchers hold may call on.
     HeldSession session = std::move(found->second);
     sessions_.erase(found);
+    requests_waiting_ -= session.pending.size();
     for (; !session.pending.empty(); session.pending.pop()) {
         Pending& pending = session.pending.front();
         const bool is_close = pending.kind == Request::Kind::close;
@@ -17220,6 +17508,7 @@ void Replica::take_ready() {
 void Replica::run_callbacks() {
     COORD_ASSERT(in_poll_);
     const bool is_much = ready_.size() > detail::callbacks_kept;
+    counters_.answers += ready_.size();
     for (std::size_t count = ready_.size(); count > 0; count--) {
         take_ready();
         COORD_ASSERT(read_bytes_ >= current_.read_bytes);  // R12
@@ -17472,6 +17761,383 @@ ReplicaStatus Replica::status() const {
     return status;
 }
 
+// -- Insight -------------------------------------------------------------------------------------
+// One reading of the state, three faces of it. Nothing here changes anything, and nothing but what
+// the log has told is kept for it.
+
+const char* name(LogLevel level) {
+    switch (level) {
+        case LogLevel::info: return "INFO";
+        case LogLevel::warning: return "WARN";
+        case LogLevel::error: return "ERROR";
+    }
+    return "unknown";
+}
+
+// The names of ZooKeeper's mntr first. What it says of a leader is 0 at others.
+COORD_RARE
+void Replica::visit_gauges(const Callback<void(const Metric&)>& visit) const {
+    const ReplicaStatus now = status();
+    const auto gauge = detail::gauge;
+    const bool leads = role_ == Role::leading;
+    const std::uint64_t in_step = leads ? detail::count_bits(leader_.voters_in_step(now_)) : 0;
+    std::uint64_t followers = 0;
+    if (leads) {
+        leader_.visit_peers(now_, 0, [&](const PeerState& peer) {
+            followers += now_ - peer.heard_at <= options_.timing.silence ? 1u : 0u;
+        });
+    }
+    COORD_ASSERT(followers <= voters_.size());
+    const std::uint64_t others = in_step > 0 ? in_step - 1 : 0;
+    const std::uint64_t held = sessions_.size() + idle_.size();
+    const Duration ran = started_ ? now_ - started_at_ : Duration{};
+    const Duration led = leads ? now_ - role_since_ : Duration{};
+    const Metric metrics[] = {
+        gauge("zk_znode_count", now.nodes, "nodes of the tree"),
+        gauge("zk_ephemerals_count", tree().owned_by_all(), "ephemeral nodes"),
+        gauge("zk_approximate_data_size", tree().bytes(), "bytes of paths and data"),
+        gauge("zk_watch_count", now.watches, "watchers here"),
+        gauge("zk_global_sessions", now.sessions, "sessions of the ensemble"),
+        gauge("zk_local_sessions", now.local_sessions, "local sessions here"),
+        gauge("zk_outstanding_requests", requests_waiting_, "requests without an answer"),
+        gauge("zk_learners", followers + now.observers, "learners in reach of this leader"),
+        gauge("zk_followers", followers, "voters among them"),
+        gauge("zk_synced_followers", others, "of those, in step"),
+        gauge("zk_synced_observers", leads ? leader_.observers_in_step(now_) : 0,
+                    "observers in step with this leader"),
+        gauge("zk_pending_syncs", leads ? leader_.syncs() : 0, "syncs that wait for a round"),
+        gauge("zk_quorum_size", voters_.size(), "voters of the ensemble"),
+        gauge("zk_uptime", detail::ms_of(ran), "ms since the first poll"),
+        gauge("zk_leader_uptime", detail::ms_of(led), "ms since it leads"),
+        gauge("coord_serving", now.serving, "1: writes go through"),
+        gauge("coord_failed", role_ == Role::failed, "1: it does nothing any more"),
+        gauge("coord_epoch", now.epoch, "the current epoch, durable"),
+        gauge("coord_sessions_held", held, "sessions that are attached here"),
+        gauge("coord_openings_waiting", openings_.size(), "sessions that are being opened"),
+        gauge("coord_log_entries", log_.count_after(Zxid{}), "entries in memory"),
+        gauge("coord_log_unapplied", log_.count_after(machine_->applied()),
+                    "entries that are not applied here"),
+        gauge("coord_admitted", now.admitted, "1: its storage counts"),
+        gauge("coord_storage_full", now.full, "1: writes that grow wait for space"),
+        gauge("coord_flush_lag_ms", detail::ms_of(now.flush_lag),
+                    "for so long something has been flushed that is not durable"),
+        gauge("coord_flush_longest_ms", detail::ms_of(now.flush_longest), "the longest"),
+        gauge("coord_poll_gap_longest_ms", detail::ms_of(now.poll_gap_longest),
+                    "between two polls"),
+    };
+    for (const Metric& metric : metrics) visit(metric);
+}
+
+// A row for each counter: one that is added without one does not compile.
+COORD_RARE
+void Replica::visit_counters(const Callback<void(const Metric&)>& visit) const {
+    const ReplicaCounters& own = counters_;
+    const LeaderCounters& lead = leader_.counters();
+    const auto counter = detail::counter;
+    const Metric replicas[] = {
+        counter("coord_messages_received", own.messages_received, "messages of peers"),
+        counter("coord_messages_sent", own.messages_sent, "messages to peers"),
+        counter("coord_bytes_sent", own.bytes_sent, "bytes of those"),
+        counter("coord_dropped_corrupt", own.dropped_corrupt, "messages that do not decode"),
+        counter("coord_dropped_foreign", own.dropped_foreign, "messages for somebody else"),
+        counter("coord_dropped_stale", own.dropped_stale, "messages of another epoch or role"),
+        counter("coord_dropped_overflow", own.dropped_overflow, "messages too many for a poll"),
+        counter("coord_elections", own.elections, "times that it has looked for a leader"),
+        counter("coord_applied", own.applied, "transactions applied"),
+        counter("coord_over_quota", own.over_quota, "writes over a soft quota"),
+        counter("coord_snapshots_taken", own.snapshots_taken, "snapshots of its own"),
+        counter("coord_snapshots_given_up", own.snapshots_given_up, "snapshots given up"),
+        counter("coord_snapshots_installed", own.snapshots_installed, "snapshots of leaders"),
+        counter("coord_requests_refused", own.requests_refused, "refused before a number"),
+        counter("coord_requests_repeated", own.requests_repeated, "sent to the leader again"),
+        counter("coord_sessions_upgraded", own.sessions_upgraded, "sessions that were local"),
+        counter("coord_requests", own.requests, "requests of sessions"),
+        counter("coord_answers", own.answers, "callbacks that have run"),
+        counter("coord_events", own.events, "events of watchers"),
+        counter("coord_polls", own.polls, "polls"),
+        counter("coord_polls_late", own.polls_late, "polls later than half of the silence"),
+        counter("coord_flushes", own.flushes, "flushes"),
+        counter("coord_flushes_slow", own.flushes_slow, "durable as late as that"),
+        counter("coord_calls", own.calls, "calls from outside"),
+    };
+    const Metric leaders[] = {
+        counter("coord_proposals", lead.proposals, "transactions numbered as leader"),
+        counter("coord_requests_ignored", lead.requests_ignored, "repeated or out of turn"),
+        counter("coord_retransmissions", lead.retransmissions, "streams that went back"),
+        counter("coord_snapshots_sent", lead.snapshots_sent, "snapshots for learners"),
+        counter("coord_sessions_expired", lead.sessions_expired, "sessions that it ended"),
+        counter("coord_reaps", lead.reaps, "removals of what goes by itself"),
+        counter("coord_admissions", lead.admissions, "changes of the table of voters"),
+        counter("coord_refusals", lead.refusals, "lives of replicas refused"),
+    };
+    const Metric zookeepers[] = {
+        counter("zk_packets_received", own.requests, "as coord_requests"),
+        counter("zk_packets_sent", own.answers, "as coord_answers"),
+        counter("zk_proposal_count", lead.proposals, "as coord_proposals"),
+        counter("zk_commit_count", own.applied, "as coord_applied"),
+        counter("zk_snap_count", lead.snapshots_sent, "as coord_snapshots_sent"),
+        counter("zk_looking_count", own.elections, "as coord_elections"),
+        counter("zk_stale_sessions_expired", lead.sessions_expired, "as coord_sessions_expired"),
+    };
+    static_assert(sizeof replicas / sizeof replicas[0] == sizeof own / sizeof own.polls, "");
+    static_assert(sizeof leaders / sizeof leaders[0] == sizeof lead / sizeof lead.reaps, "");
+    for (const Metric& metric : zookeepers) visit(metric);
+    for (const Metric& metric : replicas) visit(metric);
+    for (const Metric& metric : leaders) visit(metric);
+}
+
+void Replica::visit_metrics(const Callback<void(const Metric&)>& visit) const {
+    visit_gauges(visit);
+    visit_counters(visit);
+}
+
+COORD_RARE
+Bytes Replica::describe_role() const {
+    Bytes out;
+    detail::Prose prose(out);
+    const ReplicaStatus now = status();
+    prose.text("replica ").number(options_.id.value).text(": ").text(name(role_));
+    if (is_learner()) prose.text(" ").number(now.leader.value);
+    prose.text(now.serving ? ", serves" : ", does not serve");
+    if (started_) prose.text(", for ").seconds(now_ - role_since_);
+    if (role_ == Role::leading && !leader_.is_established()) prose.text(", not established yet");
+    if (role_ == Role::looking && election_.candidate() != PeerId{}) {
+        prose.text(", votes for ").number(election_.candidate().value);
+    }
+    prose.text("\n  why      ").text(*reason_ == 0 ? "it has not been polled yet" : reason_);
+    if (*damage_ != 0) prose.text("; it has started over: ").text(damage_);
+    return out;
+}
+
+COORD_RARE
+Bytes Replica::describe() const {
+    Bytes out = describe_role();
+    detail::Prose prose(out);
+    const ReplicaStatus now = status();
+    prose.text("\n  epoch    ").number(now.epoch).text(", accepted ").number(now.accepted_epoch);
+    prose.text("\n  log      last ").zxid(now.last).text(", durable ").zxid(now.durable);
+    prose.text(", committed ").zxid(now.committed).text(", applied ").zxid(now.applied);
+    prose.text("\n  state    ").count(now.nodes, "node", "nodes").text(", digest ");
+    prose.hex(now.digest).text(", snapshot of ").zxid(log_.snapshot_position().zxid);
+    prose.text("\n  storage  ").hex(now.storage);
+    prose.text(now.admitted ? ", counts" : ", does not count").text(now.full ? ", full" : "");
+    prose.text(", flush behind by ").seconds(now.flush_lag);
+    prose.text(", longest ").seconds(now.flush_longest);
+    prose.text("\n  sessions ").number(now.sessions).text(", held here ");
+    prose.number(sessions_.size() + idle_.size()).text(", local ").number(now.local_sessions);
+    prose.text("; ").count(requests_waiting_, "request waits, ", "requests wait, ");
+    prose.count(openings_.size(), "opening, ", "openings, ");
+    prose.count(now.watches, "watcher", "watchers");
+    prose.text("\n  polls    ").number(counters_.polls).text(", longest gap ");
+    prose.seconds(now.poll_gap_longest).text(", ").number(counters_.polls_late).text(" late\n");
+    if (role_ != Role::leading) return out;
+    prose.text("  voters   ").number(detail::count_bits(leader_.voters_in_step(now_)));
+    prose.text(" of ").number(voters_.size()).text(" in step; ");
+    prose.count(now.observers, "observer\n", "observers\n");
+    leader_.visit_peers(now_, detail::observers_shown, [&](const PeerState& peer) {
+        const bool is_silent = now_ - peer.heard_at > options_.timing.silence;
+        const bool is_known = peer.heard_at.ns > detail::long_ago.ns;
+        prose.text(peer.is_voter ? "    voter " : "    observer ").number(peer.id.value);
+        prose.text(peer.in_step ? ": in step" : peer.fetching ? ": fetches" : ": not in step");
+        prose.text(", durable ").zxid(peer.acked).text(", ");
+        prose.count(log_.count_after(peer.acked), "entry behind", "entries behind");
+        if (peer.is_voter && !peer.counts) prose.text(", does not count");
+        if (is_silent && is_known) prose.text(", silent for ").seconds(now_ - peer.heard_at);
+        if (!is_known) prose.text(", gone, or never heard");
+        prose.text("\n");
+    });
+    return out;
+}
+
+COORD_RARE
+Bytes Replica::state_json() const {
+    Bytes out;
+    detail::Json json(out);
+    const ReplicaStatus now = status();
+    json.open(nullptr, '{');
+    json.number("id", options_.id.value), json.hex("ensemble", options_.ensemble);
+    json.text("role", name(role_)), json.truth("serving", now.serving);
+    json.number("leader", now.leader.value);
+    json.text("reason", now.reason), json.text("damage", now.damage);
+    json.number("epoch", now.epoch), json.number("accepted_epoch", now.accepted_epoch);
+    json.hex("last", now.last.value), json.hex("durable", now.durable.value);
+    json.hex("committed", now.committed.value), json.hex("applied", now.applied.value);
+    json.hex("snapshot", log_.snapshot_position().zxid.value);
+    json.hex("digest", now.digest), json.hex("storage", now.storage);
+    json.truth("admitted", now.admitted), json.truth("full", now.full);
+    json.open("voters", '[');
+    for (std::size_t i = 0; i < voters_.size(); i++) json.number(nullptr, voters_[i].value);
+    json.close(']');
+    json.open("learners", '[');  // of the observers the first ones
+    const auto show = [&](const PeerState& peer) {
+        json.open(nullptr, '{');
+        json.number("id", peer.id.value), json.truth("voter", peer.is_voter);
+        json.truth("counts", peer.counts), json.truth("in_step", peer.in_step);
+        json.truth("fetching", peer.fetching);
+        json.hex("received", peer.received.value), json.hex("acked", peer.acked.value);
+        const bool is_known = peer.heard_at.ns > detail::long_ago.ns;
+        if (is_known) json.number("silent_ms", detail::ms_of(now_ - peer.heard_at));
+        json.close('}');
+    };
+    if (role_ == Role::leading) leader_.visit_peers(now_, detail::observers_shown, show);
+    json.close(']');
+    json.open("metrics", '{');
+    visit_metrics([&](const Metric& metric) { json.number(metric.name, metric.value); });
+    json.close('}');
+    json.close('}');
+    return out;
+}
+
+COORD_RARE
+void Replica::log_line(LogCode code, LogLevel level, BytesView text) {
+    COORD_ASSERT(observer_ != nullptr && text.find('\n') == BytesView::npos);
+    observer_->on_log(options_.id, LogLine{code, level, now_, text});
+}
+
+COORD_RARE
+void Replica::tell_role(PeerId leader) {
+    role_since_ = now_;
+    if (observer_ == nullptr) return;
+    observer_->on_role(options_.id, role_, leader, 0);
+    Bytes text;
+    detail::Prose prose(text);
+    Logged& told = *logged_;
+    if (told.is_trying && role_ != Role::leading) {
+        prose.text("has not become the leader: ").text(reason_);
+        log_line(LogCode::not_established, LogLevel::warning, text);
+        text.clear();
+    }
+    told.is_trying = role_ == Role::leading;
+    told.serves = false, told.in_step = 0, told.observers = 0;
+    const LogLevel level = started_ ? LogLevel::warning : LogLevel::info;
+    switch (role_) {
+        case Role::looking:
+            prose.text("looks for a leader: ").text(reason_);
+            return log_line(LogCode::looks, level, text);
+        case Role::leading: return log_line(LogCode::leads, LogLevel::info, "tries to lead");
+        case Role::following:
+            prose.text("follows ").number(leader.value);
+            return log_line(LogCode::follows, LogLevel::info, text);
+        case Role::observing:
+            prose.text("observes ").number(leader.value);
+            return log_line(LogCode::observes, LogLevel::info, text);
+        case Role::failed:
+            prose.text("has failed, and does nothing any more: ").text(reason_);
+            return log_line(LogCode::failed, LogLevel::error, text);
+    }
+}
+
+COORD_RARE
+void Replica::log_established() {
+    COORD_ASSERT(leader_.is_established() && logged_->is_trying);
+    logged_->is_trying = false;
+    Bytes text;
+    detail::Prose(text).text("leads epoch ").number(leader_.epoch()).text(", committed up to ")
+        .zxid(leader_.committed());
+    log_line(LogCode::established, LogLevel::info, text);
+}
+
+// The first of a flood, and then how many more there were, now and then.
+void Replica::log_count(LogCode code, std::size_t place, std::uint64_t count, const char* what) {
+    Logged::Flood& told = logged_->floods[place];
+    COORD_ASSERT(count >= told.count);
+    if (count == told.count || (told.count > 0 && now_ - told.at < log_repeat)) return;
+    Bytes text;
+    detail::Prose(text).text(what).text(": ").number(count - told.count).text(" more, ")
+        .number(count).text(" in all");
+    told.count = count, told.at = now_;
+    log_line(code, LogLevel::warning, text);
+}
+
+void Replica::log_all() {
+    log_storage();
+    log_count(LogCode::dropped_corrupt, 0, counters_.dropped_corrupt, "messages do not decode");
+    log_count(LogCode::dropped_foreign, 1, counters_.dropped_foreign,
+              "messages of another ensemble, or for another replica");
+    log_count(LogCode::dropped_overflow, 2, counters_.dropped_overflow,
+              "messages dropped, since too many came between two polls");
+    log_count(LogCode::flush_slow, 3, counters_.flushes_slow, "the disk was slow to flush");
+    log_count(LogCode::poll_late, 4, counters_.polls_late, "polls came late");
+    log_count(LogCode::over_quota, 5, counters_.over_quota, "writes passed a soft quota");
+    Logged& told = *logged_;
+    if (role_ == Role::leading && leader_.is_established()) log_peers();
+    const bool serves = is_learner() && is_serving();
+    if (serves && !told.serves) {
+        Bytes text;
+        detail::Prose(text).text("is in step with ").number(learner_.leader().value)
+            .text(", and serves, in epoch ").number(learner_.epoch());
+        log_line(LogCode::in_step, LogLevel::info, text);
+    }
+    told.serves = serves;
+}
+
+void Replica::log_storage() {
+    Logged& told = *logged_;
+    Bytes text;
+    detail::Prose prose(text);
+    if (*damage_ != 0 && !told.is_damage_told) {
+        prose.text("the storage is damaged, and is begun anew: ").text(damage_);
+        log_line(LogCode::storage_damaged, LogLevel::error, text);
+    }
+    told.is_damage_told = *damage_ != 0;
+    if (counters_.snapshots_taken > told.snapshots_taken) {
+        text.clear();
+        prose.text("has a snapshot of ").zxid(log_.snapshot_position().zxid).text(", of ");
+        prose.number(log_.snapshot_bytes()).text(" bytes");
+        log_line(LogCode::snapshot_taken, LogLevel::info, text);
+    }
+    told.snapshots_taken = counters_.snapshots_taken;
+    if (counters_.snapshots_given_up > told.snapshots_given_up) {
+        log_line(LogCode::snapshot_given_up, LogLevel::warning, "a snapshot was given up");
+    }
+    told.snapshots_given_up = counters_.snapshots_given_up;
+    if (role_ == Role::failed) return;
+    const bool is_full = !log_.has_room() || learner_.waits_for_space();
+    if (is_full != told.is_full) {
+        log_line(is_full ? LogCode::storage_full : LogCode::storage_has_room,
+                 is_full ? LogLevel::error : LogLevel::info,
+                 is_full ? "the storage is full: what grows waits" : "the storage has room again");
+    }
+    told.is_full = is_full;
+    const bool admitted = is_admitted(machine_->voters());
+    if (admitted && !told.is_admitted) {
+        log_line(LogCode::admitted, LogLevel::info, "its storage counts");
+    }
+    told.is_admitted = admitted;
+}
+
+void Replica::log_peers() {
+    Logged& told = *logged_;
+    const std::uint64_t in_step = leader_.voters_in_step(now_);
+    Bytes text;
+    if (in_step != told.in_step) {
+        leader_.visit_peers(now_, 0, [&](const PeerState& peer) {
+            const bool was = (told.in_step & voters_.bit(peer.id)) != 0;
+            if (peer.in_step == was) return;
+            text.clear();
+            detail::Prose(text).number(peer.id.value).text(
+                peer.in_step ? " is in step" : peer.counts ? " is silent, or not in step"
+                                                           : " has another storage now");
+            log_line(peer.in_step ? LogCode::peer_in_step : LogCode::peer_silent,
+                     peer.in_step ? LogLevel::info : LogLevel::warning, text);
+        });
+    }
+    told.in_step = in_step;
+    const LeaderCounters& lead = leader_.counters();
+    if (lead.admissions > told.admissions) {
+        log_line(LogCode::admits, LogLevel::info, "changes the table of voters' storages");
+    }
+    if (lead.refusals > told.refusals) {
+        log_line(LogCode::peer_refused, LogLevel::error, "has refused a replica, with proof");
+    }
+    told.admissions = lead.admissions, told.refusals = lead.refusals;
+    if (leader_.observers() == told.observers) return;
+    told.observers = leader_.observers();
+    text.clear();
+    detail::Prose(text).count(told.observers, "observer", "observers");
+    log_line(LogCode::observers_changed, LogLevel::info, text);
+}
+
 COORD_RARE
 void Replica::audit() const {
     machine_->audit();
@@ -17480,8 +18146,9 @@ void Replica::audit() const {
     if (role_ == Role::leading) leader_.audit(*machine_);
     COORD_ASSERT(role_ == Role::failed || machine_->applied() <= committed_);  // R2
     COORD_ASSERT(log_.snapshot_position().zxid <= machine_->applied() || role_ == Role::failed);
-    std::size_t busy = 0;
+    std::size_t busy = 0, waiting = 0;
     for (const auto& [id, session] : sessions_) {
+        waiting += session.pending.size();
         COORD_ASSERT(session.sent <= session.pending.size());
         COORD_ASSERT(!session.is_blocked || session.sent > 0 || role_ == Role::failed);  // R9
         COORD_ASSERT(session.is_local == session.is_busy);  // R14
@@ -17492,7 +18159,7 @@ void Replica::audit() const {
         COORD_ASSERT(record != nullptr || role_ == Role::failed);
         COORD_ASSERT(record == nullptr || is_held(session, record->cxid >> cxid_bits));  // R10
     }
-    COORD_ASSERT(busy == busy_);
+    COORD_ASSERT(busy == busy_ && waiting == requests_waiting_);
     for (const auto& [id, session] : idle_) {
         COORD_ASSERT(session.is_local && !session.is_busy && session.pending.empty());  // R14
         COORD_ASSERT(!session.is_upgraded && sessions_.find(id) == sessions_.end());
@@ -19086,6 +19753,10 @@ void Simulation::on_installed(PeerId id, Zxid zxid, std::uint64_t digest) {
     mix(11, zxid.value, digest);
     if (is_traced()) trace('n', id, {}, "installs a snapshot");
     if (observer_ != nullptr) observer_->on_installed(id, zxid, digest);
+}
+
+void Simulation::on_log(PeerId id, const LogLine& line) {
+    if (observer_ != nullptr) observer_->on_log(id, line);
 }
 
 void Simulation::note(BytesView text) {

@@ -3947,6 +3947,7 @@ private:
     void tell_role(PeerId leader);
     void log_line(LogCode code, LogLevel level, BytesView text);
     void log_count(LogCode code, std::size_t place, std::uint64_t count, const char* what);
+    void log_news();
     void log_all();
     void log_peers();
     void log_storage();
@@ -15394,6 +15395,8 @@ struct Replica::Logged {
     std::uint64_t refusals = 0;
     std::uint64_t in_step = 0;    // bits of voters; of a leader's
     std::size_t observers = 0;
+    std::uint64_t sum = 0;        // of what is counted
+    Time look_at;                 // at all, the next time
     bool serves = false;
     bool is_admitted = false;
     bool is_full = false;
@@ -15595,7 +15598,7 @@ void Replica::poll(Time now, std::int64_t wall_ms) {
         settle_local_sessions();
         tell_states();
     }
-    if (logged_) log_all();
+    if (logged_) log_news();
     if (role_ == Role::failed) inbox_.clear();
     tell_subscribers();
     run_timers();
@@ -18008,7 +18011,7 @@ void Replica::tell_role(PeerId leader) {
         text.clear();
     }
     told.is_trying = role_ == Role::leading;
-    told.serves = false, told.in_step = 0, told.observers = 0;
+    told.serves = false, told.in_step = 0, told.observers = 0, told.look_at = now_;
     const LogLevel level = started_ ? LogLevel::warning : LogLevel::info;
     switch (role_) {
         case Role::looking:
@@ -18047,6 +18050,19 @@ void Replica::log_count(LogCode code, std::size_t place, std::uint64_t count, co
         .number(count).text(" in all");
     told.count = count, told.at = now_;
     log_line(code, LogLevel::warning, text);
+}
+
+// What is counted is told at once; what goes by time, or is asked of others, a little later: most
+// polls have nothing new, and cost a sum.
+void Replica::log_news() {
+    const ReplicaCounters& own = counters_;
+    const std::uint64_t sum =
+        own.dropped_corrupt + own.dropped_foreign + own.dropped_overflow + own.flushes_slow +
+        own.polls_late + own.over_quota + own.requests_refused + own.snapshots_taken +
+        own.snapshots_given_up + own.snapshots_installed + (was_serving_ ? 1u << 31 : 0u);
+    if (sum == logged_->sum && now_ < logged_->look_at) return;
+    logged_->sum = sum, logged_->look_at = now_ + options_.timing.heartbeat / 2;
+    log_all();
 }
 
 void Replica::log_all() {

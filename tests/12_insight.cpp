@@ -497,12 +497,12 @@ TEST_CASE("a full disk, and one with room again, are lines in the log") {
     Logging a;
     const Sync zk = a.open();
     a.disk.set_full(true);
-    a.poll(milliseconds(1), 5);
+    a.poll(milliseconds(1), 100);
     CHECK(zk.create("/a", "").error() == Errc::storage_full);
     CHECK(a.heard.count(LogCode::storage_full) == 1);
     CHECK(metrics_of(a.replica)["coord_storage_full"] == 1);
     a.disk.set_full(false);
-    a.poll(milliseconds(1), 5);
+    a.poll(milliseconds(1), 100);
     CHECK(a.heard.count(LogCode::storage_has_room) == 1);
     REQUIRE(zk.create("/a", ""));
 }

@@ -920,6 +920,17 @@ private:
 std::uint32_t crc32c(BytesView bytes, std::uint32_t seed = 0);  // Castagnoli, as iSCSI and ext4
 std::uint64_t hash64(BytesView bytes, std::uint64_t seed);      // the same on every machine
 std::uint64_t mix64(std::uint64_t a, std::uint64_t b);          // two words to one, well stirred
+// SipHash-2-4 of 128 bits (Aumasson and Bernstein, 2012): who does not know the key cannot make it.
+// As two numbers whose little-endian bytes, one after the other, are the ones of the reference.
+struct SipHash {
+    std::uint64_t low = 0;
+    std::uint64_t high = 0;
+    friend bool operator==(SipHash a, SipHash b) {  // in the same time wherever they differ
+        return ((a.low ^ b.low) | (a.high ^ b.high)) == 0;
+    }
+    friend bool operator!=(SipHash a, SipHash b) { return !(a == b); }
+};
+SipHash siphash(BytesView bytes, const SipHash& key);
 // Appends a string of JSON, quoted, in ASCII alone: any other byte as the character of its number.
 void append_json_text(BytesView text, Bytes& out);
 
@@ -2582,6 +2593,12 @@ private:
 // =================================================================================================
 // Purpose    The peer protocol as values and bytes. No behaviour.
 // Invariants Bytes that are not exactly one message of this ensemble to this replica do not decode.
+//            K1 Where the ensemble has keys, a message is handed on that was sealed with one of
+//            them, by this sender for this receiver, each in the very life that it lives now, and
+//            that was not handed on before.
+//            K2 What is not changes nothing; but a hello that answers the challenge of this life
+//            says which life of its sender is the one of now.
+//            K3 A key is in no message, no log and no text.
 // May touch  Chapters 1 and 2.
 // Format     u32 magic and version, u32 CRC32C of what follows, u64 ensemble, u32 from, u32 to,
 //            u64 nonce, u8 type, u32 epoch, and then the type's fields in the order of Message. The
@@ -2683,6 +2700,75 @@ public:
 
 private:
     std::vector<PeerId> ids_;
+};
+
+// The envelopes of messages, where the ensemble has keys. Which life of a peer hears, and which one
+// speaks, is found out by a challenge, a number that only a hello since then can repeat; so that
+// yesterday's messages are worth nothing, nor are those of another direction, or of today, twice.
+//
+// FORMAT: u32 magic and version, u8 kind, u64 nonce of the sender's life, u64 nonce of the life
+// that it is for, u64 sequence, what is in it, and SipHash-2-4 of 128 bits of all that is before.
+//
+//   kind     for                        what is in it
+//   message  the life that was found    a message, as above
+//   hello    the one that it answers,   u64 challenge, u64 the challenge that it answers; 0: none
+//            or 0
+//
+// The hash is made with a key for one ensemble, sender and receiver: the second half of the
+// ensemble's xor the hash, by the first half, of "coord: seal", u64 ensemble, u32 from, u32 to.
+class Seals {
+public:
+    static constexpr std::size_t overhead_bytes = 45;
+    static constexpr std::size_t key_bytes = 32;
+    static constexpr std::size_t keys_max = 2;       // the first seals, each opens
+    static constexpr std::size_t peers_max = 1024;   // then who was quiet for longest is forgotten
+    static constexpr std::uint64_t window = 64;      // of sequences: what comes later is dropped
+    enum class Verdict : std::uint8_t { message, hello, unsealed, replayed };
+
+    // retry: between two hellos to a peer that does not answer.
+    Seals(PeerId self, std::uint64_t ensemble, std::uint64_t nonce, std::uint64_t entropy,
+          const std::vector<Bytes>& keys, Duration retry);
+    static bool is_valid(const std::vector<Bytes>& keys);  // none, one or two; none all zeros
+    // What is to be sent to a peer: the message sealed; or a hello, where it is not known which
+    // life of it hears; or nothing, where it was greeted just now. Lives until the next call.
+    BytesView seal(Time now, PeerId to, BytesView message);
+    // What has come from a peer. RETURNS what it is, and of a message what is in it; answer is to
+    // be sent back, unless it is empty, and lives until the next call.
+    Verdict open(Time now, PeerId from, BytesView bytes, BytesView& message, BytesView& answer);
+    std::uint64_t life_of(PeerId peer) const;    // its nonce; 0: not known
+    static BytesView content(BytesView sealed);  // for traces: nothing is looked at
+
+private:
+    struct Peer {
+        std::array<SipHash, keys_max> theirs;  // that open, and
+        SipHash own;                           // that seals
+        std::uint64_t nonce = 0;               // of its life; 0: not known
+        std::uint64_t sent = 0;                // the newest sequence
+        std::uint64_t newest = 0;              // of those received
+        std::uint64_t seen = 0;                // bit i: newest - i was, or comes too late
+        std::uint64_t challenge = 0;           // that has no answer yet; 0: none
+        Time greeted_at{INT64_MIN / 4};
+        Time heard_at{INT64_MIN / 4};
+    };
+    SipHash key_for(std::size_t place, PeerId from, PeerId to) const;
+    Peer peer_of(PeerId id) const;
+    Peer& take_in(Time now, PeerId id, const Peer* known);
+    bool is_sealed(const Peer& peer, BytesView bytes) const;
+    static bool is_new(Peer& peer, std::uint64_t sequence);
+    void begin(Peer& peer, std::uint8_t kind, std::uint64_t to);
+    BytesView end(const Peer& peer);
+    BytesView greet(Time now, Peer& peer, std::uint64_t to, bool asks, std::uint64_t echo);
+    void on_hello(Time now, Peer& peer, Reader in, BytesView& answer);
+
+    const PeerId self_;
+    const std::uint64_t ensemble_;
+    const std::uint64_t nonce_;
+    const Duration retry_;
+    Rng rng_;
+    std::array<SipHash, keys_max * 2> keys_;  // halves
+    std::size_t key_count_;
+    detail::Numbered<std::uint64_t, Peer> peers_;
+    Bytes out_;
 };
 
 // Messages to be sent, encoded one after the other in memory that is used again.
@@ -3370,6 +3456,10 @@ struct ReplicaOptions {
     std::uint64_t ensemble = 0;             // the ensemble's name; strangers' messages are dropped
     std::uint64_t entropy = 0;              // random, another at each start; 0 only if standalone
     bool may_found = true;                  // false: it only joins an ensemble that there is
+    // None: whoever can send as a replica is believed. Else one or two, each of 32 bytes that are
+    // random and secret, the same in all replicas. The first one seals what is sent, each opens:
+    // so that a key is changed by {old, new} everywhere, then {new, old}, then {new}.
+    std::vector<Bytes> ensemble_keys;
     Timing timing;
     Duration session_timeout_min = milliseconds(200);   // what sessions ask for is brought into
     Duration session_timeout_max = seconds(3600);       // this range
@@ -3662,6 +3752,8 @@ struct ReplicaCounters {
     std::uint64_t dropped_foreign = 0;   // another ensemble, another receiver, or of nobody's id
     std::uint64_t dropped_stale = 0;     // another epoch, role or attempt
     std::uint64_t dropped_overflow = 0;  // more came between two polls than inbox_bytes_max
+    std::uint64_t dropped_unsealed = 0;  // with no seal, or none of this ensemble's keys
+    std::uint64_t dropped_replayed = 0;  // sealed for, or by, another life; or for a second time
     std::uint64_t elections = 0;
     std::uint64_t applied = 0;
     std::uint64_t over_quota = 0;  // creates and sets among these that passed a soft limit
@@ -3748,6 +3840,8 @@ enum class LogCode : std::uint16_t {
     dropped_corrupt = 501,  // these are counters of the same names
     dropped_foreign = 502,
     dropped_overflow = 503,
+    dropped_unsealed = 504,
+    dropped_replayed = 505,
     poll_late = 601,
     over_quota = 701,
 };
@@ -3956,6 +4050,9 @@ private:
     void visit_counters(const Callback<void(const Metric&)>& visit) const;
     Bytes describe_role() const;
     void take_inbox();
+    bool unseal(PeerId from, BytesView& bytes);
+    void deliver(PeerId to, BytesView bytes);
+    static std::size_t message_bytes_max(const ReplicaOptions& options, const Transport& transport);
     void dispatch(const Message& message);
     bool step();
     void flush();
@@ -4081,6 +4178,8 @@ private:
     Voters voters_;
     Rng rng_;
     std::uint64_t nonce_;
+    const std::size_t message_bytes_max_;  // the transport's, without what a seal takes
+    detail::Owned<Seals> seals_;           // where the ensemble has keys
     Log log_;
     detail::Owned<Machine> machine_;
     Watches watches_;
@@ -4659,6 +4758,9 @@ struct SimulatedNetwork {
     std::uint32_t delay_permille = 0;    // comes up to delay_max late, and others overtake it
     Duration delay_max = milliseconds(50);
     std::uint32_t damage_permille = 0;   // comes with one bit flipped
+    // So often a third party, who has no key, sends one of the messages that it has recorded, ever:
+    // as it was, the other way, to somebody else, changed, or without its seal. REQUIRES keys.
+    std::uint32_t third_party_permille = 0;
 };
 
 struct SimulatedDisk {
@@ -4696,6 +4798,7 @@ struct SimulationCounters {
     std::uint64_t messages_repeated = 0;
     std::uint64_t messages_delayed = 0;
     std::uint64_t messages_damaged = 0;
+    std::uint64_t messages_forged = 0;   // by the third party
     std::uint64_t crashes = 0;
     std::uint64_t restarts = 0;
     std::uint64_t pauses = 0;
@@ -4762,7 +4865,7 @@ public:
     void heal(Which from, Which to);
     void heal();                             // every link
     const SimulatedNetwork& network() const { return options_.network; }
-    void set_network(const SimulatedNetwork& network) { options_.network = network; }
+    void set_network(const SimulatedNetwork& network);
     void set_disk(const SimulatedDisk& disk);
 
     // What happened.
@@ -4813,6 +4916,9 @@ private:
     void schedule_flush(Node& node);
     void send(Node& from, PeerId to, BytesView bytes);
     void transmit(Node& from, PeerId to, BytesView bytes, bool repeated);
+    std::uint32_t take_packet(PeerId from, PeerId to, BytesView bytes);
+    void overhear(PeerId from, PeerId to, BytesView bytes);
+    void forge(Packet& packet);
     void start(Node& node);
     void stop(Node& node);
     Node& node(Which which) const;
@@ -4834,11 +4940,13 @@ private:
     Rng disk_rng_;
     Rng clock_rng_;
     Rng start_rng_;
+    Rng third_rng_;
     Time now_;
     detail::Array<detail::Owned<Node>> nodes_;
     detail::Array<Link> links_;           // from, to
     detail::Agenda<Event> events_;
     detail::Ring<Packet> packets_;        // used again, with their memory
+    detail::Ring<Packet> overheard_;      // by the third party: of all times
     std::vector<std::uint32_t> free_packets_;
     detail::Ring<Callback<void()>> actions_;
     std::vector<std::uint32_t> free_actions_;
@@ -5383,8 +5491,56 @@ static std::uint64_t stir(std::uint64_t a, std::uint64_t b) { return fold(a, b) 
 
 }  // namespace detail
 
-// Sixteen bytes a step; the last step takes the last sixteen, which may overlap those before. A
-// string shorter than that is spread over both words, and its size tells such strings apart.
+namespace detail {
+
+class SipState {
+public:
+    explicit SipState(const SipHash& key)
+        : a_(key.low ^ 0x736f6d6570736575u), b_(key.high ^ 0x646f72616e646f6du ^ 0xee),
+          c_(key.low ^ 0x6c7967656e657261u), d_(key.high ^ 0x7465646279746573u) {}
+    void take(std::uint64_t word) {
+        d_ ^= word;
+        rounds(2);
+        a_ ^= word;
+    }
+    std::uint64_t give(std::uint64_t mark) {
+        (mark == 0xee ? c_ : b_) ^= mark;
+        rounds(4);
+        return a_ ^ b_ ^ c_ ^ d_;
+    }
+
+private:
+    static std::uint64_t turned(std::uint64_t word, int by) {
+        return word << by | word >> (64 - by);
+    }
+    void rounds(int count) {
+        for (; count > 0; count--) {
+            a_ += b_, b_ = turned(b_, 13) ^ a_, a_ = turned(a_, 32);
+            c_ += d_, d_ = turned(d_, 16) ^ c_;
+            a_ += d_, d_ = turned(d_, 21) ^ a_;
+            c_ += b_, b_ = turned(b_, 17) ^ c_, c_ = turned(c_, 32);
+        }
+    }
+
+    std::uint64_t a_, b_, c_, d_;
+};
+
+}  // namespace detail
+
+SipHash siphash(BytesView bytes, const SipHash& key) {
+    detail::SipState state(key);
+    std::uint64_t last = std::uint64_t{bytes.size() & 0xFF} << 56;
+    const char* at = bytes.data();
+    std::size_t left = bytes.size();
+    for (; left >= 8; at += 8, left -= 8) state.take(detail::load_little64(at));
+    for (std::size_t i = 0; i < left; i++) {
+        last |= std::uint64_t{static_cast<unsigned char>(at[i])} << 8 * i;
+    }
+    state.take(last);
+    const std::uint64_t low = state.give(0xee);
+    return SipHash{low, state.give(0xdd)};
+}
+
 COORD_RARE
 void append_json_text(BytesView text, Bytes& out) {
     out.push_back('"');
@@ -5402,6 +5558,8 @@ void append_json_text(BytesView text, Bytes& out) {
     out.push_back('"');
 }
 
+// Sixteen bytes a step; the last step takes the last sixteen, which may overlap those before. A
+// string shorter than that is spread over both words, and its size tells such strings apart.
 std::uint64_t hash64(BytesView bytes, std::uint64_t seed) {
     const char* at = bytes.data();
     std::size_t left = bytes.size();
@@ -13310,6 +13468,200 @@ void Outbox::send(PeerId to, Message& message) {
     pieces_.push() = piece;
 }
 
+// -- Seals ---------------------------------------------------------------------------------------
+
+namespace detail {
+
+constexpr std::uint32_t seal_magic = 0x636f7301;  // FORMAT: "cos", version 1
+constexpr std::uint8_t seal_message = 1;          // FORMAT
+constexpr std::uint8_t seal_hello = 2;            // FORMAT
+constexpr std::size_t seal_header_bytes = 29;
+constexpr std::size_t seal_hash_bytes = 16;
+static_assert(seal_header_bytes + seal_hash_bytes == Seals::overhead_bytes, "");
+
+static SipHash siphash_at(const char* bytes) {
+    return SipHash{load_little64(bytes), load_little64(bytes + 8)};
+}
+
+}  // namespace detail
+
+bool Seals::is_valid(const std::vector<Bytes>& keys) {
+    if (keys.size() > keys_max) return false;
+    for (const Bytes& key : keys) {
+        if (key.size() != key_bytes) return false;
+        if (key.find_first_not_of('\0') == Bytes::npos) return false;  // somebody forgot to fill it
+    }
+    return true;
+}
+
+Seals::Seals(PeerId self, std::uint64_t ensemble, std::uint64_t nonce, std::uint64_t entropy,
+             const std::vector<Bytes>& keys, Duration retry)
+    : self_(self), ensemble_(ensemble), nonce_(nonce), retry_(retry), rng_(entropy),
+      key_count_(keys.size()) {
+    COORD_ASSERT(nonce != 0 && !keys.empty() && is_valid(keys));
+    for (std::size_t i = 0; i < keys.size(); i++) {
+        keys_[i * 2] = detail::siphash_at(keys[i].data());
+        keys_[i * 2 + 1] = detail::siphash_at(keys[i].data() + key_bytes / 2);
+    }
+}
+
+SipHash Seals::key_for(std::size_t place, PeerId from, PeerId to) const {
+    Bytes context = "coord: seal";
+    Writer writer(context);
+    writer.u64(ensemble_), writer.u32(from.value), writer.u32(to.value);
+    const SipHash made = siphash(context, keys_[place * 2]);
+    const SipHash& rest = keys_[place * 2 + 1];
+    return SipHash{made.low ^ rest.low, made.high ^ rest.high};
+}
+
+Seals::Peer Seals::peer_of(PeerId id) const {
+    Peer peer;
+    peer.own = key_for(0, self_, id);
+    for (std::size_t i = 0; i < key_count_; i++) peer.theirs[i] = key_for(i, id, self_);
+    return peer;
+}
+
+// Whoever is here has shown a key, or is sent to: strangers fill nothing. To forget one is safe: it
+// is challenged again.
+Seals::Peer& Seals::take_in(Time now, PeerId id, const Peer* known) {
+    const auto found = peers_.find(id.value);
+    if (found != peers_.end()) return found->second.heard_at = now, found->second;
+    if (peers_.size() >= peers_max) {
+        auto oldest = peers_.begin();
+        for (auto each = peers_.begin(); each != peers_.end(); ++each) {
+            if (each->second.heard_at < oldest->second.heard_at) oldest = each;
+        }
+        peers_.erase(oldest);
+    }
+    Peer& peer = peers_.at_or_new(id.value);
+    peer = known != nullptr ? *known : peer_of(id);
+    peer.heard_at = now;
+    COORD_ASSERT(peer.nonce == 0 && peers_.size() <= peers_max);
+    return peer;
+}
+
+std::uint64_t Seals::life_of(PeerId id) const {
+    const auto found = peers_.find(id.value);
+    return found == peers_.end() ? 0 : found->second.nonce;
+}
+
+BytesView Seals::content(BytesView sealed) {
+    if (sealed.size() < overhead_bytes) return sealed;
+    if (detail::load_big32(sealed.data()) != detail::seal_magic) return sealed;
+    return sealed.substr(detail::seal_header_bytes, sealed.size() - overhead_bytes);
+}
+
+void Seals::begin(Peer& peer, std::uint8_t kind, std::uint64_t to) {
+    out_.clear();
+    Writer writer(out_);
+    writer.u32(detail::seal_magic), writer.u8(kind);
+    writer.u64(nonce_), writer.u64(to), writer.u64(++peer.sent);
+    COORD_ASSERT(out_.size() == detail::seal_header_bytes);
+}
+
+BytesView Seals::end(const Peer& peer) {
+    COORD_ASSERT(peer.own != SipHash{});
+    const SipHash hash = siphash(out_, peer.own);
+    char bytes[detail::seal_hash_bytes];
+    for (std::size_t i = 0; i < 8; i++) {
+        bytes[i] = static_cast<char>(hash.low >> 8 * i);
+        bytes[i + 8] = static_cast<char>(hash.high >> 8 * i);
+    }
+    out_.append(bytes, sizeof bytes);
+    return out_;
+}
+
+BytesView Seals::seal(Time now, PeerId to, BytesView message) {
+    Peer& peer = take_in(now, to, nullptr);
+    if (peer.nonce == 0) {
+        return now - peer.greeted_at < retry_ ? BytesView{} : greet(now, peer, 0, true, 0);
+    }
+    begin(peer, detail::seal_message, peer.nonce);
+    out_.append(message);
+    COORD_ASSERT(out_.size() == message.size() + detail::seal_header_bytes);
+    return end(peer);
+}
+
+// The challenge is the same until it is answered: the answer may be slower than the repetition.
+BytesView Seals::greet(Time now, Peer& peer, std::uint64_t to, bool asks, std::uint64_t echo) {
+    while (asks && peer.challenge == 0) peer.challenge = rng_.next();
+    COORD_ASSERT(asks || to != 0);  // else it says nothing to anybody
+    if (asks) peer.greeted_at = now;
+    begin(peer, detail::seal_hello, to);
+    Writer writer(out_);
+    writer.u64(asks ? peer.challenge : 0), writer.u64(echo);
+    return end(peer);
+}
+
+bool Seals::is_sealed(const Peer& peer, BytesView bytes) const {
+    COORD_ASSERT(bytes.size() >= overhead_bytes && key_count_ > 0);
+    const std::size_t size = bytes.size() - detail::seal_hash_bytes;
+    const SipHash hash = detail::siphash_at(bytes.data() + size);
+    for (std::size_t i = 0; i < key_count_; i++) {
+        if (siphash(bytes.substr(0, size), peer.theirs[i]) == hash) return true;
+    }
+    return false;
+}
+
+bool Seals::is_new(Peer& peer, std::uint64_t sequence) {
+    if (sequence > peer.newest) {
+        const std::uint64_t step = sequence - peer.newest;
+        peer.seen = (step < window ? peer.seen << step : 0) | 1;
+        peer.newest = sequence;
+        return true;
+    }
+    const std::uint64_t behind = peer.newest - sequence;
+    if (behind >= window || (peer.seen >> behind & 1) != 0) return false;
+    peer.seen |= std::uint64_t{1} << behind;
+    return true;
+}
+
+Seals::Verdict Seals::open(Time now, PeerId from, BytesView bytes, BytesView& message,
+                           BytesView& answer) {
+    message = answer = BytesView{};
+    Reader in(bytes);
+    if (in.u32() != detail::seal_magic || bytes.size() < overhead_bytes) return Verdict::unsealed;
+    const std::uint8_t kind = in.u8();
+    const auto found = peers_.find(from.value);
+    const bool is_known = found != peers_.end();
+    const Peer made = is_known ? Peer{} : peer_of(from);
+    if (!is_sealed(is_known ? found->second : made, bytes)) return Verdict::unsealed;
+    Peer& peer = take_in(now, from, &made);
+    if (kind == detail::seal_hello) {
+        if (bytes.size() != overhead_bytes + 16) return Verdict::unsealed;
+        return on_hello(now, peer, in, answer), Verdict::hello;
+    }
+    if (kind != detail::seal_message) return Verdict::unsealed;
+    const std::uint64_t nonce = in.u64(), to = in.u64(), sequence = in.u64();
+    const bool is_theirs = nonce == peer.nonce && nonce != 0;
+    if (!is_theirs || to != nonce_) {
+        // Old; or one of us has begun anew, and the other has to hear of it.
+        if (now - peer.greeted_at < retry_) return Verdict::replayed;
+        answer = greet(now, peer, nonce, !is_theirs, 0);
+        peer.greeted_at = now;
+        return Verdict::replayed;
+    }
+    if (!is_new(peer, sequence)) return Verdict::replayed;
+    message = content(bytes);
+    COORD_ASSERT(peer.nonce == nonce && to == nonce_);  // K1
+    return Verdict::message;
+}
+
+// What was sent before an answer to this life's challenge may be older than this life; what is sent
+// after it is not. So the window begins behind it, and all that is before it has been seen.
+void Seals::on_hello(Time now, Peer& peer, Reader in, BytesView& answer) {
+    const std::uint64_t nonce = in.u64(), to = in.u64(), sequence = in.u64();
+    const std::uint64_t challenge = in.u64(), echo = in.u64();
+    if (echo != 0 && echo == peer.challenge && to == nonce_ && nonce != 0) {  // K2
+        peer.challenge = 0;
+        if (nonce != peer.nonce) peer.newest = sequence, peer.seen = UINT64_MAX;
+        peer.nonce = nonce;
+    }
+    const bool asks = nonce != peer.nonce;
+    if (challenge == 0 && (!asks || now - peer.greeted_at < retry_)) return;
+    answer = greet(now, peer, nonce, asks, challenge);
+}
+
 // =================================================================================================
 // Part Two, chapter 9: Election
 // =================================================================================================
@@ -15247,8 +15599,12 @@ inline const char* judge_options(const ReplicaOptions& options, const Transport&
         return "options: reap_interval or reaps_per_minute is not above 0";
     }
     if (options.clock_drift_permille >= 500) return "options: clock drift of 50 percent or more";
+    if (!Seals::is_valid(options.ensemble_keys)) {
+        return "options: ensemble_keys must be none, one or two, of 32 bytes that are random";
+    }
     const std::size_t most = transport.message_bytes_max();
-    if (most < transport_bytes_min) return "transport: messages under 1024 bytes";
+    const std::size_t seal = options.ensemble_keys.empty() ? 0 : Seals::overhead_bytes;
+    if (most < transport_bytes_min + seal) return "transport: messages under 1024 bytes, or 1069";
     return nullptr;
 }
 
@@ -15388,7 +15744,7 @@ struct Replica::Logged {
         std::uint64_t count = 0;
         Time at;
     };
-    Flood floods[6];
+    Flood floods[8];
     std::uint64_t snapshots_taken = 0;
     std::uint64_t snapshots_given_up = 0;
     std::uint64_t admissions = 0;
@@ -15434,7 +15790,8 @@ Replica::Replica(const ReplicaOptions& options, Storage& storage, Transport& tra
       refused_(detail::judge_options(options, transport)),
       transport_(transport), observer_(observer),
       voters_(refused_ == nullptr ? options.voters : std::vector<PeerId>{options_.id}),
-      rng_(mix64(options.entropy, options.id.value)), nonce_(rng_.next()), log_(storage),
+      rng_(mix64(options.entropy, options.id.value)), nonce_(rng_.next()),
+      message_bytes_max_(message_bytes_max(options, transport)), log_(storage),
       machine_(new Machine(options.limits, rng_.next())), watches_(*this),
       history_(new detail::History(options.change_bytes_kept, counters_.calls,
                                    [this](SessionId id, BytesView acl) {
@@ -15442,7 +15799,7 @@ Replica::Replica(const ReplicaOptions& options, Storage& storage, Transport& tra
                                    })),
       election_(options_.id, voters_, options.timing),
       leader_(options_.id, voters_, options.timing, log_, options_.limits,
-              (std::max)(transport.message_bytes_max(), detail::transport_bytes_min)),
+              message_bytes_max_),
       learner_(options_.id, options.timing, log_, rng_.next() >> 1),
       outbox_(options_.id, options.ensemble, nonce_),
       answer_bytes_max_(answer_bytes_max(options.limits)),
@@ -15487,6 +15844,10 @@ void Replica::open() {
     rng_ = Rng(mix64(rng_.next(), mix64(log_.last().zxid.value, log_.appended())));
     nonce_ = rng_.next();
     outbox_ = Outbox(options_.id, options_.ensemble, nonce_);
+    if (!options_.ensemble_keys.empty()) {
+        seals_ = detail::Owned<Seals>(new Seals(options_.id, options_.ensemble, nonce_, rng_.next(),
+                                                options_.ensemble_keys, options_.timing.retry()));
+    }
     learner_.count_attempts_from(rng_.next() >> 1);
     touch_ = rng_.next() >> 1;  // so that another life's numbers mean nothing in this one
     sync_sequence_ = rng_.next() >> 1;  // nor do answers to its syncs
@@ -15637,10 +15998,11 @@ void Replica::take_inbox() {
     Reader in(inbox_read_);
     while (in.left() > 0 && role_ != Role::failed) {
         const PeerId from{in.u32()};
-        const BytesView bytes = in.bytes(inbox_bytes_max);
+        BytesView bytes = in.bytes(inbox_bytes_max);
         COORD_ASSERT(in.ok());
         Message message;
         counters_.messages_received += 1;
+        if (seals_ && !unseal(from, bytes)) continue;
         if (decode_message(bytes, message) != Errc::ok) {
             counters_.dropped_corrupt += 1;
         } else if (message.ensemble != options_.ensemble || message.to != options_.id ||
@@ -15855,11 +16217,33 @@ Vote Replica::own_vote() const {
 
 void Replica::send_all() {
     outbox_.drain([this](PeerId to, BytesView bytes) {
-        COORD_ASSERT(bytes.size() <= transport_.message_bytes_max());
-        counters_.messages_sent += 1;
-        counters_.bytes_sent += bytes.size();
-        transport_.send(to, bytes);
+        COORD_ASSERT(bytes.size() <= message_bytes_max_);
+        deliver(to, seals_ ? seals_->seal(now_, to, bytes) : bytes);
     });
+}
+
+void Replica::deliver(PeerId to, BytesView bytes) {
+    COORD_ASSERT(in_poll_ && bytes.size() <= transport_.message_bytes_max());
+    if (bytes.empty()) return;  // it is not known yet which life of the peer hears: K1
+    counters_.messages_sent += 1;
+    counters_.bytes_sent += bytes.size();
+    transport_.send(to, bytes);
+}
+
+// RETURNS whether there is a message in it, which takes its place.
+bool Replica::unseal(PeerId from, BytesView& bytes) {
+    BytesView answer;
+    const Seals::Verdict verdict = seals_->open(now_, from, bytes, bytes, answer);
+    deliver(from, answer);
+    if (verdict == Seals::Verdict::unsealed) counters_.dropped_unsealed += 1;
+    if (verdict == Seals::Verdict::replayed) counters_.dropped_replayed += 1;
+    return verdict == Seals::Verdict::message;
+}
+
+std::size_t Replica::message_bytes_max(const ReplicaOptions& options, const Transport& transport) {
+    const std::size_t seal = options.ensemble_keys.empty() ? 0 : Seals::overhead_bytes;
+    const std::size_t most = transport.message_bytes_max();
+    return (std::max)(most - (std::min)(most, seal), detail::transport_bytes_min);
 }
 
 // -- Applying ------------------------------------------------------------------------------------
@@ -16124,7 +16508,7 @@ std::uint32_t Replica::clamp_timeout_ms(Duration timeout) const {
 
 std::size_t Replica::request_bytes_max() const {
     const std::size_t overhead = message_overhead_bytes + entry_header_bytes;
-    return transport_.message_bytes_max() - overhead;
+    return message_bytes_max_ - overhead;
 }
 
 Replica::Ready& Replica::push_ready() {
@@ -16726,7 +17110,7 @@ void Replica::send_session(SessionId id, HeldSession& session) {
 
 void Replica::send_request(const Txn& request) {
     if (role_ == Role::leading) return leader_.number(wall_ms_, *machine_, request);
-    const std::size_t room = transport_.message_bytes_max() - message_overhead_bytes;
+    const std::size_t room = message_bytes_max_ - message_overhead_bytes;
     if (requests_.size() + request.body.size() + entry_header_bytes > room) flush_requests();
     Writer writer(requests_);
     writer.u64(request.session.value), writer.u64(request.cxid), writer.u64(request.confirmed);
@@ -17609,7 +17993,7 @@ void Replica::send_pong() {
     touch_ += 1;
     if (touches_.size() == detail::touches_max) touches_.pop();
     touches_.push() = Touch{touch_, now_};
-    learner_.pong(touch_, scratch_, transport_.message_bytes_max(), outbox_);
+    learner_.pong(touch_, scratch_, message_bytes_max_, outbox_);
 }
 
 // A lease waits until what stands before it is applied, and no later one takes its place before.
@@ -17845,6 +18229,8 @@ void Replica::visit_counters(const Callback<void(const Metric&)>& visit) const {
         counter("coord_dropped_foreign", own.dropped_foreign, "messages for somebody else"),
         counter("coord_dropped_stale", own.dropped_stale, "messages of another epoch or role"),
         counter("coord_dropped_overflow", own.dropped_overflow, "messages too many for a poll"),
+        counter("coord_dropped_unsealed", own.dropped_unsealed, "messages without a right seal"),
+        counter("coord_dropped_replayed", own.dropped_replayed, "of another life, or twice"),
         counter("coord_elections", own.elections, "times that it has looked for a leader"),
         counter("coord_applied", own.applied, "transactions applied"),
         counter("coord_over_quota", own.over_quota, "writes over a soft quota"),
@@ -18059,7 +18445,8 @@ void Replica::log_news() {
     const std::uint64_t sum =
         own.dropped_corrupt + own.dropped_foreign + own.dropped_overflow + own.flushes_slow +
         own.polls_late + own.over_quota + own.requests_refused + own.snapshots_taken +
-        own.snapshots_given_up + own.snapshots_installed + (was_serving_ ? 1u << 31 : 0u);
+        own.snapshots_given_up + own.snapshots_installed + own.dropped_unsealed +
+        own.dropped_replayed + (was_serving_ ? 1u << 31 : 0u);
     if (sum == logged_->sum && now_ < logged_->look_at) return;
     logged_->sum = sum, logged_->look_at = now_ + options_.timing.heartbeat / 2;
     log_all();
@@ -18072,6 +18459,10 @@ void Replica::log_all() {
               "messages of another ensemble, or for another replica");
     log_count(LogCode::dropped_overflow, 2, counters_.dropped_overflow,
               "messages dropped, since too many came between two polls");
+    log_count(LogCode::dropped_unsealed, 6, counters_.dropped_unsealed,
+              "messages without a right seal");
+    log_count(LogCode::dropped_replayed, 7, counters_.dropped_replayed,
+              "messages sealed for another life, or come twice");
     log_count(LogCode::flush_slow, 3, counters_.flushes_slow, "the disk was slow to flush");
     log_count(LogCode::poll_late, 4, counters_.polls_late, "polls came late");
     log_count(LogCode::over_quota, 5, counters_.over_quota, "writes passed a soft quota");
@@ -19276,6 +19667,7 @@ static Bytes text_of(const char* format, unsigned long long a, unsigned long lon
 
 constexpr Duration poll_gap = microseconds(1);          // no host polls more often
 constexpr std::size_t waiting_bytes_max = 1024 * 1024;  // as much as a socket holds
+constexpr std::size_t overheard_max = 512;
 constexpr std::int64_t wall_start_ms = 1600000000000;   // virtual time 0 in Unix time
 }  // namespace detail
 
@@ -19286,10 +19678,12 @@ Simulation::Simulation(const SimulationOptions& options)
       disk_rng_(mix64(options.seed, 2)),
       clock_rng_(mix64(options.seed, 3)),
       start_rng_(mix64(options.seed, 4)),
+      third_rng_(mix64(options.seed, 5)),
       nodes_(std::size_t{options.voters} + options.observers),
       links_((std::size_t{options.voters} + options.observers) *
              (std::size_t{options.voters} + options.observers)) {
     COORD_ASSERT(options.voters >= 1 && options.voters <= Voters::count_max);
+    set_network(options.network);
     COORD_ASSERT(options.clocks.rate_permille_min >= 500);
     COORD_ASSERT(options.clocks.rate_permille_max <= 2000);
     options_.replica.voters.clear();
@@ -19660,13 +20054,14 @@ void Simulation::send(Node& from, PeerId to, BytesView bytes) {
         return;
     }
     transmit(from, to, bytes, false);
+    if (network.third_party_permille > 0) overhear(from.id, to, bytes);
     if (network_rng_.chance(network.repeat_permille)) transmit(from, to, bytes, true);
     if (from.sends_left == UINT32_MAX) return;
     from.sends_left -= from.sends_left > 0 ? 1u : 0u;
     from.doomed = from.doomed || from.sends_left == 0;
 }
 
-void Simulation::transmit(Node& from, PeerId to, BytesView bytes, bool repeated) {
+std::uint32_t Simulation::take_packet(PeerId from, PeerId to, BytesView bytes) {
     if (free_packets_.empty()) {
         free_packets_.push_back(static_cast<std::uint32_t>(packets_.size()));
         packets_.push();
@@ -19674,8 +20069,56 @@ void Simulation::transmit(Node& from, PeerId to, BytesView bytes, bool repeated)
     const std::uint32_t slot = free_packets_.back();
     free_packets_.pop_back();
     Packet& packet = packets_[slot];
-    packet.from = from.id, packet.to = to;
+    packet.from = from, packet.to = to;
     packet.bytes.assign(bytes.data(), bytes.size());
+    return slot;
+}
+
+// The third party keeps some of each time, so that there are messages of every life among them.
+COORD_RARE
+void Simulation::overhear(PeerId from, PeerId to, BytesView bytes) {
+    Rng& rng = third_rng_;
+    const bool has_room = overheard_.size() < detail::overheard_max;
+    if (has_room || rng.chance(50)) {
+        if (has_room) overheard_.push();
+        const std::size_t place = static_cast<std::size_t>(rng.below(overheard_.size()));
+        Packet& kept = overheard_[has_room ? overheard_.size() - 1 : place];
+        kept.from = from, kept.to = to;
+        kept.bytes.assign(bytes.data(), bytes.size());
+    }
+    if (!rng.chance(options_.network.third_party_permille)) return;
+    const Packet& old = overheard_[static_cast<std::size_t>(rng.below(overheard_.size()))];
+    const std::uint32_t slot = take_packet(old.from, old.to, old.bytes);
+    forge(packets_[slot]);
+    counters_.messages_forged += 1;
+    schedule(now_ + draw(rng, {}, milliseconds(20)), EventKind::message, slot);
+}
+
+void Simulation::forge(Packet& packet) {
+    Rng& rng = third_rng_;
+    switch (rng.below(8)) {
+        case 0: std::swap(packet.from, packet.to); break;
+        case 1: packet.to = PeerId{static_cast<std::uint32_t>(rng.between(1, size()))}; break;
+        case 2: packet.from = PeerId{static_cast<std::uint32_t>(rng.between(1, size()))}; break;
+        case 3: packet.bytes = Bytes(Seals::content(packet.bytes)); break;
+        case 4: {
+            if (packet.bytes.empty()) break;
+            char& one = packet.bytes[static_cast<std::size_t>(rng.below(packet.bytes.size()))];
+            one = static_cast<char>(one ^ (1 << rng.below(8)));
+            break;
+        }
+        default: break;  // as it was
+    }
+}
+
+void Simulation::set_network(const SimulatedNetwork& network) {
+    COORD_ASSERT(network.third_party_permille == 0 || !options_.replica.ensemble_keys.empty());
+    options_.network = network;
+}
+
+void Simulation::transmit(Node& from, PeerId to, BytesView bytes, bool repeated) {
+    const std::uint32_t slot = take_packet(from.id, to, bytes);
+    Packet& packet = packets_[slot];
     const SimulatedNetwork& network = options_.network;
     Rng& rng = network_rng_;
     Time arrival = now_ + draw(rng, network.latency_min, network.latency_max);
@@ -19795,7 +20238,7 @@ void Simulation::trace_message(bool lost, PeerId from, PeerId to, BytesView byte
     Message message;
     Bytes text = "damaged";
     char kind = lost ? 'x' : 'm';
-    if (decode_message(bytes, message) == Errc::ok) {
+    if (decode_message(Seals::content(bytes), message) == Errc::ok) {
         text = name(message.type);
         if (message.epoch != 0) text += detail::text_of(" e%llu", message.epoch);
         if (message.zxid != Zxid{}) {

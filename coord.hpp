@@ -10,9 +10,9 @@
 // WHAT IT IS NOT
 //   A server, a database, a message queue, a thread, a socket. It keeps the whole tree in memory,
 //   wants values of kilobytes, and every voter sees every write. It trusts the replicas of its own
-//   ensemble: a message that decodes is believed. With MemoryStorage an ensemble whose replicas
-//   all stop has forgotten everything; FileStorage remembers. Not there yet: change of membership,
-//   recipes beside the lock, authentication between replicas.
+//   ensemble: a message of theirs that decodes is believed. With MemoryStorage an ensemble whose
+//   replicas all stop has forgotten everything; FileStorage remembers. Not there yet: change of
+//   membership, recipes beside the lock.
 //
 // QUICK START
 //   // main.cpp                              g++ -std=c++17 -I. main.cpp
@@ -122,6 +122,34 @@
 //                   can be done then is to wipe every storage. Voters whose storages are all wiped
 //                   found a new ensemble, if they may. An older image of a storage that comes back
 //                   while nobody leads is not noticed: never restore one; wipe it.
+//
+// WHOM A REPLICA BELIEVES
+//   Its peers     Without ReplicaOptions::ensemble_keys whoever can send as a replica is believed:
+//                 such an ensemble belongs on a network where only replicas are. With them each
+//                 message has a seal that nobody makes without a key. What has none, or a wrong
+//                 one, was sealed for another ensemble, replica, direction or life, or comes for a
+//                 second time, changes nothing: ReplicaCounters::dropped_unsealed and
+//                 dropped_replayed. There is no mode that lets what is not sealed pass.
+//   Who has a key is trusted, as the other replicas are: it may lie about what it holds and has
+//                 promised, and so undo what is committed. It cannot end the program: what it
+//                 sends is judged, bounded and dropped as all bytes are.
+//   Who sits on the wire, without a key, may drop, delay, repeat and reorder, as every network
+//                 does. It costs time, and with enough of it the ensemble stands still. So may a
+//                 flood: coord bounds what one costs between two polls, and not what it displaces.
+//   Not protected Secrecy: a seal hides nothing, and data, paths and credentials of add_auth can be
+//                 read on the wire; TLS, DTLS or QUIC under the transport hides them. Messages that
+//                 are held back, until the replica that they are for has another life. The storage:
+//                 who writes to its files is believed. The memory of the program, where the keys
+//                 are. A key that has become known: until it is changed all that is above.
+//   Clients       are in the program, and believed: see the next section.
+//   Keys          32 bytes from the system's source of randomness, in all replicas the same, from
+//                 a file that only the program can read. One is changed in three rounds of
+//                 restarts: {old, new}, then {new, old}, then {new}. No message, log line, counter
+//                 or text has a part of one. ReplicaOptions::entropy must be another at each start:
+//                 two lives with one nonce would be one.
+//   The seal      is SipHash-2-4 of 128 bits: a function for exactly this, twenty lines, without a
+//                 known weakness, at three times what CRC32C by instruction costs. HMAC-SHA-256 in
+//                 portable C++ costs forty times that, and would be most of what a write costs.
 //
 // WHAT A REPLICA SAYS OF ITSELF
 //   Replica::describe() is for a person, state_json() for a program, visit_metrics() for what

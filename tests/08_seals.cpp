@@ -285,6 +285,18 @@ TEST_CASE("K1 H3 what was sealed for a life that is over, or by one, does nothin
     CHECK(a.take(again, again.send(a, "new")) == Verdict::message);
 }
 
+TEST_CASE("K1 what is still sent to a life that is over does not reach the one of now") {
+    Life a(1, 10), b(2, 20);
+    meet(a, b);
+    Life again(2, 21);
+    Bytes answer;
+    CHECK(a.take(again, again.send(a, "x"), &answer) == Verdict::hello);
+    const Bytes late = a.send(b, "for the life before");  // a has no proof yet that it is over
+    CHECK(again.take(a, answer) == Verdict::hello);
+    REQUIRE(again.seals.life_of(a.id) == 10);
+    CHECK(again.take(a, late) == Verdict::replayed);
+}
+
 TEST_CASE("K2 recorded hellos, and answers to challenges that are over, change nothing") {
     Life a(1, 10), b(2, 20);
     std::vector<Bytes> recorded;

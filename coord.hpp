@@ -3090,6 +3090,7 @@ private:
         std::uint64_t refused = 0;    // the nonce of one that was refused
         Refusal refusal{};
         bool informed = false;        // it has said follower_info
+        bool bound = false;           // by a promise of this epoch, or a later one, to another (F7)
         std::uint32_t accepted_epoch = 0;
         bool promised = false;        // ack_epoch, for this epoch
         std::uint64_t attempt = 0;
@@ -13982,6 +13983,7 @@ void Leader::recount() {
     const bool gathers = is_founding_ && phase_ < Phase::synchronization;
     counted_ = bits_where([&](const Peer& peer) {
         if (!knows_) return true;
+        if (peer.bound) return false;  // nor if it becomes a voter
         const bool is_there = peer.storage != 0 && peer.storage == table_.storage_of(peer.id);
         const bool founds = gathers && peer.storage != 0 && peer.may_found;
         return is_there || founds;  // Z7, Z8
@@ -14249,7 +14251,8 @@ void Leader::on_follower_info(Time now, Peer& peer, const Message& message, Outb
     const bool promised_away =
         message.accepted_epoch > epoch_ ||
         (message.accepted_epoch == epoch_ && message.leader != self_);
-    if (epoch_ > 0 && promised_away && peer.bit != 0) {
+    peer.bound = epoch_ > 0 && promised_away;
+    if (peer.bound && peer.bit != 0) {
         resignation_ = "a voter has promised an epoch to somebody else";
         return;
     }

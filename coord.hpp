@@ -3475,7 +3475,8 @@ public:
     // Must not block and must not call the replica's poll. bytes are lent for the call. A message
     // may be dropped: it is repeated.
     virtual void send(PeerId to, BytesView bytes) = 0;
-    virtual std::size_t message_bytes_max() const = 0;  // nothing larger is handed to it; >= 1024
+    // Nothing larger is handed to it. At least 1024; 1069 where there are ensemble_keys.
+    virtual std::size_t message_bytes_max() const = 0;
 };
 
 struct ReplicaOptions {
@@ -15634,8 +15635,10 @@ inline const char* judge_options(const ReplicaOptions& options, const Transport&
         return "options: ensemble_keys must be none, one or two, of 32 bytes that are random";
     }
     const std::size_t most = transport.message_bytes_max();
-    const std::size_t seal = options.ensemble_keys.empty() ? 0 : Seals::overhead_bytes;
-    if (most < transport_bytes_min + seal) return "transport: messages under 1024 bytes, or 1069";
+    if (most < transport_bytes_min) return "transport: messages under 1024 bytes";
+    if (!options.ensemble_keys.empty() && most < transport_bytes_min + Seals::overhead_bytes) {
+        return "transport: messages under 1069 bytes, and there are keys";
+    }
     return nullptr;
 }
 

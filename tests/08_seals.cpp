@@ -401,6 +401,18 @@ TEST_CASE("keys that are none are refused by name") {
          {std::vector<Bytes>{key_a, key_b, key_a}, {""}, {key_a + "x"}, {Bytes(32, '\0')}}) {
         CHECK(reason(bad).find("ensemble_keys") != Bytes::npos);
     }
+    struct Narrow final : coord::Transport {
+        std::size_t most;
+        explicit Narrow(std::size_t bytes) : most(bytes) {}
+        void send(PeerId, BytesView) override {}
+        std::size_t message_bytes_max() const override { return most; }
+    } tight(1068), enough(1069);
+    coord::MemoryStorage disks[2];
+    coord::ReplicaOptions options;
+    options.ensemble_keys = {key_a};
+    const coord::Replica refused(options, disks[0], tight), good(options, disks[1], enough);
+    CHECK(Bytes(refused.status().reason).find("1069") != Bytes::npos);
+    CHECK(Bytes(good.status().reason) == "");
 }
 
 TEST_CASE("three voters and an observer with keys: all goes on as without, through crashes") {

@@ -14034,6 +14034,7 @@ Voters::Voters(std::vector<Seat> seats) : seats_(std::move(seats)) {
     };
     std::sort(seats_.begin(), seats_.end(), by_group);
     for (const Seat& seat : seats_) ids_.push_back(seat.id);
+    COORD_ASSERT(ids_.size() <= count_max);  // a bit each
     std::sort(ids_.begin(), ids_.end());
     ids_.erase(std::unique(ids_.begin(), ids_.end()), ids_.end());
     for (Seat& seat : seats_) {
@@ -14432,6 +14433,7 @@ void Election::set_voters(Time now, const Voters& voters, const std::vector<Peer
         Voice& voice = voices_.emplace_back();
         voice.id = id, voice.is_asked = true;
     }
+    COORD_ASSERT(find(self_) == nullptr);  // nobody hears itself
 }
 
 void Election::start(Time now, const Vote& own) {
@@ -14608,6 +14610,7 @@ void Election::consider(Time now) {
     }
     if (settled_at_ == never) settled_at_ = now + timing_.settle();
     if ((votes & everybody) == everybody || settled_at_ <= now) winner_ = candidate_;
+    COORD_ASSERT(winner_ != self_ || voters_.contains(self_) || leaves_);  // E3, E4
 }
 
 bool Election::says_otherwise(Time now) const {
@@ -14840,6 +14843,9 @@ void Leader::seat_voters() {
         rounds_[i].touches.swap(touches);
     }
     peers_ = std::move(seated);
+    COORD_ASSERT(observers_.size() <= limits_.observers_max);             // Z15
+    COORD_ASSERT(observers_.find(self_.value) == observers_.end());       // Z19
+    COORD_ASSERT(voters_.is_joint() == table_.is_joint());                // Z16
     recount();
 }
 
@@ -15945,6 +15951,7 @@ void Leader::settle(std::int64_t wall_ms) {
     if (txn.zxid == Zxid{}) return;
     const bool applied = table_.apply(txn);
     COORD_ASSERT(applied && !table_.is_joint());  // Z17
+    COORD_ASSERT(table_.version() == txn.zxid && txn.zxid > admitted_);  // M18
     admitted_ = txn.zxid;
     counters_.reconfigs += 1;
     seat_voters();
@@ -16598,6 +16605,7 @@ COORD_RARE
 bool Learner::vote() {
     const Log::Epochs& epochs = log_.epochs();
     const bool has_promised = epochs.accepted == epoch_ && epochs.accepted_from == leader_;
+    COORD_ASSERT(phase_ != Phase::idle && leader_ != self_);
     if (epoch_ == 0 || !has_promised) return false;
     observes_ = false, ack_due_ = true;
     return true;
@@ -17282,6 +17290,7 @@ void Replica::follow_voters() {
                !machine_->voters().knows(options_.id)) {
         role_ = Role::observing;
     }
+    COORD_ASSERT(role_ != Role::following || !learner_.observes());  // F8
     if (role_ != before) tell_role(learner_.leader());
 }
 
@@ -17490,6 +17499,7 @@ void Replica::end_reconfigs() {
                            session.pending.front().op == OpCode::reconfig;
         if (waits) ids.push_back(id);
     }
+    COORD_ASSERT(!machine_->voters().is_joint());  // R15
     for (const SessionId id : ids) {
         const auto found = sessions_.find(id);
         if (found != sessions_.end()) drain(id, found->second);
@@ -18590,6 +18600,7 @@ void Replica::tell_config(Ready& ready) {
     COORD_ASSERT(config.has_value());
     ready.bytes.assign(config->data);
     ready.stat = config->stat, ready.zxid = machine_->voters().version();
+    COORD_ASSERT(ready.zxid == ready.stat.mzxid);  // M16
     ready.is_null = false, ready.is_brief = false;
 }
 

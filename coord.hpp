@@ -10,9 +10,9 @@
 // WHAT IT IS NOT
 //   A server, a database, a message queue, a thread, a socket. It keeps the whole tree in memory,
 //   wants values of kilobytes, and every voter sees every write. It trusts the replicas of its own
-//   ensemble: a message that decodes is believed. With MemoryStorage an ensemble whose replicas
-//   all stop has forgotten everything; FileStorage remembers. Not there yet: observers, change of
-//   membership, recipes beside the lock, authentication between replicas.
+//   ensemble: a message of theirs that decodes is believed. With MemoryStorage an ensemble whose
+//   replicas all stop has forgotten everything; FileStorage remembers. Not there yet: change of
+//   membership, recipes beside the lock.
 //
 // QUICK START
 //   // main.cpp                              g++ -std=c++17 -I. main.cpp
@@ -96,6 +96,15 @@
 //               harmless; one that leaps costs an election.
 //   Entropy     is the caller's: ReplicaOptions::entropy, another random number at each start.
 //
+// OBSERVERS
+//   A replica whose id is not among its ReplicaOptions::voters observes (Role::observing). It finds
+//   out from the voters who leads, learns from the leader what is committed, keeps a log and
+//   snapshots, and serves sessions as every other replica does. It has no vote, and nothing waits
+//   for it: there may be hundreds (Limits::observers_max), far away, that come and go, and the
+//   voters need not know of them beforehand; only their transport must reach them. Each costs the
+//   leader what it sends: a message for what was committed since the one before was received. A
+//   write that is asked for there takes the way to the leader and back.
+//
 // THE IDENTITY OF A VOTER
 //   What a voter has promised and acknowledged is in its storage. So a voter counts only with the
 //   storage that the ensemble has admitted: each storage has an id, drawn at its birth, and the
@@ -114,8 +123,42 @@
 //                   found a new ensemble, if they may. An older image of a storage that comes back
 //                   while nobody leads is not noticed: never restore one; wipe it.
 //
+// WHOM A REPLICA BELIEVES
+//   Its peers     Without ReplicaOptions::ensemble_keys whoever can send as a replica is believed:
+//                 such an ensemble belongs on a network where only replicas are. With them each
+//                 message has a seal that nobody makes without a key. What has none, or a wrong
+//                 one, was sealed for another ensemble, replica, direction or life, or comes for a
+//                 second time, changes nothing: ReplicaCounters::dropped_unsealed and
+//                 dropped_replayed. There is no mode that lets what is not sealed pass.
+//   Who has a key is trusted, as the other replicas are: it may lie about what it holds and has
+//                 promised, and so undo what is committed. It cannot end the program: what it
+//                 sends is judged, bounded and dropped as all bytes are.
+//   Who sits on the wire, without a key, may drop, delay, repeat and reorder, as every network
+//                 does. It costs time, and with enough of it the ensemble stands still. So may a
+//                 flood: coord bounds what one costs between two polls, and not what it displaces.
+//   Not protected Secrecy: a seal hides nothing, and data, paths and credentials of add_auth can be
+//                 read on the wire; TLS, DTLS or QUIC under the transport hides them. Messages that
+//                 are held back, until the replica that they are for has another life. The storage:
+//                 who writes to its files is believed. The memory of the program, where the keys
+//                 are. A key that has become known: until it is changed all that is above.
+//   Clients       are in the program, and believed: see the next section.
+//   Keys          32 bytes from the system's source of randomness, in all replicas the same, from
+//                 a file that only the program can read. One is changed in three rounds of
+//                 restarts: {old, new}, then {new, old}, then {new}. No message, log line, counter
+//                 or text has a part of one. ReplicaOptions::entropy must be another at each start:
+//                 two lives with one nonce would be one.
+//   The seal      is SipHash-2-4 of 128 bits: a function for exactly this, twenty lines, without a
+//                 known weakness, at three times what CRC32C by instruction costs. HMAC-SHA-256 in
+//                 portable C++ costs forty times that, and would be most of what a write costs.
+//
+// WHAT A REPLICA SAYS OF ITSELF
+//   Replica::describe() is for a person, state_json() for a program, visit_metrics() for what
+//   collects numbers; status() and counters() are the same as fields. A ReplicaObserver's on_log
+//   hears what an operator wants in a log: LogCode is the table. All of it only looks.
+//
 // GLOSSARY
 //   ensemble    the replicas that keep one tree.        voter     a replica that counts.
+//   observer    a replica that is no voter.
 //   quorum      more than half of the voters.           epoch     the reign of one leader.
 //   zxid        the number of a transaction: (epoch, counter). Every write attempt that is
 //               numbered takes one, also one that fails.
@@ -554,6 +597,7 @@ struct Limits {
     std::uint32_t acl_id_bytes_max = 1024;          // too_large
     std::uint32_t acls_max = 1024 * 1024;           // too_many: distinct ones, with their aversion
     std::uint32_t identities_per_session_max = 64;  // too_many
+    std::uint32_t observers_max = 256;  // that a leader takes on; others go on looking for one
 };
 
 namespace detail {
@@ -904,6 +948,19 @@ private:
 std::uint32_t crc32c(BytesView bytes, std::uint32_t seed = 0);  // Castagnoli, as iSCSI and ext4
 std::uint64_t hash64(BytesView bytes, std::uint64_t seed);      // the same on every machine
 std::uint64_t mix64(std::uint64_t a, std::uint64_t b);          // two words to one, well stirred
+// SipHash-2-4 of 128 bits (Aumasson and Bernstein, 2012): who does not know the key cannot make it.
+// As two numbers whose little-endian bytes, one after the other, are the ones of the reference.
+struct SipHash {
+    std::uint64_t low = 0;
+    std::uint64_t high = 0;
+    friend bool operator==(SipHash a, SipHash b) {  // in the same time wherever they differ
+        return ((a.low ^ b.low) | (a.high ^ b.high)) == 0;
+    }
+    friend bool operator!=(SipHash a, SipHash b) { return !(a == b); }
+};
+SipHash siphash(BytesView bytes, const SipHash& key);
+// Appends a string of JSON, quoted, in ASCII alone: any other byte as the character of its number.
+void append_json_text(BytesView text, Bytes& out);
 
 // =================================================================================================
 // Part One, chapter 3: Tree
@@ -922,6 +979,9 @@ std::uint64_t mix64(std::uint64_t a, std::uint64_t b);          // two words to 
 //            T9 An ACL is its node's alone. Those that are alike, with their aversions, are kept
 //            once, as long as a node has them; one that is open to all and was never set is not
 //            kept, and nothing is looked up for it.
+//            T10 The ephemeral nodes of each session are listed in the order of their paths, those
+//            and no others: by links in the nodes themselves, where others have their children.
+//            T11 It knows how many bytes its paths and data have.
 // May touch  Memory; deterministic.
 // Reading    ZooKeeper's DataTree and PathUtils. What it may cost: one hash of the path and four
 //            cache lines a look-up, 120 bytes a node beside its path and data.
@@ -1065,6 +1125,7 @@ public:
     Tree& operator=(const Tree&) = delete;
 
     std::size_t size() const { return size_; }  // nodes, the root and /zookeeper's three included
+    std::uint64_t bytes() const { return bytes_; }  // of paths and data (T11)
     std::uint64_t digest() const { return digest_; }
     std::uint64_t work() const { return work_; }  // of all changes ever; a set is 1
     std::optional<NodeView> find(BytesView path) const;
@@ -1145,11 +1206,20 @@ public:
     // Calls visit for each node, parents before children, children in order; or for the one at a
     // path, if it is there, and all below it. REQUIRES that it changes nothing.
     void visit(const Callback<void(const NodeView&)>& visit_node, BytesView from = "/") const;
-    // And for each ephemeral one, in any order.
-    void visit_ephemerals(const Callback<void(BytesView path, SessionId owner)>& visit_node) const;
+    // The ephemeral nodes of a session: how many, and those after a path that begin with prefix, in
+    // order of their paths, until visit_node RETURNS false. And how many all sessions have.
+    std::size_t owned(SessionId owner) const;
+    void list_owned(SessionId owner, BytesView after, BytesView prefix,
+                    const Callback<bool(const NodeView&)>& visit_node) const;
+    std::size_t owned_by_all() const { return owned_size_; }
     // Frees so many nodes more, before the tree is destroyed. RETURNS true when none is left.
     // Nothing else may be asked of it from then on.
     bool release(std::uint32_t count);
+    // Memory of nodes that have gone is put by for others of their size; this gives so many blocks
+    // of it back, while there are more than a few. What frees a million at once, or mixes that with
+    // other requests, stands still for ten milliseconds and more in common allocators.
+    void give_back(std::uint32_t count);
+    std::size_t spares() const { return spare_count_; }
     void reset();        // back to a fresh tree: /, /zookeeper, /zookeeper/config, /zookeeper/quota
     void audit() const;  // asserts T1-T4, T7, T9 over the whole tree; cost as that
 
@@ -1159,6 +1229,8 @@ private:
     struct Table;
     struct Acls;
     struct Record;
+    struct AmongChildren;
+    struct AmongOwned;
 
     Node& at(std::uint32_t node) const;
     Node* seek(BytesView path) const;            // RETURNS nullptr where there is no such node
@@ -1168,18 +1240,24 @@ private:
     Node* slot(std::uint32_t index) const;
     std::uint32_t take_index();
     void grow_slabs();
-    static Node* make_node(const Node& fields, BytesView path, BytesView data,
-                           std::size_t capacity);
-    static void free_node(Node* node);
+    Node* make_node(const Node& fields, BytesView path, BytesView data, std::size_t capacity);
+    void put_by(Node* node);
     void insert_entry(std::uint64_t hash, Node* node);
     void replace_entry(std::uint64_t hash, const Node* node, Node* moved);
     void erase_entry(std::uint64_t hash, const Node* node);
 
     std::uint32_t priority(std::uint32_t node) const;
     BytesView child_name(std::uint32_t child, std::size_t offset) const;
-    void prefetch_below(const Node& node, std::size_t offset) const;
+    template <class Order>
+    void prefetch_below(Node& node, std::size_t offset) const;
+    template <class Order>
+    void link(std::uint32_t& root, std::uint32_t added, std::size_t offset);
+    template <class Order>
+    void unlink(std::uint32_t& root, std::uint32_t removed, std::size_t offset);
     void link_child(std::uint32_t parent, std::uint32_t child);
     void unlink_child(std::uint32_t parent, std::uint32_t child);
+    void link_owned(std::uint32_t node);
+    void unlink_owned(std::uint32_t node);
     using Stack = std::vector<std::uint32_t>;
     void push_left(std::uint32_t node, Stack& stack) const;
     void seek_children(const Node& parent, BytesView after, BytesView prefix, Stack& stack) const;
@@ -1228,18 +1306,29 @@ private:
     void clear();
     void audit_node(std::uint32_t node) const;
     void audit_children(std::uint32_t parent) const;
+    std::size_t audit_owned(SessionId owner, std::uint32_t root) const;
 
     std::vector<detail::Owned<Node*[]>> slabs_;  // nodes by index; all of one size but the first
     detail::Owned<Table[]> tables_;              // nodes by path: for each top byte of a hash
     detail::Ring<std::uint32_t> free_indices_;  // grows by small blocks: no poll copies it
+    struct Spare {
+        Spare* next;
+    };
+    static constexpr std::size_t spare_sizes = 64;  // of larger blocks none is put by
+    std::array<Spare*, spare_sizes> spares_{};      // by size
+    std::size_t spare_count_ = 0;
+    std::size_t spare_turn_ = 0;                    // whose size is given back from next
     std::uint32_t indices_used_ = 0;               // ever, index 0 included
     std::uint32_t indices_capacity_ = 0;           // of slabs_
     std::size_t size_ = 0;
+    std::uint64_t bytes_ = 0;
     std::uint64_t digest_ = 0;
     std::uint64_t work_ = 0;
     const std::uint64_t seed_;
     detail::Owned<Acls> acls_;          // T9
     detail::Numbers reapable_;          // T7: indices of nodes, to their ttl; of containers to 0
+    detail::Numbers owned_;             // T10: sessions, to roots and how many, 32 bits each
+    std::size_t owned_size_ = 0;        // of them all
     std::vector<std::uint64_t> saved_;  // a bit for each index: written early, or not part of it
     std::uint32_t save_next_ = 0;       // indices before this one are written
     std::uint32_t save_end_ = 0;        // indices from here on came later; 0: no save is under way
@@ -1375,7 +1464,6 @@ struct SessionRecord {
     std::uint64_t cxid = 0;         // newest executed, or where its holder begins
     std::uint64_t confirmed = 0;
     detail::Ring<Outcome> outcomes;  // of confirmed+1 .. cxid, in order
-    std::map<Bytes, bool, std::less<>> ephemerals;  // their paths
     Bytes identities;              // M10: as an ACL's bytes, each once
     std::uint64_t identities_hash = 0;  // of them; 0 where there are none
     std::uint64_t saved_in = 0;     // the number of the save that has it already
@@ -1572,6 +1660,7 @@ public:
     bool is_saving() const { return is_saving_; }
     void stop_saving();
     bool release(std::uint32_t nodes) { return tree_.release(nodes); }  // see Tree::release
+    void give_back(std::uint32_t nodes) { tree_.give_back(nodes); }     // and Tree::give_back
 
     // A state from bytes, in pieces or in one; it replaces what was. RETURNS corrupt, and leaves a
     // fresh state, where the bytes are not those of a save.
@@ -1592,7 +1681,6 @@ private:
     const Outcome* close_session(const Txn& txn, ChangeSink& changes);
     Errc execute(const Txn& txn, SessionRecord& session, Outcome& outcome, ChangeSink& changes);
     Errc multi(const Txn& txn, SessionRecord& session, Outcome& outcome, ChangeSink& changes);
-    void undo_ephemerals(SessionRecord& session);
     Errc authenticate(const Txn& txn, SessionRecord& session) const;
     Errc check_version(const Txn& txn, const SessionRecord& session, Outcome& outcome) const;
     Errc create(const Txn& txn, SessionRecord& session, Outcome& outcome, ChangeSink& changes);
@@ -1634,7 +1722,7 @@ private:
     static void save_session(const SessionRecord& session, Bytes& out);
     static bool read_session(BytesView record, const Limits& limits, SessionRecord& session);
     bool load_session(BytesView record);
-    bool adopt_ephemerals();
+    bool owns_all() const;
     void reset();
     // Of what a session is for all its life, and with that of all of it.
     static std::uint64_t digest_lasting(const SessionRecord& session);
@@ -2415,8 +2503,10 @@ public:
     std::uint32_t crc_at(Zxid zxid) const;          // REQUIRES contains(zxid)
     BytesView entry_after(Zxid zxid) const;         // the next one's record; REQUIRES one
     // A run of whole records after zxid, of at most bytes_max but at least one, in one piece.
-    // RETURNS empty at the end. last_sent is the zxid of the last record in it.
-    BytesView entries_after(Zxid zxid, std::size_t bytes_max, Zxid& last_sent) const;
+    // RETURNS empty at the end: of the log, or of what is asked for. last_sent is the zxid of the
+    // last record in it.
+    BytesView entries_after(Zxid zxid, std::size_t bytes_max, Zxid& last_sent,
+                            Zxid end = Zxid{UINT64_MAX}) const;
     std::size_t size() const { return entries_.size(); }
     std::size_t count_after(Zxid zxid) const { return entries_.size() - find(zxid); }
     // Those of them that are admits: few, and what counts in an election.
@@ -2531,6 +2621,12 @@ private:
 // =================================================================================================
 // Purpose    The peer protocol as values and bytes. No behaviour.
 // Invariants Bytes that are not exactly one message of this ensemble to this replica do not decode.
+//            K1 Where the ensemble has keys, a message is handed on that was sealed with one of
+//            them, by this sender for this receiver, each in the very life that it lives now, and
+//            that was not handed on before.
+//            K2 What is not changes nothing; but a hello that answers the challenge of this life
+//            says which life of its sender is the one of now.
+//            K3 A key is in no message, no log and no text.
 // May touch  Chapters 1 and 2.
 // Format     u32 magic and version, u32 CRC32C of what follows, u64 ensemble, u32 from, u32 to,
 //            u64 nonce, u8 type, u32 epoch, and then the type's fields in the order of Message. The
@@ -2634,6 +2730,75 @@ private:
     std::vector<PeerId> ids_;
 };
 
+// The envelopes of messages, where the ensemble has keys. Which life of a peer hears, and which one
+// speaks, is found out by a challenge, a number that only a hello since then can repeat; so that
+// yesterday's messages are worth nothing, nor are those of another direction, or of today, twice.
+//
+// FORMAT: u32 magic and version, u8 kind, u64 nonce of the sender's life, u64 nonce of the life
+// that it is for, u64 sequence, what is in it, and SipHash-2-4 of 128 bits of all that is before.
+//
+//   kind     for                        what is in it
+//   message  the life that was found    a message, as above
+//   hello    the one that it answers,   u64 challenge, u64 the challenge that it answers; 0: none
+//            or 0
+//
+// The hash is made with a key for one ensemble, sender and receiver: the second half of the
+// ensemble's xor the hash, by the first half, of "coord: seal", u64 ensemble, u32 from, u32 to.
+class Seals {
+public:
+    static constexpr std::size_t overhead_bytes = 45;
+    static constexpr std::size_t key_bytes = 32;
+    static constexpr std::size_t keys_max = 2;       // the first seals, each opens
+    static constexpr std::size_t peers_max = 1024;   // then who was quiet for longest is forgotten
+    static constexpr std::uint64_t window = 64;      // of sequences: what comes later is dropped
+    enum class Verdict : std::uint8_t { message, hello, unsealed, replayed };
+
+    // retry: between two hellos to a peer that does not answer.
+    Seals(PeerId self, std::uint64_t ensemble, std::uint64_t nonce, std::uint64_t entropy,
+          const std::vector<Bytes>& keys, Duration retry);
+    static bool is_valid(const std::vector<Bytes>& keys);  // none, one or two; none all zeros
+    // What is to be sent to a peer: the message sealed; or a hello, where it is not known which
+    // life of it hears; or nothing, where it was greeted just now. Lives until the next call.
+    BytesView seal(Time now, PeerId to, BytesView message);
+    // What has come from a peer. RETURNS what it is, and of a message what is in it; answer is to
+    // be sent back, unless it is empty, and lives until the next call.
+    Verdict open(Time now, PeerId from, BytesView bytes, BytesView& message, BytesView& answer);
+    std::uint64_t life_of(PeerId peer) const;    // its nonce; 0: not known
+    static BytesView content(BytesView sealed);  // for traces: nothing is looked at
+
+private:
+    struct Peer {
+        std::array<SipHash, keys_max> theirs;  // that open, and
+        SipHash own;                           // that seals
+        std::uint64_t nonce = 0;               // of its life; 0: not known
+        std::uint64_t sent = 0;                // the newest sequence
+        std::uint64_t newest = 0;              // of those received
+        std::uint64_t seen = 0;                // bit i: newest - i was, or comes too late
+        std::uint64_t challenge = 0;           // that has no answer yet; 0: none
+        Time greeted_at{INT64_MIN / 4};
+        Time heard_at{INT64_MIN / 4};
+    };
+    SipHash key_for(std::size_t place, PeerId from, PeerId to) const;
+    Peer peer_of(PeerId id) const;
+    Peer& take_in(Time now, PeerId id, const Peer* known);
+    bool is_sealed(const Peer& peer, BytesView bytes) const;
+    static bool is_new(Peer& peer, std::uint64_t sequence);
+    void begin(Peer& peer, std::uint8_t kind, std::uint64_t to);
+    BytesView end(const Peer& peer);
+    BytesView greet(Time now, Peer& peer, std::uint64_t to, bool asks, std::uint64_t echo);
+    void on_hello(Time now, Peer& peer, Reader in, BytesView& answer);
+
+    const PeerId self_;
+    const std::uint64_t ensemble_;
+    const std::uint64_t nonce_;
+    const Duration retry_;
+    Rng rng_;
+    std::array<SipHash, keys_max * 2> keys_;  // halves
+    std::size_t key_count_;
+    detail::Numbered<std::uint64_t, Peer> peers_;
+    Bytes out_;
+};
+
 // Messages to be sent, encoded one after the other in memory that is used again.
 class Outbox {
 public:
@@ -2672,6 +2837,7 @@ private:
 //            while it reaches a quorum both ways: a deaf or mute voter wins nothing.
 //            E2 The best of those candidates is the one with the highest (current epoch, last
 //            durable zxid, id).
+//            E3 Who is no voter has no voice: it asks the voters who leads, and follows that one.
 // May touch  Chapter 8.
 // Reading    ZooKeeper's FastLeaderElection. Deviation D1: there is no round number. A vote is a
 //            state that is repeated, and the newest from each voter counts; a vote out of date
@@ -2696,7 +2862,10 @@ struct Vote {
     friend bool operator<(const Vote& a, const Vote& b);
 };
 
-enum class Role : std::uint8_t { looking = 0, following = 1, leading = 2, failed = 3 };
+// An observing replica follows, and is no voter.
+enum class Role : std::uint8_t {
+    looking = 0, following = 1, leading = 2, failed = 3, observing = 4
+};
 const char* name(Role role);
 
 class Election {
@@ -2733,7 +2902,7 @@ private:
     PeerId best_candidate(Time now) const;
     std::uint64_t agreeing(Time now) const;
     void consider(Time now);
-    void broadcast(Time now, Outbox& out);
+    void broadcast(Time now, Outbox& out, Duration pause);
 
     const PeerId self_;
     const Voters& voters_;
@@ -2787,6 +2956,11 @@ private:
 //            Z14 A session that was local is opened once. It is numbered where its replica knew, as
 //            it asked, how each opening and each end of it before had come out; so that nothing
 //            that was asked of a session which is over meets another one of that id.
+//            Z15 A learner that is no voter observes. An established leader takes it on, sends it
+//            what is committed and nothing else, and counts nothing of what it promises,
+//            acknowledges and answers. Voters are sent to first, and those who observe so much in
+//            a step. So many observe at the most, so many of them fetch a snapshot, and who is
+//            silent is forgotten.
 // May touch  Chapters 4 (reads), 7, 8.
 // Reading    Zab, DSN'11, sections IV and V; ZooKeeper's Leader and LearnerHandler. Every message
 //            of a phase is repeated until its answer is there, and every answer may come twice.
@@ -2805,6 +2979,18 @@ struct LeaderCounters {
     std::uint64_t reaps = 0;              // that it numbered
     std::uint64_t admissions = 0;         // changes of the table of voters that it numbered
     std::uint64_t refusals = 0;           // lives of replicas that it refused, with proof
+};
+
+// A learner, as its leader knows it.
+struct PeerState {
+    PeerId id;
+    bool is_voter = false;
+    bool counts = false;    // with the storage that it has (Z7)
+    bool in_step = false;   // synchronized, and heard from lately
+    bool fetching = false;  // a snapshot
+    Zxid received;          // the last that it has said it has
+    Zxid acked;             // durable there
+    Time heard_at;          // long before 0: never
 };
 
 class Leader {
@@ -2831,6 +3017,14 @@ public:
     const LeaderCounters& counters() const { return counters_; }
     // Voters that are in step: synchronized and heard from lately, itself included.
     std::size_t synced(Time now) const;
+    std::size_t observers() const { return observers_.size(); }  // that it has taken on (Z15)
+    // Of voters and of those who observe, itself not included: all voters, and so many of the
+    // others at the most. They are as they are, and nothing is asked of them.
+    void visit_peers(Time now, std::size_t observers_max,
+                     const Callback<void(const PeerState&)>& visit) const;
+    std::uint64_t voters_in_step(Time now) const;  // bits of those, itself included
+    std::size_t observers_in_step(Time now) const;
+    std::size_t syncs() const { return syncs_.size(); }  // that wait for a round
 
     // One for each message of a learner. Those of another epoch are ignored, and return false.
     bool receive(Time now, const Message& message, Outbox& out);
@@ -2886,7 +3080,7 @@ private:
     };
     struct Peer {
         PeerId id;
-        std::uint64_t bit = 0;
+        std::uint64_t bit = 0;        // 0: it observes
         std::uint64_t nonce = 0;      // the life of it that attempt belongs to
         std::uint64_t storage = 0;    // that life's; 0: it has not said
         bool may_found = false;
@@ -2897,6 +3091,7 @@ private:
         std::uint64_t refused = 0;    // the nonce of one that was refused
         Refusal refusal{};
         bool informed = false;        // it has said follower_info
+        bool bound = false;           // by a promise of this epoch, or a later one, to another (F7)
         std::uint32_t accepted_epoch = 0;
         bool promised = false;        // ack_epoch, for this epoch
         std::uint64_t attempt = 0;
@@ -2922,13 +3117,16 @@ private:
         std::uint64_t touch_parts = 0;     // bits of those that are here
         std::uint64_t touch_confirmed = 0;
         Zxid told;                    // commit last told
+        std::uint64_t lease_round = 0;  // of an observer: a round that waits, and
+        std::uint64_t lease_touch = 0;  // its touch then
     };
     struct Round {                    // a ping: whom it waits for, what it will prove
         std::uint64_t sequence = 0;
         Time sent_at;
         Zxid last;                           // of the log: no expiry before it is behind this
         bool armed = false;                  // it knew the sessions
-        std::vector<std::uint64_t> touches;  // of each peer, when it was sent
+        bool to_observers = false;           // it went to them, too
+        std::vector<std::uint64_t> touches;  // of each voter, when it was sent
     };
     struct Sync {
         PeerId from;
@@ -2964,6 +3162,10 @@ private:
     void on_chunk_request(Peer& peer, const Message& message, Outbox& out);
     void on_request(const Message& message);
     bool is_stale(const Peer& peer, const Message& message) const;
+    bool is_in_step(const Peer& peer, Time now) const;
+    Peer* take_on(const Message& message);
+    void forget_observers(Time now);
+    bool are_many_fetching(Time now) const;
     void meet(Time now, Peer& peer, const Message& message);
     void identify(Peer& peer, const Message& message);
     void recount();
@@ -2980,13 +3182,17 @@ private:
     void begin_broadcast(Outbox& out);
     void synchronize(Time now, Peer& peer, Outbox& out);
     void repeat(Time now, Peer& peer, Outbox& out);
-    void stream(Time now, Peer& peer, Outbox& out);
+    void stream(Time now, Peer& peer, Outbox& out, std::size_t& left);
+    void stream_to_observers(Outbox& out);
     void rewind(Time now, Peer& peer);
     bool is_sync_ping_due() const;
     bool is_disk_behind();
     void ping(Time now, const Machine& machine, Outbox& out);
+    void ping_observers(Time now, const Machine& machine, Outbox& out);
+    void post_ping(Peer& peer, const Machine& machine, Outbox& out);
     void confirm_rounds(Outbox& out);
     void renew_leases();
+    void renew_observers_leases(const Round& round);
     void advance_commit();
     void run_clock(Time now);
     Duration reap_rest() const;   // until it is looked for what is due, once all has been
@@ -3006,6 +3212,7 @@ private:
     bool is_outdated(std::uint64_t id, std::uint64_t as_of) const;
     void note_end(SessionId session, Zxid zxid);
     Peer* find(PeerId id);
+    Time next_repeat(const Peer& peer) const;
     template <class Predicate>
     std::uint64_t bits_where(Predicate&& predicate) const;
 
@@ -3030,6 +3237,10 @@ private:
     bool is_founding_ = false;        // all are needed (Z8)
     std::uint64_t tick_ = 0;          // how often somebody has acknowledged more
     detail::Array<Peer> peers_;       // in the order of the voters, itself among them
+    detail::Numbered<std::uint64_t, Peer> observers_;  // by their ids (Z15)
+    std::uint64_t observers_turn_ = 0;  // where they wait: the last that was streamed to
+    bool observers_wait_ = false;       // for the next step
+    Time observers_ping_at_;
     Time started_at_;
     Time phase_at_;                   // when discovery or promise began
     Time ping_at_;
@@ -3093,6 +3304,10 @@ void Leader::take_requests(Take&& take) {
 //            it, and acknowledges when that record is durable.
 //            F5 It reports as durable only what is.
 //            F6 With what it promises it says which storage keeps the promise.
+//            F7 An observer follows an established leader also where it has promised a later epoch
+//            to another one, when it was a voter: nothing that it says counts. It promises nothing
+//            lower then. What it has of a later epoch is not cut for such a leader: as a voter it
+//            may have acknowledged it.
 // May touch  Chapters 7 and 8.
 // Reading    Zab, DSN'11, sections IV and V; ZooKeeper's Learner and Follower; the bugs A1-A15.
 
@@ -3104,7 +3319,8 @@ public:
 
     void count_attempts_from(std::uint64_t attempt) { attempt_ = attempt; }  // before the first
     void set_may_found(bool may_found) { may_found_ = may_found; }
-    void start(Time now, PeerId leader, Zxid committed = {});  // committed: known here to be
+    void start(Time now, PeerId leader, Zxid committed = {},  // committed: known here to be
+               bool observes = false);
     void stop();
     Phase phase() const { return phase_; }
     PeerId leader() const { return leader_; }
@@ -3169,6 +3385,9 @@ private:
     void report(Time now, LogPosition have);   // a new attempt
     void make_epoch_current();
     bool is_promise_durable() const;
+    bool is_promised(std::uint32_t accepted) const {
+        return accepted == epoch_ || (observes_ && accepted > epoch_);  // F7
+    }
     bool is_put_off();
     bool is_later(Time now) const;
     void ask_chunk(Time now, Outbox& out);
@@ -3183,6 +3402,7 @@ private:
     Phase phase_ = Phase::idle;
     PeerId leader_;
     std::uint32_t epoch_ = 0;         // promised to this leader
+    bool observes_ = false;
     std::uint64_t attempt_;
     bool may_found_ = true;
     LogPosition have_;                // what this attempt reports
@@ -3260,15 +3480,21 @@ public:
     // Must not block and must not call the replica's poll. bytes are lent for the call. A message
     // may be dropped: it is repeated.
     virtual void send(PeerId to, BytesView bytes) = 0;
-    virtual std::size_t message_bytes_max() const = 0;  // nothing larger is handed to it; >= 1024
+    // Nothing larger is handed to it. At least 1024; 1069 where there are ensemble_keys.
+    virtual std::size_t message_bytes_max() const = 0;
 };
 
 struct ReplicaOptions {
     PeerId id{1};
-    std::vector<PeerId> voters{PeerId{1}};  // the whole ensemble, itself included; the same in all
+    std::vector<PeerId> voters{PeerId{1}};  // the same in all. Who is not among them observes: it
+                                            // follows and serves as the others do, and never counts
     std::uint64_t ensemble = 0;             // the ensemble's name; strangers' messages are dropped
     std::uint64_t entropy = 0;              // random, another at each start; 0 only if standalone
     bool may_found = true;                  // false: it only joins an ensemble that there is
+    // None: whoever can send as a replica is believed. Else one or two, each of 32 bytes that are
+    // random and secret, the same in all replicas. The first one seals what is sent, each opens:
+    // so that a key is changed by {old, new} everywhere, then {new, old}, then {new}.
+    std::vector<Bytes> ensemble_keys;
     Timing timing;
     Duration session_timeout_min = milliseconds(200);   // what sessions ask for is brought into
     Duration session_timeout_max = seconds(3600);       // this range
@@ -3558,9 +3784,11 @@ struct ReplicaCounters {
     std::uint64_t messages_sent = 0;
     std::uint64_t bytes_sent = 0;
     std::uint64_t dropped_corrupt = 0;   // does not decode
-    std::uint64_t dropped_foreign = 0;   // another ensemble, another receiver, or not a voter
+    std::uint64_t dropped_foreign = 0;   // another ensemble, another receiver, or of nobody's id
     std::uint64_t dropped_stale = 0;     // another epoch, role or attempt
     std::uint64_t dropped_overflow = 0;  // more came between two polls than inbox_bytes_max
+    std::uint64_t dropped_unsealed = 0;  // with no seal, or none of this ensemble's keys
+    std::uint64_t dropped_replayed = 0;  // sealed for, or by, another life; or for a second time
     std::uint64_t elections = 0;
     std::uint64_t applied = 0;
     std::uint64_t over_quota = 0;  // creates and sets among these that passed a soft limit
@@ -3570,6 +3798,8 @@ struct ReplicaCounters {
     std::uint64_t requests_refused = 0;  // before they were numbered
     std::uint64_t requests_repeated = 0;
     std::uint64_t sessions_upgraded = 0;  // that were local
+    std::uint64_t requests = 0;          // of sessions, openings and attachings included
+    std::uint64_t answers = 0;           // callbacks that have run: results, events, states, timers
     std::uint64_t events = 0;
     std::uint64_t polls = 0;
     // Of polls that came more than half of Timing::silence after the one before: the loop is slow,
@@ -3582,7 +3812,7 @@ struct ReplicaCounters {
 
 struct ReplicaStatus {
     Role role = Role::looking;
-    bool serving = false;        // an established leader, or a follower in step with one
+    bool serving = false;        // an established leader, or in step with one
     PeerId leader;               // 0 while there is none
     std::uint32_t epoch = 0;     // current, durable
     std::uint32_t accepted_epoch = 0;
@@ -3592,6 +3822,7 @@ struct ReplicaStatus {
     Zxid applied;
     std::uint64_t digest = 0;    // of the state at applied
     std::size_t nodes = 0;
+    std::size_t observers = 0;   // that it has as the leader
     std::size_t sessions = 0;    // of the ensemble's
     std::size_t local_sessions = 0;  // here
     std::size_t watches = 0;
@@ -3607,10 +3838,67 @@ struct ReplicaStatus {
     const char* damage = "";     // what was damaged in the storage, which has started over
 };
 
-// Sees what happens inside; for tests, simulation and tracing. Called inside poll; only looks.
+// A number of a replica's, for what collects such. Where ZooKeeper's mntr has it, it has its name.
+struct Metric {
+    enum class Kind : std::uint8_t { gauge, counter };
+    const char* name;  // of a-z and '_'; stable
+    const char* help;  // what it counts; both live for ever
+    Kind kind;
+    std::uint64_t value;
+};
+
+// What an operator may want in a log. Numbers are stable: a new kind of line gets a new one. What
+// may come in a flood - dropped messages, slow flushes, late polls, soft quotas - is one line for
+// the first, and then at most one in log_repeat for all since.
+enum class LogCode : std::uint16_t {
+    looks = 101,            // it has no leader, and why not
+    leads = 102,            // it tries to: it has won an election
+    follows = 103,
+    observes = 104,
+    established = 105,      // as the leader, of which epoch
+    in_step = 106,          // with its leader: it serves
+    not_established = 107,  // it gives up before it was
+    failed = 108,           // it does nothing any more, and why not
+    peer_in_step = 201,     // said by the leader
+    peer_silent = 202,      // or behind: it is not in step any more
+    observers_changed = 203,  // how many the leader has
+    peer_refused = 204,     // a life of one, with proof
+    admits = 205,           // a storage is put into the table of voters, or taken out
+    admitted = 206,         // its own storage counts
+    snapshot_taken = 301,
+    snapshot_given_up = 302,
+    snapshot_installed = 303,  // a leader's
+    storage_full = 401,
+    storage_has_room = 402,
+    storage_damaged = 403,  // it has started over
+    flush_slow = 404,
+    dropped_corrupt = 501,  // these are counters of the same names
+    dropped_foreign = 502,
+    dropped_overflow = 503,
+    dropped_unsealed = 504,
+    dropped_replayed = 505,
+    poll_late = 601,
+    over_quota = 701,
+};
+
+enum class LogLevel : std::uint8_t { info = 1, warning = 2, error = 3 };
+const char* name(LogLevel level);
+
+struct LogLine {
+    LogCode code;
+    LogLevel level;
+    Time at;          // of the poll
+    BytesView text;   // one line, of ASCII; lent
+};
+
+constexpr Duration log_repeat = seconds(60);
+
+// Sees what happens inside: for logs, tests, simulation and tracing. Only looks. Called inside
+// poll; but of a replica whose options or storage are no good in its constructor.
 class ReplicaObserver {
 public:
     virtual ~ReplicaObserver() = default;
+    virtual void on_log(PeerId, const LogLine&) {}
     virtual void on_role(PeerId, Role, PeerId /*leader*/, std::uint32_t /*epoch*/) {}
     virtual void on_established(PeerId, std::uint32_t /*epoch*/, Zxid /*initial*/) {}
     virtual void on_applied(PeerId, const Txn&, const Outcome* /*null: void*/, std::uint64_t) {}
@@ -3654,6 +3942,14 @@ public:
     ReplicaStatus status() const;
     ReplicaCounters counters() const { return counters_; }
     const LeaderCounters& leader_counters() const { return leader_.counters(); }
+    // Three faces of the state, each at a cost that no tree and no number of sessions makes larger.
+    // Lines for a person, in a debugger or a log.
+    Bytes describe() const;
+    // All of it as one object of JSON, in ASCII, whatever bytes a reason has. Keys are stable:
+    // others may come. What has 64 bits and is no count is a string, in hex, without 0x.
+    Bytes state_json() const;
+    // All numbers, one after the other, in the same order each time.
+    void visit_metrics(const Callback<void(const Metric&)>& visit) const;
     // Who watches what, here: the first rows after that one, so many at the most, and no more than
     // Limits::list_max; none where that was the last. By path it looks at all watchers each time.
     // What ZooKeeper's dump shows is in machine().sessions(): each has its ephemeral nodes.
@@ -3780,11 +4076,30 @@ private:
     bool is_replaced(const VoterTable& table, Zxid zxid) const;
     void fail(const char* reason);
     void fail(Errc error);
+    struct Logged;
+    void tell_role(PeerId leader);
+    void log_line(LogCode code, LogLevel level, BytesView text);
+    void log_count(LogCode code, std::size_t place, std::uint64_t count, const char* what);
+    void log_news();
+    void log_all();
+    void log_peers();
+    void log_storage();
+    void log_established();
+    void visit_gauges(const Callback<void(const Metric&)>& visit) const;
+    void visit_counters(const Callback<void(const Metric&)>& visit) const;
+    Bytes describe_role() const;
     void take_inbox();
+    bool unseal(PeerId from, BytesView& bytes);
+    void deliver(PeerId to, BytesView bytes);
+    static std::size_t message_bytes_max(const ReplicaOptions& options, const Transport& transport);
     void dispatch(const Message& message);
     bool step();
     void flush();
     void drive_roles();
+    bool is_voter() const { return voters_.contains(options_.id); }
+    bool is_learner() const { return role_ == Role::following || role_ == Role::observing; }
+    bool is_alone() const { return voters_.size() == 1 && is_voter(); }
+    void answer_notification(const Message& message);
     void step_aside();
     void look(const char* reason);
     void lead();
@@ -3902,6 +4217,8 @@ private:
     Voters voters_;
     Rng rng_;
     std::uint64_t nonce_;
+    const std::size_t message_bytes_max_;  // the transport's, without what a seal takes
+    detail::Owned<Seals> seals_;           // where the ensemble has keys
     Log log_;
     detail::Owned<Machine> machine_;
     Watches watches_;
@@ -3956,6 +4273,10 @@ private:
     Time lease_due_{INT64_MIN / 4};    // the next one, when this is applied:
     Zxid lease_due_at_;
     bool was_serving_ = false;
+    Time started_at_;                  // the first poll
+    Time role_since_;
+    std::size_t requests_waiting_ = 0;  // pending, of all sessions
+    detail::Owned<Logged> logged_;     // where somebody observes
     enum class SnapshotPhase : std::uint8_t { none, writing, checking, ending };
     SnapshotPhase snapshot_phase_ = SnapshotPhase::none;
     LogPosition snapshot_position_;    // of the one that is being written
@@ -4477,6 +4798,9 @@ struct SimulatedNetwork {
     std::uint32_t delay_permille = 0;    // comes up to delay_max late, and others overtake it
     Duration delay_max = milliseconds(50);
     std::uint32_t damage_permille = 0;   // comes with one bit flipped
+    // So often a third party, who has no key, sends one of the messages that it has recorded, ever:
+    // as it was, the other way, to somebody else, changed, or without its seal. REQUIRES keys.
+    std::uint32_t third_party_permille = 0;
 };
 
 struct SimulatedDisk {
@@ -4493,6 +4817,7 @@ struct SimulatedClocks {
 
 struct SimulationOptions {
     std::uint32_t voters = 3;            // 1 to 63; their ids are 1, 2, 3 and so on
+    std::uint32_t observers = 0;         // theirs go on from there
     std::uint64_t seed = 1;
     SimulatedNetwork network;
     SimulatedDisk disk;
@@ -4513,6 +4838,7 @@ struct SimulationCounters {
     std::uint64_t messages_repeated = 0;
     std::uint64_t messages_delayed = 0;
     std::uint64_t messages_damaged = 0;
+    std::uint64_t messages_forged = 0;   // by the third party
     std::uint64_t crashes = 0;
     std::uint64_t restarts = 0;
     std::uint64_t pauses = 0;
@@ -4549,7 +4875,7 @@ public:
     void after(Duration delay, Callback<void()> action);
 
     // Replicas.
-    std::uint32_t size() const { return options_.voters; }
+    std::uint32_t size() const { return options_.voters + options_.observers; }
     Replica& replica(Which which);           // REQUIRES is_running
     MemoryStorage& storage(Which which);
     bool is_running(Which which) const;      // not crashed
@@ -4579,7 +4905,7 @@ public:
     void heal(Which from, Which to);
     void heal();                             // every link
     const SimulatedNetwork& network() const { return options_.network; }
-    void set_network(const SimulatedNetwork& network) { options_.network = network; }
+    void set_network(const SimulatedNetwork& network);
     void set_disk(const SimulatedDisk& disk);
 
     // What happened.
@@ -4630,6 +4956,9 @@ private:
     void schedule_flush(Node& node);
     void send(Node& from, PeerId to, BytesView bytes);
     void transmit(Node& from, PeerId to, BytesView bytes, bool repeated);
+    std::uint32_t take_packet(PeerId from, PeerId to, BytesView bytes);
+    void overhear(PeerId from, PeerId to, BytesView bytes);
+    void forge(Packet& packet);
     void start(Node& node);
     void stop(Node& node);
     Node& node(Which which) const;
@@ -4644,17 +4973,20 @@ private:
     void on_applied(PeerId id, const Txn& txn, const Outcome* outcome,
                     std::uint64_t digest) override;
     void on_installed(PeerId id, Zxid zxid, std::uint64_t digest) override;
+    void on_log(PeerId id, const LogLine& line) override;
 
     SimulationOptions options_;
     Rng network_rng_;
     Rng disk_rng_;
     Rng clock_rng_;
     Rng start_rng_;
+    Rng third_rng_;
     Time now_;
     detail::Array<detail::Owned<Node>> nodes_;
     detail::Array<Link> links_;           // from, to
     detail::Agenda<Event> events_;
     detail::Ring<Packet> packets_;        // used again, with their memory
+    detail::Ring<Packet> overheard_;      // by the third party: of all times
     std::vector<std::uint32_t> free_packets_;
     detail::Ring<Callback<void()>> actions_;
     std::vector<std::uint32_t> free_actions_;
@@ -5199,6 +5531,73 @@ static std::uint64_t stir(std::uint64_t a, std::uint64_t b) { return fold(a, b) 
 
 }  // namespace detail
 
+namespace detail {
+
+class SipState {
+public:
+    explicit SipState(const SipHash& key)
+        : a_(key.low ^ 0x736f6d6570736575u), b_(key.high ^ 0x646f72616e646f6du ^ 0xee),
+          c_(key.low ^ 0x6c7967656e657261u), d_(key.high ^ 0x7465646279746573u) {}
+    void take(std::uint64_t word) {
+        d_ ^= word;
+        rounds(2);
+        a_ ^= word;
+    }
+    std::uint64_t give(std::uint64_t mark) {
+        (mark == 0xee ? c_ : b_) ^= mark;
+        rounds(4);
+        return a_ ^ b_ ^ c_ ^ d_;
+    }
+
+private:
+    static std::uint64_t turned(std::uint64_t word, int by) {
+        return word << by | word >> (64 - by);
+    }
+    void rounds(int count) {
+        for (; count > 0; count--) {
+            a_ += b_, b_ = turned(b_, 13) ^ a_, a_ = turned(a_, 32);
+            c_ += d_, d_ = turned(d_, 16) ^ c_;
+            a_ += d_, d_ = turned(d_, 21) ^ a_;
+            c_ += b_, b_ = turned(b_, 17) ^ c_, c_ = turned(c_, 32);
+        }
+    }
+
+    std::uint64_t a_, b_, c_, d_;
+};
+
+}  // namespace detail
+
+SipHash siphash(BytesView bytes, const SipHash& key) {
+    detail::SipState state(key);
+    std::uint64_t last = std::uint64_t{bytes.size() & 0xFF} << 56;
+    const char* at = bytes.data();
+    std::size_t left = bytes.size();
+    for (; left >= 8; at += 8, left -= 8) state.take(detail::load_little64(at));
+    for (std::size_t i = 0; i < left; i++) {
+        last |= std::uint64_t{static_cast<unsigned char>(at[i])} << 8 * i;
+    }
+    state.take(last);
+    const std::uint64_t low = state.give(0xee);
+    return SipHash{low, state.give(0xdd)};
+}
+
+COORD_RARE
+void append_json_text(BytesView text, Bytes& out) {
+    out.push_back('"');
+    for (const char each : text) {
+        const auto byte = static_cast<unsigned char>(each);
+        const bool is_plain = byte >= 0x20 && byte < 0x7F && each != '"' && each != '\\';
+        if (is_plain) {
+            out.push_back(each);
+        } else {
+            out.append("\\u00");
+            out.push_back("0123456789abcdef"[byte >> 4]);
+            out.push_back("0123456789abcdef"[byte & 15]);
+        }
+    }
+    out.push_back('"');
+}
+
 // Sixteen bytes a step; the last step takes the last sixteen, which may overlap those before. A
 // string shorter than that is spread over both words, and its size tells such strings apart.
 std::uint64_t hash64(BytesView bytes, std::uint64_t seed) {
@@ -5512,9 +5911,9 @@ struct Tree::Node {
     std::int32_t version = 0;
     std::uint32_t acl = 0;            // T9: the number of the list with the aversion; mostly 0
     std::uint32_t data_length = 0;
-    std::uint32_t child_count = 0;
+    std::uint32_t count_or_left = 0;  // of children; or, T10, as left is, among a session's
     std::uint32_t parent = 0;         // 0 for the root alone; T1
-    std::uint32_t child_root = 0;     // the treap of the children
+    std::uint32_t root_or_right = 0;  // the treap of the children; or as right
     std::uint32_t left = 0;           // in the treap of the parent: names before this one's
     std::uint32_t right = 0;          // and after
     std::uint32_t capacity = 0;       // of path and data together
@@ -5529,6 +5928,8 @@ struct Tree::Node {
     bool is_owned() const { return kind() == NodeKind::ephemeral; }  // by a session
     bool is_listed() const { return kind() >= NodeKind::container; }
     SessionId owner() const { return SessionId{is_owned() ? owner_or_creations : 0}; }
+    std::uint32_t child_count() const { return is_owned() ? 0 : count_or_left; }  // T4
+    std::uint32_t child_root() const { return is_owned() ? 0 : root_or_right; }
     // Of children, ever: the next sequence number; T3.
     std::uint64_t creations() const { return is_owned() ? 0 : owner_or_creations; }
     void set_life(NodeKind kind, SessionId owner) {
@@ -5984,12 +6385,27 @@ inline Tree::Node& Tree::at(std::uint32_t node) const {
     return *slabs_[node / detail::slab_size][node % detail::slab_size];
 }
 
-// path and data may be views into a node that the caller is about to free.
+namespace detail {
+
+// Blocks of 16 * number + 8 bytes: what a common allocator has left of its own 16 byte steps.
+static std::size_t size_number(std::size_t bytes) { return (bytes + 7) / 16; }
+static std::size_t size_of_number(std::size_t number) { return number * 16 + 8; }
+constexpr std::size_t spares_kept = 1024;
+
+}  // namespace detail
+
+// path and data may be views into a node that the caller is about to put by.
 Tree::Node* Tree::make_node(const Node& fields, BytesView path, BytesView data,
                             std::size_t capacity) {
     COORD_ASSERT(path.size() + data.size() <= capacity);
     COORD_ASSERT(capacity <= UINT32_MAX);
-    void* const memory = ::operator new(sizeof(Node) + capacity);
+    const std::size_t size = detail::size_number(sizeof(Node) + capacity);
+    void* memory = size < spare_sizes ? spares_[size] : nullptr;
+    if (memory != nullptr) {
+        spares_[size] = static_cast<Spare*>(memory)->next, spare_count_ -= 1;
+    } else {
+        memory = ::operator new(detail::size_of_number(size));
+    }
     Node* const node = new (memory) Node(fields);
     node->capacity = static_cast<std::uint32_t>(capacity);
     node->path_length = static_cast<std::uint32_t>(path.size());
@@ -6000,15 +6416,33 @@ Tree::Node* Tree::make_node(const Node& fields, BytesView path, BytesView data,
     return node;
 }
 
-void Tree::free_node(Node* node) { ::operator delete(node); }
+void Tree::put_by(Node* node) {
+    const std::size_t size = detail::size_number(sizeof(Node) + node->capacity);
+    if (size >= spare_sizes) return ::operator delete(node);
+    spares_[size] = new (node) Spare{spares_[size]};
+    spare_count_ += 1;
+}
+
+void Tree::give_back(std::uint32_t count) {
+    for (; count > 0 && spare_count_ > detail::spares_kept; spare_turn_ += 1) {
+        Spare*& spares = spares_[spare_turn_ % spare_sizes];
+        for (; spares != nullptr && count > 0 && spare_count_ > detail::spares_kept; count--) {
+            Spare* const spare = spares;
+            spares = spare->next, spare_count_ -= 1;
+            ::operator delete(spare);
+        }
+        if (count == 0) return;  // and on with the same size
+    }
+}
 
 bool Tree::release(std::uint32_t count) {
+    if (spare_count_ > detail::spares_kept) return give_back(count), false;
     for (; count > 0 && indices_used_ > 0; count--) {
         indices_used_ -= 1;
         Node* const node = slot(indices_used_);
         if (node != nullptr && node->is_listed()) reapable_.erase(indices_used_);
         if (node != nullptr) acls_->drop(node->acl);
-        free_node(node);
+        ::operator delete(node);
     }
     return indices_used_ == 0;
 }
@@ -6059,7 +6493,7 @@ Tree::Node* Tree::place_node(std::uint32_t index, const Node& fields, BytesView 
     Node* const node = make_node(fields, path, data, path.size() + data.size());
     node->index = index;
     slabs_[index / detail::slab_size][index % detail::slab_size] = node;
-    size_ += 1;
+    size_ += 1, bytes_ += path.size() + data.size();  // T11
     return node;
 }
 
@@ -6280,65 +6714,111 @@ inline BytesView Tree::child_name(std::uint32_t child, std::size_t offset) const
     return at(child).path().substr(offset);
 }
 
+// The links of a node among the children of its parent, whose path is left out as two are compared;
+// and among the nodes of its session.
+struct Tree::AmongChildren {
+    static std::uint32_t& left(Node& node) { return node.left; }
+    static std::uint32_t& right(Node& node) { return node.right; }
+};
+struct Tree::AmongOwned {
+    static std::uint32_t& left(Node& node) { return node.count_or_left; }
+    static std::uint32_t& right(Node& node) { return node.root_or_right; }
+};
+
 // Both ways on from a node are fetched while it is looked at: the links and the name.
-inline void Tree::prefetch_below(const Node& node, std::size_t offset) const {
-    for (const std::uint32_t next : {node.left, node.right}) {
+template <class Order>
+void Tree::prefetch_below(Node& node, std::size_t offset) const {
+    for (const std::uint32_t next : {Order::left(node), Order::right(node)}) {
         if (next == detail::no_index) continue;
         detail::prefetch(&at(next).left);
         detail::prefetch(at(next).bytes() + offset);
     }
 }
 
-// Down to where the priority puts the child; what was there is split into what comes before the
-// child and what comes after.
-void Tree::link_child(std::uint32_t parent, std::uint32_t child) {
-    COORD_ASSERT(at(child).parent == parent);
-    COORD_ASSERT(at(child).left == 0 && at(child).right == 0);
-    const std::size_t offset = detail::name_offset(at(parent).path());
-    const BytesView added = child_name(child, offset);
-    const std::uint32_t rank = priority(child);
-    std::uint32_t* link = &at(parent).child_root;
+// Down to where the priority puts it; what was there is split into what comes before it and what
+// comes after.
+template <class Order>
+void Tree::link(std::uint32_t& root, std::uint32_t added, std::size_t offset) {
+    const BytesView name = child_name(added, offset);
+    const std::uint32_t rank = priority(added);
+    std::uint32_t* link = &root;
     while (*link != detail::no_index && priority(*link) > rank) {
         Node& node = at(*link);
-        prefetch_below(node, offset);
-        link = added < child_name(*link, offset) ? &node.left : &node.right;
+        prefetch_below<Order>(node, offset);
+        link = name < child_name(*link, offset) ? &Order::left(node) : &Order::right(node);
     }
     std::uint32_t rest = *link;
-    *link = child;
-    std::uint32_t* before = &at(child).left;
-    std::uint32_t* after = &at(child).right;
+    *link = added;
+    std::uint32_t* before = &Order::left(at(added));
+    std::uint32_t* after = &Order::right(at(added));
     while (rest != detail::no_index) {
-        prefetch_below(at(rest), offset);
-        const bool is_after = added < child_name(rest, offset);
+        prefetch_below<Order>(at(rest), offset);
+        const bool is_after = name < child_name(rest, offset);
         std::uint32_t*& edge = is_after ? after : before;
         *edge = rest;
-        edge = is_after ? &at(rest).left : &at(rest).right;
+        edge = is_after ? &Order::left(at(rest)) : &Order::right(at(rest));
         rest = *edge;
     }
     *before = detail::no_index, *after = detail::no_index;
 }
 
-// The child's two subtrees are merged into its place.
-void Tree::unlink_child(std::uint32_t parent, std::uint32_t child) {
-    const std::size_t offset = detail::name_offset(at(parent).path());
-    const BytesView removed = child_name(child, offset);
-    std::uint32_t* link = &at(parent).child_root;
-    while (*link != child) {
+// Its two subtrees are merged into its place.
+template <class Order>
+void Tree::unlink(std::uint32_t& root, std::uint32_t removed, std::size_t offset) {
+    const BytesView name = child_name(removed, offset);
+    std::uint32_t* link = &root;
+    while (*link != removed) {
         COORD_ASSERT(*link != detail::no_index);
         Node& node = at(*link);
-        prefetch_below(node, offset);
-        link = removed < child_name(*link, offset) ? &node.left : &node.right;
+        prefetch_below<Order>(node, offset);
+        link = name < child_name(*link, offset) ? &Order::left(node) : &Order::right(node);
     }
-    std::uint32_t before = at(child).left;
-    std::uint32_t after = at(child).right;
+    std::uint32_t before = Order::left(at(removed));
+    std::uint32_t after = Order::right(at(removed));
     while (before != detail::no_index && after != detail::no_index) {
         std::uint32_t& upper = priority(before) > priority(after) ? before : after;
         *link = upper;
-        link = upper == before ? &at(upper).right : &at(upper).left;
+        link = upper == before ? &Order::right(at(upper)) : &Order::left(at(upper));
         upper = *link;
     }
     *link = before != detail::no_index ? before : after;
-    at(child).left = detail::no_index, at(child).right = detail::no_index;
+    Order::left(at(removed)) = detail::no_index, Order::right(at(removed)) = detail::no_index;
+}
+
+void Tree::link_child(std::uint32_t parent, std::uint32_t child) {
+    COORD_ASSERT(at(child).parent == parent);
+    COORD_ASSERT(at(child).left == 0 && at(child).right == 0);
+    COORD_ASSERT(!at(parent).is_owned());  // T4
+    const std::size_t offset = detail::name_offset(at(parent).path());
+    link<AmongChildren>(at(parent).root_or_right, child, offset);
+    if (at(child).is_owned()) link_owned(child);
+}
+
+void Tree::unlink_child(std::uint32_t parent, std::uint32_t child) {
+    const std::size_t offset = detail::name_offset(at(parent).path());
+    if (at(child).is_owned()) unlink_owned(child);
+    unlink<AmongChildren>(at(parent).root_or_right, child, offset);
+}
+
+void Tree::link_owned(std::uint32_t node) {
+    COORD_ASSERT(at(node).count_or_left == 0 && at(node).root_or_right == 0);
+    std::uint64_t& listed = detail::number_at(owned_, at(node).owner().value);
+    auto root = static_cast<std::uint32_t>(listed);
+    link<AmongOwned>(root, node, 0);
+    listed = ((listed >> 32) + 1) << 32 | root;
+    owned_size_ += 1;
+}
+
+void Tree::unlink_owned(std::uint32_t node) {
+    const auto found = owned_.find(at(node).owner().value);
+    COORD_ASSERT(found != owned_.end());  // T10
+    std::uint64_t& listed = found->second;
+    auto root = static_cast<std::uint32_t>(listed);
+    unlink<AmongOwned>(root, node, 0);
+    listed = ((listed >> 32) - 1) << 32 | root;
+    COORD_ASSERT((listed == 0) == (root == detail::no_index));
+    if (listed == 0) owned_.erase(found);
+    owned_size_ -= 1;
 }
 
 void Tree::push_left(std::uint32_t node, Stack& stack) const {
@@ -6352,7 +6832,7 @@ std::uint32_t Tree::next_preorder(std::vector<std::uint32_t>& stack) const {
     const std::uint32_t node = stack.back();
     stack.pop_back();
     push_left(at(node).right, stack);
-    push_left(at(node).child_root, stack);
+    push_left(at(node).child_root(), stack);
     return node;
 }
 
@@ -6400,7 +6880,7 @@ std::uint64_t Tree::children_digest(std::uint64_t path_hash, const Node& node) {
     using detail::hash_key;
     const std::uint64_t sum =
         detail::stir(path_hash ^ hash_key[1], node.pzxid.value ^ hash_key[0]) +
-        detail::stir(node.creations() ^ hash_key[3], node.child_count ^ hash_key[2]);
+        detail::stir(node.creations() ^ hash_key[3], node.child_count() ^ hash_key[2]);
     return mix64(path_hash, sum);
 }
 
@@ -6420,11 +6900,11 @@ inline Stat Tree::stat_of(const Node& node) const {
     stat.mtime_ms = node.mtime_ms;
     stat.version = node.version;
     stat.cversion =
-        2 * static_cast<std::int64_t>(node.creations()) - std::int64_t{node.child_count};
+        2 * static_cast<std::int64_t>(node.creations()) - std::int64_t{node.child_count()};
     stat.aversion = aversion_of(node);
     stat.ephemeral_owner = node.owner();
     stat.data_length = static_cast<std::int32_t>(node.data_length);
-    stat.num_children = static_cast<std::int32_t>(node.child_count);
+    stat.num_children = static_cast<std::int32_t>(node.child_count());
     stat.pzxid = node.pzxid;
     return stat;
 }
@@ -6454,7 +6934,7 @@ void Tree::seek_children(const Node& parent, BytesView after, BytesView prefix,
                          Stack& stack) const {
     COORD_ASSERT(stack.empty());
     const std::size_t offset = detail::name_offset(parent.path());
-    for (std::uint32_t child = parent.child_root; child != detail::no_index;) {
+    for (std::uint32_t child = parent.child_root(); child != detail::no_index;) {
         const BytesView child_is = child_name(child, offset);
         const bool listed = after < child_is && prefix <= child_is;
         if (listed) stack.push_back(child);
@@ -6477,7 +6957,7 @@ Errc Tree::children(BytesView path, BytesView after, std::size_t limit, std::vec
     Stack stack;
     seek_children(*parent, after, prefix, stack);
     const bool is_whole = after.empty() && prefix.empty();
-    const std::size_t count = parent->child_count;
+    const std::size_t count = parent->child_count();
     if (is_whole) names.reserve(names.size() + (std::min)(limit, count));
     for (; limit > 0 && !stack.empty(); limit--) {
         const BytesView listed = child_name(next_child(stack), offset);
@@ -6508,24 +6988,41 @@ Result<std::size_t> Tree::descendants(BytesView path, std::size_t limit) const {
     if (node == nullptr) return Errc::no_node;
     if (node->index == detail::root_index) return size_ - 1;
     Stack stack;
-    push_left(node->child_root, stack);
+    push_left(node->child_root(), stack);
     std::size_t count = 0;
     for (; !stack.empty(); count++) {
         if (count == limit) return Errc::too_large;
         (void)next_preorder(stack);
     }
-    COORD_ASSERT(count >= node->child_count);
+    COORD_ASSERT(count >= node->child_count());
     return count;
 }
 
-void Tree::visit_ephemerals(
-    const Callback<void(BytesView path, SessionId owner)>& visit_node) const {
+std::size_t Tree::owned(SessionId owner) const {
+    const auto found = owned_.find(owner.value);
+    return found == owned_.end() ? 0 : static_cast<std::size_t>(found->second >> 32);
+}
+
+void Tree::list_owned(SessionId owner, BytesView after, BytesView prefix,
+                      const Callback<bool(const NodeView&)>& visit_node) const {
     COORD_ASSERT(visit_node != nullptr);
-    for (std::uint32_t index = detail::root_index; index < indices_used_; index++) {
-        const Node* const ahead = index + 8 < indices_used_ ? slot(index + 8) : nullptr;
-        if (ahead != nullptr) detail::prefetch(&ahead->path_length);
-        const Node* const node = slot(index);
-        if (node != nullptr && node->is_owned()) visit_node(node->path(), node->owner());
+    const auto found = owned_.find(owner.value);
+    auto next = static_cast<std::uint32_t>(found == owned_.end() ? 0 : found->second);
+    Stack stack;
+    while (next != detail::no_index || !stack.empty()) {
+        while (next != detail::no_index) {
+            Node& node = at(next);
+            const bool is_listed = after < node.path() && prefix <= node.path();
+            if (is_listed) stack.push_back(next);
+            next = is_listed ? AmongOwned::left(node) : AmongOwned::right(node);
+        }
+        if (stack.empty()) return;
+        Node& node = at(stack.back());
+        stack.pop_back();
+        COORD_ASSERT(node.owner() == owner);  // T10
+        next = AmongOwned::right(node);
+        const bool is_listed = detail::starts_with(node.path(), prefix);
+        if (!is_listed || !visit_node(view_of(node, node.path_length))) return;
     }
 }
 
@@ -6535,7 +7032,7 @@ void Tree::visit(const Callback<void(const NodeView&)>& visit_node, BytesView fr
     if (top == nullptr) return;
     visit_node(view_of(*top, top->path_length));
     std::vector<std::uint32_t> stack;
-    push_left(top->child_root, stack);
+    push_left(top->child_root(), stack);
     while (!stack.empty()) {
         const Node& node = at(next_preorder(stack));
         visit_node(view_of(node, node.path_length));
@@ -6569,12 +7066,12 @@ void Tree::count_child(std::uint32_t parent, bool created, Zxid zxid) {
     keep_counts(at(parent));
     save_before_change(parent);
     Node& node = at(parent);
-    COORD_ASSERT(created || node.child_count > 0);
+    COORD_ASSERT(created || node.child_count() > 0);
     COORD_ASSERT(!node.is_owned());  // T4
     COORD_ASSERT(node.owner_or_creations + (created ? 1u : 0u) <= detail::creations_max);
     const std::uint64_t path_hash = hash64(node.path(), 0);
     digest_ -= children_digest(path_hash, node);
-    node.child_count += created ? 1u : 0u - 1u;
+    node.count_or_left += created ? 1u : 0u - 1u;
     node.owner_or_creations += created ? 1u : 0u;  // T3
     node.pzxid = zxid;
     digest_ += children_digest(path_hash, node);
@@ -6607,13 +7104,14 @@ void Tree::take_out(std::uint32_t index) {
     work_ += detail::link_work;
     Node& node = at(index);
     COORD_ASSERT(node.parent != detail::no_index);
-    COORD_ASSERT(node.child_root == detail::no_index);
+    COORD_ASSERT(node.child_root() == detail::no_index);
     digest_ -= digest_of(node);
     if (node.is_listed()) reapable_.erase(index);  // T7
     acls_->drop(node.acl);  // T9
     unlink_child(node.parent, index);
     erase_entry(hash64(node.path(), seed_), &node);
-    free_node(&node);
+    bytes_ -= node.path_length + node.data_length;  // T11
+    put_by(&node);
     slabs_[index / detail::slab_size][index % detail::slab_size] = nullptr;
     free_indices_.push() = index;
     size_ -= 1;
@@ -6635,7 +7133,7 @@ Errc Tree::remove(BytesView path, std::int32_t version, Zxid zxid, BytesView who
     if (child == detail::no_index) return Errc::no_node;
     Node& node = at(child);
     if (version != any_version && version != node.version) return Errc::bad_version;
-    if (node.child_count > 0) return Errc::not_empty;
+    if (node.child_count() > 0) return Errc::not_empty;
     const std::uint32_t parent = node.parent;
     keep_node(child);
     save_before_change(child);
@@ -6648,11 +7146,12 @@ Errc Tree::remove(BytesView path, std::int32_t version, Zxid zxid, BytesView who
 // one size allocate nothing. The digest is the caller's. RETURNS where it is.
 Tree::Node* Tree::replace_data(Node* node, BytesView data) {
     const std::size_t needed = node->path_length + data.size();
+    bytes_ += data.size(), bytes_ -= node->data_length;  // T11
     if (needed > node->capacity || node->capacity / 2 > needed + 64) {
         Node* const moved = make_node(*node, node->path(), data, (needed + 15) / 16 * 16);
         const std::uint32_t index = node->index;
         if (index != detail::root_index) replace_entry(hash64(node->path(), seed_), node, moved);
-        free_node(node);
+        put_by(node);
         slabs_[index / detail::slab_size][index % detail::slab_size] = node = moved;
     } else if (!data.empty()) {
         std::memmove(node->bytes() + node->path_length, data.data(), data.size());
@@ -6747,7 +7246,7 @@ inline std::int64_t Tree::ttl_ms_of(const Node& node) const {
 // Times are whatever a clock said: their difference is taken without a sign.
 bool Tree::is_due(const Node& node, std::uint64_t ttl_ms, std::int64_t time_ms) {
     COORD_ASSERT(node.is_listed());
-    if (node.child_count > 0) return false;
+    if (node.child_count() > 0) return false;
     if (node.kind() == NodeKind::container) return node.creations() > 0;
     const std::uint64_t age =
         static_cast<std::uint64_t>(time_ms) - static_cast<std::uint64_t>(node.mtime_ms);
@@ -6759,7 +7258,7 @@ Errc Tree::reap(BytesView path, Zxid czxid, Zxid zxid, std::int64_t time_ms) {
     if (node == nullptr || node->czxid != czxid) return Errc::no_node;
     const auto listed = reapable_.find(node->index);
     if (listed == reapable_.end()) return Errc::bad_version;
-    if (node->child_count > 0) return Errc::not_empty;
+    if (node->child_count() > 0) return Errc::not_empty;
     if (!is_due(*node, listed->second, time_ms)) return Errc::bad_version;
     return remove(path, any_version, zxid);
 }
@@ -6817,7 +7316,7 @@ void Tree::keep_counts(const Node& node) {
     out.bytes(node.path());
     out.zxid(node.pzxid);
     out.u64(node.creations());
-    out.u32(node.child_count);
+    out.u32(node.child_count());
 }
 
 // Of a node whose data may be large: it can be set many times at once.
@@ -6851,7 +7350,7 @@ void Tree::put_back_counts(BytesView record) {
     digest_ -= children_digest(path_hash, *node);
     node->pzxid = in.zxid();
     node->owner_or_creations = in.u64();
-    node->child_count = in.u32();
+    node->count_or_left = in.u32();
     COORD_ASSERT(in.done() && !node->is_owned());  // T4
     digest_ += children_digest(path_hash, *node);
 }
@@ -6900,15 +7399,20 @@ void Tree::put_back(BytesView record) {
 COORD_RARE
 void Tree::clear() {
     for (std::uint32_t i = 0; i < indices_used_; i++) {
-        free_node(slabs_[i / detail::slab_size][i % detail::slab_size]);
+        ::operator delete(slot(i));
     }
+    for (Spare*& spares : spares_) {
+        while (spares != nullptr) ::operator delete(std::exchange(spares, spares->next));
+    }
+    spare_count_ = 0;
     slabs_.clear();
     free_indices_.clear();
     reapable_.clear();
+    owned_.clear(), owned_size_ = 0;
     acls_ = detail::Owned<Acls>(new Acls());
     tables_ = detail::Owned<Table[]>(new Table[detail::tree_tables]());
     indices_used_ = 0, indices_capacity_ = 0;
-    size_ = 0, digest_ = 0;
+    size_ = 0, bytes_ = 0, digest_ = 0;
     stop_saving();
     grow_slabs();
     indices_used_ = detail::root_index;  // no_index is nobody's
@@ -6920,7 +7424,7 @@ void Tree::add_built_in(std::uint32_t parent, BytesView path) {
     const std::uint32_t node = add_node(fields, path, {});
     if (parent == detail::no_index) return;
     link_child(parent, node);
-    at(parent).child_count += 1;
+    at(parent).count_or_left += 1;
 }
 
 // As in ZooKeeper, whose constructor counts none of these as a creation, and lets everybody read
@@ -6969,7 +7473,7 @@ void Tree::save_node(std::uint32_t index, Bytes& bytes) const {
     out.i32(node.version);
     out.i32(aversion_of(node));
     out.u64(node.creations());
-    out.u32(node.child_count);
+    out.u32(node.child_count());
     const BytesView acl = acl_of(node);
     const unsigned with_acl = acl.empty() ? 0 : detail::kind_with_acl;
     out.u8(static_cast<std::uint8_t>(static_cast<unsigned>(node.kind()) + with_acl));
@@ -7036,7 +7540,7 @@ bool Tree::read_node(BytesView bytes, const Limits& limits, Record& record) {
     node.version = in.i32();
     record.aversion = in.i32();
     node.owner_or_creations = in.u64();
-    node.child_count = in.u32();
+    node.count_or_left = in.u32();
     const unsigned kind_number = in.u8();
     const bool has_acl = kind_number >= detail::kind_with_acl;
     const unsigned without = has_acl ? kind_number - detail::kind_with_acl : kind_number;
@@ -7050,11 +7554,11 @@ bool Tree::read_node(BytesView bytes, const Limits& limits, Record& record) {
     record.acl_digest = record.acl.empty() ? 0 : hash64(record.acl, detail::acl_seed);
     const BytesView path = record.path;
     if (node.creations() > detail::creations_max || !is_valid_path(path)) return false;
-    if (node.child_count > node.creations() + detail::built_in_children(path)) return false;
+    if (node.count_or_left > node.creations() + detail::built_in_children(path)) return false;
     const bool is_owned = owner != SessionId{};
     if (is_owned != (kind == NodeKind::ephemeral)) return false;
     if (kind != NodeKind::persistent && detail::is_built_in(path)) return false;
-    if (is_owned && node.creations() > 0) return false;  // T4
+    if (is_owned && node.creations() > 0) return false;  // T4; and so there are no children
     node.set_life(kind, owner);
     return true;
 }
@@ -7138,7 +7642,7 @@ inline void Tree::prefetch_child(std::uint32_t child) const {
 // are of the children that are there; those of the nodes themselves must be the same in all.
 bool Tree::find_parents(std::vector<std::uint32_t>& parents, std::vector<std::uint32_t>& counts) {
     std::uint32_t parent = detail::root_index;
-    std::uint64_t claimed = at(parent).child_count;
+    std::uint64_t claimed = at(parent).child_count();
     for (std::uint32_t child = detail::root_index + 1; child < indices_used_; child++) {
         if (child + 8 < indices_used_) prefetch_child(child + 8);
         Node& node = at(child);
@@ -7146,7 +7650,7 @@ bool Tree::find_parents(std::vector<std::uint32_t>& parents, std::vector<std::ui
         if (at(parent).path() != path) parent = locate(path);
         if (parent == detail::no_index || at(parent).is_owned()) return false;  // T1, T4
         node.parent = parents[child] = parent;
-        claimed += node.child_count, counts[parent] += 1;
+        claimed += node.child_count(), counts[parent] += 1;
     }
     return claimed == indices_used_ - detail::root_index - 1;
 }
@@ -7167,8 +7671,11 @@ bool Tree::link_loaded() {
     for (std::uint32_t parent = detail::root_index; parent < indices_used_; parent++) {
         const std::uint32_t first = ends[parent - 1], count = ends[parent] - first;
         if (count == 0) continue;
-        if (count != at(parent).child_count) return false;
+        if (count != at(parent).child_count()) return false;
         link_children(parent, &children[first], count);
+    }
+    for (std::uint32_t node = detail::root_index; node < indices_used_; node++) {
+        if (at(node).is_owned()) link_owned(node);
     }
     return true;
 }
@@ -7176,7 +7683,7 @@ bool Tree::link_loaded() {
 // In order, each comes below the last one of a higher priority on the way to the last child, and
 // takes what was there for what is before it. That way is kept where the children were.
 void Tree::link_children(std::uint32_t parent, std::uint32_t* children, std::size_t count) {
-    COORD_ASSERT(count > 0 && count == at(parent).child_count);
+    COORD_ASSERT(count > 0 && count == at(parent).child_count());
     const std::size_t offset = detail::name_offset(at(parent).path());
     bool in_order = true;
     for (std::size_t i = 1; in_order && i < count; i++) {
@@ -7194,7 +7701,7 @@ void Tree::link_children(std::uint32_t parent, std::uint32_t* children, std::siz
         if (depth > 0) at(children[depth - 1]).right = child;
         children[depth++] = child;
     }
-    at(parent).child_root = children[0];
+    at(parent).root_or_right = children[0];
 }
 
 namespace detail {
@@ -7260,7 +7767,7 @@ void Tree::audit_children(std::uint32_t parent) const {
     std::vector<std::uint32_t> stack;
     std::uint32_t seen = 0;
     BytesView last;
-    push_left(at(parent).child_root, stack);
+    push_left(at(parent).child_root(), stack);
     while (!stack.empty()) {
         const std::uint32_t child = stack.back();
         stack.pop_back();
@@ -7272,7 +7779,25 @@ void Tree::audit_children(std::uint32_t parent) const {
         last = child_name(child, offset), seen += 1;
         push_left(node.right, stack);
     }
-    COORD_ASSERT(seen == at(parent).child_count);
+    COORD_ASSERT(seen == at(parent).child_count());
+}
+
+// RETURNS how many there are.
+COORD_RARE
+std::size_t Tree::audit_owned(SessionId owner, std::uint32_t root) const {
+    COORD_ASSERT(root != detail::no_index);
+    std::size_t seen = 0;
+    BytesView last;
+    list_owned(owner, {}, {}, [&](const NodeView& node) {
+        COORD_ASSERT(node.stat.ephemeral_owner == owner && last < node.path);  // T10
+        Node& listed = at(locate(node.path));
+        for (const std::uint32_t below : {AmongOwned::left(listed), AmongOwned::right(listed)}) {
+            COORD_ASSERT(below == 0 || priority(below) < priority(listed.index));
+        }
+        last = node.path, seen += 1;
+        return true;
+    });
+    return seen;
 }
 
 COORD_RARE
@@ -7282,7 +7807,7 @@ void Tree::audit_node(std::uint32_t index) const {
     COORD_ASSERT(node.path().size() + node.data_length <= node.capacity);
     COORD_ASSERT(node.version != any_version);
     COORD_ASSERT(locate(node.path()) == index);
-    COORD_ASSERT(node.child_count <= node.creations() + detail::built_in_children(node.path()));
+    COORD_ASSERT(node.child_count() <= node.creations() + detail::built_in_children(node.path()));
     COORD_ASSERT(node.is_owned() == (node.owner() != SessionId{}));
     COORD_ASSERT(node.is_listed() == (reapable_.find(index) != reapable_.end()));  // T7
     COORD_ASSERT(node.acl == 0 || acls_->entries[node.acl].users > 0);  // T9
@@ -7318,21 +7843,29 @@ void Tree::Table::audit() const {
 
 COORD_RARE
 void Tree::audit() const {
-    std::size_t seen = 0, listed = 0;
+    std::size_t seen = 0, listed = 0, owned = 0;
     std::vector<std::uint32_t> users(acls_->entries.size(), 0);
-    std::uint64_t digest = 0;
+    std::uint64_t digest = 0, bytes = 0;
     std::vector<std::uint32_t> stack{detail::root_index};
     while (!stack.empty()) {
         const std::uint32_t node = next_preorder(stack);
         audit_node(node);
         digest += digest_of(at(node)), seen += 1;
-        listed += at(node).is_listed() ? 1u : 0u;
+        bytes += std::uint64_t{at(node).path_length} + at(node).data_length;
+        listed += at(node).is_listed() ? 1u : 0u, owned += at(node).is_owned() ? 1u : 0u;
         users[at(node).acl] += at(node).acl == 0 ? 0u : 1u;
     }
     acls_->audit(users);
     COORD_ASSERT(seen == size_);
+    COORD_ASSERT(bytes == bytes_);  // T11
     COORD_ASSERT(listed == reapable_.size());  // T7
     COORD_ASSERT(digest == digest_);  // T2
+    COORD_ASSERT(owned == owned_size_);  // T10
+    for (const auto& [owner, in] : owned_) {
+        const std::size_t found = audit_owned(SessionId{owner}, static_cast<std::uint32_t>(in));
+        COORD_ASSERT(found == in >> 32), owned -= found;
+    }
+    COORD_ASSERT(owned == 0);
     std::size_t slots = 0;
     for (std::size_t i = 0; i < detail::tree_tables; i++) {
         tables_[i].audit();
@@ -8117,13 +8650,18 @@ const Outcome* Machine::attach_session(const Txn& txn, SessionRecord& session) {
 const Outcome* Machine::close_session(const Txn& txn, ChangeSink& changes) {
     const auto found = sessions_.find(txn.session);
     COORD_ASSERT(found != sessions_.end());
-    for (const auto& entry : found->second.ephemerals) {  // M4
-        keep_acl(entry.first);
-        const Stat stat = recorded_stat(entry.first);
-        const Errc removed = tree_.remove(entry.first, any_version, txn.zxid);
+    const auto take_first = [&](const NodeView& node) {
+        created_path_.assign(node.path);
+        return false;
+    };
+    while (tree_.owned(txn.session) > 0) {  // M4
+        tree_.list_owned(txn.session, {}, {}, take_first);
+        keep_acl(created_path_);
+        const Stat stat = recorded_stat(created_path_);
+        const Errc removed = tree_.remove(created_path_, any_version, txn.zxid);
         COORD_ASSERT(removed == Errc::ok);  // M3
-        record_removal(entry.first, stat, txn.zxid);
-        tell_gone(entry.first, txn.zxid, changes);
+        record_removal(created_path_, stat, txn.zxid);
+        tell_gone(created_path_, txn.zxid, changes);
     }
     sessions_digest_ -= found->second.digest;
     nonces_.erase(found->second.nonce);
@@ -8281,26 +8819,10 @@ Errc Machine::multi(const Txn& txn, SessionRecord& session, Outcome& outcome,
     if (recorder_ != nullptr) recorder_->release(error == Errc::ok);
     if (error == Errc::ok) held_.tell(changes, txn.zxid);
     if (error != Errc::ok) {
-        undo_ephemerals(session);
         for (Part& part : outcome.parts) part.path.clear(), part.stat = Stat{};
     }
     held_.clear();
     return error;
-}
-
-// M3, for all that was changed and is as it was. Only the session itself can have become an owner.
-COORD_RARE
-void Machine::undo_ephemerals(SessionRecord& session) {
-    for (std::size_t i = 0; i < held_.size(); i++) {
-        const BytesView path = held_.path(i);
-        const auto listed = session.ephemerals.find(path);
-        if (listed != session.ephemerals.end()) session.ephemerals.erase(listed);
-        const std::optional<NodeView> node = tree_.find(path);
-        if (!node || node->stat.ephemeral_owner == SessionId{}) continue;
-        const auto owner = sessions_.find(node->stat.ephemeral_owner);
-        COORD_ASSERT(owner != sessions_.end());
-        owner->second.ephemerals.emplace(Bytes(path), true);
-    }
 }
 
 COORD_RARE
@@ -8347,7 +8869,7 @@ Errc Machine::create(const Txn& txn, SessionRecord& session, Outcome& outcome,
     const bool ephemeral = is_ephemeral(body.mode);
     if (tree_.size() >= limits_.nodes_max) return Errc::too_many;
     if (!tree_.can_hold(acl_, limits_.acls_max)) return Errc::too_many;
-    if (ephemeral && session.ephemerals.size() >= limits_.ephemerals_per_session_max) {
+    if (ephemeral && tree_.owned(session.id) >= limits_.ephemerals_per_session_max) {
         return Errc::too_many;
     }
     const bool counts = is_counted(created_path_);
@@ -8356,7 +8878,6 @@ Errc Machine::create(const Txn& txn, SessionRecord& session, Outcome& outcome,
     if (error != Errc::ok) return error;
     const NodeLife life(body.mode, session.id, body.ttl_ms);
     tree_.create(created_path_, body.data, life, txn.zxid, txn.time_ms, acl_);
-    if (ephemeral) session.ephemerals.emplace(created_path_, true);
     if (counts) count_change(created_path_, bytes, 1);
     outcome.path = created_path_;
     const std::optional<NodeView> node = tree_.find(created_path_);
@@ -8377,18 +8898,10 @@ Errc Machine::remove(const Txn& txn, const SessionRecord& session, ChangeSink& c
     if (!detail::read_remove(txn.body, path, version)) return Errc::marshalling_error;
     const std::optional<NodeView> node = tree_.find(path);
     const Stat stat = node ? node->stat : Stat{};
-    const SessionId owner = stat.ephemeral_owner;
     acl_.clear();
     if (node && tree_.hides_some()) acl_.assign(node->acl);
     const Errc error = tree_.remove(path, version, txn.zxid, session.identities);
     if (error != Errc::ok) return error;
-    if (owner != SessionId{}) {
-        const auto holder = sessions_.find(owner);
-        COORD_ASSERT(holder != sessions_.end());  // M3
-        const auto listed = holder->second.ephemerals.find(path);
-        COORD_ASSERT(listed != holder->second.ephemerals.end());
-        holder->second.ephemerals.erase(listed);
-    }
     record_removal(path, stat, txn.zxid);
     tell_gone(path, txn.zxid, changes);
     return Errc::ok;
@@ -8557,7 +9070,7 @@ Errc Machine::take_over(const Txn& txn, SessionRecord& session, Outcome& outcome
         return create(one, session, outcome, held_);  // or why not
     }
     const SessionRecord* const earlier = find_session(owner);
-    COORD_ASSERT(earlier != nullptr && earlier->ephemerals.count(body.path) == 1);  // M3
+    COORD_ASSERT(earlier != nullptr);  // M3
     if (!is_same(earlier->password, special.password)) return Errc::auth_failed;
     Bytes as_remove;
     Writer(as_remove).bytes(body.path), Writer(as_remove).i32(any_version);
@@ -9120,22 +9633,20 @@ Errc Machine::end_load() {
     voters_digest_ = voters_.digest();
     const bool sound = reader->is_whole() && reader->sessions() == sessions_.size() &&
                        reader->nodes() == tree_.size() && tree_.end_load() == Errc::ok &&
-                       adopt_ephemerals() && adopt_quotas() && is_config_sound() &&
+                       owns_all() && adopt_quotas() && is_config_sound() &&
                        reader->digest() == digest();
     if (!sound) reset();
     return sound ? Errc::ok : Errc::corrupt;
 }
 
-// M3, from the other side. No session is younger than the state.
-bool Machine::adopt_ephemerals() {
-    const auto younger = sessions_.upper_bound(SessionId{applied_.value});
-    bool owned = younger == sessions_.end() || detail::may_be_local(younger->first);
-    tree_.visit_ephemerals([&](BytesView path, SessionId owner) {
-        const auto found = sessions_.find(owner);
-        owned = owned && found != sessions_.end();
-        if (owned) found->second.ephemerals.emplace(Bytes(path), true);
-    });
-    return owned;
+// M3: each ephemeral node's session is there. And none is younger than the state.
+bool Machine::owns_all() const {
+    std::size_t owned = 0;
+    for (const auto& [id, session] : sessions_) {
+        if (id.value > applied_.value && !detail::may_be_local(id)) return false;
+        owned += tree_.owned(id);
+    }
+    return owned == tree_.owned_by_all();
 }
 
 COORD_RARE
@@ -9194,25 +9705,16 @@ bool Machine::load_session(BytesView record) {
 COORD_RARE
 void Machine::audit() const {
     tree_.audit();
-    std::size_t listed = 0, owned = 0;
     std::uint64_t digest_now = 0;
     for (const auto& [id, session] : sessions_) {
         COORD_ASSERT(id == session.id && session.confirmed <= session.cxid);
         COORD_ASSERT(nonces_.find(session.nonce) != nonces_.end());
         COORD_ASSERT(session.identities.empty() == (session.identities_hash == 0));  // M10
-        for (const auto& entry : session.ephemerals) {
-            const std::optional<NodeView> node = tree_.find(entry.first);
-            COORD_ASSERT(node.has_value() && node->stat.ephemeral_owner == id);  // M3
-        }
-        listed += session.ephemerals.size();
         COORD_ASSERT(session.digest == digest_of(session));
         COORD_ASSERT(session.lasting_digest == digest_lasting(session));
         digest_now += session.digest;
     }
-    tree_.visit([&](const NodeView& node) {
-        owned += node.stat.ephemeral_owner != SessionId{} ? 1u : 0u;
-    });
-    COORD_ASSERT(listed == owned);  // M3
+    COORD_ASSERT(owns_all());  // M3
     COORD_ASSERT(digest_now == sessions_digest_ && nonces_.size() == sessions_.size());
     COORD_ASSERT(voters_.digest() == voters_digest_);  // M5
     COORD_ASSERT(is_config_sound());                   // M16
@@ -12446,22 +12948,31 @@ BytesView Log::entry_after(Zxid zxid) const {
     return bytes_of(entries_[place]);
 }
 
-BytesView Log::entries_after(Zxid zxid, std::size_t bytes_max, Zxid& last_sent) const {
+BytesView Log::entries_after(Zxid zxid, std::size_t bytes_max, Zxid& last_sent,
+                             Zxid end) const {
     COORD_ASSERT(zxid >= base_.zxid);
     const std::size_t start = find(zxid);
-    if (start == entries_.size()) return {};
+    std::size_t stop = find(end);
+    if (start >= stop) return {};
     const Entry& first = entries_[start];
-    std::size_t bytes = first.length;
-    last_sent = first.zxid;
-    for (std::size_t i = start + 1; i < entries_.size(); i++) {
-        const Entry& next = entries_[i];
-        if (next.block != first.block || bytes + next.length > bytes_max) break;
-        COORD_ASSERT(next.offset == first.offset + bytes);
-        bytes += next.length;
-        last_sent = next.zxid;
+    const auto bytes_to = [&first](const Entry& last) {
+        return std::size_t{last.offset} + last.length - first.offset;
+    };
+    std::size_t next = start + 1;  // behind the last that has room
+    while (next < stop) {
+        const std::size_t middle = next + (stop - next) / 2;
+        const Entry& entry = entries_[middle];
+        if (entry.block == first.block && bytes_to(entry) <= bytes_max) {
+            next = middle + 1;
+        } else {
+            stop = middle;
+        }
     }
+    const Entry& last = entries_[next - 1];
+    COORD_ASSERT(last.block == first.block && last.offset >= first.offset);
+    last_sent = last.zxid;
     const Block& block = blocks_[first.block - first_block_];
-    return BytesView(block.bytes.get() + first.offset, bytes);
+    return BytesView(block.bytes.get() + first.offset, bytes_to(last));
 }
 
 BytesView Log::admit_at(Zxid zxid) const {
@@ -13004,6 +13515,200 @@ void Outbox::send(PeerId to, Message& message) {
     pieces_.push() = piece;
 }
 
+// -- Seals ---------------------------------------------------------------------------------------
+
+namespace detail {
+
+constexpr std::uint32_t seal_magic = 0x636f7301;  // FORMAT: "cos", version 1
+constexpr std::uint8_t seal_message = 1;          // FORMAT
+constexpr std::uint8_t seal_hello = 2;            // FORMAT
+constexpr std::size_t seal_header_bytes = 29;
+constexpr std::size_t seal_hash_bytes = 16;
+static_assert(seal_header_bytes + seal_hash_bytes == Seals::overhead_bytes, "");
+
+static SipHash siphash_at(const char* bytes) {
+    return SipHash{load_little64(bytes), load_little64(bytes + 8)};
+}
+
+}  // namespace detail
+
+bool Seals::is_valid(const std::vector<Bytes>& keys) {
+    if (keys.size() > keys_max) return false;
+    for (const Bytes& key : keys) {
+        if (key.size() != key_bytes) return false;
+        if (key.find_first_not_of('\0') == Bytes::npos) return false;  // somebody forgot to fill it
+    }
+    return true;
+}
+
+Seals::Seals(PeerId self, std::uint64_t ensemble, std::uint64_t nonce, std::uint64_t entropy,
+             const std::vector<Bytes>& keys, Duration retry)
+    : self_(self), ensemble_(ensemble), nonce_(nonce), retry_(retry), rng_(entropy),
+      key_count_(keys.size()) {
+    COORD_ASSERT(nonce != 0 && !keys.empty() && is_valid(keys));
+    for (std::size_t i = 0; i < keys.size(); i++) {
+        keys_[i * 2] = detail::siphash_at(keys[i].data());
+        keys_[i * 2 + 1] = detail::siphash_at(keys[i].data() + key_bytes / 2);
+    }
+}
+
+SipHash Seals::key_for(std::size_t place, PeerId from, PeerId to) const {
+    Bytes context = "coord: seal";
+    Writer writer(context);
+    writer.u64(ensemble_), writer.u32(from.value), writer.u32(to.value);
+    const SipHash made = siphash(context, keys_[place * 2]);
+    const SipHash& rest = keys_[place * 2 + 1];
+    return SipHash{made.low ^ rest.low, made.high ^ rest.high};
+}
+
+Seals::Peer Seals::peer_of(PeerId id) const {
+    Peer peer;
+    peer.own = key_for(0, self_, id);
+    for (std::size_t i = 0; i < key_count_; i++) peer.theirs[i] = key_for(i, id, self_);
+    return peer;
+}
+
+// Whoever is here has shown a key, or is sent to: strangers fill nothing. To forget one is safe: it
+// is challenged again.
+Seals::Peer& Seals::take_in(Time now, PeerId id, const Peer* known) {
+    const auto found = peers_.find(id.value);
+    if (found != peers_.end()) return found->second.heard_at = now, found->second;
+    if (peers_.size() >= peers_max) {
+        auto oldest = peers_.begin();
+        for (auto each = peers_.begin(); each != peers_.end(); ++each) {
+            if (each->second.heard_at < oldest->second.heard_at) oldest = each;
+        }
+        peers_.erase(oldest);
+    }
+    Peer& peer = peers_.at_or_new(id.value);
+    peer = known != nullptr ? *known : peer_of(id);
+    peer.heard_at = now;
+    COORD_ASSERT(peer.nonce == 0 && peers_.size() <= peers_max);
+    return peer;
+}
+
+std::uint64_t Seals::life_of(PeerId id) const {
+    const auto found = peers_.find(id.value);
+    return found == peers_.end() ? 0 : found->second.nonce;
+}
+
+BytesView Seals::content(BytesView sealed) {
+    if (sealed.size() < overhead_bytes) return sealed;
+    if (detail::load_big32(sealed.data()) != detail::seal_magic) return sealed;
+    return sealed.substr(detail::seal_header_bytes, sealed.size() - overhead_bytes);
+}
+
+void Seals::begin(Peer& peer, std::uint8_t kind, std::uint64_t to) {
+    out_.clear();
+    Writer writer(out_);
+    writer.u32(detail::seal_magic), writer.u8(kind);
+    writer.u64(nonce_), writer.u64(to), writer.u64(++peer.sent);
+    COORD_ASSERT(out_.size() == detail::seal_header_bytes);
+}
+
+BytesView Seals::end(const Peer& peer) {
+    COORD_ASSERT(peer.own != SipHash{});
+    const SipHash hash = siphash(out_, peer.own);
+    char bytes[detail::seal_hash_bytes];
+    for (std::size_t i = 0; i < 8; i++) {
+        bytes[i] = static_cast<char>(hash.low >> 8 * i);
+        bytes[i + 8] = static_cast<char>(hash.high >> 8 * i);
+    }
+    out_.append(bytes, sizeof bytes);
+    return out_;
+}
+
+BytesView Seals::seal(Time now, PeerId to, BytesView message) {
+    Peer& peer = take_in(now, to, nullptr);
+    if (peer.nonce == 0) {
+        return now - peer.greeted_at < retry_ ? BytesView{} : greet(now, peer, 0, true, 0);
+    }
+    begin(peer, detail::seal_message, peer.nonce);
+    out_.append(message);
+    COORD_ASSERT(out_.size() == message.size() + detail::seal_header_bytes);
+    return end(peer);
+}
+
+// The challenge is the same until it is answered: the answer may be slower than the repetition.
+BytesView Seals::greet(Time now, Peer& peer, std::uint64_t to, bool asks, std::uint64_t echo) {
+    while (asks && peer.challenge == 0) peer.challenge = rng_.next();
+    COORD_ASSERT(asks || to != 0);  // else it says nothing to anybody
+    if (asks) peer.greeted_at = now;
+    begin(peer, detail::seal_hello, to);
+    Writer writer(out_);
+    writer.u64(asks ? peer.challenge : 0), writer.u64(echo);
+    return end(peer);
+}
+
+bool Seals::is_sealed(const Peer& peer, BytesView bytes) const {
+    COORD_ASSERT(bytes.size() >= overhead_bytes && key_count_ > 0);
+    const std::size_t size = bytes.size() - detail::seal_hash_bytes;
+    const SipHash hash = detail::siphash_at(bytes.data() + size);
+    for (std::size_t i = 0; i < key_count_; i++) {
+        if (siphash(bytes.substr(0, size), peer.theirs[i]) == hash) return true;
+    }
+    return false;
+}
+
+bool Seals::is_new(Peer& peer, std::uint64_t sequence) {
+    if (sequence > peer.newest) {
+        const std::uint64_t step = sequence - peer.newest;
+        peer.seen = (step < window ? peer.seen << step : 0) | 1;
+        peer.newest = sequence;
+        return true;
+    }
+    const std::uint64_t behind = peer.newest - sequence;
+    if (behind >= window || (peer.seen >> behind & 1) != 0) return false;
+    peer.seen |= std::uint64_t{1} << behind;
+    return true;
+}
+
+Seals::Verdict Seals::open(Time now, PeerId from, BytesView bytes, BytesView& message,
+                           BytesView& answer) {
+    message = answer = BytesView{};
+    Reader in(bytes);
+    if (in.u32() != detail::seal_magic || bytes.size() < overhead_bytes) return Verdict::unsealed;
+    const std::uint8_t kind = in.u8();
+    const auto found = peers_.find(from.value);
+    const bool is_known = found != peers_.end();
+    const Peer made = is_known ? Peer{} : peer_of(from);
+    if (!is_sealed(is_known ? found->second : made, bytes)) return Verdict::unsealed;
+    Peer& peer = take_in(now, from, &made);
+    if (kind == detail::seal_hello) {
+        if (bytes.size() != overhead_bytes + 16) return Verdict::unsealed;
+        return on_hello(now, peer, in, answer), Verdict::hello;
+    }
+    if (kind != detail::seal_message) return Verdict::unsealed;
+    const std::uint64_t nonce = in.u64(), to = in.u64(), sequence = in.u64();
+    const bool is_theirs = nonce == peer.nonce && nonce != 0;
+    if (!is_theirs || to != nonce_) {
+        // Old; or one of us has begun anew, and the other has to hear of it.
+        if (now - peer.greeted_at < retry_) return Verdict::replayed;
+        answer = greet(now, peer, nonce, !is_theirs, 0);
+        peer.greeted_at = now;
+        return Verdict::replayed;
+    }
+    if (!is_new(peer, sequence)) return Verdict::replayed;
+    message = content(bytes);
+    COORD_ASSERT(peer.nonce == nonce && to == nonce_);  // K1
+    return Verdict::message;
+}
+
+// What was sent before an answer to this life's challenge may be older than this life; what is sent
+// after it is not. So the window begins behind it, and all that is before it has been seen.
+void Seals::on_hello(Time now, Peer& peer, Reader in, BytesView& answer) {
+    const std::uint64_t nonce = in.u64(), to = in.u64(), sequence = in.u64();
+    const std::uint64_t challenge = in.u64(), echo = in.u64();
+    if (echo != 0 && echo == peer.challenge && to == nonce_ && nonce != 0) {  // K2
+        peer.challenge = 0;
+        if (nonce != peer.nonce) peer.newest = sequence, peer.seen = UINT64_MAX;
+        peer.nonce = nonce;
+    }
+    const bool asks = nonce != peer.nonce;
+    if (challenge == 0 && (!asks || now - peer.greeted_at < retry_)) return;
+    answer = greet(now, peer, nonce, asks, challenge);
+}
+
 // =================================================================================================
 // Part Two, chapter 9: Election
 // =================================================================================================
@@ -13014,6 +13719,7 @@ const char* name(Role role) {
         case Role::following: return "FOLLOWING";
         case Role::leading: return "LEADING";
         case Role::failed: return "FAILED";
+        case Role::observing: return "OBSERVING";
     }
     return "unknown";
 }
@@ -13025,9 +13731,7 @@ bool operator<(const Vote& a, const Vote& b) {  // E2
 }
 
 Election::Election(PeerId self, const Voters& voters, const Timing& timing)
-    : self_(self), voters_(voters), timing_(timing), voices_(voters.size()) {
-    COORD_ASSERT(voters.contains(self));
-}
+    : self_(self), voters_(voters), timing_(timing), voices_(voters.size()) {}
 
 void Election::start(Time now, const Vote& own) {
     COORD_ASSERT(own.id == self_);
@@ -13036,7 +13740,7 @@ void Election::start(Time now, const Vote& own) {
     candidate_ = self_;
     winner_ = PeerId{};
     settled_at_ = never;
-    changed_ = true;
+    changed_ = voters_.contains(self_);  // who has no voice does not ask sooner again (E3)
     deadline_ = now;
 }
 
@@ -13119,14 +13823,16 @@ std::uint64_t Election::agreeing(Time now) const {
 
 void Election::consider(Time now) {
     COORD_ASSERT(winner_ == PeerId{} && candidate_ != PeerId{});
+    const bool observes = !voters_.contains(self_);
     for (std::size_t i = 0; i < voices_.size(); i++) {
         const Voice& voice = voices_[i];
-        const bool hears_us = (voice.heard & voters_.bit(self_)) != 0;
+        const bool hears_us = observes || (voice.heard & voters_.bit(self_)) != 0;
         if (is_fresh(voice, now) && voice.role == Role::leading && hears_us) {
             winner_ = voters_[i];  // there is a leader already
             return;
         }
     }
+    if (observes) return;  // E3
     const PeerId best = best_candidate(now);
     if (best != candidate_) {
         candidate_ = best;
@@ -13150,15 +13856,18 @@ void Election::consider(Time now) {
 void Election::poll(Time now, Outbox& out) {
     if (winner_ != PeerId{}) return;
     consider(now);
-    changed_ = changed_ || heard(now) != said_heard_ || reachable(now) != said_reachable_;
-    if (changed_ || repeat_at_ <= now || repeat_at_ - now > timing_.retry()) broadcast(now, out);
+    const bool has_voice = voters_.contains(self_);
+    const bool hears_others = heard(now) != said_heard_ || reachable(now) != said_reachable_;
+    const Duration pause = has_voice ? timing_.retry() : timing_.heartbeat;  // they may be many
+    changed_ = changed_ || (has_voice && hears_others);
+    if (changed_ || repeat_at_ <= now || repeat_at_ - now > pause) broadcast(now, out, pause);
     deadline_ = (std::min)(repeat_at_, settled_at_);
 }
 
-void Election::broadcast(Time now, Outbox& out) {
+void Election::broadcast(Time now, Outbox& out, Duration pause) {
     changed_ = false;
     said_heard_ = heard(now), said_reachable_ = reachable(now);
-    repeat_at_ = now + timing_.retry();
+    repeat_at_ = now + pause;
     sequence_ += 1;
     for (std::size_t i = 0; i < voters_.size(); i++) {
         if (voters_[i] == self_) continue;
@@ -13174,7 +13883,7 @@ void Election::broadcast(Time now, Outbox& out) {
 }
 
 void Election::answer(PeerId to, Role role, PeerId leader, Outbox& out) {
-    COORD_ASSERT(role == Role::following || role == Role::leading);
+    COORD_ASSERT(role != Role::looking && role != Role::failed && leader != PeerId{});
     Message message;
     message.type = MessageType::notification;
     message.leader = leader;
@@ -13193,6 +13902,8 @@ void Election::answer(PeerId to, Role role, PeerId leader, Outbox& out) {
 namespace detail {
 constexpr std::size_t proposals_in_flight_max = 64;   // messages, to one peer
 constexpr std::size_t chunk_bytes_max = 256 * 1024;
+constexpr std::size_t observers_fetching_max = 8;
+constexpr std::size_t observers_bytes_max = 1024 * 1024;  // that are streamed to them in a step
 constexpr std::size_t rounds_max = 16;
 constexpr std::size_t closings_max = 64;    // ends of sessions that are numbered and not applied
 constexpr std::size_t ends_kept_max = 4096;  // of sessions that were local
@@ -13210,7 +13921,6 @@ Leader::Leader(PeerId self, const Voters& voters, const Timing& timing, Log& log
                const Limits& limits, std::size_t message_bytes_max)
     : self_(self), voters_(voters), timing_(timing), log_(log), limits_(limits),
       message_bytes_max_(message_bytes_max), peers_(voters.size()) {
-    COORD_ASSERT(voters.contains(self));
     COORD_ASSERT(message_bytes_max > message_overhead_bytes);
 }
 
@@ -13224,13 +13934,13 @@ void Leader::know(const Machine& machine, bool may_found) {
 
 COORD_RARE
 void Leader::start(Time now) {
-    COORD_ASSERT(phase_ == Phase::idle);
+    COORD_ASSERT(phase_ == Phase::idle && voters_.contains(self_) && observers_.empty());
     phase_ = Phase::discovery;
     epoch_ = 0;
     own_ = Vote{log_.epochs().current, log_.last().zxid, self_};
     initial_ = committed_ = Zxid{};
     resignation_ = nullptr;
-    started_at_ = phase_at_ = clock_read_at_ = ping_at_ = now;
+    started_at_ = phase_at_ = clock_read_at_ = ping_at_ = observers_ping_at_ = now;
     behind_at_ = timed_ = Zxid{}, behind_since_ = clock_, pace_ = Duration{};
     confirmed_sequence_ = ping_sequence_;  // no round is on its way
     while (rounds_.size() < detail::rounds_max) rounds_.push().touches.reserve(voters_.size());
@@ -13255,7 +13965,9 @@ COORD_RARE
 void Leader::stop() {
     phase_ = Phase::idle;
     epoch_ = 0;
+    observers_.clear();
     rounds_.clear(), queued_.clear();
+    observers_wait_ = false, observers_turn_ = 0;
     syncs_.clear(), own_synced_.clear();
     sessions_.clear(), opening_.clear(), ended_.clear();
     looks_ = {}, heard_.clear(), closing_ = 0, looks_wait_ = false;
@@ -13264,9 +13976,10 @@ void Leader::stop() {
 
 Leader::Peer* Leader::find(PeerId id) {
     for (Peer& peer : peers_) {
-        if (peer.id == id && id != self_) return &peer;
+        if (peer.id == id) return id != self_ ? &peer : nullptr;
     }
-    return nullptr;
+    const auto found = observers_.find(id.value);
+    return found != observers_.end() ? &found->second : nullptr;
 }
 
 template <class Predicate>
@@ -13290,6 +14003,7 @@ void Leader::recount() {
     const bool gathers = is_founding_ && phase_ < Phase::synchronization;
     counted_ = bits_where([&](const Peer& peer) {
         if (!knows_) return true;
+        if (peer.bound) return false;  // nor if it becomes a voter
         const bool is_there = peer.storage != 0 && peer.storage == table_.storage_of(peer.id);
         const bool founds = gathers && peer.storage != 0 && peer.may_found;
         return is_there || founds;  // Z7, Z8
@@ -13314,6 +14028,7 @@ void Leader::identify(Peer& peer, const Message& message) {
     for (Life* const life : {&peer.proved, &peer.before}) {
         if (life->nonce == peer.nonce) life->storage = peer.storage;
     }
+    if (peer.bit == 0) return;  // Z15
     recount();
     if (is_founding_ && phase_ >= Phase::synchronization && (counted_ & peer.bit) == 0) {
         resignation_ = "a voter has changed its storage before all had founded the ensemble";
@@ -13337,7 +14052,8 @@ bool Leader::is_clone(Peer& peer, const Message& message) {
 void Leader::refuse_clone(Peer& peer, const Message& message, Outbox& out) {
     const std::uint64_t counts = table_.storage_of(peer.id);
     const Life other = peer.proved, own = peer.before;
-    const bool other_stays = other.storage == counts && own.storage != counts;
+    const bool other_stays =
+        counts != 0 && other.storage == counts && own.storage != counts;
     COORD_ASSERT(own.nonce == message.nonce && other.nonce != own.nonce);
     refuse(peer, other_stays ? own.nonce : other.nonce, Refusal::twice, out);
     if (!other_stays) peer.proved = Life{own.nonce, own.storage, ping_sequence_};
@@ -13379,11 +14095,43 @@ void Leader::post(Peer& peer, MessageType type, Outbox& out, Message message) {
 
 std::size_t Leader::synced(Time now) const {
     std::size_t count = 0;
-    for (const Peer& peer : peers_) {
-        const bool heard = peer.id == self_ || now - peer.heard_at <= timing_.silence;
-        if (peer.epoch_current && heard && (counted_ & peer.bit) != 0) count += 1;
-    }
+    for (const Peer& peer : peers_) count += is_in_step(peer, now) ? 1u : 0u;
     return count;
+}
+
+bool Leader::is_in_step(const Peer& peer, Time now) const {
+    const bool heard = peer.id == self_ || now - peer.heard_at <= timing_.silence;
+    return peer.epoch_current && heard && (peer.bit == 0 || (counted_ & peer.bit) != 0);  // Z7
+}
+
+std::uint64_t Leader::voters_in_step(Time now) const {
+    return bits_where([&](const Peer& peer) { return is_in_step(peer, now); });
+}
+
+std::size_t Leader::observers_in_step(Time now) const {
+    std::size_t count = 0;
+    for (const auto& entry : observers_) count += is_in_step(entry.second, now) ? 1u : 0u;
+    COORD_ASSERT(count <= observers_.size());
+    return count;
+}
+
+COORD_RARE
+void Leader::visit_peers(Time now, std::size_t observers_max,
+                         const Callback<void(const PeerState&)>& visit) const {
+    const auto show = [&](const Peer& peer) {
+        const bool counts = (counted_ & peer.bit) != 0;
+        COORD_ASSERT(!counts || peer.bit != 0);  // Z15
+        visit(PeerState{peer.id, peer.bit != 0, counts, is_in_step(peer, now), peer.fetching,
+                        peer.received, peer.acked, peer.heard_at});
+    };
+    for (const Peer& peer : peers_) {
+        if (peer.id != self_) show(peer);
+    }
+    for (const auto& entry : observers_) {
+        if (observers_max == 0) return;
+        observers_max -= 1;
+        show(entry.second);
+    }
 }
 
 void Leader::forget(PeerId id) {
@@ -13391,18 +14139,60 @@ void Leader::forget(PeerId id) {
 }
 
 bool Leader::is_fetched(Time now) const {
-    return phase_ != Phase::idle && 0 != bits_where([&](const Peer& peer) {
+    const auto fetches = [&](const Peer& peer) {
         return peer.fetching && now - peer.asked_at <= timing_.silence;
-    });
+    };
+    if (phase_ == Phase::idle) return false;
+    bool is_one = bits_where(fetches) != 0;
+    for (const auto& entry : observers_) is_one = is_one || fetches(entry.second);
+    return is_one;
 }
 
 Zxid Leader::needed(Time now) const {
     Zxid least = log_.last().zxid;
-    for (const Peer& peer : peers_) {
+    const auto look_at = [&](const Peer& peer) {
         const bool counts = peer.streaming && now - peer.heard_at <= timing_.silence;
         if (counts) least = (std::min)(least, peer.received);
-    }
+    };
+    for (const Peer& peer : peers_) look_at(peer);
+    for (const auto& entry : observers_) look_at(entry.second);
     return least;
+}
+
+// -- Observers -----------------------------------------------------------------------------------
+
+// Z15. RETURNS null where it is to ask again, later or somebody else.
+COORD_RARE
+Leader::Peer* Leader::take_on(const Message& message) {
+    const bool is_somebody = message.from != self_ && message.from != PeerId{};
+    const bool asks = message.type == MessageType::follower_info && is_somebody;
+    if (!asks || !is_established() || observers_.size() >= limits_.observers_max) return nullptr;
+    COORD_ASSERT(!voters_.contains(message.from));  // Z15: those are known
+    Peer& peer = observers_.at_or_new(message.from.value);
+    peer.id = message.from;
+    peer.rewound_at = detail::long_ago;
+    return &peer;
+}
+
+// One that is forgotten hears nothing any more, and looks for a leader once more.
+void Leader::forget_observers(Time now) {
+    for (auto each = observers_.begin(); each != observers_.end();) {
+        const bool is_silent = now - each->second.heard_at > timing_.silence * 2;
+        if (is_silent) {
+            each = observers_.erase(each);
+        } else {
+            ++each;
+        }
+    }
+}
+
+bool Leader::are_many_fetching(Time now) const {
+    std::size_t count = 0;
+    for (const auto& entry : observers_) {
+        const Peer& peer = entry.second;
+        if (peer.fetching && now - peer.asked_at <= timing_.silence) count += 1;
+    }
+    return count >= detail::observers_fetching_max;
 }
 
 // -- Messages ------------------------------------------------------------------------------------
@@ -13414,8 +14204,10 @@ bool Leader::is_stale(const Peer& peer, const Message& message) const {
 }
 
 bool Leader::receive(Time now, const Message& message, Outbox& out) {
-    Peer* const peer = find(message.from);
-    if (phase_ == Phase::idle || peer == nullptr) return false;
+    Peer* peer = find(message.from);
+    if (phase_ == Phase::idle) return false;
+    if (peer == nullptr) peer = take_on(message);
+    if (peer == nullptr) return false;
     run_clock(now);  // touches count from now on, not from the poll before
     if (peer->refused != 0 && message.nonce == peer->refused) {
         send_refusal(*peer, out);
@@ -13457,10 +14249,13 @@ void Leader::meet(Time now, Peer& peer, const Message& message) {
     if (peer.nonce != message.nonce) {
         peer.met_at = now, peer.met_pings = ping_sequence_;
         peer.storage = 0, peer.may_found = false;  // it does not count before it has said whose
-        recount();
         peer.touch = peer.touch_in_parts = peer.touch_parts = peer.touch_confirmed = 0;
-        const auto place = static_cast<std::size_t>(&peer - peers_.begin());
-        for (std::size_t i = 0; i < rounds_.size(); i++) rounds_[i].touches[place] = 0;
+        peer.lease_round = 0;
+        if (peer.bit != 0) {
+            recount();
+            const auto place = static_cast<std::size_t>(&peer - peers_.begin());
+            for (std::size_t i = 0; i < rounds_.size(); i++) rounds_[i].touches[place] = 0;
+        }
     }
     peer.nonce = message.nonce, peer.attempt = message.attempt;
 }
@@ -13476,7 +14271,8 @@ void Leader::on_follower_info(Time now, Peer& peer, const Message& message, Outb
     const bool promised_away =
         message.accepted_epoch > epoch_ ||
         (message.accepted_epoch == epoch_ && message.leader != self_);
-    if (epoch_ > 0 && promised_away) {
+    peer.bound = epoch_ > 0 && promised_away;
+    if (peer.bound && peer.bit != 0) {
         resignation_ = "a voter has promised an epoch to somebody else";
         return;
     }
@@ -13503,12 +14299,13 @@ void Leader::on_ack_epoch(Time now, Peer& peer, const Message& message, Outbox& 
     }
     // It has heard of us after the storage had acknowledged more than is there now.
     const bool lost = message.zxid < peer.acked || message.current_epoch < epoch_;
-    if (knows_ && peer.epoch_current && message.storage == peer.acked_by &&
+    if (knows_ && peer.bit != 0 && peer.epoch_current && message.storage == peer.acked_by &&
         message.sequence >= peer.acked_tick && lost && message.nonce != 0) {  // Z10
         return refuse(peer, message.nonce, Refusal::rolled_back, out);
     }
     meet(now, peer, message);
     identify(peer, message);
+    if (peer.bit == 0 && lost) peer.epoch_current = false, peer.acked = Zxid{};  // it learns again
     peer.informed = peer.promised = true;
     peer.have = message.zxid, peer.have_crc = message.crc;
     peer.streaming = peer.fetching = false;
@@ -13693,6 +14490,7 @@ void Leader::synchronize(Time now, Peer& peer, Outbox& out) {
         message.zxid = log_.position_at_or_before(Zxid{peer.have.value - 1}).zxid;
         post(peer, MessageType::trunc, out, message);
     } else {
+        if (peer.bit == 0 && !peer.fetching && are_many_fetching(now)) return;  // it asks again
         const LogPosition position = log_.snapshot_position();
         COORD_ASSERT(position.zxid >= log_.base() && log_.snapshot_bytes() > 0);
         message.zxid = position.zxid, message.crc = position.crc;
@@ -13739,7 +14537,8 @@ void Leader::repeat(Time now, Peer& peer, Outbox& out) {
     }
 }
 
-void Leader::stream(Time now, Peer& peer, Outbox& out) {
+// Of so many bytes, and a message more.
+void Leader::stream(Time now, Peer& peer, Outbox& out, std::size_t& left) {
     if (!peer.streaming) return;
     if (now - peer.heard_at > timing_.silence) {  // it goes on when we hear of it
         peer.in_flight.clear();
@@ -13749,22 +14548,45 @@ void Leader::stream(Time now, Peer& peer, Outbox& out) {
     if (!peer.in_flight.empty() && now - peer.progress_at > timing_.heartbeat) rewind(now, peer);
     if (peer.cursor < log_.base()) return lose(now, peer, out);  // we have dropped what it needs
     const std::size_t room = message_bytes_max_ - message_overhead_bytes;
-    while (peer.in_flight.size() < detail::proposals_in_flight_max) {
+    const bool observes = peer.bit == 0;
+    const Zxid end = observes ? committed_ : Zxid{UINT64_MAX};  // Z15
+    while (peer.in_flight.size() < detail::proposals_in_flight_max && left > 0) {
         Message message;
         Zxid last_sent;
-        message.payload = log_.entries_after(peer.cursor, room, last_sent);
+        message.payload = log_.entries_after(peer.cursor, room, last_sent, end);
         if (message.payload.empty()) return;
+        COORD_ASSERT(last_sent <= end);  // Z15
+        // To many the same: while one message is on its way what comes meanwhile makes one more.
+        const bool is_little = last_sent == end && message.payload.size() <= room / 2;
+        if (observes && is_little && !peer.in_flight.empty()) return;
         if (message.payload.size() > room) {  // written when the transport took larger ones
+            if (observes) return;             // a snapshot will have it
             resignation_ = "an entry is larger than a message of the transport";
             return;
         }
         message.zxid = peer.cursor, message.commit = committed_;
         if (peer.in_flight.empty()) peer.progress_at = now;
+        left -= (std::min)(left, message.payload.size());
         post(peer, MessageType::proposal, out, message);
         peer.in_flight.push() = last_sent;
         peer.cursor = last_sent;
         peer.told = (std::max)(peer.told, (std::min)(committed_, last_sent));
     }
+}
+
+// Z15: after the voters. Where many are behind voters would wait for all that these are sent: so it
+// is no more than that in a step, and whose turn it was not is the first in the next.
+void Leader::stream_to_observers(Outbox& out) {
+    std::size_t left = detail::observers_bytes_max;
+    auto each = observers_.upper_bound(observers_turn_);
+    for (std::size_t i = 0; i < observers_.size() && left > 0; i++) {
+        if (each == observers_.end()) each = observers_.begin();
+        observers_turn_ = each->first;
+        stream(clock_read_at_, each->second, out, left);
+        ++each;
+    }
+    observers_wait_ = left == 0;
+    if (!observers_wait_) observers_turn_ = 0;
 }
 
 // Z11. The others have it in their power to lead on: a quorum of them has what is not durable here.
@@ -13809,9 +14631,11 @@ void Leader::send(Time now, const Machine& machine, Outbox& out) {
     }
     for (Peer& peer : peers_) {
         if (peer.id == self_) continue;
+        std::size_t no_end = SIZE_MAX;
         repeat(now, peer, out);
-        stream(now, peer, out);
+        stream(now, peer, out, no_end);
     }
+    for (auto [id, peer] : observers_) repeat(now, peer, out);
     ping(now, machine, out);
 }
 
@@ -13831,18 +14655,42 @@ void Leader::ping(Time now, const Machine& machine, Outbox& out) {
     Round& round = rounds_.push();
     round.sequence = ping_sequence_, round.sent_at = now;
     round.last = log_.last().zxid, round.armed = sessions_armed_ && heard_.empty();
+    round.to_observers = false;
     round.touches.clear();
     for (Peer& peer : peers_) {
         round.touches.push_back(peer.touch);
         if (peer.id == self_) peer.pong = ping_sequence_;
         if (peer.id == self_) continue;
         if (!peer.informed && phase_ != Phase::discovery) continue;  // it follows somebody else
-        Message message;
-        message.sequence = ping_sequence_, message.commit = committed_;
-        message.digest = machine.applied() == committed_ ? machine.digest() : 0;
-        message.confirmed = peer.touch_confirmed;
-        message.phase = log_.has_room() ? 0 : 1;
-        post(peer, MessageType::ping, out, message);
+        post_ping(peer, machine, out);
+    }
+    const bool is_their_time =
+        observers_ping_at_ <= now || observers_ping_at_ - now > timing_.heartbeat;
+    if (is_their_time) ping_observers(now, machine, out);
+}
+
+void Leader::post_ping(Peer& peer, const Machine& machine, Outbox& out) {
+    Message message;
+    message.sequence = ping_sequence_, message.commit = committed_;
+    message.digest = machine.applied() == committed_ ? machine.digest() : 0;
+    message.confirmed = peer.touch_confirmed;
+    message.phase = log_.has_room() ? 0 : 1;
+    post(peer, MessageType::ping, out, message);
+}
+
+// Once a heartbeat: the many rounds of syncs are between voters.
+void Leader::ping_observers(Time now, const Machine& machine, Outbox& out) {
+    COORD_ASSERT(!rounds_.empty() && rounds_.back().sequence == ping_sequence_);
+    observers_ping_at_ = now + timing_.heartbeat;
+    forget_observers(now);
+    rounds_.back().to_observers = !observers_.empty();
+    const std::uint64_t oldest = rounds_.front().sequence;
+    for (auto [id, peer] : observers_) {
+        COORD_ASSERT(peer.bit == 0);  // Z15: its pong is of no quorum
+        if (peer.lease_round < oldest) {
+            peer.lease_round = ping_sequence_, peer.lease_touch = peer.touch;
+        }
+        post_ping(peer, machine, out);
     }
 }
 
@@ -13901,11 +14749,22 @@ void Leader::announce(const Machine& machine, Outbox& out) {
         message.digest = machine.applied() == committed_ ? machine.digest() : 0;
         post(peer, MessageType::commit, out, message);
     }
+    if (!observers_.empty()) stream_to_observers(out);
+}
+
+Time Leader::next_repeat(const Peer& peer) const {
+    Time deadline = never;
+    const bool waiting = !peer.promised || peer.fetching || !peer.epoch_current;
+    if (waiting && epoch_is_ours()) deadline = peer.repeat_at;
+    if (!peer.in_flight.empty()) {
+        deadline = (std::min)(deadline, peer.progress_at + timing_.heartbeat + nanoseconds(1));
+    }
+    return deadline;
 }
 
 Time Leader::next_deadline(Time now) const {
     if (phase_ == Phase::idle) return never;
-    if (resignation_ != nullptr || is_sync_ping_due()) return now;
+    if (resignation_ != nullptr || is_sync_ping_due() || observers_wait_) return now;
     if (sessions_armed_ && is_admission_due(now)) return now;
     if (!queued_.empty() && sessions_armed_) return now;
     const bool looks_now = looks_wait_ && closing_ < detail::closings_max;
@@ -13916,11 +14775,10 @@ Time Leader::next_deadline(Time now) const {
     }
     for (const Peer& peer : peers_) {
         if (peer.id == self_ || !peer.informed) continue;
-        const bool waiting = !peer.promised || peer.fetching || !peer.epoch_current;
-        if (waiting && epoch_is_ours()) deadline = (std::min)(deadline, peer.repeat_at);
-        if (!peer.in_flight.empty()) {
-            deadline = (std::min)(deadline, peer.progress_at + timing_.heartbeat + nanoseconds(1));
-        }
+        deadline = (std::min)(deadline, next_repeat(peer));
+    }
+    for (const auto& entry : observers_) {
+        deadline = (std::min)(deadline, next_repeat(entry.second));
     }
     return deadline;
 }
@@ -13971,7 +14829,16 @@ void Leader::renew_leases() {
         for (std::size_t i = 0; i < peers_.size() && round.armed; i++) {
             peers_[i].touch_confirmed = (std::max)(peers_[i].touch_confirmed, round.touches[i]);
         }
+        if (round.to_observers) renew_observers_leases(round);
         rounds_.pop();
+    }
+}
+
+void Leader::renew_observers_leases(const Round& round) {
+    for (auto [id, peer] : observers_) {
+        if (peer.lease_round != round.sequence) continue;
+        peer.lease_round = 0;
+        if (round.armed) peer.touch_confirmed = (std::max)(peer.touch_confirmed, peer.lease_touch);
     }
 }
 
@@ -14223,6 +15090,11 @@ void Leader::audit(const Machine& machine) const {
         COORD_ASSERT(!peer.epoch_current || peer.storage == 0 || peer.acked_by == peer.storage);
         COORD_ASSERT(peer.storage != 0 || (counted_ & peer.bit) == 0);
     }
+    COORD_ASSERT(observers_.empty() || is_established());  // Z15
+    COORD_ASSERT(observers_.size() <= limits_.observers_max);
+    for (const auto& entry : observers_) {
+        COORD_ASSERT(entry.second.bit == 0 && !voters_.contains(entry.second.id));
+    }
 }
 
 // RETURNS false where it is to be tried again.
@@ -14335,9 +15207,10 @@ constexpr std::uint32_t put_offs_max = 8;  // then it waits 12.8 s with the defa
 Learner::Learner(PeerId self, const Timing& timing, Log& log, std::uint64_t first_attempt)
     : self_(self), timing_(timing), log_(log), attempt_(first_attempt) {}
 
-void Learner::start(Time now, PeerId leader, Zxid committed) {
+void Learner::start(Time now, PeerId leader, Zxid committed, bool observes) {
     COORD_ASSERT(phase_ == Phase::idle && leader != self_ && leader != PeerId{});
     phase_ = Phase::discovery;
+    observes_ = observes;
     leader_ = leader;
     epoch_ = 0;
     attempt_ += 1;
@@ -14418,10 +15291,14 @@ void Learner::on_leader_info(Time now, const Message& message) {
     if (message.epoch == 0 || message.attempt != attempt_) return;  // of an attempt given up
     if (message.epoch > Zxid::epoch_max) return;
     const Log::Epochs& epochs = log_.epochs();
-    if (message.epoch < epochs.accepted) return depart("it has promised a later epoch");
-    if (message.epoch == epochs.accepted && epochs.accepted_from != leader_) {
+    const bool is_bound = !observes_;  // F7
+    if (message.epoch < epochs.accepted && is_bound) {
+        return depart("it has promised a later epoch");
+    }
+    if (message.epoch == epochs.accepted && epochs.accepted_from != leader_ && is_bound) {
         return depart("it has promised this epoch to somebody else");  // F1
     }
+    if (message.epoch < epochs.current) return;  // F7; that leader's time is over
     heard_at_ = now;
     if (message.epoch > epochs.accepted) {
         COORD_ASSERT(phase_ == Phase::discovery || message.epoch > epoch_);
@@ -14549,7 +15426,7 @@ void Learner::make_epoch_current() {
     if (error_ != Errc::ok) return;
     if (!is_in_step() || !initial_known_ || log_.last().zxid < initial_) return;  // F4
     if (log_.epochs().current == epoch_) return;
-    COORD_ASSERT(log_.epochs().current < epoch_ && log_.epochs().accepted == epoch_);
+    COORD_ASSERT(log_.epochs().current < epoch_ && is_promised(log_.epochs().accepted));
     error_ = log_.set_current_epoch(epoch_);
     (void)is_put_off();
 }
@@ -14610,7 +15487,7 @@ void Learner::see_digest(const Message& message) {
 
 void Learner::on_ping(const Message& message) {
     if (is_in_step()) see_commit(message.commit), see_digest(message);
-    if (log_.epochs().accepted != epoch_) return;
+    if (!is_promised(log_.epochs().accepted)) return;
     if (message.sequence >= ping_sequence_) {
         touch_confirmed_ = message.confirmed, touch_confirmed_at_ = message.commit;
     }
@@ -14691,7 +15568,7 @@ void Learner::send(Time now, Outbox& out) {
 
 // With it, all that is reported.
 bool Learner::is_promise_durable() const {
-    return log_.durable_epochs().accepted == epoch_ && log_.durable_last() >= have_.zxid &&
+    return is_promised(log_.durable_epochs().accepted) && log_.durable_last() >= have_.zxid &&
            !log_.is_waiting();
 }
 
@@ -14770,13 +15647,15 @@ inline Transport& no_transport() {
 inline const char* judge_options(const ReplicaOptions& options, const Transport& transport) {
     const std::vector<PeerId>& voters = options.voters;
     if (!Voters::is_valid(voters)) return "options: voters must be 1 to 63 distinct ids, none 0";
-    if (std::find(voters.begin(), voters.end(), options.id) == voters.end()) {
-        return "options: id is not among the voters";
+    const bool observes = std::find(voters.begin(), voters.end(), options.id) == voters.end();
+    if (observes && &transport == &no_transport()) {
+        return "options: id is not among the voters, and no transport";
     }
+    if (options.id == PeerId{}) return "options: id is 0";
     if (voters.size() > 1 && &transport == &no_transport()) {
         return "options: more voters than one, and no transport";
     }
-    if (voters.size() > 1 && options.entropy == 0) {
+    if ((observes || voters.size() > 1) && options.entropy == 0) {
         return "options: entropy must be random, and another at each start";
     }
     const Timing& timing = options.timing;
@@ -14791,8 +15670,14 @@ inline const char* judge_options(const ReplicaOptions& options, const Transport&
         return "options: reap_interval or reaps_per_minute is not above 0";
     }
     if (options.clock_drift_permille >= 500) return "options: clock drift of 50 percent or more";
+    if (!Seals::is_valid(options.ensemble_keys)) {
+        return "options: ensemble_keys must be none, one or two, of 32 bytes that are random";
+    }
     const std::size_t most = transport.message_bytes_max();
     if (most < transport_bytes_min) return "transport: messages under 1024 bytes";
+    if (!options.ensemble_keys.empty() && most < transport_bytes_min + Seals::overhead_bytes) {
+        return "transport: messages under 1069 bytes, and there are keys";
+    }
     return nullptr;
 }
 
@@ -14832,6 +15717,122 @@ inline bool has_room(const Request& request, std::size_t room) {
 
 }  // namespace detail
 
+namespace detail {
+
+constexpr std::size_t observers_shown = 16;
+
+static std::uint64_t ms_of(Duration time) {
+    return static_cast<std::uint64_t>((std::max)(time.ns, std::int64_t{0})) / 1000000;
+}
+
+// Text for people, piece by piece.
+class Prose {
+public:
+    explicit Prose(Bytes& out) : out_(out) {}
+    Prose& text(BytesView piece) { return out_.append(piece), *this; }
+    Prose& number(std::uint64_t value) { return out_.append(std::to_string(value)), *this; }
+    Prose& count(std::uint64_t value, const char* one, const char* many) {
+        return number(value).text(" ").text(value == 1 ? one : many);
+    }
+    Prose& hex(std::uint64_t value) {
+        for (int shift = 60; shift >= 0; shift -= 4) {
+            out_.push_back("0123456789abcdef"[value >> shift & 15]);
+        }
+        return *this;
+    }
+    Prose& zxid(Zxid zxid) { return number(zxid.epoch()).text(".").number(zxid.counter()); }
+    Prose& seconds(Duration time) {
+        const std::uint64_t ms = ms_of(time);
+        const Bytes rest = std::to_string(1000 + ms % 1000);
+        return number(ms / 1000).text(".").text(BytesView(rest).substr(1)).text(" s");
+    }
+
+private:
+    Bytes& out_;
+};
+
+// Objects and arrays of JSON.
+class Json {
+public:
+    explicit Json(Bytes& out) : out_(out) {}
+    void open(const char* key, char bracket) {
+        begin(key);
+        out_.push_back(bracket);
+        is_first_ = true;
+    }
+    void close(char bracket) {
+        out_.push_back(bracket);
+        is_first_ = false;
+    }
+    void number(const char* key, std::uint64_t value) {
+        begin(key);
+        out_.append(std::to_string(value));
+    }
+    void truth(const char* key, bool value) {
+        begin(key);
+        out_.append(value ? "true" : "false");
+    }
+    void hex(const char* key, std::uint64_t value) {
+        begin(key);
+        out_.push_back('"');
+        Prose(out_).hex(value);
+        out_.push_back('"');
+    }
+    void text(const char* key, BytesView value) {
+        begin(key);
+        append_json_text(value, out_);
+    }
+
+private:
+    void begin(const char* key) {
+        if (!is_first_) out_.push_back(',');
+        is_first_ = false;
+        if (key == nullptr) return;  // of an array
+        append_json_text(key, out_);
+        out_.push_back(':');
+    }
+
+    Bytes& out_;
+    bool is_first_ = true;
+};
+
+static Metric gauge(const char* name, std::uint64_t value, const char* help) {
+    return Metric{name, help, Metric::Kind::gauge, value};
+}
+static Metric counter(const char* name, std::uint64_t value, const char* help) {
+    return Metric{name, help, Metric::Kind::counter, value};
+}
+
+static std::uint64_t count_bits(std::uint64_t bits) {
+    std::uint64_t count = 0;
+    for (; bits != 0; bits &= bits - 1) count += 1;
+    return count;
+}
+
+}  // namespace detail
+
+// What the log has been told: a line comes where something differs from it.
+struct Replica::Logged {
+    struct Flood {
+        std::uint64_t count = 0;
+        Time at;
+    };
+    Flood floods[8];
+    std::uint64_t snapshots_taken = 0;
+    std::uint64_t snapshots_given_up = 0;
+    std::uint64_t admissions = 0;
+    std::uint64_t refusals = 0;
+    std::uint64_t in_step = 0;    // bits of voters; of a leader's
+    std::size_t observers = 0;
+    std::uint64_t sum = 0;        // of what is counted
+    Time look_at;                 // at all, the next time
+    bool serves = false;
+    bool is_admitted = false;
+    bool is_full = false;
+    bool is_damage_told = false;
+    bool is_trying = false;       // leads, and is not established
+};
+
 Completion& Completion::operator=(Completion&& other) noexcept {
     const Kind kind = other.kind_;
     other.kind_ = Kind::none, kind_ = kind;
@@ -14862,7 +15863,8 @@ Replica::Replica(const ReplicaOptions& options, Storage& storage, Transport& tra
       refused_(detail::judge_options(options, transport)),
       transport_(transport), observer_(observer),
       voters_(refused_ == nullptr ? options.voters : std::vector<PeerId>{options_.id}),
-      rng_(mix64(options.entropy, options.id.value)), nonce_(rng_.next()), log_(storage),
+      rng_(mix64(options.entropy, options.id.value)), nonce_(rng_.next()),
+      message_bytes_max_(message_bytes_max(options, transport)), log_(storage),
       machine_(new Machine(options.limits, rng_.next())), watches_(*this),
       history_(new detail::History(options.change_bytes_kept, counters_.calls,
                                    [this](SessionId id, BytesView acl) {
@@ -14870,10 +15872,11 @@ Replica::Replica(const ReplicaOptions& options, Storage& storage, Transport& tra
                                    })),
       election_(options_.id, voters_, options.timing),
       leader_(options_.id, voters_, options.timing, log_, options_.limits,
-              (std::max)(transport.message_bytes_max(), detail::transport_bytes_min)),
+              message_bytes_max_),
       learner_(options_.id, options.timing, log_, rng_.next() >> 1),
       outbox_(options_.id, options.ensemble, nonce_),
-      answer_bytes_max_(answer_bytes_max(options.limits)), snapshot_check_(options.limits) {
+      answer_bytes_max_(answer_bytes_max(options.limits)),
+      logged_(observer != nullptr ? new Logged() : nullptr), snapshot_check_(options.limits) {
     open();
 }
 
@@ -14904,7 +15907,7 @@ void Replica::open() {
     const char* reason = log_.reason();
     if (opened == Errc::ok) opened = load_snapshot();
     if (opened == Errc::corrupt && *reason == 0) reason = "the snapshot is damaged";
-    if (opened == Errc::corrupt && voters_.size() > 1) {
+    if (opened == Errc::corrupt && !is_alone()) {
         opened = log_.start_over(rng_.next());  // the others have what it cannot read
         if (opened == Errc::ok) damage_ = reason;
     }
@@ -14914,6 +15917,10 @@ void Replica::open() {
     rng_ = Rng(mix64(rng_.next(), mix64(log_.last().zxid.value, log_.appended())));
     nonce_ = rng_.next();
     outbox_ = Outbox(options_.id, options_.ensemble, nonce_);
+    if (!options_.ensemble_keys.empty()) {
+        seals_ = detail::Owned<Seals>(new Seals(options_.id, options_.ensemble, nonce_, rng_.next(),
+                                                options_.ensemble_keys, options_.timing.retry()));
+    }
     learner_.count_attempts_from(rng_.next() >> 1);
     touch_ = rng_.next() >> 1;  // so that another life's numbers mean nothing in this one
     sync_sequence_ = rng_.next() >> 1;  // nor do answers to its syncs
@@ -14964,11 +15971,12 @@ void Replica::fail(const char* reason) {
     reason_ = reason;
     incoming_ = {}, retired_ = {};
     leader_.stop(), learner_.stop();
-    if (observer_ != nullptr) observer_->on_role(options_.id, role_, PeerId{}, 0);
+    tell_role(PeerId{});
     for (; !openings_.empty(); openings_.pop()) {
         refuse(std::move(openings_.front().done), Errc::replica_failed);
     }
     for (auto [id, session] : sessions_) {
+        requests_waiting_ -= session.pending.size();
         for (; !session.pending.empty(); session.pending.pop()) {
             Pending& pending = session.pending.front();
             end_write(id, session, pending, UINT64_MAX, Errc::replica_failed);
@@ -15005,6 +16013,7 @@ void Replica::poll(Time now, std::int64_t wall_ms) {
     poll_gap_longest_ = (std::max)(poll_gap_longest_, gap);
     if (gap > options_.timing.silence / 2) counters_.polls_late += 1;
     now_ = started_ ? (std::max)(now_, now) : now;
+    if (!started_) started_at_ = role_since_ = now_;
     wall_ms_ = wall_ms != 0 ? wall_ms : now_.ns / 1000000;
     if (role_ != Role::failed) {
         if (!started_) {
@@ -15017,11 +16026,13 @@ void Replica::poll(Time now, std::int64_t wall_ms) {
         take_inbox();
         work_on_snapshot();
         if (retired_ && retired_->release(detail::nodes_freed_per_poll)) retired_ = {};
+        machine_->give_back(detail::nodes_freed_per_poll);
         work_left_ = detail::work_per_poll;
         for (int i = 0; i < detail::steps_per_poll_max && step(); i++) {}
         settle_local_sessions();
         tell_states();
     }
+    if (logged_) log_news();
     if (role_ == Role::failed) inbox_.clear();
     tell_subscribers();
     run_timers();
@@ -15045,10 +16056,10 @@ Time Replica::next_deadline() const {
     if (applies_later_ || reads_later_) return at_once;
     if (role_ == Role::looking) deadline = (std::min)(deadline, election_.next_deadline());
     if (role_ == Role::leading) deadline = (std::min)(deadline, leader_.next_deadline(now_));
-    if (role_ == Role::following) deadline = (std::min)(deadline, learner_.next_deadline());
+    if (is_learner()) deadline = (std::min)(deadline, learner_.next_deadline());
     const bool repeats = !sessions_.empty() || !openings_.empty();
     if (repeats && can_send_requests()) deadline = (std::min)(deadline, repeat_at_);
-    const bool installs = role_ == Role::following && learner_.has_snapshot();
+    const bool installs = is_learner() && learner_.has_snapshot();
     if (snapshot_phase_ != SnapshotPhase::none || is_snapshot_due() || retired_ || installs) {
         deadline = (std::min)(deadline, now_ + detail::snapshot_slice_gap);
     }
@@ -15060,14 +16071,15 @@ void Replica::take_inbox() {
     Reader in(inbox_read_);
     while (in.left() > 0 && role_ != Role::failed) {
         const PeerId from{in.u32()};
-        const BytesView bytes = in.bytes(inbox_bytes_max);
+        BytesView bytes = in.bytes(inbox_bytes_max);
         COORD_ASSERT(in.ok());
         Message message;
         counters_.messages_received += 1;
+        if (seals_ && !unseal(from, bytes)) continue;
         if (decode_message(bytes, message) != Errc::ok) {
             counters_.dropped_corrupt += 1;
         } else if (message.ensemble != options_.ensemble || message.to != options_.id ||
-                   message.from != from || from == options_.id || !voters_.contains(from)) {
+                   message.from != from || from == options_.id || from == PeerId{}) {
             counters_.dropped_foreign += 1;
         } else {
             dispatch(message);
@@ -15084,18 +16096,7 @@ void Replica::dispatch(const Message& message) {
         return;
     }
     if (message.type == MessageType::notification) {
-        const bool asks = message.phase == static_cast<std::uint8_t>(Role::looking);
-        if (role_ == Role::looking) {
-            election_.on_notification(now_, message);
-        } else if (asks && role_ == Role::following && message.from == learner_.leader() &&
-                   election_.is_news(message)) {
-            look("the leader has given up");
-            election_.on_notification(now_, message);
-        } else if (asks) {
-            const PeerId leader = role_ == Role::leading ? options_.id : learner_.leader();
-            election_.answer(message.from, role_, leader, outbox_);
-        }
-        return;
+        return answer_notification(message);
     }
     if (role_ == Role::looking && message.type == MessageType::follower_info) {
         election_.poll(now_, outbox_);  // the sender has seen us win: perhaps so do we by now
@@ -15103,7 +16104,7 @@ void Replica::dispatch(const Message& message) {
     }
     if (role_ == Role::leading) {
         taken = leader_.receive(now_, message, outbox_);
-    } else if (role_ == Role::following) {
+    } else if (is_learner()) {
         const std::uint64_t corrupt = learner_.entries_corrupt();
         taken = learner_.receive(now_, message, outbox_);
         counters_.dropped_corrupt += learner_.entries_corrupt() - corrupt;
@@ -15116,11 +16117,27 @@ void Replica::dispatch(const Message& message) {
     if (!taken) counters_.dropped_stale += 1;
 }
 
+// Who observes is answered where there is somebody to follow: a leader that is established.
+void Replica::answer_notification(const Message& message) {
+    const bool asks = message.phase == static_cast<std::uint8_t>(Role::looking);
+    const bool is_voters = voters_.contains(message.from);
+    if (role_ == Role::looking) {
+        election_.on_notification(now_, message);
+    } else if (asks && is_learner() && message.from == learner_.leader() &&
+               election_.is_news(message)) {
+        look("the leader has given up");
+        election_.on_notification(now_, message);
+    } else if (asks && (is_voters || role_ != Role::leading || leader_.is_established())) {
+        const PeerId leader = role_ == Role::leading ? options_.id : learner_.leader();
+        election_.answer(message.from, role_, leader, outbox_);
+    }
+}
+
 void Replica::forget(PeerId peer) {
     counters_.calls += 1;
     election_.forget(peer);
     if (role_ == Role::leading) leader_.forget(peer);
-    if (role_ == Role::following && learner_.leader() == peer && started_) {
+    if (is_learner() && learner_.leader() == peer && started_) {
         look("the leader is gone");
     }
 }
@@ -15131,7 +16148,7 @@ bool Replica::step() {
     drive_roles();
     if (role_ == Role::looking) election_.poll(now_, outbox_);
     if (role_ == Role::leading) lead_step();
-    if (role_ == Role::following) follow_step();
+    if (is_learner()) follow_step();
     send_all();  // BEFORE the flush: the disk and the peers work side by side
     if (role_ != Role::failed) flush();
     if (role_ == Role::failed) return false;
@@ -15159,7 +16176,7 @@ void Replica::drive_roles() {
     if (role_ == Role::leading && leader_.resignation() != nullptr) {
         if (leader_.lacks_space()) step_aside();
         look(leader_.resignation());
-    } else if (role_ == Role::following && learner_.departure() != nullptr) {
+    } else if (is_learner() && learner_.departure() != nullptr) {
         look(learner_.departure());
     } else if (role_ == Role::looking && election_.winner() == options_.id) {
         lead();
@@ -15184,27 +16201,27 @@ void Replica::look(const char* reason) {
     leader_phase_ = Leader::Phase::idle;
     counters_.elections += 1;
     election_.start(now_, own_vote());
-    if (observer_ != nullptr) observer_->on_role(options_.id, role_, PeerId{}, 0);
+    tell_role(PeerId{});
 }
 
 COORD_RARE
 void Replica::lead() {
-    COORD_ASSERT(role_ == Role::looking && voters_.contains(options_.id));
+    COORD_ASSERT(role_ == Role::looking && is_voter());  // E3
     role_ = Role::leading;
     leader_.know(*machine_, options_.may_found);
     leader_.start(now_);
-    if (leader_.barred() != nullptr && voters_.size() == 1) return fail(leader_.barred());
-    if (observer_ != nullptr) observer_->on_role(options_.id, role_, options_.id, 0);
+    if (leader_.barred() != nullptr && is_alone()) return fail(leader_.barred());
+    tell_role(options_.id);
 }
 
 COORD_RARE
 void Replica::follow(PeerId leader) {
     COORD_ASSERT(role_ == Role::looking && leader != options_.id);
-    role_ = Role::following;
-    learner_.start(now_, leader, committed_);
+    role_ = is_voter() ? Role::following : Role::observing;
+    learner_.start(now_, leader, committed_, !is_voter());
     while (touches_.size() < detail::touches_max) touches_.push();  // all of its memory, at once
     touches_.clear();
-    if (observer_ != nullptr) observer_->on_role(options_.id, role_, leader, 0);
+    tell_role(leader);
 }
 
 void Replica::lead_step() {
@@ -15224,14 +16241,14 @@ void Replica::lead_step() {
 
 void Replica::follow_step() {
     if (learner_.has_snapshot()) install_snapshot();
-    if (role_ != Role::following) return;
+    if (!is_learner()) return;
     learner_.send(now_, outbox_);
     if (learner_.is_serving()) send_requests();
 }
 
 void Replica::after_flush() {
     if (role_ == Role::leading) leader_.advance(now_, outbox_);
-    if (role_ == Role::following) {
+    if (is_learner()) {
         learner_.acknowledge(now_, outbox_);
         if (learner_.pong_due()) send_pong();
     }
@@ -15240,6 +16257,7 @@ void Replica::after_flush() {
         leader_phase_ = leader_.phase();
         if (leader_.is_established() && observer_ != nullptr) {
             observer_->on_established(options_.id, leader_.epoch(), leader_.committed());
+            log_established();
         }
     }
     apply_committed();
@@ -15254,7 +16272,7 @@ void Replica::after_flush() {
 bool Replica::is_serving() const {
     if (voters_.size() > 2 && machine_->voters().is_founding()) return false;
     if (role_ == Role::leading) return leader_.is_established();
-    return role_ == Role::following && learner_.is_serving();
+    return is_learner() && learner_.is_serving();
 }
 
 // Whether whoever numbers requests has no room for what grows.
@@ -15263,6 +16281,7 @@ bool Replica::is_full() const {
 }
 
 Vote Replica::own_vote() const {
+    if (!is_voter()) return Vote{0, Zxid{}, options_.id};  // E3
     const VoterTable table = log_.voters_at_end(*machine_);
     const bool stands = is_admitted(table) || !table.knows(options_.id) || table.is_founding();
     if (!stands || now_ < aside_until_) return Vote{0, Zxid{}, options_.id};  // R6
@@ -15271,11 +16290,33 @@ Vote Replica::own_vote() const {
 
 void Replica::send_all() {
     outbox_.drain([this](PeerId to, BytesView bytes) {
-        COORD_ASSERT(bytes.size() <= transport_.message_bytes_max());
-        counters_.messages_sent += 1;
-        counters_.bytes_sent += bytes.size();
-        transport_.send(to, bytes);
+        COORD_ASSERT(bytes.size() <= message_bytes_max_);
+        deliver(to, seals_ ? seals_->seal(now_, to, bytes) : bytes);
     });
+}
+
+void Replica::deliver(PeerId to, BytesView bytes) {
+    COORD_ASSERT(in_poll_ && bytes.size() <= transport_.message_bytes_max());
+    if (bytes.empty()) return;  // it is not known yet which life of the peer hears: K1
+    counters_.messages_sent += 1;
+    counters_.bytes_sent += bytes.size();
+    transport_.send(to, bytes);
+}
+
+// RETURNS whether there is a message in it, which takes its place.
+bool Replica::unseal(PeerId from, BytesView& bytes) {
+    BytesView answer;
+    const Seals::Verdict verdict = seals_->open(now_, from, bytes, bytes, answer);
+    deliver(from, answer);
+    if (verdict == Seals::Verdict::unsealed) counters_.dropped_unsealed += 1;
+    if (verdict == Seals::Verdict::replayed) counters_.dropped_replayed += 1;
+    return verdict == Seals::Verdict::message;
+}
+
+std::size_t Replica::message_bytes_max(const ReplicaOptions& options, const Transport& transport) {
+    const std::size_t seal = options.ensemble_keys.empty() ? 0 : Seals::overhead_bytes;
+    const std::size_t most = transport.message_bytes_max();
+    return (std::max)(most - (std::min)(most, seal), detail::transport_bytes_min);
 }
 
 // -- Applying ------------------------------------------------------------------------------------
@@ -15284,7 +16325,7 @@ void Replica::send_all() {
 // and not in memory for this one's end.
 void Replica::apply_committed() {
     if (role_ == Role::leading) committed_ = (std::max)(committed_, leader_.committed());
-    if (role_ == Role::following) committed_ = (std::max)(committed_, learner_.committed());
+    if (is_learner()) committed_ = (std::max)(committed_, learner_.committed());
     const Zxid target = (std::min)(committed_, log_.durable_last());  // R2
     applies_later_ = false;
     if (reads_later_ && read_bytes_ < answer_bytes_max_) drain_all();
@@ -15333,7 +16374,7 @@ void Replica::apply(const Txn& txn) {
 }
 
 void Replica::compare_digest() {
-    if (role_ != Role::following || machine_->applied() != learner_.digest_at()) return;
+    if (!is_learner() || machine_->applied() != learner_.digest_at()) return;
     if (machine_->applied() == Zxid{} || machine_->digest() == learner_.digest()) return;
     fail("the state differs from the leader's");
 }
@@ -15485,7 +16526,7 @@ void Replica::retire_machine(detail::Owned<Machine> machine) {
 
 COORD_RARE
 void Replica::install_snapshot() {
-    COORD_ASSERT(role_ == Role::following && learner_.has_snapshot());
+    COORD_ASSERT(is_learner() && learner_.has_snapshot());
     const LogPosition position = learner_.snapshot_position();
     COORD_ASSERT(incoming_ && incoming_bytes_ == learner_.fetched());
     if (reads_later_ && read_bytes_ < answer_bytes_max_) drain_all();
@@ -15517,6 +16558,9 @@ void Replica::install_snapshot() {
     counters_.snapshots_installed += 1;
     if (observer_ != nullptr) {
         observer_->on_installed(options_.id, position.zxid, machine_->digest());
+        Bytes line;
+        detail::Prose(line).text("has installed the leader's snapshot of ").zxid(position.zxid);
+        log_line(LogCode::snapshot_installed, LogLevel::info, line);
     }
     was_admitted_ = was_admitted_ || is_admitted(machine_->voters());
     watches_.catch_up(old->tree(), machine_->tree(), position.zxid);
@@ -15537,7 +16581,7 @@ std::uint32_t Replica::clamp_timeout_ms(Duration timeout) const {
 
 std::size_t Replica::request_bytes_max() const {
     const std::size_t overhead = message_overhead_bytes + entry_header_bytes;
-    return transport_.message_bytes_max() - overhead;
+    return message_bytes_max_ - overhead;
 }
 
 Replica::Ready& Replica::push_ready() {
@@ -15567,7 +16611,7 @@ void Replica::refuse(Completion&& done, Errc error) {
 
 COORD_RARE
 void Replica::open_session(const SessionOptions& options, OnOpened done) {
-    counters_.calls += 1;
+    counters_.calls += 1, counters_.requests += 1;
     if (role_ == Role::failed) return refuse(std::move(done), Errc::replica_failed);
     if (options.is_local) return open_local(options, std::move(done));
     if (openings_.size() + sessions_.size() - busy_ >= options_.limits.sessions_max) {
@@ -15684,7 +16728,7 @@ void Replica::settle_local_sessions() {
 
 COORD_RARE
 void Replica::attach_session(SessionId id, const SessionPassword& password, OnOpened done) {
-    counters_.calls += 1;
+    counters_.calls += 1, counters_.requests += 1;
     if (role_ == Role::failed) return refuse(std::move(done), Errc::replica_failed);
     const bool is_nobody = id == SessionId{};
     // The ensemble has no more sessions after it: only what waits here is bounded.
@@ -15715,7 +16759,7 @@ std::size_t Replica::requests_max(const Request& request) const {
 }
 
 void Replica::submit(SessionId id, Request&& request) {
-    counters_.calls += 1;
+    counters_.calls += 1, counters_.requests += 1;
     HeldSession* const here = find_here(id);
     const bool is_here = here != nullptr && is_held(*here, request.holding);
     Errc error = Errc::ok;
@@ -15734,6 +16778,7 @@ void Replica::submit(SessionId id, Request&& request) {
     }
     HeldSession& session = *here;
     Pending& pending = session.pending.push();
+    requests_waiting_ += 1;
     pending.kind = request.kind, pending.cxid = 0;
     pending.page.after.clear(), pending.page.prefix.clear(), pending.page.limit = SIZE_MAX;
     if (pending.watcher) pending.watcher = nullptr;
@@ -16063,7 +17108,7 @@ bool Replica::can_send_requests() const {
     if (role_ == Role::leading) {
         return leader_.is_numbering();
     }
-    return role_ == Role::following && learner_.is_serving();
+    return is_learner() && learner_.is_serving();
 }
 
 void Replica::send_requests() {
@@ -16089,7 +17134,7 @@ void Replica::send_opening(Opening& opening) {
     if (opening.session != SessionId{} && opening.cxid == 0) {
         if (opening.is_synced) return;
         if (role_ == Role::leading) leader_.request_sync(opening.sync);
-        if (role_ == Role::following) learner_.request_sync(opening.sync, outbox_);
+        if (is_learner()) learner_.request_sync(opening.sync, outbox_);
         return;
     }
     Bytes body;
@@ -16125,7 +17170,7 @@ void Replica::send_session(SessionId id, HeldSession& session) {
         if (waits) session.is_blocked = true;  // R9: what follows must not be seen by reads before
         if (pending.awaits_sync) {
             if (role_ == Role::leading) leader_.request_sync(pending.cxid);
-            if (role_ == Role::following) learner_.request_sync(pending.cxid, outbox_);
+            if (is_learner()) learner_.request_sync(pending.cxid, outbox_);
         } else if (detail::is_write(pending.kind)) {
             Txn request;
             request.session = id, request.cxid = pending.cxid;
@@ -16139,7 +17184,7 @@ void Replica::send_session(SessionId id, HeldSession& session) {
 
 void Replica::send_request(const Txn& request) {
     if (role_ == Role::leading) return leader_.number(wall_ms_, *machine_, request);
-    const std::size_t room = transport_.message_bytes_max() - message_overhead_bytes;
+    const std::size_t room = message_bytes_max_ - message_overhead_bytes;
     if (requests_.size() + request.body.size() + entry_header_bytes > room) flush_requests();
     Writer writer(requests_);
     writer.u64(request.session.value), writer.u64(request.cxid), writer.u64(request.confirmed);
@@ -16149,7 +17194,7 @@ void Replica::send_request(const Txn& request) {
 
 void Replica::flush_requests() {
     if (requests_.empty()) return;
-    COORD_ASSERT(role_ == Role::following);  // a leader numbers them itself
+    COORD_ASSERT(is_learner());  // a leader numbers them itself
     learner_.request(requests_, outbox_);
     requests_.clear();
 }
@@ -16309,7 +17354,7 @@ void Replica::catch_up_sessions() {
 
 void Replica::drain(SessionId id, HeldSession& session) {
     while (!session.pending.empty() && drain_one(id, session, session.pending.front())) {
-        session.pending.pop();
+        session.pending.pop(), requests_waiting_ -= 1;
         if (session.sent > 0) session.sent -= 1;
         if (session.sent > 0 || !session.is_blocked) continue;
         session.is_blocked = false;  // it was the last one sent
@@ -16673,15 +17718,12 @@ void Replica::list_ephemerals(SessionId id, const Look& look, Room& room, Found&
     if (is_over) found.error = Errc::session_expired;  // it is about to be told
     if (record == nullptr) return;
     const std::size_t limit = (std::min)(look.limit, room.items);
-    auto each = look.after < look.path ? record->ephemerals.lower_bound(look.path)
-                                       : record->ephemerals.upper_bound(look.after);
-    for (; each != record->ephemerals.end(); ++each) {
-        if (!detail::starts_with(each->first, look.path)) break;
+    const auto take = [&](const NodeView& node) {
         found.more = found.names.size() == limit;
-        if (found.more) break;
-        const BytesView listed = each->first;
-        found.names.emplace_back(listed);
-    }
+        if (!found.more) found.names.emplace_back(node.path);
+        return !found.more;
+    };
+    machine_->tree().list_owned(id, look.after, look.path, take);
     room.items -= found.names.size();
 }
 
@@ -16803,6 +17845,7 @@ void Replica::end_session(SessionId id, SessionState state, std::uint64_t execut
     // Destroyed last, when it is known nowhere any more: what its watchers hold may call on.
     HeldSession session = std::move(found->second);
     sessions_.erase(found);
+    requests_waiting_ -= session.pending.size();
     for (; !session.pending.empty(); session.pending.pop()) {
         Pending& pending = session.pending.front();
         const bool is_close = pending.kind == Request::Kind::close;
@@ -16926,6 +17969,7 @@ void Replica::take_ready() {
 void Replica::run_callbacks() {
     COORD_ASSERT(in_poll_);
     const bool is_much = ready_.size() > detail::callbacks_kept;
+    counters_.answers += ready_.size();
     for (std::size_t count = ready_.size(); count > 0; count--) {
         take_ready();
         COORD_ASSERT(read_bytes_ >= current_.read_bytes);  // R12
@@ -17024,7 +18068,7 @@ void Replica::send_pong() {
     touch_ += 1;
     if (touches_.size() == detail::touches_max) touches_.pop();
     touches_.push() = Touch{touch_, now_};
-    learner_.pong(touch_, scratch_, transport_.message_bytes_max(), outbox_);
+    learner_.pong(touch_, scratch_, message_bytes_max_, outbox_);
 }
 
 // A lease waits until what stands before it is applied, and no later one takes its place before.
@@ -17040,7 +18084,7 @@ void Replica::take_next_lease() {
     if (role_ == Role::leading && leader_.lease_from() > lease_due_) {
         lease_due_ = leader_.lease_from(), lease_due_at_ = leader_.lease_at();
     }
-    if (role_ != Role::following) return;
+    if (!is_learner()) return;
     const std::uint64_t confirmed = learner_.touch_confirmed();
     if (touches_.empty() || confirmed < touches_.front().number) return;
     const std::uint64_t place = confirmed - touches_.front().number;  // they are numbered in a row
@@ -17096,7 +18140,7 @@ void Replica::take_syncs() {
     Zxid zxid;
     const auto take_one = [&] {
         return (role_ == Role::leading && leader_.take_own_synced(sequence, zxid)) ||
-               (role_ == Role::following && learner_.take_synced(sequence, zxid));
+               (is_learner() && learner_.take_synced(sequence, zxid));
     };
     bool has_one = take_one();
     if (!has_one && machine_->applied() < awaited_) return judge_attaches(SessionId{});
@@ -17159,7 +18203,8 @@ ReplicaStatus Replica::status() const {
     status.role = role_;
     status.serving = is_serving();
     if (role_ == Role::leading) status.leader = options_.id;
-    if (role_ == Role::following) status.leader = learner_.leader();
+    if (is_learner()) status.leader = learner_.leader();
+    if (role_ == Role::leading) status.observers = leader_.observers();
     status.epoch = log_.durable_epochs().current;
     status.accepted_epoch = log_.durable_epochs().accepted;
     status.last = log_.last().zxid, status.durable = log_.durable_last();
@@ -17178,6 +18223,403 @@ ReplicaStatus Replica::status() const {
     return status;
 }
 
+// -- Insight -------------------------------------------------------------------------------------
+// One reading of the state, three faces of it. Nothing here changes anything, and nothing but what
+// the log has told is kept for it.
+
+const char* name(LogLevel level) {
+    switch (level) {
+        case LogLevel::info: return "INFO";
+        case LogLevel::warning: return "WARN";
+        case LogLevel::error: return "ERROR";
+    }
+    return "unknown";
+}
+
+// The names of ZooKeeper's mntr first. What it says of a leader is 0 at others.
+COORD_RARE
+void Replica::visit_gauges(const Callback<void(const Metric&)>& visit) const {
+    const ReplicaStatus now = status();
+    const auto gauge = detail::gauge;
+    const bool leads = role_ == Role::leading;
+    const std::uint64_t in_step = leads ? detail::count_bits(leader_.voters_in_step(now_)) : 0;
+    std::uint64_t followers = 0;
+    if (leads) {
+        leader_.visit_peers(now_, 0, [&](const PeerState& peer) {
+            followers += now_ - peer.heard_at <= options_.timing.silence ? 1u : 0u;
+        });
+    }
+    COORD_ASSERT(followers <= voters_.size());
+    const std::uint64_t others = in_step > 0 ? in_step - 1 : 0;
+    const std::uint64_t held = sessions_.size() + idle_.size();
+    const Duration ran = started_ ? now_ - started_at_ : Duration{};
+    const Duration led = leads ? now_ - role_since_ : Duration{};
+    const Metric metrics[] = {
+        gauge("zk_znode_count", now.nodes, "nodes of the tree"),
+        gauge("zk_ephemerals_count", tree().owned_by_all(), "ephemeral nodes"),
+        gauge("zk_approximate_data_size", tree().bytes(), "bytes of paths and data"),
+        gauge("zk_watch_count", now.watches, "watchers here"),
+        gauge("zk_global_sessions", now.sessions, "sessions of the ensemble"),
+        gauge("zk_local_sessions", now.local_sessions, "local sessions here"),
+        gauge("zk_outstanding_requests", requests_waiting_, "requests without an answer"),
+        gauge("zk_learners", followers + now.observers, "learners in reach of this leader"),
+        gauge("zk_followers", followers, "voters among them"),
+        gauge("zk_synced_followers", others, "of those, in step"),
+        gauge("zk_synced_observers", leads ? leader_.observers_in_step(now_) : 0,
+                    "observers in step with this leader"),
+        gauge("zk_pending_syncs", leads ? leader_.syncs() : 0, "syncs that wait for a round"),
+        gauge("zk_quorum_size", voters_.size(), "voters of the ensemble"),
+        gauge("zk_uptime", detail::ms_of(ran), "ms since the first poll"),
+        gauge("zk_leader_uptime", detail::ms_of(led), "ms since it leads"),
+        gauge("coord_serving", now.serving, "1: writes go through"),
+        gauge("coord_failed", role_ == Role::failed, "1: it does nothing any more"),
+        gauge("coord_epoch", now.epoch, "the current epoch, durable"),
+        gauge("coord_sessions_held", held, "sessions that are attached here"),
+        gauge("coord_openings_waiting", openings_.size(), "sessions that are being opened"),
+        gauge("coord_log_entries", log_.count_after(Zxid{}), "entries in memory"),
+        gauge("coord_log_unapplied", log_.count_after(machine_->applied()),
+                    "entries that are not applied here"),
+        gauge("coord_admitted", now.admitted, "1: its storage counts"),
+        gauge("coord_storage_full", now.full, "1: writes that grow wait for space"),
+        gauge("coord_flush_lag_ms", detail::ms_of(now.flush_lag),
+                    "for so long something has been flushed that is not durable"),
+        gauge("coord_flush_longest_ms", detail::ms_of(now.flush_longest), "the longest"),
+        gauge("coord_poll_gap_longest_ms", detail::ms_of(now.poll_gap_longest),
+                    "between two polls"),
+    };
+    for (const Metric& metric : metrics) visit(metric);
+}
+
+// A row for each counter: one that is added without one does not compile.
+COORD_RARE
+void Replica::visit_counters(const Callback<void(const Metric&)>& visit) const {
+    const ReplicaCounters& own = counters_;
+    const LeaderCounters& lead = leader_.counters();
+    const auto counter = detail::counter;
+    const Metric replicas[] = {
+        counter("coord_messages_received", own.messages_received, "messages of peers"),
+        counter("coord_messages_sent", own.messages_sent, "messages to peers"),
+        counter("coord_bytes_sent", own.bytes_sent, "bytes of those"),
+        counter("coord_dropped_corrupt", own.dropped_corrupt, "messages that do not decode"),
+        counter("coord_dropped_foreign", own.dropped_foreign, "messages for somebody else"),
+        counter("coord_dropped_stale", own.dropped_stale, "messages of another epoch or role"),
+        counter("coord_dropped_overflow", own.dropped_overflow, "messages too many for a poll"),
+        counter("coord_dropped_unsealed", own.dropped_unsealed, "messages without a right seal"),
+        counter("coord_dropped_replayed", own.dropped_replayed, "of another life, or twice"),
+        counter("coord_elections", own.elections, "times that it has looked for a leader"),
+        counter("coord_applied", own.applied, "transactions applied"),
+        counter("coord_over_quota", own.over_quota, "writes over a soft quota"),
+        counter("coord_snapshots_taken", own.snapshots_taken, "snapshots of its own"),
+        counter("coord_snapshots_given_up", own.snapshots_given_up, "snapshots given up"),
+        counter("coord_snapshots_installed", own.snapshots_installed, "snapshots of leaders"),
+        counter("coord_requests_refused", own.requests_refused, "refused before a number"),
+        counter("coord_requests_repeated", own.requests_repeated, "sent to the leader again"),
+        counter("coord_sessions_upgraded", own.sessions_upgraded, "sessions that were local"),
+        counter("coord_requests", own.requests, "requests of sessions"),
+        counter("coord_answers", own.answers, "callbacks that have run"),
+        counter("coord_events", own.events, "events of watchers"),
+        counter("coord_polls", own.polls, "polls"),
+        counter("coord_polls_late", own.polls_late, "polls later than half of the silence"),
+        counter("coord_flushes", own.flushes, "flushes"),
+        counter("coord_flushes_slow", own.flushes_slow, "durable as late as that"),
+        counter("coord_calls", own.calls, "calls from outside"),
+    };
+    const Metric leaders[] = {
+        counter("coord_proposals", lead.proposals, "transactions numbered as leader"),
+        counter("coord_requests_ignored", lead.requests_ignored, "repeated or out of turn"),
+        counter("coord_retransmissions", lead.retransmissions, "streams that went back"),
+        counter("coord_snapshots_sent", lead.snapshots_sent, "snapshots for learners"),
+        counter("coord_sessions_expired", lead.sessions_expired, "sessions that it ended"),
+        counter("coord_reaps", lead.reaps, "removals of what goes by itself"),
+        counter("coord_admissions", lead.admissions, "changes of the table of voters"),
+        counter("coord_refusals", lead.refusals, "lives of replicas refused"),
+    };
+    const Metric zookeepers[] = {
+        counter("zk_packets_received", own.requests, "as coord_requests"),
+        counter("zk_packets_sent", own.answers, "as coord_answers"),
+        counter("zk_proposal_count", lead.proposals, "as coord_proposals"),
+        counter("zk_commit_count", own.applied, "as coord_applied"),
+        counter("zk_snap_count", lead.snapshots_sent, "as coord_snapshots_sent"),
+        counter("zk_looking_count", own.elections, "as coord_elections"),
+        counter("zk_stale_sessions_expired", lead.sessions_expired, "as coord_sessions_expired"),
+    };
+    static_assert(sizeof replicas / sizeof replicas[0] == sizeof own / sizeof own.polls, "");
+    static_assert(sizeof leaders / sizeof leaders[0] == sizeof lead / sizeof lead.reaps, "");
+    for (const Metric& metric : zookeepers) visit(metric);
+    for (const Metric& metric : replicas) visit(metric);
+    for (const Metric& metric : leaders) visit(metric);
+}
+
+void Replica::visit_metrics(const Callback<void(const Metric&)>& visit) const {
+    visit_gauges(visit);
+    visit_counters(visit);
+}
+
+COORD_RARE
+Bytes Replica::describe_role() const {
+    Bytes out;
+    detail::Prose prose(out);
+    const ReplicaStatus now = status();
+    prose.text("replica ").number(options_.id.value).text(": ").text(name(role_));
+    if (is_learner()) prose.text(" ").number(now.leader.value);
+    prose.text(now.serving ? ", serves" : ", does not serve");
+    if (started_) prose.text(", for ").seconds(now_ - role_since_);
+    if (role_ == Role::leading && !leader_.is_established()) prose.text(", not established yet");
+    if (role_ == Role::looking && election_.candidate() != PeerId{}) {
+        prose.text(", votes for ").number(election_.candidate().value);
+    }
+    prose.text("\n  why      ").text(*reason_ == 0 ? "it has not been polled yet" : reason_);
+    if (*damage_ != 0) prose.text("; it has started over: ").text(damage_);
+    return out;
+}
+
+COORD_RARE
+Bytes Replica::describe() const {
+    Bytes out = describe_role();
+    detail::Prose prose(out);
+    const ReplicaStatus now = status();
+    prose.text("\n  epoch    ").number(now.epoch).text(", accepted ").number(now.accepted_epoch);
+    prose.text("\n  log      last ").zxid(now.last).text(", durable ").zxid(now.durable);
+    prose.text(", committed ").zxid(now.committed).text(", applied ").zxid(now.applied);
+    prose.text("\n  state    ").count(now.nodes, "node", "nodes").text(", digest ");
+    prose.hex(now.digest).text(", snapshot of ").zxid(log_.snapshot_position().zxid);
+    prose.text("\n  storage  ").hex(now.storage);
+    prose.text(now.admitted ? ", counts" : ", does not count").text(now.full ? ", full" : "");
+    prose.text(", flush behind by ").seconds(now.flush_lag);
+    prose.text(", longest ").seconds(now.flush_longest);
+    prose.text("\n  sessions ").number(now.sessions).text(", held here ");
+    prose.number(sessions_.size() + idle_.size()).text(", local ").number(now.local_sessions);
+    prose.text("; ").count(requests_waiting_, "request waits, ", "requests wait, ");
+    prose.count(openings_.size(), "opening, ", "openings, ");
+    prose.count(now.watches, "watcher", "watchers");
+    prose.text("\n  polls    ").number(counters_.polls).text(", longest gap ");
+    prose.seconds(now.poll_gap_longest).text(", ").number(counters_.polls_late).text(" late\n");
+    if (role_ != Role::leading) return out;
+    prose.text("  voters   ").number(detail::count_bits(leader_.voters_in_step(now_)));
+    prose.text(" of ").number(voters_.size()).text(" in step; ");
+    prose.count(now.observers, "observer\n", "observers\n");
+    leader_.visit_peers(now_, detail::observers_shown, [&](const PeerState& peer) {
+        const bool is_silent = now_ - peer.heard_at > options_.timing.silence;
+        const bool is_known = peer.heard_at.ns > detail::long_ago.ns;
+        prose.text(peer.is_voter ? "    voter " : "    observer ").number(peer.id.value);
+        prose.text(peer.in_step ? ": in step" : peer.fetching ? ": fetches" : ": not in step");
+        prose.text(", durable ").zxid(peer.acked).text(", ");
+        prose.count(log_.count_after(peer.acked), "entry behind", "entries behind");
+        if (peer.is_voter && !peer.counts) prose.text(", does not count");
+        if (is_silent && is_known) prose.text(", silent for ").seconds(now_ - peer.heard_at);
+        if (!is_known) prose.text(", gone, or never heard");
+        prose.text("\n");
+    });
+    return out;
+}
+
+COORD_RARE
+Bytes Replica::state_json() const {
+    Bytes out;
+    detail::Json json(out);
+    const ReplicaStatus now = status();
+    json.open(nullptr, '{');
+    json.number("id", options_.id.value), json.hex("ensemble", options_.ensemble);
+    json.text("role", name(role_)), json.truth("serving", now.serving);
+    json.number("leader", now.leader.value);
+    json.text("reason", now.reason), json.text("damage", now.damage);
+    json.number("epoch", now.epoch), json.number("accepted_epoch", now.accepted_epoch);
+    json.hex("last", now.last.value), json.hex("durable", now.durable.value);
+    json.hex("committed", now.committed.value), json.hex("applied", now.applied.value);
+    json.hex("snapshot", log_.snapshot_position().zxid.value);
+    json.hex("digest", now.digest), json.hex("storage", now.storage);
+    json.truth("admitted", now.admitted), json.truth("full", now.full);
+    json.open("voters", '[');
+    for (std::size_t i = 0; i < voters_.size(); i++) json.number(nullptr, voters_[i].value);
+    json.close(']');
+    json.open("learners", '[');  // of the observers the first ones
+    const auto show = [&](const PeerState& peer) {
+        json.open(nullptr, '{');
+        json.number("id", peer.id.value), json.truth("voter", peer.is_voter);
+        json.truth("counts", peer.counts), json.truth("in_step", peer.in_step);
+        json.truth("fetching", peer.fetching);
+        json.hex("received", peer.received.value), json.hex("acked", peer.acked.value);
+        const bool is_known = peer.heard_at.ns > detail::long_ago.ns;
+        if (is_known) json.number("silent_ms", detail::ms_of(now_ - peer.heard_at));
+        json.close('}');
+    };
+    if (role_ == Role::leading) leader_.visit_peers(now_, detail::observers_shown, show);
+    json.close(']');
+    json.open("metrics", '{');
+    visit_metrics([&](const Metric& metric) { json.number(metric.name, metric.value); });
+    json.close('}');
+    json.close('}');
+    return out;
+}
+
+COORD_RARE
+void Replica::log_line(LogCode code, LogLevel level, BytesView text) {
+    COORD_ASSERT(observer_ != nullptr && text.find('\n') == BytesView::npos);
+    observer_->on_log(options_.id, LogLine{code, level, now_, text});
+}
+
+COORD_RARE
+void Replica::tell_role(PeerId leader) {
+    role_since_ = now_;
+    if (observer_ == nullptr) return;
+    observer_->on_role(options_.id, role_, leader, 0);
+    Bytes text;
+    detail::Prose prose(text);
+    Logged& told = *logged_;
+    if (told.is_trying && role_ != Role::leading) {
+        prose.text("has not become the leader: ").text(reason_);
+        log_line(LogCode::not_established, LogLevel::warning, text);
+        text.clear();
+    }
+    told.is_trying = role_ == Role::leading;
+    told.serves = false, told.in_step = 0, told.observers = 0, told.look_at = now_;
+    const LogLevel level = started_ ? LogLevel::warning : LogLevel::info;
+    switch (role_) {
+        case Role::looking:
+            prose.text("looks for a leader: ").text(reason_);
+            return log_line(LogCode::looks, level, text);
+        case Role::leading: return log_line(LogCode::leads, LogLevel::info, "tries to lead");
+        case Role::following:
+            prose.text("follows ").number(leader.value);
+            return log_line(LogCode::follows, LogLevel::info, text);
+        case Role::observing:
+            prose.text("observes ").number(leader.value);
+            return log_line(LogCode::observes, LogLevel::info, text);
+        case Role::failed:
+            prose.text("has failed, and does nothing any more: ").text(reason_);
+            return log_line(LogCode::failed, LogLevel::error, text);
+    }
+}
+
+COORD_RARE
+void Replica::log_established() {
+    COORD_ASSERT(leader_.is_established() && logged_->is_trying);
+    logged_->is_trying = false;
+    Bytes text;
+    detail::Prose(text).text("leads epoch ").number(leader_.epoch()).text(", committed up to ")
+        .zxid(leader_.committed());
+    log_line(LogCode::established, LogLevel::info, text);
+}
+
+// The first of a flood, and then how many more there were, now and then.
+void Replica::log_count(LogCode code, std::size_t place, std::uint64_t count, const char* what) {
+    Logged::Flood& told = logged_->floods[place];
+    COORD_ASSERT(count >= told.count);
+    if (count == told.count || (told.count > 0 && now_ - told.at < log_repeat)) return;
+    Bytes text;
+    detail::Prose(text).text(what).text(": ").number(count - told.count).text(" more, ")
+        .number(count).text(" in all");
+    told.count = count, told.at = now_;
+    log_line(code, LogLevel::warning, text);
+}
+
+// What is counted is told at once; what goes by time, or is asked of others, a little later: most
+// polls have nothing new, and cost a sum.
+void Replica::log_news() {
+    const ReplicaCounters& own = counters_;
+    const std::uint64_t sum =
+        own.dropped_corrupt + own.dropped_foreign + own.dropped_overflow + own.flushes_slow +
+        own.polls_late + own.over_quota + own.requests_refused + own.snapshots_taken +
+        own.snapshots_given_up + own.snapshots_installed + own.dropped_unsealed +
+        own.dropped_replayed + (was_serving_ ? 1u << 31 : 0u);
+    if (sum == logged_->sum && now_ < logged_->look_at) return;
+    logged_->sum = sum, logged_->look_at = now_ + options_.timing.heartbeat / 2;
+    log_all();
+}
+
+void Replica::log_all() {
+    log_storage();
+    log_count(LogCode::dropped_corrupt, 0, counters_.dropped_corrupt, "messages do not decode");
+    log_count(LogCode::dropped_foreign, 1, counters_.dropped_foreign,
+              "messages of another ensemble, or for another replica");
+    log_count(LogCode::dropped_overflow, 2, counters_.dropped_overflow,
+              "messages dropped, since too many came between two polls");
+    log_count(LogCode::dropped_unsealed, 6, counters_.dropped_unsealed,
+              "messages without a right seal");
+    log_count(LogCode::dropped_replayed, 7, counters_.dropped_replayed,
+              "messages sealed for another life, or come twice");
+    log_count(LogCode::flush_slow, 3, counters_.flushes_slow, "the disk was slow to flush");
+    log_count(LogCode::poll_late, 4, counters_.polls_late, "polls came late");
+    log_count(LogCode::over_quota, 5, counters_.over_quota, "writes passed a soft quota");
+    Logged& told = *logged_;
+    if (role_ == Role::leading && leader_.is_established()) log_peers();
+    const bool serves = is_learner() && is_serving();
+    if (serves && !told.serves) {
+        Bytes text;
+        detail::Prose(text).text("is in step with ").number(learner_.leader().value)
+            .text(", and serves, in epoch ").number(learner_.epoch());
+        log_line(LogCode::in_step, LogLevel::info, text);
+    }
+    told.serves = serves;
+}
+
+void Replica::log_storage() {
+    Logged& told = *logged_;
+    Bytes text;
+    detail::Prose prose(text);
+    if (*damage_ != 0 && !told.is_damage_told) {
+        prose.text("the storage is damaged, and is begun anew: ").text(damage_);
+        log_line(LogCode::storage_damaged, LogLevel::error, text);
+    }
+    told.is_damage_told = *damage_ != 0;
+    if (counters_.snapshots_taken > told.snapshots_taken) {
+        text.clear();
+        prose.text("has a snapshot of ").zxid(log_.snapshot_position().zxid).text(", of ");
+        prose.number(log_.snapshot_bytes()).text(" bytes");
+        log_line(LogCode::snapshot_taken, LogLevel::info, text);
+    }
+    told.snapshots_taken = counters_.snapshots_taken;
+    if (counters_.snapshots_given_up > told.snapshots_given_up) {
+        log_line(LogCode::snapshot_given_up, LogLevel::warning, "a snapshot was given up");
+    }
+    told.snapshots_given_up = counters_.snapshots_given_up;
+    if (role_ == Role::failed) return;
+    const bool is_full = !log_.has_room() || learner_.waits_for_space();
+    if (is_full != told.is_full) {
+        log_line(is_full ? LogCode::storage_full : LogCode::storage_has_room,
+                 is_full ? LogLevel::error : LogLevel::info,
+                 is_full ? "the storage is full: what grows waits" : "the storage has room again");
+    }
+    told.is_full = is_full;
+    const bool admitted = is_admitted(machine_->voters());
+    if (admitted && !told.is_admitted) {
+        log_line(LogCode::admitted, LogLevel::info, "its storage counts");
+    }
+    told.is_admitted = admitted;
+}
+
+void Replica::log_peers() {
+    Logged& told = *logged_;
+    const std::uint64_t in_step = leader_.voters_in_step(now_);
+    Bytes text;
+    if (in_step != told.in_step) {
+        leader_.visit_peers(now_, 0, [&](const PeerState& peer) {
+            const bool was = (told.in_step & voters_.bit(peer.id)) != 0;
+            if (peer.in_step == was) return;
+            text.clear();
+            detail::Prose(text).number(peer.id.value).text(
+                peer.in_step ? " is in step" : peer.counts ? " is silent, or not in step"
+                                                           : " has another storage now");
+            log_line(peer.in_step ? LogCode::peer_in_step : LogCode::peer_silent,
+                     peer.in_step ? LogLevel::info : LogLevel::warning, text);
+        });
+    }
+    told.in_step = in_step;
+    const LeaderCounters& lead = leader_.counters();
+    if (lead.admissions > told.admissions) {
+        log_line(LogCode::admits, LogLevel::info, "changes the table of voters' storages");
+    }
+    if (lead.refusals > told.refusals) {
+        log_line(LogCode::peer_refused, LogLevel::error, "has refused a replica, with proof");
+    }
+    told.admissions = lead.admissions, told.refusals = lead.refusals;
+    if (leader_.observers() == told.observers) return;
+    told.observers = leader_.observers();
+    text.clear();
+    detail::Prose(text).count(told.observers, "observer", "observers");
+    log_line(LogCode::observers_changed, LogLevel::info, text);
+}
+
 COORD_RARE
 void Replica::audit() const {
     machine_->audit();
@@ -17186,8 +18628,9 @@ void Replica::audit() const {
     if (role_ == Role::leading) leader_.audit(*machine_);
     COORD_ASSERT(role_ == Role::failed || machine_->applied() <= committed_);  // R2
     COORD_ASSERT(log_.snapshot_position().zxid <= machine_->applied() || role_ == Role::failed);
-    std::size_t busy = 0;
+    std::size_t busy = 0, waiting = 0;
     for (const auto& [id, session] : sessions_) {
+        waiting += session.pending.size();
         COORD_ASSERT(session.sent <= session.pending.size());
         COORD_ASSERT(!session.is_blocked || session.sent > 0 || role_ == Role::failed);  // R9
         COORD_ASSERT(session.is_local == session.is_busy);  // R14
@@ -17198,7 +18641,7 @@ void Replica::audit() const {
         COORD_ASSERT(record != nullptr || role_ == Role::failed);
         COORD_ASSERT(record == nullptr || is_held(session, record->cxid >> cxid_bits));  // R10
     }
-    COORD_ASSERT(busy == busy_);
+    COORD_ASSERT(busy == busy_ && waiting == requests_waiting_);
     for (const auto& [id, session] : idle_) {
         COORD_ASSERT(session.is_local && !session.is_busy && session.pending.empty());  // R14
         COORD_ASSERT(!session.is_upgraded && sessions_.find(id) == sessions_.end());
@@ -18299,6 +19742,7 @@ static Bytes text_of(const char* format, unsigned long long a, unsigned long lon
 
 constexpr Duration poll_gap = microseconds(1);          // no host polls more often
 constexpr std::size_t waiting_bytes_max = 1024 * 1024;  // as much as a socket holds
+constexpr std::size_t overheard_max = 512;
 constexpr std::int64_t wall_start_ms = 1600000000000;   // virtual time 0 in Unix time
 }  // namespace detail
 
@@ -18309,14 +19753,17 @@ Simulation::Simulation(const SimulationOptions& options)
       disk_rng_(mix64(options.seed, 2)),
       clock_rng_(mix64(options.seed, 3)),
       start_rng_(mix64(options.seed, 4)),
-      nodes_(options.voters),
-      links_(std::size_t{options.voters} * options.voters) {
+      third_rng_(mix64(options.seed, 5)),
+      nodes_(std::size_t{options.voters} + options.observers),
+      links_((std::size_t{options.voters} + options.observers) *
+             (std::size_t{options.voters} + options.observers)) {
     COORD_ASSERT(options.voters >= 1 && options.voters <= Voters::count_max);
+    set_network(options.network);
     COORD_ASSERT(options.clocks.rate_permille_min >= 500);
     COORD_ASSERT(options.clocks.rate_permille_max <= 2000);
     options_.replica.voters.clear();
-    for (std::uint32_t i = 1; i <= options.voters; i++) {
-        options_.replica.voters.push_back(PeerId{i});
+    for (std::uint32_t i = 1; i <= size(); i++) {
+        if (i <= options.voters) options_.replica.voters.push_back(PeerId{i});
         nodes_[i - 1] = detail::Owned<Node>(new Node(*this, PeerId{i}));
     }
     const SimulatedClocks& clocks = options_.clocks;
@@ -18682,13 +20129,14 @@ void Simulation::send(Node& from, PeerId to, BytesView bytes) {
         return;
     }
     transmit(from, to, bytes, false);
+    if (network.third_party_permille > 0) overhear(from.id, to, bytes);
     if (network_rng_.chance(network.repeat_permille)) transmit(from, to, bytes, true);
     if (from.sends_left == UINT32_MAX) return;
     from.sends_left -= from.sends_left > 0 ? 1u : 0u;
     from.doomed = from.doomed || from.sends_left == 0;
 }
 
-void Simulation::transmit(Node& from, PeerId to, BytesView bytes, bool repeated) {
+std::uint32_t Simulation::take_packet(PeerId from, PeerId to, BytesView bytes) {
     if (free_packets_.empty()) {
         free_packets_.push_back(static_cast<std::uint32_t>(packets_.size()));
         packets_.push();
@@ -18696,8 +20144,56 @@ void Simulation::transmit(Node& from, PeerId to, BytesView bytes, bool repeated)
     const std::uint32_t slot = free_packets_.back();
     free_packets_.pop_back();
     Packet& packet = packets_[slot];
-    packet.from = from.id, packet.to = to;
+    packet.from = from, packet.to = to;
     packet.bytes.assign(bytes.data(), bytes.size());
+    return slot;
+}
+
+// The third party keeps some of each time, so that there are messages of every life among them.
+COORD_RARE
+void Simulation::overhear(PeerId from, PeerId to, BytesView bytes) {
+    Rng& rng = third_rng_;
+    const bool has_room = overheard_.size() < detail::overheard_max;
+    if (has_room || rng.chance(50)) {
+        if (has_room) overheard_.push();
+        const std::size_t place = static_cast<std::size_t>(rng.below(overheard_.size()));
+        Packet& kept = overheard_[has_room ? overheard_.size() - 1 : place];
+        kept.from = from, kept.to = to;
+        kept.bytes.assign(bytes.data(), bytes.size());
+    }
+    if (!rng.chance(options_.network.third_party_permille)) return;
+    const Packet& old = overheard_[static_cast<std::size_t>(rng.below(overheard_.size()))];
+    const std::uint32_t slot = take_packet(old.from, old.to, old.bytes);
+    forge(packets_[slot]);
+    counters_.messages_forged += 1;
+    schedule(now_ + draw(rng, {}, milliseconds(20)), EventKind::message, slot);
+}
+
+void Simulation::forge(Packet& packet) {
+    Rng& rng = third_rng_;
+    switch (rng.below(8)) {
+        case 0: std::swap(packet.from, packet.to); break;
+        case 1: packet.to = PeerId{static_cast<std::uint32_t>(rng.between(1, size()))}; break;
+        case 2: packet.from = PeerId{static_cast<std::uint32_t>(rng.between(1, size()))}; break;
+        case 3: packet.bytes = Bytes(Seals::content(packet.bytes)); break;
+        case 4: {
+            if (packet.bytes.empty()) break;
+            char& one = packet.bytes[static_cast<std::size_t>(rng.below(packet.bytes.size()))];
+            one = static_cast<char>(one ^ (1 << rng.below(8)));
+            break;
+        }
+        default: break;  // as it was
+    }
+}
+
+void Simulation::set_network(const SimulatedNetwork& network) {
+    COORD_ASSERT(network.third_party_permille == 0 || !options_.replica.ensemble_keys.empty());
+    options_.network = network;
+}
+
+void Simulation::transmit(Node& from, PeerId to, BytesView bytes, bool repeated) {
+    const std::uint32_t slot = take_packet(from.id, to, bytes);
+    Packet& packet = packets_[slot];
     const SimulatedNetwork& network = options_.network;
     Rng& rng = network_rng_;
     Time arrival = now_ + draw(rng, network.latency_min, network.latency_max);
@@ -18764,7 +20260,8 @@ void Simulation::on_role(PeerId id, Role role, PeerId leader, std::uint32_t epoc
         (std::uint64_t{leader.value} << 32) | epoch);
     if (is_traced()) {
         Bytes text = name(role);
-        if (role == Role::following) text += detail::text_of(" %llu", leader.value);
+        const bool follows = role == Role::following || role == Role::observing;
+        if (follows) text += detail::text_of(" %llu", leader.value);
         trace('n', id, {}, text);
     }
     if (observer_ != nullptr) observer_->on_role(id, role, leader, epoch);
@@ -18792,6 +20289,10 @@ void Simulation::on_installed(PeerId id, Zxid zxid, std::uint64_t digest) {
     if (observer_ != nullptr) observer_->on_installed(id, zxid, digest);
 }
 
+void Simulation::on_log(PeerId id, const LogLine& line) {
+    if (observer_ != nullptr) observer_->on_log(id, line);
+}
+
 void Simulation::note(BytesView text) {
     if (is_traced()) trace('n', {}, {}, text);
 }
@@ -18812,7 +20313,7 @@ void Simulation::trace_message(bool lost, PeerId from, PeerId to, BytesView byte
     Message message;
     Bytes text = "damaged";
     char kind = lost ? 'x' : 'm';
-    if (decode_message(bytes, message) == Errc::ok) {
+    if (decode_message(Seals::content(bytes), message) == Errc::ok) {
         text = name(message.type);
         if (message.epoch != 0) text += detail::text_of(" e%llu", message.epoch);
         if (message.zxid != Zxid{}) {

@@ -1,11 +1,13 @@
-// Three replicas in one process that hand each other their messages at once, for the benchmarks.
+// Replicas in one process that hand each other their messages at once, for the benchmarks.
 #ifndef COORD_BENCH_ENSEMBLE_HPP
 #define COORD_BENCH_ENSEMBLE_HPP
 
 #include "coord.hpp"
 
 #include <cstdlib>
+#include <ctime>
 #include <memory>
+#include <vector>
 
 namespace bench {
 
@@ -28,13 +30,17 @@ private:
 
 class Ensemble {
 public:
-    Ensemble() {
-        for (std::uint32_t i = 0; i < 3; i++) {
-            coord::ReplicaOptions options;
+    explicit Ensemble(std::uint32_t voters = 3, std::uint32_t observers = 0, bool seals = false)
+        : disks_(voters + observers), transports_(voters + observers),
+          replicas_(voters + observers), owned_(voters + observers) {
+        coord::ReplicaOptions options;
+        options.voters.clear();
+        if (seals) options.ensemble_keys = {coord::Bytes(32, 'k')};
+        for (std::uint32_t i = 1; i <= voters; i++) options.voters.push_back(coord::PeerId{i});
+        for (std::uint32_t i = 0; i < voters + observers; i++) {
             options.id = coord::PeerId{i + 1};
-            options.voters = {coord::PeerId{1}, coord::PeerId{2}, coord::PeerId{3}};
             options.entropy = i + 1;
-            transports_[i].connect(options.id, replicas_);
+            transports_[i].connect(options.id, replicas_.data());
             owned_[i].reset(new coord::Replica(options, disks_[i], transports_[i]));
             replicas_[i] = owned_[i].get();
         }
@@ -56,7 +62,7 @@ public:
         return nullptr;
     }
     void kill(coord::Replica* replica) {
-        for (std::size_t i = 0; i < 3; i++) {
+        for (std::size_t i = 0; i < replicas_.size(); i++) {
             if (replicas_[i] == replica) replicas_[i] = nullptr, owned_[i].reset();
         }
     }
@@ -64,9 +70,15 @@ public:
     void turn(coord::Duration step = coord::microseconds(1)) {
         now_ = now_ + step;
         for (coord::Replica* replica : replicas_) {
-            if (replica != nullptr) replica->poll(now_);
+            if (replica == nullptr) continue;
+            const double before = replica == metered_ ? thread_ns() : 0;
+            replica->poll(now_);
+            if (replica == metered_) metered_ns_ += thread_ns() - before;
         }
     }
+    // From here on its polls are timed, all together: the clock is read twice for each.
+    void meter(const coord::Replica* replica) { metered_ = replica, metered_ns_ = 0; }
+    double metered_ns() const { return metered_ns_; }
     coord::Time now() const { return now_; }
 
     bool is_serving() const {
@@ -87,11 +99,19 @@ public:
     }
 
 private:
-    coord::MemoryStorage disks_[3];
-    DirectTransport transports_[3];
-    coord::Replica* replicas_[3] = {};
-    std::unique_ptr<coord::Replica> owned_[3];
+    static double thread_ns() {
+        timespec now{};
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+        return static_cast<double>(now.tv_sec) * 1e9 + static_cast<double>(now.tv_nsec);
+    }
+
+    std::vector<coord::MemoryStorage> disks_;
+    std::vector<DirectTransport> transports_;
+    std::vector<coord::Replica*> replicas_;
+    std::vector<std::unique_ptr<coord::Replica>> owned_;
     coord::Time now_;
+    const coord::Replica* metered_ = nullptr;
+    double metered_ns_ = 0;
 };
 
 }  // namespace bench

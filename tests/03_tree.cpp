@@ -2283,6 +2283,74 @@ Bytes random_sequential_path(coord::Rng& rng) {
 
 }  // namespace
 
+TEST_CASE("memory: a node that goes leaves its block to the next one of its size") {
+    Tree tree;
+    const auto name = [](std::size_t i, const char* prefix) {
+        Bytes path = std::to_string(10000 + i);
+        return path.insert(0, prefix);
+    };
+    for (std::size_t i = 0; i < 3000; i++) REQUIRE(create(tree, name(i, "/a")) == Errc::ok);
+    CHECK(tree.spares() == 0);
+    for (std::size_t i = 0; i < 3000; i++) REQUIRE(remove(tree, name(i, "/a")) == Errc::ok);
+    CHECK(tree.spares() == 3000);
+    for (std::size_t i = 0; i < 100; i++) REQUIRE(create(tree, name(i, "/b")) == Errc::ok);
+    CHECK(tree.spares() == 2900);
+    const Bytes larger(200, 'x');
+    Bytes made;
+    CHECK(create(tree, "/c", CreateMode::persistent, larger, 1, 1, {}, made) == Errc::ok);
+    CHECK(tree.spares() == 2900);  // none is of that size
+    CHECK(set(tree, "/c") == Errc::ok);
+    CHECK(tree.spares() == 2901);  // and that one it has left
+    tree.give_back(1000);
+    CHECK(tree.spares() == 1901);
+    tree.give_back(1000);
+    tree.give_back(1000);
+    CHECK(tree.spares() == 1024);
+    CHECK(tree.contains("/b10099"));
+    tree.audit();
+}
+
+TEST_CASE("T10 what a session owns, in order, from a path on, by a prefix") {
+    Tree tree;
+    const SessionId one{7}, two{8};
+    Bytes made;
+    const auto add = [&](const char* path, SessionId owner) {
+        REQUIRE(create(tree, path, CreateMode::ephemeral, "", 1, 1, owner, made) == Errc::ok);
+    };
+    REQUIRE(create(tree, "/d") == Errc::ok);
+    const char* const paths[] = {"/d/5", "/d/1", "/b", "/d/9", "/e", "/d/10", "/a", "/d/7"};
+    for (const char* const path : paths) add(path, one);
+    add("/d/2", two);
+    using Paths = std::vector<Bytes>;
+    const auto list = [&](SessionId owner, BytesView after, BytesView prefix, std::size_t limit) {
+        Paths listed;
+        tree.list_owned(owner, after, prefix, [&](const coord::NodeView& node) {
+            listed.emplace_back(node.path);
+            return listed.size() < limit;
+        });
+        return listed;
+    };
+    const Paths all{"/a", "/b", "/d/1", "/d/10", "/d/5", "/d/7", "/d/9", "/e"};
+    CHECK(list(one, "", "", SIZE_MAX) == all);
+    CHECK(list(one, "", "/d/", SIZE_MAX) == Paths{"/d/1", "/d/10", "/d/5", "/d/7", "/d/9"});
+    CHECK(list(one, "/d/10", "/d/", 2) == Paths{"/d/5", "/d/7"});
+    CHECK(list(one, "/a", "/d/1", SIZE_MAX) == Paths{"/d/1", "/d/10"});
+    CHECK(list(one, "/z", "", SIZE_MAX).empty());
+    CHECK(list(SessionId{9}, "", "", SIZE_MAX).empty());
+    CHECK(list(two, "", "", SIZE_MAX) == Paths{"/d/2"});
+    CHECK(tree.owned(one) == 8);
+    CHECK(tree.owned_by_all() == 9);
+    CHECK(remove(tree, "/d/5") == Errc::ok);
+    CHECK(remove(tree, "/d/2") == Errc::ok);
+    CHECK(list(one, "/d/10", "/d/", SIZE_MAX) == Paths{"/d/7", "/d/9"});
+    CHECK(tree.owned(two) == 0);
+    CHECK(tree.owned_by_all() == 7);
+    CHECK(stat(tree, "/d/9").num_children == 0);
+    CHECK(tree.descendants("/d/9", 10).value() == 0);
+    CHECK(children(tree, "/d/9").empty());
+    tree.audit();
+}
+
 TEST_CASE("model: 200,000 random operations") {
     coord::Rng rng{support::seed_or(13)};
     Tree tree{rng.next()};

@@ -133,8 +133,8 @@ TEST_CASE("where one part fails, wherever it stands, none has happened and nobod
             CHECK(rig.heard.lines.empty());
             CHECK(nodes_of(rig) == before);
             CHECK(rig.machine.tree().digest() == digest);
-            CHECK(rig.machine.find_session(s)->ephemerals.size() == 1);
-            CHECK(rig.machine.find_session(other)->ephemerals.size() == 2);
+            CHECK(rig.machine.tree().owned(s) == 1);
+            CHECK(rig.machine.tree().owned(other) == 2);
             CHECK(multi(rig, s, parts).error == Errc::ok);  // and then all of it is possible
         }
     }
@@ -170,9 +170,9 @@ TEST_CASE("a part can undo one before it, and a path can change hands within one
     CHECK_FALSE(rig.machine.tree().contains("/a"));
     CHECK(rig.machine.tree().find("/theirs")->stat.ephemeral_owner == s);
     CHECK(rig.machine.tree().find("/b")->stat.ephemeral_owner == SessionId{});
-    CHECK(rig.machine.find_session(other)->ephemerals.empty());
-    CHECK(rig.machine.find_session(s)->ephemerals.count("/theirs") == 1);
-    CHECK(rig.machine.find_session(s)->ephemerals.size() == 1);
+    CHECK(rig.machine.tree().owned(other) == 0);
+    CHECK(rig.machine.tree().find("/theirs")->stat.ephemeral_owner == s);
+    CHECK(rig.machine.tree().owned(s) == 1);
     // The same, undone: it is theirs again.
     Rig again;
     const SessionId one = again.open(1), two = again.open(2);
@@ -182,8 +182,8 @@ TEST_CASE("a part can undo one before it, and a path can change hands within one
                              check("/none")})
               .error == Errc::no_node);
     CHECK(again.machine.tree().find("/theirs")->stat.ephemeral_owner == two);
-    CHECK(again.machine.find_session(one)->ephemerals.empty());
-    CHECK(again.machine.find_session(two)->ephemerals.count("/theirs") == 1);
+    CHECK(again.machine.tree().owned(one) == 0);
+    CHECK(again.machine.tree().find("/theirs")->stat.ephemeral_owner == two);
 }
 
 TEST_CASE("bounds are those of the parts, with what the multi itself has made counted") {
@@ -197,7 +197,7 @@ TEST_CASE("bounds are those of the parts, with what the multi itself has made co
     CHECK(multi(rig, s, {erase("/b"), erase("/c"), create("/e", "", ephemeral),
                          create("/f", "", ephemeral)})
               .error == Errc::too_many);
-    CHECK(rig.machine.find_session(s)->ephemerals.empty());
+    CHECK(rig.machine.tree().owned(s) == 0);
     CHECK(rig.machine.tree().contains("/c"));
 }
 

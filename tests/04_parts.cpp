@@ -71,7 +71,7 @@ std::vector<Bytes> nodes_of(Rig& rig) {
 // A part that fails, alone and behind others, has changed nothing and is heard of by nobody.
 void fails(Rig& rig, SessionId session, const OnePart& part, Errc error) {
     const std::vector<Bytes> before = nodes_of(rig);
-    const std::size_t owned = rig.machine.find_session(session)->ephemerals.size();
+    const std::size_t owned = rig.machine.tree().owned(session);
     const Parts all[] = {{part}, {create("/early", "", ephemeral), part}, {part, create("/late")}};
     for (const Parts& parts : all) {
         CAPTURE(parts.size());
@@ -81,7 +81,7 @@ void fails(Rig& rig, SessionId session, const OnePart& part, Errc error) {
         for (const coord::Part& each : outcome.parts) CHECK(each.stat.czxid == Zxid{});
         CHECK(rig.heard.lines.empty());
         CHECK(nodes_of(rig) == before);
-        CHECK(rig.machine.find_session(session)->ephemerals.size() == owned);
+        CHECK(rig.machine.tree().owned(session) == owned);
     }
 }
 
@@ -267,7 +267,7 @@ TEST_CASE("M11 remove_all: all below, the last of a listing first, or nothing") 
     rig.create(s, "/a/t", "", CreateMode::persistent_with_ttl, 9);
     rig.create(s, "/a/k", "", container);
     is_undone(rig, s, erase_all("/a"));
-    CHECK(rig.machine.find_session(other)->ephemerals.count("/a/e") == 1);
+    CHECK(rig.machine.tree().find("/a/e")->stat.ephemeral_owner == other);
     fails(rig, s, erase_all("/a", 3), Errc::bad_version);
     fails(rig, s, erase_all("/none"), Errc::no_node);
     for (const char* const path : {"/", "/zookeeper", "/zookeeper/config", "", "/a/", "a"}) {
@@ -286,8 +286,8 @@ TEST_CASE("M11 remove_all: all below, the last of a listing first, or nothing") 
                 "deleted /a" + z, "children /" + z});
     CHECK(rig.machine.tree().contains("/ab"));
     CHECK(rig.machine.tree().size() == 5);
-    CHECK(rig.machine.find_session(s)->ephemerals.empty());
-    CHECK(rig.machine.find_session(other)->ephemerals.empty());
+    CHECK(rig.machine.tree().owned(s) == 0);
+    CHECK(rig.machine.tree().owned(other) == 0);
     const coord::Stat root = rig.machine.tree().find("/")->stat;
     CHECK(root.num_children == 2);
     CHECK(root.pzxid == gone.zxid);
@@ -295,7 +295,7 @@ TEST_CASE("M11 remove_all: all below, the last of a listing first, or nothing") 
     CHECK(multi(rig, s, {with_parents("/a/b/c", "", ephemeral), erase_all("/a"),
                          create("/a", "", ephemeral)})
               .error == Errc::ok);
-    CHECK(rig.machine.find_session(s)->ephemerals.size() == 1);
+    CHECK(rig.machine.tree().owned(s) == 1);
 }
 
 TEST_CASE("M11 remove_all: a bound on all that one transaction removes so") {
@@ -331,7 +331,7 @@ TEST_CASE("M12 take_over: another node, of who took it, where the old one was of
     fails(rig, s, take_over("/e", "new", SessionId{}, 2), Errc::node_exists);
     fails(rig, s, take_over("/e", "new", s, 1), Errc::node_exists);
     is_undone(rig, s, take_over("/e", "new", earlier, 2));
-    CHECK(rig.machine.find_session(earlier)->ephemerals.count("/e") == 1);
+    CHECK(rig.machine.tree().find("/e")->stat.ephemeral_owner == earlier);
     rig.heard.lines.clear();
     const Outcome taken = multi(rig, s, {take_over("/e", "new", earlier, 2)});
     CHECK(taken.error == Errc::ok);
@@ -343,8 +343,8 @@ TEST_CASE("M12 take_over: another node, of who took it, where the old one was of
     const std::string z = " " + std::to_string(rig.counter);
     CHECK(rig.heard.lines ==
           Lines{"deleted /e" + z, "children /" + z, "created /e" + z, "children /" + z});
-    CHECK(rig.machine.find_session(earlier)->ephemerals.empty());
-    CHECK(rig.machine.find_session(s)->ephemerals.count("/e") == 1);
+    CHECK(rig.machine.tree().owned(earlier) == 0);
+    CHECK(rig.machine.tree().find("/e")->stat.ephemeral_owner == s);
     CHECK(multi(rig, s, {guard("/e", old)}).error == Errc::guard_lost);
     CHECK(one(rig, s, take_over("/e", "once more", s, 1)) == Errc::ok);  // one's own
     // A persistent node is of nobody, also where nobody is named.
@@ -372,7 +372,7 @@ TEST_CASE("take_over: the bound on ephemerals is of who takes it; nothing is los
     const SessionId s = rig.open(1), earlier = rig.open(2);
     rig.create(earlier, "/e", "", ephemeral), rig.create(s, "/mine", "", ephemeral);
     fails(rig, s, take_over("/e", "", earlier, 2), Errc::too_many);
-    CHECK(rig.machine.find_session(earlier)->ephemerals.count("/e") == 1);
+    CHECK(rig.machine.tree().find("/e")->stat.ephemeral_owner == earlier);
     rig.remove(s, "/mine"), rig.create(s, "/x");
     CHECK(one(rig, s, take_over("/e", "", earlier, 2)) == Errc::ok);  // as many nodes as before
     CHECK(one(rig, s, take_over("/e", "", s, 1)) == Errc::ok);  // and ephemerals
@@ -468,7 +468,7 @@ TEST_CASE("outcomes of such parts are saved and loaded; a save that is under way
     Rig copy;
     REQUIRE(copy.machine.load(rig.saved()) == Errc::ok);
     CHECK(copy.records() == rig.records());
-    CHECK(copy.machine.find_session(s)->ephemerals.count("/e") == 1);
+    CHECK(copy.machine.tree().find("/e")->stat.ephemeral_owner == s);
     const Outcome* const kept = copy.machine.find_session(s)->outcome_of(outcome.cxid);
     REQUIRE(kept != nullptr);
     REQUIRE(kept->parts.size() == 5);

@@ -418,6 +418,23 @@ TEST_CASE("entries_after: whole records, one at the least, no more than asked") 
     CHECK(run == Bytes(entry_at(log, Zxid{1, 5})) + Bytes(entry_at(log, Zxid{1, 6})));
 }
 
+TEST_CASE("entries_after: an end ends a run, wherever it is") {
+    MemoryStorage disk;
+    Log log(disk);
+    REQUIRE(log.open() == Errc::ok);
+    for (std::uint64_t i = 1; i <= 10; i++) append(log, Zxid{1, i}, Bytes(38, 'x'));  // 100 each
+    Zxid sent{9, 9};
+    CHECK(log.entries_after(Zxid{1, 4}, 100000, sent, Zxid{1, 3}).empty());
+    CHECK(log.entries_after(Zxid{1, 4}, 100000, sent, Zxid{1, 4}).empty());
+    CHECK(sent == Zxid{9, 9});
+    CHECK(log.entries_after(Zxid{1, 4}, 100000, sent, Zxid{1, 6}).size() == 200);
+    CHECK(sent == Zxid{1, 6});
+    CHECK(log.entries_after(Zxid{1, 4}, 199, sent, Zxid{1, 6}).size() == 100);
+    CHECK(sent == Zxid{1, 5});
+    CHECK(log.entries_after(Zxid{1, 4}, 100000, sent, Zxid{7, 1}).size() == 600);
+    CHECK(sent == Zxid{1, 10});
+}
+
 TEST_CASE("entries_after: blocks end a run, and what is larger than a block has one of its own") {
     MemoryStorage disk;
     Log log(disk);

@@ -151,6 +151,7 @@ TEST_CASE("roles have names") {
     CHECK(std::string(name(Role::following)) == "FOLLOWING");
     CHECK(std::string(name(Role::leading)) == "LEADING");
     CHECK(std::string(name(Role::failed)) == "FAILED");
+    CHECK(std::string(name(Role::observing)) == "OBSERVING");
     CHECK(std::string(name(static_cast<Role>(77))) == "unknown");
 }
 
@@ -511,6 +512,80 @@ TEST_CASE("a voter that comes back finds the leader by its answer") {
         field.now = field.now + milliseconds(5);
     }
     CHECK(field.winner(1) == 3);
+}
+
+// Who is no voter.
+struct Outside {
+    Voters voters = voters_of(3);
+    Election election{PeerId{4}, voters, coord::Timing{}};
+    Outbox out{PeerId{4}, ensemble, 9};
+    Time now{0};
+    Outside() { election.start(now, Vote{0, Zxid{}, PeerId{4}}); }
+    std::vector<PeerId> poll() {
+        std::vector<PeerId> asked;
+        election.poll(now, out);
+        out.drain([&](PeerId to, BytesView) { asked.push_back(to); });
+        return asked;
+    }
+};
+
+TEST_CASE("E3 who is no voter asks the voters, once a heartbeat") {
+    Outside o;
+    const std::vector<PeerId> all = {PeerId{1}, PeerId{2}, PeerId{3}};
+    CHECK(o.poll() == all);
+    for (std::uint32_t i = 1; i <= 3; i++) {
+        o.election.on_notification(o.now, Alone::note(i, 1, 3));
+        CHECK(o.poll().empty());  // whom it hears it tells nobody
+    }
+    o.now = o.now + coord::Timing{}.heartbeat - milliseconds(1);
+    CHECK(o.poll().empty());
+    CHECK(o.election.next_deadline() == o.now + milliseconds(1));
+    o.now = o.now + milliseconds(1);
+    CHECK(o.poll() == all);
+}
+
+TEST_CASE("E3 who is no voter follows whoever leads, and nobody whom others vote for or follow") {
+    Outside o;
+    for (int i = 0; i < 40; i++) {
+        for (std::uint32_t id = 1; id <= 3; id++) {
+            Message note = Alone::note(id, static_cast<std::uint64_t>(i + 1), 3);
+            const bool follows = i >= 20 && id != 3;
+            note.phase = static_cast<std::uint8_t>(follows ? Role::following : Role::looking);
+            o.election.on_notification(o.now, note);
+        }
+        o.poll();
+        CHECK(o.election.winner() == PeerId{});
+        o.now = o.now + milliseconds(20);
+    }
+    Message note = Alone::note(3, 100, 3);
+    note.phase = static_cast<std::uint8_t>(Role::leading);
+    note.heard = note.reachable = 4;  // there is no bit for us
+    o.election.on_notification(o.now, note);
+    o.now = o.now + coord::Timing{}.silence + milliseconds(1);
+    o.poll();
+    CHECK(o.election.winner() == PeerId{});  // what it said is old by now
+    note.sequence += 1;
+    o.election.on_notification(o.now, note);
+    o.poll();
+    CHECK(o.election.winner() == PeerId{3});
+}
+
+TEST_CASE("E3 voters neither hear nor elect who is no voter") {
+    Field field(3);
+    field.start_all();
+    Outside o;
+    Message note = Alone::note(4, 1, 4);
+    note.current_epoch = 100, note.zxid = Zxid{100, 1};
+    note.heard = note.reachable = 15;
+    for (int i = 0; i < 100; i++) {
+        for (std::uint32_t id = 1; id <= 3; id++) {
+            note.sequence += 1;
+            note.phase = static_cast<std::uint8_t>(i % 2 == 0 ? Role::leading : Role::looking);
+            field[id].election.on_notification(field.now, note);
+        }
+        field.run(1);
+    }
+    field.all_follow(3);
 }
 
 TEST_CASE("random notifications, hostile in every field, elect nobody who is not a voter") {

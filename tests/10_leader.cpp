@@ -261,6 +261,38 @@ struct Rig {
         REQUIRE(leader.can_number(machine));
         forget();
     }
+    // 4 and above are no voters. It has nothing, and then what is sent to it.
+    void observe(std::uint32_t peer = 4) {
+        follower_info(peer);
+        ack_epoch(peer, Zxid{}, 0);
+        step();
+        take_entries(peer);
+    }
+    // The newest entry that it was sent since, which it acknowledges. RETURNS how many there were.
+    std::size_t take_entries(std::uint32_t peer = 4, bool acknowledged = true) {
+        std::size_t count = 0;
+        Zxid last;
+        for (const Said& one : take(MessageType::proposal, peer)) {
+            for (BytesView left = one.payload; !left.empty(); count++) {
+                const std::uint32_t length = coord::Reader(left).u32();
+                Txn txn;
+                REQUIRE(coord::decode_entry(left.substr(0, length), txn) == Errc::ok);
+                CHECK(txn.zxid <= one.message.commit);  // Z15
+                last = txn.zxid;
+                left.remove_prefix(length);
+            }
+        }
+        forget();
+        if (acknowledged && count > 0) ack(peer, last, 2);
+        return count;
+    }
+    void number_some(SessionId id, int count) {
+        for (int i = 0; i < count; i++) {
+            numbered += 1;
+            number(id, numbered, OpCode::create, create_body("/n" + std::to_string(numbered)));
+        }
+    }
+    std::uint64_t numbered = 0;
     void number(SessionId session, std::uint64_t cxid, OpCode op, BytesView body,
                 std::uint64_t confirmed = 0) {
         Txn request;
@@ -2103,5 +2135,532 @@ TEST_CASE("Z13 M8 who is attached, and silent again, has that in the log again")
     CHECK(rig.machine.find_session(id)->silent_ms == 3000);
 }
 
+// -- Observers -----------------------------------------------------------------------------------
+
+TEST_CASE("Z15 nobody is taken on to observe before the leader is established") {
+    Rig rig(3);
+    const auto asks = [&] {
+        Message message = rig.from(4, MessageType::follower_info);
+        message.epoch = 0;
+        const bool taken = rig.tell(message);
+        rig.step(milliseconds(60));
+        return taken;
+    };
+    CHECK_FALSE(asks());
+    rig.to_promise();
+    CHECK_FALSE(asks());
+    rig.ack_epoch(2, rig.log.last().zxid, rig.log.last().crc, 1);
+    rig.step();
+    REQUIRE(rig.leader.phase() == Phase::synchronization);
+    CHECK_FALSE(asks());
+    for (const Said& one : rig.said) CHECK(one.message.to != PeerId{4});
+    CHECK(rig.leader.observers() == 0);
+    rig.ack(2, rig.log.last().zxid);
+    rig.step();
+    REQUIRE(rig.leader.is_established());
+    CHECK(asks());
+    CHECK(rig.leader.observers() == 1);
+    CHECK(rig.count(MessageType::leader_info, 4) >= 1);
+}
+
+TEST_CASE("Z15 who has not asked to observe is not listened to") {
+    Rig rig;
+    rig.to_broadcast();
+    for (const MessageType type :
+         {MessageType::ack_epoch, MessageType::ack, MessageType::pong, MessageType::request,
+          MessageType::sync, MessageType::chunk_request, MessageType::notification}) {
+        CHECK_FALSE(rig.tell(rig.from(4, type)));
+    }
+    for (const std::uint32_t id : {0u, 1u}) {
+        Message message = rig.from(id, MessageType::follower_info);
+        message.epoch = 0;
+        CHECK_FALSE(rig.tell(message));
+    }
+    rig.step(milliseconds(200));
+    CHECK(rig.leader.observers() == 0);
+    for (const Said& one : rig.said) CHECK(one.message.to != PeerId{4});
+}
+
+TEST_CASE("Z15 an observer is sent what is committed, when it is, and nothing else") {
+    Rig rig;
+    rig.to_broadcast();
+    const SessionId id = rig.open(1);
+    rig.follower_info(4);
+    rig.ack_epoch(4, Zxid{}, 0);
+    CHECK(rig.count(MessageType::diff, 4) == 1);
+    CHECK(rig.count(MessageType::new_leader, 4) == 1);
+    rig.number_some(id, 3);
+    const Zxid all = rig.log.last().zxid;
+    rig.step();
+    CHECK(rig.take_entries() == 1);  // that the session was opened
+    rig.step(rig.timing.heartbeat);
+    CHECK(rig.take_entries() == 0);
+    rig.ack(2, all, 2);
+    rig.step();
+    CHECK(rig.leader.committed() == all);
+    CHECK(rig.count(MessageType::commit, 4) == 0);  // with the entries it is told
+    CHECK(rig.take_entries() == 3);
+    rig.step(rig.timing.heartbeat * 2);
+    CHECK(rig.take_entries() == 0);
+}
+
+TEST_CASE("Z15 voters are sent to before observers are") {
+    Rig rig;
+    rig.to_broadcast();
+    const SessionId id = rig.open(1);
+    rig.follower_info(3), rig.ack_epoch(3, Zxid{}, 0);
+    rig.observe(), rig.observe(5);
+    rig.ack(3, rig.log.last().zxid, 2);
+    rig.number_some(id, 1);
+    rig.step();
+    rig.ack(2, rig.log.last().zxid, 2);
+    rig.step(rig.timing.heartbeat);
+    std::vector<std::uint32_t> order;
+    for (const Said& one : rig.said) {
+        const bool is_of_it = one.message.type == MessageType::proposal ||
+                              one.message.type == MessageType::commit;
+        if (is_of_it) order.push_back(one.message.to.value);
+    }
+    CHECK(order == std::vector<std::uint32_t>{2, 3, 2, 3, 4, 5});
+}
+
+TEST_CASE("Z15 what observers acknowledge commits nothing") {
+    Rig rig;
+    rig.to_broadcast();
+    const SessionId id = rig.open(1);
+    rig.observe(), rig.observe(5), rig.observe(6);
+    const Zxid before = rig.leader.committed();
+    rig.number_some(id, 1);
+    rig.step();
+    for (const std::uint32_t peer : {4u, 5u, 6u}) rig.ack(peer, rig.log.last().zxid, 2);
+    rig.step();
+    CHECK(rig.leader.committed() == before);
+    CHECK(rig.leader.synced(rig.now) == 2);
+    rig.ack(2, rig.log.last().zxid, 2);
+    rig.step();
+    CHECK(rig.leader.committed() == rig.log.last().zxid);
+}
+
+TEST_CASE("Z15 what observers answer confirms no round, and keeps no leader in office") {
+    Rig rig;
+    rig.to_broadcast();
+    rig.observe(), rig.observe(5), rig.observe(6);
+    rig.leader.request_sync(70);
+    rig.step(rig.timing.heartbeat);
+    std::uint64_t sequence = 0;
+    Zxid zxid;
+    for (const std::uint32_t peer : {4u, 5u, 6u}) rig.pong(peer, rig.leader.pings());
+    rig.step();
+    CHECK_FALSE(rig.leader.take_own_synced(sequence, zxid));
+    rig.pong(2, rig.leader.pings());
+    rig.step();
+    CHECK(rig.leader.take_own_synced(sequence, zxid));
+    for (int i = 0; i < 8; i++) {
+        for (const std::uint32_t peer : {4u, 5u, 6u}) rig.pong(peer, rig.leader.pings());
+        rig.step(rig.timing.silence / 5);
+    }
+    REQUIRE(rig.leader.resignation() != nullptr);
+    CHECK(Bytes(rig.leader.resignation()) == "no quorum is in reach");
+}
+
+TEST_CASE("Z15 the end of a leader's reign is the end of its observers") {
+    Rig rig;
+    rig.to_broadcast();
+    rig.observe();
+    CHECK(rig.leader.observers() == 1);
+    rig.leader.stop();
+    CHECK(rig.leader.observers() == 0);
+    rig.leader.start(rig.now);
+    rig.forget();
+    for (int i = 0; i < 3; i++) rig.step(rig.timing.heartbeat);
+    for (const Said& one : rig.said) CHECK(one.message.to != PeerId{4});
+}
+
+TEST_CASE("what is sent to an observer is a message at a time, and all that came meanwhile") {
+    Rig rig;
+    rig.to_broadcast();
+    const SessionId id = rig.open(1);
+    rig.observe();
+    const auto commit = [&](int count) {
+        rig.number_some(id, count);
+        rig.step();
+        rig.ack(2, rig.log.last().zxid, 2);
+        rig.step();
+    };
+    commit(1);
+    CHECK(rig.take_entries(4, false) == 1);
+    const Zxid first = rig.log.last().zxid;
+    commit(1), commit(1);
+    CHECK(rig.take_entries() == 0);  // the answer to the first is under way
+    rig.ack(4, first, 2);
+    rig.step();
+    CHECK(rig.count(MessageType::proposal, 4) == 1);
+    CHECK(rig.take_entries(4, false) == 2);
+    commit(30);  // more than a message holds: that does not wait
+    CHECK(rig.take_entries() > 2);
+}
+
+TEST_CASE("Z15 many that are behind get what they lack in slices, each in its turn") {
+    constexpr std::uint32_t last = 203;
+    Rig rig(200);
+    rig.to_broadcast();
+    for (std::uint32_t peer = 4; peer <= last; peer++) {
+        rig.follower_info(peer);
+        rig.ack_epoch(peer, Zxid{}, 0);
+    }
+    rig.forget();
+    std::map<std::uint32_t, std::uint64_t> had;
+    std::size_t steps = 0, all = 0;
+    while (steps == 0 || rig.leader.next_deadline(rig.now) <= rig.now) {
+        rig.step();
+        std::size_t bytes = 0;
+        for (const Said& one : rig.said) {
+            if (one.message.type != MessageType::proposal) continue;
+            std::uint64_t& count = had[one.message.to.value];
+            CHECK(one.message.zxid.counter() == count);
+            for (BytesView left = one.payload; !left.empty(); count++) {
+                left.remove_prefix(coord::Reader(left).u32());
+            }
+            bytes += one.payload.size();
+        }
+        rig.forget();
+        CHECK(bytes <= 1024 * 1024 + 1024);
+        all += bytes, steps += 1;
+        REQUIRE(steps < 10);
+    }
+    CHECK(all > 2 * 1024 * 1024);
+    for (std::uint32_t peer = 4; peer <= last; peer++) CHECK(had[peer] > 190);
+    rig.ack(last, Zxid{1, had[last]});
+    rig.step();
+    CHECK(rig.count(MessageType::proposal, last) == (had[last] < 200 ? 1 : 0));
+}
+
+TEST_CASE("Z15 observers that have taken their slice do not take the others\'") {
+    constexpr std::uint32_t last = 43;
+    Rig rig(3000);
+    rig.to_broadcast();
+    for (std::uint32_t peer = 4; peer <= last; peer++) {
+        rig.follower_info(peer);
+        rig.ack_epoch(peer, Zxid{}, 0);
+    }
+    rig.forget();
+    std::set<std::uint32_t> served;
+    for (int i = 0; i < 3; i++) {
+        rig.step();
+        std::map<std::uint32_t, Zxid> received;
+        for (const Said& one : rig.said) {
+            if (one.message.type != MessageType::proposal) continue;
+            const std::uint32_t length = coord::Reader(one.payload).u32();
+            const std::size_t count = one.payload.size() / length;  // all are of one size
+            received[one.message.to.value] = Zxid{one.message.zxid.value + count};
+        }
+        rig.forget();
+        for (const auto& [peer, zxid] : received) {
+            served.insert(peer);
+            rig.ack(peer, zxid);
+        }
+    }
+    CHECK(served.size() == last - 3);
+}
+
+TEST_CASE("what is lost on the way to an observer is sent again") {
+    Rig rig;
+    rig.to_broadcast();
+    const SessionId id = rig.open(1);
+    rig.observe();
+    rig.step(milliseconds(30));  // so that it is not due together with a ping
+    rig.number_some(id, 2);
+    rig.settle();
+    CHECK(rig.take_entries(4, false) == 2);
+    SUBCASE("by itself, after a heartbeat") {
+        const Time due = rig.now + rig.timing.heartbeat + coord::nanoseconds(1);
+        const std::uint64_t pings = rig.leader.pings();
+        while (rig.leader.pings() == pings) rig.step(milliseconds(10));
+        REQUIRE(rig.now < due);
+        CHECK(rig.leader.next_deadline(rig.now) == due);
+        rig.step(due - rig.now);
+    }
+    SUBCASE("when what comes after it does not follow") {
+        Message gap = rig.from(4, MessageType::ack);
+        gap.commit = gap.zxid = Zxid{rig.log.last().zxid.value - 2};
+        gap.phase = 2, gap.offset = 1;
+        rig.now = rig.now + rig.timing.settle();
+        rig.tell(gap);
+        rig.step();
+    }
+    CHECK(rig.take_entries() == 2);
+    rig.step(rig.timing.heartbeat * 2);
+    CHECK(rig.take_entries() == 0);
+}
+
+TEST_CASE("Z15 so many observe at the most, and who is silent is forgotten") {
+    coord::Limits limits;
+    limits.observers_max = 2;
+    Rig rig(0, 1, limits);
+    rig.to_broadcast();
+    rig.observe(), rig.observe(5);
+    Message message = rig.from(6, MessageType::follower_info);
+    message.epoch = 0;
+    CHECK_FALSE(rig.tell(message));
+    CHECK(rig.leader.observers() == 2);
+    const auto pass = [&](coord::Duration time) {
+        for (const Time end = rig.now + time; rig.now < end;) {
+            rig.pong(2, rig.leader.pings());
+            rig.pong(5, rig.leader.pings());
+            rig.step(rig.timing.heartbeat);
+        }
+    };
+    pass(rig.timing.silence);
+    CHECK(rig.leader.observers() == 2);
+    pass(rig.timing.silence * 2);
+    CHECK(rig.leader.observers() == 1);
+    CHECK_FALSE(rig.tell(rig.from(4, MessageType::pong)));
+    CHECK(rig.tell(message));
+    CHECK(rig.leader.observers() == 2);
+    rig.leader.forget(PeerId{6});  // a hint
+    rig.step(rig.timing.heartbeat);
+    CHECK(rig.leader.observers() == 1);
+}
+
+TEST_CASE("rounds of syncs are between voters; an observer is pinged once a heartbeat") {
+    Rig rig;
+    rig.to_broadcast();
+    rig.observe();
+    const std::uint64_t before = rig.leader.pings();
+    for (int i = 0; i < 100; i++) {  // a second
+        rig.pong(2, rig.leader.pings());
+        rig.pong(4, rig.leader.pings());
+        rig.leader.request_sync(static_cast<std::uint64_t>(i));
+        rig.step(milliseconds(10));
+    }
+    CHECK(rig.leader.pings() >= before + 90);
+    CHECK(rig.count(MessageType::ping, 2) >= 90);
+    CHECK(rig.count(MessageType::ping, 4) >= 9);
+    CHECK(rig.count(MessageType::ping, 4) <= 11);
+}
+
+TEST_CASE("an observer's touches are confirmed by a round of a quorum, begun after they came") {
+    Rig rig;
+    rig.to_broadcast();
+    const SessionId id = rig.open(1, 4000);
+    rig.observe();
+    const auto touch = [&](std::uint64_t number) {
+        Message message = rig.from(4, MessageType::pong);
+        message.sequence = rig.leader.pings(), message.touch = number, message.total = 1;
+        Bytes ids;
+        coord::Writer(ids).u64(id.value);
+        message.payload = ids;
+        rig.tell(message);
+    };
+    const auto confirmed = [&] {
+        rig.forget();
+        rig.step(rig.timing.heartbeat);
+        const std::vector<Said> pings = rig.take(MessageType::ping, 4);
+        REQUIRE(pings.size() == 1);
+        return pings[0].message.confirmed;
+    };
+    const auto answer = [&](std::uint32_t peer) {
+        rig.pong(peer, rig.leader.pings());
+        rig.step();
+    };
+    touch(7);
+    CHECK(confirmed() == 0);
+    CHECK(confirmed() == 0);  // nobody has answered the round
+    Message observes = rig.from(4, MessageType::pong);
+    observes.sequence = rig.leader.pings(), observes.touch = 7, observes.total = 1;
+    rig.tell(observes), rig.step();
+    CHECK(confirmed() == 0);
+    answer(2);
+    CHECK(confirmed() == 7);
+    touch(9);
+    answer(2);
+    CHECK(confirmed() == 7);  // that round had begun before
+    answer(2);
+    CHECK(confirmed() == 9);
+    // Another life of it has touched nothing.
+    touch(11);
+    CHECK(confirmed() == 9);
+    Message reborn = rig.from(4, MessageType::follower_info);
+    reborn.epoch = 0, reborn.nonce = 99;
+    rig.tell(reborn);
+    answer(2);
+    CHECK(confirmed() == 0);
+    answer(2);
+    CHECK(confirmed() == 0);
+}
+
+TEST_CASE("an observer's sessions live by its touches, and its requests and syncs are answered") {
+    Rig rig;
+    rig.to_broadcast();
+    const SessionId id = rig.open(1, 1000);
+    rig.observe();
+    Bytes ids;
+    coord::Writer(ids).u64(id.value);
+    for (int i = 0; i < 30; i++) {
+        Message message = rig.from(4, MessageType::pong);
+        message.sequence = rig.leader.pings(), message.total = 1;
+        message.touch = static_cast<std::uint64_t>(i + 1), message.payload = ids;
+        rig.tell(message);
+        rig.pong(2, rig.leader.pings());
+        rig.step(milliseconds(100));
+        rig.leader.look_at_sessions(0);
+    }
+    CHECK(rig.leader.counters().sessions_expired == 0);
+    Bytes request;
+    coord::Writer writer(request);
+    writer.u64(id.value), writer.u64(1), writer.u64(0);
+    writer.u8(static_cast<std::uint8_t>(OpCode::create));
+    writer.bytes(Rig::create_body("/of-an-observer"));
+    Message message = rig.from(4, MessageType::request);
+    message.payload = request;
+    CHECK(rig.tell(message));
+    int taken = 0;
+    rig.leader.take_requests([&](const Txn& txn) {
+        taken += 1;
+        rig.leader.number(5000, rig.machine, txn);
+    });
+    CHECK(taken == 1);
+    rig.settle();
+    CHECK(rig.machine.tree().contains("/of-an-observer"));
+    Message sync = rig.from(4, MessageType::sync);
+    sync.sequence = 5;
+    CHECK(rig.tell(sync));
+    rig.step();
+    CHECK(rig.count(MessageType::synced, 4) == 0);
+    rig.pong(2, rig.leader.pings());
+    rig.step();
+    REQUIRE(rig.count(MessageType::synced, 4) == 1);
+    CHECK(rig.take(MessageType::synced, 4)[0].message.zxid == rig.leader.committed());
+}
+
+TEST_CASE("Z15 what an observer has promised to somebody else is no reason to give up") {
+    Rig rig;
+    rig.founded(), rig.know();
+    rig.follower_info(2);
+    rig.lives[2] = 22;
+    rig.join(2);
+    rig.step(), rig.join(2), rig.step(), rig.join(2), rig.step();
+    REQUIRE(rig.leader.is_established());
+    for (const auto& [accepted, leader] : {std::pair{rig.leader.epoch(), 3u}, std::pair{99u, 2u}}) {
+        rig.follower_info(4, accepted, PeerId{leader});
+        CHECK(rig.leader.resignation() == nullptr);
+    }
+    CHECK(rig.count(MessageType::leader_info, 4) == 2);
+}
+
+TEST_CASE("Z15 another storage of an observer is no voter's, also while all are needed") {
+    Rig rig;
+    rig.know();  // nobody is in the table
+    for (const std::uint32_t peer : {2u, 3u}) rig.say(peer, MessageType::follower_info);
+    rig.step();
+    for (const std::uint32_t peer : {2u, 3u}) rig.say(peer, MessageType::ack_epoch);
+    rig.step();
+    for (const std::uint32_t peer : {2u, 3u}) rig.say(peer, MessageType::ack);
+    rig.step();
+    REQUIRE(rig.leader.is_established());
+    rig.lives[4] = 24, rig.storages[4] = 104;
+    rig.join(4);
+    rig.storages[4] = 105, rig.lives[4] = 34;
+    rig.join(4);
+    CHECK(rig.leader.resignation() == nullptr);
+    CHECK(rig.leader.observers() == 1);
+    REQUIRE(rig.leader.can_number(rig.machine));
+    rig.leader.audit(rig.machine);
+}
+
+TEST_CASE("Z15 an observer that has lost what it had acknowledged learns it again") {
+    Rig rig;
+    rig.lead_two();
+    rig.lives[4] = 24, rig.storages[4] = 104;
+    rig.join(4);
+    Message message = rig.speak(4, MessageType::ack_epoch);
+    message.zxid = Zxid{}, message.crc = 0, message.current_epoch = 0;
+    rig.forget();
+    rig.tell(message);
+    CHECK(rig.count(MessageType::refused, 4) == 0);
+    CHECK(rig.count(MessageType::diff, 4) == 1);
+}
+
+TEST_CASE("Z15 one that has lost it is told of the epoch until it is current there once more") {
+    Rig rig;
+    rig.lead_two();
+    rig.lives[4] = 24, rig.storages[4] = 104;
+    rig.join(4);
+    rig.lives[4] = 34;  // the same storage, as it was before
+    rig.say(4, MessageType::follower_info);
+    Message message = rig.speak(4, MessageType::ack_epoch);
+    message.zxid = Zxid{}, message.crc = 0, message.current_epoch = 0;
+    rig.tell(message);
+    rig.forget();  // that is lost
+    rig.pong(2, rig.leader.pings());
+    rig.step(milliseconds(60));
+    CHECK(rig.count(MessageType::new_leader, 4) == 1);
+}
+
+TEST_CASE("Z10 of two observers of one id that are both alive one is refused") {
+    Rig rig;
+    rig.lead_two();
+    rig.lives[4] = 24, rig.storages[4] = 104;
+    rig.join(4), rig.heard(4);
+    rig.lives[4] = 34, rig.storages[4] = 105;
+    rig.step(rig.timing.heartbeat);
+    rig.join(4), rig.heard(4);
+    rig.step(rig.timing.heartbeat);
+    CHECK(rig.count(MessageType::refused, 4) == 0);  // the first may be over
+    rig.lives[4] = 24, rig.storages[4] = 104;
+    rig.heard(4);
+    REQUIRE(rig.count(MessageType::refused, 4) == 1);
+    CHECK(rig.take(MessageType::refused, 4)[0].message.confirmed == 34);
+    CHECK(rig.leader.observers() == 1);
+}
+
+TEST_CASE("Z15 so many observers fetch a snapshot at a time, and voters beside them") {
+    Rig rig(6);
+    Bytes state(3000, 's');
+    rig.to_broadcast();
+    const coord::LogPosition taken_at = rig.log.position_at_or_before(Zxid{1, 4});
+    REQUIRE(support::take_snapshot(rig.log, taken_at, state, 1) == Errc::ok);
+    for (std::uint32_t peer = 4; peer < 20; peer++) {
+        rig.follower_info(peer);
+        rig.ack_epoch(peer, Zxid{}, 0);
+    }
+    const auto offered = [&] {
+        std::size_t count = 0;
+        for (std::uint32_t peer = 4; peer < 20; peer++) count += rig.count(MessageType::snap, peer);
+        rig.forget();
+        return count;
+    };
+    CHECK(offered() == 8);
+    rig.follower_info(3);
+    rig.ack_epoch(3, Zxid{}, 0);
+    CHECK(rig.count(MessageType::snap, 3) == 1);
+    rig.ack_epoch(12, Zxid{}, 0);
+    CHECK(offered() == 0);
+    rig.ack(4, Zxid{1, 4});  // it has it: there is room for one more
+    rig.ack_epoch(12, Zxid{}, 0), rig.ack_epoch(13, Zxid{}, 0);
+    CHECK(offered() == 1);
+    CHECK(rig.leader.is_fetched(rig.now));
+    // Those that fetch no more have no place either.
+    for (const Time end = rig.now + rig.timing.silence + milliseconds(50); rig.now < end;) {
+        rig.pong(2, rig.leader.pings());
+        rig.step(milliseconds(50));
+    }
+    rig.forget();
+    rig.ack_epoch(13, Zxid{}, 0);
+    CHECK(offered() == 1);
+}
+
+TEST_CASE("the log is kept for observers that are in reach, as it is for voters") {
+    Rig rig;
+    rig.to_broadcast();
+    const SessionId id = rig.open(1);
+    rig.observe();
+    const Zxid has = rig.leader.committed();
+    rig.number_some(id, 5);
+    rig.settle();
+    CHECK(rig.leader.needed(rig.now) == has);
+    rig.take_entries();
+    CHECK(rig.leader.needed(rig.now) == rig.log.last().zxid);
+}
 
 }  // TEST_SUITE

@@ -223,6 +223,54 @@ TEST_CASE("F1 no promise of an epoch below, nor of the same to another; the same
     CHECK(rig.take(MessageType::ack_epoch).empty());
 }
 
+TEST_CASE("F7 who observes follows also where it has promised more, and promises nothing then") {
+    for (const std::uint32_t accepted : {5u, 9u}) {
+        CAPTURE(accepted);
+        Rig rig(3);
+        REQUIRE(rig.log.accept_epoch(accepted, PeerId{3}) == Errc::ok);
+        rig.learner.stop();
+        rig.learner.start(rig.now, PeerId{2}, {}, true);
+        rig.to_following();
+        CHECK(rig.learner.departure() == nullptr);
+        CHECK(rig.log.epochs().accepted == accepted);
+        CHECK(rig.log.epochs().accepted_from == PeerId{3});
+        CHECK(rig.log.epochs().current == 5);
+        Message ping = rig.make(MessageType::ping);
+        ping.sequence = 3;
+        CHECK(rig.tell(ping));
+        CHECK(rig.learner.pong_due());
+        // As a voter it would have to find another one.
+        rig.learner.stop();
+        rig.learner.start(rig.now, PeerId{2});
+        rig.step();
+        rig.attempt = rig.take(MessageType::follower_info)[0].attempt;
+        rig.tell(rig.make(MessageType::leader_info, 5));
+        CHECK(rig.learner.departure() != nullptr);
+    }
+}
+
+TEST_CASE("F7 who observes promises what is new, as others do; and goes back to no epoch before") {
+    Rig rig(3);
+    rig.learner.stop();
+    rig.learner.start(rig.now, PeerId{2}, {}, true);
+    rig.to_following();
+    CHECK(rig.log.epochs().accepted == 5);
+    CHECK(rig.log.epochs().accepted_from == PeerId{2});
+    rig.learner.stop();
+    rig.learner.start(rig.now, PeerId{2}, {}, true);
+    rig.step();
+    rig.attempt = rig.take(MessageType::follower_info)[0].attempt;
+    rig.tell(rig.make(MessageType::leader_info, 4));
+    rig.step();
+    CHECK(rig.learner.phase() == Phase::discovery);
+    CHECK(rig.take(MessageType::ack_epoch).empty());
+    rig.tell(MessageType::trunc, Zxid{1, 1}, 4);
+    CHECK(rig.log.last().zxid == Zxid{1, 3});
+    CHECK(rig.log.epochs().current == 5);
+    rig.step(rig.timing.silence + milliseconds(1));  // it is not waited for
+    CHECK(rig.learner.departure() != nullptr);
+}
+
 TEST_CASE("F1 a leader_info of an old attempt, of no epoch and of an epoch beyond all is ignored") {
     Rig rig;
     rig.step();

@@ -257,11 +257,19 @@ TEST_CASE("options that are refused, each with its reason, and never by ending t
         for (std::uint32_t i = 2; i <= 64; i++) bad.voters.emplace_back(i);
         CHECK(refusal(bad) == voters);
     }
-    SUBCASE("not a voter, and nobody") {
-        bad.id = PeerId{2};
-        CHECK(refusal(bad) == "options: id is not among the voters");
+    SUBCASE("nobody") {
         bad.id = PeerId{};
-        CHECK(refusal(bad) == "options: id is not among the voters");
+        CHECK(refusal(bad) == "options: id is 0");
+    }
+    SUBCASE("not a voter: it observes, and is another one at each start") {
+        bad.id = PeerId{2};
+        CHECK(refusal(bad) == "options: entropy must be random, and another at each start");
+        bad.entropy = 5;
+        CHECK(refusal(bad).empty());
+        coord::MemoryStorage disk;
+        const Replica alone(bad, disk);
+        CHECK(Bytes(alone.status().reason) ==
+              "options: id is not among the voters, and no transport");
     }
     SUBCASE("no entropy among others") {
         bad.voters = {PeerId{1}, PeerId{2}};
@@ -638,6 +646,26 @@ TEST_CASE("a storage that cannot be opened, and a state that is damaged") {
     Replica replica({}, disk);
     CHECK(replica.status().role == Role::failed);
     CHECK(std::string(replica.status().reason) == "the snapshot is damaged");
+}
+
+TEST_CASE("memory of nodes that have gone is given back, poll by poll") {
+    Alone a;
+    const SessionId id = a.open();
+    for (int i = 0; i < 6000; i++) {
+        Request request = make(Kind::create, "/n" + std::to_string(10000 + i));
+        request.mode = coord::CreateMode::ephemeral;
+        a.submit(id, std::move(request), "made");
+        if (i % 100 == 0) a.poll(1);
+    }
+    a.poll();
+    CHECK(a.lines == Lines(6000, "made"));
+    CHECK(a.replica->tree().spares() < 10);
+    a.submit(id, make(Kind::close, ""), "closed");
+    while (a.lines.back() != "closed") a.poll(1);
+    CHECK(a.replica->tree().size() == 4);
+    CHECK(a.replica->tree().spares() > 2000);  // not all at once
+    a.poll();
+    CHECK(a.replica->tree().spares() == 1024);
 }
 
 TEST_CASE("a restart finds everything again, from the log and from a snapshot") {
@@ -1513,7 +1541,9 @@ TEST_CASE("messages: damaged, foreign, of strangers and other epochs are counted
     CHECK(dropped(PeerId{leader}, bad) == "foreign");
     CHECK(dropped(PeerId{6 - id - leader}, good) == "foreign");  // not who it says it is
     bad = good, bad.from = PeerId{4};
-    CHECK(dropped(PeerId{4}, bad) == "foreign");
+    CHECK(dropped(PeerId{4}, bad) == "stale");  // it may observe; and does not lead
+    bad.from = PeerId{};
+    CHECK(dropped(PeerId{}, bad) == "foreign");
     bad = good, bad.from = PeerId{id};
     CHECK(dropped(PeerId{id}, bad) == "foreign");
     bad = good, bad.epoch = 0;

@@ -1,6 +1,6 @@
-// The cases of 13_conformance.hpp, of two kinds of ensemble in this process: a replica alone, and
-// three voters whose sessions are spread over them; each with sessions as they are by default, and
-// with such as are local until they write.
+// The cases of 13_conformance.hpp, of three kinds of ensemble in this process: a replica alone,
+// three voters whose sessions are spread over them, and a voter with two that observe; with
+// sessions as they are by default, and with such as are local until they write.
 
 #include <doctest/doctest.h>
 
@@ -53,7 +53,8 @@ private:
 
 class Three final : public conformance::World {
 public:
-    explicit Three(bool is_local) : is_local_(is_local) {
+    explicit Three(bool is_local, std::uint32_t voters = 3)
+        : is_local_(is_local), sim_(ensemble_of(voters)) {
         REQUIRE(sim_.run_until([&] { return sim_.leader() != coord::PeerId{}; }, seconds(30)));
         settle();  // everybody is in step
     }
@@ -68,6 +69,11 @@ public:
     void settle() override { sim_.run_for(seconds(1)); }
 
 private:
+    static coord::SimulationOptions ensemble_of(std::uint32_t voters) {
+        coord::SimulationOptions options;
+        options.voters = voters, options.observers = 3 - voters;
+        return options;
+    }
     const bool is_local_;
     coord::Simulation sim_;
     std::uint32_t next_ = 0;  // at which the last session was opened
@@ -79,6 +85,8 @@ const std::vector<conformance::WorldKind>& conformance::worlds() {
     static const std::vector<WorldKind> kinds = {
         {"a replica alone", [] { return std::unique_ptr<World>(new Alone(false)); }},
         {"three voters", [] { return std::unique_ptr<World>(new Three(false)); }},
+        {"one voter, two that observe",
+         [] { return std::unique_ptr<World>(new Three(false, 1)); }},
         {"a replica alone, local", [] { return std::unique_ptr<World>(new Alone(true)); }},
         {"three voters, local", [] { return std::unique_ptr<World>(new Three(true)); }},
     };

@@ -346,9 +346,12 @@ TEST_CASE("dump: the sessions, in order, each with its ephemeral nodes") {
     REQUIRE(second.create("/b", "", CreateMode::ephemeral));
     REQUIRE(second.create("/a", "", CreateMode::ephemeral));
     Lines dumped;
-    for (const auto& [id, session] : alone.replica.machine().sessions()) {
-        dumped.push_back(id == first.session().id() ? "first" : "second");
-        for (const auto& ephemeral : session.ephemerals) dumped.push_back(ephemeral.first);
+    for (const auto& session : alone.replica.machine().sessions()) {
+        dumped.push_back(session.first == first.session().id() ? "first" : "second");
+        alone.replica.tree().list_owned(session.first, "", "", [&](const coord::NodeView& node) {
+            dumped.emplace_back(node.path);
+            return true;
+        });
     }
     CHECK(dumped == Lines{"first", "second", "/a", "/b"});
 }

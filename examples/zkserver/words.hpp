@@ -115,10 +115,6 @@ private:
         const Counters& counters = service_.counters;
         const coord::ReplicaStatus status = replica_.status();
         const coord::ReplicaCounters did = replica_.counters();
-        std::size_t ephemerals = 0;
-        for (const auto& session : replica_.machine().sessions()) {
-            ephemerals += session.second.ephemerals.size();
-        }
         unsigned long long data = 0;
         replica_.tree().visit([&data](const coord::NodeView& node) {
             data += node.path.size() + node.data.size();
@@ -134,7 +130,7 @@ private:
         line("outstanding_requests", service_.outstanding);
         line("znode_count", status.nodes);
         line("watch_count", status.watches);
-        line("ephemerals_count", ephemerals);
+        line("ephemerals_count", replica_.tree().owned_by_all());
         line("approximate_data_size", data);
         line("global_sessions", status.sessions);
         line("local_sessions", status.local_sessions);
@@ -221,12 +217,16 @@ private:
             for (const coord::SessionId id : ids) print(out_, "\t0x%llx\n", hex(id));
         }
         std::size_t owners = 0;
-        for (const auto& session : sessions) owners += !session.second.ephemerals.empty();
+        const coord::Tree& tree = replica_.tree();
+        for (const auto& session : sessions) owners += tree.owned(session.first) > 0;
         print(out_, "ephemeral nodes dump:\nSessions with Ephemerals (%zu):\n", owners);
         for (const auto& session : sessions) {
-            if (session.second.ephemerals.empty()) continue;
+            if (tree.owned(session.first) == 0) continue;
             print(out_, "0x%llx:\n", hex(session.first));
-            for (const auto& node : session.second.ephemerals) out_ += "\t" + node.first + "\n";
+            tree.list_owned(session.first, "", "", [this](const coord::NodeView& node) {
+                out_.append("\t").append(node.path).append("\n");
+                return true;
+            });
         }
         print(out_, "Connections dump:\nConnections Sets (1)/(%zu):\n", service_.connections());
         service_.visit([this](const Connection& c) { out_ += c.describe(false) + "\n"; });

@@ -27,6 +27,7 @@
 //       wherever it goes on; snapshot_needed only where the replica cannot have what is missing
 //   P27 who is told that its session is over has not been executed; in doubt are only writes whose
 //       session ended in what its replica has jumped over
+//   P28 who observes has nothing in its log that is not committed, and never leads or votes
 #pragma once
 
 #include "coord.hpp"
@@ -1438,6 +1439,16 @@ public:
         before = {accepted, current};
     }
 
+    // Some replica takes everything up to that for committed.
+    void committed(Zxid zxid) { committed_ = (std::max)(committed_, zxid); }
+    void observes(std::uint32_t replica, coord::Role role, Zxid last) {
+        const bool is_voters = role == coord::Role::leading || role == coord::Role::following;
+        if (is_voters) differ("P28", replica, last, Bytes("an observer that is ") + name(role));
+        if (last > committed_) {
+            differ("P28", replica, last, "more than is committed, which is " + show(committed_));
+        }
+    }
+
     // ---- Clients
 
     // Of a recipe's session the checker does not hear what is asked for.
@@ -2587,6 +2598,7 @@ private:
     std::map<SessionId, Time> expired_at_;
     std::map<Bytes, Lock> locks_;
     Zxid observed_;  // by any client
+    Zxid committed_;  // by any replica
     bool expiry_forbidden_ = false;
     std::map<Bytes, Zxid> tokens_;  // the highest that has guarded a write, of each lock
     std::uint64_t guarded_ = 0;

@@ -421,7 +421,7 @@ struct Round {
             open += 1;
             const coord::SessionRecord* const session = machine->find_session(entry.first);
             same = same && session != nullptr && session->cxid == entry.second.cxid &&
-                   session->ephemerals.size() == entry.second.ephemerals.size();
+                   machine->tree().owned(entry.first) == entry.second.ephemerals.size();
         }
         same = same && open == machine->sessions().size();
         return same || differs("the state");

@@ -45,6 +45,8 @@ using u64 = std::uint64_t;
 // Swarm: each class of faults is on in half of the runs, its strength drawn for the run.
 struct Profile {
     u32 voters = 3;
+    u32 observers = 0;
+    u32 replicas() const { return voters + observers; }  // their ids go on from the voters'
     coord::SimulationOptions options;
     coord::SimulatedNetwork network;  // while there are faults
     coord::SimulatedDisk disk;
@@ -68,6 +70,7 @@ struct Profile {
     u32 op_gap_ms = 20;
     bool acls = false;  // clients say who they are, and set who may do what
     bool quotas = false;  // clients set some
+    bool keys = false;    // messages are sealed, and a third party plays with them
     u32 locals_permille = 0;    // of the sessions that are opened: local at first
     bool few_sessions = false;  // so many as there are clients: not all of them find room
     bool only_plain_reads = false;  // of one node or its children, local: the load is a measure
@@ -90,6 +93,9 @@ Profile draw_profile(u64 seed) {
     };
     p.voters = rng.chance(300) ? 5 : rng.chance(50) ? number(1, 7) : 3;
     p.options.voters = p.voters;
+    Rng observing(coord::mix64(seed, 0x6f62));
+    if (observing.chance(500)) p.observers = static_cast<u32>(observing.between(1, 2));
+    p.options.observers = p.observers;
     p.options.seed = seed;
     p.options.replica.ensemble = coord::mix64(seed, 77);
     p.options.replica.timing.heartbeat = ms(20, 100);
@@ -133,12 +139,21 @@ Profile draw_profile(u64 seed) {
     p.acls = Rng(coord::mix64(seed, 0x6163)).chance(400);
     if (p.acls) p.options.replica.super_digest = coord::digest_id("super:secret");
     p.quotas = Rng(coord::mix64(seed, 0x7174)).chance(300);
+    Rng sealing(coord::mix64(seed, 0x736c));
+    p.keys = sealing.chance(350);
+    if (p.keys) {
+        p.options.replica.ensemble_keys = {Bytes(32, 'k'), Bytes(32, 'j')};
+        p.options.message_bytes_max += coord::Seals::overhead_bytes;
+        // A third party goes on with what it does when the faults are over.
+        const u32 often = sealing.chance(800) ? static_cast<u32>(sealing.between(1, 400)) : 0;
+        p.network.third_party_permille = p.options.network.third_party_permille = often;
+    }
     Rng locals(coord::mix64(seed, 0x6c6f));
     if (locals.chance(600)) p.locals_permille = static_cast<u32>(locals.between(100, 1000));
     p.few_sessions = p.locals_permille > 0 && locals.chance(300);
     if (p.few_sessions) {
         p.options.replica.limits.sessions_max =
-            p.voters * p.clients_each + (std::min)(p.voters, p.locks);
+            p.replicas() * p.clients_each + (std::min)(p.replicas(), p.locks);
     }
     Rng streams(coord::mix64(seed, 0x7373));
     if (streams.chance(500) && !p.acls) p.readers = static_cast<u32>(streams.between(1, 6));
@@ -191,11 +206,13 @@ struct Totals {
     u64 repeated = 0;
     u64 delayed = 0;
     u64 damaged = 0;
+    u64 forged = 0;
     u64 cuts = 0;
     u64 crashes = 0;
     u64 records_lost = 0;
     u64 wipes = 0;
     u64 admissions = 0;
+    u64 observers = 0;
     u64 attaches = 0;
     u64 locals = 0;
     u64 upgrades = 0;
@@ -231,15 +248,16 @@ public:
           streams_(coord::mix64(seed, 14)) {
         sim_.set_observer(this);
         sim_.before_crash([this](PeerId id) {
+            checker_.committed(sim_.replica(id).status().committed);
             forget_clients(id.value);
             hint_at_crash(id.value);
         });
-        for (u32 home = 1; home <= profile_.voters; home++) {
+        for (u32 home = 1; home <= profile_.replicas(); home++) {
             const u32 each = profile_.clients > 0 ? 0 : profile_.clients_each;
             for (u32 i = 0; i < each; i++) add_client(home, false);
             if (home <= profile_.locks) add_client(home, true);
         }
-        for (u32 i = 0; i < profile_.clients; i++) add_client(i % profile_.voters + 1, false);
+        for (u32 i = 0; i < profile_.clients; i++) add_client(i % profile_.replicas() + 1, false);
         readers_ = std::vector<Reader>(profile_.readers);
     }
     ~Run() override { clients_.clear(); }
@@ -260,7 +278,7 @@ public:
         for (std::size_t i = 0; i < clients_.size(); i++) tick(i);
         for (std::size_t i = 0; i < readers_.size(); i++) read_on(i);
         schedule_fault();
-        if (profile_.hints && profile_.voters > 1) schedule_hint();
+        if (profile_.hints && profile_.replicas() > 1) schedule_hint();
         pass(profile_.faults_for);
         recover();
         come_to_rest();
@@ -353,7 +371,9 @@ private:
     bool inspect() {
         steps_ += 1;
         const u64 changes = sim_.counters().polls + sim_.counters().restarts;
-        if (changes != changes_) inspect_epochs();  // nothing but a poll or a start moves them
+        // Nothing but a poll or a start moves these.
+        if (changes != changes_) inspect_epochs();
+        if (changes != changes_ && profile_.observers > 0) inspect_observers();
         changes_ = changes;
         if (failed_ != PeerId{} && sim_.is_running(failed_)) {
             checker_.violate("P19", "replica " + std::to_string(failed_.value) +
@@ -366,7 +386,7 @@ private:
                                             " of " + std::to_string(c.polls) +
                                             " polls asked for another" + reasons());
             }
-            const u32 id = static_cast<u32>(steps_ / 16384 % profile_.voters) + 1;
+            const u32 id = static_cast<u32>(steps_ / 16384 % profile_.replicas()) + 1;
             if (sim_.is_running(id) && steps_ % 16384 == 0) {  // and at the end, all of them
                 sim_.replica(id).audit();
                 checker_.whole_state(id, sim_.replica(id).machine());
@@ -387,9 +407,17 @@ private:
             checker_.epochs(seen.id, now.accepted, now.current);
         }
     }
+    void inspect_observers() {
+        for (u32 id = 1; id <= profile_.replicas(); id++) {
+            if (!sim_.is_running(id)) continue;
+            const coord::ReplicaStatus status = sim_.replica(id).status();
+            checker_.committed(status.committed);
+            if (id > profile_.voters) checker_.observes(id, status.role, status.last);
+        }
+    }
     void list_epochs() {
         epochs_.clear();
-        for (u32 id = 1; id <= profile_.voters; id++) {
+        for (u32 id = 1; id <= profile_.replicas(); id++) {
             if (!sim_.is_running(id)) continue;
             const coord::Log::Epochs& now = sim_.replica(id).log().durable_epochs();
             epochs_.push_back({id, &now, now.accepted, now.current});
@@ -416,7 +444,7 @@ private:
     }
     Bytes reasons() {
         Bytes all;
-        for (u32 id = 1; id <= profile_.voters; id++) {
+        for (u32 id = 1; id <= profile_.replicas(); id++) {
             if (!sim_.is_running(id)) continue;
             const coord::ReplicaStatus s = sim_.replica(id).status();
             all += "; " + std::to_string(id) + " is " + coord::name(s.role) +
@@ -1349,7 +1377,7 @@ private:
     u32 any_victim() {
         const PeerId leader = sim_.leader();
         if (profile_.at_leader && leader != PeerId{} && faults_.chance(700)) return leader.value;
-        return static_cast<u32>(faults_.between(1, profile_.voters));
+        return static_cast<u32>(faults_.between(1, profile_.replicas()));
     }
     Duration any_length() { return any_ms(faults_, 1, faults_.chance(500) ? 300 : 3000); }
 
@@ -1385,10 +1413,10 @@ private:
         });
     }
     void split() {
-        const u64 side = faults_.below(u64{1} << profile_.voters);
+        const u64 side = faults_.below(u64{1} << profile_.replicas());
         const u32 alone = profile_.at_leader ? any_victim() : 0;
-        for (u32 a = 1; a <= profile_.voters; a++) {
-            for (u32 b = 1; b <= profile_.voters; b++) {
+        for (u32 a = 1; a <= profile_.replicas(); a++) {
+            for (u32 b = 1; b <= profile_.replicas(); b++) {
                 const bool apart = alone != 0 ? a == alone : (side >> (a - 1) & 1) == 1;
                 const bool other = alone != 0 ? b == alone : (side >> (b - 1) & 1) == 1;
                 if (apart != other) sim_.cut(a, b);
@@ -1399,7 +1427,7 @@ private:
     void cut_one_way() {
         const u32 victim = any_victim();
         const u64 way = faults_.below(3);  // deaf, mute, or towards one other
-        for (u32 other = 1; other <= profile_.voters; other++) {
+        for (u32 other = 1; other <= profile_.replicas(); other++) {
             if (other == victim || (way == 2 && faults_.chance(500))) continue;
             if (way == 0) sim_.cut(other, victim);
             if (way != 0) sim_.cut(victim, other);
@@ -1408,24 +1436,25 @@ private:
     }
     // Two sides that do not hear each other, and one in the middle that hears all.
     void bridge() {
-        if (profile_.voters < 3) return;
+        if (profile_.replicas() < 3) return;
         const u32 middle = any_victim();
-        for (u32 a = 1; a <= profile_.voters; a++) {
-            for (u32 b = 1; b <= profile_.voters; b++) {
+        for (u32 a = 1; a <= profile_.replicas(); a++) {
+            for (u32 b = 1; b <= profile_.replicas(); b++) {
                 if (a == middle || b == middle || a % 2 == b % 2) continue;
                 sim_.cut(a, b);
             }
         }
         const u32 low = middle == 1 ? 2 : 1;
-        const u32 high = middle == profile_.voters ? profile_.voters - 1 : profile_.voters;
+        const u32 last = profile_.replicas();
+        const u32 high = middle == last ? last - 1 : last;
         if (low != high) sim_.cut(low, high), sim_.cut(high, low);
         heal_later(any_length());
     }
     void rotate(u32 rounds) {
         sim_.heal();
-        if (rounds == 0 || healing_ || profile_.voters < 2) return;
-        const u32 a = static_cast<u32>(faults_.between(1, profile_.voters));
-        const u32 b = a % profile_.voters + 1;
+        if (rounds == 0 || healing_ || profile_.replicas() < 2) return;
+        const u32 a = static_cast<u32>(faults_.between(1, profile_.replicas()));
+        const u32 b = a % profile_.replicas() + 1;
         sim_.cut(a, b);
         if (faults_.chance(700)) sim_.cut(b, a);
         sim_.after(any_ms(faults_, 50, 600),
@@ -1460,7 +1489,8 @@ private:
     void maybe_wipe(u32 id) {
         if (!profile_.wipes || healing_ || !faults_.chance(400)) return;
         const bool is_founded = admitted_.knows(PeerId{id}) && !admitted_.is_founding();
-        if (!is_founded || strangers(id) > (profile_.voters - 1) / 2) return;
+        const bool may_lack = is_founded && strangers(id) <= (profile_.voters - 1) / 2;
+        if (id <= profile_.voters && !may_lack) return;
         wipes_ += 1;
         sim_.note("replica " + std::to_string(id) + " has lost its storage");
         sim_.storage(id) = coord::MemoryStorage{};
@@ -1476,7 +1506,7 @@ private:
         checker_.begun(id, status.applied);
     }
     void lose_power() {
-        for (u32 id = 1; id <= profile_.voters; id++) crash(id, any_length());
+        for (u32 id = 1; id <= profile_.replicas(); id++) crash(id, any_length());
     }
     void pause() {
         const u32 id = any_victim();
@@ -1493,7 +1523,7 @@ private:
     // Some of the others notice, some of them more than once, some when it is back already.
     void hint_at_crash(u32 gone) {
         if (!profile_.hints || healing_) return;
-        for (u32 id = 1; id <= profile_.voters; id++) {
+        for (u32 id = 1; id <= profile_.replicas(); id++) {
             if (id == gone || !hints_.chance(700)) continue;
             hint_later(id, gone, any_ms(hints_, 0, hints_.chance(700) ? 20 : 2000));
             if (hints_.chance(200)) hint_later(id, gone, any_ms(hints_, 0, 500));
@@ -1504,11 +1534,11 @@ private:
         sim_.after(any_ms(hints_, 1, profile_.fault_gap_ms * 2), [this] {
             if (healing_) return;
             const PeerId leader = sim_.leader();
-            u32 gone = static_cast<u32>(hints_.between(1, profile_.voters));
+            u32 gone = static_cast<u32>(hints_.between(1, profile_.replicas()));
             if (profile_.at_leader && leader != PeerId{} && hints_.chance(500)) gone = leader.value;
-            const u64 others = hints_.chance(200) ? profile_.voters : 1;
+            const u64 others = hints_.chance(200) ? profile_.replicas() : 1;
             for (u64 i = 0; i < others; i++) {
-                const u32 id = static_cast<u32>(hints_.between(1, profile_.voters));
+                const u32 id = static_cast<u32>(hints_.between(1, profile_.replicas()));
                 const u64 times = hints_.chance(200) ? hints_.between(2, 30) : 1;
                 for (u64 j = 0; j < times; j++) {
                     if (id != gone) hint_later(id, gone, any_ms(hints_, 0, j * 20));
@@ -1526,7 +1556,7 @@ private:
     // ---- The end
 
     bool all_serve() {
-        for (u32 id = 1; id <= profile_.voters; id++) {
+        for (u32 id = 1; id <= profile_.replicas(); id++) {
             if (!sim_.is_running(id) || !sim_.replica(id).status().serving) return false;
         }
         return true;
@@ -1538,7 +1568,7 @@ private:
         return true;
     }
     bool all_have(Zxid zxid) {
-        for (u32 id = 1; id <= profile_.voters; id++) {
+        for (u32 id = 1; id <= profile_.replicas(); id++) {
             if (!sim_.is_running(id) || sim_.replica(id).machine().applied() < zxid) return false;
         }
         return true;
@@ -1549,7 +1579,7 @@ private:
         sim_.heal();
         sim_.set_network(profile_.options.network);
         sim_.set_disk({{}, coord::microseconds(profile_.disk.flush_max.ns > 0 ? 300 : 0), false});
-        for (u32 id = 1; id <= profile_.voters; id++) {
+        for (u32 id = 1; id <= profile_.replicas(); id++) {
             if (!sim_.is_running(id)) restart(id);
             if (sim_.is_paused(id)) sim_.resume(id);
             sim_.crash_at_send(id, UINT32_MAX - 1);
@@ -1595,7 +1625,7 @@ private:
             if (!client->session) continue;
             checker_.settled(client->who(), sim_.replica(client->home).machine().applied());
         }
-        for (u32 id = 1; id <= profile_.voters; id++) compare(id);
+        for (u32 id = 1; id <= profile_.replicas(); id++) compare(id);
     }
     void compare(u32 id) {
         coord::Replica& replica = sim_.replica(id);
@@ -1638,8 +1668,8 @@ private:
         if (!checker_.ok()) return;
         checker_.forbid_expiry(false);
         const Zxid frontier = checker_.model().frontier();
-        for (u32 id = 1; id <= profile_.voters; id++) sim_.crash(id);
-        for (u32 id = 1; id <= profile_.voters; id++) restart(id);
+        for (u32 id = 1; id <= profile_.replicas(); id++) sim_.crash(id);
+        for (u32 id = 1; id <= profile_.replicas(); id++) restart(id);
         demand([this] { return all_serve(); },
                profile_.options.replica.timing.silence * 10 + coord::seconds(2),
                "an ensemble after a restart of all");
@@ -1648,7 +1678,7 @@ private:
             return all_have(frontier) && all_have(checker_.model().frontier());
         }, coord::seconds(5), "the same state after a restart of all");
         if (!checker_.ok()) return;
-        for (u32 id = 1; id <= profile_.voters; id++) compare(id);
+        for (u32 id = 1; id <= profile_.replicas(); id++) compare(id);
     }
 
     const Profile profile_;
@@ -1702,9 +1732,10 @@ struct Arguments {
 
 void print_profile(u64 seed, const Profile& p) {
     std::printf(
-        "seed %llu: %u voters, heartbeat %lld ms, silence %lld ms, loss %u, repeat %u, delay %u "
-        "up to %lld ms, damage %u, flush up to %lld us%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s\n",
-        static_cast<unsigned long long>(seed), p.voters,
+        "seed %llu: %u voters, %u observers, heartbeat %lld ms, silence %lld ms, loss %u, "
+        "repeat %u, delay %u up to %lld ms, damage %u, flush up to %lld us"
+        "%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s\n",
+        static_cast<unsigned long long>(seed), p.voters, p.observers,
         static_cast<long long>(p.options.replica.timing.heartbeat.ns / 1000000),
         static_cast<long long>(p.options.replica.timing.silence.ns / 1000000),
         p.network.loss_permille, p.network.repeat_permille, p.network.delay_permille,
@@ -1715,7 +1746,8 @@ void print_profile(u64 seed, const Profile& p) {
         p.crashes_in_poll ? ", crashes in poll" : "", p.power_losses ? ", power losses" : "",
         p.wipes ? ", wipes" : "", p.pauses ? ", pauses" : "", p.stalls ? ", stalls" : "",
         p.at_leader ? ", at the leader" : "", p.hints ? ", hints" : "", p.acls ? ", acls" : "",
-        p.quotas ? ", quotas" : "", p.locals_permille > 0 ? ", local sessions" : "",
+        p.quotas ? ", quotas" : "", p.keys ? ", keys" : "",
+        p.locals_permille > 0 ? ", local sessions" : "",
         p.few_sessions ? ", few sessions" : "");
 }
 
@@ -1760,8 +1792,10 @@ bool run_seed(u64 seed, const Arguments& arguments, Totals& totals) {
     own.guarded = checker.guarded(), own.guards_lost = checker.guards_lost();
     own.messages = c.messages_sent, own.lost = c.messages_lost;
     own.repeated = c.messages_repeated, own.delayed = c.messages_delayed;
-    own.damaged = c.messages_damaged, own.cuts = c.cuts, own.crashes = c.crashes;
+    own.damaged = c.messages_damaged, own.forged = c.messages_forged;
+    own.cuts = c.cuts, own.crashes = c.crashes;
     own.wipes = run.wipes(), own.admissions = run.admissions();
+    own.observers = profile.observers;
     own.attaches = run.attaches(), own.locals = run.locals();
     own.upgrades = checker.upgrades(), own.upgrades_refused = checker.upgrades_refused();
     own.over_quota = checker.over_quota();
@@ -1796,13 +1830,16 @@ void print_totals(const Totals& t, double seconds) {
                 n(t.specials), n(t.taken_over), n(t.refusals), n(t.over_quota),
                 n(t.silences), n(t.doubts), n(t.doubts_executed));
     std::printf(
-        "messages %llu, lost %llu, repeated %llu, delayed %llu, damaged %llu; links cut %llu; "
-        "crashes %llu, records lost %llu; storages lost %llu, admissions %llu; pauses %llu; disk "
-        "stalls %llu; hints %llu; snapshots installed %llu; sessions attached %llu; local %llu, "
+        "messages %llu, lost %llu, repeated %llu, delayed %llu, damaged %llu, "
+        "forged %llu; links cut %llu; "
+        "crashes %llu, records lost %llu; storages lost %llu, admissions %llu; observers %llu; "
+        "pauses %llu; disk stalls %llu; hints %llu; snapshots installed %llu; "
+        "sessions attached %llu; local %llu, "
         "writes that waited for an upgrade %llu, refused for that %llu; changes streamed %llu, "
         "streams resumed %llu, cut %llu\n",
-        n(t.messages), n(t.lost), n(t.repeated), n(t.delayed), n(t.damaged), n(t.cuts),
-        n(t.crashes), n(t.records_lost), n(t.wipes), n(t.admissions), n(t.pauses), n(t.stalls),
+        n(t.messages), n(t.lost), n(t.repeated), n(t.delayed), n(t.damaged), n(t.forged), n(t.cuts),
+        n(t.crashes), n(t.records_lost), n(t.wipes), n(t.admissions), n(t.observers),
+        n(t.pauses), n(t.stalls),
         n(t.hints), n(t.installs), n(t.attaches), n(t.locals), n(t.upgrades),
         n(t.upgrades_refused), n(t.streamed), n(t.resumed), n(t.cut));
 }

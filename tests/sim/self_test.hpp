@@ -417,6 +417,14 @@ inline const std::vector<Flaw>& flaws_of_the_log() {
              s.checker.epochs(1, 3, 2);
              s.checker.epochs(1, 2, 2);
          }},
+        {"P28", "what an observer has is not committed",
+         [](Script& s) {
+             s.checker.committed(Zxid{1, 4});
+             s.checker.observes(4, coord::Role::observing, Zxid{1, 4});
+             s.checker.observes(4, coord::Role::observing, Zxid{1, 5});
+         }},
+        {"P28", "an observer follows as a voter does",
+         [](Script& s) { s.checker.observes(4, coord::Role::following, Zxid{}); }},
         {"P13", "another entry at the same zxid",
          [](Script& s) {
              s.open(), s.create("/a");

@@ -239,7 +239,8 @@ TEST_CASE("M10 a voter becomes an observer, and a voter again") {
 }
 
 // The leader goes in the midst of it, after so many messages, and stays away for a while.
-void crash_in_between(const Reconfig& what, const Ids& next, std::uint32_t sends, bool comes_back) {
+void crash_in_between(const Reconfig& what, const Ids& next, std::uint32_t sends,
+                      bool comes_back) {
     CAPTURE(sends);
     World w(3, 2);
     const std::uint32_t leader = w.leader();
@@ -339,7 +340,7 @@ TEST_CASE("E5 a leader that loses the quorum of the next voters leads no more") 
     CHECK(*told == Errc::ok);
 }
 
-TEST_CASE("M9 M10 one that has lagged far behind is made a voter, by a snapshot that has both sets") {
+TEST_CASE("M9 M10 one that lags far behind is made a voter, and learns all by a snapshot") {
     SimulationOptions options = of(3, 2);
     options.replica.snapshot_every_entries = 20;
     options.replica.log_entries_kept = 0;

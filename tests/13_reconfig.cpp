@@ -312,7 +312,7 @@ void go_from_one_to_three_and_back(std::uint32_t who, std::uint32_t sends, std::
     w.are({1});
 }
 
-TEST_CASE("M12 E4 E6 growth and back, while one of them crashes and comes back with its log alone") {
+TEST_CASE("M12 E4 E6 growth and back; one of them crashes, and comes back with its log alone") {
     for (std::uint32_t who = 1; who <= 3; who++) {
         for (std::uint32_t sends = 0; sends <= 16; sends++) {
             go_from_one_to_three_and_back(who, sends, support::seed_or(11));

@@ -2958,8 +2958,9 @@ private:
 //            that was asked of a session which is over meets another one of that id.
 //            Z15 A learner that is no voter observes. An established leader takes it on, sends it
 //            what is committed and nothing else, and counts nothing of what it promises,
-//            acknowledges and answers. Voters are sent to first. So many observe at the most, so
-//            many of them fetch a snapshot, and who is silent is forgotten.
+//            acknowledges and answers. Voters are sent to first, and those who observe so much in
+//            a step. So many observe at the most, so many of them fetch a snapshot, and who is
+//            silent is forgotten.
 // May touch  Chapters 4 (reads), 7, 8.
 // Reading    Zab, DSN'11, sections IV and V; ZooKeeper's Leader and LearnerHandler. Every message
 //            of a phase is repeated until its answer is there, and every answer may come twice.
@@ -3181,7 +3182,8 @@ private:
     void begin_broadcast(Outbox& out);
     void synchronize(Time now, Peer& peer, Outbox& out);
     void repeat(Time now, Peer& peer, Outbox& out);
-    void stream(Time now, Peer& peer, Outbox& out);
+    void stream(Time now, Peer& peer, Outbox& out, std::size_t& left);
+    void stream_to_observers(Outbox& out);
     void rewind(Time now, Peer& peer);
     bool is_sync_ping_due() const;
     bool is_disk_behind();
@@ -3236,6 +3238,8 @@ private:
     std::uint64_t tick_ = 0;          // how often somebody has acknowledged more
     detail::Array<Peer> peers_;       // in the order of the voters, itself among them
     detail::Numbered<std::uint64_t, Peer> observers_;  // by their ids (Z15)
+    std::uint64_t observers_turn_ = 0;  // where they wait: the last that was streamed to
+    bool observers_wait_ = false;       // for the next step
     Time observers_ping_at_;
     Time started_at_;
     Time phase_at_;                   // when discovery or promise began
@@ -3302,7 +3306,8 @@ void Leader::take_requests(Take&& take) {
 //            F6 With what it promises it says which storage keeps the promise.
 //            F7 An observer follows an established leader also where it has promised a later epoch
 //            to another one, when it was a voter: nothing that it says counts. It promises nothing
-//            lower then.
+//            lower then. What it has of a later epoch is not cut for such a leader: as a voter it
+//            may have acknowledged it.
 // May touch  Chapters 7 and 8.
 // Reading    Zab, DSN'11, sections IV and V; ZooKeeper's Learner and Follower; the bugs A1-A15.
 
@@ -3976,6 +3981,10 @@ public:
     // Calls f once, in the poll at or after that time.
     void at(Time time, Callback<void()> call);
     void subscribe(detail::Subscriber& subscriber);  // see Session::subscribe
+    // Within a callback that ends a request: the zxid of the state that its answer is of, also
+    // where that is an error; of a write that was executed its own. No event of it or before it is
+    // still to come.
+    Zxid answer_zxid() const { return answer_zxid_; }
     // In the order in which they were asked for; see Session::unresolved.
     std::vector<Unresolved> unresolved(SessionId session,
                                        std::uint64_t holding = any_holding) const;
@@ -4281,6 +4290,7 @@ private:
     std::uint64_t entries_since_snapshot_ = 0;
     std::uint64_t bytes_since_snapshot_ = 0;
     Bytes scratch_;
+    Zxid answer_zxid_;
     ReplicaCounters counters_;
 };
 
@@ -12942,20 +12952,27 @@ BytesView Log::entries_after(Zxid zxid, std::size_t bytes_max, Zxid& last_sent,
                              Zxid end) const {
     COORD_ASSERT(zxid >= base_.zxid);
     const std::size_t start = find(zxid);
-    if (start == entries_.size() || entries_[start].zxid > end) return {};
+    std::size_t stop = find(end);
+    if (start >= stop) return {};
     const Entry& first = entries_[start];
-    std::size_t bytes = first.length;
-    last_sent = first.zxid;
-    for (std::size_t i = start + 1; i < entries_.size(); i++) {
-        const Entry& next = entries_[i];
-        if (next.block != first.block || bytes + next.length > bytes_max) break;
-        if (next.zxid > end) break;
-        COORD_ASSERT(next.offset == first.offset + bytes);
-        bytes += next.length;
-        last_sent = next.zxid;
+    const auto bytes_to = [&first](const Entry& last) {
+        return std::size_t{last.offset} + last.length - first.offset;
+    };
+    std::size_t next = start + 1;  // behind the last that has room
+    while (next < stop) {
+        const std::size_t middle = next + (stop - next) / 2;
+        const Entry& entry = entries_[middle];
+        if (entry.block == first.block && bytes_to(entry) <= bytes_max) {
+            next = middle + 1;
+        } else {
+            stop = middle;
+        }
     }
+    const Entry& last = entries_[next - 1];
+    COORD_ASSERT(last.block == first.block && last.offset >= first.offset);
+    last_sent = last.zxid;
     const Block& block = blocks_[first.block - first_block_];
-    return BytesView(block.bytes.get() + first.offset, bytes);
+    return BytesView(block.bytes.get() + first.offset, bytes_to(last));
 }
 
 BytesView Log::admit_at(Zxid zxid) const {
@@ -13723,7 +13740,7 @@ void Election::start(Time now, const Vote& own) {
     candidate_ = self_;
     winner_ = PeerId{};
     settled_at_ = never;
-    changed_ = true;
+    changed_ = voters_.contains(self_);  // who has no voice does not ask sooner again (E3)
     deadline_ = now;
 }
 
@@ -13886,6 +13903,7 @@ namespace detail {
 constexpr std::size_t proposals_in_flight_max = 64;   // messages, to one peer
 constexpr std::size_t chunk_bytes_max = 256 * 1024;
 constexpr std::size_t observers_fetching_max = 8;
+constexpr std::size_t observers_bytes_max = 1024 * 1024;  // that are streamed to them in a step
 constexpr std::size_t rounds_max = 16;
 constexpr std::size_t closings_max = 64;    // ends of sessions that are numbered and not applied
 constexpr std::size_t ends_kept_max = 4096;  // of sessions that were local
@@ -13949,6 +13967,7 @@ void Leader::stop() {
     epoch_ = 0;
     observers_.clear();
     rounds_.clear(), queued_.clear();
+    observers_wait_ = false, observers_turn_ = 0;
     syncs_.clear(), own_synced_.clear();
     sessions_.clear(), opening_.clear(), ended_.clear();
     looks_ = {}, heard_.clear(), closing_ = 0, looks_wait_ = false;
@@ -14286,6 +14305,7 @@ void Leader::on_ack_epoch(Time now, Peer& peer, const Message& message, Outbox& 
     }
     meet(now, peer, message);
     identify(peer, message);
+    if (peer.bit == 0 && lost) peer.epoch_current = false, peer.acked = Zxid{};  // it learns again
     peer.informed = peer.promised = true;
     peer.have = message.zxid, peer.have_crc = message.crc;
     peer.streaming = peer.fetching = false;
@@ -14517,7 +14537,8 @@ void Leader::repeat(Time now, Peer& peer, Outbox& out) {
     }
 }
 
-void Leader::stream(Time now, Peer& peer, Outbox& out) {
+// Of so many bytes, and a message more.
+void Leader::stream(Time now, Peer& peer, Outbox& out, std::size_t& left) {
     if (!peer.streaming) return;
     if (now - peer.heard_at > timing_.silence) {  // it goes on when we hear of it
         peer.in_flight.clear();
@@ -14529,7 +14550,7 @@ void Leader::stream(Time now, Peer& peer, Outbox& out) {
     const std::size_t room = message_bytes_max_ - message_overhead_bytes;
     const bool observes = peer.bit == 0;
     const Zxid end = observes ? committed_ : Zxid{UINT64_MAX};  // Z15
-    while (peer.in_flight.size() < detail::proposals_in_flight_max) {
+    while (peer.in_flight.size() < detail::proposals_in_flight_max && left > 0) {
         Message message;
         Zxid last_sent;
         message.payload = log_.entries_after(peer.cursor, room, last_sent, end);
@@ -14545,11 +14566,27 @@ void Leader::stream(Time now, Peer& peer, Outbox& out) {
         }
         message.zxid = peer.cursor, message.commit = committed_;
         if (peer.in_flight.empty()) peer.progress_at = now;
+        left -= (std::min)(left, message.payload.size());
         post(peer, MessageType::proposal, out, message);
         peer.in_flight.push() = last_sent;
         peer.cursor = last_sent;
         peer.told = (std::max)(peer.told, (std::min)(committed_, last_sent));
     }
+}
+
+// Z15: after the voters. Where many are behind voters would wait for all that these are sent: so it
+// is no more than that in a step, and whose turn it was not is the first in the next.
+void Leader::stream_to_observers(Outbox& out) {
+    std::size_t left = detail::observers_bytes_max;
+    auto each = observers_.upper_bound(observers_turn_);
+    for (std::size_t i = 0; i < observers_.size() && left > 0; i++) {
+        if (each == observers_.end()) each = observers_.begin();
+        observers_turn_ = each->first;
+        stream(clock_read_at_, each->second, out, left);
+        ++each;
+    }
+    observers_wait_ = left == 0;
+    if (!observers_wait_) observers_turn_ = 0;
 }
 
 // Z11. The others have it in their power to lead on: a quorum of them has what is not durable here.
@@ -14594,8 +14631,9 @@ void Leader::send(Time now, const Machine& machine, Outbox& out) {
     }
     for (Peer& peer : peers_) {
         if (peer.id == self_) continue;
+        std::size_t no_end = SIZE_MAX;
         repeat(now, peer, out);
-        stream(now, peer, out);
+        stream(now, peer, out, no_end);
     }
     for (auto [id, peer] : observers_) repeat(now, peer, out);
     ping(now, machine, out);
@@ -14711,7 +14749,7 @@ void Leader::announce(const Machine& machine, Outbox& out) {
         message.digest = machine.applied() == committed_ ? machine.digest() : 0;
         post(peer, MessageType::commit, out, message);
     }
-    for (auto [id, peer] : observers_) stream(clock_read_at_, peer, out);  // Z15: after the voters
+    if (!observers_.empty()) stream_to_observers(out);
 }
 
 Time Leader::next_repeat(const Peer& peer) const {
@@ -14726,7 +14764,7 @@ Time Leader::next_repeat(const Peer& peer) const {
 
 Time Leader::next_deadline(Time now) const {
     if (phase_ == Phase::idle) return never;
-    if (resignation_ != nullptr || is_sync_ping_due()) return now;
+    if (resignation_ != nullptr || is_sync_ping_due() || observers_wait_) return now;
     if (sessions_armed_ && is_admission_due(now)) return now;
     if (!queued_.empty() && sessions_armed_) return now;
     const bool looks_now = looks_wait_ && closing_ < detail::closings_max;
@@ -15260,6 +15298,7 @@ void Learner::on_leader_info(Time now, const Message& message) {
     if (message.epoch == epochs.accepted && epochs.accepted_from != leader_ && is_bound) {
         return depart("it has promised this epoch to somebody else");  // F1
     }
+    if (message.epoch < epochs.current) return;  // F7; that leader's time is over
     heard_at_ = now;
     if (message.epoch > epochs.accepted) {
         COORD_ASSERT(phase_ == Phase::discovery || message.epoch > epoch_);
@@ -15386,7 +15425,7 @@ void Learner::on_new_leader(const Message& message) {
 void Learner::make_epoch_current() {
     if (error_ != Errc::ok) return;
     if (!is_in_step() || !initial_known_ || log_.last().zxid < initial_) return;  // F4
-    if (log_.epochs().current == epoch_ || (observes_ && log_.epochs().current > epoch_)) return;
+    if (log_.epochs().current == epoch_) return;
     COORD_ASSERT(log_.epochs().current < epoch_ && is_promised(log_.epochs().accepted));
     error_ = log_.set_current_epoch(epoch_);
     (void)is_put_off();
@@ -16566,6 +16605,7 @@ void Replica::refuse(Completion&& done, Errc error) {
     Ready& ready = push_ready();
     ready.done = std::move(done);
     ready.error = error;
+    ready.zxid = machine_->applied();
     ready.is_brief = true;
 }
 
@@ -17965,6 +18005,7 @@ static bool is_created(const Stat& stat) { return stat.czxid == stat.mzxid && st
 
 void Replica::end_request(Ready& ready) {
     using Kind = Completion::Kind;
+    answer_zxid_ = ready.zxid;
     if (ready.root_bytes > 0) cut_root(ready);
     const Errc error = ready.error;
     const bool good = error == Errc::ok;

@@ -7,7 +7,7 @@
 //
 // Then what voters and observers cost: CPU of all and of the leader's polls, and what it sends.
 //
-// Then what seals cost: the hash of a message beside its checksum, and writes without a key and with.
+// Then what seals cost: the hash of a message beside its checksum; writes without a key and with.
 //
 // usage: bench_write [--quick]
 #include "coord.hpp"

@@ -382,7 +382,6 @@ TEST_CASE("who cannot seal fills no memory; of those who can, so many are rememb
     }
     CHECK(b.seals.life_of(first.id) == 0);  // it was quiet for longest
     first.now = b.now = b.now + seconds(1);
-    first.take(b, b.send(first, "x"));
     meet(b, first);
     REQUIRE(b.seals.life_of(first.id) == 3);
     CHECK(b.take(first, sealed) == Verdict::replayed);  // what was taken before it was forgotten

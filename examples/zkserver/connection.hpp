@@ -221,7 +221,7 @@ private:
     State state_ = State::greeting;
     bool is_ending_ = false;          // the session is being closed by its client
     bool is_touched_ = false;         // in the service's list
-    bool is_held_ = false;            // until a read is answered: see settle_watch
+    bool is_held_ = false;            // until one is answered: see settle_watch, remove_watches
     friend class Service;
     Bytes in_;
     std::size_t in_at_ = 0;           // what is before it has been taken
@@ -1293,9 +1293,13 @@ inline void Connection::remove_watches(std::int32_t xid, const Ask& asked) {
     const BytesView path = asked.path;
     if (!coord::is_valid_path(path)) return answer_here(xid, asked.type, Errc::no_watcher);
     add_request(xid, asked.type);
+    is_held_ = true;  // which watches there are is known when it has been done
     session_->remove_watches(path, static_cast<coord::WatcherType>(asked.flags),
                              [ticket = ticket_](coord::Result<void> done) {
-                                 if (Connection* to = ticket.find()) to->on_done(done.error());
+                                 Connection* const to = ticket.find();
+                                 if (to == nullptr) return;
+                                 to->is_held_ = false;
+                                 to->on_done(done.error());
                              });
 }
 

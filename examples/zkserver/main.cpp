@@ -106,7 +106,10 @@ std::string find_self(Config& config, std::uint32_t& id) {
     if (id == 0) return path + ": wants a number from 1 to 255";
     const Member* const self = config.find_member(id);
     if (self == nullptr) return path + ": there is no server." + std::to_string(id);
-    if (self->is_observer || config.is_observer) return "observers are not there yet";
+    if (config.is_observer && !self->is_observer) {
+        return "peerType=observer: server." + std::to_string(id) + " has to say :observer, too";
+    }
+    config.is_observer = self->is_observer;
     if (!config.groups.empty()) return "group.N: quorums of groups are not there yet";
     for (const auto& [server, weight] : config.weights) {
         if (weight != 1) return "weight." + std::to_string(server) + ": voters weigh 1 here";
@@ -147,6 +150,7 @@ coord::ReplicaOptions replica_options(const Config& config, std::uint32_t id) {
         for (const Member& member : config.members) {
             if (!member.is_observer) options.voters.push_back(coord::PeerId{member.id});
         }
+        // One that is not among the voters observes.
         options.ensemble = coord::hash64("zkserver", 0);  // of all: addresses may change
         options.entropy = draw();
     }
@@ -166,7 +170,6 @@ coord::ReplicaOptions replica_options(const Config& config, std::uint32_t id) {
 // RETURNS "", or what is wrong.
 std::string open_peers(const Config& config, std::uint32_t id, Peers& peers) {
     for (const Member& member : config.members) {
-        if (member.is_observer) continue;
         const bool is_self = member.id == id;
         const std::string error =
             is_self ? peers.open(member.host, member.peer_port)

@@ -73,7 +73,9 @@ public:
 
     const char* mode() const {
         if (service_.is_standalone()) return "standalone";
-        return replica_.status().role == coord::Role::leading ? "leader" : "follower";
+        const coord::Role role = replica_.status().role;
+        if (role == coord::Role::observing) return "observer";
+        return role == coord::Role::leading ? "leader" : "follower";
     }
 
 private:
@@ -153,6 +155,7 @@ private:
         if (service_.is_standalone() || status.role != coord::Role::leading) return;
         std::size_t voters = 0;
         for (const Member& member : service_.config.members) voters += !member.is_observer;
+        line("synced_observers", status.observers);
         line("quorum_size", voters / 2 + 1);
         line("proposal_count", replica_.leader_counters().proposals);
     }

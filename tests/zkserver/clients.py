@@ -401,11 +401,12 @@ def run(command, talk):
 
 
 def three_servers(program, directory, client):
-    peers = [(free_port(), free_port()) for _ in range(3)]
-    lines = "".join("server.%d=127.0.0.1:%d:%d\n" % (i + 1, *ports)
+    """And a fourth one that observes."""
+    peers = [(free_port(), free_port()) for _ in range(4)]
+    lines = "".join("server.%d=127.0.0.1:%d:%d%s\n" % (i + 1, *ports, ":observer" if i > 2 else "")
                     for i, ports in enumerate(peers))
     servers = []
-    for i in range(3):
+    for i in range(4):
         home = os.path.join(directory, "server%d" % (i + 1))
         servers.append(zkserver(program, home, lines))
         os.makedirs(home + "/data")
@@ -415,8 +416,12 @@ def three_servers(program, directory, client):
     [each.start() for each in starting], [each.join(30) for each in starting]
     try:
         modes = [word(each.port, "srvr").split("Mode: ")[1].split()[0] for each in servers]
-        expect(sorted(modes) == ["follower", "follower", "leader"], "roles: %r" % modes)
-        zks = [client(each.port, timeout=10) for each in servers]
+        expect(sorted(modes) == ["follower", "follower", "leader", "observer"],
+               "roles: %r" % modes)
+        far = client(servers[3].port, timeout=10)
+        far.create("/far", ephemeral=True)
+        far.sync("/")
+        zks = [client(each.port, timeout=10) for each in servers[:3]]
         zks[0].create("/three", b"0")
         zks[1].sync("/three")
         expect(zks[1].get("/three")[0] == b"0", "at another server")
@@ -431,6 +436,8 @@ def three_servers(program, directory, client):
             everywhere.retry(everywhere.set, "/three", b"%d" % i)
         expect(everywhere.client_id[0] == session, "the session goes on")
         expect(everywhere.exists("/three/mine"), "with its nodes")
+        far.retry(far.sync, "/")
+        expect(far.get("/three")[0] == b"29" and far.exists("/far"), "the observer goes on")
         servers[leader].start()
         wait_until(lambda: zks[leader].connected, "its client is back")
         zks[leader].retry(zks[leader].sync, "/three")

@@ -499,6 +499,26 @@ TEST_CASE("connection: no answer overtakes the event of a watch that is asked fo
     CHECK(seen == "-1 3 4 -1 5 6 ");
 }
 
+TEST_CASE("connection: a watch that is removed and set again in a row is there") {
+    Rig rig;
+    TestClient client(rig), other(rig);
+    client.open(), other.open();
+    const Bytes persistent = path_body("/a") + hex("00000000");
+    client.ask(1, op::add_watch, persistent);
+    client.ask(2, op::remove_watches, path_body("/a") + hex("00000003"));
+    client.ask(3, op::add_watch, persistent);
+    client.ask(4, op::remove_watches, path_body("/b") + hex("00000003"));
+    const std::vector<Reply> replies = client.replies_after(12);
+    REQUIRE(replies.size() == 4);
+    CHECK(replies[1].error == 0);
+    CHECK(replies[3].error == -121);
+    other.ask(1, op::create, create_body("/a", ""));
+    rig.turn(6);
+    const std::vector<Reply> events = client.replies();
+    REQUIRE(events.size() == 1);
+    CHECK(event_of(events[0]) == "1 /a");
+}
+
 TEST_CASE("connection: many watches fire at two changes of one transaction") {
     Rig rig;
     TestClient client(rig), other(rig);

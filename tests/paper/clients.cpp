@@ -8,6 +8,7 @@
 //                               at their limits 03_tree
 //   L7                          13_streams: who reads too slowly is told snapshot_needed
 //   L8                          bench/snapshot.cpp: polls while snapshots are taken and installed
+//   H3, H4, H10, and M7         08_seals: what is recorded, forged or without a seal; sim_random
 //   H7                          tests/fuzz: files, log and state
 //   H9, ZooKeeper F9            13_acl: a watcher hears of no node that its session may not read
 //   ZooKeeper F6                13_conformance: pzxid; catch-up by it 05_watches

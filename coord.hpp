@@ -4428,28 +4428,35 @@ Result<T> Sync::wait(Replica& replica, const Pump& pump, Start&& start) {
 // =================================================================================================
 // Part One, chapter 14: Recipes
 // =================================================================================================
-// Purpose    A lock that only one session of the ensemble holds at a time.
+// Purpose    A lock that only one session of the ensemble holds at a time; one that readers share.
 // Invariants K1 A turn (one acquisition) has at most one node, and one that is over leaves none: it
 //            is removed as soon as its path is known.
-//            K2 A turn is granted once, by the list that shows no lower number than its own, while
-//            its node is watched and its session is certainly alive.
-//            K3 A waiter watches only the node right before its own, and looks again when it goes.
+//            K2 A turn is granted once, by the list that shows no lower number than its own that it
+//            waits for, while its node is watched and its session is certainly alive.
+//            K3 A waiter watches only the last node before its own that it waits for, a reader the
+//            last of a writer, and looks again when it goes.
 //            K4 Each acquire is answered once; each grant is followed by one release or one loss.
+//            K5 What becomes a reader's keeps its number and its token. There is no moment at which
+//            neither its node nor the writer's is there, and no list, of however many pages, that
+//            shows neither.
 // May touch  Chapter 13's public face alone.
 // Format     Curator's: <path>/_c_<uuid>-lock-<number>, ephemeral; the lowest number holds the
-//            lock. Whatever else under path ends in a number stands in the same queue.
-// Reading    ZooKeeper's recipes, "Locks"; Curator's InterProcessMutex.
+//            lock. Readers and writers have __READ__ and __WRIT__ in the place of lock-. Whatever
+//            else under path ends in a number stands in the same queue, as a writer.
+// Reading    ZooKeeper's recipes, "Locks"; Curator's InterProcessMutex and
+//            InterProcessReadWriteLock.
 
 // A grant of a lock. The token is the zxid that created the lock's node, so it is larger than that
-// of every grant before. Hand it to what the lock guards, and let that refuse a token lower than
-// the highest it has seen: this alone holds off a holder that was stopped, resumed, and does not
-// know yet that it has lost.
+// of every grant before; a reader's than that of every writer before. Hand it to what the lock
+// guards, and let that refuse a token lower than the highest it has seen: this alone holds off a
+// holder that was stopped, resumed, and does not know yet that it has lost.
 //
 // What it guards in the tree needs no such care: writes through guarded(session) take effect while
 // the lock is this grant's, and are guard_lost after; the ensemble itself refuses the token.
 struct Grant {
     std::uint64_t fencing_token = 0;
     Bytes node;  // the path of the lock's node
+    Zxid czxid;  // of that node: the token, but of a reader that has been a writer
 
     // A handle whose writes are guarded by it: see Session::guarded_by. REQUIRES the lock's
     // session, or another one below the same path.
@@ -4524,7 +4531,37 @@ public:
     const Bytes& path() const;
 
 private:
+    friend class ReadWriteLock;
     detail::LockCore* const core_;  // holds itself until this is destroyed
+};
+
+enum class Access : std::uint8_t { read, write };
+
+// A lock that readers hold together, or one writer alone. They stand in one queue: a reader waits
+// for the writers before it, and a writer for all. One ReadWriteLock is one place in it, to read or
+// to write, and what Lock says holds for both. A Lock of the same path is one more writer. Readers
+// have no order among each other, so what they guard compares their tokens with writers' alone.
+class ReadWriteLock : private Lock {
+public:
+    using Lock::Lock;
+    void acquire(Access access, OnGranted done);
+    void acquire_for(Access access, Duration limit, OnGranted done);
+    void try_acquire(Access access, OnGranted done);
+    // Makes of a writer's grant a reader's, without a gap: who waits to write goes on waiting, who
+    // waits to read behind this one need not any more. It is held for writing until done comes,
+    // with the grant from then on: the token is the same, the node is another. What is guarded by
+    // the grant before is guard_lost. The other way there is none: two readers would wait for each
+    // other. Errors: bad_arguments (this does not hold it for writing, or asks already); cancelled
+    // (it was released); those of create, and it is held for writing as before; and those of a
+    // loss, which on_lost hears too.
+    void downgrade(OnGranted done);
+    using Lock::cancel;
+    using Lock::release;
+    using Lock::on_lost;
+    using Lock::is_held;
+    using Lock::certain_until;
+    using Lock::fencing_token;
+    using Lock::path;
 };
 
 // =================================================================================================
@@ -18124,9 +18161,16 @@ Result<void> Sync::close() const {
 
 namespace detail {
 
+enum class LockKind : std::uint8_t { exclusive, read, write };
+
 // One acquisition, from its create to the removal of its node.
 struct LockTurn {
+    explicit LockTurn(LockKind that) : kind(that) {}
+    LockKind kind;
     Bytes node;              // its name under the lock's path; empty until the create is answered
+    Bytes next;              // the one that is to take its place, while that is asked for
+    bool is_gone = false;    // meanwhile its node has gone
+    Zxid czxid;              // of its node
     std::int64_t number = 0;
     std::uint64_t token = 0;
     bool is_over = false;    // nobody waits for it any more
@@ -18151,7 +18195,11 @@ struct LockCore : std::enable_shared_from_this<LockCore> {
     LockCore(Session handle, BytesView lock_path, const Acl& nodes_acl)
         : session(std::move(handle)), path(lock_path), acl(nodes_acl) {}
 
-    void acquire(bool is_one_try, OnGranted done);
+    void acquire(LockKind kind, bool is_one_try, OnGranted done);
+    void downgrade(OnGranted done);
+    void on_downgraded(const Turn& mine, const Multi& result);
+    void on_own_gone(const Turn& mine);
+    void acquire_for(LockKind kind, Duration duration, OnGranted done);
     void limit(Duration duration);
     void create_node(const Turn& mine, int attempts_left);
     void create_parents();
@@ -18181,7 +18229,7 @@ struct LockCore : std::enable_shared_from_this<LockCore> {
     Phase phase = Phase::idle;
     Turn turn;              // null while idle
     bool is_try = false;    // lock_busy rather than wait
-    OnGranted waiter;       // of acquire; empty while idle and held
+    OnGranted waiter;       // of acquire and downgrade; else empty
     OnLost lost;
     Bytes watched;          // whose end the watcher that is set will tell; of any turn
 };
@@ -18200,9 +18248,19 @@ static Errc known_end(const Session& session, Errc error) {
     return is_moved ? Errc::session_moved : Errc::session_expired;
 }
 
+static constexpr BytesView read_mark = "__READ__";
+static constexpr BytesView write_mark = "__WRIT__";
+static_assert(read_mark.size() == write_mark.size(), "a name is as long for either");
+
+static bool is_reader(BytesView node) {
+    const std::size_t end = node.find_last_not_of("0123456789") + 1;  // 0 where there is none
+    if (end < read_mark.size()) return false;
+    return node.substr(end - read_mark.size(), read_mark.size()) == read_mark;
+}
+
 // FORMAT: a UUID of 36 characters, as Curator looks for: the session's id, which no other session
 // of the ensemble has or had, and the session's number for the turn.
-static Bytes lock_node_prefix(const Session& session) {
+static Bytes lock_node_prefix(const Session& session, LockKind kind) {
     char digits[33];
     const unsigned long long high = session.id().value;
     const unsigned long long low = session.next_number();
@@ -18211,7 +18269,19 @@ static Bytes lock_node_prefix(const Session& session) {
     Bytes prefix = "_c_";
     prefix.append(hex.substr(0, 8)).append("-").append(hex.substr(8, 4)).append("-");
     prefix.append(hex.substr(12, 4)).append("-").append(hex.substr(16, 4)).append("-");
-    return prefix.append(hex.substr(20)).append("-lock-");
+    prefix.append(hex.substr(20)).append("-");
+    if (kind == LockKind::exclusive) return prefix.append("lock-");
+    return prefix.append(kind == LockKind::read ? read_mark : write_mark);
+}
+
+// FORMAT: the same name but for the mark (K5). So in the order of names none is between the two:
+// whoever lists page by page, and came to the place of one before the change, comes to the other
+// after it.
+static Bytes reader_name(Bytes writer) {
+    const std::size_t end = writer.find_last_not_of("0123456789") + 1;
+    COORD_ASSERT(end > write_mark.size());
+    COORD_ASSERT(writer.compare(end - write_mark.size(), write_mark.size(), write_mark) == 0);
+    return writer.replace(end - write_mark.size(), write_mark.size(), read_mark);
 }
 
 Bytes LockCore::path_of(BytesView node) const {
@@ -18224,20 +18294,29 @@ void LockCore::audit() const {
     COORD_ASSERT(turn == nullptr || !turn->is_over);                                     // K1
     COORD_ASSERT(turn == nullptr || turn->node.empty() == (phase == Phase::creating));   // K1
     COORD_ASSERT(phase != Phase::held || turn->token != 0);                              // K2
+    COORD_ASSERT(turn == nullptr || turn->next.empty() || phase == Phase::held);         // K5
+    COORD_ASSERT(turn == nullptr || turn->token <= turn->czxid.value);                   // K5
     COORD_ASSERT(phase != Phase::waiting || watched == turn->before);                    // K3
 }
 
 COORD_RARE
-void LockCore::acquire(bool is_one_try, OnGranted done) {
+void LockCore::acquire(LockKind kind, bool is_one_try, OnGranted done) {
     if (turn != nullptr || !is_valid_path(path)) {
         return answer_later(std::move(done), Errc::bad_arguments);
     }
-    turn = Turn(new LockTurn);
+    turn = Turn(new LockTurn(kind));
     phase = Phase::creating;
     is_try = is_one_try;
     waiter = std::move(done);
     create_node(turn, create_attempts_max);
     audit();
+}
+
+COORD_RARE
+void LockCore::acquire_for(LockKind kind, Duration duration, OnGranted done) {
+    const bool is_new = turn == nullptr;
+    acquire(kind, false, std::move(done));
+    if (is_new && turn != nullptr) limit(duration);
 }
 
 // Callbacks come inside poll, also for what a call has decided.
@@ -18269,10 +18348,11 @@ COORD_RARE
 void LockCore::create_node(const Turn& mine, int attempts_left) {
     COORD_ASSERT(attempts_left > 0);
     COORD_ASSERT(mine->node.empty());  // K1
-    session.create(path_of(lock_node_prefix(session)), {}, CreateMode::ephemeral_sequential, {},
-                   acl, [core = shared_from_this(), mine, attempts_left](Result<Created> created) {
-                       core->on_created(mine, attempts_left - 1, created);
-                   });
+    const auto on_answer = [core = shared_from_this(), mine, attempts_left](Result<Created> made) {
+        core->on_created(mine, attempts_left - 1, made);
+    };
+    session.create(path_of(lock_node_prefix(session, mine->kind)), {},
+                   CreateMode::ephemeral_sequential, {}, acl, on_answer);
 }
 
 // Those that are there already say node_exists, and whatever else is wrong the lock's own node will
@@ -18292,7 +18372,8 @@ void LockCore::on_created(const Turn& mine, int attempts_left, const Result<Crea
     if (created) {
         mine->node = node_name(created->path);
         mine->number = sequence_of(mine->node).value_or(0);
-        mine->token = created->stat.czxid.value;
+        mine->czxid = created->stat.czxid;
+        mine->token = mine->czxid.value;
     }
     if (mine->is_over) {
         if (created) return remove_node(mine, mine->removed);  // K1
@@ -18316,17 +18397,26 @@ void LockCore::on_created(const Turn& mine, int attempts_left, const Result<Crea
 // get rather than exists: it sets no watcher where the node has gone before it.
 COORD_RARE
 void LockCore::watch_own(const Turn& mine) {
-    const auto on_event = [weak = weak_from_this(), mine](const WatchEvent& event) {
+    const Bytes node = mine->node;
+    const auto on_event = [weak = weak_from_this(), mine, node](const WatchEvent& event) {
         const auto core = weak.lock();
-        if (!core || !core->is_current(mine)) return;
-        if (event.type == EventType::deleted) return core->fail(Errc::lock_lost);
+        if (!core || !core->is_current(mine) || mine->node != node) return;
+        if (event.type == EventType::deleted) return core->on_own_gone(mine);
         core->watch_own(mine);
     };
-    session.get(path_of(mine->node), on_event,
-                [core = shared_from_this(), mine](const Result<Data>& own) {
-                    if (own || !core->is_current(mine)) return;
-                    core->fail(own.error() == Errc::no_node ? Errc::lock_lost : own.error());
-                });
+    const auto on_set = [core = shared_from_this(), mine, node](const Result<Data>& own) {
+        if (own || !core->is_current(mine) || mine->node != node) return;
+        if (own.error() == Errc::no_node) return core->on_own_gone(mine);
+        core->fail(own.error());
+    };
+    session.get(path_of(node), on_event, on_set);
+}
+
+// Where another is to take its place, that answer will tell whether it did.
+void LockCore::on_own_gone(const Turn& mine) {
+    COORD_ASSERT(is_current(mine));
+    if (mine->next.empty()) return fail(Errc::lock_lost);
+    mine->is_gone = true;
 }
 
 COORD_RARE
@@ -18350,6 +18440,7 @@ void LockCore::on_list(const Turn& mine, const Result<Children>& page) {
         const std::optional<std::int64_t> number = sequence_of(name);
         if (name == mine->node) mine->is_listed = true;
         if (!number || *number >= mine->number || *number <= mine->before_number) continue;
+        if (mine->kind == LockKind::read && is_reader(name)) continue;  // K2
         mine->before_number = *number, mine->before = name;
     }
     if (page->more) return list(mine, Page{page->names.back(), SIZE_MAX});
@@ -18411,7 +18502,53 @@ void LockCore::settle(const Turn& mine) {
     phase = Phase::held;
     const OnGranted done = std::exchange(waiter, nullptr);  // K4
     audit();
-    if (done) done(Grant{mine->token, path_of(mine->node)});
+    if (done) done(Grant{mine->token, path_of(mine->node), mine->czxid});
+}
+
+// One step for all others (K5): who waits for the writer's node finds a reader's of its number.
+COORD_RARE
+void LockCore::downgrade(OnGranted done) {
+    const bool is_writer = phase == Phase::held && turn->kind == LockKind::write;
+    if (!is_writer || !turn->next.empty()) {
+        return answer_later(std::move(done), Errc::bad_arguments);
+    }
+    turn->next = reader_name(turn->node);
+    waiter = std::move(done);
+    const Bytes from = path_of(turn->node), to = path_of(turn->next);
+    const auto on_answer = [core = shared_from_this(), mine = turn](const Multi& result) {
+        core->on_downgraded(mine, result);
+    };
+    session.multi({Op::create(to, {}, CreateMode::ephemeral, {}, acl), Op::remove(from)},
+                  on_answer);
+    audit();
+}
+
+COORD_RARE
+void LockCore::on_downgraded(const Turn& mine, const Multi& result) {
+    const Bytes next = std::exchange(mine->next, Bytes());
+    COORD_ASSERT(!next.empty());
+    Errc error = result.error;
+    if (error == Errc::ok) {
+        COORD_ASSERT(mine->czxid < result.parts[0].stat.czxid);
+        mine->node = next, mine->kind = LockKind::read;  // its number and token stay (K5)
+        mine->czxid = result.parts[0].stat.czxid;
+    }
+    if (mine->is_over) {
+        if (!mine->node.empty()) remove_node(mine, mine->removed);  // K1
+        return;
+    }
+    COORD_ASSERT(phase == Phase::held && mine == turn);
+    if (error == Errc::no_node || (error != Errc::ok && mine->is_gone)) error = Errc::lock_lost;
+    const bool is_end = is_node_gone(error) || error == Errc::session_moved ||
+                        error == Errc::outcome_unknown;
+    if (is_end) return fail(error);
+    mine->is_gone = false;
+    const OnGranted done = std::exchange(waiter, nullptr);  // K4
+    if (error == Errc::ok) watch_own(mine);
+    audit();
+    if (!done) return;
+    if (error != Errc::ok) return done(error);
+    done(Grant{mine->token, path_of(mine->node), mine->czxid});
 }
 
 // Suspended is no loss: the session may live on, and certain_until says for how long it is safe.
@@ -18435,7 +18572,7 @@ void LockCore::fail(Errc error) {
     const OnGranted done = end_turn({});
     const OnLost told = lost;  // the call may replace it, or destroy the lock
     if (was_held && told) told(error);
-    if (done) done(error);
+    if (done && self != nullptr) done(error);
 }
 
 // RETURNS whom to tell.
@@ -18443,10 +18580,10 @@ COORD_RARE
 OnGranted LockCore::end_turn(const OnDone& removed) {
     COORD_ASSERT(turn != nullptr && !turn->is_over);
     const Turn ended = std::exchange(turn, nullptr);
-    const bool is_created = phase != Phase::creating;
+    const bool is_named = phase != Phase::creating && ended->next.empty();
     phase = Phase::idle;
     ended->is_over = true;
-    if (!is_created) {
+    if (!is_named) {
         ended->removed = removed;
     } else if (!ended->node.empty()) {
         remove_node(ended, removed);
@@ -18477,7 +18614,7 @@ void LockCore::remove_node_later(const Turn& ended, const OnDone& removed) {
 }  // namespace detail
 
 Session Grant::guarded(const Session& session) const {
-    return session.guarded_by(node, Zxid{fencing_token});
+    return session.guarded_by(node, czxid);
 }
 
 Lock::Lock(Session session, BytesView path, const Acl& acl)
@@ -18494,14 +18631,16 @@ Lock::~Lock() {
     if (core->turn != nullptr) core->end_turn({});
 }
 
-void Lock::acquire(OnGranted done) { core_->acquire(false, std::move(done)); }
+void Lock::acquire(OnGranted done) {
+    core_->acquire(detail::LockKind::exclusive, false, std::move(done));
+}
 
-void Lock::try_acquire(OnGranted done) { core_->acquire(true, std::move(done)); }
+void Lock::try_acquire(OnGranted done) {
+    core_->acquire(detail::LockKind::exclusive, true, std::move(done));
+}
 
 void Lock::acquire_for(Duration limit, OnGranted done) {
-    const bool is_new = core_->turn == nullptr;
-    core_->acquire(false, std::move(done));
-    if (is_new && core_->turn != nullptr) core_->limit(limit);
+    core_->acquire_for(detail::LockKind::exclusive, limit, std::move(done));
 }
 
 void Lock::cancel() {
@@ -18534,6 +18673,24 @@ std::uint64_t Lock::fencing_token() const {
 }
 
 const Bytes& Lock::path() const { return core_->path; }
+
+static detail::LockKind lock_kind(Access access) {
+    return access == Access::read ? detail::LockKind::read : detail::LockKind::write;
+}
+
+void ReadWriteLock::acquire(Access access, OnGranted done) {
+    core_->acquire(lock_kind(access), false, std::move(done));
+}
+
+void ReadWriteLock::acquire_for(Access access, Duration limit, OnGranted done) {
+    core_->acquire_for(lock_kind(access), limit, std::move(done));
+}
+
+void ReadWriteLock::try_acquire(Access access, OnGranted done) {
+    core_->acquire(lock_kind(access), true, std::move(done));
+}
+
+void ReadWriteLock::downgrade(OnGranted done) { core_->downgrade(std::move(done)); }
 
 // =================================================================================================
 // Part Two, chapter 15: Simulation

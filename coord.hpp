@@ -12,7 +12,7 @@
 //   wants values of kilobytes, and every voter sees every write. It trusts the replicas of its own
 //   ensemble: a message that decodes is believed. With MemoryStorage an ensemble whose replicas
 //   all stop has forgotten everything; FileStorage remembers. Not there yet: change of membership,
-//   recipes beside the locks, authentication between replicas.
+//   recipes beside locks and barriers, authentication between replicas.
 //
 // QUICK START
 //   // main.cpp                              g++ -std=c++17 -I. main.cpp
@@ -64,7 +64,7 @@
 //  11  Learner        the same, from the other side
 //  12  Replica        the object that a program embeds; Transport
 //  13  Session        the client's face; Sync, which waits
-//  14  Recipes        the lock, and one that readers share
+//  14  Recipes        the lock, one that readers share, barriers
 //  15  Simulation     an ensemble in one thread: virtual time, faults, traces
 // End of the index
 //

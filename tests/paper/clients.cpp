@@ -4,6 +4,7 @@
 //   C7, C8, ZooKeeper D7, D8    13_expiry: expiry over leader changes, and of many at once
 //   C14 to C18, C25, ZooKeeper D10  14_recipes: the lock
 //   C19                         here; what else a downgrade may meet: 14_read_write
+//   C20                         here; each kind of event, and of barrier: 14_barriers
 //   C22, C23                    03_tree, 04_machine: numbers and versions at their ends
 //   L5                          bench/sessions.cpp: pages of a million children; names and depths
 //                               at their limits 03_tree
@@ -13,7 +14,6 @@
 //   H9, ZooKeeper F9            13_acl: a watcher hears of no node that its session may not read
 //   ZooKeeper F6                13_conformance: pzxid; catch-up by it 05_watches
 // Not covered:
-//   C20                         there is no barrier yet
 //   ZooKeeper D9                no sockets are here, let alone one that blocks as it is closed
 //   ZooKeeper F5                there is no request with all watches: each is set by itself
 
@@ -790,6 +790,37 @@ TEST_CASE("C19: a writer's lock becomes a reader's, with a writer waiting, and l
         CHECK(writer.fencing_token() > shared->fencing_token);
         CHECK(reader.fencing_token() == 0);
     }
+}
+
+// Curator took any event, that of a connection too, for the one that it waited for (GH-1290).
+TEST_CASE("C20: connections that come and go, and changes, let no member of a barrier in early") {
+    Ensemble all;
+    const std::uint32_t home = all.follower(0);
+    const Sync zk = all.open(all.leader(), seconds(60));
+    int entered = 0;
+    const auto on_entered = [&](const Result<void>& done) { entered += done ? 1 : 100; };
+    coord::DoubleBarrier first(all.open(home, seconds(60)).session(), "/b", 3);
+    coord::DoubleBarrier second(all.open(all.follower(1), seconds(60)).session(), "/b", 3);
+    coord::DoubleBarrier third(all.open(home, seconds(60)).session(), "/b", 3);
+    first.enter(on_entered);
+    second.enter_for(seconds(600), on_entered);
+    all.sim.run_for(seconds(1));
+    for (int i = 0; i < 4; i++) {
+        all.sim.isolate(home);
+        REQUIRE(zk.set("/b", "x"));
+        REQUIRE(zk.create("/b/x", ""));
+        REQUIRE(zk.remove("/b/x"));
+        all.sim.run_for(seconds(3));
+        all.sim.heal();
+        REQUIRE(zk.multi({coord::Op::create("/b/ready", ""), coord::Op::remove("/b/ready")}));
+        all.sim.run_for(seconds(3));
+        CHECK(entered == 0);
+    }
+    change_leader(all);
+    all.sim.run_for(seconds(3));
+    CHECK(entered == 0);
+    third.enter(on_entered);
+    REQUIRE(all.sim.run_until([&] { return entered == 3; }, seconds(20)));
 }
 
 TEST_CASE("ZooKeeper D6: the nodes of a session that has expired, and a read of what is new") {

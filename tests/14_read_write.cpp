@@ -27,8 +27,8 @@ using coord::Sync;
 using session_rig::Alone;
 using session_rig::Ensemble;
 
-constexpr Access read = Access::read;
-constexpr Access write = Access::write;
+constexpr Access to_read = Access::read;
+constexpr Access to_write = Access::write;
 
 std::vector<Bytes> queue(const coord::Replica& replica, BytesView path = "/lock") {
     std::vector<Bytes> names;
@@ -65,7 +65,7 @@ Places places(const Session& session, const char* letters) {
     Places all;
     for (const char* letter = letters; *letter != 0; letter++) {
         all.push_back(std::make_unique<Place>(session));
-        all.back()->acquire(*letter == 'r' ? read : write);
+        all.back()->acquire(*letter == 'r' ? to_read : to_write);
     }
     return all;
 }
@@ -198,7 +198,7 @@ TEST_CASE("read-write: what is no reader's stands in the queue as a writer, a Lo
         const auto made =
             zk.create(Bytes("/lock/").append(name), "", CreateMode::ephemeral_sequential);
         REQUIRE(made);
-        all[0]->acquire(read);
+        all[0]->acquire(to_read);
         alone.polls(30);
         CHECK(held(all) == ".");
         REQUIRE(zk.remove(made->path));
@@ -212,30 +212,30 @@ TEST_CASE("read-write: try_acquire and acquire_for, for either") {
     Alone alone;
     const Session session = alone.open().session();
     Place reader{session}, other{session};
-    reader.lock->try_acquire(read, reader.told(reader.answers));
+    reader.lock->try_acquire(to_read, reader.told(reader.answers));
     alone.polls(30);
     CHECK(reader.is_granted());
-    other.lock->try_acquire(write, other.told(other.answers));
+    other.lock->try_acquire(to_write, other.told(other.answers));
     alone.polls(30);
     CHECK(other.answers == std::vector<Errc>{Errc::lock_busy});
-    other.lock->try_acquire(read, other.told(other.answers));
+    other.lock->try_acquire(to_read, other.told(other.answers));
     alone.polls(30);
     CHECK(other.is_granted());
     other.lock->release();
-    other.lock->acquire_for(write, milliseconds(100), other.told(other.answers));
+    other.lock->acquire_for(to_write, milliseconds(100), other.told(other.answers));
     alone.polls(30);
     Place last{session};
-    last.acquire(read);  // behind a writer that waits
+    last.acquire(to_read);  // behind a writer that waits
     alone.polls(30);
     CHECK(last.is_silent());
     alone.polls(100);
     CHECK(other.answers.back() == Errc::operation_timeout);
     CHECK(last.is_granted());  // and is woken when that gives up
     CHECK(queue(alone.replica).size() == 2);
-    last.lock->acquire(read, last.told(last.answers));
+    last.lock->acquire(to_read, last.told(last.answers));
     alone.polls(30);
     CHECK(last.answers.back() == Errc::bad_arguments);
-    other.acquire(write);
+    other.acquire(to_write);
     alone.polls(30);
     other.lock->cancel();
     alone.polls(30);
@@ -255,7 +255,7 @@ TEST_CASE("read-write: C19, a downgrade lets readers in, and no writer, at whate
             Alone alone{options};
             const Session session = alone.open().session();
             Place holder{session};
-            holder.acquire(write);
+            holder.acquire(to_write);
             alone.polls(30);
             const Grant first = holder.grant;
             Places all = places(alone.open().session(), "wrw");
@@ -314,14 +314,14 @@ TEST_CASE("read-write: pages between whose reads a writer becomes a reader show 
         Alone alone{options};
         Sync zk = alone.open();
         Place holder{zk.session()};
-        holder.acquire(write);
+        holder.acquire(to_write);
         alone.polls(30);
         REQUIRE(holder.is_granted());
         for (const char* name : {"/lock/!", "/lock/_a", "/lock/_d", "/lock/z"}) {
             REQUIRE(zk.create(name, ""));
         }
         Place writer{alone.open().session()};
-        writer.acquire(write);
+        writer.acquire(to_write);
         for (int i = 0; i < moment; i++) alone.poll();
         holder.downgrade();
         alone.polls(60);
@@ -354,7 +354,7 @@ TEST_CASE("read-write: writes guarded by a grant, before a downgrade and after i
     Sync zk = alone.open();
     REQUIRE(zk.create("/data", ""));
     Place holder{zk.session()};
-    holder.acquire(write);
+    holder.acquire(to_write);
     alone.polls(30);
     const Session before = holder.grant.guarded(zk.session());
     holder.downgrade();
@@ -374,11 +374,11 @@ TEST_CASE("read-write: a downgrade of what is not held for writing is bad_argume
     Place reader{session}, waiter{session};
     reader.downgrade();
     alone.polls(30);
-    reader.acquire(read);
+    reader.acquire(to_read);
     reader.downgrade();
     alone.polls(30);
     reader.downgrade();
-    waiter.acquire(write);
+    waiter.acquire(to_write);
     alone.polls(30);
     waiter.downgrade();
     alone.polls(30);
@@ -402,9 +402,9 @@ TEST_CASE("read-write: a downgrade that is refused leaves it held for writing") 
     Sync super = alone.open();
     REQUIRE(zk.create("/lock", ""));
     Place holder{zk.session()}, reader{zk.session()};
-    holder.acquire(write);
+    holder.acquire(to_write);
     alone.polls(30);
-    reader.acquire(read);
+    reader.acquire(to_read);
     alone.polls(30);
     REQUIRE(super.set_acl("/lock", coord::Acl(coord::permission::read, "world", "anyone")));
     for (int i = 0; i < 3; i++) {
@@ -425,9 +425,9 @@ TEST_CASE("read-write: release, destruction and cancel while a downgrade is unde
             Alone alone;
             const Session session = alone.open().session();
             Place holder{session}, writer{session};
-            holder.acquire(write);
+            holder.acquire(to_write);
             alone.polls(30);
-            writer.acquire(write);
+            writer.acquire(to_write);
             alone.polls(30);
             holder.downgrade();
             alone.polls(moment);
@@ -450,7 +450,7 @@ TEST_CASE("read-write: release, destruction and cancel while a downgrade is unde
             CHECK(released == 1);
             const Errc expected = answered == 0 ? Errc::cancelled : Errc::ok;
             CHECK(holder.downgrades == std::vector<Errc>{expected});
-            holder.acquire(read);
+            holder.acquire(to_read);
             writer.lock->release();
             alone.polls(30);
             CHECK(holder.answers == std::vector<Errc>(2, Errc::ok));
@@ -465,9 +465,9 @@ TEST_CASE("read-write: somebody removes the writer's node, or a reader's that it
         Sync zk = alone.open();
         Sync other = alone.open();
         Place holder{zk.session()}, writer{other.session()};
-        holder.acquire(write);
+        holder.acquire(to_write);
         alone.polls(30);
-        writer.acquire(write);
+        writer.acquire(to_write);
         alone.polls(30);
         const Bytes node = holder.grant.node;
         if (moment >= 0) holder.downgrade(), alone.polls(moment);
@@ -500,7 +500,7 @@ TEST_CASE("read-write: the session, or the replica, ends while a downgrade is un
             Alone alone;
             Sync zk = alone.open();
             Place holder{zk.session()};
-            holder.acquire(write);
+            holder.acquire(to_write);
             alone.polls(30);
             const bool is_late = moment > 3;
             holder.downgrade();
@@ -524,7 +524,7 @@ TEST_CASE("read-write: destroyed by the callbacks of a downgrade, each is the la
     Alone alone;
     Sync zk = alone.open();
     Place holder{zk.session()};
-    holder.acquire(write);
+    holder.acquire(to_write);
     alone.polls(30);
     int calls = 0;
     const auto end = [&] { calls += 1, holder.lock.reset(); };
@@ -565,7 +565,7 @@ TEST_CASE("read-write: attached elsewhere, holders and waiters of either kind he
 // Three voters
 
 TEST_CASE("read-write, three voters: a holder that is cut off, either kind, and who waits") {
-    for (const Access access : {read, write}) {
+    for (const Access access : {to_read, to_write}) {
         Ensemble ensemble;
         const std::uint32_t at = ensemble.follower(0), elsewhere = ensemble.follower(1);
         Place holder{ensemble.open(at, seconds(2)).session()};
@@ -574,9 +574,9 @@ TEST_CASE("read-write, three voters: a holder that is cut off, either kind, and 
         holder.acquire(access);
         ensemble.sim.run_for(seconds(1));
         REQUIRE(holder.is_granted());
-        writer.acquire(write);
+        writer.acquire(to_write);
         ensemble.sim.run_for(seconds(1));
-        reader.acquire(read);
+        reader.acquire(to_read);
         ensemble.sim.isolate(at);
         REQUIRE(ensemble.sim.run_until([&] { return writer.is_granted(); }, seconds(10)));
         CHECK_FALSE(holder.lock->is_held(ensemble.sim.clock(at)));  // and it knows
@@ -597,9 +597,9 @@ TEST_CASE("read-write, three voters: a downgrade that the leader's death delays 
         const std::uint32_t at = ensemble.follower(0);
         const Session session = ensemble.open(at, seconds(20)).session();
         Place holder{session}, writer{session};
-        holder.acquire(write);
+        holder.acquire(to_write);
         ensemble.sim.run_for(seconds(1));
-        writer.acquire(write);
+        writer.acquire(to_write);
         ensemble.sim.run_for(seconds(1));
         REQUIRE(holder.is_granted());
         ensemble.sim.crash_at_send(ensemble.leader(), static_cast<std::uint32_t>(seed % 5));
@@ -616,17 +616,17 @@ TEST_CASE("read-write, three voters: a downgrade that the leader's death delays 
 }
 
 TEST_CASE("read-write, three voters: C17, a waiter whose session expires is not granted it") {
-    for (const Access access : {read, write}) {
+    for (const Access access : {to_read, to_write}) {
         Ensemble ensemble;
         const std::uint32_t at = ensemble.follower(0);
         Place holder{ensemble.open(ensemble.leader(), seconds(60)).session()};
         Place waiter{ensemble.open(at, seconds(2)).session()};
         Place last{ensemble.open(ensemble.follower(1), seconds(60)).session()};
-        holder.acquire(write);
+        holder.acquire(to_write);
         ensemble.sim.run_for(seconds(1));
         waiter.acquire(access);
         ensemble.sim.run_for(seconds(1));
-        last.acquire(write);
+        last.acquire(to_write);
         ensemble.sim.run_for(seconds(1));
         ensemble.sim.pause(at);
         ensemble.sim.run_for(seconds(6));

@@ -10,9 +10,9 @@
 // WHAT IT IS NOT
 //   A server, a database, a message queue, a thread, a socket. It keeps the whole tree in memory,
 //   wants values of kilobytes, and every voter sees every write. It trusts the replicas of its own
-//   ensemble: a message that decodes is believed. With MemoryStorage an ensemble whose replicas
-//   all stop has forgotten everything; FileStorage remembers. Not there yet: change of membership,
-//   recipes beside locks and barriers, authentication between replicas.
+//   ensemble: a message of theirs that decodes is believed. With MemoryStorage an ensemble whose
+//   replicas all stop has forgotten everything; FileStorage remembers. Not there yet: change of
+//   membership, recipes beside locks and barriers.
 //
 // QUICK START
 //   // main.cpp                              g++ -std=c++17 -I. main.cpp
@@ -122,6 +122,39 @@
 //                   can be done then is to wipe every storage. Voters whose storages are all wiped
 //                   found a new ensemble, if they may. An older image of a storage that comes back
 //                   while nobody leads is not noticed: never restore one; wipe it.
+//
+// WHOM A REPLICA BELIEVES
+//   Its peers     Without ReplicaOptions::ensemble_keys whoever can send as a replica is believed:
+//                 such an ensemble belongs on a network where only replicas are. With them each
+//                 message has a seal that nobody makes without a key. What has none, or a wrong
+//                 one, was sealed for another ensemble, replica, direction or life, or comes for a
+//                 second time, changes nothing: ReplicaCounters::dropped_unsealed and
+//                 dropped_replayed. There is no mode that lets what is not sealed pass.
+//   Who has a key is trusted, as the other replicas are: it may lie about what it holds and has
+//                 promised, and so undo what is committed. It cannot end the program: what it
+//                 sends is judged, bounded and dropped as all bytes are.
+//   Who sits on the wire, without a key, may drop, delay, repeat and reorder, as every network
+//                 does. It costs time, and with enough of it the ensemble stands still. So may a
+//                 flood: coord bounds what one costs between two polls, and not what it displaces.
+//   Not protected Secrecy: a seal hides nothing, and data, paths and credentials of add_auth can be
+//                 read on the wire; TLS, DTLS or QUIC under the transport hides them. Messages that
+//                 are held back, until the replica that they are for has another life. The storage:
+//                 who writes to its files is believed. The memory of the program, where the keys
+//                 are. A key that has become known: until it is changed all that is above.
+//   Clients       are in the program, and believed: see the next section.
+//   Keys          32 bytes from the system's source of randomness, in all replicas the same, from
+//                 a file that only the program can read. One is changed in three rounds of
+//                 restarts: {old, new}, then {new, old}, then {new}. No message, log line, counter
+//                 or text has a part of one. ReplicaOptions::entropy must be another at each start:
+//                 two lives with one nonce would be one.
+//   The seal      is SipHash-2-4 of 128 bits: a function for exactly this, twenty lines, without a
+//                 known weakness, at three times what CRC32C by instruction costs. HMAC-SHA-256 in
+//                 portable C++ costs forty times that, and would be most of what a write costs.
+//
+// WHAT A REPLICA SAYS OF ITSELF
+//   Replica::describe() is for a person, state_json() for a program, visit_metrics() for what
+//   collects numbers; status() and counters() are the same as fields. A ReplicaObserver's on_log
+//   hears what an operator wants in a log: LogCode is the table. All of it only looks.
 //
 // GLOSSARY
 //   ensemble    the replicas that keep one tree.        voter     a replica that counts.
@@ -915,6 +948,19 @@ private:
 std::uint32_t crc32c(BytesView bytes, std::uint32_t seed = 0);  // Castagnoli, as iSCSI and ext4
 std::uint64_t hash64(BytesView bytes, std::uint64_t seed);      // the same on every machine
 std::uint64_t mix64(std::uint64_t a, std::uint64_t b);          // two words to one, well stirred
+// SipHash-2-4 of 128 bits (Aumasson and Bernstein, 2012): who does not know the key cannot make it.
+// As two numbers whose little-endian bytes, one after the other, are the ones of the reference.
+struct SipHash {
+    std::uint64_t low = 0;
+    std::uint64_t high = 0;
+    friend bool operator==(SipHash a, SipHash b) {  // in the same time wherever they differ
+        return ((a.low ^ b.low) | (a.high ^ b.high)) == 0;
+    }
+    friend bool operator!=(SipHash a, SipHash b) { return !(a == b); }
+};
+SipHash siphash(BytesView bytes, const SipHash& key);
+// Appends a string of JSON, quoted, in ASCII alone: any other byte as the character of its number.
+void append_json_text(BytesView text, Bytes& out);
 
 // =================================================================================================
 // Part One, chapter 3: Tree
@@ -935,6 +981,7 @@ std::uint64_t mix64(std::uint64_t a, std::uint64_t b);          // two words to 
 //            kept, and nothing is looked up for it.
 //            T10 The ephemeral nodes of each session are listed in the order of their paths, those
 //            and no others: by links in the nodes themselves, where others have their children.
+//            T11 It knows how many bytes its paths and data have.
 // May touch  Memory; deterministic.
 // Reading    ZooKeeper's DataTree and PathUtils. What it may cost: one hash of the path and four
 //            cache lines a look-up, 120 bytes a node beside its path and data.
@@ -1078,6 +1125,7 @@ public:
     Tree& operator=(const Tree&) = delete;
 
     std::size_t size() const { return size_; }  // nodes, the root and /zookeeper's three included
+    std::uint64_t bytes() const { return bytes_; }  // of paths and data (T11)
     std::uint64_t digest() const { return digest_; }
     std::uint64_t work() const { return work_; }  // of all changes ever; a set is 1
     std::optional<NodeView> find(BytesView path) const;
@@ -1273,6 +1321,7 @@ private:
     std::uint32_t indices_used_ = 0;               // ever, index 0 included
     std::uint32_t indices_capacity_ = 0;           // of slabs_
     std::size_t size_ = 0;
+    std::uint64_t bytes_ = 0;
     std::uint64_t digest_ = 0;
     std::uint64_t work_ = 0;
     const std::uint64_t seed_;
@@ -2572,6 +2621,12 @@ private:
 // =================================================================================================
 // Purpose    The peer protocol as values and bytes. No behaviour.
 // Invariants Bytes that are not exactly one message of this ensemble to this replica do not decode.
+//            K1 Where the ensemble has keys, a message is handed on that was sealed with one of
+//            them, by this sender for this receiver, each in the very life that it lives now, and
+//            that was not handed on before.
+//            K2 What is not changes nothing; but a hello that answers the challenge of this life
+//            says which life of its sender is the one of now.
+//            K3 A key is in no message, no log and no text.
 // May touch  Chapters 1 and 2.
 // Format     u32 magic and version, u32 CRC32C of what follows, u64 ensemble, u32 from, u32 to,
 //            u64 nonce, u8 type, u32 epoch, and then the type's fields in the order of Message. The
@@ -2673,6 +2728,75 @@ public:
 
 private:
     std::vector<PeerId> ids_;
+};
+
+// The envelopes of messages, where the ensemble has keys. Which life of a peer hears, and which one
+// speaks, is found out by a challenge, a number that only a hello since then can repeat; so that
+// yesterday's messages are worth nothing, nor are those of another direction, or of today, twice.
+//
+// FORMAT: u32 magic and version, u8 kind, u64 nonce of the sender's life, u64 nonce of the life
+// that it is for, u64 sequence, what is in it, and SipHash-2-4 of 128 bits of all that is before.
+//
+//   kind     for                        what is in it
+//   message  the life that was found    a message, as above
+//   hello    the one that it answers,   u64 challenge, u64 the challenge that it answers; 0: none
+//            or 0
+//
+// The hash is made with a key for one ensemble, sender and receiver: the second half of the
+// ensemble's xor the hash, by the first half, of "coord: seal", u64 ensemble, u32 from, u32 to.
+class Seals {
+public:
+    static constexpr std::size_t overhead_bytes = 45;
+    static constexpr std::size_t key_bytes = 32;
+    static constexpr std::size_t keys_max = 2;       // the first seals, each opens
+    static constexpr std::size_t peers_max = 1024;   // then who was quiet for longest is forgotten
+    static constexpr std::uint64_t window = 64;      // of sequences: what comes later is dropped
+    enum class Verdict : std::uint8_t { message, hello, unsealed, replayed };
+
+    // retry: between two hellos to a peer that does not answer.
+    Seals(PeerId self, std::uint64_t ensemble, std::uint64_t nonce, std::uint64_t entropy,
+          const std::vector<Bytes>& keys, Duration retry);
+    static bool is_valid(const std::vector<Bytes>& keys);  // none, one or two; none all zeros
+    // What is to be sent to a peer: the message sealed; or a hello, where it is not known which
+    // life of it hears; or nothing, where it was greeted just now. Lives until the next call.
+    BytesView seal(Time now, PeerId to, BytesView message);
+    // What has come from a peer. RETURNS what it is, and of a message what is in it; answer is to
+    // be sent back, unless it is empty, and lives until the next call.
+    Verdict open(Time now, PeerId from, BytesView bytes, BytesView& message, BytesView& answer);
+    std::uint64_t life_of(PeerId peer) const;    // its nonce; 0: not known
+    static BytesView content(BytesView sealed);  // for traces: nothing is looked at
+
+private:
+    struct Peer {
+        std::array<SipHash, keys_max> theirs;  // that open, and
+        SipHash own;                           // that seals
+        std::uint64_t nonce = 0;               // of its life; 0: not known
+        std::uint64_t sent = 0;                // the newest sequence
+        std::uint64_t newest = 0;              // of those received
+        std::uint64_t seen = 0;                // bit i: newest - i was, or comes too late
+        std::uint64_t challenge = 0;           // that has no answer yet; 0: none
+        Time greeted_at{INT64_MIN / 4};
+        Time heard_at{INT64_MIN / 4};
+    };
+    SipHash key_for(std::size_t place, PeerId from, PeerId to) const;
+    Peer peer_of(PeerId id) const;
+    Peer& take_in(Time now, PeerId id, const Peer* known);
+    bool is_sealed(const Peer& peer, BytesView bytes) const;
+    static bool is_new(Peer& peer, std::uint64_t sequence);
+    void begin(Peer& peer, std::uint8_t kind, std::uint64_t to);
+    BytesView end(const Peer& peer);
+    BytesView greet(Time now, Peer& peer, std::uint64_t to, bool asks, std::uint64_t echo);
+    void on_hello(Time now, Peer& peer, Reader in, BytesView& answer);
+
+    const PeerId self_;
+    const std::uint64_t ensemble_;
+    const std::uint64_t nonce_;
+    const Duration retry_;
+    Rng rng_;
+    std::array<SipHash, keys_max * 2> keys_;  // halves
+    std::size_t key_count_;
+    detail::Numbered<std::uint64_t, Peer> peers_;
+    Bytes out_;
 };
 
 // Messages to be sent, encoded one after the other in memory that is used again.
@@ -2834,8 +2958,9 @@ private:
 //            that was asked of a session which is over meets another one of that id.
 //            Z15 A learner that is no voter observes. An established leader takes it on, sends it
 //            what is committed and nothing else, and counts nothing of what it promises,
-//            acknowledges and answers. Voters are sent to first. So many observe at the most, so
-//            many of them fetch a snapshot, and who is silent is forgotten.
+//            acknowledges and answers. Voters are sent to first, and those who observe so much in
+//            a step. So many observe at the most, so many of them fetch a snapshot, and who is
+//            silent is forgotten.
 // May touch  Chapters 4 (reads), 7, 8.
 // Reading    Zab, DSN'11, sections IV and V; ZooKeeper's Leader and LearnerHandler. Every message
 //            of a phase is repeated until its answer is there, and every answer may come twice.
@@ -2854,6 +2979,18 @@ struct LeaderCounters {
     std::uint64_t reaps = 0;              // that it numbered
     std::uint64_t admissions = 0;         // changes of the table of voters that it numbered
     std::uint64_t refusals = 0;           // lives of replicas that it refused, with proof
+};
+
+// A learner, as its leader knows it.
+struct PeerState {
+    PeerId id;
+    bool is_voter = false;
+    bool counts = false;    // with the storage that it has (Z7)
+    bool in_step = false;   // synchronized, and heard from lately
+    bool fetching = false;  // a snapshot
+    Zxid received;          // the last that it has said it has
+    Zxid acked;             // durable there
+    Time heard_at;          // long before 0: never
 };
 
 class Leader {
@@ -2881,6 +3018,13 @@ public:
     // Voters that are in step: synchronized and heard from lately, itself included.
     std::size_t synced(Time now) const;
     std::size_t observers() const { return observers_.size(); }  // that it has taken on (Z15)
+    // Of voters and of those who observe, itself not included: all voters, and so many of the
+    // others at the most. They are as they are, and nothing is asked of them.
+    void visit_peers(Time now, std::size_t observers_max,
+                     const Callback<void(const PeerState&)>& visit) const;
+    std::uint64_t voters_in_step(Time now) const;  // bits of those, itself included
+    std::size_t observers_in_step(Time now) const;
+    std::size_t syncs() const { return syncs_.size(); }  // that wait for a round
 
     // One for each message of a learner. Those of another epoch are ignored, and return false.
     bool receive(Time now, const Message& message, Outbox& out);
@@ -3018,6 +3162,7 @@ private:
     void on_chunk_request(Peer& peer, const Message& message, Outbox& out);
     void on_request(const Message& message);
     bool is_stale(const Peer& peer, const Message& message) const;
+    bool is_in_step(const Peer& peer, Time now) const;
     Peer* take_on(const Message& message);
     void forget_observers(Time now);
     bool are_many_fetching(Time now) const;
@@ -3037,7 +3182,8 @@ private:
     void begin_broadcast(Outbox& out);
     void synchronize(Time now, Peer& peer, Outbox& out);
     void repeat(Time now, Peer& peer, Outbox& out);
-    void stream(Time now, Peer& peer, Outbox& out);
+    void stream(Time now, Peer& peer, Outbox& out, std::size_t& left);
+    void stream_to_observers(Outbox& out);
     void rewind(Time now, Peer& peer);
     bool is_sync_ping_due() const;
     bool is_disk_behind();
@@ -3092,6 +3238,8 @@ private:
     std::uint64_t tick_ = 0;          // how often somebody has acknowledged more
     detail::Array<Peer> peers_;       // in the order of the voters, itself among them
     detail::Numbered<std::uint64_t, Peer> observers_;  // by their ids (Z15)
+    std::uint64_t observers_turn_ = 0;  // where they wait: the last that was streamed to
+    bool observers_wait_ = false;       // for the next step
     Time observers_ping_at_;
     Time started_at_;
     Time phase_at_;                   // when discovery or promise began
@@ -3158,7 +3306,8 @@ void Leader::take_requests(Take&& take) {
 //            F6 With what it promises it says which storage keeps the promise.
 //            F7 An observer follows an established leader also where it has promised a later epoch
 //            to another one, when it was a voter: nothing that it says counts. It promises nothing
-//            lower then.
+//            lower then. What it has of a later epoch is not cut for such a leader: as a voter it
+//            may have acknowledged it.
 // May touch  Chapters 7 and 8.
 // Reading    Zab, DSN'11, sections IV and V; ZooKeeper's Learner and Follower; the bugs A1-A15.
 
@@ -3331,7 +3480,8 @@ public:
     // Must not block and must not call the replica's poll. bytes are lent for the call. A message
     // may be dropped: it is repeated.
     virtual void send(PeerId to, BytesView bytes) = 0;
-    virtual std::size_t message_bytes_max() const = 0;  // nothing larger is handed to it; >= 1024
+    // Nothing larger is handed to it. At least 1024; 1069 where there are ensemble_keys.
+    virtual std::size_t message_bytes_max() const = 0;
 };
 
 struct ReplicaOptions {
@@ -3341,6 +3491,10 @@ struct ReplicaOptions {
     std::uint64_t ensemble = 0;             // the ensemble's name; strangers' messages are dropped
     std::uint64_t entropy = 0;              // random, another at each start; 0 only if standalone
     bool may_found = true;                  // false: it only joins an ensemble that there is
+    // None: whoever can send as a replica is believed. Else one or two, each of 32 bytes that are
+    // random and secret, the same in all replicas. The first one seals what is sent, each opens:
+    // so that a key is changed by {old, new} everywhere, then {new, old}, then {new}.
+    std::vector<Bytes> ensemble_keys;
     Timing timing;
     Duration session_timeout_min = milliseconds(200);   // what sessions ask for is brought into
     Duration session_timeout_max = seconds(3600);       // this range
@@ -3633,6 +3787,8 @@ struct ReplicaCounters {
     std::uint64_t dropped_foreign = 0;   // another ensemble, another receiver, or of nobody's id
     std::uint64_t dropped_stale = 0;     // another epoch, role or attempt
     std::uint64_t dropped_overflow = 0;  // more came between two polls than inbox_bytes_max
+    std::uint64_t dropped_unsealed = 0;  // with no seal, or none of this ensemble's keys
+    std::uint64_t dropped_replayed = 0;  // sealed for, or by, another life; or for a second time
     std::uint64_t elections = 0;
     std::uint64_t applied = 0;
     std::uint64_t over_quota = 0;  // creates and sets among these that passed a soft limit
@@ -3642,6 +3798,8 @@ struct ReplicaCounters {
     std::uint64_t requests_refused = 0;  // before they were numbered
     std::uint64_t requests_repeated = 0;
     std::uint64_t sessions_upgraded = 0;  // that were local
+    std::uint64_t requests = 0;          // of sessions, openings and attachings included
+    std::uint64_t answers = 0;           // callbacks that have run: results, events, states, timers
     std::uint64_t events = 0;
     std::uint64_t polls = 0;
     // Of polls that came more than half of Timing::silence after the one before: the loop is slow,
@@ -3680,10 +3838,67 @@ struct ReplicaStatus {
     const char* damage = "";     // what was damaged in the storage, which has started over
 };
 
-// Sees what happens inside; for tests, simulation and tracing. Called inside poll; only looks.
+// A number of a replica's, for what collects such. Where ZooKeeper's mntr has it, it has its name.
+struct Metric {
+    enum class Kind : std::uint8_t { gauge, counter };
+    const char* name;  // of a-z and '_'; stable
+    const char* help;  // what it counts; both live for ever
+    Kind kind;
+    std::uint64_t value;
+};
+
+// What an operator may want in a log. Numbers are stable: a new kind of line gets a new one. What
+// may come in a flood - dropped messages, slow flushes, late polls, soft quotas - is one line for
+// the first, and then at most one in log_repeat for all since.
+enum class LogCode : std::uint16_t {
+    looks = 101,            // it has no leader, and why not
+    leads = 102,            // it tries to: it has won an election
+    follows = 103,
+    observes = 104,
+    established = 105,      // as the leader, of which epoch
+    in_step = 106,          // with its leader: it serves
+    not_established = 107,  // it gives up before it was
+    failed = 108,           // it does nothing any more, and why not
+    peer_in_step = 201,     // said by the leader
+    peer_silent = 202,      // or behind: it is not in step any more
+    observers_changed = 203,  // how many the leader has
+    peer_refused = 204,     // a life of one, with proof
+    admits = 205,           // a storage is put into the table of voters, or taken out
+    admitted = 206,         // its own storage counts
+    snapshot_taken = 301,
+    snapshot_given_up = 302,
+    snapshot_installed = 303,  // a leader's
+    storage_full = 401,
+    storage_has_room = 402,
+    storage_damaged = 403,  // it has started over
+    flush_slow = 404,
+    dropped_corrupt = 501,  // these are counters of the same names
+    dropped_foreign = 502,
+    dropped_overflow = 503,
+    dropped_unsealed = 504,
+    dropped_replayed = 505,
+    poll_late = 601,
+    over_quota = 701,
+};
+
+enum class LogLevel : std::uint8_t { info = 1, warning = 2, error = 3 };
+const char* name(LogLevel level);
+
+struct LogLine {
+    LogCode code;
+    LogLevel level;
+    Time at;          // of the poll
+    BytesView text;   // one line, of ASCII; lent
+};
+
+constexpr Duration log_repeat = seconds(60);
+
+// Sees what happens inside: for logs, tests, simulation and tracing. Only looks. Called inside
+// poll; but of a replica whose options or storage are no good in its constructor.
 class ReplicaObserver {
 public:
     virtual ~ReplicaObserver() = default;
+    virtual void on_log(PeerId, const LogLine&) {}
     virtual void on_role(PeerId, Role, PeerId /*leader*/, std::uint32_t /*epoch*/) {}
     virtual void on_established(PeerId, std::uint32_t /*epoch*/, Zxid /*initial*/) {}
     virtual void on_applied(PeerId, const Txn&, const Outcome* /*null: void*/, std::uint64_t) {}
@@ -3727,6 +3942,14 @@ public:
     ReplicaStatus status() const;
     ReplicaCounters counters() const { return counters_; }
     const LeaderCounters& leader_counters() const { return leader_.counters(); }
+    // Three faces of the state, each at a cost that no tree and no number of sessions makes larger.
+    // Lines for a person, in a debugger or a log.
+    Bytes describe() const;
+    // All of it as one object of JSON, in ASCII, whatever bytes a reason has. Keys are stable:
+    // others may come. What has 64 bits and is no count is a string, in hex, without 0x.
+    Bytes state_json() const;
+    // All numbers, one after the other, in the same order each time.
+    void visit_metrics(const Callback<void(const Metric&)>& visit) const;
     // Who watches what, here: the first rows after that one, so many at the most, and no more than
     // Limits::list_max; none where that was the last. By path it looks at all watchers each time.
     // What ZooKeeper's dump shows is in machine().sessions(): each has its ephemeral nodes.
@@ -3758,6 +3981,10 @@ public:
     // Calls f once, in the poll at or after that time.
     void at(Time time, Callback<void()> call);
     void subscribe(detail::Subscriber& subscriber);  // see Session::subscribe
+    // Within a callback that ends a request: the zxid of the state that its answer is of, also
+    // where that is an error; of a write that was executed its own. No event of it or before it is
+    // still to come.
+    Zxid answer_zxid() const { return answer_zxid_; }
     // In the order in which they were asked for; see Session::unresolved.
     std::vector<Unresolved> unresolved(SessionId session,
                                        std::uint64_t holding = any_holding) const;
@@ -3849,7 +4076,22 @@ private:
     bool is_replaced(const VoterTable& table, Zxid zxid) const;
     void fail(const char* reason);
     void fail(Errc error);
+    struct Logged;
+    void tell_role(PeerId leader);
+    void log_line(LogCode code, LogLevel level, BytesView text);
+    void log_count(LogCode code, std::size_t place, std::uint64_t count, const char* what);
+    void log_news();
+    void log_all();
+    void log_peers();
+    void log_storage();
+    void log_established();
+    void visit_gauges(const Callback<void(const Metric&)>& visit) const;
+    void visit_counters(const Callback<void(const Metric&)>& visit) const;
+    Bytes describe_role() const;
     void take_inbox();
+    bool unseal(PeerId from, BytesView& bytes);
+    void deliver(PeerId to, BytesView bytes);
+    static std::size_t message_bytes_max(const ReplicaOptions& options, const Transport& transport);
     void dispatch(const Message& message);
     bool step();
     void flush();
@@ -3975,6 +4217,8 @@ private:
     Voters voters_;
     Rng rng_;
     std::uint64_t nonce_;
+    const std::size_t message_bytes_max_;  // the transport's, without what a seal takes
+    detail::Owned<Seals> seals_;           // where the ensemble has keys
     Log log_;
     detail::Owned<Machine> machine_;
     Watches watches_;
@@ -4029,6 +4273,10 @@ private:
     Time lease_due_{INT64_MIN / 4};    // the next one, when this is applied:
     Zxid lease_due_at_;
     bool was_serving_ = false;
+    Time started_at_;                  // the first poll
+    Time role_since_;
+    std::size_t requests_waiting_ = 0;  // pending, of all sessions
+    detail::Owned<Logged> logged_;     // where somebody observes
     enum class SnapshotPhase : std::uint8_t { none, writing, checking, ending };
     SnapshotPhase snapshot_phase_ = SnapshotPhase::none;
     LogPosition snapshot_position_;    // of the one that is being written
@@ -4042,6 +4290,7 @@ private:
     std::uint64_t entries_since_snapshot_ = 0;
     std::uint64_t bytes_since_snapshot_ = 0;
     Bytes scratch_;
+    Zxid answer_zxid_;
     ReplicaCounters counters_;
 };
 
@@ -4651,6 +4900,9 @@ struct SimulatedNetwork {
     std::uint32_t delay_permille = 0;    // comes up to delay_max late, and others overtake it
     Duration delay_max = milliseconds(50);
     std::uint32_t damage_permille = 0;   // comes with one bit flipped
+    // So often a third party, who has no key, sends one of the messages that it has recorded, ever:
+    // as it was, the other way, to somebody else, changed, or without its seal. REQUIRES keys.
+    std::uint32_t third_party_permille = 0;
 };
 
 struct SimulatedDisk {
@@ -4688,6 +4940,7 @@ struct SimulationCounters {
     std::uint64_t messages_repeated = 0;
     std::uint64_t messages_delayed = 0;
     std::uint64_t messages_damaged = 0;
+    std::uint64_t messages_forged = 0;   // by the third party
     std::uint64_t crashes = 0;
     std::uint64_t restarts = 0;
     std::uint64_t pauses = 0;
@@ -4754,7 +5007,7 @@ public:
     void heal(Which from, Which to);
     void heal();                             // every link
     const SimulatedNetwork& network() const { return options_.network; }
-    void set_network(const SimulatedNetwork& network) { options_.network = network; }
+    void set_network(const SimulatedNetwork& network);
     void set_disk(const SimulatedDisk& disk);
 
     // What happened.
@@ -4805,6 +5058,9 @@ private:
     void schedule_flush(Node& node);
     void send(Node& from, PeerId to, BytesView bytes);
     void transmit(Node& from, PeerId to, BytesView bytes, bool repeated);
+    std::uint32_t take_packet(PeerId from, PeerId to, BytesView bytes);
+    void overhear(PeerId from, PeerId to, BytesView bytes);
+    void forge(Packet& packet);
     void start(Node& node);
     void stop(Node& node);
     Node& node(Which which) const;
@@ -4819,17 +5075,20 @@ private:
     void on_applied(PeerId id, const Txn& txn, const Outcome* outcome,
                     std::uint64_t digest) override;
     void on_installed(PeerId id, Zxid zxid, std::uint64_t digest) override;
+    void on_log(PeerId id, const LogLine& line) override;
 
     SimulationOptions options_;
     Rng network_rng_;
     Rng disk_rng_;
     Rng clock_rng_;
     Rng start_rng_;
+    Rng third_rng_;
     Time now_;
     detail::Array<detail::Owned<Node>> nodes_;
     detail::Array<Link> links_;           // from, to
     detail::Agenda<Event> events_;
     detail::Ring<Packet> packets_;        // used again, with their memory
+    detail::Ring<Packet> overheard_;      // by the third party: of all times
     std::vector<std::uint32_t> free_packets_;
     detail::Ring<Callback<void()>> actions_;
     std::vector<std::uint32_t> free_actions_;
@@ -5373,6 +5632,73 @@ static std::uint64_t fold(std::uint64_t a, std::uint64_t b) {
 static std::uint64_t stir(std::uint64_t a, std::uint64_t b) { return fold(a, b) ^ a ^ b; }
 
 }  // namespace detail
+
+namespace detail {
+
+class SipState {
+public:
+    explicit SipState(const SipHash& key)
+        : a_(key.low ^ 0x736f6d6570736575u), b_(key.high ^ 0x646f72616e646f6du ^ 0xee),
+          c_(key.low ^ 0x6c7967656e657261u), d_(key.high ^ 0x7465646279746573u) {}
+    void take(std::uint64_t word) {
+        d_ ^= word;
+        rounds(2);
+        a_ ^= word;
+    }
+    std::uint64_t give(std::uint64_t mark) {
+        (mark == 0xee ? c_ : b_) ^= mark;
+        rounds(4);
+        return a_ ^ b_ ^ c_ ^ d_;
+    }
+
+private:
+    static std::uint64_t turned(std::uint64_t word, int by) {
+        return word << by | word >> (64 - by);
+    }
+    void rounds(int count) {
+        for (; count > 0; count--) {
+            a_ += b_, b_ = turned(b_, 13) ^ a_, a_ = turned(a_, 32);
+            c_ += d_, d_ = turned(d_, 16) ^ c_;
+            a_ += d_, d_ = turned(d_, 21) ^ a_;
+            c_ += b_, b_ = turned(b_, 17) ^ c_, c_ = turned(c_, 32);
+        }
+    }
+
+    std::uint64_t a_, b_, c_, d_;
+};
+
+}  // namespace detail
+
+SipHash siphash(BytesView bytes, const SipHash& key) {
+    detail::SipState state(key);
+    std::uint64_t last = std::uint64_t{bytes.size() & 0xFF} << 56;
+    const char* at = bytes.data();
+    std::size_t left = bytes.size();
+    for (; left >= 8; at += 8, left -= 8) state.take(detail::load_little64(at));
+    for (std::size_t i = 0; i < left; i++) {
+        last |= std::uint64_t{static_cast<unsigned char>(at[i])} << 8 * i;
+    }
+    state.take(last);
+    const std::uint64_t low = state.give(0xee);
+    return SipHash{low, state.give(0xdd)};
+}
+
+COORD_RARE
+void append_json_text(BytesView text, Bytes& out) {
+    out.push_back('"');
+    for (const char each : text) {
+        const auto byte = static_cast<unsigned char>(each);
+        const bool is_plain = byte >= 0x20 && byte < 0x7F && each != '"' && each != '\\';
+        if (is_plain) {
+            out.push_back(each);
+        } else {
+            out.append("\\u00");
+            out.push_back("0123456789abcdef"[byte >> 4]);
+            out.push_back("0123456789abcdef"[byte & 15]);
+        }
+    }
+    out.push_back('"');
+}
 
 // Sixteen bytes a step; the last step takes the last sixteen, which may overlap those before. A
 // string shorter than that is spread over both words, and its size tells such strings apart.
@@ -6269,7 +6595,7 @@ Tree::Node* Tree::place_node(std::uint32_t index, const Node& fields, BytesView 
     Node* const node = make_node(fields, path, data, path.size() + data.size());
     node->index = index;
     slabs_[index / detail::slab_size][index % detail::slab_size] = node;
-    size_ += 1;
+    size_ += 1, bytes_ += path.size() + data.size();  // T11
     return node;
 }
 
@@ -6886,6 +7212,7 @@ void Tree::take_out(std::uint32_t index) {
     acls_->drop(node.acl);  // T9
     unlink_child(node.parent, index);
     erase_entry(hash64(node.path(), seed_), &node);
+    bytes_ -= node.path_length + node.data_length;  // T11
     put_by(&node);
     slabs_[index / detail::slab_size][index % detail::slab_size] = nullptr;
     free_indices_.push() = index;
@@ -6921,6 +7248,7 @@ Errc Tree::remove(BytesView path, std::int32_t version, Zxid zxid, BytesView who
 // one size allocate nothing. The digest is the caller's. RETURNS where it is.
 Tree::Node* Tree::replace_data(Node* node, BytesView data) {
     const std::size_t needed = node->path_length + data.size();
+    bytes_ += data.size(), bytes_ -= node->data_length;  // T11
     if (needed > node->capacity || node->capacity / 2 > needed + 64) {
         Node* const moved = make_node(*node, node->path(), data, (needed + 15) / 16 * 16);
         const std::uint32_t index = node->index;
@@ -7186,7 +7514,7 @@ void Tree::clear() {
     acls_ = detail::Owned<Acls>(new Acls());
     tables_ = detail::Owned<Table[]>(new Table[detail::tree_tables]());
     indices_used_ = 0, indices_capacity_ = 0;
-    size_ = 0, digest_ = 0;
+    size_ = 0, bytes_ = 0, digest_ = 0;
     stop_saving();
     grow_slabs();
     indices_used_ = detail::root_index;  // no_index is nobody's
@@ -7619,17 +7947,19 @@ COORD_RARE
 void Tree::audit() const {
     std::size_t seen = 0, listed = 0, owned = 0;
     std::vector<std::uint32_t> users(acls_->entries.size(), 0);
-    std::uint64_t digest = 0;
+    std::uint64_t digest = 0, bytes = 0;
     std::vector<std::uint32_t> stack{detail::root_index};
     while (!stack.empty()) {
         const std::uint32_t node = next_preorder(stack);
         audit_node(node);
         digest += digest_of(at(node)), seen += 1;
+        bytes += std::uint64_t{at(node).path_length} + at(node).data_length;
         listed += at(node).is_listed() ? 1u : 0u, owned += at(node).is_owned() ? 1u : 0u;
         users[at(node).acl] += at(node).acl == 0 ? 0u : 1u;
     }
     acls_->audit(users);
     COORD_ASSERT(seen == size_);
+    COORD_ASSERT(bytes == bytes_);  // T11
     COORD_ASSERT(listed == reapable_.size());  // T7
     COORD_ASSERT(digest == digest_);  // T2
     COORD_ASSERT(owned == owned_size_);  // T10
@@ -12724,20 +13054,27 @@ BytesView Log::entries_after(Zxid zxid, std::size_t bytes_max, Zxid& last_sent,
                              Zxid end) const {
     COORD_ASSERT(zxid >= base_.zxid);
     const std::size_t start = find(zxid);
-    if (start == entries_.size() || entries_[start].zxid > end) return {};
+    std::size_t stop = find(end);
+    if (start >= stop) return {};
     const Entry& first = entries_[start];
-    std::size_t bytes = first.length;
-    last_sent = first.zxid;
-    for (std::size_t i = start + 1; i < entries_.size(); i++) {
-        const Entry& next = entries_[i];
-        if (next.block != first.block || bytes + next.length > bytes_max) break;
-        if (next.zxid > end) break;
-        COORD_ASSERT(next.offset == first.offset + bytes);
-        bytes += next.length;
-        last_sent = next.zxid;
+    const auto bytes_to = [&first](const Entry& last) {
+        return std::size_t{last.offset} + last.length - first.offset;
+    };
+    std::size_t next = start + 1;  // behind the last that has room
+    while (next < stop) {
+        const std::size_t middle = next + (stop - next) / 2;
+        const Entry& entry = entries_[middle];
+        if (entry.block == first.block && bytes_to(entry) <= bytes_max) {
+            next = middle + 1;
+        } else {
+            stop = middle;
+        }
     }
+    const Entry& last = entries_[next - 1];
+    COORD_ASSERT(last.block == first.block && last.offset >= first.offset);
+    last_sent = last.zxid;
     const Block& block = blocks_[first.block - first_block_];
-    return BytesView(block.bytes.get() + first.offset, bytes);
+    return BytesView(block.bytes.get() + first.offset, bytes_to(last));
 }
 
 BytesView Log::admit_at(Zxid zxid) const {
@@ -13280,6 +13617,200 @@ void Outbox::send(PeerId to, Message& message) {
     pieces_.push() = piece;
 }
 
+// -- Seals ---------------------------------------------------------------------------------------
+
+namespace detail {
+
+constexpr std::uint32_t seal_magic = 0x636f7301;  // FORMAT: "cos", version 1
+constexpr std::uint8_t seal_message = 1;          // FORMAT
+constexpr std::uint8_t seal_hello = 2;            // FORMAT
+constexpr std::size_t seal_header_bytes = 29;
+constexpr std::size_t seal_hash_bytes = 16;
+static_assert(seal_header_bytes + seal_hash_bytes == Seals::overhead_bytes, "");
+
+static SipHash siphash_at(const char* bytes) {
+    return SipHash{load_little64(bytes), load_little64(bytes + 8)};
+}
+
+}  // namespace detail
+
+bool Seals::is_valid(const std::vector<Bytes>& keys) {
+    if (keys.size() > keys_max) return false;
+    for (const Bytes& key : keys) {
+        if (key.size() != key_bytes) return false;
+        if (key.find_first_not_of('\0') == Bytes::npos) return false;  // somebody forgot to fill it
+    }
+    return true;
+}
+
+Seals::Seals(PeerId self, std::uint64_t ensemble, std::uint64_t nonce, std::uint64_t entropy,
+             const std::vector<Bytes>& keys, Duration retry)
+    : self_(self), ensemble_(ensemble), nonce_(nonce), retry_(retry), rng_(entropy),
+      key_count_(keys.size()) {
+    COORD_ASSERT(nonce != 0 && !keys.empty() && is_valid(keys));
+    for (std::size_t i = 0; i < keys.size(); i++) {
+        keys_[i * 2] = detail::siphash_at(keys[i].data());
+        keys_[i * 2 + 1] = detail::siphash_at(keys[i].data() + key_bytes / 2);
+    }
+}
+
+SipHash Seals::key_for(std::size_t place, PeerId from, PeerId to) const {
+    Bytes context = "coord: seal";
+    Writer writer(context);
+    writer.u64(ensemble_), writer.u32(from.value), writer.u32(to.value);
+    const SipHash made = siphash(context, keys_[place * 2]);
+    const SipHash& rest = keys_[place * 2 + 1];
+    return SipHash{made.low ^ rest.low, made.high ^ rest.high};
+}
+
+Seals::Peer Seals::peer_of(PeerId id) const {
+    Peer peer;
+    peer.own = key_for(0, self_, id);
+    for (std::size_t i = 0; i < key_count_; i++) peer.theirs[i] = key_for(i, id, self_);
+    return peer;
+}
+
+// Whoever is here has shown a key, or is sent to: strangers fill nothing. To forget one is safe: it
+// is challenged again.
+Seals::Peer& Seals::take_in(Time now, PeerId id, const Peer* known) {
+    const auto found = peers_.find(id.value);
+    if (found != peers_.end()) return found->second.heard_at = now, found->second;
+    if (peers_.size() >= peers_max) {
+        auto oldest = peers_.begin();
+        for (auto each = peers_.begin(); each != peers_.end(); ++each) {
+            if (each->second.heard_at < oldest->second.heard_at) oldest = each;
+        }
+        peers_.erase(oldest);
+    }
+    Peer& peer = peers_.at_or_new(id.value);
+    peer = known != nullptr ? *known : peer_of(id);
+    peer.heard_at = now;
+    COORD_ASSERT(peer.nonce == 0 && peers_.size() <= peers_max);
+    return peer;
+}
+
+std::uint64_t Seals::life_of(PeerId id) const {
+    const auto found = peers_.find(id.value);
+    return found == peers_.end() ? 0 : found->second.nonce;
+}
+
+BytesView Seals::content(BytesView sealed) {
+    if (sealed.size() < overhead_bytes) return sealed;
+    if (detail::load_big32(sealed.data()) != detail::seal_magic) return sealed;
+    return sealed.substr(detail::seal_header_bytes, sealed.size() - overhead_bytes);
+}
+
+void Seals::begin(Peer& peer, std::uint8_t kind, std::uint64_t to) {
+    out_.clear();
+    Writer writer(out_);
+    writer.u32(detail::seal_magic), writer.u8(kind);
+    writer.u64(nonce_), writer.u64(to), writer.u64(++peer.sent);
+    COORD_ASSERT(out_.size() == detail::seal_header_bytes);
+}
+
+BytesView Seals::end(const Peer& peer) {
+    COORD_ASSERT(peer.own != SipHash{});
+    const SipHash hash = siphash(out_, peer.own);
+    char bytes[detail::seal_hash_bytes];
+    for (std::size_t i = 0; i < 8; i++) {
+        bytes[i] = static_cast<char>(hash.low >> 8 * i);
+        bytes[i + 8] = static_cast<char>(hash.high >> 8 * i);
+    }
+    out_.append(bytes, sizeof bytes);
+    return out_;
+}
+
+BytesView Seals::seal(Time now, PeerId to, BytesView message) {
+    Peer& peer = take_in(now, to, nullptr);
+    if (peer.nonce == 0) {
+        return now - peer.greeted_at < retry_ ? BytesView{} : greet(now, peer, 0, true, 0);
+    }
+    begin(peer, detail::seal_message, peer.nonce);
+    out_.append(message);
+    COORD_ASSERT(out_.size() == message.size() + detail::seal_header_bytes);
+    return end(peer);
+}
+
+// The challenge is the same until it is answered: the answer may be slower than the repetition.
+BytesView Seals::greet(Time now, Peer& peer, std::uint64_t to, bool asks, std::uint64_t echo) {
+    while (asks && peer.challenge == 0) peer.challenge = rng_.next();
+    COORD_ASSERT(asks || to != 0);  // else it says nothing to anybody
+    if (asks) peer.greeted_at = now;
+    begin(peer, detail::seal_hello, to);
+    Writer writer(out_);
+    writer.u64(asks ? peer.challenge : 0), writer.u64(echo);
+    return end(peer);
+}
+
+bool Seals::is_sealed(const Peer& peer, BytesView bytes) const {
+    COORD_ASSERT(bytes.size() >= overhead_bytes && key_count_ > 0);
+    const std::size_t size = bytes.size() - detail::seal_hash_bytes;
+    const SipHash hash = detail::siphash_at(bytes.data() + size);
+    for (std::size_t i = 0; i < key_count_; i++) {
+        if (siphash(bytes.substr(0, size), peer.theirs[i]) == hash) return true;
+    }
+    return false;
+}
+
+bool Seals::is_new(Peer& peer, std::uint64_t sequence) {
+    if (sequence > peer.newest) {
+        const std::uint64_t step = sequence - peer.newest;
+        peer.seen = (step < window ? peer.seen << step : 0) | 1;
+        peer.newest = sequence;
+        return true;
+    }
+    const std::uint64_t behind = peer.newest - sequence;
+    if (behind >= window || (peer.seen >> behind & 1) != 0) return false;
+    peer.seen |= std::uint64_t{1} << behind;
+    return true;
+}
+
+Seals::Verdict Seals::open(Time now, PeerId from, BytesView bytes, BytesView& message,
+                           BytesView& answer) {
+    message = answer = BytesView{};
+    Reader in(bytes);
+    if (in.u32() != detail::seal_magic || bytes.size() < overhead_bytes) return Verdict::unsealed;
+    const std::uint8_t kind = in.u8();
+    const auto found = peers_.find(from.value);
+    const bool is_known = found != peers_.end();
+    const Peer made = is_known ? Peer{} : peer_of(from);
+    if (!is_sealed(is_known ? found->second : made, bytes)) return Verdict::unsealed;
+    Peer& peer = take_in(now, from, &made);
+    if (kind == detail::seal_hello) {
+        if (bytes.size() != overhead_bytes + 16) return Verdict::unsealed;
+        return on_hello(now, peer, in, answer), Verdict::hello;
+    }
+    if (kind != detail::seal_message) return Verdict::unsealed;
+    const std::uint64_t nonce = in.u64(), to = in.u64(), sequence = in.u64();
+    const bool is_theirs = nonce == peer.nonce && nonce != 0;
+    if (!is_theirs || to != nonce_) {
+        // Old; or one of us has begun anew, and the other has to hear of it.
+        if (now - peer.greeted_at < retry_) return Verdict::replayed;
+        answer = greet(now, peer, nonce, !is_theirs, 0);
+        peer.greeted_at = now;
+        return Verdict::replayed;
+    }
+    if (!is_new(peer, sequence)) return Verdict::replayed;
+    message = content(bytes);
+    COORD_ASSERT(peer.nonce == nonce && to == nonce_);  // K1
+    return Verdict::message;
+}
+
+// What was sent before an answer to this life's challenge may be older than this life; what is sent
+// after it is not. So the window begins behind it, and all that is before it has been seen.
+void Seals::on_hello(Time now, Peer& peer, Reader in, BytesView& answer) {
+    const std::uint64_t nonce = in.u64(), to = in.u64(), sequence = in.u64();
+    const std::uint64_t challenge = in.u64(), echo = in.u64();
+    if (echo != 0 && echo == peer.challenge && to == nonce_ && nonce != 0) {  // K2
+        peer.challenge = 0;
+        if (nonce != peer.nonce) peer.newest = sequence, peer.seen = UINT64_MAX;
+        peer.nonce = nonce;
+    }
+    const bool asks = nonce != peer.nonce;
+    if (challenge == 0 && (!asks || now - peer.greeted_at < retry_)) return;
+    answer = greet(now, peer, nonce, asks, challenge);
+}
+
 // =================================================================================================
 // Part Two, chapter 9: Election
 // =================================================================================================
@@ -13311,7 +13842,7 @@ void Election::start(Time now, const Vote& own) {
     candidate_ = self_;
     winner_ = PeerId{};
     settled_at_ = never;
-    changed_ = true;
+    changed_ = voters_.contains(self_);  // who has no voice does not ask sooner again (E3)
     deadline_ = now;
 }
 
@@ -13474,6 +14005,7 @@ namespace detail {
 constexpr std::size_t proposals_in_flight_max = 64;   // messages, to one peer
 constexpr std::size_t chunk_bytes_max = 256 * 1024;
 constexpr std::size_t observers_fetching_max = 8;
+constexpr std::size_t observers_bytes_max = 1024 * 1024;  // that are streamed to them in a step
 constexpr std::size_t rounds_max = 16;
 constexpr std::size_t closings_max = 64;    // ends of sessions that are numbered and not applied
 constexpr std::size_t ends_kept_max = 4096;  // of sessions that were local
@@ -13537,6 +14069,7 @@ void Leader::stop() {
     epoch_ = 0;
     observers_.clear();
     rounds_.clear(), queued_.clear();
+    observers_wait_ = false, observers_turn_ = 0;
     syncs_.clear(), own_synced_.clear();
     sessions_.clear(), opening_.clear(), ended_.clear();
     looks_ = {}, heard_.clear(), closing_ = 0, looks_wait_ = false;
@@ -13664,11 +14197,43 @@ void Leader::post(Peer& peer, MessageType type, Outbox& out, Message message) {
 
 std::size_t Leader::synced(Time now) const {
     std::size_t count = 0;
-    for (const Peer& peer : peers_) {
-        const bool heard = peer.id == self_ || now - peer.heard_at <= timing_.silence;
-        if (peer.epoch_current && heard && (counted_ & peer.bit) != 0) count += 1;
-    }
+    for (const Peer& peer : peers_) count += is_in_step(peer, now) ? 1u : 0u;
     return count;
+}
+
+bool Leader::is_in_step(const Peer& peer, Time now) const {
+    const bool heard = peer.id == self_ || now - peer.heard_at <= timing_.silence;
+    return peer.epoch_current && heard && (peer.bit == 0 || (counted_ & peer.bit) != 0);  // Z7
+}
+
+std::uint64_t Leader::voters_in_step(Time now) const {
+    return bits_where([&](const Peer& peer) { return is_in_step(peer, now); });
+}
+
+std::size_t Leader::observers_in_step(Time now) const {
+    std::size_t count = 0;
+    for (const auto& entry : observers_) count += is_in_step(entry.second, now) ? 1u : 0u;
+    COORD_ASSERT(count <= observers_.size());
+    return count;
+}
+
+COORD_RARE
+void Leader::visit_peers(Time now, std::size_t observers_max,
+                         const Callback<void(const PeerState&)>& visit) const {
+    const auto show = [&](const Peer& peer) {
+        const bool counts = (counted_ & peer.bit) != 0;
+        COORD_ASSERT(!counts || peer.bit != 0);  // Z15
+        visit(PeerState{peer.id, peer.bit != 0, counts, is_in_step(peer, now), peer.fetching,
+                        peer.received, peer.acked, peer.heard_at});
+    };
+    for (const Peer& peer : peers_) {
+        if (peer.id != self_) show(peer);
+    }
+    for (const auto& entry : observers_) {
+        if (observers_max == 0) return;
+        observers_max -= 1;
+        show(entry.second);
+    }
 }
 
 void Leader::forget(PeerId id) {
@@ -13842,6 +14407,7 @@ void Leader::on_ack_epoch(Time now, Peer& peer, const Message& message, Outbox& 
     }
     meet(now, peer, message);
     identify(peer, message);
+    if (peer.bit == 0 && lost) peer.epoch_current = false, peer.acked = Zxid{};  // it learns again
     peer.informed = peer.promised = true;
     peer.have = message.zxid, peer.have_crc = message.crc;
     peer.streaming = peer.fetching = false;
@@ -14073,7 +14639,8 @@ void Leader::repeat(Time now, Peer& peer, Outbox& out) {
     }
 }
 
-void Leader::stream(Time now, Peer& peer, Outbox& out) {
+// Of so many bytes, and a message more.
+void Leader::stream(Time now, Peer& peer, Outbox& out, std::size_t& left) {
     if (!peer.streaming) return;
     if (now - peer.heard_at > timing_.silence) {  // it goes on when we hear of it
         peer.in_flight.clear();
@@ -14085,7 +14652,7 @@ void Leader::stream(Time now, Peer& peer, Outbox& out) {
     const std::size_t room = message_bytes_max_ - message_overhead_bytes;
     const bool observes = peer.bit == 0;
     const Zxid end = observes ? committed_ : Zxid{UINT64_MAX};  // Z15
-    while (peer.in_flight.size() < detail::proposals_in_flight_max) {
+    while (peer.in_flight.size() < detail::proposals_in_flight_max && left > 0) {
         Message message;
         Zxid last_sent;
         message.payload = log_.entries_after(peer.cursor, room, last_sent, end);
@@ -14101,11 +14668,27 @@ void Leader::stream(Time now, Peer& peer, Outbox& out) {
         }
         message.zxid = peer.cursor, message.commit = committed_;
         if (peer.in_flight.empty()) peer.progress_at = now;
+        left -= (std::min)(left, message.payload.size());
         post(peer, MessageType::proposal, out, message);
         peer.in_flight.push() = last_sent;
         peer.cursor = last_sent;
         peer.told = (std::max)(peer.told, (std::min)(committed_, last_sent));
     }
+}
+
+// Z15: after the voters. Where many are behind voters would wait for all that these are sent: so it
+// is no more than that in a step, and whose turn it was not is the first in the next.
+void Leader::stream_to_observers(Outbox& out) {
+    std::size_t left = detail::observers_bytes_max;
+    auto each = observers_.upper_bound(observers_turn_);
+    for (std::size_t i = 0; i < observers_.size() && left > 0; i++) {
+        if (each == observers_.end()) each = observers_.begin();
+        observers_turn_ = each->first;
+        stream(clock_read_at_, each->second, out, left);
+        ++each;
+    }
+    observers_wait_ = left == 0;
+    if (!observers_wait_) observers_turn_ = 0;
 }
 
 // Z11. The others have it in their power to lead on: a quorum of them has what is not durable here.
@@ -14150,8 +14733,9 @@ void Leader::send(Time now, const Machine& machine, Outbox& out) {
     }
     for (Peer& peer : peers_) {
         if (peer.id == self_) continue;
+        std::size_t no_end = SIZE_MAX;
         repeat(now, peer, out);
-        stream(now, peer, out);
+        stream(now, peer, out, no_end);
     }
     for (auto [id, peer] : observers_) repeat(now, peer, out);
     ping(now, machine, out);
@@ -14267,7 +14851,7 @@ void Leader::announce(const Machine& machine, Outbox& out) {
         message.digest = machine.applied() == committed_ ? machine.digest() : 0;
         post(peer, MessageType::commit, out, message);
     }
-    for (auto [id, peer] : observers_) stream(clock_read_at_, peer, out);  // Z15: after the voters
+    if (!observers_.empty()) stream_to_observers(out);
 }
 
 Time Leader::next_repeat(const Peer& peer) const {
@@ -14282,7 +14866,7 @@ Time Leader::next_repeat(const Peer& peer) const {
 
 Time Leader::next_deadline(Time now) const {
     if (phase_ == Phase::idle) return never;
-    if (resignation_ != nullptr || is_sync_ping_due()) return now;
+    if (resignation_ != nullptr || is_sync_ping_due() || observers_wait_) return now;
     if (sessions_armed_ && is_admission_due(now)) return now;
     if (!queued_.empty() && sessions_armed_) return now;
     const bool looks_now = looks_wait_ && closing_ < detail::closings_max;
@@ -14816,6 +15400,7 @@ void Learner::on_leader_info(Time now, const Message& message) {
     if (message.epoch == epochs.accepted && epochs.accepted_from != leader_ && is_bound) {
         return depart("it has promised this epoch to somebody else");  // F1
     }
+    if (message.epoch < epochs.current) return;  // F7; that leader's time is over
     heard_at_ = now;
     if (message.epoch > epochs.accepted) {
         COORD_ASSERT(phase_ == Phase::discovery || message.epoch > epoch_);
@@ -14942,7 +15527,7 @@ void Learner::on_new_leader(const Message& message) {
 void Learner::make_epoch_current() {
     if (error_ != Errc::ok) return;
     if (!is_in_step() || !initial_known_ || log_.last().zxid < initial_) return;  // F4
-    if (log_.epochs().current == epoch_ || (observes_ && log_.epochs().current > epoch_)) return;
+    if (log_.epochs().current == epoch_) return;
     COORD_ASSERT(log_.epochs().current < epoch_ && is_promised(log_.epochs().accepted));
     error_ = log_.set_current_epoch(epoch_);
     (void)is_put_off();
@@ -15187,8 +15772,14 @@ inline const char* judge_options(const ReplicaOptions& options, const Transport&
         return "options: reap_interval or reaps_per_minute is not above 0";
     }
     if (options.clock_drift_permille >= 500) return "options: clock drift of 50 percent or more";
+    if (!Seals::is_valid(options.ensemble_keys)) {
+        return "options: ensemble_keys must be none, one or two, of 32 bytes that are random";
+    }
     const std::size_t most = transport.message_bytes_max();
     if (most < transport_bytes_min) return "transport: messages under 1024 bytes";
+    if (!options.ensemble_keys.empty() && most < transport_bytes_min + Seals::overhead_bytes) {
+        return "transport: messages under 1069 bytes, and there are keys";
+    }
     return nullptr;
 }
 
@@ -15228,6 +15819,122 @@ inline bool has_room(const Request& request, std::size_t room) {
 
 }  // namespace detail
 
+namespace detail {
+
+constexpr std::size_t observers_shown = 16;
+
+static std::uint64_t ms_of(Duration time) {
+    return static_cast<std::uint64_t>((std::max)(time.ns, std::int64_t{0})) / 1000000;
+}
+
+// Text for people, piece by piece.
+class Prose {
+public:
+    explicit Prose(Bytes& out) : out_(out) {}
+    Prose& text(BytesView piece) { return out_.append(piece), *this; }
+    Prose& number(std::uint64_t value) { return out_.append(std::to_string(value)), *this; }
+    Prose& count(std::uint64_t value, const char* one, const char* many) {
+        return number(value).text(" ").text(value == 1 ? one : many);
+    }
+    Prose& hex(std::uint64_t value) {
+        for (int shift = 60; shift >= 0; shift -= 4) {
+            out_.push_back("0123456789abcdef"[value >> shift & 15]);
+        }
+        return *this;
+    }
+    Prose& zxid(Zxid zxid) { return number(zxid.epoch()).text(".").number(zxid.counter()); }
+    Prose& seconds(Duration time) {
+        const std::uint64_t ms = ms_of(time);
+        const Bytes rest = std::to_string(1000 + ms % 1000);
+        return number(ms / 1000).text(".").text(BytesView(rest).substr(1)).text(" s");
+    }
+
+private:
+    Bytes& out_;
+};
+
+// Objects and arrays of JSON.
+class Json {
+public:
+    explicit Json(Bytes& out) : out_(out) {}
+    void open(const char* key, char bracket) {
+        begin(key);
+        out_.push_back(bracket);
+        is_first_ = true;
+    }
+    void close(char bracket) {
+        out_.push_back(bracket);
+        is_first_ = false;
+    }
+    void number(const char* key, std::uint64_t value) {
+        begin(key);
+        out_.append(std::to_string(value));
+    }
+    void truth(const char* key, bool value) {
+        begin(key);
+        out_.append(value ? "true" : "false");
+    }
+    void hex(const char* key, std::uint64_t value) {
+        begin(key);
+        out_.push_back('"');
+        Prose(out_).hex(value);
+        out_.push_back('"');
+    }
+    void text(const char* key, BytesView value) {
+        begin(key);
+        append_json_text(value, out_);
+    }
+
+private:
+    void begin(const char* key) {
+        if (!is_first_) out_.push_back(',');
+        is_first_ = false;
+        if (key == nullptr) return;  // of an array
+        append_json_text(key, out_);
+        out_.push_back(':');
+    }
+
+    Bytes& out_;
+    bool is_first_ = true;
+};
+
+static Metric gauge(const char* name, std::uint64_t value, const char* help) {
+    return Metric{name, help, Metric::Kind::gauge, value};
+}
+static Metric counter(const char* name, std::uint64_t value, const char* help) {
+    return Metric{name, help, Metric::Kind::counter, value};
+}
+
+static std::uint64_t count_bits(std::uint64_t bits) {
+    std::uint64_t count = 0;
+    for (; bits != 0; bits &= bits - 1) count += 1;
+    return count;
+}
+
+}  // namespace detail
+
+// What the log has been told: a line comes where something differs from it.
+struct Replica::Logged {
+    struct Flood {
+        std::uint64_t count = 0;
+        Time at;
+    };
+    Flood floods[8];
+    std::uint64_t snapshots_taken = 0;
+    std::uint64_t snapshots_given_up = 0;
+    std::uint64_t admissions = 0;
+    std::uint64_t refusals = 0;
+    std::uint64_t in_step = 0;    // bits of voters; of a leader's
+    std::size_t observers = 0;
+    std::uint64_t sum = 0;        // of what is counted
+    Time look_at;                 // at all, the next time
+    bool serves = false;
+    bool is_admitted = false;
+    bool is_full = false;
+    bool is_damage_told = false;
+    bool is_trying = false;       // leads, and is not established
+};
+
 Completion& Completion::operator=(Completion&& other) noexcept {
     const Kind kind = other.kind_;
     other.kind_ = Kind::none, kind_ = kind;
@@ -15258,7 +15965,8 @@ Replica::Replica(const ReplicaOptions& options, Storage& storage, Transport& tra
       refused_(detail::judge_options(options, transport)),
       transport_(transport), observer_(observer),
       voters_(refused_ == nullptr ? options.voters : std::vector<PeerId>{options_.id}),
-      rng_(mix64(options.entropy, options.id.value)), nonce_(rng_.next()), log_(storage),
+      rng_(mix64(options.entropy, options.id.value)), nonce_(rng_.next()),
+      message_bytes_max_(message_bytes_max(options, transport)), log_(storage),
       machine_(new Machine(options.limits, rng_.next())), watches_(*this),
       history_(new detail::History(options.change_bytes_kept, counters_.calls,
                                    [this](SessionId id, BytesView acl) {
@@ -15266,10 +15974,11 @@ Replica::Replica(const ReplicaOptions& options, Storage& storage, Transport& tra
                                    })),
       election_(options_.id, voters_, options.timing),
       leader_(options_.id, voters_, options.timing, log_, options_.limits,
-              (std::max)(transport.message_bytes_max(), detail::transport_bytes_min)),
+              message_bytes_max_),
       learner_(options_.id, options.timing, log_, rng_.next() >> 1),
       outbox_(options_.id, options.ensemble, nonce_),
-      answer_bytes_max_(answer_bytes_max(options.limits)), snapshot_check_(options.limits) {
+      answer_bytes_max_(answer_bytes_max(options.limits)),
+      logged_(observer != nullptr ? new Logged() : nullptr), snapshot_check_(options.limits) {
     open();
 }
 
@@ -15310,6 +16019,10 @@ void Replica::open() {
     rng_ = Rng(mix64(rng_.next(), mix64(log_.last().zxid.value, log_.appended())));
     nonce_ = rng_.next();
     outbox_ = Outbox(options_.id, options_.ensemble, nonce_);
+    if (!options_.ensemble_keys.empty()) {
+        seals_ = detail::Owned<Seals>(new Seals(options_.id, options_.ensemble, nonce_, rng_.next(),
+                                                options_.ensemble_keys, options_.timing.retry()));
+    }
     learner_.count_attempts_from(rng_.next() >> 1);
     touch_ = rng_.next() >> 1;  // so that another life's numbers mean nothing in this one
     sync_sequence_ = rng_.next() >> 1;  // nor do answers to its syncs
@@ -15360,11 +16073,12 @@ void Replica::fail(const char* reason) {
     reason_ = reason;
     incoming_ = {}, retired_ = {};
     leader_.stop(), learner_.stop();
-    if (observer_ != nullptr) observer_->on_role(options_.id, role_, PeerId{}, 0);
+    tell_role(PeerId{});
     for (; !openings_.empty(); openings_.pop()) {
         refuse(std::move(openings_.front().done), Errc::replica_failed);
     }
     for (auto [id, session] : sessions_) {
+        requests_waiting_ -= session.pending.size();
         for (; !session.pending.empty(); session.pending.pop()) {
             Pending& pending = session.pending.front();
             end_write(id, session, pending, UINT64_MAX, Errc::replica_failed);
@@ -15401,6 +16115,7 @@ void Replica::poll(Time now, std::int64_t wall_ms) {
     poll_gap_longest_ = (std::max)(poll_gap_longest_, gap);
     if (gap > options_.timing.silence / 2) counters_.polls_late += 1;
     now_ = started_ ? (std::max)(now_, now) : now;
+    if (!started_) started_at_ = role_since_ = now_;
     wall_ms_ = wall_ms != 0 ? wall_ms : now_.ns / 1000000;
     if (role_ != Role::failed) {
         if (!started_) {
@@ -15419,6 +16134,7 @@ void Replica::poll(Time now, std::int64_t wall_ms) {
         settle_local_sessions();
         tell_states();
     }
+    if (logged_) log_news();
     if (role_ == Role::failed) inbox_.clear();
     tell_subscribers();
     run_timers();
@@ -15457,10 +16173,11 @@ void Replica::take_inbox() {
     Reader in(inbox_read_);
     while (in.left() > 0 && role_ != Role::failed) {
         const PeerId from{in.u32()};
-        const BytesView bytes = in.bytes(inbox_bytes_max);
+        BytesView bytes = in.bytes(inbox_bytes_max);
         COORD_ASSERT(in.ok());
         Message message;
         counters_.messages_received += 1;
+        if (seals_ && !unseal(from, bytes)) continue;
         if (decode_message(bytes, message) != Errc::ok) {
             counters_.dropped_corrupt += 1;
         } else if (message.ensemble != options_.ensemble || message.to != options_.id ||
@@ -15586,7 +16303,7 @@ void Replica::look(const char* reason) {
     leader_phase_ = Leader::Phase::idle;
     counters_.elections += 1;
     election_.start(now_, own_vote());
-    if (observer_ != nullptr) observer_->on_role(options_.id, role_, PeerId{}, 0);
+    tell_role(PeerId{});
 }
 
 COORD_RARE
@@ -15596,7 +16313,7 @@ void Replica::lead() {
     leader_.know(*machine_, options_.may_found);
     leader_.start(now_);
     if (leader_.barred() != nullptr && is_alone()) return fail(leader_.barred());
-    if (observer_ != nullptr) observer_->on_role(options_.id, role_, options_.id, 0);
+    tell_role(options_.id);
 }
 
 COORD_RARE
@@ -15606,7 +16323,7 @@ void Replica::follow(PeerId leader) {
     learner_.start(now_, leader, committed_, !is_voter());
     while (touches_.size() < detail::touches_max) touches_.push();  // all of its memory, at once
     touches_.clear();
-    if (observer_ != nullptr) observer_->on_role(options_.id, role_, leader, 0);
+    tell_role(leader);
 }
 
 void Replica::lead_step() {
@@ -15642,6 +16359,7 @@ void Replica::after_flush() {
         leader_phase_ = leader_.phase();
         if (leader_.is_established() && observer_ != nullptr) {
             observer_->on_established(options_.id, leader_.epoch(), leader_.committed());
+            log_established();
         }
     }
     apply_committed();
@@ -15674,11 +16392,33 @@ Vote Replica::own_vote() const {
 
 void Replica::send_all() {
     outbox_.drain([this](PeerId to, BytesView bytes) {
-        COORD_ASSERT(bytes.size() <= transport_.message_bytes_max());
-        counters_.messages_sent += 1;
-        counters_.bytes_sent += bytes.size();
-        transport_.send(to, bytes);
+        COORD_ASSERT(bytes.size() <= message_bytes_max_);
+        deliver(to, seals_ ? seals_->seal(now_, to, bytes) : bytes);
     });
+}
+
+void Replica::deliver(PeerId to, BytesView bytes) {
+    COORD_ASSERT(in_poll_ && bytes.size() <= transport_.message_bytes_max());
+    if (bytes.empty()) return;  // it is not known yet which life of the peer hears: K1
+    counters_.messages_sent += 1;
+    counters_.bytes_sent += bytes.size();
+    transport_.send(to, bytes);
+}
+
+// RETURNS whether there is a message in it, which takes its place.
+bool Replica::unseal(PeerId from, BytesView& bytes) {
+    BytesView answer;
+    const Seals::Verdict verdict = seals_->open(now_, from, bytes, bytes, answer);
+    deliver(from, answer);
+    if (verdict == Seals::Verdict::unsealed) counters_.dropped_unsealed += 1;
+    if (verdict == Seals::Verdict::replayed) counters_.dropped_replayed += 1;
+    return verdict == Seals::Verdict::message;
+}
+
+std::size_t Replica::message_bytes_max(const ReplicaOptions& options, const Transport& transport) {
+    const std::size_t seal = options.ensemble_keys.empty() ? 0 : Seals::overhead_bytes;
+    const std::size_t most = transport.message_bytes_max();
+    return (std::max)(most - (std::min)(most, seal), detail::transport_bytes_min);
 }
 
 // -- Applying ------------------------------------------------------------------------------------
@@ -15920,6 +16660,9 @@ void Replica::install_snapshot() {
     counters_.snapshots_installed += 1;
     if (observer_ != nullptr) {
         observer_->on_installed(options_.id, position.zxid, machine_->digest());
+        Bytes line;
+        detail::Prose(line).text("has installed the leader's snapshot of ").zxid(position.zxid);
+        log_line(LogCode::snapshot_installed, LogLevel::info, line);
     }
     was_admitted_ = was_admitted_ || is_admitted(machine_->voters());
     watches_.catch_up(old->tree(), machine_->tree(), position.zxid);
@@ -15940,7 +16683,7 @@ std::uint32_t Replica::clamp_timeout_ms(Duration timeout) const {
 
 std::size_t Replica::request_bytes_max() const {
     const std::size_t overhead = message_overhead_bytes + entry_header_bytes;
-    return transport_.message_bytes_max() - overhead;
+    return message_bytes_max_ - overhead;
 }
 
 Replica::Ready& Replica::push_ready() {
@@ -15964,12 +16707,13 @@ void Replica::refuse(Completion&& done, Errc error) {
     Ready& ready = push_ready();
     ready.done = std::move(done);
     ready.error = error;
+    ready.zxid = machine_->applied();
     ready.is_brief = true;
 }
 
 COORD_RARE
 void Replica::open_session(const SessionOptions& options, OnOpened done) {
-    counters_.calls += 1;
+    counters_.calls += 1, counters_.requests += 1;
     if (role_ == Role::failed) return refuse(std::move(done), Errc::replica_failed);
     if (options.is_local) return open_local(options, std::move(done));
     if (openings_.size() + sessions_.size() - busy_ >= options_.limits.sessions_max) {
@@ -16086,7 +16830,7 @@ void Replica::settle_local_sessions() {
 
 COORD_RARE
 void Replica::attach_session(SessionId id, const SessionPassword& password, OnOpened done) {
-    counters_.calls += 1;
+    counters_.calls += 1, counters_.requests += 1;
     if (role_ == Role::failed) return refuse(std::move(done), Errc::replica_failed);
     const bool is_nobody = id == SessionId{};
     // The ensemble has no more sessions after it: only what waits here is bounded.
@@ -16117,7 +16861,7 @@ std::size_t Replica::requests_max(const Request& request) const {
 }
 
 void Replica::submit(SessionId id, Request&& request) {
-    counters_.calls += 1;
+    counters_.calls += 1, counters_.requests += 1;
     HeldSession* const here = find_here(id);
     const bool is_here = here != nullptr && is_held(*here, request.holding);
     Errc error = Errc::ok;
@@ -16136,6 +16880,7 @@ void Replica::submit(SessionId id, Request&& request) {
     }
     HeldSession& session = *here;
     Pending& pending = session.pending.push();
+    requests_waiting_ += 1;
     pending.kind = request.kind, pending.cxid = 0;
     pending.page.after.clear(), pending.page.prefix.clear(), pending.page.limit = SIZE_MAX;
     if (pending.watcher) pending.watcher = nullptr;
@@ -16541,7 +17286,7 @@ void Replica::send_session(SessionId id, HeldSession& session) {
 
 void Replica::send_request(const Txn& request) {
     if (role_ == Role::leading) return leader_.number(wall_ms_, *machine_, request);
-    const std::size_t room = transport_.message_bytes_max() - message_overhead_bytes;
+    const std::size_t room = message_bytes_max_ - message_overhead_bytes;
     if (requests_.size() + request.body.size() + entry_header_bytes > room) flush_requests();
     Writer writer(requests_);
     writer.u64(request.session.value), writer.u64(request.cxid), writer.u64(request.confirmed);
@@ -16711,7 +17456,7 @@ void Replica::catch_up_sessions() {
 
 void Replica::drain(SessionId id, HeldSession& session) {
     while (!session.pending.empty() && drain_one(id, session, session.pending.front())) {
-        session.pending.pop();
+        session.pending.pop(), requests_waiting_ -= 1;
         if (session.sent > 0) session.sent -= 1;
         if (session.sent > 0 || !session.is_blocked) continue;
         session.is_blocked = false;  // it was the last one sent
@@ -17202,6 +17947,7 @@ void Replica::end_session(SessionId id, SessionState state, std::uint64_t execut
     // Destroyed last, when it is known nowhere any more: what its watchers hold may call on.
     HeldSession session = std::move(found->second);
     sessions_.erase(found);
+    requests_waiting_ -= session.pending.size();
     for (; !session.pending.empty(); session.pending.pop()) {
         Pending& pending = session.pending.front();
         const bool is_close = pending.kind == Request::Kind::close;
@@ -17325,6 +18071,7 @@ void Replica::take_ready() {
 void Replica::run_callbacks() {
     COORD_ASSERT(in_poll_);
     const bool is_much = ready_.size() > detail::callbacks_kept;
+    counters_.answers += ready_.size();
     for (std::size_t count = ready_.size(); count > 0; count--) {
         take_ready();
         COORD_ASSERT(read_bytes_ >= current_.read_bytes);  // R12
@@ -17360,6 +18107,7 @@ static bool is_created(const Stat& stat) { return stat.czxid == stat.mzxid && st
 
 void Replica::end_request(Ready& ready) {
     using Kind = Completion::Kind;
+    answer_zxid_ = ready.zxid;
     if (ready.root_bytes > 0) cut_root(ready);
     const Errc error = ready.error;
     const bool good = error == Errc::ok;
@@ -17422,7 +18170,7 @@ void Replica::send_pong() {
     touch_ += 1;
     if (touches_.size() == detail::touches_max) touches_.pop();
     touches_.push() = Touch{touch_, now_};
-    learner_.pong(touch_, scratch_, transport_.message_bytes_max(), outbox_);
+    learner_.pong(touch_, scratch_, message_bytes_max_, outbox_);
 }
 
 // A lease waits until what stands before it is applied, and no later one takes its place before.
@@ -17577,6 +18325,403 @@ ReplicaStatus Replica::status() const {
     return status;
 }
 
+// -- Insight -------------------------------------------------------------------------------------
+// One reading of the state, three faces of it. Nothing here changes anything, and nothing but what
+// the log has told is kept for it.
+
+const char* name(LogLevel level) {
+    switch (level) {
+        case LogLevel::info: return "INFO";
+        case LogLevel::warning: return "WARN";
+        case LogLevel::error: return "ERROR";
+    }
+    return "unknown";
+}
+
+// The names of ZooKeeper's mntr first. What it says of a leader is 0 at others.
+COORD_RARE
+void Replica::visit_gauges(const Callback<void(const Metric&)>& visit) const {
+    const ReplicaStatus now = status();
+    const auto gauge = detail::gauge;
+    const bool leads = role_ == Role::leading;
+    const std::uint64_t in_step = leads ? detail::count_bits(leader_.voters_in_step(now_)) : 0;
+    std::uint64_t followers = 0;
+    if (leads) {
+        leader_.visit_peers(now_, 0, [&](const PeerState& peer) {
+            followers += now_ - peer.heard_at <= options_.timing.silence ? 1u : 0u;
+        });
+    }
+    COORD_ASSERT(followers <= voters_.size());
+    const std::uint64_t others = in_step > 0 ? in_step - 1 : 0;
+    const std::uint64_t held = sessions_.size() + idle_.size();
+    const Duration ran = started_ ? now_ - started_at_ : Duration{};
+    const Duration led = leads ? now_ - role_since_ : Duration{};
+    const Metric metrics[] = {
+        gauge("zk_znode_count", now.nodes, "nodes of the tree"),
+        gauge("zk_ephemerals_count", tree().owned_by_all(), "ephemeral nodes"),
+        gauge("zk_approximate_data_size", tree().bytes(), "bytes of paths and data"),
+        gauge("zk_watch_count", now.watches, "watchers here"),
+        gauge("zk_global_sessions", now.sessions, "sessions of the ensemble"),
+        gauge("zk_local_sessions", now.local_sessions, "local sessions here"),
+        gauge("zk_outstanding_requests", requests_waiting_, "requests without an answer"),
+        gauge("zk_learners", followers + now.observers, "learners in reach of this leader"),
+        gauge("zk_followers", followers, "voters among them"),
+        gauge("zk_synced_followers", others, "of those, in step"),
+        gauge("zk_synced_observers", leads ? leader_.observers_in_step(now_) : 0,
+                    "observers in step with this leader"),
+        gauge("zk_pending_syncs", leads ? leader_.syncs() : 0, "syncs that wait for a round"),
+        gauge("zk_quorum_size", voters_.size(), "voters of the ensemble"),
+        gauge("zk_uptime", detail::ms_of(ran), "ms since the first poll"),
+        gauge("zk_leader_uptime", detail::ms_of(led), "ms since it leads"),
+        gauge("coord_serving", now.serving, "1: writes go through"),
+        gauge("coord_failed", role_ == Role::failed, "1: it does nothing any more"),
+        gauge("coord_epoch", now.epoch, "the current epoch, durable"),
+        gauge("coord_sessions_held", held, "sessions that are attached here"),
+        gauge("coord_openings_waiting", openings_.size(), "sessions that are being opened"),
+        gauge("coord_log_entries", log_.count_after(Zxid{}), "entries in memory"),
+        gauge("coord_log_unapplied", log_.count_after(machine_->applied()),
+                    "entries that are not applied here"),
+        gauge("coord_admitted", now.admitted, "1: its storage counts"),
+        gauge("coord_storage_full", now.full, "1: writes that grow wait for space"),
+        gauge("coord_flush_lag_ms", detail::ms_of(now.flush_lag),
+                    "for so long something has been flushed that is not durable"),
+        gauge("coord_flush_longest_ms", detail::ms_of(now.flush_longest), "the longest"),
+        gauge("coord_poll_gap_longest_ms", detail::ms_of(now.poll_gap_longest),
+                    "between two polls"),
+    };
+    for (const Metric& metric : metrics) visit(metric);
+}
+
+// A row for each counter: one that is added without one does not compile.
+COORD_RARE
+void Replica::visit_counters(const Callback<void(const Metric&)>& visit) const {
+    const ReplicaCounters& own = counters_;
+    const LeaderCounters& lead = leader_.counters();
+    const auto counter = detail::counter;
+    const Metric replicas[] = {
+        counter("coord_messages_received", own.messages_received, "messages of peers"),
+        counter("coord_messages_sent", own.messages_sent, "messages to peers"),
+        counter("coord_bytes_sent", own.bytes_sent, "bytes of those"),
+        counter("coord_dropped_corrupt", own.dropped_corrupt, "messages that do not decode"),
+        counter("coord_dropped_foreign", own.dropped_foreign, "messages for somebody else"),
+        counter("coord_dropped_stale", own.dropped_stale, "messages of another epoch or role"),
+        counter("coord_dropped_overflow", own.dropped_overflow, "messages too many for a poll"),
+        counter("coord_dropped_unsealed", own.dropped_unsealed, "messages without a right seal"),
+        counter("coord_dropped_replayed", own.dropped_replayed, "of another life, or twice"),
+        counter("coord_elections", own.elections, "times that it has looked for a leader"),
+        counter("coord_applied", own.applied, "transactions applied"),
+        counter("coord_over_quota", own.over_quota, "writes over a soft quota"),
+        counter("coord_snapshots_taken", own.snapshots_taken, "snapshots of its own"),
+        counter("coord_snapshots_given_up", own.snapshots_given_up, "snapshots given up"),
+        counter("coord_snapshots_installed", own.snapshots_installed, "snapshots of leaders"),
+        counter("coord_requests_refused", own.requests_refused, "refused before a number"),
+        counter("coord_requests_repeated", own.requests_repeated, "sent to the leader again"),
+        counter("coord_sessions_upgraded", own.sessions_upgraded, "sessions that were local"),
+        counter("coord_requests", own.requests, "requests of sessions"),
+        counter("coord_answers", own.answers, "callbacks that have run"),
+        counter("coord_events", own.events, "events of watchers"),
+        counter("coord_polls", own.polls, "polls"),
+        counter("coord_polls_late", own.polls_late, "polls later than half of the silence"),
+        counter("coord_flushes", own.flushes, "flushes"),
+        counter("coord_flushes_slow", own.flushes_slow, "durable as late as that"),
+        counter("coord_calls", own.calls, "calls from outside"),
+    };
+    const Metric leaders[] = {
+        counter("coord_proposals", lead.proposals, "transactions numbered as leader"),
+        counter("coord_requests_ignored", lead.requests_ignored, "repeated or out of turn"),
+        counter("coord_retransmissions", lead.retransmissions, "streams that went back"),
+        counter("coord_snapshots_sent", lead.snapshots_sent, "snapshots for learners"),
+        counter("coord_sessions_expired", lead.sessions_expired, "sessions that it ended"),
+        counter("coord_reaps", lead.reaps, "removals of what goes by itself"),
+        counter("coord_admissions", lead.admissions, "changes of the table of voters"),
+        counter("coord_refusals", lead.refusals, "lives of replicas refused"),
+    };
+    const Metric zookeepers[] = {
+        counter("zk_packets_received", own.requests, "as coord_requests"),
+        counter("zk_packets_sent", own.answers, "as coord_answers"),
+        counter("zk_proposal_count", lead.proposals, "as coord_proposals"),
+        counter("zk_commit_count", own.applied, "as coord_applied"),
+        counter("zk_snap_count", lead.snapshots_sent, "as coord_snapshots_sent"),
+        counter("zk_looking_count", own.elections, "as coord_elections"),
+        counter("zk_stale_sessions_expired", lead.sessions_expired, "as coord_sessions_expired"),
+    };
+    static_assert(sizeof replicas / sizeof replicas[0] == sizeof own / sizeof own.polls, "");
+    static_assert(sizeof leaders / sizeof leaders[0] == sizeof lead / sizeof lead.reaps, "");
+    for (const Metric& metric : zookeepers) visit(metric);
+    for (const Metric& metric : replicas) visit(metric);
+    for (const Metric& metric : leaders) visit(metric);
+}
+
+void Replica::visit_metrics(const Callback<void(const Metric&)>& visit) const {
+    visit_gauges(visit);
+    visit_counters(visit);
+}
+
+COORD_RARE
+Bytes Replica::describe_role() const {
+    Bytes out;
+    detail::Prose prose(out);
+    const ReplicaStatus now = status();
+    prose.text("replica ").number(options_.id.value).text(": ").text(name(role_));
+    if (is_learner()) prose.text(" ").number(now.leader.value);
+    prose.text(now.serving ? ", serves" : ", does not serve");
+    if (started_) prose.text(", for ").seconds(now_ - role_since_);
+    if (role_ == Role::leading && !leader_.is_established()) prose.text(", not established yet");
+    if (role_ == Role::looking && election_.candidate() != PeerId{}) {
+        prose.text(", votes for ").number(election_.candidate().value);
+    }
+    prose.text("\n  why      ").text(*reason_ == 0 ? "it has not been polled yet" : reason_);
+    if (*damage_ != 0) prose.text("; it has started over: ").text(damage_);
+    return out;
+}
+
+COORD_RARE
+Bytes Replica::describe() const {
+    Bytes out = describe_role();
+    detail::Prose prose(out);
+    const ReplicaStatus now = status();
+    prose.text("\n  epoch    ").number(now.epoch).text(", accepted ").number(now.accepted_epoch);
+    prose.text("\n  log      last ").zxid(now.last).text(", durable ").zxid(now.durable);
+    prose.text(", committed ").zxid(now.committed).text(", applied ").zxid(now.applied);
+    prose.text("\n  state    ").count(now.nodes, "node", "nodes").text(", digest ");
+    prose.hex(now.digest).text(", snapshot of ").zxid(log_.snapshot_position().zxid);
+    prose.text("\n  storage  ").hex(now.storage);
+    prose.text(now.admitted ? ", counts" : ", does not count").text(now.full ? ", full" : "");
+    prose.text(", flush behind by ").seconds(now.flush_lag);
+    prose.text(", longest ").seconds(now.flush_longest);
+    prose.text("\n  sessions ").number(now.sessions).text(", held here ");
+    prose.number(sessions_.size() + idle_.size()).text(", local ").number(now.local_sessions);
+    prose.text("; ").count(requests_waiting_, "request waits, ", "requests wait, ");
+    prose.count(openings_.size(), "opening, ", "openings, ");
+    prose.count(now.watches, "watcher", "watchers");
+    prose.text("\n  polls    ").number(counters_.polls).text(", longest gap ");
+    prose.seconds(now.poll_gap_longest).text(", ").number(counters_.polls_late).text(" late\n");
+    if (role_ != Role::leading) return out;
+    prose.text("  voters   ").number(detail::count_bits(leader_.voters_in_step(now_)));
+    prose.text(" of ").number(voters_.size()).text(" in step; ");
+    prose.count(now.observers, "observer\n", "observers\n");
+    leader_.visit_peers(now_, detail::observers_shown, [&](const PeerState& peer) {
+        const bool is_silent = now_ - peer.heard_at > options_.timing.silence;
+        const bool is_known = peer.heard_at.ns > detail::long_ago.ns;
+        prose.text(peer.is_voter ? "    voter " : "    observer ").number(peer.id.value);
+        prose.text(peer.in_step ? ": in step" : peer.fetching ? ": fetches" : ": not in step");
+        prose.text(", durable ").zxid(peer.acked).text(", ");
+        prose.count(log_.count_after(peer.acked), "entry behind", "entries behind");
+        if (peer.is_voter && !peer.counts) prose.text(", does not count");
+        if (is_silent && is_known) prose.text(", silent for ").seconds(now_ - peer.heard_at);
+        if (!is_known) prose.text(", gone, or never heard");
+        prose.text("\n");
+    });
+    return out;
+}
+
+COORD_RARE
+Bytes Replica::state_json() const {
+    Bytes out;
+    detail::Json json(out);
+    const ReplicaStatus now = status();
+    json.open(nullptr, '{');
+    json.number("id", options_.id.value), json.hex("ensemble", options_.ensemble);
+    json.text("role", name(role_)), json.truth("serving", now.serving);
+    json.number("leader", now.leader.value);
+    json.text("reason", now.reason), json.text("damage", now.damage);
+    json.number("epoch", now.epoch), json.number("accepted_epoch", now.accepted_epoch);
+    json.hex("last", now.last.value), json.hex("durable", now.durable.value);
+    json.hex("committed", now.committed.value), json.hex("applied", now.applied.value);
+    json.hex("snapshot", log_.snapshot_position().zxid.value);
+    json.hex("digest", now.digest), json.hex("storage", now.storage);
+    json.truth("admitted", now.admitted), json.truth("full", now.full);
+    json.open("voters", '[');
+    for (std::size_t i = 0; i < voters_.size(); i++) json.number(nullptr, voters_[i].value);
+    json.close(']');
+    json.open("learners", '[');  // of the observers the first ones
+    const auto show = [&](const PeerState& peer) {
+        json.open(nullptr, '{');
+        json.number("id", peer.id.value), json.truth("voter", peer.is_voter);
+        json.truth("counts", peer.counts), json.truth("in_step", peer.in_step);
+        json.truth("fetching", peer.fetching);
+        json.hex("received", peer.received.value), json.hex("acked", peer.acked.value);
+        const bool is_known = peer.heard_at.ns > detail::long_ago.ns;
+        if (is_known) json.number("silent_ms", detail::ms_of(now_ - peer.heard_at));
+        json.close('}');
+    };
+    if (role_ == Role::leading) leader_.visit_peers(now_, detail::observers_shown, show);
+    json.close(']');
+    json.open("metrics", '{');
+    visit_metrics([&](const Metric& metric) { json.number(metric.name, metric.value); });
+    json.close('}');
+    json.close('}');
+    return out;
+}
+
+COORD_RARE
+void Replica::log_line(LogCode code, LogLevel level, BytesView text) {
+    COORD_ASSERT(observer_ != nullptr && text.find('\n') == BytesView::npos);
+    observer_->on_log(options_.id, LogLine{code, level, now_, text});
+}
+
+COORD_RARE
+void Replica::tell_role(PeerId leader) {
+    role_since_ = now_;
+    if (observer_ == nullptr) return;
+    observer_->on_role(options_.id, role_, leader, 0);
+    Bytes text;
+    detail::Prose prose(text);
+    Logged& told = *logged_;
+    if (told.is_trying && role_ != Role::leading) {
+        prose.text("has not become the leader: ").text(reason_);
+        log_line(LogCode::not_established, LogLevel::warning, text);
+        text.clear();
+    }
+    told.is_trying = role_ == Role::leading;
+    told.serves = false, told.in_step = 0, told.observers = 0, told.look_at = now_;
+    const LogLevel level = started_ ? LogLevel::warning : LogLevel::info;
+    switch (role_) {
+        case Role::looking:
+            prose.text("looks for a leader: ").text(reason_);
+            return log_line(LogCode::looks, level, text);
+        case Role::leading: return log_line(LogCode::leads, LogLevel::info, "tries to lead");
+        case Role::following:
+            prose.text("follows ").number(leader.value);
+            return log_line(LogCode::follows, LogLevel::info, text);
+        case Role::observing:
+            prose.text("observes ").number(leader.value);
+            return log_line(LogCode::observes, LogLevel::info, text);
+        case Role::failed:
+            prose.text("has failed, and does nothing any more: ").text(reason_);
+            return log_line(LogCode::failed, LogLevel::error, text);
+    }
+}
+
+COORD_RARE
+void Replica::log_established() {
+    COORD_ASSERT(leader_.is_established() && logged_->is_trying);
+    logged_->is_trying = false;
+    Bytes text;
+    detail::Prose(text).text("leads epoch ").number(leader_.epoch()).text(", committed up to ")
+        .zxid(leader_.committed());
+    log_line(LogCode::established, LogLevel::info, text);
+}
+
+// The first of a flood, and then how many more there were, now and then.
+void Replica::log_count(LogCode code, std::size_t place, std::uint64_t count, const char* what) {
+    Logged::Flood& told = logged_->floods[place];
+    COORD_ASSERT(count >= told.count);
+    if (count == told.count || (told.count > 0 && now_ - told.at < log_repeat)) return;
+    Bytes text;
+    detail::Prose(text).text(what).text(": ").number(count - told.count).text(" more, ")
+        .number(count).text(" in all");
+    told.count = count, told.at = now_;
+    log_line(code, LogLevel::warning, text);
+}
+
+// What is counted is told at once; what goes by time, or is asked of others, a little later: most
+// polls have nothing new, and cost a sum.
+void Replica::log_news() {
+    const ReplicaCounters& own = counters_;
+    const std::uint64_t sum =
+        own.dropped_corrupt + own.dropped_foreign + own.dropped_overflow + own.flushes_slow +
+        own.polls_late + own.over_quota + own.requests_refused + own.snapshots_taken +
+        own.snapshots_given_up + own.snapshots_installed + own.dropped_unsealed +
+        own.dropped_replayed + (was_serving_ ? 1u << 31 : 0u);
+    if (sum == logged_->sum && now_ < logged_->look_at) return;
+    logged_->sum = sum, logged_->look_at = now_ + options_.timing.heartbeat / 2;
+    log_all();
+}
+
+void Replica::log_all() {
+    log_storage();
+    log_count(LogCode::dropped_corrupt, 0, counters_.dropped_corrupt, "messages do not decode");
+    log_count(LogCode::dropped_foreign, 1, counters_.dropped_foreign,
+              "messages of another ensemble, or for another replica");
+    log_count(LogCode::dropped_overflow, 2, counters_.dropped_overflow,
+              "messages dropped, since too many came between two polls");
+    log_count(LogCode::dropped_unsealed, 6, counters_.dropped_unsealed,
+              "messages without a right seal");
+    log_count(LogCode::dropped_replayed, 7, counters_.dropped_replayed,
+              "messages sealed for another life, or come twice");
+    log_count(LogCode::flush_slow, 3, counters_.flushes_slow, "the disk was slow to flush");
+    log_count(LogCode::poll_late, 4, counters_.polls_late, "polls came late");
+    log_count(LogCode::over_quota, 5, counters_.over_quota, "writes passed a soft quota");
+    Logged& told = *logged_;
+    if (role_ == Role::leading && leader_.is_established()) log_peers();
+    const bool serves = is_learner() && is_serving();
+    if (serves && !told.serves) {
+        Bytes text;
+        detail::Prose(text).text("is in step with ").number(learner_.leader().value)
+            .text(", and serves, in epoch ").number(learner_.epoch());
+        log_line(LogCode::in_step, LogLevel::info, text);
+    }
+    told.serves = serves;
+}
+
+void Replica::log_storage() {
+    Logged& told = *logged_;
+    Bytes text;
+    detail::Prose prose(text);
+    if (*damage_ != 0 && !told.is_damage_told) {
+        prose.text("the storage is damaged, and is begun anew: ").text(damage_);
+        log_line(LogCode::storage_damaged, LogLevel::error, text);
+    }
+    told.is_damage_told = *damage_ != 0;
+    if (counters_.snapshots_taken > told.snapshots_taken) {
+        text.clear();
+        prose.text("has a snapshot of ").zxid(log_.snapshot_position().zxid).text(", of ");
+        prose.number(log_.snapshot_bytes()).text(" bytes");
+        log_line(LogCode::snapshot_taken, LogLevel::info, text);
+    }
+    told.snapshots_taken = counters_.snapshots_taken;
+    if (counters_.snapshots_given_up > told.snapshots_given_up) {
+        log_line(LogCode::snapshot_given_up, LogLevel::warning, "a snapshot was given up");
+    }
+    told.snapshots_given_up = counters_.snapshots_given_up;
+    if (role_ == Role::failed) return;
+    const bool is_full = !log_.has_room() || learner_.waits_for_space();
+    if (is_full != told.is_full) {
+        log_line(is_full ? LogCode::storage_full : LogCode::storage_has_room,
+                 is_full ? LogLevel::error : LogLevel::info,
+                 is_full ? "the storage is full: what grows waits" : "the storage has room again");
+    }
+    told.is_full = is_full;
+    const bool admitted = is_admitted(machine_->voters());
+    if (admitted && !told.is_admitted) {
+        log_line(LogCode::admitted, LogLevel::info, "its storage counts");
+    }
+    told.is_admitted = admitted;
+}
+
+void Replica::log_peers() {
+    Logged& told = *logged_;
+    const std::uint64_t in_step = leader_.voters_in_step(now_);
+    Bytes text;
+    if (in_step != told.in_step) {
+        leader_.visit_peers(now_, 0, [&](const PeerState& peer) {
+            const bool was = (told.in_step & voters_.bit(peer.id)) != 0;
+            if (peer.in_step == was) return;
+            text.clear();
+            detail::Prose(text).number(peer.id.value).text(
+                peer.in_step ? " is in step" : peer.counts ? " is silent, or not in step"
+                                                           : " has another storage now");
+            log_line(peer.in_step ? LogCode::peer_in_step : LogCode::peer_silent,
+                     peer.in_step ? LogLevel::info : LogLevel::warning, text);
+        });
+    }
+    told.in_step = in_step;
+    const LeaderCounters& lead = leader_.counters();
+    if (lead.admissions > told.admissions) {
+        log_line(LogCode::admits, LogLevel::info, "changes the table of voters' storages");
+    }
+    if (lead.refusals > told.refusals) {
+        log_line(LogCode::peer_refused, LogLevel::error, "has refused a replica, with proof");
+    }
+    told.admissions = lead.admissions, told.refusals = lead.refusals;
+    if (leader_.observers() == told.observers) return;
+    told.observers = leader_.observers();
+    text.clear();
+    detail::Prose(text).count(told.observers, "observer", "observers");
+    log_line(LogCode::observers_changed, LogLevel::info, text);
+}
+
 COORD_RARE
 void Replica::audit() const {
     machine_->audit();
@@ -17585,8 +18730,9 @@ void Replica::audit() const {
     if (role_ == Role::leading) leader_.audit(*machine_);
     COORD_ASSERT(role_ == Role::failed || machine_->applied() <= committed_);  // R2
     COORD_ASSERT(log_.snapshot_position().zxid <= machine_->applied() || role_ == Role::failed);
-    std::size_t busy = 0;
+    std::size_t busy = 0, waiting = 0;
     for (const auto& [id, session] : sessions_) {
+        waiting += session.pending.size();
         COORD_ASSERT(session.sent <= session.pending.size());
         COORD_ASSERT(!session.is_blocked || session.sent > 0 || role_ == Role::failed);  // R9
         COORD_ASSERT(session.is_local == session.is_busy);  // R14
@@ -17597,7 +18743,7 @@ void Replica::audit() const {
         COORD_ASSERT(record != nullptr || role_ == Role::failed);
         COORD_ASSERT(record == nullptr || is_held(session, record->cxid >> cxid_bits));  // R10
     }
-    COORD_ASSERT(busy == busy_);
+    COORD_ASSERT(busy == busy_ && waiting == requests_waiting_);
     for (const auto& [id, session] : idle_) {
         COORD_ASSERT(session.is_local && !session.is_busy && session.pending.empty());  // R14
         COORD_ASSERT(!session.is_upgraded && sessions_.find(id) == sessions_.end());
@@ -19359,6 +20505,7 @@ static Bytes text_of(const char* format, unsigned long long a, unsigned long lon
 
 constexpr Duration poll_gap = microseconds(1);          // no host polls more often
 constexpr std::size_t waiting_bytes_max = 1024 * 1024;  // as much as a socket holds
+constexpr std::size_t overheard_max = 512;
 constexpr std::int64_t wall_start_ms = 1600000000000;   // virtual time 0 in Unix time
 }  // namespace detail
 
@@ -19369,10 +20516,12 @@ Simulation::Simulation(const SimulationOptions& options)
       disk_rng_(mix64(options.seed, 2)),
       clock_rng_(mix64(options.seed, 3)),
       start_rng_(mix64(options.seed, 4)),
+      third_rng_(mix64(options.seed, 5)),
       nodes_(std::size_t{options.voters} + options.observers),
       links_((std::size_t{options.voters} + options.observers) *
              (std::size_t{options.voters} + options.observers)) {
     COORD_ASSERT(options.voters >= 1 && options.voters <= Voters::count_max);
+    set_network(options.network);
     COORD_ASSERT(options.clocks.rate_permille_min >= 500);
     COORD_ASSERT(options.clocks.rate_permille_max <= 2000);
     options_.replica.voters.clear();
@@ -19743,13 +20892,14 @@ void Simulation::send(Node& from, PeerId to, BytesView bytes) {
         return;
     }
     transmit(from, to, bytes, false);
+    if (network.third_party_permille > 0) overhear(from.id, to, bytes);
     if (network_rng_.chance(network.repeat_permille)) transmit(from, to, bytes, true);
     if (from.sends_left == UINT32_MAX) return;
     from.sends_left -= from.sends_left > 0 ? 1u : 0u;
     from.doomed = from.doomed || from.sends_left == 0;
 }
 
-void Simulation::transmit(Node& from, PeerId to, BytesView bytes, bool repeated) {
+std::uint32_t Simulation::take_packet(PeerId from, PeerId to, BytesView bytes) {
     if (free_packets_.empty()) {
         free_packets_.push_back(static_cast<std::uint32_t>(packets_.size()));
         packets_.push();
@@ -19757,8 +20907,56 @@ void Simulation::transmit(Node& from, PeerId to, BytesView bytes, bool repeated)
     const std::uint32_t slot = free_packets_.back();
     free_packets_.pop_back();
     Packet& packet = packets_[slot];
-    packet.from = from.id, packet.to = to;
+    packet.from = from, packet.to = to;
     packet.bytes.assign(bytes.data(), bytes.size());
+    return slot;
+}
+
+// The third party keeps some of each time, so that there are messages of every life among them.
+COORD_RARE
+void Simulation::overhear(PeerId from, PeerId to, BytesView bytes) {
+    Rng& rng = third_rng_;
+    const bool has_room = overheard_.size() < detail::overheard_max;
+    if (has_room || rng.chance(50)) {
+        if (has_room) overheard_.push();
+        const std::size_t place = static_cast<std::size_t>(rng.below(overheard_.size()));
+        Packet& kept = overheard_[has_room ? overheard_.size() - 1 : place];
+        kept.from = from, kept.to = to;
+        kept.bytes.assign(bytes.data(), bytes.size());
+    }
+    if (!rng.chance(options_.network.third_party_permille)) return;
+    const Packet& old = overheard_[static_cast<std::size_t>(rng.below(overheard_.size()))];
+    const std::uint32_t slot = take_packet(old.from, old.to, old.bytes);
+    forge(packets_[slot]);
+    counters_.messages_forged += 1;
+    schedule(now_ + draw(rng, {}, milliseconds(20)), EventKind::message, slot);
+}
+
+void Simulation::forge(Packet& packet) {
+    Rng& rng = third_rng_;
+    switch (rng.below(8)) {
+        case 0: std::swap(packet.from, packet.to); break;
+        case 1: packet.to = PeerId{static_cast<std::uint32_t>(rng.between(1, size()))}; break;
+        case 2: packet.from = PeerId{static_cast<std::uint32_t>(rng.between(1, size()))}; break;
+        case 3: packet.bytes = Bytes(Seals::content(packet.bytes)); break;
+        case 4: {
+            if (packet.bytes.empty()) break;
+            char& one = packet.bytes[static_cast<std::size_t>(rng.below(packet.bytes.size()))];
+            one = static_cast<char>(one ^ (1 << rng.below(8)));
+            break;
+        }
+        default: break;  // as it was
+    }
+}
+
+void Simulation::set_network(const SimulatedNetwork& network) {
+    COORD_ASSERT(network.third_party_permille == 0 || !options_.replica.ensemble_keys.empty());
+    options_.network = network;
+}
+
+void Simulation::transmit(Node& from, PeerId to, BytesView bytes, bool repeated) {
+    const std::uint32_t slot = take_packet(from.id, to, bytes);
+    Packet& packet = packets_[slot];
     const SimulatedNetwork& network = options_.network;
     Rng& rng = network_rng_;
     Time arrival = now_ + draw(rng, network.latency_min, network.latency_max);
@@ -19854,6 +21052,10 @@ void Simulation::on_installed(PeerId id, Zxid zxid, std::uint64_t digest) {
     if (observer_ != nullptr) observer_->on_installed(id, zxid, digest);
 }
 
+void Simulation::on_log(PeerId id, const LogLine& line) {
+    if (observer_ != nullptr) observer_->on_log(id, line);
+}
+
 void Simulation::note(BytesView text) {
     if (is_traced()) trace('n', {}, {}, text);
 }
@@ -19874,7 +21076,7 @@ void Simulation::trace_message(bool lost, PeerId from, PeerId to, BytesView byte
     Message message;
     Bytes text = "damaged";
     char kind = lost ? 'x' : 'm';
-    if (decode_message(bytes, message) == Errc::ok) {
+    if (decode_message(Seals::content(bytes), message) == Errc::ok) {
         text = name(message.type);
         if (message.epoch != 0) text += detail::text_of(" e%llu", message.epoch);
         if (message.zxid != Zxid{}) {

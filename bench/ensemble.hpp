@@ -30,11 +30,12 @@ private:
 
 class Ensemble {
 public:
-    explicit Ensemble(std::uint32_t voters = 3, std::uint32_t observers = 0)
+    explicit Ensemble(std::uint32_t voters = 3, std::uint32_t observers = 0, bool seals = false)
         : disks_(voters + observers), transports_(voters + observers),
           replicas_(voters + observers), owned_(voters + observers) {
         coord::ReplicaOptions options;
         options.voters.clear();
+        if (seals) options.ensemble_keys = {coord::Bytes(32, 'k')};
         for (std::uint32_t i = 1; i <= voters; i++) options.voters.push_back(coord::PeerId{i});
         for (std::uint32_t i = 0; i < voters + observers; i++) {
             options.id = coord::PeerId{i + 1};

@@ -5,7 +5,8 @@
 // request into a record, the record into two messages, two inboxes, three logs, three storages and
 // three values. What is above it is Zab, sessions, trees, checksums and callbacks.
 //
-// Then what voters and observers cost: CPU of all and of the leader's polls, and what it sends.
+// Then what voters and observers cost: CPU of all and of the leader's polls, and what it sends. Then
+// what seals cost: the hash of a message beside its checksum, and writes without keys and with one.
 //
 // usage: bench_write [--quick]
 #include "coord.hpp"
@@ -19,8 +20,8 @@ using namespace coord::detail;
 // Sets of one node through the leader's session.
 class Writes : public bench::Ensemble {
 public:
-    explicit Writes(std::uint32_t voters = 3, std::uint32_t observers = 0)
-        : Ensemble(voters, observers) {
+    explicit Writes(std::uint32_t voters = 3, std::uint32_t observers = 0, bool seals = false)
+        : Ensemble(voters, observers, seals) {
         coord::SessionId id;
         leader()->open_session({}, [&](coord::Result<coord::SessionId> s) { id = s.value(); });
         while (id == coord::SessionId{}) turn();
@@ -141,6 +142,45 @@ void grow(std::uint32_t voters, std::uint32_t observers, std::size_t count, int 
                 static_cast<double>(after.bytes_sent - before.bytes_sent) / writes);
 }
 
+void hash(std::size_t bytes, std::size_t count, int repeats) {
+    coord::Bytes message(bytes, 'm');
+    measure::Spread seal, checksum;
+    for (int i = 0; i < repeats; i++) {
+        seal.add(measure::ns_per_turn(count, [&] {
+            for (std::size_t k = 0; k < count; k++) {
+                message[0] = static_cast<char>(k);
+                measure::keep(static_cast<unsigned char>(coord::siphash(message, {1, 2}).low));
+            }
+        }));
+        checksum.add(measure::ns_per_turn(count, [&] {
+            for (std::size_t k = 0; k < count; k++) {
+                message[0] = static_cast<char>(k);
+                measure::keep(static_cast<unsigned char>(coord::crc32c(message)));
+            }
+        }));
+    }
+    std::printf("a message of %zu bytes\n", bytes);
+    measure::print_row("SipHash-2-4, 128 bits", seal);
+    measure::print_row("CRC32C", checksum);
+    measure::print_ratio(seal, checksum);
+}
+
+void seal(std::size_t in_flight, std::size_t count, int repeats) {
+    Writes open, sealed(3, 0, true);
+    const coord::Bytes value(128, 'v');
+    open.create(), sealed.create();
+    open.write(count, in_flight, value), sealed.write(count, in_flight, value);
+    measure::Spread without, with;
+    for (int i = 0; i < repeats; i++) {
+        with.add(measure::ns_per_turn(count, [&] { sealed.write(count, in_flight, value); }));
+        without.add(measure::ns_per_turn(count, [&] { open.write(count, in_flight, value); }));
+    }
+    std::printf("128 bytes, %zu in flight\n", in_flight);
+    measure::print_row("sealed", with);
+    measure::print_row("not sealed", without);
+    measure::print_ratio(with, without);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -158,6 +198,13 @@ int main(int argc, char** argv) {
             if (quick && voters != 3) continue;
             grow(voters, observers, quick ? 1000 : 20000, quick ? 2 : 7);
         }
+    }
+    measure::print_head("seals", "ns CPU");
+    for (const std::size_t bytes : {100u, 1024u, 65536u}) {
+        hash(bytes, (quick ? 1000000 : 20000000) / bytes, quick ? 2 : 7);
+    }
+    for (const std::size_t in_flight : {1u, 64u}) {
+        seal(in_flight, quick ? 2000 : 50000, quick ? 2 : 7);
     }
     return 0;
 }

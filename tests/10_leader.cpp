@@ -2300,6 +2300,69 @@ TEST_CASE("what is sent to an observer is a message at a time, and all that came
     CHECK(rig.take_entries() > 2);
 }
 
+TEST_CASE("Z15 many that are behind get what they lack in slices, each in its turn") {
+    constexpr std::uint32_t last = 203;
+    Rig rig(200);
+    rig.to_broadcast();
+    for (std::uint32_t peer = 4; peer <= last; peer++) {
+        rig.follower_info(peer);
+        rig.ack_epoch(peer, Zxid{}, 0);
+    }
+    rig.forget();
+    std::map<std::uint32_t, std::uint64_t> had;
+    std::size_t steps = 0, all = 0;
+    while (steps == 0 || rig.leader.next_deadline(rig.now) <= rig.now) {
+        rig.step();
+        std::size_t bytes = 0;
+        for (const Said& one : rig.said) {
+            if (one.message.type != MessageType::proposal) continue;
+            std::uint64_t& count = had[one.message.to.value];
+            CHECK(one.message.zxid.counter() == count);
+            for (BytesView left = one.payload; !left.empty(); count++) {
+                left.remove_prefix(coord::Reader(left).u32());
+            }
+            bytes += one.payload.size();
+        }
+        rig.forget();
+        CHECK(bytes <= 1024 * 1024 + 1024);
+        all += bytes, steps += 1;
+        REQUIRE(steps < 10);
+    }
+    CHECK(all > 2 * 1024 * 1024);
+    for (std::uint32_t peer = 4; peer <= last; peer++) CHECK(had[peer] > 190);
+    rig.ack(last, Zxid{1, had[last]});
+    rig.step();
+    CHECK(rig.count(MessageType::proposal, last) == (had[last] < 200 ? 1 : 0));
+}
+
+TEST_CASE("Z15 observers that have taken their slice do not take the others\'") {
+    constexpr std::uint32_t last = 43;
+    Rig rig(3000);
+    rig.to_broadcast();
+    for (std::uint32_t peer = 4; peer <= last; peer++) {
+        rig.follower_info(peer);
+        rig.ack_epoch(peer, Zxid{}, 0);
+    }
+    rig.forget();
+    std::set<std::uint32_t> served;
+    for (int i = 0; i < 3; i++) {
+        rig.step();
+        std::map<std::uint32_t, Zxid> received;
+        for (const Said& one : rig.said) {
+            if (one.message.type != MessageType::proposal) continue;
+            const std::uint32_t length = coord::Reader(one.payload).u32();
+            const std::size_t count = one.payload.size() / length;  // all are of one size
+            received[one.message.to.value] = Zxid{one.message.zxid.value + count};
+        }
+        rig.forget();
+        for (const auto& [peer, zxid] : received) {
+            served.insert(peer);
+            rig.ack(peer, zxid);
+        }
+    }
+    CHECK(served.size() == last - 3);
+}
+
 TEST_CASE("what is lost on the way to an observer is sent again") {
     Rig rig;
     rig.to_broadcast();
@@ -2516,6 +2579,22 @@ TEST_CASE("Z15 an observer that has lost what it had acknowledged learns it agai
     rig.tell(message);
     CHECK(rig.count(MessageType::refused, 4) == 0);
     CHECK(rig.count(MessageType::diff, 4) == 1);
+}
+
+TEST_CASE("Z15 one that has lost it is told of the epoch until it is current there once more") {
+    Rig rig;
+    rig.lead_two();
+    rig.lives[4] = 24, rig.storages[4] = 104;
+    rig.join(4);
+    rig.lives[4] = 34;  // the same storage, as it was before
+    rig.say(4, MessageType::follower_info);
+    Message message = rig.speak(4, MessageType::ack_epoch);
+    message.zxid = Zxid{}, message.crc = 0, message.current_epoch = 0;
+    rig.tell(message);
+    rig.forget();  // that is lost
+    rig.pong(2, rig.leader.pings());
+    rig.step(milliseconds(60));
+    CHECK(rig.count(MessageType::new_leader, 4) == 1);
 }
 
 TEST_CASE("Z10 of two observers of one id that are both alive one is refused") {

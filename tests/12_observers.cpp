@@ -367,6 +367,24 @@ TEST_CASE("a hundred observe: they all have all, and voters are not slower for i
     w.are_alike();
 }
 
+TEST_CASE("an observer whom the leader cannot help asks once a heartbeat, and not at once again") {
+    World w(3, 1);
+    write_some(w.open(1, seconds(60)), 20);
+    w.are_alike();
+    // The voters begin anew, with nothing; what it has is more, and not theirs.
+    for (std::uint32_t id = 1; id <= 3; id++) {
+        w.sim.crash(id);
+        w.sim.storage(id) = coord::MemoryStorage{};
+    }
+    for (std::uint32_t id = 1; id <= 3; id++) w.sim.restart(id);
+    REQUIRE(w.comes_true([&] { return w.serves(1) && w.serves(2) && w.serves(3); }));
+    w.sim.run_for(seconds(2));
+    const std::uint64_t before = w.sim.replica(4).counters().elections;
+    w.sim.run_for(seconds(2));
+    CHECK(w.sim.replica(4).counters().elections <= before + 20);
+    CHECK_FALSE(w.serves(4));
+}
+
 TEST_CASE("a damaged storage of an observer starts over, also where there is but one voter") {
     for (const std::uint32_t voters : {1u, 3u}) {
         World w(voters, 1);

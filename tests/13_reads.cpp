@@ -383,6 +383,35 @@ TEST_CASE("ephemerals: a session's own, in order, by prefix and in pages") {
 
 // ---- Levels
 
+// What a server around a replica puts into its answers, also into those that are errors.
+TEST_CASE("answer_zxid: of a write its own, if it failed too; of the rest the state's") {
+    Alone rig;
+    const Sync zk = rig.open(), other = rig.open();
+    std::vector<Zxid> told;
+    const auto note = [&](const auto&) { told.push_back(rig.replica.answer_zxid()); };
+    const Zxid before = rig.replica.machine().applied();
+    zk.session().create("/a", "", note);
+    zk.session().create("/a", "", note);                // node_exists
+    zk.session().set("/a", "1", note);
+    zk.session().get("/none", note);                    // no_node
+    zk.session().create("/b//", "", note);              // refused before it has a number
+    zk.session().sync(note);
+    zk.session().remove_watches("/a", coord::WatcherType::any, note);
+    zk.session().remove("/a", 7, note);                 // bad_version
+    other.session().create("/c", "", note);
+    rig.polls();
+    REQUIRE(told.size() == 9);
+    const std::uint64_t counts[] = {1, 2, 3, 3, 3, 3, 3, 4, 5};
+    for (std::size_t i = 0; i < told.size(); i++) {
+        CAPTURE(i);
+        const Zxid least{before.value + counts[i]};
+        const bool is_write = i < 3 || i > 6;
+        // What is no write may be answered of a later state.
+        CHECK((is_write ? told[i] == least : told[i] >= least));
+        if (i > 0 && i < 8) CHECK(told[i] >= told[i - 1]);
+    }
+}
+
 TEST_CASE("at_least: a state that is there is read at once, one that is not is waited for") {
     Alone alone;
     Sync zk = alone.open();

@@ -70,6 +70,7 @@ struct Profile {
     u32 op_gap_ms = 20;
     bool acls = false;  // clients say who they are, and set who may do what
     bool quotas = false;  // clients set some
+    bool keys = false;    // messages are sealed, and a third party plays with them
     u32 locals_permille = 0;    // of the sessions that are opened: local at first
     bool few_sessions = false;  // so many as there are clients: not all of them find room
     bool only_plain_reads = false;  // of one node or its children, local: the load is a measure
@@ -138,6 +139,15 @@ Profile draw_profile(u64 seed) {
     p.acls = Rng(coord::mix64(seed, 0x6163)).chance(400);
     if (p.acls) p.options.replica.super_digest = coord::digest_id("super:secret");
     p.quotas = Rng(coord::mix64(seed, 0x7174)).chance(300);
+    Rng sealing(coord::mix64(seed, 0x736c));
+    p.keys = sealing.chance(350);
+    if (p.keys) {
+        p.options.replica.ensemble_keys = {Bytes(32, 'k'), Bytes(32, 'j')};
+        p.options.message_bytes_max += coord::Seals::overhead_bytes;
+        // A third party goes on with what it does when the faults are over.
+        const u32 often = sealing.chance(800) ? static_cast<u32>(sealing.between(1, 400)) : 0;
+        p.network.third_party_permille = p.options.network.third_party_permille = often;
+    }
     Rng locals(coord::mix64(seed, 0x6c6f));
     if (locals.chance(600)) p.locals_permille = static_cast<u32>(locals.between(100, 1000));
     p.few_sessions = p.locals_permille > 0 && locals.chance(300);
@@ -198,6 +208,7 @@ struct Totals {
     u64 repeated = 0;
     u64 delayed = 0;
     u64 damaged = 0;
+    u64 forged = 0;
     u64 cuts = 0;
     u64 crashes = 0;
     u64 records_lost = 0;
@@ -1777,7 +1788,7 @@ void print_profile(u64 seed, const Profile& p) {
     std::printf(
         "seed %llu: %u voters, %u observers, heartbeat %lld ms, silence %lld ms, loss %u, "
         "repeat %u, delay %u up to %lld ms, damage %u, flush up to %lld us"
-        "%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s\n",
+        "%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s\n",
         static_cast<unsigned long long>(seed), p.voters, p.observers,
         static_cast<long long>(p.options.replica.timing.heartbeat.ns / 1000000),
         static_cast<long long>(p.options.replica.timing.silence.ns / 1000000),
@@ -1789,7 +1800,8 @@ void print_profile(u64 seed, const Profile& p) {
         p.crashes_in_poll ? ", crashes in poll" : "", p.power_losses ? ", power losses" : "",
         p.wipes ? ", wipes" : "", p.pauses ? ", pauses" : "", p.stalls ? ", stalls" : "",
         p.at_leader ? ", at the leader" : "", p.hints ? ", hints" : "", p.acls ? ", acls" : "",
-        p.quotas ? ", quotas" : "", p.locals_permille > 0 ? ", local sessions" : "",
+        p.quotas ? ", quotas" : "", p.keys ? ", keys" : "",
+        p.locals_permille > 0 ? ", local sessions" : "",
         p.few_sessions ? ", few sessions" : "");
 }
 
@@ -1835,7 +1847,8 @@ bool run_seed(u64 seed, const Arguments& arguments, Totals& totals) {
     own.guarded = checker.guarded(), own.guards_lost = checker.guards_lost();
     own.messages = c.messages_sent, own.lost = c.messages_lost;
     own.repeated = c.messages_repeated, own.delayed = c.messages_delayed;
-    own.damaged = c.messages_damaged, own.cuts = c.cuts, own.crashes = c.crashes;
+    own.damaged = c.messages_damaged, own.forged = c.messages_forged;
+    own.cuts = c.cuts, own.crashes = c.crashes;
     own.wipes = run.wipes(), own.admissions = run.admissions();
     own.observers = profile.observers;
     own.attaches = run.attaches(), own.locals = run.locals();
@@ -1874,13 +1887,14 @@ void print_totals(const Totals& t, double seconds) {
                 n(t.specials), n(t.taken_over), n(t.refusals), n(t.over_quota),
                 n(t.silences), n(t.doubts), n(t.doubts_executed));
     std::printf(
-        "messages %llu, lost %llu, repeated %llu, delayed %llu, damaged %llu; links cut %llu; "
+        "messages %llu, lost %llu, repeated %llu, delayed %llu, damaged %llu, "
+        "forged %llu; links cut %llu; "
         "crashes %llu, records lost %llu; storages lost %llu, admissions %llu; observers %llu; "
         "pauses %llu; disk stalls %llu; hints %llu; snapshots installed %llu; "
         "sessions attached %llu; local %llu, "
         "writes that waited for an upgrade %llu, refused for that %llu; changes streamed %llu, "
         "streams resumed %llu, cut %llu\n",
-        n(t.messages), n(t.lost), n(t.repeated), n(t.delayed), n(t.damaged), n(t.cuts),
+        n(t.messages), n(t.lost), n(t.repeated), n(t.delayed), n(t.damaged), n(t.forged), n(t.cuts),
         n(t.crashes), n(t.records_lost), n(t.wipes), n(t.admissions), n(t.observers),
         n(t.pauses), n(t.stalls),
         n(t.hints), n(t.installs), n(t.attaches), n(t.locals), n(t.upgrades),

@@ -1,0 +1,743 @@
+// zkserver without its sockets: the protocol's bytes, zoo.cfg, and the connection as a client sees
+// it, over a replica in memory.
+#include "zkserver/words.hpp"
+
+#include <doctest/doctest.h>
+
+#include <string>
+#include <vector>
+
+using namespace zkserver;
+using coord::milliseconds;
+
+namespace {
+
+Bytes hex(const std::string& text) {  // "00 0a" as bytes
+    Bytes bytes;
+    for (std::size_t i = 0; i + 1 < text.size();) {
+        if (text[i] == ' ') {
+            i += 1;
+            continue;
+        }
+        bytes.push_back(static_cast<char>(std::stoi(text.substr(i, 2), nullptr, 16)));
+        i += 2;
+    }
+    return bytes;
+}
+
+std::string to_hex(BytesView bytes) {
+    std::string text;
+    for (const char c : bytes) {
+        char two[4];
+        std::snprintf(two, sizeof two, "%02x", static_cast<unsigned char>(c));
+        text += two;
+    }
+    return text;
+}
+
+// A replica, a service, and time that is given.
+struct Rig {
+    explicit Rig(const std::string& text = "") {
+        const std::string all = "tickTime=2000\ndataDir=/data\nclientPort=2181\n" + text;
+        REQUIRE(ConfigReader(config).read(all) == "");
+        turn(3);
+    }
+    static coord::ReplicaOptions options() {
+        coord::ReplicaOptions options;
+        options.super_digest = coord::digest_id("super:secret");
+        return options;
+    }
+    ~Rig() { replica.reset(); }  // before the service: what its watchers hold looks there
+    void turn(int times = 1) {
+        for (int i = 0; i < times; i++) {
+            service.now = service.now + milliseconds(1);
+            replica->poll(service.now, 1000);
+            for (const Ticket& ticket : service.take_touched()) {
+                Connection* const connection = ticket.find();
+                if (connection == nullptr) continue;
+                service.untouch(*connection);
+                connection->go_on();
+            }
+        }
+    }
+
+    // So much time goes by, in which it looks often.
+    void pass(std::int64_t ms) {
+        for (std::int64_t done = 0; done <= ms; done += 500) {
+            service.now = service.now + milliseconds((std::min)(ms - done, std::int64_t{500}));
+            service.tick(service.now);
+            turn(1);
+        }
+        turn(4);
+    }
+
+    Config config;
+    coord::MemoryStorage disk;
+    std::optional<coord::Replica> replica{std::in_place, options(), disk};
+    Service service{*replica, config, 1};
+};
+
+struct Reply {
+    std::int32_t xid = 0;
+    std::int64_t zxid = 0;
+    std::int32_t error = 0;
+    Bytes body;
+};
+
+class TestClient {
+public:
+    explicit TestClient(Rig& rig) : rig_(rig), connection_(&rig.service.open("127.0.0.1", 4711)) {
+        ticket_ = connection_->ticket();
+    }
+    ~TestClient() {
+        if (ticket_.find() != nullptr) rig_.service.close(*connection_);
+    }
+    void drop() { rig_.service.close(*connection_); }
+    Connection& connection() { return *connection_; }
+    Bytes take() {  // what has been sent
+        Bytes bytes(connection_->output());
+        connection_->sent(bytes.size());
+        return bytes;
+    }
+    void give(BytesView bytes) { connection_->receive(bytes); }
+    static Bytes framed(BytesView frame) {
+        Bytes bytes;
+        coord::Writer(bytes).bytes(frame);
+        return bytes;
+    }
+    Bytes greeting(std::uint64_t session = 0, BytesView password = BytesView(zeros, 16)) {
+        Bytes frame;
+        JuteWriter out(frame);
+        out.i32(0), out.i64(0), out.i32(10000), out.i64(static_cast<std::int64_t>(session));
+        out.bytes(password);
+        out.boolean(false);
+        return framed(frame);
+    }
+    Bytes open() {
+        give(greeting());
+        rig_.turn(4);
+        return take();
+    }
+    void ask(std::int32_t xid, std::int32_t type, BytesView body = {}) {
+        Bytes frame;
+        JuteWriter out(frame);
+        out.i32(xid), out.i32(type);
+        give(framed(frame + Bytes(body)));
+    }
+    std::vector<Reply> replies() {
+        const Bytes bytes = take();
+        std::vector<Reply> found;
+        for (std::size_t at = 0; at < bytes.size();) {
+            coord::Reader in(BytesView(bytes).substr(at));
+            const std::size_t size = in.u32();
+            Reply reply;
+            reply.xid = in.i32(), reply.zxid = in.i64(), reply.error = in.i32();
+            reply.body.assign(in.raw(size - 16));
+            REQUIRE(in.ok());
+            found.push_back(reply);
+            at += 4 + size;
+        }
+        return found;
+    }
+    std::vector<Reply> replies_after(int turns) { return rig_.turn(turns), replies(); }
+
+private:
+    static constexpr char zeros[16] = {};
+    Rig& rig_;
+    Connection* connection_;
+    Ticket ticket_;
+};
+
+Bytes path_body(BytesView path) {
+    Bytes body;
+    JuteWriter(body).bytes(path);
+    return body;
+}
+Bytes watch_body(BytesView path, bool watch) { return path_body(path) + char(watch ? 1 : 0); }
+Bytes create_body(BytesView path, BytesView data, std::int32_t flags = 0) {
+    Bytes body;
+    JuteWriter out(body);
+    out.bytes(path), out.bytes(data), out.acl(coord::open_acl()), out.i32(flags);
+    return body;
+}
+Bytes set_body(BytesView path, BytesView data, std::int32_t version = -1) {
+    Bytes body;
+    JuteWriter out(body);
+    out.bytes(path), out.bytes(data), out.i32(version);
+    return body;
+}
+// Of a watch event: its type and path.
+std::string event_of(const Reply& reply) {
+    JuteReader in(reply.body);
+    const std::int32_t type = in.i32();
+    in.i32();
+    return std::to_string(type) + " " + Bytes(in.bytes());
+}
+
+}  // namespace
+
+TEST_SUITE_BEGIN("zkserver");
+
+// ---------------------------------------------------------------------------------- jute
+
+TEST_CASE("jute: null, nothing and lengths that are none") {
+    const Bytes bytes = hex("ffffffff 00000000 00000002 6869 fffffffe");
+    JuteReader in(bytes);
+    CHECK(coord::is_null(in.bytes()));
+    const BytesView nothing = in.bytes();
+    CHECK(nothing.empty());
+    CHECK(!coord::is_null(nothing));
+    CHECK(in.bytes() == "hi");
+    CHECK(in.ok());
+    in.bytes();
+    CHECK(!in.ok());
+    const Bytes large = hex("7fffffff 00");
+    JuteReader over(large);
+    over.bytes();
+    CHECK(!over.ok());
+}
+
+TEST_CASE("jute: a vector is not longer than what is left can hold") {
+    const Bytes null = hex("ffffffff"), two = hex("00000002 00000000 00000000");
+    const Bytes many = hex("00000003 00000000 00000000"), negative = hex("fffffffe");
+    JuteReader a(null), b(two), c(many), d(negative);
+    CHECK(a.count(4) == 0);
+    CHECK(a.ok());
+    CHECK(b.count(4) == 2);
+    CHECK(b.ok());
+    CHECK(c.count(4) == 0);
+    CHECK(!c.ok());
+    CHECK(d.count(4) == 0);
+    CHECK(!d.ok());
+}
+
+TEST_CASE("jute: a Stat is 68 bytes in this order") {
+    coord::Stat stat;
+    stat.czxid = coord::Zxid{1}, stat.mzxid = coord::Zxid{2}, stat.ctime_ms = 3, stat.mtime_ms = 4;
+    stat.version = 5, stat.cversion = 6, stat.aversion = 7;
+    stat.ephemeral_owner = coord::SessionId{8};
+    stat.data_length = 9, stat.num_children = 10, stat.pzxid = coord::Zxid{11};
+    Bytes bytes;
+    JuteWriter(bytes).stat(stat);
+    CHECK(to_hex(bytes) == "00000000000000010000000000000002"
+                           "00000000000000030000000000000004"
+                           "000000050000000600000007" "0000000000000008"
+                           "000000090000000a" "000000000000000b");
+}
+
+TEST_CASE("jute: a create's fields, and one that is cut off anywhere") {
+    const Bytes body = hex("00000002 2f61 00000001 78 00000001 0000001f 00000005 776f726c64"
+                           "00000006 616e796f6e65 00000003");
+    JuteReader in(body);
+    Ask asked;
+    REQUIRE(asked.read(in, Ask::layout(op::create)));
+    CHECK(asked.path == "/a");
+    CHECK(asked.data == "x");
+    CHECK(asked.acl == coord::open_acl());
+    CHECK(asked.flags == 3);
+    for (std::size_t size = 0; size < body.size(); size++) {
+        JuteReader cut(BytesView(body).substr(0, size));
+        Ask other;
+        CHECK(!other.read(cut, Ask::layout(op::create)));
+    }
+}
+
+// ---------------------------------------------------------------------------------- zoo.cfg
+
+static std::string error_of(const std::string& text) {
+    Config config;
+    return ConfigReader(config).read(text);
+}
+
+TEST_CASE("config: as it is in the wild") {
+    Config config;
+    const std::string error = ConfigReader(config).read(
+        "# The number of milliseconds of each tick\r\ntickTime=2000\r\n! so\n initLimit = 10\n"
+        "syncLimit: 5\ndataDir=C:\\\\zookeeper\\\\data\ndataLogDir=D:\\logs\\\nclientPort=2182\n"
+        "maxClientCnxns=0\nautopurge.snapRetainCount=1\n4lw.commands.whitelist=stat, ruok,\\\n"
+        "  mntr\nserver.1=zoo1:2888:3888;2181\nserver.2=[::1]:2888:3888:observer;[::1]:2182\n"
+        "server.3=zoo3:2888:3888:participant\nfoo.bar=1\nenforceQuota=true\n");
+    CHECK(error == "");
+    CHECK(config.tick_ms == 2000);
+    CHECK(config.sync_limit == 5);
+    CHECK(config.data_dir == "C:\\zookeeper\\data");
+    CHECK(config.data_log_dir == "D:\\logs\\");
+    CHECK(config.connections_per_address == 0);
+    CHECK(config.snapshots_kept == 3);
+    CHECK(config.enforce_quota);
+    CHECK(config.allows("mntr"));
+    CHECK(config.allows("ruok"));
+    CHECK(!config.allows("srvr"));
+    REQUIRE(config.members.size() == 3);
+    CHECK(config.members[0].host == "zoo1");
+    CHECK(config.members[0].client_port == 2181);
+    CHECK(config.members[1].host == "::1");
+    CHECK(config.members[1].is_observer);
+    CHECK(config.members[1].client_host == "::1");
+    CHECK(config.members[2].election_port == 3888);
+    CHECK(!config.is_standalone());
+    REQUIRE(config.warnings.size() == 2);
+    CHECK(config.warnings[0] == "line 16: unknown key foo.bar: it has no effect");
+}
+
+TEST_CASE("config: defaults are ZooKeeper's") {
+    Config config;
+    CHECK(ConfigReader(config).read("tickTime=100\ndataDir=/d\nclientPort=1") == "");
+    CHECK(config.data_log_dir == "/d");
+    CHECK(config.connections_per_address == 60);
+    CHECK(config.timeout_min_ms() == 200);
+    CHECK(config.timeout_max_ms() == 2000);
+    CHECK(config.snapshot_every == 100000);
+    CHECK(config.outstanding_limit == 1000);
+    CHECK(config.frame_bytes_max == 0xfffff);
+    CHECK(config.allows("srvr"));
+    CHECK(!config.allows("ruok"));
+    CHECK(config.is_standalone());
+}
+
+TEST_CASE("config: what is wrong is refused with its line") {
+    CHECK(error_of("tickTime=2000\nclientPort=abc\n").substr(0, 18) == "line 2: clientPort");
+    CHECK(error_of("\n\ntickTime=0").substr(0, 7) == "line 3:");
+    CHECK(error_of("clientPort=70000").substr(0, 7) == "line 1:");
+    CHECK(error_of("server.1=host").substr(0, 7) == "line 1:");
+    CHECK(error_of("server.1=host:1:2:boss").substr(0, 7) == "line 1:");
+    CHECK(error_of("server.1=host:1:2;x").substr(0, 7) == "line 1:");
+    CHECK(error_of("server.300=host:1:2").substr(0, 7) == "line 1:");
+    CHECK(error_of("peerType=boss").substr(0, 7) == "line 1:");
+    CHECK(error_of("skipACL=maybe").substr(0, 7) == "line 1:");
+    CHECK(error_of("dataDir=/d\nclientPort=1") == "tickTime is not set");
+    CHECK(error_of("tickTime=1\nclientPort=1") == "dataDir is not set");
+    CHECK(error_of("tickTime=1\ndataDir=/d") == "clientPort is not set");
+    CHECK(error_of("tickTime=1\ndataDir=/d\nserver.1=a:1:2\nserver.2=b:1:2\nsyncLimit=1") ==
+          "initLimit is not set");
+    CHECK(error_of("tickTime=1\ndataDir=/d\nclientPort=1\nminSessionTimeout=9\n"
+                   "maxSessionTimeout=8") == "minSessionTimeout is more than maxSessionTimeout");
+    CHECK(read_myid("3\n") == 3);
+    CHECK(read_myid(" 255 ") == 255);
+    CHECK(read_myid("x") == 0);
+    CHECK(read_myid("256") == 0);
+}
+
+// ---------------------------------------------------------------------------------- connection
+
+TEST_CASE("connection: the handshake's bytes, with and without the last one") {
+    Rig rig;
+    TestClient with(rig), without(rig);
+    CHECK(to_hex(with.greeting()) == "0000002d" "00000000" "0000000000000000" "00002710"
+                                     "0000000000000000" "00000010"
+                                     "00000000000000000000000000000000" "00");
+    const Bytes answer = with.open();
+    REQUIRE(answer.size() == 4 + 37);
+    CHECK(to_hex(answer.substr(0, 12)) == "00000025" "00000000" "00002710");
+    Bytes old = without.greeting();
+    old.pop_back(), old[3] = 0x2c;
+    without.give(old);
+    rig.turn(4);
+    CHECK(without.take().size() == 4 + 36);
+}
+
+TEST_CASE("connection: a session that there is not is refused in zeros") {
+    Rig rig;
+    TestClient client(rig);
+    client.give(client.greeting(12345));
+    rig.turn(4);
+    CHECK(to_hex(client.take()) == "00000025" "00000000" "00000000" "0000000000000000" "00000010"
+                                   "00000000000000000000000000000000" "00");
+    CHECK(client.connection().is_over());
+}
+
+TEST_CASE("connection: ping, and an operation that there is not") {
+    Rig rig;
+    TestClient client(rig);
+    client.open();
+    client.ask(-2, op::ping);
+    const Bytes pong = client.take();
+    CHECK(to_hex(pong.substr(0, 8)) == "00000010" "fffffffe");
+    CHECK(to_hex(pong.substr(16)) == "00000000");
+    client.ask(7, 4711);
+    CHECK(to_hex(client.take()) == "00000010" "00000007" "ffffffffffffffff" "fffffffa");
+}
+
+TEST_CASE("connection: answers come in the order of the requests, in whatever pieces those came") {
+    Rig rig;
+    TestClient client(rig);
+    client.open();
+    Bytes all;
+    const auto add = [&](std::int32_t xid, std::int32_t type, const Bytes& body) {
+        Bytes frame;
+        JuteWriter out(frame);
+        out.i32(xid), out.i32(type);
+        all += TestClient::framed(frame + body);
+    };
+    add(1, op::create, create_body("/a", "1"));
+    add(-2, op::ping, "");
+    add(2, op::get_data, watch_body("/a", false));
+    add(3, op::get_data, watch_body("/a/", false));  // is answered without the replica
+    add(4, op::remove, path_body("/a") + hex("ffffffff"));
+    add(5, op::exists, watch_body("/a", false));
+    for (const char byte : all) client.give(BytesView(&byte, 1));
+    const std::vector<Reply> replies = client.replies_after(6);
+    REQUIRE(replies.size() == 6);
+    const std::int32_t xids[] = {1, -2, 2, 3, 4, 5};
+    const std::int32_t errors[] = {0, 0, 0, -101, 0, -101};
+    for (std::size_t i = 0; i < 6; i++) {
+        CHECK(replies[i].xid == xids[i]);
+        CHECK(replies[i].error == errors[i]);
+        if (i > 0) CHECK(replies[i].zxid >= replies[i - 1].zxid);
+    }
+    CHECK(replies[0].body == path_body("/a"));
+    CHECK(replies[2].body.size() == 5 + 68);
+}
+
+TEST_CASE("connection: an event comes before the answer that shows its change, and once") {
+    Rig rig;
+    TestClient client(rig), other(rig);
+    client.open(), other.open();
+    client.ask(1, op::create, create_body("/a", "1"));
+    client.ask(2, op::get_data, watch_body("/a", true));
+    client.ask(3, op::get_children, watch_body("/a", true));
+    client.ask(4, op::exists, watch_body("/a", true));
+    client.replies_after(6);
+    other.ask(1, op::remove, path_body("/a") + hex("ffffffff"));
+    rig.turn(6);
+    client.ask(5, op::exists, watch_body("/a", false));
+    const std::vector<Reply> replies = client.replies_after(6);
+    REQUIRE(replies.size() == 2);
+    CHECK(replies[0].xid == -1);
+    CHECK(replies[0].zxid == -1);
+    CHECK(event_of(replies[0]) == "2 /a");
+    CHECK(replies[1].xid == 5);
+}
+
+// Asked for while one is set, and while the change that fires that is under way.
+TEST_CASE("connection: a watch that is asked for again is there after the first has fired") {
+    Rig rig;
+    TestClient client(rig), other(rig);
+    client.open(), other.open();
+    client.ask(1, op::create, create_body("/a", "1"));
+    client.ask(2, op::get_data, watch_body("/a", true));
+    client.replies_after(6);
+    for (int i = 0; i < 20; i++) {
+        other.ask(1, op::set_data, set_body("/a", "2"));
+        client.ask(3, op::get_data, watch_body("/a", true));
+        client.ask(4, op::get_data, watch_body("/a", true));
+        std::string seen;
+        for (const Reply& reply : client.replies_after(8)) {
+            seen += reply.xid == -1 ? "event " : std::to_string(reply.xid) + " ";
+        }
+        const bool is_once = seen == "event 3 4 " || seen == "3 event 4 " || seen == "3 4 event ";
+        CHECK_MESSAGE(is_once, seen);
+        if (seen == "3 4 event ") {  // the change was the later one: it took the watch with it
+            client.ask(5, op::get_data, watch_body("/a", true));
+            client.replies_after(6);
+        }
+    }
+    CHECK(rig.replica->count_watches().watchers == 1);
+    for (int i = 0; i < 100; i++) client.ask(6, op::get_data, watch_body("/a", true));
+    rig.turn(8);
+    CHECK(rig.replica->count_watches().watchers == 1);
+}
+
+// A client that is cut off between the two would set its watch again as of that zxid.
+TEST_CASE("connection: an answer's zxid is before that of an event that is still to come") {
+    Rig rig;
+    TestClient client(rig), other(rig);
+    client.open(), other.open();
+    client.ask(1, op::create, create_body("/a", "1"));
+    client.replies_after(6);
+    int late = 0;
+    for (int i = 0; i < 20; i++) {
+        client.ask(2, op::create, create_body("/a/n", "", 2));
+        client.ask(3, op::get_data, watch_body("/a", true));
+        other.ask(4, op::set_data, set_body("/a", "2"));
+        const std::vector<Reply> replies = client.replies_after(8);
+        const std::vector<Reply> others = other.replies();
+        REQUIRE(replies.size() >= 2);
+        REQUIRE(others.size() == 1);
+        if (replies.back().xid != -1) continue;  // it has read what the other one wrote
+        late += 1;
+        CHECK(replies[replies.size() - 2].zxid < others[0].zxid);
+    }
+    CHECK(late > 0);
+}
+
+TEST_CASE("connection: writes to what is no path take a zxid, as in ZooKeeper") {
+    Rig rig;
+    TestClient client(rig);
+    client.open();
+    const Bytes any = hex("ffffffff");
+    client.ask(1, op::remove, path_body("a") + any);
+    client.ask(2, op::set_data, set_body("/a//b", ""));
+    client.ask(3, op::remove, path_body("/a/") + any);
+    client.ask(4, op::create, create_body("/a//b", ""));
+    client.ask(5, op::create, create_body("//b", ""));
+    client.ask(6, op::create, create_body("/a", "", 9));
+    client.ask(7, op::create, create_body("/a", "", 5));
+    const std::vector<Reply> replies = client.replies_after(6);
+    const std::int32_t errors[] = {-8, -8, -101, -101, -8, -8, -6};
+    REQUIRE(replies.size() == 7);
+    for (std::size_t i = 0; i < 7; i++) {
+        CHECK(replies[i].error == errors[i]);
+        if (i > 0) CHECK(replies[i].zxid == replies[i - 1].zxid + 1);
+    }
+    CHECK(rig.replica->tree().size() == 4);
+}
+
+TEST_CASE("connection: no answer overtakes the event of a watch that is asked for again") {
+    Rig rig;
+    TestClient client(rig);
+    client.open();
+    client.ask(1, op::create, create_body("/a", "1"));
+    client.ask(2, op::get_data, watch_body("/a", true));
+    client.replies_after(6);
+    client.ask(3, op::set_data, set_body("/a", "2"));
+    client.ask(4, op::get_data, watch_body("/a", true));  // asked for while that of 2 is set
+    client.ask(5, op::set_data, set_body("/a", "3"));
+    client.ask(6, op::get_data, watch_body("/a", false));
+    std::string seen;
+    for (const Reply& reply : client.replies_after(12)) seen += std::to_string(reply.xid) + " ";
+    CHECK(seen == "-1 3 4 -1 5 6 ");
+}
+
+TEST_CASE("connection: a watch that is removed and set again in a row is there") {
+    Rig rig;
+    TestClient client(rig), other(rig);
+    client.open(), other.open();
+    const Bytes persistent = path_body("/a") + hex("00000000");
+    client.ask(1, op::add_watch, persistent);
+    client.ask(2, op::remove_watches, path_body("/a") + hex("00000003"));
+    client.ask(3, op::add_watch, persistent);
+    client.ask(4, op::remove_watches, path_body("/b") + hex("00000003"));
+    const std::vector<Reply> replies = client.replies_after(12);
+    REQUIRE(replies.size() == 4);
+    CHECK(replies[1].error == 0);
+    CHECK(replies[3].error == -121);
+    other.ask(1, op::create, create_body("/a", ""));
+    rig.turn(6);
+    const std::vector<Reply> events = client.replies();
+    REQUIRE(events.size() == 1);
+    CHECK(event_of(events[0]) == "1 /a");
+}
+
+TEST_CASE("connection: many watches fire at two changes of one transaction") {
+    Rig rig;
+    TestClient client(rig), other(rig);
+    client.open(), other.open();
+    client.ask(1, op::create, create_body("/a", ""));
+    client.ask(2, op::add_watch, path_body("/a") + hex("00000000"));
+    client.ask(3, op::add_watch, path_body("/a") + hex("00000001"));
+    client.replies_after(6);
+    Bytes multi;
+    JuteWriter out(multi);
+    for (const char* value : {"1", "2"}) {
+        MultiHeader{op::set_data, false, -1}.write(out);
+        multi += set_body("/a", value);
+    }
+    MultiHeader{-1, true, -1}.write(out);
+    other.ask(1, op::multi, multi);
+    rig.turn(6);
+    const std::vector<Reply> events = client.replies();
+    REQUIRE(events.size() == 2);
+    CHECK(event_of(events[0]) == "3 /a");
+    CHECK(event_of(events[1]) == "3 /a");
+}
+
+TEST_CASE("connection: a multi that fails, in ZooKeeper's bytes") {
+    Rig rig;
+    TestClient client(rig);
+    client.open();
+    Bytes multi;
+    JuteWriter out(multi);
+    MultiHeader{op::create, false, -1}.write(out);
+    multi += create_body("/a", "");
+    MultiHeader{op::create, false, -1}.write(out);
+    multi += create_body("/b//c", "");  // refused in its turn, and not before
+    MultiHeader{op::remove, false, -1}.write(out);
+    multi += path_body("/a") + hex("ffffffff");
+    MultiHeader{-1, true, -1}.write(out);
+    client.ask(1, op::multi, multi);
+    client.ask(2, op::exists, watch_body("/a", false));
+    const std::vector<Reply> replies = client.replies_after(6);
+    REQUIRE(replies.size() == 2);
+    CHECK(replies[0].error == 0);
+    CHECK(to_hex(replies[0].body) == "ffffffff" "00" "00000000" "00000000"
+                                     "ffffffff" "00" "ffffff9b" "ffffff9b"
+                                     "ffffffff" "00" "fffffffe" "fffffffe"
+                                     "ffffffff" "01" "ffffffff");
+    CHECK(replies[1].error == -101);
+}
+
+TEST_CASE("connection: a session is taken up by another one, and its first one ends") {
+    Rig rig;
+    TestClient first(rig), second(rig), third(rig);
+    const Bytes hello = first.open();
+    JuteReader in(BytesView(hello).substr(4));
+    in.i32(), in.i32();
+    const auto session = static_cast<std::uint64_t>(in.i64());
+    const Bytes password(in.bytes());
+    first.ask(1, op::create, create_body("/e", "", 1));
+    first.replies_after(6);
+    third.give(third.greeting(session, Bytes(16, 'x')));
+    second.give(second.greeting(session, password));
+    rig.turn(8);
+    CHECK(to_hex(third.take().substr(8, 4)) == "00000000");
+    CHECK(to_hex(second.take().substr(8, 4)) == "00002710");
+    CHECK(first.connection().is_over());
+    second.ask(1, op::exists, watch_body("/e", false));
+    CHECK(second.replies_after(6)[0].error == 0);
+    second.ask(2, op::close_session);
+    CHECK(second.replies_after(6)[0].error == 0);
+    CHECK(second.connection().is_over());
+    CHECK(!rig.replica->tree().contains("/e"));
+}
+
+TEST_CASE("connection: a session ends with its timeout, connected or not") {
+    Rig rig;
+    TestClient silent(rig);
+    {
+        TestClient gone(rig);
+        silent.open(), gone.open();
+        silent.ask(1, op::create, create_body("/silent", "", 1));
+        gone.ask(1, op::create, create_body("/gone", "", 1));
+        rig.turn(6);
+    }
+    rig.pass(0);
+    CHECK(rig.replica->tree().contains("/gone"));
+    rig.pass(9000);
+    silent.ask(2, op::ping);
+    rig.pass(1500);
+    CHECK(!rig.replica->tree().contains("/gone"));
+    CHECK(rig.replica->tree().contains("/silent"));
+    rig.pass(9000);
+    CHECK(!rig.replica->tree().contains("/silent"));
+    CHECK(silent.connection().is_over());
+    TestClient mute(rig);
+    rig.pass(10001);
+    CHECK(mute.connection().is_over());
+}
+
+TEST_CASE("connection: a pause of the server's is nobody's silence") {
+    Rig rig;
+    TestClient client(rig);
+    client.open();
+    client.ask(1, op::create, create_body("/e", "", 1));
+    rig.pass(9000);
+    rig.service.now = rig.service.now + milliseconds(60000);
+    rig.service.tick(rig.service.now);
+    rig.turn(4);
+    CHECK(rig.replica->tree().contains("/e"));
+    rig.pass(2000);
+    CHECK(!rig.replica->tree().contains("/e"));
+}
+
+TEST_CASE("connection: who does not read is not read, and what waits for it is bounded") {
+    Rig rig("globalOutstandingLimit=100000\n");
+    TestClient client(rig);
+    client.open();
+    client.ask(1, op::create, create_body("/a", Bytes(20000, 'x')));
+    client.replies_after(6);
+    std::size_t asked = 0;
+    for (int i = 0; i < 2000; i++) {
+        if (!client.connection().wants_input()) break;
+        asked += 1;
+        client.ask(2, op::get_data, watch_body("/a", false));
+        if (i % 100 == 99) rig.turn(2);
+    }
+    rig.turn(4);
+    const std::size_t most = Connection::output_high + Connection::in_flight_max * 20100;
+    CHECK(client.connection().output().size() <= most);
+    CHECK(client.connection().in_flight() <= Connection::in_flight_max);
+    std::size_t answers = 0;
+    for (std::size_t before = 1; before != answers;) {  // it reads again: nothing is lost
+        before = answers;
+        answers += client.replies().size();
+        client.connection().go_on();
+        rig.turn(4);
+    }
+    CHECK(answers == asked);
+    CHECK(asked == 2000);  // what it has sent is small: all of it is taken, and waits
+}
+
+TEST_CASE("connection: a frame that is too large, and one that is none, end it alone") {
+    Rig rig;
+    TestClient large(rig), negative(rig), tiny(rig), good(rig);
+    large.open(), negative.open(), tiny.open(), good.open();
+    large.give(hex("00100000"));
+    negative.give(hex("ffffffff"));
+    tiny.give(hex("00000002 0000"));
+    CHECK(large.connection().is_over());
+    CHECK(negative.connection().is_over());
+    CHECK(tiny.connection().is_over());
+    good.ask(1, op::exists, watch_body("/", false));
+    CHECK(good.replies_after(4)[0].error == 0);
+}
+
+TEST_CASE("connection: whatever bytes come, the others do not notice") {
+    Rig rig("extendedTypesEnabled=true\n");
+    TestClient good(rig);
+    good.open();
+    coord::Rng rng(20260101);
+    const std::int32_t types[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 14, 15, 16, 17, 18, 19, 21, 22,
+                                  100, 101, 103, 104, 105, 106, 107, 0, 13, 20, 99};
+    for (int round = 0; round < 150; round++) {
+        TestClient wild(rig);
+        if (rng.chance(900)) wild.open();
+        for (int i = 0; i < 30 && !wild.connection().is_over(); i++) {
+            Bytes body = create_body(rng.chance(500) ? "/w" : "/w/x", "1", 0);
+            const std::size_t changes = static_cast<std::size_t>(rng.below(4));
+            for (std::size_t c = 0; c < changes; c++) {
+                body[static_cast<std::size_t>(rng.below(body.size()))] =
+                    static_cast<char>(rng.chance(500) ? 255 : rng.below(256));
+            }
+            body.resize(static_cast<std::size_t>(rng.below(body.size() + 1)));
+            if (rng.chance(20)) {
+                wild.give(body);
+            } else {
+                wild.ask(i, types[rng.below(std::size(types))], body);
+            }
+            if (rng.chance(300)) rig.turn();
+            wild.take();
+        }
+        good.ask(round + 1, op::exists, watch_body("/", false));
+        const std::vector<Reply> replies = good.replies_after(6);
+        REQUIRE(replies.size() == 1);
+        REQUIRE(replies[0].xid == round + 1);
+    }
+    rig.replica->audit();
+    CHECK(rig.service.outstanding == 0);
+    CHECK(rig.service.connections() == 1);
+}
+
+TEST_CASE("connection: authentication") {
+    Rig rig;
+    TestClient client(rig), refused(rig);
+    client.open(), refused.open();
+    const auto auth = [](BytesView scheme, BytesView credential) {
+        Bytes body;
+        JuteWriter out(body);
+        out.i32(0), out.bytes(scheme), out.bytes(credential);
+        return body;
+    };
+    client.ask(-4, op::auth, auth("digest", "super:secret"));
+    client.ask(1, op::who_am_i);
+    const std::vector<Reply> replies = client.replies_after(6);
+    REQUIRE(replies.size() == 2);
+    CHECK(replies[0].zxid == 0);
+    CHECK(replies[0].error == 0);
+    CHECK(to_hex(replies[1].body.substr(0, 4)) == "00000003");  // ip, super, digest
+    refused.ask(-4, op::auth, auth("x509", "me"));
+    CHECK(to_hex(refused.take()) == "00000010" "fffffffc" "0000000000000000" "ffffff8d");
+    CHECK(refused.connection().is_over());
+}
+
+TEST_CASE("words: on the client port, and none that the whitelist does not have") {
+    Rig rig("4lw.commands.whitelist=ruok,mntr\n");
+    TestClient a(rig), b(rig), c(rig);
+    a.give("ruok\n"), b.give("mntr"), c.give("stat");
+    CHECK(a.take() == "imok");
+    CHECK(a.connection().is_over());
+    CHECK(b.take().find("zk_znode_count\t4\n") != Bytes::npos);
+    CHECK(c.take() == "stat is not executed because it is not in the whitelist.\n");
+}
+
+TEST_SUITE_END();

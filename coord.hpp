@@ -12,7 +12,7 @@
 //   wants values of kilobytes, and every voter sees every write. It trusts the replicas of its own
 //   ensemble: a message of theirs that decodes is believed. With MemoryStorage an ensemble whose
 //   replicas all stop has forgotten everything; FileStorage remembers. Not there yet: recipes
-//   beside the lock.
+//   beside locks and barriers.
 //
 // QUICK START
 //   // main.cpp                              g++ -std=c++17 -I. main.cpp
@@ -64,7 +64,7 @@
 //  11  Learner        the same, from the other side
 //  12  Replica        the object that a program embeds; Transport
 //  13  Session        the client's face; Sync, which waits
-//  14  Recipes        the lock
+//  14  Recipes        the lock, one that readers share, barriers
 //  15  Simulation     an ensemble in one thread: virtual time, faults, traces
 // End of the index
 //
@@ -4905,28 +4905,42 @@ Result<T> Sync::wait(Replica& replica, const Pump& pump, Start&& start) {
 // =================================================================================================
 // Part One, chapter 14: Recipes
 // =================================================================================================
-// Purpose    A lock that only one session of the ensemble holds at a time.
+// Purpose    A lock that only one session of the ensemble holds at a time; one that readers share.
+//            Barriers: who comes waits until it is opened, or until all are there.
 // Invariants K1 A turn (one acquisition) has at most one node, and one that is over leaves none: it
 //            is removed as soon as its path is known.
-//            K2 A turn is granted once, by the list that shows no lower number than its own, while
-//            its node is watched and its session is certainly alive.
-//            K3 A waiter watches only the node right before its own, and looks again when it goes.
+//            K2 A turn is granted once, by the list that shows no lower number than its own that it
+//            waits for, while its node is watched and its session is certainly alive.
+//            K3 A waiter watches only the last node before its own that it waits for, a reader the
+//            last of a writer, and looks again when it goes.
 //            K4 Each acquire is answered once; each grant is followed by one release or one loss.
+//            K5 What becomes a reader's keeps its number and its token. There is no moment at which
+//            neither its node nor the writer's is there, and no list, of however many pages, that
+//            shows neither.
+//            K6 Who waits at a barrier goes by what was read after its event, never by the event.
+//            K7 A round of a double barrier begins in the one step that makes `ready`, when as many
+//            members are there. Its members are those whose nodes are older than that; each of them
+//            is let through, or its session ends, and nobody else is.
 // May touch  Chapter 13's public face alone.
 // Format     Curator's: <path>/_c_<uuid>-lock-<number>, ephemeral; the lowest number holds the
-//            lock. Whatever else under path ends in a number stands in the same queue.
-// Reading    ZooKeeper's recipes, "Locks"; Curator's InterProcessMutex.
+//            lock. Readers and writers have __READ__ and __WRIT__ in the place of lock-. Whatever
+//            else under path ends in a number stands in the same queue, as a writer. A barrier is
+//            a node that is there or not; a double one has a child <uuid> of each member,
+//            ephemeral, and ready. What else is below it is a member.
+// Reading    ZooKeeper's recipes, "Locks"; Curator's InterProcessMutex and
+//            InterProcessReadWriteLock, DistributedBarrier, DistributedDoubleBarrier.
 
 // A grant of a lock. The token is the zxid that created the lock's node, so it is larger than that
-// of every grant before. Hand it to what the lock guards, and let that refuse a token lower than
-// the highest it has seen: this alone holds off a holder that was stopped, resumed, and does not
-// know yet that it has lost.
+// of every grant before; a reader's than that of every writer before. Hand it to what the lock
+// guards, and let that refuse a token lower than the highest it has seen: this alone holds off a
+// holder that was stopped, resumed, and does not know yet that it has lost.
 //
 // What it guards in the tree needs no such care: writes through guarded(session) take effect while
 // the lock is this grant's, and are guard_lost after; the ensemble itself refuses the token.
 struct Grant {
     std::uint64_t fencing_token = 0;
     Bytes node;  // the path of the lock's node
+    Zxid czxid;  // of that node: the token, but of a reader that has been a writer
 
     // A handle whose writes are guarded by it: see Session::guarded_by. REQUIRES the lock's
     // session, or another one below the same path.
@@ -4938,6 +4952,8 @@ using OnLost = Callback<void(Errc)>;
 
 namespace detail {
 struct LockCore;
+struct BarrierCore;
+struct DoubleBarrierCore;
 }
 
 // A lock is not a mutex: its holder can be cut off, or stopped by its operating system, while the
@@ -5001,7 +5017,93 @@ public:
     const Bytes& path() const;
 
 private:
+    friend class ReadWriteLock;
     detail::LockCore* const core_;  // holds itself until this is destroyed
+};
+
+enum class Access : std::uint8_t { read, write };
+
+// A lock that readers hold together, or one writer alone. They stand in one queue: a reader waits
+// for the writers before it, and a writer for all. One ReadWriteLock is one place in it, to read or
+// to write, and what Lock says holds for both. A Lock of the same path is one more writer. Readers
+// have no order among each other, so what they guard compares their tokens with writers' alone.
+class ReadWriteLock : private Lock {
+public:
+    using Lock::Lock;
+    void acquire(Access access, OnGranted done);
+    void acquire_for(Access access, Duration limit, OnGranted done);
+    void try_acquire(Access access, OnGranted done);
+    // Makes of a writer's grant a reader's, without a gap: who waits to write goes on waiting, who
+    // waits to read behind this one need not any more. It is held for writing until done comes,
+    // with the grant from then on: the token is the same, the node is another. What is guarded by
+    // the grant before is guard_lost. The other way there is none: two readers would wait for each
+    // other. Errors: bad_arguments (this does not hold it for writing, or asks already); cancelled
+    // (it was released); those of create, and it is held for writing as before; and those of a
+    // loss, which on_lost hears too.
+    void downgrade(OnGranted done);
+    using Lock::cancel;
+    using Lock::release;
+    using Lock::on_lost;
+    using Lock::is_held;
+    using Lock::certain_until;
+    using Lock::fencing_token;
+    using Lock::path;
+};
+
+// A node that holds up whoever waits, as long as it is there. Destroying a Barrier drops its
+// callbacks uncalled, and takes nothing away. Errors, beside those of a session: bad_arguments (the
+// path).
+class Barrier {
+public:
+    Barrier(Session session, BytesView path, const Acl& acl = {});
+    ~Barrier();
+    Barrier(const Barrier&) = delete;
+    Barrier& operator=(const Barrier&) = delete;
+
+    // Persistent, as missing parents are: it stays when its maker goes. A success where it is there
+    // already, and the other way round for lower.
+    void raise(OnDone done);
+    void lower(OnDone done);
+    // Waits until it is not there: as new as any write that had ended when that was read. Errors:
+    // bad_arguments (this waits already), cancelled, operation_timeout.
+    void wait(OnDone done);
+    void wait_for(Duration limit, OnDone done);
+    void cancel();
+
+private:
+    detail::BarrierCore* const core_;  // holds itself until this is destroyed
+};
+
+// Members wait for each other at the beginning of what they do together, and at its end. All of a
+// round are let through, or none: one that gives up is told so only where the round has not begun
+// without it. Who comes when a round has begun is of the next one, and that begins when all of this
+// one have left, or their sessions have ended. Destroying it drops its callbacks uncalled, and
+// removes its node.
+class DoubleBarrier {
+public:
+    static constexpr std::size_t members_max = 1000;
+    // All give the same number. No more than Limits::list_max, and answers must have room.
+    DoubleBarrier(Session session, BytesView path, std::size_t members, const Acl& acl = {});
+    ~DoubleBarrier();
+    DoubleBarrier(const DoubleBarrier&) = delete;
+    DoubleBarrier& operator=(const DoubleBarrier&) = delete;
+
+    // Waits until as many are there. Missing parents are created, persistent. Errors: bad_arguments
+    // (the path, the number; it is in use); cancelled; lock_lost (somebody removed its node);
+    // too_large (there are too many to be listed); those of a session and of create.
+    void enter(OnDone done);
+    // The same, and operation_timeout. The ensemble decides it, so that it takes as long as a write
+    // does, and may turn out a success.
+    void enter_for(Duration limit, OnDone done);
+    // Waits until all of the round have left. Errors: bad_arguments (it is not inside); cancelled
+    // (it has left, and does not wait for the others); those of a session.
+    void leave(OnDone done);
+    // Takes a waiting enter back, as enter_for does, or a waiting leave, at once.
+    void cancel();
+    bool is_inside() const;  // from the answer of enter to the call of leave
+
+private:
+    detail::DoubleBarrierCore* const core_;  // holds itself until this is destroyed
 };
 
 // =================================================================================================
@@ -20451,9 +20553,33 @@ Result<void> Sync::close() const {
 
 namespace detail {
 
+// Those that are there already say node_exists, and whatever else is wrong the recipe's own node
+// will say: the requests are executed in order.
+COORD_RARE
+static void create_parents(const Session& session, const Bytes& path, const Acl& acl) {
+    for (std::size_t i = 1; i <= path.size(); i++) {
+        const bool is_whole = i == path.size() || path[i] == '/';
+        if (!is_whole || i == 1) continue;
+        const BytesView parent = BytesView(path).substr(0, i);
+        session.create(parent, {}, CreateMode::persistent, {}, acl, OnCreated());
+    }
+}
+
+static Bytes child_path(const Bytes& path, BytesView node) {
+    Bytes whole = path == "/" ? Bytes() : path;
+    return whole.append("/").append(node);
+}
+
+enum class LockKind : std::uint8_t { exclusive, read, write };
+
 // One acquisition, from its create to the removal of its node.
 struct LockTurn {
+    explicit LockTurn(LockKind that) : kind(that) {}
+    LockKind kind;
     Bytes node;              // its name under the lock's path; empty until the create is answered
+    Bytes next;              // the one that is to take its place, while that is asked for
+    bool is_gone = false;    // meanwhile its node has gone
+    Zxid czxid;              // of its node
     std::int64_t number = 0;
     std::uint64_t token = 0;
     bool is_over = false;    // nobody waits for it any more
@@ -20478,10 +20604,13 @@ struct LockCore : std::enable_shared_from_this<LockCore> {
     LockCore(Session handle, BytesView lock_path, const Acl& nodes_acl)
         : session(std::move(handle)), path(lock_path), acl(nodes_acl) {}
 
-    void acquire(bool is_one_try, OnGranted done);
+    void acquire(LockKind kind, bool is_one_try, OnGranted done);
+    void downgrade(OnGranted done);
+    void on_downgraded(const Turn& mine, const Multi& result);
+    void on_own_gone(const Turn& mine);
+    void acquire_for(LockKind kind, Duration duration, OnGranted done);
     void limit(Duration duration);
     void create_node(const Turn& mine, int attempts_left);
-    void create_parents();
     void on_created(const Turn& mine, int attempts_left, const Result<Created>& created);
     void watch_own(const Turn& mine);
     void list(const Turn& mine, const Page& page);
@@ -20496,8 +20625,8 @@ struct LockCore : std::enable_shared_from_this<LockCore> {
     void remove_node(const Turn& ended, const OnDone& removed);
     void remove_node_later(const Turn& ended, const OnDone& removed);
     void answer_later(OnGranted done, Errc error);
+    Bytes path_of(BytesView node) const { return child_path(path, node); }
     bool is_certain(Time now) const;
-    Bytes path_of(BytesView node) const;
     bool is_current(const Turn& mine) const { return !mine->is_over && mine == turn; }
     void audit() const;
 
@@ -20508,7 +20637,7 @@ struct LockCore : std::enable_shared_from_this<LockCore> {
     Phase phase = Phase::idle;
     Turn turn;              // null while idle
     bool is_try = false;    // lock_busy rather than wait
-    OnGranted waiter;       // of acquire; empty while idle and held
+    OnGranted waiter;       // of acquire and downgrade; else empty
     OnLost lost;
     Bytes watched;          // whose end the watcher that is set will tell; of any turn
 };
@@ -20527,23 +20656,44 @@ static Errc known_end(const Session& session, Errc error) {
     return is_moved ? Errc::session_moved : Errc::session_expired;
 }
 
+static constexpr BytesView read_mark = "__READ__";
+static constexpr BytesView write_mark = "__WRIT__";
+static_assert(read_mark.size() == write_mark.size(), "a name is as long for either");
+
+static bool is_reader(BytesView node) {
+    const std::size_t end = node.find_last_not_of("0123456789") + 1;  // 0 where there is none
+    if (end < read_mark.size()) return false;
+    return node.substr(end - read_mark.size(), read_mark.size()) == read_mark;
+}
+
 // FORMAT: a UUID of 36 characters, as Curator looks for: the session's id, which no other session
 // of the ensemble has or had, and the session's number for the turn.
-static Bytes lock_node_prefix(const Session& session) {
+static Bytes new_uuid(const Session& session) {
     char digits[33];
     const unsigned long long high = session.id().value;
     const unsigned long long low = session.next_number();
     std::snprintf(digits, sizeof digits, "%016llx%016llx", high, low);
     const BytesView hex(digits, 32);
-    Bytes prefix = "_c_";
-    prefix.append(hex.substr(0, 8)).append("-").append(hex.substr(8, 4)).append("-");
-    prefix.append(hex.substr(12, 4)).append("-").append(hex.substr(16, 4)).append("-");
-    return prefix.append(hex.substr(20)).append("-lock-");
+    Bytes uuid;
+    uuid.append(hex.substr(0, 8)).append("-").append(hex.substr(8, 4)).append("-");
+    uuid.append(hex.substr(12, 4)).append("-").append(hex.substr(16, 4)).append("-");
+    return uuid.append(hex.substr(20));
 }
 
-Bytes LockCore::path_of(BytesView node) const {
-    Bytes whole = path == "/" ? Bytes() : path;
-    return whole.append("/").append(node);
+static Bytes lock_node_prefix(const Session& session, LockKind kind) {
+    Bytes prefix = "_c_" + new_uuid(session) + "-";
+    if (kind == LockKind::exclusive) return prefix.append("lock-");
+    return prefix.append(kind == LockKind::read ? read_mark : write_mark);
+}
+
+// FORMAT: the same name but for the mark (K5). So in the order of names none is between the two:
+// whoever lists page by page, and came to the place of one before the change, comes to the other
+// after it.
+static Bytes reader_name(Bytes writer) {
+    const std::size_t end = writer.find_last_not_of("0123456789") + 1;
+    COORD_ASSERT(end > write_mark.size());
+    COORD_ASSERT(writer.compare(end - write_mark.size(), write_mark.size(), write_mark) == 0);
+    return writer.replace(end - write_mark.size(), write_mark.size(), read_mark);
 }
 
 void LockCore::audit() const {
@@ -20551,20 +20701,29 @@ void LockCore::audit() const {
     COORD_ASSERT(turn == nullptr || !turn->is_over);                                     // K1
     COORD_ASSERT(turn == nullptr || turn->node.empty() == (phase == Phase::creating));   // K1
     COORD_ASSERT(phase != Phase::held || turn->token != 0);                              // K2
+    COORD_ASSERT(turn == nullptr || turn->next.empty() || phase == Phase::held);         // K5
+    COORD_ASSERT(turn == nullptr || turn->token <= turn->czxid.value);                   // K5
     COORD_ASSERT(phase != Phase::waiting || watched == turn->before);                    // K3
 }
 
 COORD_RARE
-void LockCore::acquire(bool is_one_try, OnGranted done) {
+void LockCore::acquire(LockKind kind, bool is_one_try, OnGranted done) {
     if (turn != nullptr || !is_valid_path(path)) {
         return answer_later(std::move(done), Errc::bad_arguments);
     }
-    turn = Turn(new LockTurn);
+    turn = Turn(new LockTurn(kind));
     phase = Phase::creating;
     is_try = is_one_try;
     waiter = std::move(done);
     create_node(turn, create_attempts_max);
     audit();
+}
+
+COORD_RARE
+void LockCore::acquire_for(LockKind kind, Duration duration, OnGranted done) {
+    const bool is_new = turn == nullptr;
+    acquire(kind, false, std::move(done));
+    if (is_new && turn != nullptr) limit(duration);
 }
 
 // Callbacks come inside poll, also for what a call has decided.
@@ -20596,22 +20755,11 @@ COORD_RARE
 void LockCore::create_node(const Turn& mine, int attempts_left) {
     COORD_ASSERT(attempts_left > 0);
     COORD_ASSERT(mine->node.empty());  // K1
-    session.create(path_of(lock_node_prefix(session)), {}, CreateMode::ephemeral_sequential, {},
-                   acl, [core = shared_from_this(), mine, attempts_left](Result<Created> created) {
-                       core->on_created(mine, attempts_left - 1, created);
-                   });
-}
-
-// Those that are there already say node_exists, and whatever else is wrong the lock's own node will
-// say: the requests are executed in order.
-COORD_RARE
-void LockCore::create_parents() {
-    for (std::size_t i = 1; i <= path.size(); i++) {
-        const bool is_whole = i == path.size() || path[i] == '/';
-        if (!is_whole || i == 1) continue;
-        const BytesView parent = BytesView(path).substr(0, i);
-        session.create(parent, {}, CreateMode::persistent, {}, acl, OnCreated());
-    }
+    const auto on_answer = [core = shared_from_this(), mine, attempts_left](Result<Created> made) {
+        core->on_created(mine, attempts_left - 1, made);
+    };
+    session.create(path_of(lock_node_prefix(session, mine->kind)), {},
+                   CreateMode::ephemeral_sequential, {}, acl, on_answer);
 }
 
 COORD_RARE
@@ -20619,7 +20767,8 @@ void LockCore::on_created(const Turn& mine, int attempts_left, const Result<Crea
     if (created) {
         mine->node = node_name(created->path);
         mine->number = sequence_of(mine->node).value_or(0);
-        mine->token = created->stat.czxid.value;
+        mine->czxid = created->stat.czxid;
+        mine->token = mine->czxid.value;
     }
     if (mine->is_over) {
         if (created) return remove_node(mine, mine->removed);  // K1
@@ -20630,7 +20779,7 @@ void LockCore::on_created(const Turn& mine, int attempts_left, const Result<Crea
     }
     COORD_ASSERT(phase == Phase::creating && mine == turn);
     if (!created && created.error() == Errc::no_node && attempts_left > 0) {
-        create_parents();
+        create_parents(session, path, acl);
         return create_node(mine, attempts_left);
     }
     if (!created) return fail(created.error());
@@ -20643,17 +20792,26 @@ void LockCore::on_created(const Turn& mine, int attempts_left, const Result<Crea
 // get rather than exists: it sets no watcher where the node has gone before it.
 COORD_RARE
 void LockCore::watch_own(const Turn& mine) {
-    const auto on_event = [weak = weak_from_this(), mine](const WatchEvent& event) {
+    const Bytes node = mine->node;
+    const auto on_event = [weak = weak_from_this(), mine, node](const WatchEvent& event) {
         const auto core = weak.lock();
-        if (!core || !core->is_current(mine)) return;
-        if (event.type == EventType::deleted) return core->fail(Errc::lock_lost);
+        if (!core || !core->is_current(mine) || mine->node != node) return;
+        if (event.type == EventType::deleted) return core->on_own_gone(mine);
         core->watch_own(mine);
     };
-    session.get(path_of(mine->node), on_event,
-                [core = shared_from_this(), mine](const Result<Data>& own) {
-                    if (own || !core->is_current(mine)) return;
-                    core->fail(own.error() == Errc::no_node ? Errc::lock_lost : own.error());
-                });
+    const auto on_set = [core = shared_from_this(), mine, node](const Result<Data>& own) {
+        if (own || !core->is_current(mine) || mine->node != node) return;
+        if (own.error() == Errc::no_node) return core->on_own_gone(mine);
+        core->fail(own.error());
+    };
+    session.get(path_of(node), on_event, on_set);
+}
+
+// Where another is to take its place, that answer will tell whether it did.
+void LockCore::on_own_gone(const Turn& mine) {
+    COORD_ASSERT(is_current(mine));
+    if (mine->next.empty()) return fail(Errc::lock_lost);
+    mine->is_gone = true;
 }
 
 COORD_RARE
@@ -20677,6 +20835,7 @@ void LockCore::on_list(const Turn& mine, const Result<Children>& page) {
         const std::optional<std::int64_t> number = sequence_of(name);
         if (name == mine->node) mine->is_listed = true;
         if (!number || *number >= mine->number || *number <= mine->before_number) continue;
+        if (mine->kind == LockKind::read && is_reader(name)) continue;  // K2
         mine->before_number = *number, mine->before = name;
     }
     if (page->more) return list(mine, Page{page->names.back(), SIZE_MAX});
@@ -20738,7 +20897,53 @@ void LockCore::settle(const Turn& mine) {
     phase = Phase::held;
     const OnGranted done = std::exchange(waiter, nullptr);  // K4
     audit();
-    if (done) done(Grant{mine->token, path_of(mine->node)});
+    if (done) done(Grant{mine->token, path_of(mine->node), mine->czxid});
+}
+
+// One step for all others (K5): who waits for the writer's node finds a reader's of its number.
+COORD_RARE
+void LockCore::downgrade(OnGranted done) {
+    const bool is_writer = phase == Phase::held && turn->kind == LockKind::write;
+    if (!is_writer || !turn->next.empty()) {
+        return answer_later(std::move(done), Errc::bad_arguments);
+    }
+    turn->next = reader_name(turn->node);
+    waiter = std::move(done);
+    const Bytes from = path_of(turn->node), to = path_of(turn->next);
+    const auto on_answer = [core = shared_from_this(), mine = turn](const Multi& result) {
+        core->on_downgraded(mine, result);
+    };
+    session.multi({Op::create(to, {}, CreateMode::ephemeral, {}, acl), Op::remove(from)},
+                  on_answer);
+    audit();
+}
+
+COORD_RARE
+void LockCore::on_downgraded(const Turn& mine, const Multi& result) {
+    const Bytes next = std::exchange(mine->next, Bytes());
+    COORD_ASSERT(!next.empty());
+    Errc error = result.error;
+    if (error == Errc::ok) {
+        COORD_ASSERT(mine->czxid < result.parts[0].stat.czxid);
+        mine->node = next, mine->kind = LockKind::read;  // its number and token stay (K5)
+        mine->czxid = result.parts[0].stat.czxid;
+    }
+    if (mine->is_over) {
+        if (!mine->node.empty()) remove_node(mine, mine->removed);  // K1
+        return;
+    }
+    COORD_ASSERT(phase == Phase::held && mine == turn);
+    if (error == Errc::no_node || (error != Errc::ok && mine->is_gone)) error = Errc::lock_lost;
+    const bool is_end = is_node_gone(error) || error == Errc::session_moved ||
+                        error == Errc::outcome_unknown;
+    if (is_end) return fail(error);
+    mine->is_gone = false;
+    const OnGranted done = std::exchange(waiter, nullptr);  // K4
+    if (error == Errc::ok) watch_own(mine);
+    audit();
+    if (!done) return;
+    if (error != Errc::ok) return done(error);
+    done(Grant{mine->token, path_of(mine->node), mine->czxid});
 }
 
 // Suspended is no loss: the session may live on, and certain_until says for how long it is safe.
@@ -20762,7 +20967,7 @@ void LockCore::fail(Errc error) {
     const OnGranted done = end_turn({});
     const OnLost told = lost;  // the call may replace it, or destroy the lock
     if (was_held && told) told(error);
-    if (done) done(error);
+    if (done && self != nullptr) done(error);
 }
 
 // RETURNS whom to tell.
@@ -20770,10 +20975,10 @@ COORD_RARE
 OnGranted LockCore::end_turn(const OnDone& removed) {
     COORD_ASSERT(turn != nullptr && !turn->is_over);
     const Turn ended = std::exchange(turn, nullptr);
-    const bool is_created = phase != Phase::creating;
+    const bool is_named = phase != Phase::creating && ended->next.empty();
     phase = Phase::idle;
     ended->is_over = true;
-    if (!is_created) {
+    if (!is_named) {
         ended->removed = removed;
     } else if (!ended->node.empty()) {
         remove_node(ended, removed);
@@ -20804,7 +21009,7 @@ void LockCore::remove_node_later(const Turn& ended, const OnDone& removed) {
 }  // namespace detail
 
 Session Grant::guarded(const Session& session) const {
-    return session.guarded_by(node, Zxid{fencing_token});
+    return session.guarded_by(node, czxid);
 }
 
 Lock::Lock(Session session, BytesView path, const Acl& acl)
@@ -20821,14 +21026,16 @@ Lock::~Lock() {
     if (core->turn != nullptr) core->end_turn({});
 }
 
-void Lock::acquire(OnGranted done) { core_->acquire(false, std::move(done)); }
+void Lock::acquire(OnGranted done) {
+    core_->acquire(detail::LockKind::exclusive, false, std::move(done));
+}
 
-void Lock::try_acquire(OnGranted done) { core_->acquire(true, std::move(done)); }
+void Lock::try_acquire(OnGranted done) {
+    core_->acquire(detail::LockKind::exclusive, true, std::move(done));
+}
 
 void Lock::acquire_for(Duration limit, OnGranted done) {
-    const bool is_new = core_->turn == nullptr;
-    core_->acquire(false, std::move(done));
-    if (is_new && core_->turn != nullptr) core_->limit(limit);
+    core_->acquire_for(detail::LockKind::exclusive, limit, std::move(done));
 }
 
 void Lock::cancel() {
@@ -20861,6 +21068,562 @@ std::uint64_t Lock::fencing_token() const {
 }
 
 const Bytes& Lock::path() const { return core_->path; }
+
+static detail::LockKind lock_kind(Access access) {
+    return access == Access::read ? detail::LockKind::read : detail::LockKind::write;
+}
+
+void ReadWriteLock::acquire(Access access, OnGranted done) {
+    core_->acquire(lock_kind(access), false, std::move(done));
+}
+
+void ReadWriteLock::acquire_for(Access access, Duration limit, OnGranted done) {
+    core_->acquire_for(lock_kind(access), limit, std::move(done));
+}
+
+void ReadWriteLock::try_acquire(Access access, OnGranted done) {
+    core_->acquire(lock_kind(access), true, std::move(done));
+}
+
+void ReadWriteLock::downgrade(OnGranted done) { core_->downgrade(std::move(done)); }
+
+namespace detail {
+
+// As of LockCore: requests hold it, watchers and timers do not.
+struct BarrierCore : std::enable_shared_from_this<BarrierCore> {
+    BarrierCore(Session handle, BytesView node, const Acl& nodes_acl)
+        : session(std::move(handle)), path(node), acl(nodes_acl) {}
+
+    void raise(int attempts_left, const OnDone& done);
+    void wait(OnDone done);
+    void look();
+    void end(Errc error);
+    void answer_later(const OnDone& done, Errc error);
+
+    const Session session;
+    const Bytes path;
+    const Acl acl;
+    std::shared_ptr<BarrierCore> self;
+    std::uint64_t turn = 0;    // of the wait that is under way, or was last
+    bool is_waiting = false;
+    bool is_looking = false;   // an answer will come
+    bool is_watching = false;  // an event will come, once it has been there
+    OnDone waiter;
+};
+
+// Callbacks come inside poll, also for what a call has decided.
+void BarrierCore::answer_later(const OnDone& done, Errc error) {
+    if (!done) return;
+    session.at(session.now(), [weak = weak_from_this(), done, error] {
+        const auto core = weak.lock();
+        if (core && core->self != nullptr) done(error == Errc::ok ? Result<void>() : error);
+    });
+}
+
+COORD_RARE
+void BarrierCore::raise(int attempts_left, const OnDone& done) {
+    COORD_ASSERT(attempts_left > 0);
+    const auto on_answer = [core = shared_from_this(), attempts_left, done](Result<Created> made) {
+        const Errc error = made.error();
+        if (error == Errc::no_node && attempts_left > 1) {
+            create_parents(core->session, core->path, core->acl);
+            return core->raise(attempts_left - 1, done);
+        }
+        if (!done || core->self == nullptr) return;
+        if (error == Errc::ok || error == Errc::node_exists) return done(Result<void>());
+        done(known_end(core->session, error));
+    };
+    session.create(path, {}, CreateMode::persistent, {}, acl, on_answer);
+}
+
+COORD_RARE
+void BarrierCore::wait(OnDone done) {
+    if (is_waiting || !is_valid_path(path)) return answer_later(done, Errc::bad_arguments);
+    COORD_ASSERT(!waiter);
+    turn += 1, is_waiting = true, waiter = std::move(done);
+    look();
+}
+
+// Whatever the event was: the answer of a quorum says whether it is there (K6).
+COORD_RARE
+void BarrierCore::look() {
+    COORD_ASSERT(is_waiting);
+    if (is_looking) return;
+    is_looking = true;
+    const bool sets = !is_watching;
+    Watcher watcher;
+    if (sets) {
+        watcher = [weak = weak_from_this()](const WatchEvent&) {
+            const auto core = weak.lock();
+            if (!core) return;
+            core->is_watching = false;
+            if (core->is_waiting) core->look();
+        };
+    }
+    const auto on_answer = [core = shared_from_this(), asked = turn,
+                            sets](const Result<Stat>& there) {
+        core->is_looking = false;
+        const Errc error = there.error();
+        if (!there && error != Errc::no_node && sets) core->is_watching = false;
+        if (!core->is_waiting) return;
+        if (core->turn != asked) return core->look();
+        if (error == Errc::no_node) return core->end(Errc::ok);
+        if (!there) return core->end(error);
+        if (!core->is_watching) core->look();  // it has gone, or changed, since
+    };
+    is_watching = true;
+    session.linearizable().exists(path, std::move(watcher), on_answer);
+}
+
+COORD_RARE
+void BarrierCore::end(Errc error) {
+    COORD_ASSERT(is_waiting);
+    is_waiting = false;
+    const OnDone done = std::exchange(waiter, nullptr);
+    if (done) done(error == Errc::ok ? Result<void>() : Result<void>(known_end(session, error)));
+}
+
+// One stay at a double barrier, from the create of its node to its removal.
+struct BarrierStay {
+    Bytes node;              // its path; empty until the create is answered
+    Zxid czxid;
+    Zxid ready;              // of its round, once that has begun
+    Errc reason = Errc::ok;  // why it is to be given up
+    bool is_over = false;    // nobody waits for it any more
+};
+
+//     idle -> creating -> entering -> inside -> leaving        (any of them -> idle)
+struct DoubleBarrierCore : std::enable_shared_from_this<DoubleBarrierCore> {
+    enum class Phase : std::uint8_t { idle, creating, entering, inside, leaving };
+    using Stay = std::shared_ptr<BarrierStay>;
+    static constexpr int create_attempts_max = 8;
+
+    DoubleBarrierCore(Session handle, BytesView barrier, std::size_t count, const Acl& nodes_acl)
+        : session(std::move(handle)), path(barrier), members(count), acl(nodes_acl) {}
+
+    void enter(OnDone done);
+    void limit(Duration duration);
+    void create_node(const Stay& mine, int attempts_left);
+    void on_created(const Stay& mine, int attempts_left, const Result<Created>& created);
+    void watch(const Stay& mine, const Bytes& node);
+    void look(const Stay& mine);
+    void on_list(const Stay& mine, const Result<Found>& found);
+    void wait_to_enter(const Stay& mine, const Found& found, const Child* ready);
+    void begin(const Stay& mine, std::size_t count);
+    void give_up(const Stay& mine, const Child* ready);
+    void wait_to_leave(const Stay& mine, const Found& found, const Child* ready);
+    void ask(const Stay& mine, std::vector<Op> parts);
+    void look_after(const Stay& mine, Errc error);
+    void leave(OnDone done);
+    void cancel();
+    void on_state(SessionState state);
+    void end(Stay mine, Errc error);
+    void remove_node(const Stay& mine);
+    void answer_later(const OnDone& done, Errc error);
+    bool is_current(const Stay& mine) const { return !mine->is_over && mine == stay; }
+    bool waits() const { return phase == Phase::entering || phase == Phase::leaving; }
+    Bytes ready_path() const { return child_path(path, "ready"); }
+    void audit() const;
+
+    const Session session;
+    const Bytes path;
+    const std::size_t members;
+    const Acl acl;
+    std::shared_ptr<DoubleBarrierCore> self;
+    Phase phase = Phase::idle;
+    Stay stay;  // null while idle
+    OnDone waiter;
+    bool is_looking = false;    // an answer will come, after which
+    bool is_look_due = false;   // something has happened: look again
+    std::vector<Bytes> watched; // nodes whose watchers have not been called yet
+};
+
+void DoubleBarrierCore::audit() const {
+    COORD_ASSERT((stay == nullptr) == (phase == Phase::idle));
+    COORD_ASSERT(stay == nullptr || !stay->is_over);
+    COORD_ASSERT(stay == nullptr || stay->node.empty() == (phase == Phase::creating));
+    const bool has_begun = phase == Phase::inside || phase == Phase::leaving;
+    COORD_ASSERT(!has_begun || stay->czxid < stay->ready);  // K7
+    COORD_ASSERT(phase != Phase::inside || !waiter);
+}
+
+void DoubleBarrierCore::answer_later(const OnDone& done, Errc error) {
+    if (!done) return;
+    session.at(session.now(), [weak = weak_from_this(), done, error] {
+        const auto core = weak.lock();
+        if (core && core->self != nullptr) done(error);
+    });
+}
+
+COORD_RARE
+void DoubleBarrierCore::enter(OnDone done) {
+    const bool is_count = members > 0 && members <= DoubleBarrier::members_max;
+    if (stay != nullptr || !is_count || !is_valid_path(path)) {
+        return answer_later(done, Errc::bad_arguments);
+    }
+    stay = Stay(new BarrierStay);
+    phase = Phase::creating;
+    waiter = std::move(done);
+    create_node(stay, create_attempts_max);
+    audit();
+}
+
+COORD_RARE
+void DoubleBarrierCore::limit(Duration duration) {
+    if (duration.ns > 0 && session.now().ns > never.ns - duration.ns) return;
+    session.at(session.now() + duration, [weak = weak_from_this(), mine = stay] {
+        const auto core = weak.lock();
+        if (!core || !core->is_current(mine) || mine->ready != Zxid{}) return;
+        if (mine->reason == Errc::ok) mine->reason = Errc::operation_timeout;
+        if (core->phase == Phase::entering) core->look(mine);
+    });
+}
+
+COORD_RARE
+void DoubleBarrierCore::create_node(const Stay& mine, int attempts_left) {
+    COORD_ASSERT(attempts_left > 0);
+    const auto on_answer = [core = shared_from_this(), mine, attempts_left](Result<Created> made) {
+        core->on_created(mine, attempts_left - 1, made);
+    };
+    session.create(child_path(path, new_uuid(session)), {}, CreateMode::ephemeral, {}, acl,
+                   on_answer);
+}
+
+COORD_RARE
+void DoubleBarrierCore::on_created(const Stay& mine, int attempts_left,
+                                   const Result<Created>& created) {
+    if (created) mine->node = created->path, mine->czxid = created->stat.czxid;
+    if (mine->is_over) {
+        if (created) remove_node(mine);
+        return;
+    }
+    COORD_ASSERT(phase == Phase::creating && mine == stay);
+    if (!created && created.error() == Errc::no_node && attempts_left > 0) {
+        create_parents(session, path, acl);
+        return create_node(mine, attempts_left);
+    }
+    if (!created) return end(mine, created.error());
+    phase = Phase::entering;
+    watch(mine, mine->node);
+    watch(mine, ready_path());
+    look(mine);
+    audit();
+}
+
+// Of what it waits for, and of its own node. get sets no watcher where that has gone meanwhile;
+// exists does, since ready is yet to come.
+COORD_RARE
+void DoubleBarrierCore::watch(const Stay& mine, const Bytes& node) {
+    if (std::find(watched.begin(), watched.end(), node) != watched.end()) return;
+    watched.push_back(node);
+    const auto forget = [](DoubleBarrierCore& core, const Bytes& seen) {
+        const auto place = std::find(core.watched.begin(), core.watched.end(), seen);
+        if (place != core.watched.end()) core.watched.erase(place);
+    };
+    const auto on_event = [weak = weak_from_this(), node, forget](const WatchEvent&) {
+        const auto core = weak.lock();
+        if (!core) return;
+        forget(*core, node);
+        if (core->waits()) core->look(core->stay);
+    };
+    const auto on_set = [core = shared_from_this(), mine, node, forget](Errc error) {
+        if (error == Errc::ok) return;
+        forget(*core, node);
+        const bool is_gone = error == Errc::no_node;
+        if (is_gone && node == mine->node) return;  // the list that comes after it will tell
+        if (is_gone && core->waits()) return core->look(core->stay);
+        if (!is_gone && core->is_current(mine)) core->end(mine, error);
+    };
+    if (node != ready_path()) {
+        return session.get(node, on_event, [on_set](const Result<Data>& set) {
+            on_set(set.error());
+        });
+    }
+    session.exists(node, on_event, [on_set](const Result<Stat>& set) {
+        if (set.error() != Errc::no_node) on_set(set.error());
+    });
+}
+
+// All that it goes by is of one moment, and of after the watchers were set (K6).
+COORD_RARE
+void DoubleBarrierCore::look(const Stay& mine) {
+    COORD_ASSERT(is_current(mine) && waits());
+    is_look_due = is_looking;
+    if (is_looking) return;
+    is_looking = true;
+    if (phase == Phase::entering) watch(mine, ready_path()), watch(mine, mine->node);
+    session.read(Query::list(path), [core = shared_from_this(), mine](Result<Found> found) {
+        core->is_looking = false;
+        const bool is_due = std::exchange(core->is_look_due, false);
+        if (!core->waits()) return;
+        if (is_due || !core->is_current(mine)) return core->look(core->stay);
+        core->on_list(mine, found);
+    });
+}
+
+COORD_RARE
+void DoubleBarrierCore::on_list(const Stay& mine, const Result<Found>& found) {
+    if (!found && found.error() != Errc::no_node) return end(mine, found.error());
+    if (!found) {  // somebody has removed it all
+        mine->node.clear();
+        return end(mine, phase == Phase::leaving ? Errc::ok : Errc::lock_lost);
+    }
+    if (found->more) return end(mine, Errc::too_large);
+    const Child* ready = nullptr;
+    for (const Child& child : found->nodes) {
+        if (child.name == "ready") ready = &child;
+    }
+    if (phase == Phase::leaving) return wait_to_leave(mine, *found, ready);
+    wait_to_enter(mine, *found, ready);
+}
+
+// Of the round are those nodes that are older than ready (K7). One that is left of a round that is
+// over, all of whose members have gone without removing it, is removed.
+COORD_RARE
+void DoubleBarrierCore::wait_to_enter(const Stay& mine, const Found& found, const Child* ready) {
+    const bool is_open = ready != nullptr && mine->czxid < ready->stat.czxid;
+    const Child* earlier = nullptr;
+    bool is_there = false;
+    for (const Child& child : found.nodes) {
+        const bool is_own = child.stat.czxid == mine->czxid;
+        if (is_own) is_there = true;
+        if (is_own || ready == nullptr || &child == ready) continue;
+        if (child.stat.czxid < ready->stat.czxid) earlier = &child;
+    }
+    if (!is_there) return end(mine, Errc::lock_lost);
+    if (is_open) {
+        mine->ready = ready->stat.czxid;
+        phase = Phase::inside;
+        const OnDone done = std::exchange(waiter, nullptr);
+        audit();
+        if (done) done(Result<void>());
+        return;
+    }
+    if (mine->reason != Errc::ok) return give_up(mine, ready);
+    if (ready == nullptr && found.nodes.size() >= members) return begin(mine, found.nodes.size());
+    if (ready == nullptr) return;
+    if (earlier != nullptr) return watch(mine, child_path(path, earlier->name));
+    const Bytes node = ready_path();
+    ask(mine, {Op::has_czxid(node, ready->stat.czxid), Op::remove(node)});
+}
+
+// As many as were listed are still there as this is executed, or it is not.
+COORD_RARE
+void DoubleBarrierCore::begin(const Stay& mine, std::size_t count) {
+    COORD_ASSERT(count >= members);  // K7
+    const Bytes node = ready_path();
+    ask(mine, {Op::has_czxid(mine->node, mine->czxid), Op::has_children(path, count),
+               Op::create(node, {}, CreateMode::persistent, {}, acl)});
+}
+
+// In one step with that its round has not begun (K7).
+COORD_RARE
+void DoubleBarrierCore::give_up(const Stay& mine, const Child* ready) {
+    COORD_ASSERT(mine->reason != Errc::ok);
+    const Bytes node = ready_path();
+    std::vector<Op> parts;
+    if (ready == nullptr) parts.push_back(Op::absent(node));
+    if (ready != nullptr) parts.push_back(Op::has_czxid(node, ready->stat.czxid));
+    parts.push_back(Op::remove(mine->node));
+    is_looking = true;
+    session.multi(parts, [core = shared_from_this(), mine](const Multi& result) {
+        core->is_looking = false, core->is_look_due = false;
+        if (core->is_current(mine) && result) mine->node.clear();
+        if (core->is_current(mine) && result) return core->end(mine, mine->reason);
+        core->look_after(mine, result.error);
+    });
+}
+
+// Whether it took effect the next look tells.
+COORD_RARE
+void DoubleBarrierCore::ask(const Stay& mine, std::vector<Op> parts) {
+    is_looking = true;
+    session.multi(std::move(parts), [core = shared_from_this(), mine](const Multi& result) {
+        core->is_looking = false, core->is_look_due = false;
+        core->look_after(mine, result.error);
+    });
+}
+
+// The stay may be another by now, which could not look while this was under way.
+COORD_RARE
+void DoubleBarrierCore::look_after(const Stay& mine, Errc error) {
+    const bool is_judged = error == Errc::ok || error == Errc::node_exists ||
+                           error == Errc::no_node || error == Errc::condition_failed;
+    if (is_current(mine) && !is_judged) return end(mine, error);
+    if (waits()) look(stay);
+}
+
+COORD_RARE
+void DoubleBarrierCore::leave(OnDone done) {
+    if (phase != Phase::inside) return answer_later(done, Errc::bad_arguments);
+    phase = Phase::leaving;
+    waiter = std::move(done);
+    look(stay);
+    audit();
+}
+
+// As the recipe has it: the lowest waits for the highest, and goes last; all others go, and wait
+// for the lowest. The last one takes ready along.
+COORD_RARE
+void DoubleBarrierCore::wait_to_leave(const Stay& mine, const Found& found, const Child* ready) {
+    const Child *lowest = nullptr, *highest = nullptr;  // of the others of the round, by name
+    bool is_there = false, is_lowest = false;
+    for (const Child& child : found.nodes) {
+        if (child.stat.czxid == mine->czxid) {
+            is_there = true, is_lowest = lowest == nullptr;
+            continue;
+        }
+        if (child.stat.czxid >= mine->ready) continue;
+        if (lowest == nullptr) lowest = &child;
+        highest = &child;
+    }
+    const bool is_ready = ready != nullptr && ready->stat.czxid == mine->ready;
+    if (lowest == nullptr) {
+        if (!is_there && !is_ready) {
+            mine->node.clear();
+            return end(mine, Errc::ok);
+        }
+        const Bytes node = ready_path();
+        std::vector<Op> parts;
+        if (is_ready) parts.push_back(Op::has_czxid(node, mine->ready));
+        if (is_ready) parts.push_back(Op::remove(node));
+        if (is_there) parts.push_back(Op::remove(mine->node));
+        return ask(mine, std::move(parts));
+    }
+    if (is_there && is_lowest) return watch(mine, child_path(path, highest->name));
+    if (is_there) return ask(mine, {Op::remove(mine->node)});
+    watch(mine, child_path(path, lowest->name));
+}
+
+COORD_RARE
+void DoubleBarrierCore::cancel() {
+    if (stay == nullptr || phase == Phase::inside) return;
+    if (phase == Phase::leaving) {
+        const OnDone done = std::exchange(waiter, nullptr);
+        end(stay, Errc::cancelled);
+        return answer_later(done, Errc::cancelled);
+    }
+    if (stay->reason == Errc::ok) stay->reason = Errc::cancelled;
+    if (phase == Phase::entering) look(stay);
+}
+
+void DoubleBarrierCore::on_state(SessionState state) {
+    if (stay == nullptr) return;
+    const bool is_over = state == SessionState::expired || state == SessionState::closed;
+    if (is_over) return end(stay, Errc::session_expired);
+    if (state == SessionState::moved) return end(stay, Errc::session_moved);
+    if (session.replica().status().role == Role::failed) end(stay, Errc::replica_failed);
+}
+
+// Its node goes with it, where it may be there yet.
+COORD_RARE
+void DoubleBarrierCore::end(Stay mine, Errc error) {
+    COORD_ASSERT(is_current(mine));
+    const bool has_expired = session.state() == SessionState::expired;
+    if (error == Errc::lock_lost && has_expired) error = Errc::session_expired;
+    error = known_end(session, error);
+    const bool is_named = phase != Phase::creating;
+    phase = Phase::idle;
+    mine->is_over = true;
+    stay = nullptr;
+    if (is_named && !mine->node.empty() && !is_node_gone(error)) remove_node(mine);
+    const OnDone done = std::exchange(waiter, nullptr);
+    audit();
+    if (done) done(error == Errc::ok ? Result<void>() : Result<void>(error));
+}
+
+COORD_RARE
+void DoubleBarrierCore::remove_node(const Stay& mine) {
+    COORD_ASSERT(mine->is_over && !mine->node.empty());
+    session.remove(mine->node, [core = shared_from_this(), mine](Result<void> result) {
+        if (result.error() != Errc::too_many) return;
+        core->session.at(core->session.now() + milliseconds(10),
+                         [core, mine] { core->remove_node(mine); });
+    });
+}
+
+}  // namespace detail
+
+Barrier::Barrier(Session session, BytesView path, const Acl& acl)
+    : core_(new detail::BarrierCore(std::move(session), path, acl)) {
+    core_->self.reset(core_);
+    core_->session.on_state(core_->weak_from_this(), [core = core_](SessionState state) {
+        if (!core->is_waiting) return;
+        if (state == SessionState::moved) return core->end(Errc::session_moved);
+        if (state == SessionState::expired || state == SessionState::closed) {
+            return core->end(Errc::session_expired);
+        }
+        if (core->session.replica().status().role == Role::failed) {
+            core->end(Errc::replica_failed);
+        }
+    });
+}
+
+Barrier::~Barrier() {
+    const std::shared_ptr<detail::BarrierCore> core = std::move(core_->self);
+    core->is_waiting = false, core->waiter = nullptr;
+}
+
+void Barrier::raise(OnDone done) { core_->raise(detail::LockCore::create_attempts_max, done); }
+
+void Barrier::lower(OnDone done) {
+    core_->session.remove(core_->path, [core = core_->shared_from_this(), done](Result<void> gone) {
+        if (!done || core->self == nullptr) return;
+        const Errc error = gone.error();
+        if (error == Errc::ok || error == Errc::no_node) return done(Result<void>());
+        done(detail::known_end(core->session, error));
+    });
+}
+
+void Barrier::wait(OnDone done) { core_->wait(std::move(done)); }
+
+void Barrier::wait_for(Duration limit, OnDone done) {
+    const bool is_new = !core_->is_waiting;
+    core_->wait(std::move(done));
+    const Session& session = core_->session;
+    if (!is_new || !core_->is_waiting) return;
+    if (limit.ns > 0 && session.now().ns > never.ns - limit.ns) return;
+    session.at(session.now() + limit, [weak = core_->weak_from_this(), turn = core_->turn] {
+        const auto core = weak.lock();
+        if (core && core->is_waiting && core->turn == turn) core->end(Errc::operation_timeout);
+    });
+}
+
+void Barrier::cancel() {
+    if (!core_->is_waiting) return;
+    const OnDone done = std::exchange(core_->waiter, nullptr);
+    core_->is_waiting = false;
+    core_->answer_later(done, Errc::cancelled);
+}
+
+DoubleBarrier::DoubleBarrier(Session session, BytesView path, std::size_t members, const Acl& acl)
+    : core_(new detail::DoubleBarrierCore(std::move(session), path, members, acl)) {
+    core_->self.reset(core_);
+    core_->session.on_state(core_->weak_from_this(),
+                            [core = core_](SessionState state) { core->on_state(state); });
+}
+
+DoubleBarrier::~DoubleBarrier() {
+    const std::shared_ptr<detail::DoubleBarrierCore> core = std::move(core_->self);
+    core->waiter = nullptr;
+    if (core->stay != nullptr) core->end(core->stay, Errc::cancelled);
+}
+
+void DoubleBarrier::enter(OnDone done) { core_->enter(std::move(done)); }
+
+void DoubleBarrier::enter_for(Duration limit, OnDone done) {
+    const bool is_new = core_->stay == nullptr;
+    core_->enter(std::move(done));
+    if (is_new && core_->stay != nullptr) core_->limit(limit);
+}
+
+void DoubleBarrier::leave(OnDone done) { core_->leave(std::move(done)); }
+
+void DoubleBarrier::cancel() { core_->cancel(); }
+
+bool DoubleBarrier::is_inside() const {
+    return core_->phase == detail::DoubleBarrierCore::Phase::inside;
+}
 
 // =================================================================================================
 // Part Two, chapter 15: Simulation

@@ -365,7 +365,8 @@ TEST_CASE("whoever has begun anew is noticed, whichever side speaks first") {
 TEST_CASE("who cannot seal fills no memory; of those who can, so many are remembered") {
     Life b(2, 20), first(3, 3);
     meet(first, b);
-    Bytes sealed = first.send(b, "text");
+    const Bytes sealed = first.send(b, "text");
+    CHECK(b.take(first, sealed) == Verdict::message);
     for (std::uint32_t id = 100; id < 5000; id++) {
         Bytes answer;
         b.now = b.now + milliseconds(1);
@@ -381,8 +382,10 @@ TEST_CASE("who cannot seal fills no memory; of those who can, so many are rememb
     }
     CHECK(b.seals.life_of(first.id) == 0);  // it was quiet for longest
     first.now = b.now = b.now + seconds(1);
-    first.take(b, b.send(first, "x"));
     meet(b, first);
+    REQUIRE(b.seals.life_of(first.id) == 3);
+    CHECK(b.take(first, sealed) == Verdict::replayed);  // what was taken before it was forgotten
+    CHECK(b.take(first, first.send(b, "new")) == Verdict::message);
     CHECK(b.seals.life_of(PeerId{101}) == 101);
 }
 

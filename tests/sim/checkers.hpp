@@ -1380,6 +1380,8 @@ public:
     std::uint64_t reads_compared() const { return reads_compared_; }
     std::uint64_t expiries() const { return expiries_; }
     std::uint64_t grants() const { return grants_; }
+    std::uint64_t reads_shared() const { return reads_shared_; }  // granted beside another reader
+    std::uint64_t downgrades() const { return downgrades_; }
     std::uint64_t events() const { return events_; }
     std::uint64_t reaps() const { return reaps_; }
     std::uint64_t void_reaps() const { return void_reaps_; }
@@ -1790,32 +1792,57 @@ public:
 
     // ---- Locks
 
-    void granted(const Bytes& lock, std::uint64_t holder, std::uint64_t token, Time now) {
+    // Of readers, several may hold it, and their tokens are larger than every writer's before.
+    void granted(const Bytes& lock, std::uint64_t holder, std::uint64_t token, Time now,
+                 bool is_writer = true) {
         Lock& state = locks_[lock];
         grants_ += 1;
-        if (token <= state.token) {
+        const std::uint64_t highest = is_writer ? state.token : state.writer_token;
+        if (token <= highest) {
             violate("P11", "token " + show(Zxid{token}) + " of " + lock + " is granted after " +
-                               show(Zxid{state.token}));
+                               show(Zxid{highest}));
         }
-        if (state.held && state.until > now) {
-            violate("P11", lock + " is granted while its holder is certain of it for another " +
-                               std::to_string((state.until - now).ns / 1000) + " us");
+        if (!is_writer && !state.holds.empty() && !state.holds.begin()->second.is_writer) {
+            reads_shared_ += 1;
         }
-        state.holder = holder, state.token = token, state.held = true, state.until = Time{};
+        for (auto each = state.holds.begin(); each != state.holds.end();) {
+            const bool is_over = is_writer || each->second.is_writer;
+            if (is_over && each->second.until > now) {
+                violate("P11", lock + " is granted while its holder is certain of it for another " +
+                                   std::to_string((each->second.until - now).ns / 1000) + " us");
+            }
+            each = is_over ? state.holds.erase(each) : std::next(each);
+        }
+        state.holds[holder] = Hold{is_writer, Time{}};
+        state.token = (std::max)(state.token, token);
+        if (is_writer) state.writer_token = token;
+    }
+    // A writer asks to be a reader: from now on others may read beside it, and still none writes.
+    void will_read(const Bytes& lock, std::uint64_t holder) {
+        Lock& state = locks_[lock];
+        const auto hold = state.holds.find(holder);
+        if (hold != state.holds.end()) hold->second.is_writer = false;
+    }
+    void downgraded(const Bytes& lock, std::uint64_t holder, std::uint64_t before,
+                    std::uint64_t token) {
+        downgrades_ += 1;
+        Lock& state = locks_[lock];
+        if (state.holds.count(holder) == 0) {
+            violate("P11", lock + " is held on by one that holds it no more");
+        }
+        if (token != before) violate("P11", lock + " has another token for the same grant");
     }
     // A holder that has not let go says until when it is certain of the lock.
     void held_until(const Bytes& lock, std::uint64_t holder, Time until, Time now) {
         Lock& state = locks_[lock];
-        if (!state.held || state.holder != holder) {
+        const auto hold = state.holds.find(holder);
+        if (hold == state.holds.end()) {
             if (until > now) violate("P11", "a former holder of " + lock + " is certain of it");
             return;
         }
-        state.until = (std::max)(state.until, until);
+        hold->second.until = (std::max)(hold->second.until, until);
     }
-    void let_go(const Bytes& lock, std::uint64_t holder) {
-        Lock& state = locks_[lock];
-        if (state.holder == holder) state.held = false;
-    }
+    void let_go(const Bytes& lock, std::uint64_t holder) { locks_[lock].holds.erase(holder); }
 
 private:
     static constexpr Zxid no_position{UINT64_MAX};
@@ -1877,11 +1904,14 @@ private:
         std::size_t next = 0;  // of the model's changes: the first one that has not been told
         std::uint32_t replica = 0;
     };
-    struct Lock {
-        std::uint64_t holder = 0;
-        std::uint64_t token = 0;
-        bool held = false;
+    struct Hold {
+        bool is_writer = true;
         Time until;
+    };
+    struct Lock {
+        std::uint64_t token = 0;         // the highest that was granted
+        std::uint64_t writer_token = 0;  // and to a writer
+        std::map<std::uint64_t, Hold> holds;
     };
 
     void differ(const char* property, std::uint32_t replica, Zxid zxid, const Bytes& what) {
@@ -2754,6 +2784,8 @@ private:
     std::uint64_t reads_compared_ = 0;
     std::uint64_t expiries_ = 0;
     std::uint64_t grants_ = 0;
+    std::uint64_t reads_shared_ = 0;
+    std::uint64_t downgrades_ = 0;
     std::uint64_t events_ = 0;
     std::uint64_t reaps_ = 0;
     std::uint64_t void_reaps_ = 0;

@@ -201,6 +201,8 @@ struct Totals {
     u64 specials = 0;
     u64 taken_over = 0;
     u64 grants = 0;
+    u64 reads_shared = 0;
+    u64 downgrades = 0;
     u64 refusals = 0;
     u64 over_quota = 0;
     u64 silences = 0;
@@ -310,7 +312,10 @@ private:
         std::map<Bytes, std::int32_t> versions;
         Bytes parent;              // of what it has listed last
         std::vector<Bytes> names;  // its children, unless it is the root
-        std::unique_ptr<coord::Lock> lock;
+        std::unique_ptr<coord::Lock> lock;             // or
+        std::unique_ptr<coord::ReadWriteLock> shared;  // and which way it is held:
+        coord::Access access = coord::Access::write;
+        bool downgrading = false;
         Bytes lock_path;
         coord::Grant grant;  // the last one
         u64 holder = 0;  // another number for each grant asked for
@@ -493,10 +498,12 @@ private:
         if (certain != Time{}) {
             checker_.alive_until(client.who(), sim_.when(client.home, certain));
         }
-        if (client.lock && client.has_lock && client.lock->certain_until() != Time{}) {
+        if (!client.has_lock) return;
+        with_lock(client, [&](auto& lock) {
+            if (lock.certain_until() == Time{}) return;
             checker_.held_until(client.lock_path, client.holder,
-                                sim_.when(client.home, client.lock->certain_until()), sim_.now());
-        }
+                                sim_.when(client.home, lock.certain_until()), sim_.now());
+        });
     }
 
     void leave_if_over(Client& client) {
@@ -510,12 +517,13 @@ private:
     }
 
     void drop(Client& client) {
-        client.lock.reset();
+        client.lock.reset(), client.shared.reset();
         client.grant = coord::Grant{};
         if (client.session) checker_.dropped(client.who());
         client.session.reset();
         client.generation += 1;
         client.opening = client.leaving = client.contending = client.has_lock = false;
+        client.downgrading = false;
         client.was_local = client.is_known = client.is_super = false;
         client.waiting = 0;
         client.versions.clear(), client.names.clear();
@@ -1354,32 +1362,71 @@ private:
 
     // ---- Locks
 
+    template <class Call>
+    static void with_lock(Client& client, const Call& call) {
+        if (client.lock) call(*client.lock);
+        if (client.shared) call(*client.shared);
+    }
+
+    void make_lock(std::size_t slot) {
+        Client& client = *clients_[slot];
+        namespace permission = coord::permission;
+        constexpr u32 enough = permission::read | permission::create | permission::remove;
+        const coord::Acl acl = profile_.acls ? coord::Acl(enough, "world", "anyone") : coord::Acl();
+        const u64 which = work().below(3);
+        client.lock_path = which == 2 ? "/shared/0" : "/locks/" + std::to_string(which);
+        if (which == 2) {
+            client.shared =
+                std::make_unique<coord::ReadWriteLock>(*client.session, client.lock_path, acl);
+        } else {
+            client.lock = std::make_unique<coord::Lock>(*client.session, client.lock_path, acl);
+        }
+        with_lock(client, [this, slot](auto& lock) {
+            lock.on_lost([this, slot](Errc) { let_go(*clients_[slot]); });
+        });
+    }
+
     void use_lock(std::size_t slot) {
         Client& client = *clients_[slot];
-        if (!client.lock) {
-            client.lock_path = "/locks/" + std::to_string(work().below(2));
-            namespace permission = coord::permission;
-            constexpr u32 enough = permission::read | permission::create | permission::remove;
-            const coord::Acl acl =
-                profile_.acls ? coord::Acl(enough, "world", "anyone") : coord::Acl();
-            client.lock = std::make_unique<coord::Lock>(*client.session, client.lock_path, acl);
-            client.lock->on_lost([this, slot](Errc) { let_go(*clients_[slot]); });
-        }
+        if (!client.lock && !client.shared) make_lock(slot);
         if (work().chance(client.has_lock ? 400 : 50)) write_guarded(client);
         if (client.has_lock) {
+            if (client.shared && work().chance(150)) downgrade(slot);
             if (!work().chance(200)) return;
             let_go(client);
-            if (work().chance(800)) client.lock->release();
-            if (work().chance(100)) client.lock.reset();
-            if (client.lock && client.lock->fencing_token() != 0) client.lock->release();
+            if (work().chance(800)) with_lock(client, [](auto& lock) { lock.release(); });
+            if (work().chance(100)) client.lock.reset(), client.shared.reset();
+            with_lock(client, [](auto& lock) {
+                if (lock.fencing_token() != 0) lock.release();
+            });
         } else if (!client.contending) {
             contend(slot);
         } else if (work().chance(10)) {
-            client.lock->cancel();
+            with_lock(client, [](auto& lock) { lock.cancel(); });
         } else if (work().chance(5)) {
             client.leaving = true;
             client.session->close();
         }
+    }
+
+    void downgrade(std::size_t slot) {
+        Client& client = *clients_[slot];
+        if (client.access == coord::Access::read || client.downgrading) return;
+        client.downgrading = true;
+        checker_.will_read(client.lock_path, client.holder);
+        const auto done = [this, slot, generation = client.generation,
+                           holder = client.holder](coord::Result<coord::Grant> grant) {
+            Client& own = *clients_[slot];
+            if (own.generation != generation || own.holder != holder) return;
+            own.downgrading = false;
+            if (!grant || !own.has_lock) return;
+            checker_.downgraded(own.lock_path, own.holder, own.grant.fencing_token,
+                                grant->fencing_token);
+            own.access = coord::Access::read;
+            own.grant = *grant;
+            sample(own);
+        };
+        client.shared->downgrade(done);
     }
 
     // Also when it is the lock's holder no more, and does not care.
@@ -1400,7 +1447,10 @@ private:
     void contend(std::size_t slot) {
         Client& client = *clients_[slot];
         client.contending = true;
+        client.downgrading = false;
         client.holder = ++holders_;
+        client.access = client.shared && work().chance(600) ? coord::Access::read
+                                                            : coord::Access::write;
         const u64 generation = client.generation;
         const auto granted = [this, slot, generation](coord::Result<coord::Grant> grant) {
             Client& own = *clients_[slot];
@@ -1412,17 +1462,21 @@ private:
             sim_.note("replica " + std::to_string(own.home) + " holds " + own.lock_path + " by " +
                       show(Zxid{grant->fencing_token}) + " of session " +
                       show(Zxid{own.session->id().value}));
-            checker_.granted(own.lock_path, own.holder, grant->fencing_token, sim_.now());
+            checker_.granted(own.lock_path, own.holder, grant->fencing_token, sim_.now(),
+                             own.access == coord::Access::write);
             if (own.leaving) return let_go(own);  // its close is under way
             sample(own);
         };
-        if (work().chance(200)) {
-            client.lock->try_acquire(granted);
-        } else if (work().chance(300)) {
-            client.lock->acquire_for(any_ms(work(), 10, 2000), granted);
-        } else {
-            client.lock->acquire(granted);
+        const Duration limit = any_ms(work(), 10, 2000);
+        const bool is_try = work().chance(200), is_limited = work().chance(300);
+        if (client.shared && is_try) return client.shared->try_acquire(client.access, granted);
+        if (client.shared && is_limited) {
+            return client.shared->acquire_for(client.access, limit, granted);
         }
+        if (client.shared) return client.shared->acquire(client.access, granted);
+        if (is_try) return client.lock->try_acquire(granted);
+        if (is_limited) return client.lock->acquire_for(limit, granted);
+        client.lock->acquire(granted);
     }
 
     // ---- Faults
@@ -1867,6 +1921,7 @@ bool run_seed(u64 seed, const Arguments& arguments, Totals& totals) {
     own.writes = checker.writes_acknowledged(), own.reads = checker.reads_compared();
     own.events = checker.events(), own.elections = checker.elections();
     own.expiries = checker.expiries(), own.grants = checker.grants();
+    own.reads_shared = checker.reads_shared(), own.downgrades = checker.downgrades();
     own.reaps = checker.reaps(), own.void_reaps = checker.void_reaps();
     own.specials = checker.specials(), own.taken_over = checker.taken_over();
     own.guarded = checker.guarded(), own.guards_lost = checker.guards_lost();
@@ -1902,11 +1957,13 @@ void print_totals(const Totals& t, double seconds) {
                 n(t.seeds), n(t.failures), static_cast<double>(t.simulated_ms) / 3.6e6, seconds,
                 speed_of(t), n(t.steps));
     std::printf("writes acknowledged %llu, reads compared %llu, events %llu, elections %llu, "
-                "expiries %llu, reaps %llu and %llu void, lock grants %llu, guards that held %llu, "
+                "expiries %llu, reaps %llu and %llu void, lock grants %llu, shared %llu, "
+                "downgrades %llu, guards that held %llu, "
                 "that did not %llu, upserts and the like %llu, take-overs %llu, refused %llu, "
                 "over a quota %llu, not told %llu, in doubt %llu and %llu executed\n",
                 n(t.writes), n(t.reads), n(t.events), n(t.elections), n(t.expiries), n(t.reaps),
-                n(t.void_reaps), n(t.grants), n(t.guarded), n(t.guards_lost),
+                n(t.void_reaps), n(t.grants), n(t.reads_shared), n(t.downgrades), n(t.guarded),
+                n(t.guards_lost),
                 n(t.specials), n(t.taken_over), n(t.refusals), n(t.over_quota),
                 n(t.silences), n(t.doubts), n(t.doubts_executed));
     std::printf(

@@ -793,6 +793,38 @@ inline const std::vector<Flaw>& flaws_of_clients() {
              s.checker.granted("/l", 2, 9, s.now);
              s.checker.held_until("/l", 1, s.now + coord::milliseconds(1), s.now);
          }},
+        {"P11", "a reader beside a writer",
+         [](Script& s) {
+             s.checker.granted("/l", 1, 8, s.now);
+             s.checker.held_until("/l", 1, s.now + coord::milliseconds(2), s.now);
+             s.checker.granted("/l", 2, 9, s.now, false);
+         }},
+        {"P11", "a writer beside the second of two readers",
+         [](Script& s) {
+             s.checker.granted("/l", 1, 8, s.now, false);
+             s.checker.granted("/l", 2, 9, s.now, false);
+             s.checker.held_until("/l", 2, s.now + coord::milliseconds(2), s.now);
+             s.checker.granted("/l", 3, 10, s.now);
+         }},
+        {"P11", "a writer beside one that is a reader now",
+         [](Script& s) {
+             s.checker.granted("/l", 1, 8, s.now);
+             s.checker.held_until("/l", 1, s.now + coord::milliseconds(2), s.now);
+             s.checker.will_read("/l", 1), s.checker.downgraded("/l", 1, 8, 8);
+             s.checker.granted("/l", 2, 9, s.now, false);
+             s.checker.granted("/l", 3, 10, s.now);
+         }},
+        {"P11", "a reader's token from before a writer's",
+         [](Script& s) {
+             s.checker.granted("/l", 1, 9, s.now);
+             s.checker.let_go("/l", 1);
+             s.checker.granted("/l", 2, 8, s.now, false);
+         }},
+        {"P11", "another token after a downgrade",
+         [](Script& s) {
+             s.checker.granted("/l", 1, 8, s.now);
+             s.checker.will_read("/l", 1), s.checker.downgraded("/l", 1, 8, 9);
+         }},
         {"P27", "a write that was executed, and is told that its session is over",
          [](Script& s) {
              s.open();

@@ -536,7 +536,7 @@ TEST_CASE("H10 a forged message that ends a replica without keys does nothing to
         forged.type = coord::MessageType::refused, forged.phase = 1;
         forged.from = PeerId{2}, forged.to = PeerId{1};
         forged.ensemble = 5, forged.nonce = 77;
-        coord::Reader at(BytesView(wire.last).substr(has_key ? 5 : 24));  // whoever listens knows it
+        coord::Reader at(BytesView(wire.last).substr(has_key ? 5 : 24));
         forged.confirmed = at.u64();
         Bytes bytes;
         coord::encode_message(forged, bytes);
@@ -557,6 +557,12 @@ TEST_CASE("messages are as large as the transport takes, seal included") {
     const Sync zk(*opened, sim.pump());
     for (int i = 0; i < 50; i++) {
         REQUIRE(zk.create("/n-", Bytes(600, 'x'), coord::CreateMode::persistent_sequential));
+    }
+    for (int round = 0; round < 20; round++) {  // what is proposed together fills a message
+        for (std::size_t i = 0; i < 60; i++) {
+            zk.session().set("/n-0000000000", Bytes(i * 7 % 41, 'x'), {});
+        }
+        sim.run_for(milliseconds(50));
     }
     CHECK(zk.create("/large", Bytes(1024, 'x')).error() == Errc::too_large);
     CHECK(sim.replica(1).counters().bytes_sent > 0);  // the simulation asserts the size of each

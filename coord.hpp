@@ -11,8 +11,8 @@
 //   A server, a database, a message queue, a thread, a socket. It keeps the whole tree in memory,
 //   wants values of kilobytes, and every voter sees every write. It trusts the replicas of its own
 //   ensemble: a message of theirs that decodes is believed. With MemoryStorage an ensemble whose
-//   replicas all stop has forgotten everything; FileStorage remembers. Not there yet: change of
-//   membership, recipes beside the lock.
+//   replicas all stop has forgotten everything; FileStorage remembers. Not there yet: recipes
+//   beside locks and barriers.
 //
 // QUICK START
 //   // main.cpp                              g++ -std=c++17 -I. main.cpp
@@ -64,7 +64,7 @@
 //  11  Learner        the same, from the other side
 //  12  Replica        the object that a program embeds; Transport
 //  13  Session        the client's face; Sync, which waits
-//  14  Recipes        the lock
+//  14  Recipes        the lock, one that readers share, barriers
 //  15  Simulation     an ensemble in one thread: virtual time, faults, traces
 // End of the index
 //
@@ -97,13 +97,37 @@
 //   Entropy     is the caller's: ReplicaOptions::entropy, another random number at each start.
 //
 // OBSERVERS
-//   A replica whose id is not among its ReplicaOptions::voters observes (Role::observing). It finds
-//   out from the voters who leads, learns from the leader what is committed, keeps a log and
+//   A replica that is none of the voters observes (Role::observing). It finds out from those whom
+//   its options name as voters who leads, learns from the leader what is committed, keeps a log and
 //   snapshots, and serves sessions as every other replica does. It has no vote, and nothing waits
 //   for it: there may be hundreds (Limits::observers_max), far away, that come and go, and the
 //   voters need not know of them beforehand; only their transport must reach them. Each costs the
 //   leader what it sends: a message for what was committed since the one before was received. A
 //   write that is asked for there takes the way to the leader and back.
+//
+// WHO THE MEMBERS ARE
+//   ReplicaOptions::voters found an ensemble. From then on who votes stands in the log, as all else
+//   does, and options say only whom to ask first. Session::reconfig changes it, from any set to any
+//   other, in one call, while sessions go on: to grow from one replica to three and more, to shrink
+//   again, to put another in the place of one that is dead, to make a voter of an observer or an
+//   observer of a voter, the leader too. Until the change has ended what is written takes a
+//   majority of the old voters and one of the next; then of the next alone, and none of those who
+//   were dropped may be shut down before: reconfig has answered then. The super user may do it, and
+//   whom it lets write /zookeeper/config.
+//   A replica joins as an observer: with an id of its own, ReplicaOptions::voters that are some of
+//   the voters, and an empty storage. When it is in step it can be made a voter. A voter that was
+//   replaced, and comes back, observes. Each change is one at a time, is ended by the next leader
+//   where the one that began it dies, and is refused where a quorum of the next voters is not there
+//   already. From one voter to two the second one's storage is needed from then on: two voters bear
+//   no loss.
+//   Addresses   are the program's: Member::address, which is in /zookeeper/config. A transport
+//               finds those of its peers in Replica::members, and sends to nobody it has none of.
+//   Sites       Voters may stand in groups (Member::group): a quorum is then most of the votes in
+//               most of the groups. With three sites of three voters each, a group a site, the loss
+//               of a whole site is borne, and of one voter in each other beside. With two sites
+//               nothing helps: put one voter elsewhere. A group should be an odd number of voters,
+//               and so should the groups. Member::weight gives a vote more weight in its group; of
+//               weight 0 it counts for nothing.
 //
 // THE IDENTITY OF A VOTER
 //   What a voter has promised and acknowledged is in its storage. So a voter counts only with the
@@ -159,7 +183,9 @@
 // GLOSSARY
 //   ensemble    the replicas that keep one tree.        voter     a replica that counts.
 //   observer    a replica that is no voter.
-//   quorum      more than half of the voters.           epoch     the reign of one leader.
+//   quorum      more than half of the voters: see Voters.  epoch  the reign of one leader.
+//   member      who is listed in /zookeeper/config: a voter, or an observer.
+//   joint       of the members: while they change from one set to another, and both count.
 //   zxid        the number of a transaction: (epoch, counter). Every write attempt that is
 //               numbered takes one, also one that fails.
 //   history     the transactions of a log, in order.    durable   would survive a crash now.
@@ -196,8 +222,10 @@
 //   session_moved, and then it has not been executed and never will be: never in connection_loss.
 //   Where that is not known, which takes a replica that was far behind or has failed, it is
 //   outcome_unknown, and Session::unresolved has the list.
-//   /zookeeper/config has a line for each voter, without addresses, which the program alone knows,
-//   and the zxid since when they are the voters. Its version counts, and super cannot set it.
+//   /zookeeper/config has the zxid since when the members are the members. Its version counts, and
+//   super cannot set it. A reconfig is answered when it has ended, and the next leader ends it. It
+//   needs no option, may leave one voter alone, and finds who joins as an observer, not by address.
+//   The incremental form is for groups and weights, too.
 //   Quotas are ZooKeeper's nodes, always enforced, by all replicas alike; a multi's parts see what
 //   those before them have counted, and what is counted is never off. A text that is none, with
 //   which a ZooKeeper ends, is no quota.
@@ -1349,7 +1377,8 @@ private:
 //            M2 A session's requests are executed in cxid order without gaps, each once.
 //            M3 An ephemeral node's owner is an open session, and its list has the node's path.
 //            M4 A closed session goes with all its ephemerals in one transaction.
-//            M5 The table of voters changes by admit alone, which only a leader numbers, by itself.
+//            M5 The table of voters changes by admit and by reconfig alone, which only a leader
+//            numbers: admits, and the last step of a reconfig, by itself.
 //            M6 The parts of a multi take effect together or not at all, and nobody hears of one
 //            before all have.
 //            M7 A container or a node with a ttl goes by itself by a reap alone, which a leader
@@ -1371,10 +1400,13 @@ private:
 //            has counted is what is there, after each operation, whatever made a node come, go or
 //            change; and its stats node, where there is one, says that.
 //            M15 No create and no set takes what a quota has counted over a hard limit of it.
-//            M16 /zookeeper/config says who is in the table of voters, as of the transaction that
+//            M16 /zookeeper/config says who the members in force are, as of the transaction that
 //            made it so. Nobody sets it.
 //            M17 A session that was local is opened under the id that it has, if nobody else has
 //            that. See Z14.
+//            M18 The membership changes from one set to any other in two steps. After the first one
+//            both sets are in the table, and both count; the second leaves the next one alone. No
+//            change begins while one is under way, and every state, a snapshot too, has both sets.
 // May touch  The tree: it is its only writer.
 // Reading    ZooKeeper's PrepRequestProcessor and DataTree.processTxn. Unlike there, a request is
 //            judged when it is applied, so there is no table of outstanding changes.
@@ -1396,6 +1428,7 @@ enum class OpCode : std::uint8_t {
     silence = 11,       // of sessions not heard of: each u64 id, u32 ms; of 0 ms: heard of again
     set_acl = 12,       // string path, string ACL, i32 aversion
     auth = 13,          // the identities that the session has from here on, as an ACL's bytes
+    reconfig = 14,      // u8 ReconfigStep, and what is said there
     // Parts of a multi only, as check is:
     check_that = 16,    // string path, u8 Condition; by that nothing, u64, or string data *
     guard = 17,         // string path, u64 czxid
@@ -1474,12 +1507,45 @@ struct SessionRecord {
     const Outcome* outcome_of(std::uint64_t request_cxid) const;
 };
 
-// Which storage counts for each voter: what was promised and acknowledged belongs to a storage, not
-// to a name. An admit changes it:
+// Who is in the ensemble.
+struct Member {
+    PeerId id;
+    bool votes = true;         // false: an observer; it need not be listed to be one
+    std::uint32_t weight = 1;  // of its vote in its group: up to 65535
+    std::uint32_t group = 0;   // up to 255: see Voters
+    Bytes address;             // the program's own: up to 256 printable characters of ASCII
+};
+
+// A change of who is in it, as ZooKeeper's. Incremental: those who leave go, and then who joins is
+// as is said here, whether it was a member or not. Or the members whole, and nobody else.
+struct Reconfig {
+    std::vector<Member> joining;
+    std::vector<PeerId> leaving;
+    std::vector<Member> members;  // not empty: these alone
+    Zxid version;                 // not 0: only where the members in force have this version
+};
+
+// What a reconfig says; and after the step:
+enum class ReconfigStep : std::uint8_t {
+    asked = 0,    // by a session, and never in a log: u64 version; u32 count, each a member as
+                  // below; u32 count, each u32 id; u32 count, each a member: a Reconfig
+    founded = 1,  // the first members, and the storages of those that vote: as joint
+    joint = 2,    // the next members: u32 count, each u32 id, u8 votes, u32 weight, u32 group,
+                  // string address; and the storages of voters that have none yet, as in an admit.
+                  // It is the session's write that was asked for
+    settled = 3,  // nothing: the next members alone are the members
+    refused = 4,  // i32 error: the outcome of what was asked
+};
+
+// Who the members are; and which storage counts for each that votes: what was promised and
+// acknowledged belongs to a storage, not to a name. An admit changes the storages:
 //
 //   a voter that is not in it   founds: its storage counts from here on
 //   a voter that is in it       the storage takes the place of the one that counted; 0 = none
 //   nobody                      the founding is complete: a majority is enough from here on
+//
+// A reconfig changes the members (M18). A voter that was not in it has the storage from then on
+// that is said there, or none; one that votes no more is forgotten.
 class VoterTable {
 public:
     struct Place {
@@ -1488,23 +1554,52 @@ public:
         bool is_founding = false;  // put there by a founding that is not complete
     };
     using Places = std::vector<Place>;
+    using Members = std::vector<Member>;
+    static constexpr std::size_t members_max = 512;
+    static constexpr std::size_t seats_max = 63;  // see seats
+
     bool knows(PeerId voter) const { return find(voter) != nullptr; }
     std::uint64_t storage_of(PeerId voter) const;  // 0: none
     bool is_founding() const;
     const Places& places() const { return places_; }  // in the order of their ids
-    bool apply(BytesView body);  // of an admit; RETURNS false, and changes nothing, if it is none
+    const Members& members() const { return now_; }   // those in force, in the order of their ids
+    const Members& next() const { return next_; }     // and while joint, those that are to be
+    bool is_joint() const { return joint_ != Zxid{}; }
+    Zxid version() const { return version_; }  // what made the members so; 0: there are none
+    Zxid changed() const { return is_joint() ? joint_ : version_; }
+    // Of an admit or a reconfig. RETURNS false, and changes nothing, where it is none, or out of
+    // turn.
+    bool apply(const Txn& txn);
     static void write(const Places& changes, Bytes& body);
+    static void write(ReconfigStep step, const Members& members, const Places& storages,
+                      Bytes& body);
+    // RETURNS whether they can be the members, in the order of their ids, and why not.
+    static const char* flaw(const Members& members);
+    // Votes in two sets, or in one: a voter has one, but two where its weight or group changes.
+    static std::size_t seats(const Members& now, const Members& next);
+    static void write(const Member& member, Bytes& out);
+    static bool read(Reader& in, Member& member);
     std::uint64_t digest() const;
     void save(Bytes& out) const;
-    static bool read(BytesView record, Place& place);
-    bool load(BytesView record);
-    static std::uint64_t digest_of(const Place& place);
+    // RETURNS false where the record is none of its own, or what it says cannot be.
+    static bool digest_of(std::uint8_t kind, BytesView record, std::uint64_t& digest);
+    bool load(std::uint8_t kind, BytesView record);
+    bool is_whole() const;  // what has been loaded
     void clear();
 
 private:
+    static bool read(BytesView record, Place& place);
+    static std::uint64_t digest_of(const Place& place);
     const Place* find(PeerId voter) const;  // null: not in it
     Place& find_or_add(PeerId voter);
+    bool admit(const Txn& txn);
+    bool begin(const Txn& txn, ReconfigStep step, Reader& in);
+    void settle(Zxid zxid);
     Places places_;
+    Members now_;
+    Members next_;
+    Zxid version_;
+    Zxid joint_;  // the transaction since when both count; 0: one does
 };
 
 enum class EventType : std::int32_t {
@@ -1671,7 +1766,7 @@ public:
     void audit() const;  // asserts M3 and what the tree's does; cost as the state
 
 private:
-    const Outcome* admit(const Txn& txn, ChangeSink& changes);
+    const Outcome* change_members(const Txn& txn, ChangeSink& changes);
     void write_config(const Txn& txn, ChangeSink& changes);
     bool is_config_sound() const;
     const Outcome* reap(const Txn& txn, ChangeSink& changes);
@@ -1760,6 +1855,7 @@ private:
     Bytes saved_early_;                // records of sessions that have changed since
 };
 
+void encode_reconfig(const Reconfig& asked, Bytes& body);  // appends what a session asks for
 // Whether a request is one that a replica would number: RETURNS ok, marshalling_error,
 // unimplemented (an admit and a reap too), bad_arguments or too_large. Judged before anything is
 // sent or logged.
@@ -2509,9 +2605,9 @@ public:
                             Zxid end = Zxid{UINT64_MAX}) const;
     std::size_t size() const { return entries_.size(); }
     std::size_t count_after(Zxid zxid) const { return entries_.size() - find(zxid); }
-    // Those of them that are admits: few, and what counts in an election.
+    // Those of them that are admits and reconfigs: few, and what counts in an election.
     const std::vector<Zxid>& admits() const { return admits_; }
-    BytesView admit_at(Zxid zxid) const;            // its body; REQUIRES that it is one
+    Txn admit_at(Zxid zxid) const;                  // REQUIRES that it is one
     // The table of voters at the end: applied's, and what the entries after that change.
     VoterTable voters_at_end(const Machine& applied) const;
 
@@ -2621,23 +2717,27 @@ private:
 // =================================================================================================
 // Purpose    The peer protocol as values and bytes. No behaviour.
 // Invariants Bytes that are not exactly one message of this ensemble to this replica do not decode.
+//            V1 Two quorums of the same voters have one in common whose vote counts. While they
+//            change a quorum is one of those before and one of those after: it has one in common
+//            with each.
 //            K1 Where the ensemble has keys, a message is handed on that was sealed with one of
 //            them, by this sender for this receiver, each in the very life that it lives now, and
 //            that was not handed on before.
 //            K2 What is not changes nothing; but a hello that answers the challenge of this life
 //            says which life of its sender is the one of now.
 //            K3 A key is in no message, no log and no text.
-// May touch  Chapters 1 and 2.
+// May touch  Chapters 1, 2 and 4.
 // Format     u32 magic and version, u32 CRC32C of what follows, u64 ensemble, u32 from, u32 to,
 //            u64 nonce, u8 type, u32 epoch, and then the type's fields in the order of Message. The
 //            checksum leaves out the entries of a proposal, which have their own.
 //
 //   type          from -> to        fields and meaning
 //   notification  any -> voter      sequence: newest wins; leader: the vote; current_epoch, zxid:
-//                                   the sender's own history; phase: its role; heard, reachable:
-//                                   whom it hears, and whom in both directions
+//                                   the sender's own history; phase: its role; payload: the
+//                                   voters by that history, and whom it hears: see write_voters
 //   follower_info learner -> leader attempt, accepted_epoch, leader: whom that was promised to;
-//                                   storage: its id; phase: 1 = may found an ensemble
+//                                   storage: its id; phase: 1 = may found an ensemble, +2 = it
+//                                   takes itself for an observer
 //   leader_info   leader -> learner attempt: that it answers; epoch: the new one; sequence: how
 //                                   much the leader has heard by now
 //   ack_epoch     learner -> leader attempt, current_epoch, zxid and crc: the last it has;
@@ -2651,8 +2751,8 @@ private:
 //   up_to_date    leader -> learner commit: serve
 //   proposal      leader -> learner zxid: what the entries follow; commit; payload: entries
 //   ack           learner -> leader attempt, zxid: durable up to; commit: received up to; phase: 0
-//                                   epoch not durable, 1 it is, 2 serving; offset: 1 = what you
-//                                   sent does not follow what I received
+//                                   epoch not durable, 1 it is, 2 serving, +4 = as an observer;
+//                                   offset: 1 = what you sent does not follow what I received
 //   commit        leader -> learner commit, digest: the leader's at commit
 //   ping          leader -> learner sequence, commit, digest, confirmed: your touches confirmed;
 //                                   phase: 1 = the leader's disk is full
@@ -2699,8 +2799,6 @@ struct Message {
     std::uint64_t offset = 0;
     std::uint64_t total = 0;
     std::uint8_t phase = 0;
-    std::uint64_t heard = 0;      // bit i: the i-th voter
-    std::uint64_t reachable = 0;
     std::uint64_t storage = 0;
     BytesView payload;            // into the bytes that were decoded, or the caller's
 };
@@ -2713,22 +2811,55 @@ void encode_message(const Message& message, Bytes& out);    // appends
 // be looked at by decode_entry.
 Errc decode_message(BytesView bytes, Message& message);
 
-// The voters of an ensemble, in the order of their ids, and what a quorum of them is.
+// The voters of an ensemble, in the order of their ids, and what a quorum of them is: in more than
+// half of the groups, which are sites, say, more than half of the weight. In one group, all of one
+// weight, that is more than half of them. While the membership changes there are two sets (V1).
 class Voters {
 public:
-    static constexpr std::size_t count_max = 63;
+    static constexpr std::size_t count_max = VoterTable::seats_max;
+    struct Seat {
+        PeerId id;
+        std::uint32_t weight = 1;
+        std::uint32_t group = 0;
+        bool is_now = true;
+        bool is_next = false;     // of the set that is to be
+        std::uint64_t bit = 0;    // is filled in
+    };
     Voters() = default;
-    explicit Voters(std::vector<PeerId> ids);  // sorts; REQUIRES is_valid(ids)
+    explicit Voters(const std::vector<PeerId>& ids);  // REQUIRES is_valid(ids)
+    explicit Voters(const VoterTable& table);         // REQUIRES that it has members
+    explicit Voters(std::vector<Seat> seats);         // REQUIRES is_valid(seats)
     static bool is_valid(const std::vector<PeerId>& ids);  // 1 to 63, distinct, none 0
+    static bool is_valid(const std::vector<Seat>& seats);  // as a table has them, in any order
     std::size_t size() const { return ids_.size(); }
     PeerId operator[](std::size_t i) const { return ids_[i]; }
     bool contains(PeerId id) const { return bit(id) != 0; }
+    bool is_joint() const { return is_joint_; }
+    std::uint64_t all() const { return (std::uint64_t{1} << ids_.size()) - 1; }
     std::uint64_t bit(PeerId id) const;        // one bit, or 0 for a stranger
-    bool is_quorum(std::uint64_t bits) const;  // more than half
+    bool is_quorum(std::uint64_t bits) const;  // of both sets, where there are two
+    const std::vector<Seat>& seats() const { return seats_; }
 
 private:
+    bool is_quorum_of(std::uint64_t bits, bool next) const;
     std::vector<PeerId> ids_;
+    std::vector<Seat> seats_;  // in the order of their groups
+    bool is_joint_ = false;
+    bool is_plain_ = true;     // one set in one group, all of one weight
 };
+
+// Whom somebody hears, by bits of the voters: heard, and those of them that hear it, too.
+struct Hearing {
+    std::uint64_t heard = 0;
+    std::uint64_t reachable = 0;
+    bool is_reader_heard = false;  // whom it is said to, a voter or not
+    bool leaves = false;           // who says it votes no more, and may have to lead once more: E4
+};
+// What a notification says of the voters: FORMAT of each seat u32 id, u8 1 now + 2 next + 4 heard +
+// 8 reachable, u8 group, u8 and u8 the weight; of neither 1 nor 2 a reader who is none, with 4, and
+// last 0 with 16: who says it leaves.
+void write_voters(const Voters& voters, const Hearing& hearing, PeerId reader, Bytes& out);
+bool read_voters(BytesView bytes, PeerId reader, Voters& voters, Hearing& hearing);
 
 // The envelopes of messages, where the ensemble has keys. Which life of a peer hears, and which one
 // speaks, is found out by a challenge, a number that only a hello since then can repeat; so that
@@ -2833,11 +2964,17 @@ private:
 // =================================================================================================
 // Purpose    Finds a voter that a quorum takes for the most advanced: a hint, no more. Safety comes
 //            from discovery (chapter 10).
-// Invariants E1 A candidate is voted for only by voters that hear it and are heard by it, and only
+// Invariants E1 A candidate is voted for only by those that hear it and are heard by it, and only
 //            while it reaches a quorum both ways: a deaf or mute voter wins nothing.
 //            E2 The best of those candidates is the one with the highest (current epoch, last
 //            durable zxid, id).
-//            E3 Who is no voter has no voice: it asks the voters who leads, and follows that one.
+//            E3 Whose votes a candidate needs its own history says, by which it will count as a
+//            leader: it wins where a quorum of those voters agrees, itself among them. Who is no
+//            voter by its own history has a voice all the same where the candidate says that it is
+//            one; and else asks the voters that it knows who leads, and follows that one.
+//            E4 A voter that has the end of its own voting in its log, and does not know that to be
+//            committed, is a candidate still: nobody else may have it, and who has not may need the
+//            vote of this one, which they cannot have. It leads until that is committed.
 // May touch  Chapter 8.
 // Reading    ZooKeeper's FastLeaderElection. Deviation D1: there is no round number. A vote is a
 //            state that is repeated, and the newest from each voter counts; a vote out of date
@@ -2872,6 +3009,9 @@ class Election {
 public:
     Election(PeerId self, const Voters& voters, const Timing& timing);
 
+    // Before start: who votes by the own history; and who else may know who leads.
+    void set_voters(Time now, const Voters& voters, const std::vector<PeerId>& contacts,
+                    bool leaves = false);
     void start(Time now, const Vote& own);  // forgets what was; next_deadline is now
     void on_notification(Time now, const Message& message);
     bool is_news(const Message& message) const;  // later than all that this peer has said
@@ -2879,36 +3019,53 @@ public:
     Time next_deadline() const { return deadline_; }
     PeerId winner() const { return winner_; }  // nobody while there is none
     PeerId candidate() const { return candidate_; }
+    bool counts_us(PeerId peer) const;      // whether we are a voter, as that one has said, or else
+                                            // by the own history
     // What a replica that is not looking answers to one that is.
     void answer(PeerId to, Role role, PeerId leader, Outbox& out);
+    // Says to those who have followed us that we do not lead any more. One who does not hear it
+    // notices by our silence.
+    void give_up(const std::vector<PeerId>& followers, Outbox& out);
     void forget(PeerId peer);               // a hint that it is gone
 
 private:
     struct Voice {
+        PeerId id;
         Vote own;
-        PeerId candidate;
+        PeerId candidate;         // or its leader
         Role role = Role::looking;
         Time heard_at;
         std::uint64_t nonce = 0;
         std::uint64_t sequence = 0;
-        std::uint64_t heard = 0;
-        std::uint64_t reachable = 0;
+        Voters voters;            // by its own history
+        Hearing hearing;          // by bits of those
         bool known = false;
         bool gone = false;        // so a hint has said, since it was last heard
+        bool is_asked = false;    // of the own voters, or a contact
+        bool said_heard = false;  // what we have said of it last
+        bool said_reachable = false;
     };
+    const Voice* find(PeerId id) const;
+    Voice* find_or_add(Time now, const Message& message, bool has_voice);
     bool is_fresh(const Voice& voice, Time now) const;
-    std::uint64_t heard(Time now) const;      // bits of the voters heard lately, self included
-    std::uint64_t reachable(Time now) const;  // of those that hear us too
+    bool is_reachable(const Voice& voice, Time now) const;
+    bool stands(const Voice& voice, Time now) const;
+    Hearing hearing(Time now) const;        // by bits of the own voters
     PeerId best_candidate(Time now) const;
-    std::uint64_t agreeing(Time now) const;
+    PeerId leader(Time now) const;          // whom somebody says to lead
+    bool has_voice(Time now) const;
+    std::uint64_t agreeing(const Voters& voters, Time now) const;
     void consider(Time now);
+    bool says_otherwise(Time now) const;
     void broadcast(Time now, Outbox& out, Duration pause);
+    void post(PeerId to, Role role, PeerId whom, const Hearing& hearing, Outbox& out);
 
     const PeerId self_;
-    const Voters& voters_;
+    Voters voters_;
     const Timing timing_;
     Vote own_;
-    detail::Array<Voice> voices_;
+    bool leaves_ = false;       // E4
+    std::vector<Voice> voices_;
     PeerId candidate_;
     PeerId winner_;
     std::uint64_t sequence_ = 0;
@@ -2916,8 +3073,7 @@ private:
     Time repeat_at_;
     Time settled_at_ = never;   // when a quorum that agrees has waited long enough
     bool changed_ = false;      // what we say differs from what we said last
-    std::uint64_t said_heard_ = 0;
-    std::uint64_t said_reachable_ = 0;
+    Bytes scratch_;
 };
 
 // =================================================================================================
@@ -2961,6 +3117,21 @@ private:
 //            acknowledges and answers. Voters are sent to first, and those who observe so much in
 //            a step. So many observe at the most, so many of them fetch a snapshot, and who is
 //            silent is forgotten.
+//            Z16 Who votes is what the table at the end of its own history says, committed or not.
+//            While that is joint whatever is decided takes a quorum of both sets: a promise, an
+//            initial history, a commit, a round, and to go on leading.
+//            Z17 A change of the members is numbered by an established leader, when the change
+//            before it, of storages too, is committed, and a joint quorum could take it at once:
+//            all of them in step, answering, and of the storages that will count. Its second step
+//            follows when the first one is committed: at once, or with the next leader.
+//            Z18 Who asks is judged by a state in which all is applied that anybody has been
+//            answered, and that session's own requests before. Its session does not end, and nobody
+//            attaches it, before the change has ended: what has begun is answered (R13).
+//            Z19 A leader that is not among the next members leads until the second step is
+//            committed, and counts itself for none of that; then it gives up.
+//            Z20 A learner that takes itself for an observer counts for nothing, whatever the table
+//            says: it may have promised a later epoch to somebody else. From when it says that it
+//            votes, and has promised this epoch, all that it has acknowledged counts.
 // May touch  Chapters 4 (reads), 7, 8.
 // Reading    Zab, DSN'11, sections IV and V; ZooKeeper's Leader and LearnerHandler. Every message
 //            of a phase is repeated until its answer is there, and every answer may come twice.
@@ -2968,7 +3139,9 @@ private:
 //            with the correction of 2015 that a leader first commits something of its own term).
 //            A storage is the server there. Two majorities of one table, or of a table and the one
 //            after it, have a storage in common, since no voter is in both with two storages; so
-//            what was committed under one is known to a quorum under the other.
+//            what was committed under one is known to a quorum under the other. Z16 and Z17 are its
+//            joint consensus (4.3). ZooKeeper has one transaction for both steps, and proposes to
+//            both sets until that is committed.
 
 struct LeaderCounters {
     std::uint64_t proposals = 0;
@@ -2977,7 +3150,8 @@ struct LeaderCounters {
     std::uint64_t snapshots_sent = 0;
     std::uint64_t sessions_expired = 0;
     std::uint64_t reaps = 0;              // that it numbered
-    std::uint64_t admissions = 0;         // changes of the table of voters that it numbered
+    std::uint64_t admissions = 0;         // changes of storages that it numbered
+    std::uint64_t reconfigs = 0;          // changes of members that it began or ended
     std::uint64_t refusals = 0;           // lives of replicas that it refused, with proof
 };
 
@@ -3002,7 +3176,9 @@ public:
 
     // Before start: the table of voters, by the state and what of the log is not in it yet; and
     // whether the own storage may found an ensemble. A leader that is not told counts everybody.
-    void know(const Machine& machine, bool may_found);
+    // members: the first ones, with their groups and addresses, where they are not all alike.
+    void know(const Machine& machine, bool may_found,
+              const std::vector<Member>& members = std::vector<Member>());
     void start(Time now);   // a prospective leader: discovery
     void stop();
     Phase phase() const { return phase_; }
@@ -3018,6 +3194,7 @@ public:
     // Voters that are in step: synchronized and heard from lately, itself included.
     std::size_t synced(Time now) const;
     std::size_t observers() const { return observers_.size(); }  // that it has taken on (Z15)
+    std::vector<PeerId> followers() const;  // who follows it, as far as it knows; these too
     // Of voters and of those who observe, itself not included: all voters, and so many of the
     // others at the most. They are as they are, and nothing is asked of them.
     void visit_peers(Time now, std::size_t observers_max,
@@ -3057,7 +3234,9 @@ public:
     // Looks for containers and nodes with a ttl that are due, a few each call, and numbers their
     // reaps. REQUIRES can_number().
     void reap(Time now, std::int64_t wall_ms, const Machine& machine);
-    // Whether the table of voters is due for a change (Z8, Z9); and numbers it. REQUIRES
+    // Whether a change of the members is to end before anything else is numbered.
+    bool has_to_settle() const;
+    // Whether the table of voters is due for a change (Z8, Z9, Z17); and numbers it. REQUIRES
     // can_number().
     bool is_admission_due(Time now) const;
     void admit(Time now, std::int64_t wall_ms);
@@ -3084,6 +3263,7 @@ private:
         std::uint64_t nonce = 0;      // the life of it that attempt belongs to
         std::uint64_t storage = 0;    // that life's; 0: it has not said
         bool may_found = false;
+        bool observes = false;        // so it takes itself: Z20
         Time met_at;                  // that life
         std::uint64_t met_pings = 0;  // sent until then: who answers a later one is alive
         Life proved;                  // the last one that has answered a ping
@@ -3169,7 +3349,15 @@ private:
     void meet(Time now, Peer& peer, const Message& message);
     void identify(Peer& peer, const Message& message);
     void recount();
+    void seat_voters();
     bool has_quorum(std::uint64_t bits) const;
+    bool has_initial(const Peer& peer) const;  // and is sent what follows
+    bool is_known(Time now, const Peer& peer) const;
+    bool is_waited_for(SessionId session) const;
+    void settle(std::int64_t wall_ms);
+    Errc judge_reconfig(const Machine& machine, const Txn& request, Bytes& body) const;
+    void number_reconfig(std::int64_t wall_ms, const Machine& machine, const Txn& request,
+                         LiveSession& live);
     bool is_clone(Peer& peer, const Message& message);
     void refuse_clone(Peer& peer, const Message& message, Outbox& out);
     void refuse(Peer& peer, std::uint64_t nonce, Refusal refusal, Outbox& out);
@@ -3217,7 +3405,8 @@ private:
     std::uint64_t bits_where(Predicate&& predicate) const;
 
     const PeerId self_;
-    const Voters& voters_;
+    const Voters first_voters_;       // while there are no members in the log
+    Voters voters_;                   // Z16
     const Timing timing_;
     Log& log_;
     const Limits& limits_;
@@ -3231,9 +3420,12 @@ private:
     const char* barred_ = nullptr;
     bool knows_ = false;              // the table of voters
     VoterTable table_;                // at the end of the log
+    std::vector<Member> first_members_;
     bool may_found_ = false;
     Zxid admitted_;                   // the newest change of it
-    std::uint64_t counted_ = 0;       // bits of those that count (Z7)
+    SessionId asker_;                 // of the change that it has begun; nothing ends it before
+    std::uint64_t counted_ = 0;       // bits of those whose storages count (Z7)
+    std::uint64_t observing_ = 0;     // bits of those that take themselves for observers (Z20)
     bool is_founding_ = false;        // all are needed (Z8)
     std::uint64_t tick_ = 0;          // how often somebody has acknowledged more
     detail::Array<Peer> peers_;       // in the order of the voters, itself among them
@@ -3308,6 +3500,9 @@ void Leader::take_requests(Take&& take) {
 //            to another one, when it was a voter: nothing that it says counts. It promises nothing
 //            lower then. What it has of a later epoch is not cut for such a leader: as a voter it
 //            may have acknowledged it.
+//            F8 It says with each acknowledgement whether it takes itself for an observer, and does
+//            so no more from when it has in its log that it is a voter, or its leader has said so
+//            before it began to follow. Then F1 holds.
 // May touch  Chapters 7 and 8.
 // Reading    Zab, DSN'11, sections IV and V; ZooKeeper's Learner and Follower; the bugs A1-A15.
 
@@ -3327,6 +3522,8 @@ public:
     std::uint32_t epoch() const { return epoch_; }
     bool is_serving() const { return phase_ == Phase::following; }
     bool is_in_step() const { return phase_ == Phase::receiving || is_serving(); }
+    bool observes() const { return observes_; }
+    bool vote();  // as a voter from here on; RETURNS false where it has to begin anew for that
     Zxid committed() const { return committed_; }
     // Why it has to look for another leader, or null. Then stop() is due.
     const char* departure() const { return departure_; }
@@ -3470,6 +3667,8 @@ private:
 //            R14 A local session is nowhere but here, and goes with the replica. Before the first
 //            of its writes is sent it is opened in the log; from what that says on it is like any
 //            other. Where that refuses it so are those writes, and it is local still.
+//            R15 A change of the members is answered when it has ended: when the next ones are the
+//            members, in the state here.
 // May touch  Everything above.
 // Reading    "Rules for callers" in the manual above; the contracts of Storage and Transport.
 
@@ -3488,6 +3687,10 @@ struct ReplicaOptions {
     PeerId id{1};
     std::vector<PeerId> voters{PeerId{1}};  // the same in all. Who is not among them observes: it
                                             // follows and serves as the others do, and never counts
+    // The same with addresses, groups and weights, where they are to have any, and with observers.
+    // These and the voters are those that found the ensemble. Once it is founded what its log says
+    // of its members is so, and these are whom a replica asks first that only joins.
+    std::vector<Member> members{};
     std::uint64_t ensemble = 0;             // the ensemble's name; strangers' messages are dropped
     std::uint64_t entropy = 0;              // random, another at each start; 0 only if standalone
     bool may_found = true;                  // false: it only joins an ensemble that there is
@@ -3745,11 +3948,11 @@ inline constexpr std::uint64_t any_holding = UINT64_MAX;
 struct Request {
     enum class Kind : std::uint8_t {
         create, remove, set, exists, get, children, sync, close, multi, add_watch, remove_watches,
-        read, set_acl, get_acl, add_auth, whoami, watch_since
+        read, set_acl, get_acl, add_auth, whoami, watch_since, reconfig
     };
     Kind kind = Kind::get;
     BytesView path;    // of add_auth the scheme
-    BytesView data;    // of add_auth the credential
+    BytesView data;    // of add_auth the credential; of reconfig what encode_reconfig says
     CreateMode mode = CreateMode::persistent;
     Duration ttl;      // of a mode that has one, in whole ms: 1 ms to ttl_ms_max
     std::int32_t version = any_version;
@@ -3940,6 +4143,10 @@ public:
     const Machine& machine() const { return *machine_; }
     const Log& log() const { return log_; }
     ReplicaStatus status() const;
+    // By this replica's log: the members, and while they change those that are to be, too. For a
+    // transport, which finds here where they are. The version is another when they may be others.
+    std::vector<Member> members() const;
+    Zxid members_version() const;
     ReplicaCounters counters() const { return counters_; }
     const LeaderCounters& leader_counters() const { return leader_.counters(); }
     // Three faces of the state, each at a cost that no tree and no number of sessions makes larger.
@@ -4097,11 +4304,16 @@ private:
     void flush();
     void drive_roles();
     bool is_voter() const { return voters_.contains(options_.id); }
+    // E4. It votes no more, by its log, and does as far as is known to be committed.
+    bool leaves() const { return !is_voter() && is_admitted(machine_->voters()); }
     bool is_learner() const { return role_ == Role::following || role_ == Role::observing; }
     bool is_alone() const { return voters_.size() == 1 && is_voter(); }
     void answer_notification(const Message& message);
     void step_aside();
     void look(const char* reason);
+    void see_voters();
+    void follow_voters();
+    void end_reconfigs();
     void lead();
     void follow(PeerId leader);
     void lead_step();
@@ -4165,6 +4377,7 @@ private:
     void change_watches(SessionId id, Pending& pending);
     void finish(Pending& pending, const Outcome& outcome);
     static void unwrap(std::size_t guards, Ready& ready);
+    void tell_config(Ready& ready);
     void end_session(SessionId id, SessionState state, std::uint64_t executed);
     void end_write(SessionId id, const HeldSession& session, Pending& pending,
                    std::uint64_t executed, Errc error);
@@ -4231,6 +4444,7 @@ private:
     const char* reason_ = "";
     const char* damage_ = "";
     bool was_admitted_ = false;        // the own storage has counted (R7)
+    Zxid voters_seen_;                 // members_version, when voters_ was made
     std::uint32_t aside_ = 0;          // times that it has stepped aside, since it served
     Time aside_until_{INT64_MIN / 4};
     Time now_;
@@ -4441,6 +4655,18 @@ public:
     // says so; the session goes on. too_many: over Limits::identities_per_session_max.
     void add_auth(BytesView scheme, BytesView credential, OnDone done) const;
 
+    // Changes who is in the ensemble, and who votes: from any set to any other, while it serves.
+    // The answer comes when the next members are the members, for good; it has /zookeeper/config,
+    // and as its zxid the version. No guard and no path of the handle counts for it. Of those who
+    // are to vote most must have been following, as observers, before. no_auth: the session may not
+    // write /zookeeper/config, which is the super user's alone at first. reconfig_in_progress:
+    // another change has begun. bad_version: of the members. new_config_no_quorum: of the next
+    // voters too few are in step with the leader, and answer it. bad_arguments: nobody's vote
+    // counts; over 63 voters, before and after together, where one counts twice whose weight or
+    // group changes; over 512 members; an address that is too long, or not printable. too_large:
+    // /zookeeper/config has no room for it.
+    void reconfig(const Reconfig& change, OnData done) const;
+
     // What ZooKeeper's clients do in several writes, each in one step here. All are multis of one
     // part, and parts of others: see Op, which has the ttl, too.
     // create_or_set: creates it where it is not there, and sets its data where it is, whatever its
@@ -4629,6 +4855,7 @@ public:
                          std::int32_t aversion = any_version) const;
     Result<NodeAcl> get_acl(BytesView path) const;
     Result<void> add_auth(BytesView scheme, BytesView credential) const;
+    Result<Data> reconfig(const Reconfig& change) const;
     Result<NodeAcl> whoami() const;
     Multi multi(std::vector<Op> parts) const;
     Result<Stat> exists(BytesView path, Watcher watcher = {}) const;
@@ -4677,28 +4904,42 @@ Result<T> Sync::wait(Replica& replica, const Pump& pump, Start&& start) {
 // =================================================================================================
 // Part One, chapter 14: Recipes
 // =================================================================================================
-// Purpose    A lock that only one session of the ensemble holds at a time.
+// Purpose    A lock that only one session of the ensemble holds at a time; one that readers share.
+//            Barriers: who comes waits until it is opened, or until all are there.
 // Invariants K1 A turn (one acquisition) has at most one node, and one that is over leaves none: it
 //            is removed as soon as its path is known.
-//            K2 A turn is granted once, by the list that shows no lower number than its own, while
-//            its node is watched and its session is certainly alive.
-//            K3 A waiter watches only the node right before its own, and looks again when it goes.
+//            K2 A turn is granted once, by the list that shows no lower number than its own that it
+//            waits for, while its node is watched and its session is certainly alive.
+//            K3 A waiter watches only the last node before its own that it waits for, a reader the
+//            last of a writer, and looks again when it goes.
 //            K4 Each acquire is answered once; each grant is followed by one release or one loss.
+//            K5 What becomes a reader's keeps its number and its token. There is no moment at which
+//            neither its node nor the writer's is there, and no list, of however many pages, that
+//            shows neither.
+//            K6 Who waits at a barrier goes by what was read after its event, never by the event.
+//            K7 A round of a double barrier begins in the one step that makes `ready`, when as many
+//            members are there. Its members are those whose nodes are older than that; each of them
+//            is let through, or its session ends, and nobody else is.
 // May touch  Chapter 13's public face alone.
 // Format     Curator's: <path>/_c_<uuid>-lock-<number>, ephemeral; the lowest number holds the
-//            lock. Whatever else under path ends in a number stands in the same queue.
-// Reading    ZooKeeper's recipes, "Locks"; Curator's InterProcessMutex.
+//            lock. Readers and writers have __READ__ and __WRIT__ in the place of lock-. Whatever
+//            else under path ends in a number stands in the same queue, as a writer. A barrier is
+//            a node that is there or not; a double one has a child <uuid> of each member,
+//            ephemeral, and ready. What else is below it is a member.
+// Reading    ZooKeeper's recipes, "Locks"; Curator's InterProcessMutex and
+//            InterProcessReadWriteLock, DistributedBarrier, DistributedDoubleBarrier.
 
 // A grant of a lock. The token is the zxid that created the lock's node, so it is larger than that
-// of every grant before. Hand it to what the lock guards, and let that refuse a token lower than
-// the highest it has seen: this alone holds off a holder that was stopped, resumed, and does not
-// know yet that it has lost.
+// of every grant before; a reader's than that of every writer before. Hand it to what the lock
+// guards, and let that refuse a token lower than the highest it has seen: this alone holds off a
+// holder that was stopped, resumed, and does not know yet that it has lost.
 //
 // What it guards in the tree needs no such care: writes through guarded(session) take effect while
 // the lock is this grant's, and are guard_lost after; the ensemble itself refuses the token.
 struct Grant {
     std::uint64_t fencing_token = 0;
     Bytes node;  // the path of the lock's node
+    Zxid czxid;  // of that node: the token, but of a reader that has been a writer
 
     // A handle whose writes are guarded by it: see Session::guarded_by. REQUIRES the lock's
     // session, or another one below the same path.
@@ -4710,6 +4951,8 @@ using OnLost = Callback<void(Errc)>;
 
 namespace detail {
 struct LockCore;
+struct BarrierCore;
+struct DoubleBarrierCore;
 }
 
 // A lock is not a mutex: its holder can be cut off, or stopped by its operating system, while the
@@ -4773,7 +5016,93 @@ public:
     const Bytes& path() const;
 
 private:
+    friend class ReadWriteLock;
     detail::LockCore* const core_;  // holds itself until this is destroyed
+};
+
+enum class Access : std::uint8_t { read, write };
+
+// A lock that readers hold together, or one writer alone. They stand in one queue: a reader waits
+// for the writers before it, and a writer for all. One ReadWriteLock is one place in it, to read or
+// to write, and what Lock says holds for both. A Lock of the same path is one more writer. Readers
+// have no order among each other, so what they guard compares their tokens with writers' alone.
+class ReadWriteLock : private Lock {
+public:
+    using Lock::Lock;
+    void acquire(Access access, OnGranted done);
+    void acquire_for(Access access, Duration limit, OnGranted done);
+    void try_acquire(Access access, OnGranted done);
+    // Makes of a writer's grant a reader's, without a gap: who waits to write goes on waiting, who
+    // waits to read behind this one need not any more. It is held for writing until done comes,
+    // with the grant from then on: the token is the same, the node is another. What is guarded by
+    // the grant before is guard_lost. The other way there is none: two readers would wait for each
+    // other. Errors: bad_arguments (this does not hold it for writing, or asks already); cancelled
+    // (it was released); those of create, and it is held for writing as before; and those of a
+    // loss, which on_lost hears too.
+    void downgrade(OnGranted done);
+    using Lock::cancel;
+    using Lock::release;
+    using Lock::on_lost;
+    using Lock::is_held;
+    using Lock::certain_until;
+    using Lock::fencing_token;
+    using Lock::path;
+};
+
+// A node that holds up whoever waits, as long as it is there. Destroying a Barrier drops its
+// callbacks uncalled, and takes nothing away. Errors, beside those of a session: bad_arguments (the
+// path).
+class Barrier {
+public:
+    Barrier(Session session, BytesView path, const Acl& acl = {});
+    ~Barrier();
+    Barrier(const Barrier&) = delete;
+    Barrier& operator=(const Barrier&) = delete;
+
+    // Persistent, as missing parents are: it stays when its maker goes. A success where it is there
+    // already, and the other way round for lower.
+    void raise(OnDone done);
+    void lower(OnDone done);
+    // Waits until it is not there: as new as any write that had ended when that was read. Errors:
+    // bad_arguments (this waits already), cancelled, operation_timeout.
+    void wait(OnDone done);
+    void wait_for(Duration limit, OnDone done);
+    void cancel();
+
+private:
+    detail::BarrierCore* const core_;  // holds itself until this is destroyed
+};
+
+// Members wait for each other at the beginning of what they do together, and at its end. All of a
+// round are let through, or none: one that gives up is told so only where the round has not begun
+// without it. Who comes when a round has begun is of the next one, and that begins when all of this
+// one have left, or their sessions have ended. Destroying it drops its callbacks uncalled, and
+// removes its node.
+class DoubleBarrier {
+public:
+    static constexpr std::size_t members_max = 1000;
+    // All give the same number. No more than Limits::list_max, and answers must have room.
+    DoubleBarrier(Session session, BytesView path, std::size_t members, const Acl& acl = {});
+    ~DoubleBarrier();
+    DoubleBarrier(const DoubleBarrier&) = delete;
+    DoubleBarrier& operator=(const DoubleBarrier&) = delete;
+
+    // Waits until as many are there. Missing parents are created, persistent. Errors: bad_arguments
+    // (the path, the number; it is in use); cancelled; lock_lost (somebody removed its node);
+    // too_large (there are too many to be listed); those of a session and of create.
+    void enter(OnDone done);
+    // The same, and operation_timeout. The ensemble decides it, so that it takes as long as a write
+    // does, and may turn out a success.
+    void enter_for(Duration limit, OnDone done);
+    // Waits until all of the round have left. Errors: bad_arguments (it is not inside); cancelled
+    // (it has left, and does not wait for the others); those of a session.
+    void leave(OnDone done);
+    // Takes a waiting enter back, as enter_for does, or a waiting leave, at once.
+    void cancel();
+    bool is_inside() const;  // from the answer of enter to the call of leave
+
+private:
+    detail::DoubleBarrierCore* const core_;  // holds itself until this is destroyed
 };
 
 // =================================================================================================
@@ -5797,6 +6126,8 @@ enum class StateRecord : std::uint8_t {  // FORMAT
     session = 2,
     node = 3,
     voter = 4,
+    member = 5,      // u8 1 = of the next members; and it
+    membership = 6,  // u64 zxid since when, u64 zxid since when it is joint, or 0
 };
 constexpr std::size_t state_record_header_bytes = 5;
 
@@ -8135,20 +8466,55 @@ static Bytes stats_text(const Quota& quota, const Limits& limits) {
     return text;
 }
 
-constexpr std::size_t places_max = 1024;         // of voters past and present
+constexpr std::size_t places_max = 1024;
+constexpr std::size_t address_bytes_max = 256;
+constexpr std::uint32_t weight_max = 65535;
+constexpr std::uint32_t group_max = 255;
 constexpr std::uint64_t place_seed = 0x766f746572;
+constexpr std::uint64_t member_seed = 0x6d656d626572;
 constexpr BytesView config_path = "/zookeeper/config";
 
-// As ZooKeeper's, of which a voter's line has addresses, too: here the program alone knows those.
-static Bytes config_text(const VoterTable& voters, Zxid version, const Limits& limits) {
-    Bytes text;
-    for (const VoterTable::Place& place : voters.places()) {
-        text += "server." + std::to_string(place.voter.value) + "=participant\n";
+// ZooKeeper's addresses may end in a client's port, before which the role stands.
+static void append_member(const Member& member, Bytes& text) {
+    const std::size_t end = (std::min)(member.address.find(';'), member.address.size());
+    text += "server." + std::to_string(member.id.value) + "=";
+    text.append(member.address, 0, end);
+    if (end > 0) text += ":";
+    text += member.votes ? "participant" : "observer";
+    text.append(member.address, end, Bytes::npos).append("\n");
+}
+
+// As ZooKeeper has them: each group with its voters, and what is not of weight 1.
+static void append_groups(const VoterTable::Members& members, Bytes& text) {
+    std::map<std::uint32_t, Bytes> groups;
+    Bytes weights;
+    for (const Member& member : members) {
+        if (!member.votes) continue;
+        const Bytes id = std::to_string(member.id.value);
+        Bytes& group = groups[member.group];
+        group += (group.empty() ? "" : ":") + id;
+        if (member.weight == 1) continue;
+        weights += "weight." + id + "=" + std::to_string(member.weight) + "\n";
     }
-    if (text.empty()) return text;
+    if (groups.size() == 1 && weights.empty()) return;
+    for (const auto& [group, ids] : groups) {
+        text += "group." + std::to_string(group) + "=" + ids + "\n";
+    }
+    text += weights;
+}
+
+static Bytes config_text(const VoterTable::Members& members, Zxid version) {
+    Bytes text;
+    if (members.empty()) return text;
+    for (const Member& member : members) append_member(member, text);
+    append_groups(members, text);
     char digits[17];
     std::snprintf(digits, sizeof digits, "%llx", static_cast<unsigned long long>(version.value));
-    text.append("version=").append(digits);
+    return text.append("version=").append(digits);
+}
+
+static Bytes config_text(const VoterTable& table, const Limits& limits) {
+    Bytes text = config_text(table.members(), table.version());
     if (text.size() > limits.data_bytes_max) text.clear();  // what is loaded is within the limits
     return text;
 }
@@ -8263,6 +8629,52 @@ static SessionId opened_id(Zxid zxid, BytesView body) {
 
 }  // namespace detail
 
+namespace detail {
+
+static bool read_members(Reader& in, VoterTable::Members& members) {
+    const std::uint32_t count = in.u32();
+    if (!in.ok() || count > VoterTable::members_max) return false;
+    for (std::uint32_t i = 0; i < count; i++) {
+        if (!VoterTable::read(in, members.emplace_back())) return false;
+    }
+    return true;
+}
+
+static void write_members(const VoterTable::Members& members, Bytes& out) {
+    Writer(out).u32(static_cast<std::uint32_t>(members.size()));
+    for (const Member& member : members) VoterTable::write(member, out);
+}
+
+static bool read_asked(BytesView body, Reconfig& asked) {
+    Reader in(body);
+    if (in.u8() != static_cast<std::uint8_t>(ReconfigStep::asked)) return false;
+    asked.version = in.zxid();
+    if (!read_members(in, asked.joining)) return false;
+    const std::uint32_t leaving = in.u32();
+    if (!in.ok() || leaving > VoterTable::members_max) return false;
+    for (std::uint32_t i = 0; i < leaving; i++) asked.leaving.emplace_back(in.u32());
+    return read_members(in, asked.members) && in.done();
+}
+
+// Whether it can be understood, and says something. What it comes to its leader judges.
+static Errc judge_asked(BytesView body) {
+    Reconfig asked;
+    if (!read_asked(body, asked)) return Errc::marshalling_error;
+    const bool is_incremental = !asked.joining.empty() || !asked.leaving.empty();
+    return is_incremental != !asked.members.empty() ? Errc::ok : Errc::bad_arguments;
+}
+
+}  // namespace detail
+
+void encode_reconfig(const Reconfig& asked, Bytes& body) {
+    Writer writer(body);
+    writer.u8(static_cast<std::uint8_t>(ReconfigStep::asked)), writer.zxid(asked.version);
+    detail::write_members(asked.joining, body);
+    writer.u32(static_cast<std::uint32_t>(asked.leaving.size()));
+    for (const PeerId id : asked.leaving) writer.u32(id.value);
+    detail::write_members(asked.members, body);
+}
+
 Errc judge_request(OpCode op, BytesView body, const Limits& limits) {
     switch (op) {
         case OpCode::open_session:
@@ -8275,6 +8687,7 @@ Errc judge_request(OpCode op, BytesView body, const Limits& limits) {
         case OpCode::set: return detail::judge_part(op, body, limits);
         case OpCode::auth: return detail::judge_identities(body, limits);
         case OpCode::multi: return detail::judge_multi(body, limits);
+        case OpCode::reconfig: return detail::judge_asked(body);
         case OpCode::check:
         case OpCode::check_that:
         case OpCode::guard:
@@ -8304,6 +8717,54 @@ bool takes_space(OpCode op, BytesView body) {
     }
     return takes;
 }
+
+namespace detail {
+
+static const Member* find_member(const VoterTable::Members& members, PeerId id) {
+    for (const Member& member : members) {
+        if (member.id == id) return &member;
+    }
+    return nullptr;
+}
+
+static bool votes_in(const VoterTable::Members& members, PeerId id) {
+    const Member* const member = find_member(members, id);
+    return member != nullptr && member->votes;
+}
+
+// In its place by its id, or in that of the one with its id.
+static void put_member(Member member, VoterTable::Members& members) {
+    const auto by_id = [](const Member& a, const Member& b) { return a.id < b.id; };
+    const auto at = std::lower_bound(members.begin(), members.end(), member, by_id);
+    if (at != members.end() && at->id == member.id) {
+        *at = std::move(member);
+    } else {
+        members.insert(at, std::move(member));
+    }
+}
+
+// asked where it is no reconfig, or says nothing.
+static ReconfigStep step_of(const Txn& txn) {
+    if (txn.op != OpCode::reconfig || txn.body.empty()) return ReconfigStep::asked;
+    return static_cast<ReconfigStep>(Reader(txn.body).u8());
+}
+
+// It changes nothing, however many of them somebody asks for.
+static bool is_refusal(const Txn& txn) { return step_of(txn) == ReconfigStep::refused; }
+
+// Of an admit, which has nothing else.
+static bool read_places(BytesView body, VoterTable::Places& places) {
+    Reader in(body);
+    const std::uint32_t count = in.u32();
+    if (!in.ok() || count > places_max || in.left() != count * std::size_t{12}) return false;
+    for (std::uint32_t i = 0; i < count; i++) {
+        VoterTable::Place& place = places.emplace_back();
+        place.voter = PeerId{in.u32()}, place.storage = in.u64();
+    }
+    return true;
+}
+
+}  // namespace detail
 
 const VoterTable::Place* VoterTable::find(PeerId voter) const {
     for (const Place& place : places_) {
@@ -8335,22 +8796,132 @@ bool VoterTable::is_founding() const {
     return false;
 }
 
-bool VoterTable::apply(BytesView body) {
-    Reader in(body);
-    const std::uint32_t count = in.u32();
-    if (!in.ok() || count > detail::places_max) return false;
-    if (in.left() != count * std::size_t{12}) return false;
-    if (places_.size() + count > detail::places_max) return false;
-    for (std::uint32_t i = 0; i < count; i++) {
+bool VoterTable::apply(const Txn& txn) {
+    if (txn.op == OpCode::admit) return admit(txn);
+    COORD_ASSERT(txn.op == OpCode::reconfig);
+    Reader in(txn.body);
+    const auto step = static_cast<ReconfigStep>(in.u8());
+    if (step == ReconfigStep::founded || step == ReconfigStep::joint) return begin(txn, step, in);
+    if (step == ReconfigStep::refused) return (void)in.i32(), in.done();
+    if (step != ReconfigStep::settled || !in.done() || !is_joint()) return false;
+    settle(txn.zxid);
+    return true;
+}
+
+// A voter that nobody has spoken of is a member from here on.
+bool VoterTable::admit(const Txn& txn) {
+    Places changes;
+    if (!detail::read_places(txn.body, changes)) return false;
+    bool is_known = true;
+    for (const Place& change : changes) is_known = is_known && knows(change.voter);
+    if (!is_known && is_joint()) return false;
+    Members grown = now_;
+    for (const Place& change : changes) {
+        if (knows(change.voter)) continue;
+        Member member;
+        member.id = change.voter;
+        detail::put_member(std::move(member), grown);
+    }
+    if (!changes.empty() && flaw(grown) != nullptr) return false;
+    if (!is_known) now_ = std::move(grown), version_ = txn.zxid;
+    for (const Place& change : changes) {
         const std::size_t before = places_.size();
-        Place& place = find_or_add(PeerId{in.u32()});
-        place.storage = in.u64();
+        Place& place = find_or_add(change.voter);
+        place.storage = change.storage;
         place.is_founding = place.is_founding || places_.size() > before;
     }
-    for (Place& place : places_) {
-        if (count == 0) place.is_founding = false;
-    }
+    for (Place& place : places_) place.is_founding = place.is_founding && !changes.empty();
+    COORD_ASSERT(is_whole());  // M18
     return true;
+}
+
+// M18. Where two or fewer founded it, a majority is all of them: that is complete with this.
+bool VoterTable::begin(const Txn& txn, ReconfigStep step, Reader& in) {
+    const bool founds = step == ReconfigStep::founded;
+    Members members;
+    Places storages;
+    if (founds ? !now_.empty() : now_.empty() || is_joint()) return false;
+    if (!detail::read_members(in, members) || flaw(members) != nullptr) return false;
+    if (!detail::read_places(in.raw(in.left()), storages)) return false;
+    if (seats(now_, members) > seats_max) return false;
+    for (Place& place : places_) place.is_founding = false;
+    (founds ? now_ : next_) = std::move(members);
+    (founds ? version_ : joint_) = txn.zxid;
+    for (const Member& member : founds ? now_ : next_) {
+        if (!member.votes || knows(member.id)) continue;
+        Place& place = find_or_add(member.id);
+        place.is_founding = founds;
+        for (const Place& said : storages) {
+            if (said.voter == member.id) place.storage = said.storage;
+        }
+    }
+    COORD_ASSERT(is_whole());  // M18
+    return true;
+}
+
+void VoterTable::settle(Zxid zxid) {
+    COORD_ASSERT(is_joint() && zxid > joint_);
+    now_ = std::move(next_);
+    next_.clear();
+    version_ = zxid, joint_ = Zxid{};
+    std::size_t kept = 0;
+    for (const Place& place : places_) {
+        if (detail::votes_in(now_, place.voter)) places_[kept++] = place;
+    }
+    places_.resize(kept);
+    COORD_ASSERT(is_whole());  // M18
+}
+
+// Each that votes has a place, and nobody else.
+bool VoterTable::is_whole() const {
+    if (now_.empty()) return places_.empty() && next_.empty() && changed() == Zxid{};
+    if (is_joint() == next_.empty() || version_ == Zxid{} || flaw(now_) != nullptr) return false;
+    if (is_joint() && (flaw(next_) != nullptr || joint_ < version_)) return false;
+    if (seats(now_, next_) > seats_max) return false;
+    std::size_t voters = 0;
+    for (const Member& member : now_) voters += member.votes ? 1u : 0u;
+    for (const Member& member : next_) {
+        voters += member.votes && !detail::votes_in(now_, member.id) ? 1u : 0u;
+    }
+    for (const Place& place : places_) {
+        const bool votes =
+            detail::votes_in(now_, place.voter) || detail::votes_in(next_, place.voter);
+        if (!votes) return false;
+    }
+    return voters == places_.size();
+}
+
+const char* VoterTable::flaw(const Members& members) {
+    std::size_t voters = 0;
+    std::uint64_t weight = 0;
+    PeerId before;
+    for (const Member& member : members) {
+        if (!(before < member.id)) return "an id is 0, or there twice";
+        before = member.id;
+        if (member.weight > detail::weight_max || member.group > detail::group_max) {
+            return "a weight is over 65535, or a group over 255";
+        }
+        if (member.address.size() > detail::address_bytes_max) return "an address is too long";
+        for (const char c : member.address) {
+            if (c <= ' ' || c > '~') return "an address has what is no character to be printed";
+        }
+        if (member.votes) voters += 1, weight += member.weight;
+    }
+    if (members.size() > members_max) return "there are more than 512 members";
+    if (voters == 0 || weight == 0) return "nobody's vote counts";
+    return seats(members, {}) > seats_max ? "there are more than 63 voters" : nullptr;
+}
+
+std::size_t VoterTable::seats(const Members& now, const Members& next) {
+    std::size_t count = 0;
+    for (const Member& member : now) count += member.votes ? 1u : 0u;
+    for (const Member& member : next) {
+        const Member* const was = detail::find_member(now, member.id);
+        const bool is_same_seat = was != nullptr && was->votes && was->weight == member.weight &&
+                                  was->group == member.group;
+        count += member.votes && !is_same_seat ? 1u : 0u;
+    }
+    return count;
 }
 
 void VoterTable::write(const Places& changes, Bytes& body) {
@@ -8359,14 +8930,47 @@ void VoterTable::write(const Places& changes, Bytes& body) {
     for (const Place& place : changes) writer.u32(place.voter.value), writer.u64(place.storage);
 }
 
+void VoterTable::write(ReconfigStep step, const Members& members, const Places& storages,
+                       Bytes& body) {
+    COORD_ASSERT(step == ReconfigStep::founded || step == ReconfigStep::joint);
+    Writer writer(body);
+    writer.u8(static_cast<std::uint8_t>(step));
+    detail::write_members(members, body);
+    write(storages, body);
+}
+
+void VoterTable::write(const Member& member, Bytes& out) {
+    Writer writer(out);
+    writer.u32(member.id.value), writer.u8(member.votes ? 1 : 0);
+    writer.u32(member.weight), writer.u32(member.group), writer.bytes(member.address);
+}
+
+bool VoterTable::read(Reader& in, Member& member) {
+    member.id = PeerId{in.u32()};
+    const std::uint8_t votes = in.u8();
+    member.votes = votes == 1;
+    member.weight = in.u32(), member.group = in.u32();
+    const BytesView address = in.bytes(detail::address_bytes_max);
+    member.address.assign(address.data(), address.size());
+    return in.ok() && votes <= 1;
+}
+
 std::uint64_t VoterTable::digest_of(const Place& place) {
     return mix64(mix64(detail::place_seed, place.voter.value),
                  mix64(place.storage, place.is_founding ? 1 : 0));
 }
 
 std::uint64_t VoterTable::digest() const {
+    Bytes state;
+    save(state);
     std::uint64_t sum = 0;
-    for (const Place& place : places_) sum += digest_of(place);
+    for (Reader in(state); in.left() > 0;) {
+        const std::uint8_t kind = in.u8();
+        std::uint64_t digest = 0;
+        const bool is_read = digest_of(kind, in.bytes(state.size()), digest);
+        COORD_ASSERT(is_read && in.ok());
+        sum += digest;
+    }
     return sum;
 }
 
@@ -8378,6 +8982,19 @@ void VoterTable::save(Bytes& out) const {
         writer.u8(place.is_founding ? 1 : 0);
         detail::close_state_record(start, out);
     }
+    for (const Members* const members : {&now_, &next_}) {
+        for (const Member& member : *members) {
+            const std::size_t start = detail::open_state_record(detail::StateRecord::member, out);
+            Writer(out).u8(members == &next_ ? 1 : 0);
+            write(member, out);
+            detail::close_state_record(start, out);
+        }
+    }
+    if (now_.empty()) return;
+    const std::size_t start = detail::open_state_record(detail::StateRecord::membership, out);
+    Writer writer(out);
+    writer.zxid(version_), writer.zxid(joint_);
+    detail::close_state_record(start, out);
 }
 
 bool VoterTable::read(BytesView record, Place& place) {
@@ -8389,15 +9006,45 @@ bool VoterTable::read(BytesView record, Place& place) {
     return in.done() && is_founding <= 1;
 }
 
-bool VoterTable::load(BytesView record) {
+bool VoterTable::digest_of(std::uint8_t kind, BytesView record, std::uint64_t& digest) {
+    if (kind == static_cast<std::uint8_t>(detail::StateRecord::voter)) {
+        Place place;
+        const bool is_read = read(record, place);
+        digest = digest_of(place);
+        return is_read;
+    }
+    digest = hash64(record, mix64(detail::member_seed, kind));
+    if (kind == static_cast<std::uint8_t>(detail::StateRecord::membership)) {
+        return record.size() == 16;
+    }
+    Reader in(record);
+    Member member;
+    const bool is_known = kind == static_cast<std::uint8_t>(detail::StateRecord::member);
+    return is_known && in.u8() <= 1 && read(in, member) && in.done();
+}
+
+bool VoterTable::load(std::uint8_t kind, BytesView record) {
+    std::uint64_t digest = 0;
+    if (!digest_of(kind, record, digest) || changed() != Zxid{}) return false;
+    Reader in(record);
+    if (kind == static_cast<std::uint8_t>(detail::StateRecord::membership)) {
+        version_ = in.zxid(), joint_ = in.zxid();
+        return is_whole();
+    }
+    if (kind == static_cast<std::uint8_t>(detail::StateRecord::member)) {
+        Members& members = in.u8() == 1 ? next_ : now_;
+        if (members.size() == members_max) return false;
+        Member& member = members.emplace_back();
+        return read(in, member);
+    }
     Place place;
     if (!read(record, place) || places_.size() == detail::places_max) return false;
-    if (find(place.voter) != nullptr) return false;
+    if (knows(place.voter)) return false;
     find_or_add(place.voter) = place;
     return true;
 }
 
-void VoterTable::clear() { places_.clear(); }
+void VoterTable::clear() { *this = VoterTable(); }
 
 const Outcome* SessionRecord::outcome_of(std::uint64_t request_cxid) const {
     if (outcomes.empty() || request_cxid < outcomes.front().cxid) return nullptr;
@@ -8502,9 +9149,15 @@ const Outcome* Machine::apply(const Txn& txn, ChangeSink& changes) {
     applied_ = txn.zxid;
     over_quota_ = 0, count_left_ = limits_.list_max;
     if (txn.op == OpCode::open_session) return open_session(txn);
-    if (txn.op == OpCode::admit) return admit(txn, changes);
+    if (txn.op == OpCode::admit) return change_members(txn, changes);
     if (txn.op == OpCode::reap) return reap(txn, changes);
     if (txn.op == OpCode::silence) return silence(txn);
+    Errc reconfigured = Errc::ok;
+    if (txn.op == OpCode::reconfig) {  // whatever became of the session that asked for it
+        const Outcome* const outcome = change_members(txn, changes);
+        if (txn.session == SessionId{}) return outcome;
+        reconfigured = outcome->error;
+    }
     const auto found = sessions_.find(txn.session);
     if (found == sessions_.end()) {
         outcome_ = Outcome{txn.cxid, txn.zxid, txn.op, Errc::session_expired, {}, {}, {}, {}};
@@ -8526,9 +9179,10 @@ const Outcome* Machine::apply(const Txn& txn, ChangeSink& changes) {
     outcome.path.clear(), outcome.stat = Stat{}, outcome.session = txn.session;
     outcome.parts.clear();
     const bool adds_identities = txn.op == OpCode::auth;
-    outcome.error = adds_identities            ? authenticate(txn, session)
-                    : txn.op == OpCode::multi ? multi(txn, session, outcome, changes)
-                                              : execute(txn, session, outcome, changes);
+    outcome.error = adds_identities               ? authenticate(txn, session)
+                    : txn.op == OpCode::multi    ? multi(txn, session, outcome, changes)
+                    : txn.op == OpCode::reconfig ? reconfigured
+                                                 : execute(txn, session, outcome, changes);
     if (adds_identities) renew_digest(session);
     const std::uint64_t digest = digest_of(session, session.lasting_digest);
     sessions_digest_ += digest - session.digest;
@@ -8537,26 +9191,30 @@ const Outcome* Machine::apply(const Txn& txn, ChangeSink& changes) {
 }
 
 COORD_RARE
-const Outcome* Machine::admit(const Txn& txn, ChangeSink& changes) {
+const Outcome* Machine::change_members(const Txn& txn, ChangeSink& changes) {
     outcome_ = Outcome{0, txn.zxid, txn.op, Errc::ok, {}, {}, {}, {}};
-    if (!voters_.apply(txn.body)) outcome_.error = Errc::marshalling_error;
+    if (!voters_.apply(txn)) outcome_.error = Errc::marshalling_error;
     voters_digest_ = voters_.digest();  // M5
+    if (detail::is_refusal(txn)) {
+        outcome_.error = static_cast<Errc>(Reader(txn.body.substr(1)).i32());
+    }
     if (!is_config_sound()) write_config(txn, changes);
     COORD_ASSERT(is_config_sound());  // M16
     return &outcome_;
 }
 
-// M16. Another storage of a voter changes nothing.
+// M16. Neither another storage of a voter nor what is under way changes anything.
 COORD_RARE
 bool Machine::is_config_sound() const {
     const std::optional<NodeView> node = tree_.find(detail::config_path);
     COORD_ASSERT(node.has_value());
-    return node->data == detail::config_text(voters_, node->stat.mzxid, limits_);
+    const bool is_of_version = node->stat.mzxid == voters_.version();
+    return is_of_version && node->data == detail::config_text(voters_, limits_);
 }
 
 COORD_RARE
 void Machine::write_config(const Txn& txn, ChangeSink& changes) {
-    const Bytes text = detail::config_text(voters_, txn.zxid, limits_);
+    const Bytes text = detail::config_text(voters_, limits_);
     Stat stat;
     const Errc set =
         tree_.set(detail::config_path, text, any_version, txn.zxid, txn.time_ms, &stat);
@@ -8689,6 +9347,7 @@ Errc Machine::execute(const Txn& txn, SessionRecord& session, Outcome& outcome,
         case OpCode::open_session:
         case OpCode::attach_session:
         case OpCode::close_session:
+        case OpCode::reconfig:
         case OpCode::admit:
         case OpCode::reap:
         case OpCode::silence: break;
@@ -9547,8 +10206,8 @@ bool StateReader::take_frame(std::uint8_t kind, BytesView record) {
         sessions_ = in.u32(), nodes_ = in.u32();
         return in.u32() == crc_ && in.done();
     }
-    return is(detail::StateRecord::session) || is(detail::StateRecord::node) ||
-           is(detail::StateRecord::voter);
+    const bool is_known = kind <= static_cast<std::uint8_t>(detail::StateRecord::membership);
+    return is_known && !is(detail::StateRecord::head);
 }
 
 StateCheck::StateCheck(const Limits& limits) : limits_(limits), reader_(limits) {}
@@ -9568,10 +10227,10 @@ void StateCheck::feed(BytesView piece) {
             session_.outcomes.clear();
             if (!Machine::read_session(record, limits_, session_)) return reader_.refuse();
             digest_ += Machine::digest_of(session_), sessions_ += 1;
-        } else if (kind == static_cast<std::uint8_t>(detail::StateRecord::voter)) {
-            VoterTable::Place place;
-            if (!VoterTable::read(record, place)) return reader_.refuse();
-            digest_ += VoterTable::digest_of(place);
+        } else if (kind >= static_cast<std::uint8_t>(detail::StateRecord::voter)) {
+            std::uint64_t of_table = 0;
+            if (!VoterTable::digest_of(kind, record, of_table)) return reader_.refuse();
+            digest_ += of_table;
         }
     }
 }
@@ -9618,8 +10277,8 @@ bool Machine::load_piece(BytesView piece) {
             sound = tree_.load_node(record, limits_);
         } else if (kind == static_cast<std::uint8_t>(detail::StateRecord::session)) {
             sound = load_session(record);
-        } else if (kind == static_cast<std::uint8_t>(detail::StateRecord::voter)) {
-            sound = voters_.load(record);
+        } else if (kind >= static_cast<std::uint8_t>(detail::StateRecord::voter)) {
+            sound = voters_.load(kind, record);
         }
     }
     if (!sound) loading_->refuse();
@@ -9634,6 +10293,7 @@ Errc Machine::end_load() {
     const bool sound = reader->is_whole() && reader->sessions() == sessions_.size() &&
                        reader->nodes() == tree_.size() && tree_.end_load() == Errc::ok &&
                        owns_all() && adopt_quotas() && is_config_sound() &&
+                       voters_.is_whole() &&
                        reader->digest() == digest();
     if (!sound) reset();
     return sound ? Errc::ok : Errc::corrupt;
@@ -12975,18 +13635,19 @@ BytesView Log::entries_after(Zxid zxid, std::size_t bytes_max, Zxid& last_sent,
     return BytesView(block.bytes.get() + first.offset, bytes_to(last));
 }
 
-BytesView Log::admit_at(Zxid zxid) const {
+Txn Log::admit_at(Zxid zxid) const {
     COORD_ASSERT(contains(zxid) && zxid > base_.zxid);
     Txn txn;
     const Errc decoded = decode_entry(bytes_of(entries_[find(zxid) - 1]), txn);
-    COORD_ASSERT(decoded == Errc::ok && txn.op == OpCode::admit);
-    return txn.body;
+    COORD_ASSERT(decoded == Errc::ok);
+    COORD_ASSERT(txn.op == OpCode::admit || txn.op == OpCode::reconfig);
+    return txn;
 }
 
 VoterTable Log::voters_at_end(const Machine& applied) const {
     VoterTable table = applied.voters();
     for (const Zxid zxid : admits_) {
-        if (zxid > applied.applied()) (void)table.apply(admit_at(zxid));
+        if (zxid > applied.applied()) (void)table.apply(admit_at(zxid));  // as the machine will
     }
     return table;
 }
@@ -13030,7 +13691,8 @@ void Log::push_entry(std::size_t length, const Txn& txn, std::uint32_t crc, Sequ
     entry.block = first_block_ + static_cast<std::uint32_t>(blocks_.size() - 1);
     entry.sequence = sequence;
     block.used += length;
-    if (txn.op == OpCode::admit) admits_.push_back(txn.zxid);
+    const bool is_change = txn.op == OpCode::reconfig && !detail::is_refusal(txn);
+    if (txn.op == OpCode::admit || is_change) admits_.push_back(txn.zxid);
 }
 
 Errc Log::append(BytesView record, const Txn& txn) {
@@ -13307,17 +13969,15 @@ enum Field : std::uint32_t {  // FORMAT: fields are written in this order
     field_offset = 1u << 11,
     field_total = 1u << 12,
     field_phase = 1u << 13,
-    field_heard = 1u << 14,
-    field_reachable = 1u << 15,
-    field_payload = 1u << 16,
-    field_storage = 1u << 17,
+    field_payload = 1u << 14,
+    field_storage = 1u << 15,
 };
 
 inline std::uint32_t fields_of(MessageType type) {  // FORMAT
     switch (type) {
         case MessageType::notification:
             return field_leader | field_current_epoch | field_zxid | field_sequence | field_phase |
-                   field_heard | field_reachable;
+                   field_payload;
         case MessageType::follower_info:
             return field_attempt | field_leader | field_accepted_epoch | field_phase |
                    field_storage;
@@ -13368,8 +14028,6 @@ void each_field(Fields& m, Do&& f) {
     if (has & field_offset) f(m.offset);
     if (has & field_total) f(m.total);
     if (has & field_phase) f(m.phase);
-    if (has & field_heard) f(m.heard);
-    if (has & field_reachable) f(m.reachable);
     if (has & field_storage) f(m.storage);
     if (has & field_payload) f(m.payload);
 }
@@ -13471,24 +14129,77 @@ Errc decode_message(BytesView bytes, Message& message) {
     return crc32c(covered) == crc ? Errc::ok : Errc::corrupt;
 }
 
-Voters::Voters(std::vector<PeerId> ids) : ids_(std::move(ids)) {
-    COORD_ASSERT(is_valid(ids_));
-    for (std::size_t i = 1; i < ids_.size(); i++) {  // they are few
-        for (std::size_t j = i; j > 0 && ids_[j] < ids_[j - 1]; j--) {
-            std::swap(ids_[j], ids_[j - 1]);
-        }
+Voters::Voters(std::vector<Seat> seats) : seats_(std::move(seats)) {
+    COORD_ASSERT(is_valid(seats_));
+    const auto by_group = [](const Seat& a, const Seat& b) {
+        return a.group != b.group ? a.group < b.group : a.id < b.id;
+    };
+    std::sort(seats_.begin(), seats_.end(), by_group);
+    for (const Seat& seat : seats_) ids_.push_back(seat.id);
+    COORD_ASSERT(ids_.size() <= count_max);  // a bit each
+    std::sort(ids_.begin(), ids_.end());
+    ids_.erase(std::unique(ids_.begin(), ids_.end()), ids_.end());
+    for (Seat& seat : seats_) {
+        seat.bit = bit(seat.id);
+        is_joint_ = is_joint_ || seat.is_next;
+        is_plain_ = is_plain_ && seat.weight == 1 && seat.group == seats_.front().group;
     }
+    is_plain_ = is_plain_ && !is_joint_;
 }
 
-bool Voters::is_valid(const std::vector<PeerId>& ids) {
-    if (ids.empty() || ids.size() > count_max) return false;
-    for (std::size_t i = 0; i < ids.size(); i++) {
-        if (ids[i] == PeerId{}) return false;
-        for (std::size_t j = 0; j < i; j++) {
-            if (ids[j] == ids[i]) return false;
+namespace detail {
+
+static std::vector<Voters::Seat> seats_of(const std::vector<PeerId>& ids) {
+    std::vector<Voters::Seat> seats(ids.size());
+    for (std::size_t i = 0; i < ids.size(); i++) seats[i].id = ids[i];
+    return seats;
+}
+
+static std::vector<Voters::Seat> seats_of(const VoterTable& table) {
+    std::vector<Voters::Seat> seats;
+    for (const VoterTable::Members* const members : {&table.members(), &table.next()}) {
+        const bool is_next = members == &table.next();
+        for (const Member& member : *members) {
+            if (!member.votes) continue;
+            bool is_there = false;  // in both sets with the same weight: one seat
+            for (Voters::Seat& seat : seats) {
+                const bool is_its = seat.id == member.id && seat.weight == member.weight &&
+                                    seat.group == member.group;
+                if (is_its) seat.is_next = is_there = true;
+            }
+            if (is_there) continue;
+            seats.push_back({member.id, member.weight, member.group, !is_next, is_next, 0});
         }
     }
-    return true;
+    return seats;
+}
+
+}  // namespace detail
+
+Voters::Voters(const std::vector<PeerId>& ids) : Voters(detail::seats_of(ids)) {}
+
+Voters::Voters(const VoterTable& table) : Voters(detail::seats_of(table)) {}
+
+bool Voters::is_valid(const std::vector<PeerId>& ids) { return is_valid(detail::seats_of(ids)); }
+
+bool Voters::is_valid(const std::vector<Seat>& seats) {
+    std::uint64_t weight_now = 0, weight_next = 0;
+    bool is_joint = false;
+    if (seats.size() > count_max) return false;
+    for (std::size_t i = 0; i < seats.size(); i++) {
+        const Seat& seat = seats[i];
+        const bool fits = seat.weight <= detail::weight_max && seat.group <= detail::group_max;
+        if (seat.id == PeerId{} || !fits || !(seat.is_now || seat.is_next)) return false;
+        for (std::size_t j = 0; j < i; j++) {
+            const Seat& other = seats[j];
+            const bool is_twice = (seat.is_now && other.is_now) || (seat.is_next && other.is_next);
+            if (other.id == seat.id && is_twice) return false;
+        }
+        weight_now += seat.is_now ? seat.weight : 0u;
+        weight_next += seat.is_next ? seat.weight : 0u;
+        is_joint = is_joint || seat.is_next;
+    }
+    return weight_now > 0 && (weight_next > 0 || !is_joint);
 }
 
 std::uint64_t Voters::bit(PeerId id) const {
@@ -13500,9 +14211,75 @@ std::uint64_t Voters::bit(PeerId id) const {
 
 bool Voters::is_quorum(std::uint64_t bits) const {
     COORD_ASSERT(!ids_.empty());
+    if (!is_plain_) return is_quorum_of(bits, false) && (!is_joint_ || is_quorum_of(bits, true));
     std::size_t count = 0;
     for (std::size_t i = 0; i < ids_.size(); i++) count += (bits >> i) & 1u;
     return count > ids_.size() / 2;
+}
+
+// Groups whose votes count for nothing are none.
+bool Voters::is_quorum_of(std::uint64_t bits, bool next) const {
+    std::size_t groups = 0, won = 0;
+    for (std::size_t i = 0; i < seats_.size();) {
+        const std::uint32_t group = seats_[i].group;
+        std::uint64_t all = 0, here = 0;
+        for (; i < seats_.size() && seats_[i].group == group; i++) {
+            const Seat& seat = seats_[i];
+            const std::uint64_t weight = (next ? seat.is_next : seat.is_now) ? seat.weight : 0u;
+            all += weight;
+            here += (bits & seat.bit) != 0 ? weight : 0u;
+        }
+        groups += all > 0 ? 1u : 0u;
+        won += here > all / 2 ? 1u : 0u;
+    }
+    COORD_ASSERT(groups > 0 && won <= groups);  // V1
+    return won > groups / 2;
+}
+
+void write_voters(const Voters& voters, const Hearing& hearing, PeerId reader, Bytes& out) {
+    Writer writer(out);
+    const auto hears = [](bool heard, bool reachable) {
+        return static_cast<std::uint32_t>((heard ? 4 : 0) + (reachable ? 8 : 0));
+    };
+    for (const Voters::Seat& seat : voters.seats()) {
+        const std::uint32_t flags = (seat.is_now ? 1u : 0u) + (seat.is_next ? 2u : 0u) +
+                                    hears((hearing.heard & seat.bit) != 0,
+                                          (hearing.reachable & seat.bit) != 0);
+        writer.u32(seat.id.value);
+        writer.u32(flags << 24 | seat.group << 16 | seat.weight);
+    }
+    if (!voters.contains(reader) && hearing.is_reader_heard) {
+        writer.u32(reader.value), writer.u32(hears(true, false) << 24);
+    }
+    if (hearing.leaves) writer.u32(0), writer.u32(16u << 24);
+}
+
+bool read_voters(BytesView bytes, PeerId reader, Voters& voters, Hearing& hearing) {
+    std::vector<Voters::Seat> seats;
+    std::uint64_t flags_of[Voters::count_max] = {};
+    hearing = Hearing{};
+    if (bytes.size() % 8 != 0 || bytes.size() / 8 > Voters::count_max + 2) return false;
+    for (Reader in(bytes); in.left() > 0;) {
+        Voters::Seat seat;
+        seat.id = PeerId{in.u32()};
+        const std::uint32_t rest = in.u32();
+        seat.weight = rest & 0xffff, seat.group = rest >> 16 & 0xff;
+        seat.is_now = (rest >> 24 & 1) != 0, seat.is_next = (rest >> 24 & 2) != 0;
+        if (seat.id == reader && (rest >> 24 & 4) != 0) hearing.is_reader_heard = true;
+        if ((rest >> 24 & 16) != 0) hearing.leaves = true;
+        if (!seat.is_now && !seat.is_next) continue;
+        if (seats.size() == Voters::count_max) return false;
+        flags_of[seats.size()] = rest >> 24;
+        seats.push_back(seat);
+    }
+    if (!Voters::is_valid(seats)) return false;
+    voters = Voters(seats);
+    for (std::size_t i = 0; i < seats.size(); i++) {
+        const std::uint64_t bit = voters.bit(seats[i].id);
+        hearing.heard |= (flags_of[i] & 4) != 0 ? bit : 0;
+        hearing.reachable |= (flags_of[i] & 8) != 0 ? bit : 0;
+    }
+    return true;
 }
 
 void Outbox::send(PeerId to, Message& message) {
@@ -13730,8 +14507,36 @@ bool operator<(const Vote& a, const Vote& b) {  // E2
     return a.id < b.id;
 }
 
+namespace detail {
+constexpr std::size_t strangers_max = 64;  // voters, by what they say, that are not asked
+}  // namespace detail
+
 Election::Election(PeerId self, const Voters& voters, const Timing& timing)
-    : self_(self), voters_(voters), timing_(timing), voices_(voters.size()) {}
+    : self_(self), timing_(timing) {
+    set_voters(Time{}, voters, {});
+}
+
+void Election::set_voters(Time now, const Voters& voters, const std::vector<PeerId>& contacts,
+                          bool leaves) {
+    COORD_ASSERT(voters.size() > 0 && !(leaves && voters.contains(self_)));  // E4
+    voters_ = voters, leaves_ = leaves;
+    std::vector<PeerId> asked = contacts;
+    asked.push_back(winner_);  // who led before knows best whether it does
+    for (std::size_t i = 0; i < voters.size(); i++) asked.push_back(voters[i]);
+    const auto is_kept = [&](const Voice& voice) { return is_fresh(voice, now); };
+    std::vector<Voice> kept;
+    for (Voice& voice : voices_) {
+        voice.is_asked = std::find(asked.begin(), asked.end(), voice.id) != asked.end();
+        if (voice.is_asked || is_kept(voice)) kept.push_back(std::move(voice));
+    }
+    voices_.swap(kept);
+    for (const PeerId id : asked) {
+        if (id == self_ || id == PeerId{} || find(id) != nullptr) continue;
+        Voice& voice = voices_.emplace_back();
+        voice.id = id, voice.is_asked = true;
+    }
+    COORD_ASSERT(find(self_) == nullptr);  // nobody hears itself
+}
 
 void Election::start(Time now, const Vote& own) {
     COORD_ASSERT(own.id == self_);
@@ -13744,35 +14549,65 @@ void Election::start(Time now, const Vote& own) {
     deadline_ = now;
 }
 
-void Election::on_notification(Time now, const Message& message) {
-    for (std::size_t i = 0; i < voters_.size(); i++) {
-        if (voters_[i] != message.from || message.from == self_) continue;
-        Voice& voice = voices_[i];
-        const bool same_life = voice.nonce == message.nonce;
-        if (same_life && message.sequence <= voice.sequence) return;  // D1: an older state
-        voice.own = Vote{message.current_epoch, message.zxid, message.from};
-        voice.candidate = message.leader;
-        voice.role = static_cast<Role>(message.phase);
-        voice.nonce = message.nonce, voice.sequence = message.sequence;
-        voice.heard = message.heard, voice.reachable = message.reachable;
-        voice.heard_at = now;
-        voice.known = true, voice.gone = false;
-        deadline_ = now;
-        return;
+const Election::Voice* Election::find(PeerId id) const {
+    for (const Voice& voice : voices_) {
+        if (voice.id == id) return &voice;
     }
+    return nullptr;
+}
+
+// RETURNS null where it is nobody whose voice is needed, or there are too many.
+Election::Voice* Election::find_or_add(Time now, const Message& message, bool has_voice) {
+    std::size_t strangers = 0;
+    Voice* stale = nullptr;
+    for (Voice& voice : voices_) {
+        if (voice.id == message.from) return &voice;
+        strangers += voice.is_asked ? 0u : 1u;
+        if (!voice.is_asked && !is_fresh(voice, now)) stale = &voice;
+    }
+    const bool is_nobody = message.from == self_ || message.from == PeerId{};
+    if (!has_voice || is_nobody) return nullptr;  // E3
+    if (stale == nullptr && strangers >= detail::strangers_max) return nullptr;
+    if (stale == nullptr) stale = &voices_.emplace_back();
+    *stale = Voice{};
+    stale->id = message.from;
+    return stale;
+}
+
+void Election::on_notification(Time now, const Message& message) {
+    Voters theirs;
+    Hearing hearing;
+    if (!read_voters(message.payload, self_, theirs, hearing)) return;
+    const bool has_voice = theirs.contains(message.from) || hearing.leaves;
+    Voice* const voice = find_or_add(now, message, has_voice);
+    if (voice == nullptr) return;
+    const bool same_life = voice->nonce == message.nonce;
+    if (same_life && message.sequence <= voice->sequence) return;  // D1: an older state
+    voice->own = Vote{message.current_epoch, message.zxid, message.from};
+    voice->candidate = message.leader;
+    voice->role = static_cast<Role>(message.phase);
+    voice->nonce = message.nonce, voice->sequence = message.sequence;
+    voice->voters = std::move(theirs), voice->hearing = hearing;
+    voice->heard_at = now;
+    voice->known = true, voice->gone = false;
+    deadline_ = now;
 }
 
 bool Election::is_news(const Message& message) const {
-    for (std::size_t i = 0; i < voters_.size(); i++) {
-        if (voters_[i] != message.from) continue;
-        return voices_[i].nonce == message.nonce && message.sequence > voices_[i].sequence;
-    }
-    return false;
+    const Voice* const voice = find(message.from);
+    if (voice == nullptr) return true;  // others have spoken of it
+    return voice->nonce == message.nonce && message.sequence > voice->sequence;
+}
+
+bool Election::counts_us(PeerId peer) const {
+    const Voice* const voice = find(peer);
+    const bool has_said = voice != nullptr && voice->known;
+    return has_said ? voice->voters.contains(self_) : voters_.contains(self_);
 }
 
 void Election::forget(PeerId peer) {
-    for (std::size_t i = 0; i < voters_.size(); i++) {
-        if (voters_[i] == peer) voices_[i].known = false, voices_[i].gone = true;
+    for (Voice& voice : voices_) {
+        if (voice.id == peer) voice.known = false, voice.gone = true;
     }
 }
 
@@ -13780,118 +14615,165 @@ bool Election::is_fresh(const Voice& voice, Time now) const {
     return voice.known && now - voice.heard_at <= timing_.silence;
 }
 
-std::uint64_t Election::heard(Time now) const {
-    std::uint64_t bits = voters_.bit(self_);
-    for (std::size_t i = 0; i < voices_.size(); i++) {
-        if (is_fresh(voices_[i], now)) bits |= std::uint64_t{1} << i;
-    }
-    return bits;
+bool Election::is_reachable(const Voice& voice, Time now) const {
+    return is_fresh(voice, now) && voice.hearing.is_reader_heard;
 }
 
-std::uint64_t Election::reachable(Time now) const {
-    std::uint64_t bits = voters_.bit(self_);
-    for (std::size_t i = 0; i < voices_.size(); i++) {
-        const bool hears_us = (voices_[i].heard & voters_.bit(self_)) != 0;
-        if (is_fresh(voices_[i], now) && hears_us) bits |= std::uint64_t{1} << i;
+Hearing Election::hearing(Time now) const {
+    Hearing hearing;
+    hearing.heard = hearing.reachable = voters_.bit(self_);
+    hearing.leaves = leaves_;
+    for (const Voice& voice : voices_) {
+        const std::uint64_t bit = voters_.bit(voice.id);
+        if (is_fresh(voice, now)) hearing.heard |= bit;
+        if (is_reachable(voice, now)) hearing.reachable |= bit;
     }
-    return bits;
+    return hearing;
+}
+
+// E1, E3. Whether it could lead, as far as can be told from here.
+bool Election::stands(const Voice& voice, Time now) const {
+    if (!is_reachable(voice, now) || voice.role != Role::looking) return false;
+    const std::uint64_t own = voice.voters.bit(voice.id);
+    const bool may_lead = own != 0 || voice.hearing.leaves;  // E4
+    return may_lead && voice.voters.is_quorum(voice.hearing.reachable | own);
 }
 
 PeerId Election::best_candidate(Time now) const {
     COORD_ASSERT(own_.id == self_);
     Vote best = own_;
-    bool own_stands = voters_.is_quorum(reachable(now));
-    for (std::size_t i = 0; i < voices_.size(); i++) {
-        const Voice& voice = voices_[i];
-        if (!is_fresh(voice, now) || voice.role != Role::looking) continue;
-        if ((voice.heard & voters_.bit(self_)) == 0) continue;               // E1
-        if (!voters_.is_quorum(voice.reachable | voters_.bit(voters_[i]))) continue;  // E1
-        if (best < voice.own || !own_stands) best = voice.own, own_stands = true;
+    const bool may_lead = voters_.contains(self_) || leaves_;  // E4
+    bool one_stands = may_lead && voters_.is_quorum(hearing(now).reachable);
+    for (const Voice& voice : voices_) {
+        if (!stands(voice, now)) continue;
+        if (best < voice.own || !one_stands) best = voice.own, one_stands = true;
     }
     return best.id;
 }
 
-std::uint64_t Election::agreeing(Time now) const {
-    std::uint64_t bits = voters_.bit(self_);
-    for (std::size_t i = 0; i < voices_.size(); i++) {
-        const Voice& voice = voices_[i];
+// Of those voters.
+std::uint64_t Election::agreeing(const Voters& voters, Time now) const {
+    std::uint64_t bits = voters.bit(self_);
+    for (const Voice& voice : voices_) {
         if (!is_fresh(voice, now) || voice.role != Role::looking) continue;
-        if (voice.candidate == candidate_) bits |= std::uint64_t{1} << i;
+        if (voice.candidate == candidate_) bits |= voters.bit(voice.id);
     }
     return bits;
 }
 
+// Who leads says so itself to whom asks it. Others are believed of somebody who is not asked.
+PeerId Election::leader(Time now) const {
+    PeerId told;
+    for (const Voice& voice : voices_) {
+        if (!is_reachable(voice, now)) continue;
+        if (voice.role == Role::leading) return voice.id;
+        const bool follows = voice.role == Role::following || voice.role == Role::observing;
+        const Voice* const other = find(voice.candidate);
+        const bool is_asked = other != nullptr && other->is_asked;
+        const bool is_other = voice.candidate != self_ && voice.candidate != PeerId{};
+        if (follows && !is_asked && is_other) told = voice.candidate;
+    }
+    return told;
+}
+
+bool Election::has_voice(Time now) const {
+    bool has = voters_.contains(self_) || leaves_;
+    for (const Voice& voice : voices_) {
+        has = has || (is_fresh(voice, now) && voice.voters.contains(self_));
+    }
+    return has;
+}
+
 void Election::consider(Time now) {
     COORD_ASSERT(winner_ == PeerId{} && candidate_ != PeerId{});
-    const bool observes = !voters_.contains(self_);
-    for (std::size_t i = 0; i < voices_.size(); i++) {
-        const Voice& voice = voices_[i];
-        const bool hears_us = observes || (voice.heard & voters_.bit(self_)) != 0;
-        if (is_fresh(voice, now) && voice.role == Role::leading && hears_us) {
-            winner_ = voters_[i];  // there is a leader already
-            return;
-        }
-    }
-    if (observes) return;  // E3
+    winner_ = leader(now);
+    if (!has_voice(now)) settled_at_ = never;  // E3
+    if (winner_ != PeerId{} || !has_voice(now)) return;
     const PeerId best = best_candidate(now);
     if (best != candidate_) {
         candidate_ = best;
         settled_at_ = never;
         changed_ = true;
     }
-    const std::uint64_t votes = agreeing(now);
-    const bool candidate_agrees = (votes & voters_.bit(candidate_)) != 0;
-    if (!voters_.is_quorum(votes) || !candidate_agrees) {
+    const Voice* const voice = find(candidate_);
+    COORD_ASSERT(candidate_ == self_ || voice != nullptr);
+    const Voters& theirs = candidate_ == self_ ? voters_ : voice->voters;
+    const std::uint64_t votes = agreeing(theirs, now);
+    const bool may_lead = candidate_ != self_ || voters_.contains(self_) || leaves_;
+    const bool candidate_agrees =
+        may_lead && (candidate_ == self_ || voice->candidate == candidate_);
+    if (!theirs.is_quorum(votes) || !candidate_agrees) {
         settled_at_ = never;
         return;
     }
-    std::uint64_t everybody = (std::uint64_t{1} << voters_.size()) - 1;
-    for (std::size_t i = 0; i < voices_.size(); i++) {
-        if (voices_[i].gone) everybody &= ~(std::uint64_t{1} << i);  // nobody to wait for
+    std::uint64_t everybody = theirs.all();
+    for (const Voice& each : voices_) {
+        if (each.gone) everybody &= ~theirs.bit(each.id);  // nobody to wait for
     }
     if (settled_at_ == never) settled_at_ = now + timing_.settle();
     if ((votes & everybody) == everybody || settled_at_ <= now) winner_ = candidate_;
+    COORD_ASSERT(winner_ != self_ || voters_.contains(self_) || leaves_);  // E3, E4
+}
+
+bool Election::says_otherwise(Time now) const {
+    bool differs = false;
+    for (const Voice& voice : voices_) {
+        differs = differs || voice.said_heard != is_fresh(voice, now) ||
+                  voice.said_reachable != is_reachable(voice, now);
+    }
+    return differs;
 }
 
 void Election::poll(Time now, Outbox& out) {
     if (winner_ != PeerId{}) return;
     consider(now);
-    const bool has_voice = voters_.contains(self_);
-    const bool hears_others = heard(now) != said_heard_ || reachable(now) != said_reachable_;
-    const Duration pause = has_voice ? timing_.retry() : timing_.heartbeat;  // they may be many
-    changed_ = changed_ || (has_voice && hears_others);
+    const bool is_heard_of = has_voice(now);
+    const Duration pause = is_heard_of ? timing_.retry() : timing_.heartbeat;  // they may be many
+    changed_ = changed_ || (is_heard_of && says_otherwise(now));
     if (changed_ || repeat_at_ <= now || repeat_at_ - now > pause) broadcast(now, out, pause);
     deadline_ = (std::min)(repeat_at_, settled_at_);
 }
 
 void Election::broadcast(Time now, Outbox& out, Duration pause) {
     changed_ = false;
-    said_heard_ = heard(now), said_reachable_ = reachable(now);
     repeat_at_ = now + pause;
     sequence_ += 1;
-    for (std::size_t i = 0; i < voters_.size(); i++) {
-        if (voters_[i] == self_) continue;
-        Message message;
-        message.type = MessageType::notification;
-        message.leader = candidate_;
-        message.current_epoch = own_.current_epoch, message.zxid = own_.zxid;
-        message.sequence = sequence_;
-        message.phase = static_cast<std::uint8_t>(Role::looking);
-        message.heard = said_heard_, message.reachable = said_reachable_;
-        out.send(voters_[i], message);
+    Hearing said = hearing(now);
+    for (Voice& voice : voices_) {
+        voice.said_heard = is_fresh(voice, now), voice.said_reachable = is_reachable(voice, now);
+    }
+    for (const Voice& voice : voices_) {
+        if (!voice.is_asked && !voice.said_heard) continue;
+        said.is_reader_heard = voice.said_heard;
+        post(voice.id, Role::looking, candidate_, said, out);
     }
 }
 
 void Election::answer(PeerId to, Role role, PeerId leader, Outbox& out) {
-    COORD_ASSERT(role != Role::looking && role != Role::failed && leader != PeerId{});
+    COORD_ASSERT(role != Role::looking && role != Role::failed);
+    sequence_ += 1;
+    Hearing said;
+    said.heard = said.reachable = voters_.bit(self_) | voters_.bit(to);
+    said.is_reader_heard = true, said.leaves = leaves_;
+    post(to, role, leader, said, out);
+}
+
+COORD_RARE
+void Election::give_up(const std::vector<PeerId>& followers, Outbox& out) {
+    sequence_ += 1;
+    for (const PeerId id : followers) post(id, Role::looking, candidate_, Hearing{}, out);
+}
+
+void Election::post(PeerId to, Role role, PeerId whom, const Hearing& hearing, Outbox& out) {
     Message message;
     message.type = MessageType::notification;
-    message.leader = leader;
+    message.leader = whom;
     message.current_epoch = own_.current_epoch, message.zxid = own_.zxid;
-    sequence_ += 1;
     message.sequence = sequence_;
     message.phase = static_cast<std::uint8_t>(role);
-    message.heard = message.reachable = voters_.bit(self_) | voters_.bit(to);
+    scratch_.clear();
+    write_voters(voters_, hearing, to, scratch_);
+    message.payload = scratch_;
     out.send(to, message);
 }
 
@@ -13919,22 +14801,25 @@ constexpr char no_space[] = "the storage has no space for what a leader begins w
 
 Leader::Leader(PeerId self, const Voters& voters, const Timing& timing, Log& log,
                const Limits& limits, std::size_t message_bytes_max)
-    : self_(self), voters_(voters), timing_(timing), log_(log), limits_(limits),
-      message_bytes_max_(message_bytes_max), peers_(voters.size()) {
+    : self_(self), first_voters_(voters), voters_(voters), timing_(timing), log_(log),
+      limits_(limits), message_bytes_max_(message_bytes_max) {
     COORD_ASSERT(message_bytes_max > message_overhead_bytes);
 }
 
-void Leader::know(const Machine& machine, bool may_found) {
+void Leader::know(const Machine& machine, bool may_found, const std::vector<Member>& members) {
     COORD_ASSERT(phase_ == Phase::idle);
     knows_ = true;
     may_found_ = may_found;
+    first_members_ = members;
     table_ = log_.voters_at_end(machine);
+    voters_ = table_.members().empty() ? first_voters_ : Voters(table_);  // Z16
     admitted_ = log_.admits().empty() ? Zxid{} : log_.admits().back();
 }
 
 COORD_RARE
 void Leader::start(Time now) {
-    COORD_ASSERT(phase_ == Phase::idle && voters_.contains(self_) && observers_.empty());
+    COORD_ASSERT(phase_ == Phase::idle && observers_.empty());
+    const bool is_among = voters_.contains(self_);  // or it leads to end that, once more: E4
     phase_ = Phase::discovery;
     epoch_ = 0;
     own_ = Vote{log_.epochs().current, log_.last().zxid, self_};
@@ -13943,11 +14828,13 @@ void Leader::start(Time now) {
     started_at_ = phase_at_ = clock_read_at_ = ping_at_ = observers_ping_at_ = now;
     behind_at_ = timed_ = Zxid{}, behind_since_ = clock_, pace_ = Duration{};
     confirmed_sequence_ = ping_sequence_;  // no round is on its way
+    peers_ = detail::Array<Peer>(voters_.size() + (is_among ? 0u : 1u));
     while (rounds_.size() < detail::rounds_max) rounds_.push().touches.reserve(voters_.size());
     rounds_.clear();  // but no ping allocates any more
     for (std::size_t i = 0; i < peers_.size(); i++) {
         peers_[i] = Peer{};
-        peers_[i].id = voters_[i], peers_[i].bit = voters_.bit(voters_[i]);
+        peers_[i].id = i < voters_.size() ? voters_[i] : self_;
+        peers_[i].bit = voters_.bit(peers_[i].id);
         peers_[i].heard_at = peers_[i].rewound_at = detail::long_ago;
         if (peers_[i].id != self_) continue;
         peers_[i].informed = true, peers_[i].accepted_epoch = log_.epochs().accepted;
@@ -13956,7 +14843,7 @@ void Leader::start(Time now) {
     }
     recount();
     barred_ = nullptr;
-    if ((counted_ & voters_.bit(self_)) != 0) return;
+    if (!is_among || (counted_ & voters_.bit(self_)) != 0) return;
     barred_ = is_founding_ ? "this storage may not found an ensemble"
                            : "this storage has not been admitted";
 }
@@ -13997,9 +14884,10 @@ std::uint64_t Leader::bits_where(Predicate&& predicate) const {
 COORD_RARE
 void Leader::recount() {
     is_founding_ = knows_ && table_.is_founding();
-    for (const Peer& peer : peers_) {
-        is_founding_ = is_founding_ || (knows_ && !table_.knows(peer.id));
+    for (std::size_t i = 0; i < voters_.size(); i++) {
+        is_founding_ = is_founding_ || (knows_ && !table_.knows(voters_[i]));
     }
+    observing_ = bits_where([](const Peer& peer) { return peer.observes; });
     const bool gathers = is_founding_ && phase_ < Phase::synchronization;
     counted_ = bits_where([&](const Peer& peer) {
         if (!knows_) return true;
@@ -14011,15 +14899,63 @@ void Leader::recount() {
 }
 
 bool Leader::has_quorum(std::uint64_t bits) const {
-    const std::uint64_t those = bits & counted_;
+    const std::uint64_t those = bits & counted_ & ~observing_;  // Z7, Z20
     if (!is_founding_) return voters_.is_quorum(those);
-    return those == (std::uint64_t{1} << voters_.size()) - 1;  // Z8
+    return those == voters_.all();  // Z8
+}
+
+// Whenever the table is of other members. Who votes now goes on from where it was as an observer,
+// and the other way round; the leader itself is among the peers as long as it leads.
+COORD_RARE
+void Leader::seat_voters() {
+    COORD_ASSERT(phase_ == Phase::broadcast && knows_);
+    voters_ = Voters(table_);
+    const bool is_among = voters_.contains(self_);
+    detail::Array<Peer> seated(voters_.size() + (is_among ? 0u : 1u));
+    std::vector<std::size_t> places;  // where they were
+    for (std::size_t i = 0; i < seated.size(); i++) {
+        Peer& peer = seated[i];
+        const PeerId id = i < voters_.size() ? voters_[i] : self_;
+        std::size_t place = 0;
+        while (place < peers_.size() && peers_[place].id != id) place += 1;
+        places.push_back(place);
+        const auto observer = observers_.find(id.value);
+        peer.heard_at = peer.rewound_at = detail::long_ago;
+        if (place < peers_.size()) {
+            peer = std::move(peers_[place]), peers_[place] = Peer{};
+        } else if (observer != observers_.end()) {
+            peer = std::move(observer->second);
+            observers_.erase(observer);
+        }
+        peer.id = id, peer.bit = voters_.bit(id), peer.lease_round = 0;
+    }
+    for (Peer& peer : peers_) {
+        const bool is_there = peer.id != PeerId{} && peer.informed;
+        if (!is_there || observers_.size() >= limits_.observers_max) continue;
+        const PeerId id = peer.id;
+        Peer& observer = observers_.at_or_new(id.value);
+        observer = std::move(peer);
+        observer.bit = 0, observer.lease_round = 0;
+    }
+    for (std::size_t i = 0; i < rounds_.size(); i++) {
+        std::vector<std::uint64_t> touches;
+        for (const std::size_t place : places) {
+            touches.push_back(place < peers_.size() ? rounds_[i].touches[place] : 0);
+        }
+        rounds_[i].touches.swap(touches);
+    }
+    peers_ = std::move(seated);
+    COORD_ASSERT(observers_.size() <= limits_.observers_max);             // Z15
+    COORD_ASSERT(observers_.find(self_.value) == observers_.end());       // Z19
+    COORD_ASSERT(voters_.is_joint() == table_.is_joint());                // Z16
+    recount();
 }
 
 // From a message that says whose it is. What another storage acknowledged is not this one's.
 void Leader::identify(Peer& peer, const Message& message) {
     COORD_ASSERT(peer.nonce == message.nonce && peer.id != self_);
-    peer.storage = message.storage, peer.may_found = message.phase == 1;
+    peer.storage = message.storage, peer.may_found = (message.phase & 1) != 0;
+    peer.observes = (message.phase & 2) != 0;
     if (peer.acked_by != peer.storage) {  // Z7
         peer.acked_by = peer.storage;
         peer.acked = Zxid{}, peer.epoch_current = false, peer.acked_tick = 0;
@@ -14100,8 +15036,9 @@ std::size_t Leader::synced(Time now) const {
 }
 
 bool Leader::is_in_step(const Peer& peer, Time now) const {
+    const std::uint64_t counts = counted_ & ~observing_ & peer.bit;
     const bool heard = peer.id == self_ || now - peer.heard_at <= timing_.silence;
-    return peer.epoch_current && heard && (peer.bit == 0 || (counted_ & peer.bit) != 0);  // Z7
+    return peer.epoch_current && heard && (peer.bit == 0 || counts != 0);  // Z7, Z20
 }
 
 std::uint64_t Leader::voters_in_step(Time now) const {
@@ -14136,6 +15073,16 @@ void Leader::visit_peers(Time now, std::size_t observers_max,
 
 void Leader::forget(PeerId id) {
     if (Peer* peer = find(id)) peer->heard_at = detail::long_ago;
+}
+
+COORD_RARE
+std::vector<PeerId> Leader::followers() const {
+    std::vector<PeerId> ids;
+    for (const Peer& peer : peers_) {
+        if (peer.id != self_ && peer.informed) ids.push_back(peer.id);
+    }
+    for (const auto& entry : observers_) ids.push_back(entry.second.id);
+    return ids;
 }
 
 bool Leader::is_fetched(Time now) const {
@@ -14299,6 +15246,7 @@ void Leader::on_ack_epoch(Time now, Peer& peer, const Message& message, Outbox& 
     }
     // It has heard of us after the storage had acknowledged more than is there now.
     const bool lost = message.zxid < peer.acked || message.current_epoch < epoch_;
+    if (peer.bit == 0) peer.acked = Zxid{}, peer.epoch_current = false;  // it says so once more
     if (knows_ && peer.bit != 0 && peer.epoch_current && message.storage == peer.acked_by &&
         message.sequence >= peer.acked_tick && lost && message.nonce != 0) {  // Z10
         return refuse(peer, message.nonce, Refusal::rolled_back, out);
@@ -14318,7 +15266,12 @@ void Leader::on_ack(Time now, Peer& peer, const Message& message, Outbox& out) {
     if (phase_ < Phase::synchronization || !plausible) return;
     if (message.nonce != peer.nonce || (knows_ && peer.storage == 0)) return;  // Z7: whose is it?
     COORD_ASSERT(!knows_ || peer.acked_by == peer.storage);
-    if (message.phase >= 1) {  // Z4; true for ever, whichever attempt it comes from
+    const std::uint8_t said = message.phase & 3;
+    if (peer.observes && (message.phase & 4) == 0 && message.attempt == peer.attempt) {
+        peer.observes = false;  // Z20
+        recount();
+    }
+    if (said >= 1) {  // Z4; true for ever, whichever attempt it comes from
         if (!peer.epoch_current || message.zxid > peer.acked) peer.acked_tick = ++tick_;
         peer.epoch_current = true;
         peer.acked = (std::max)(peer.acked, message.zxid);
@@ -14338,7 +15291,7 @@ void Leader::on_ack(Time now, Peer& peer, const Message& message, Outbox& out) {
     }
     const bool settled = now - peer.rewound_at >= timing_.settle();
     if (message.offset == 1 && message.commit >= peer.received && settled) rewind(now, peer);
-    if (message.phase == 1 && is_established()) {
+    if (said == 1 && is_established()) {
         Message up_to_date;
         up_to_date.commit = committed_;
         post(peer, MessageType::up_to_date, out, up_to_date);
@@ -14439,7 +15392,8 @@ void Leader::begin_synchronization(Time now, Outbox& out) {
     if (error_ != Errc::ok || barred_ != nullptr) return;
     phase_ = Phase::synchronization;
     recount();
-    COORD_ASSERT((counted_ & voters_.bit(self_)) != 0);  // Z7
+    const bool counts = (counted_ & ~observing_ & voters_.bit(self_)) != 0;
+    COORD_ASSERT(counts || !voters_.contains(self_));  // Z7, Z19
     initial_ = log_.last().zxid;
     const Errc error = log_.set_current_epoch(epoch_);
     if (error == Errc::storage_full && voters_.size() > 1) {
@@ -14463,17 +15417,23 @@ void Leader::found() {
     }
     if (voters.empty()) return;  // the founding before this one went as far as that
     Bytes body;
-    VoterTable::write(voters, body);
     Txn txn;
-    txn.op = OpCode::admit, txn.body = body;
+    txn.op = OpCode::admit;
+    const bool says_more = table_.members().empty() && !first_members_.empty();
+    if (says_more) txn.op = OpCode::reconfig;
+    says_more ? VoterTable::write(ReconfigStep::founded, first_members_, voters, body)
+              : VoterTable::write(voters, body);
+    txn.body = body;
     admitted_ = append(0, txn);
     if (admitted_ == Zxid{}) {
         barred_ = detail::no_space;
         if (voters_.size() == 1) error_ = Errc::storage_full;
         return;
     }
-    const bool applied = table_.apply(body);
-    COORD_ASSERT(applied);
+    txn.zxid = admitted_;
+    const bool applied = table_.apply(txn);
+    COORD_ASSERT(applied && Voters(table_).all() == voters_.all());  // Z8
+    voters_ = Voters(table_);
     counters_.admissions += 1;
 }
 
@@ -14727,7 +15687,8 @@ void Leader::advance_commit() {
     std::array<Zxid, Voters::count_max> acked;
     std::size_t count = 0;
     for (const Peer& peer : peers_) {
-        if (peer.epoch_current && peer.acked > committed_) acked[count++] = peer.acked;
+        const bool counts = peer.bit != 0 && peer.epoch_current;
+        if (counts && peer.acked > committed_) acked[count++] = peer.acked;
     }
     for (std::size_t i = 0; i < count; i++) {
         const Zxid candidate = acked[i];
@@ -14750,6 +15711,8 @@ void Leader::announce(const Machine& machine, Outbox& out) {
         post(peer, MessageType::commit, out, message);
     }
     if (!observers_.empty()) stream_to_observers(out);
+    const bool is_voter = voters_.contains(self_);
+    if (!is_voter && admitted_ <= committed_) resignation_ = "it votes no more";  // Z19
 }
 
 Time Leader::next_repeat(const Peer& peer) const {
@@ -14956,6 +15919,11 @@ void Leader::number(std::int64_t wall_ms, const Machine& machine, const Txn& req
         counters_.requests_ignored += 1;
         return;
     }
+    if (request.op == OpCode::reconfig) return number_reconfig(wall_ms, machine, request, live);
+    if (is_waited_for(request.session) && request.op == OpCode::close_session) {
+        counters_.requests_ignored += 1;
+        return;
+    }
     if (append(wall_ms, request) == Zxid{}) return;
     live.numbered = request.cxid;
     live.closing = request.op == OpCode::close_session;
@@ -14965,7 +15933,8 @@ void Leader::number(std::int64_t wall_ms, const Machine& machine, const Txn& req
 COORD_RARE
 void Leader::number_attach(std::int64_t wall_ms, const Txn& request, LiveSession& live) {
     const std::uint64_t begin = next_holding(live.numbered);
-    if (live.closing || begin == 0 || request.cxid != begin) {  // Z6, M8
+    const bool waits = is_waited_for(request.session);
+    if (live.closing || waits || begin == 0 || request.cxid != begin) {  // Z6, M8
         counters_.requests_ignored += 1;
         return;
     }
@@ -15010,20 +15979,27 @@ void Leader::note_end(SessionId session, Zxid zxid) {
     if (ended_.size() > detail::ends_kept_max) ended_.clear(), ended_until_ = zxid;
 }
 
+bool Leader::has_initial(const Peer& peer) const {
+    return peer.promised && peer.streaming && peer.epoch_current && peer.acked >= initial_;
+}
+
+// A life just met may be a stranger's, beside the voter that it says it is; or one that is over,
+// and its last messages come late.
+bool Leader::is_known(Time now, const Peer& peer) const {
+    const bool is_just_met = now - peer.met_at <= timing_.silence;
+    return peer.storage != 0 && !is_just_met && peer.pong > peer.met_pings;
+}
+
 // Z8, Z9. RETURNS whom a change of the table is about, or null; nobody: the founding is complete.
 COORD_RARE
 const PeerId* Leader::next_admission(Time now, std::uint64_t& storage) const {
     static const PeerId nobody;
     if (!knows_ || phase_ != Phase::broadcast || admitted_ > committed_) return nullptr;
+    if (table_.is_joint()) return nullptr;  // Z17: that ends first
     if (is_founding_) return voters_.size() > 2 ? &nobody : nullptr;  // a majority is all of two
     for (const Peer& peer : peers_) {
         if (peer.id == self_ || peer.storage == 0 || (counted_ & peer.bit) != 0) continue;
-        const bool is_in_step = peer.promised && peer.streaming && peer.epoch_current &&
-                                peer.acked >= initial_;
-        // A life just met may be a stranger's, beside the voter that it says it is; or one that
-        // is over, and its last messages come late.
-        const bool is_just_met = now - peer.met_at <= timing_.silence;
-        if (!is_in_step || is_just_met || peer.pong <= peer.met_pings) continue;
+        if (!has_initial(peer) || !is_known(now, peer)) continue;
         COORD_ASSERT(peer.acked_by == peer.storage);
         storage = table_.storage_of(peer.id) != 0 ? 0 : peer.storage;
         return &peer.id;
@@ -15033,12 +16009,14 @@ const PeerId* Leader::next_admission(Time now, std::uint64_t& storage) const {
 
 bool Leader::is_admission_due(Time now) const {
     std::uint64_t storage = 0;
-    return resignation_ == nullptr && next_admission(now, storage) != nullptr;
+    if (resignation_ != nullptr) return false;
+    return has_to_settle() || next_admission(now, storage) != nullptr;
 }
 
 COORD_RARE
 void Leader::admit(Time now, std::int64_t wall_ms) {
     COORD_ASSERT(phase_ == Phase::broadcast && sessions_armed_);
+    if (has_to_settle()) return settle(wall_ms);
     std::uint64_t storage = 0;
     const PeerId* const voter = next_admission(now, storage);
     if (voter == nullptr) return;
@@ -15050,11 +16028,130 @@ void Leader::admit(Time now, std::int64_t wall_ms) {
     txn.op = OpCode::admit, txn.body = body;
     const Zxid zxid = append(wall_ms, txn);
     if (zxid == Zxid{}) return;
-    const bool applied = table_.apply(body);
+    txn.zxid = zxid;
+    const bool applied = table_.apply(txn);
     COORD_ASSERT(applied && committed_ >= admitted_);  // Z9
     admitted_ = zxid;
     counters_.admissions += 1;
     recount();
+}
+
+// -- Who the members are -------------------------------------------------------------------------
+
+// Z17. Whoever began it; there is nothing to judge any more.
+bool Leader::has_to_settle() const {
+    return knows_ && phase_ == Phase::broadcast && table_.is_joint() && admitted_ <= committed_;
+}
+
+COORD_RARE
+void Leader::settle(std::int64_t wall_ms) {
+    COORD_ASSERT(has_to_settle() && !is_founding_);
+    Bytes body(1, static_cast<char>(ReconfigStep::settled));
+    Txn txn;
+    txn.op = OpCode::reconfig, txn.body = body;
+    txn.zxid = append(wall_ms, txn);
+    if (txn.zxid == Zxid{}) return;
+    const bool applied = table_.apply(txn);
+    COORD_ASSERT(applied && !table_.is_joint());  // Z17
+    COORD_ASSERT(table_.version() == txn.zxid && txn.zxid > admitted_);  // M18
+    admitted_ = txn.zxid;
+    counters_.reconfigs += 1;
+    seat_voters();
+}
+
+namespace detail {
+
+// Who is to be there, in the order of their ids.
+static VoterTable::Members members_after(const VoterTable::Members& now, const Reconfig& asked) {
+    VoterTable::Members next = asked.members.empty() ? now : asked.members;
+    const auto leaves = [&](const Member& member) {
+        return std::find(asked.leaving.begin(), asked.leaving.end(), member.id) !=
+               asked.leaving.end();
+    };
+    next.erase(std::remove_if(next.begin(), next.end(), leaves), next.end());
+    for (const Member& member : asked.joining) put_member(member, next);
+    const auto by_id = [](const Member& a, const Member& b) { return a.id < b.id; };
+    std::sort(next.begin(), next.end(), by_id);
+    return next;
+}
+
+}  // namespace detail
+
+// Z17, Z18. RETURNS ok, and what is to be in the log; or why not.
+COORD_RARE
+Errc Leader::judge_reconfig(const Machine& machine, const Txn& request, Bytes& body) const {
+    Reconfig asked;
+    const std::optional<NodeView> config = machine.tree().find(detail::config_path);
+    if (!detail::read_asked(request.body, asked) || !config) return Errc::marshalling_error;
+    if (!machine.may(request.session, config->acl, permission::write)) return Errc::no_auth;
+    const bool founds = is_founding_ && voters_.size() > 2;
+    if (table_.is_joint() || founds) return Errc::reconfig_in_progress;
+    if (asked.version != Zxid{} && asked.version != table_.version()) return Errc::bad_version;
+    const VoterTable::Members next = detail::members_after(table_.members(), asked);
+    const bool is_sound = VoterTable::flaw(next) == nullptr &&
+                          VoterTable::seats(table_.members(), next) <= VoterTable::seats_max;
+    if (!is_sound) return Errc::bad_arguments;
+    VoterTable::Places storages;
+    const auto add = [&](const Peer& peer) {
+        const bool is_new = detail::votes_in(next, peer.id) && !table_.knows(peer.id);
+        const bool is_there = has_initial(peer) && is_known(clock_read_at_, peer);
+        if (is_new && is_there) storages.push_back({peer.id, peer.storage, false});
+    };
+    for (const auto& entry : observers_) add(entry.second);
+    VoterTable::write(ReconfigStep::joint, next, storages, body);
+    const bool fits = body.size() <= body_bytes_max() &&
+                      detail::config_text(next, Zxid{UINT64_MAX}).size() <= limits_.data_bytes_max;
+    if (!fits) return Errc::too_large;
+    VoterTable joint = table_;
+    Txn txn;
+    txn.zxid = Zxid{UINT64_MAX}, txn.op = OpCode::reconfig, txn.body = body;
+    const bool applied = joint.apply(txn);
+    COORD_ASSERT(applied && joint.is_joint());  // M18
+    const Voters voters(joint);
+    std::uint64_t ready = 0;
+    const auto weigh = [&](const Peer& peer) {
+        const bool is_heard = clock_read_at_ - peer.heard_at <= timing_.silence;
+        const bool is_self = peer.id == self_;
+        const bool is_its = peer.storage != 0 && peer.storage == joint.storage_of(peer.id);
+        if (is_its && (is_self || (has_initial(peer) && is_heard))) ready |= voters.bit(peer.id);
+    };
+    for (const Peer& peer : peers_) weigh(peer);
+    for (const auto& entry : observers_) weigh(entry.second);
+    return voters.is_quorum(ready) ? Errc::ok : Errc::new_config_no_quorum;
+}
+
+// What is ignored comes again, when more is applied here or committed.
+COORD_RARE
+void Leader::number_reconfig(std::int64_t wall_ms, const Machine& machine, const Txn& request,
+                             LiveSession& live) {
+    const SessionRecord* const record = machine.find_session(request.session);
+    const bool has_all = machine.applied() == committed_ && record != nullptr &&
+                         record->cxid + 1 == request.cxid;  // Z18
+    const bool is_settled = table_.is_joint() || admitted_ <= committed_;  // Z17
+    if (!has_all || !is_settled || !knows_) {
+        counters_.requests_ignored += 1;
+        return;
+    }
+    Bytes body;
+    const Errc error = judge_reconfig(machine, request, body);
+    if (error != Errc::ok) {
+        body.clear();
+        Writer writer(body);
+        writer.u8(static_cast<std::uint8_t>(ReconfigStep::refused));
+        writer.i32(static_cast<std::int32_t>(error));
+    }
+    Txn txn = request;
+    txn.body = body;
+    txn.zxid = append(wall_ms, txn);
+    if (txn.zxid == Zxid{}) return;
+    live.numbered = request.cxid;
+    if (error != Errc::ok) return;
+    const bool applied = table_.apply(txn);
+    COORD_ASSERT(applied && committed_ >= admitted_ && table_.is_joint());  // Z17
+    asker_ = request.session;
+    admitted_ = txn.zxid;
+    counters_.reconfigs += 1;
+    seat_voters();
 }
 
 void Leader::on_applied(const Txn& txn, const Machine& machine) {
@@ -15083,7 +16180,9 @@ COORD_RARE
 void Leader::audit(const Machine& machine) const {
     if (!knows_ || phase_ == Phase::idle || resignation_ != nullptr) return;
     COORD_ASSERT(log_.voters_at_end(machine).digest() == table_.digest());  // Z7
-    const bool counts = (counted_ & voters_.bit(self_)) != 0;
+    const bool founds = table_.members().empty();
+    COORD_ASSERT(founds || Voters(table_).all() == voters_.all());  // Z16
+    const bool counts = (counted_ & voters_.bit(self_)) != 0 || !voters_.contains(self_);  // Z19
     COORD_ASSERT(counts || barred_ != nullptr);
     COORD_ASSERT(barred_ == nullptr || phase_ < Phase::broadcast);
     for (const Peer& peer : peers_) {
@@ -15095,6 +16194,11 @@ void Leader::audit(const Machine& machine) const {
     for (const auto& entry : observers_) {
         COORD_ASSERT(entry.second.bit == 0 && !voters_.contains(entry.second.id));
     }
+}
+
+// Whoever has asked for a change of the members is there when it has ended: R13.
+bool Leader::is_waited_for(SessionId session) const {
+    return table_.is_joint() && session == asker_ && session != SessionId{};
 }
 
 // RETURNS false where it is to be tried again.
@@ -15138,6 +16242,11 @@ void Leader::look_at_sessions(std::int64_t wall_ms) {
         const auto found = sessions_.find(session);
         const bool is_over = found == sessions_.end() || found->second.closing;
         const std::int64_t quarters = is_over ? 0 : silent_quarters(found->second);
+        const bool is_late = quarters >= 4 && is_waited_for(session);
+        if (is_late) {
+            looks_.take(), looks_.add({clock_ + timing_.heartbeat, 0, session});
+            continue;
+        }
         const bool has_expired = quarters >= 4;
         if (count == most || (has_expired && !expire(session, found->second, wall_ms))) {
             expire_at_ = clock_, looks_wait_ = true;  // the rest in the next poll
@@ -15559,7 +16668,8 @@ void Learner::send(Time now, Outbox& out) {
         Message message;
         message.accepted_epoch = log_.epochs().accepted;
         message.leader = log_.epochs().accepted_from;
-        message.storage = log_.storage_id(), message.phase = may_found_ ? 1 : 0;  // F6
+        message.storage = log_.storage_id();  // F6
+        message.phase = static_cast<std::uint8_t>((may_found_ ? 1 : 0) + (observes_ ? 2 : 0));
         post(MessageType::follower_info, message, out);
     } else if (phase_ == Phase::fetching) {
         ask_chunk(now, out);  // where all of it is here, too: it may not be written yet
@@ -15581,7 +16691,8 @@ void Learner::acknowledge(Time now, Outbox& out) {
         Message message;
         message.current_epoch = log_.durable_epochs().current;
         message.zxid = have_.zxid, message.crc = have_.crc;
-        message.storage = log_.storage_id(), message.phase = may_found_ ? 1 : 0;  // F6
+        message.storage = log_.storage_id();  // F6
+        message.phase = static_cast<std::uint8_t>((may_found_ ? 1 : 0) + (observes_ ? 2 : 0));
         message.sequence = answers_;
         post(MessageType::ack_epoch, message, out);
     } else if (is_in_step()) {
@@ -15589,6 +16700,17 @@ void Learner::acknowledge(Time now, Outbox& out) {
         const std::uint8_t phase = is_serving() ? 2 : current ? 1 : 0;
         if (ack_due_ || log_.durable_last() > acked_ || phase != acked_phase_) ack(false, out);
     }
+}
+
+// F8. What it has said as an observer is as true of a voter that has promised this epoch.
+COORD_RARE
+bool Learner::vote() {
+    const Log::Epochs& epochs = log_.epochs();
+    const bool has_promised = epochs.accepted == epoch_ && epochs.accepted_from == leader_;
+    COORD_ASSERT(phase_ != Phase::idle && leader_ != self_);
+    if (epoch_ == 0 || !has_promised) return false;
+    observes_ = false, ack_due_ = true;
+    return true;
 }
 
 void Learner::ack(bool gap, Outbox& out) {
@@ -15600,7 +16722,7 @@ void Learner::ack(bool gap, Outbox& out) {
     Message message;
     message.zxid = acked_;  // F5
     message.commit = log_.last().zxid;
-    message.phase = acked_phase_;
+    message.phase = static_cast<std::uint8_t>(acked_phase_ + (observes_ ? 4 : 0));
     message.offset = gap ? 1 : 0;
     post(MessageType::ack, message, out);
 }
@@ -15644,6 +16766,36 @@ inline Transport& no_transport() {
     return transport;
 }
 
+// Nobody's id would not pass for a voter even in a replica that refuses its options.
+inline ReplicaOptions with_some_id(ReplicaOptions options) {
+    if (options.id == PeerId{}) options.id = PeerId{1};
+    const auto by_id = [](const Member& a, const Member& b) { return a.id < b.id; };
+    std::sort(options.members.begin(), options.members.end(), by_id);
+    return options;
+}
+
+// Those of the options: of no more than one of the two, where they are refused.
+static Voters first_voters(const ReplicaOptions& options, bool is_refused) {
+    if (is_refused) return Voters(std::vector<PeerId>{options.id});
+    std::vector<Voters::Seat> seats;
+    for (const Member& member : options.members) {
+        if (member.votes) seats.push_back({member.id, member.weight, member.group, true, false, 0});
+    }
+    return seats.empty() ? Voters(options.voters) : Voters(std::move(seats));
+}
+
+inline const char* judge_members(const ReplicaOptions& options) {
+    if (options.members.empty()) return nullptr;
+    std::vector<Member> members = with_some_id(options).members;
+    if (VoterTable::flaw(members) != nullptr) return "options: members are no ensemble";
+    std::size_t voters = 0;
+    bool are_all = true;
+    for (const PeerId id : options.voters) are_all = are_all && votes_in(members, id);
+    for (const Member& member : members) voters += member.votes ? 1u : 0u;
+    if (are_all && voters == options.voters.size()) return nullptr;
+    return "options: the members that vote are not the voters";
+}
+
 inline const char* judge_options(const ReplicaOptions& options, const Transport& transport) {
     const std::vector<PeerId>& voters = options.voters;
     if (!Voters::is_valid(voters)) return "options: voters must be 1 to 63 distinct ids, none 0";
@@ -15652,6 +16804,7 @@ inline const char* judge_options(const ReplicaOptions& options, const Transport&
         return "options: id is not among the voters, and no transport";
     }
     if (options.id == PeerId{}) return "options: id is 0";
+    if (const char* const flaw = judge_members(options)) return flaw;
     if (voters.size() > 1 && &transport == &no_transport()) {
         return "options: more voters than one, and no transport";
     }
@@ -15681,12 +16834,6 @@ inline const char* judge_options(const ReplicaOptions& options, const Transport&
     return nullptr;
 }
 
-// Nobody's id would not pass for a voter even in a replica that refuses its options.
-inline ReplicaOptions with_some_id(ReplicaOptions options) {
-    if (options.id == PeerId{}) options.id = PeerId{1};
-    return options;
-}
-
 inline bool is_read(Request::Kind kind) {
     return kind == Request::Kind::exists || kind == Request::Kind::get ||
            kind == Request::Kind::children || kind == Request::Kind::read ||
@@ -15698,7 +16845,13 @@ inline bool is_write(Request::Kind kind) {
     using Kind = Request::Kind;
     const auto bit = [](Kind each) { return 1u << static_cast<unsigned>(each); };
     return ((bit(Kind::create) | bit(Kind::remove) | bit(Kind::set) | bit(Kind::multi) |
-             bit(Kind::close) | bit(Kind::set_acl) | bit(Kind::add_auth)) & bit(kind)) != 0;
+             bit(Kind::close) | bit(Kind::set_acl) | bit(Kind::add_auth) | bit(Kind::reconfig)) &
+            bit(kind)) != 0;
+}
+
+// A scheme is none.
+inline bool has_no_path(Request::Kind kind) {
+    return kind == Request::Kind::add_auth || kind == Request::Kind::reconfig;
 }
 
 // Whether the data of a write has room in a message: asked before any of it is copied.
@@ -15862,7 +17015,7 @@ Replica::Replica(const ReplicaOptions& options, Storage& storage, Transport& tra
     : options_(detail::with_some_id(options)),
       refused_(detail::judge_options(options, transport)),
       transport_(transport), observer_(observer),
-      voters_(refused_ == nullptr ? options.voters : std::vector<PeerId>{options_.id}),
+      voters_(detail::first_voters(options_, refused_ != nullptr)),
       rng_(mix64(options.entropy, options.id.value)), nonce_(rng_.next()),
       message_bytes_max_(message_bytes_max(options, transport)), log_(storage),
       machine_(new Machine(options.limits, rng_.next())), watches_(*this),
@@ -15929,6 +17082,9 @@ void Replica::open() {
     committed_ = machine_->applied();
     was_admitted_ = is_admitted(machine_->voters());
     record_changes();
+    see_voters();
+    const bool is_random = options_.entropy != 0 || is_alone();
+    if (!is_random) fail("options: entropy must be random, and another at each start");
 }
 
 // From the state on that there is now.
@@ -16111,6 +17267,8 @@ void Replica::dispatch(const Message& message) {
         load_chunk();
         if (learner_.has_snapshot()) install_snapshot();
         if (learner_.error() != Errc::ok) fail(learner_.error());
+        const bool is_new = voters_seen_ != members_version();
+        if (is_learner() && (is_new || (learner_.observes() && is_voter()))) follow_voters();
     } else {
         taken = false;
     }
@@ -16119,6 +17277,7 @@ void Replica::dispatch(const Message& message) {
 
 // Who observes is answered where there is somebody to follow: a leader that is established.
 void Replica::answer_notification(const Message& message) {
+    if (voters_seen_ != members_version()) see_voters();
     const bool asks = message.phase == static_cast<std::uint8_t>(Role::looking);
     const bool is_voters = voters_.contains(message.from);
     if (role_ == Role::looking) {
@@ -16128,8 +17287,10 @@ void Replica::answer_notification(const Message& message) {
         look("the leader has given up");
         election_.on_notification(now_, message);
     } else if (asks && (is_voters || role_ != Role::leading || leader_.is_established())) {
-        const PeerId leader = role_ == Role::leading ? options_.id : learner_.leader();
-        election_.answer(message.from, role_, leader, outbox_);
+        const bool leads = role_ == Role::leading;
+        const PeerId leader = leads ? options_.id : learner_.leader();
+        const bool is_sure = leads || learner_.is_in_step();  // or they would tell one another
+        election_.answer(message.from, role_, is_sure ? leader : PeerId{}, outbox_);
     }
 }
 
@@ -16179,6 +17340,7 @@ void Replica::drive_roles() {
     } else if (is_learner() && learner_.departure() != nullptr) {
         look(learner_.departure());
     } else if (role_ == Role::looking && election_.winner() == options_.id) {
+        if (!is_voter() && !leaves()) return look("it votes no more");
         lead();
     } else if (role_ == Role::looking && election_.winner() != PeerId{}) {
         follow(election_.winner());
@@ -16191,24 +17353,71 @@ void Replica::step_aside() {
     aside_until_ = now_ + options_.timing.retry() * (std::int64_t{1} << aside_);
 }
 
+// E1: once there are members in the log, whatever the options say.
+COORD_RARE
+void Replica::see_voters() {
+    const VoterTable table = log_.voters_at_end(*machine_);
+    voters_ = table.members().empty() ? detail::first_voters(options_, false) : Voters(table);
+    voters_seen_ = members_version();
+    election_.set_voters(now_, voters_, options_.voters, leaves());
+}
+
+COORD_RARE
+std::vector<Member> Replica::members() const {
+    const VoterTable table = log_.voters_at_end(*machine_);
+    if (table.members().empty()) return options_.members;
+    std::vector<Member> all = table.members();
+    for (const Member& member : table.next()) detail::put_member(member, all);
+    return all;
+}
+
+COORD_RARE
+Zxid Replica::members_version() const {
+    return log_.admits().empty() ? machine_->voters().changed() : log_.admits().back();
+}
+
+// E3, F8. What a learner's log says of who votes has become another, or what is applied has.
+COORD_RARE
+void Replica::follow_voters() {
+    COORD_ASSERT(is_learner());
+    see_voters();
+    const Role before = role_;
+    if (role_ == Role::observing && is_voter()) {
+        // While it lags what its log says may be of old, and as a voter it would end that reign.
+        const bool lags = log_.last().zxid < learner_.committed();
+        const bool votes = learner_.vote();
+        if (!votes && !lags) return look("it votes now");
+        if (votes) role_ = Role::following;
+    } else if (role_ == Role::following && !is_voter() &&
+               !machine_->voters().knows(options_.id)) {
+        role_ = Role::observing;
+    }
+    COORD_ASSERT(role_ != Role::following || !learner_.observes());  // F8
+    if (role_ != before) tell_role(learner_.leader());
+}
+
 COORD_RARE
 void Replica::look(const char* reason) {
     COORD_ASSERT(role_ != Role::failed);  // R5
+    std::vector<PeerId> followers;
+    if (role_ == Role::leading) followers = leader_.followers();
     leader_.stop(), learner_.stop();
     drop_incoming();
     role_ = Role::looking;
     reason_ = reason;
     leader_phase_ = Leader::Phase::idle;
     counters_.elections += 1;
+    see_voters();
     election_.start(now_, own_vote());
+    election_.give_up(followers, outbox_);
     tell_role(PeerId{});
 }
 
 COORD_RARE
 void Replica::lead() {
-    COORD_ASSERT(role_ == Role::looking && is_voter());  // E3
+    COORD_ASSERT(role_ == Role::looking && (is_voter() || leaves()));  // E4
     role_ = Role::leading;
-    leader_.know(*machine_, options_.may_found);
+    leader_.know(*machine_, options_.may_found, options_.members);
     leader_.start(now_);
     if (leader_.barred() != nullptr && is_alone()) return fail(leader_.barred());
     tell_role(options_.id);
@@ -16217,16 +17426,18 @@ void Replica::lead() {
 COORD_RARE
 void Replica::follow(PeerId leader) {
     COORD_ASSERT(role_ == Role::looking && leader != options_.id);
-    role_ = is_voter() ? Role::following : Role::observing;
-    learner_.start(now_, leader, committed_, !is_voter());
+    const bool votes = election_.counts_us(leader);  // E3
+    role_ = votes ? Role::following : Role::observing;
+    learner_.start(now_, leader, committed_, !votes);
     while (touches_.size() < detail::touches_max) touches_.push();  // all of its memory, at once
     touches_.clear();
     tell_role(leader);
 }
 
 void Replica::lead_step() {
-    if (leader_.can_number(*machine_)) {
-        leader_.admit(now_, wall_ms_);
+    const bool can_number = leader_.can_number(*machine_);
+    if (can_number) leader_.admit(now_, wall_ms_);
+    if (can_number && !leader_.has_to_settle()) {
         leader_.look_at_sessions(wall_ms_);
         leader_.reap(now_, wall_ms_, *machine_);
         leader_.take_requests([this](const Txn& request) {
@@ -16270,7 +17481,8 @@ void Replica::after_flush() {
 
 // Not before the founding is complete here: until then one voter less could stop the others.
 bool Replica::is_serving() const {
-    if (voters_.size() > 2 && machine_->voters().is_founding()) return false;
+    const VoterTable& table = machine_->voters();
+    if (table.places().size() > 2 && table.is_founding()) return false;
     if (role_ == Role::leading) return leader_.is_established();
     return is_learner() && learner_.is_serving();
 }
@@ -16281,9 +17493,10 @@ bool Replica::is_full() const {
 }
 
 Vote Replica::own_vote() const {
-    if (!is_voter()) return Vote{0, Zxid{}, options_.id};  // E3
     const VoterTable table = log_.voters_at_end(*machine_);
-    const bool stands = is_admitted(table) || !table.knows(options_.id) || table.is_founding();
+    if (!is_voter() && !leaves()) return Vote{0, Zxid{}, options_.id};  // E3
+    const bool stands =
+        is_admitted(table) || table.members().empty() || table.is_founding() || leaves();
     if (!stands || now_ < aside_until_) return Vote{0, Zxid{}, options_.id};  // R6
     return Vote{log_.durable_epochs().current, log_.durable_last(), options_.id};
 }
@@ -16368,9 +17581,31 @@ void Replica::apply(const Txn& txn) {
     if (observer_ != nullptr) {
         observer_->on_applied(options_.id, txn, outcome, machine_->digest());
     }
-    if (txn.op != OpCode::admit) return complete(txn, outcome, executed);
+    const bool changes_table = txn.op == OpCode::admit || txn.op == OpCode::reconfig;
+    if (txn.op != OpCode::admit) complete(txn, outcome, executed);
+    if (!changes_table) return;
     if (is_replaced(machine_->voters(), txn.zxid)) return fail(detail::replaced);
     was_admitted_ = was_admitted_ || is_admitted(machine_->voters());
+    if (detail::step_of(txn) != ReconfigStep::settled) return;
+    if (is_learner()) follow_voters();
+    if (role_ == Role::looking) see_voters();  // it may be known by now that it leads no more
+    end_reconfigs();
+}
+
+// Of those who have asked, it has been the turn of one.
+COORD_RARE
+void Replica::end_reconfigs() {
+    std::vector<SessionId> ids;
+    for (auto [id, session] : sessions_) {
+        const bool waits = !session.pending.empty() && session.pending.front().cxid != 0 &&
+                           session.pending.front().op == OpCode::reconfig;
+        if (waits) ids.push_back(id);
+    }
+    COORD_ASSERT(!machine_->voters().is_joint());  // R15
+    for (const SessionId id : ids) {
+        const auto found = sessions_.find(id);
+        if (found != sessions_.end()) drain(id, found->second);
+    }
 }
 
 void Replica::compare_digest() {
@@ -16567,6 +17802,7 @@ void Replica::install_snapshot() {
     record_changes();
     catch_up_sessions();
     retire_machine(std::move(old));
+    follow_voters();
 }
 
 // -- Requests ------------------------------------------------------------------------------------
@@ -16827,6 +18063,11 @@ Errc Replica::prepare(Request& request, Pending& pending) {
         if (!is_one && request.done.kind() == Completion::Kind::found) return Errc::bad_arguments;
         encode_queries(request.queries, pending.body);
         return Errc::ok;
+    }
+    if (request.kind == Kind::reconfig) {
+        if (request.data.size() > request_bytes_max()) return Errc::too_large;
+        pending.op = OpCode::reconfig, pending.body.assign(request.data);
+        return judge_request(pending.op, pending.body, options_.limits);
     }
     if (request.kind == Kind::multi) {
         if (request.parts.size() > options_.limits.multi_parts_max) return Errc::too_many;
@@ -17426,6 +18667,9 @@ bool Replica::drain_write(SessionId id, HeldSession& session, Pending& pending) 
     const SessionRecord* const record = machine_->find_session(id);
     if (record == nullptr || record->cxid < pending.cxid) return false;
     const Outcome* const outcome = record->outcome_of(pending.cxid);
+    const bool is_begun = pending.op == OpCode::reconfig && outcome != nullptr &&
+                          outcome->error == Errc::ok;
+    if (is_begun && machine_->voters().version() < outcome->zxid) return false;  // R15
     session.confirmed = pending.cxid;
     if (outcome == nullptr) {  // a peer has confirmed what is not its to confirm
         refuse(std::move(pending.done), Errc::outcome_unknown);
@@ -17444,11 +18688,22 @@ void Replica::finish(Pending& pending, const Outcome& outcome) {
     ready.stat = outcome.stat;
     ready.zxid = outcome.zxid;
     ready.is_brief = outcome.parts.empty();
+    if (outcome.op == OpCode::reconfig) return tell_config(ready);
     if (ready.is_brief) return;
     ready.parts = outcome.parts;
     if (outcome.op == OpCode::multi) unwrap(pending.guards, ready);
     hold_bytes(ready, ready.write_bytes);
     write_bytes_ += ready.write_bytes;
+}
+
+COORD_RARE
+void Replica::tell_config(Ready& ready) {
+    const std::optional<NodeView> config = machine_->tree().find(detail::config_path);
+    COORD_ASSERT(config.has_value());
+    ready.bytes.assign(config->data);
+    ready.stat = config->stat, ready.zxid = machine_->voters().version();
+    COORD_ASSERT(ready.zxid == ready.stat.mzxid);  // M16
+    ready.is_null = false, ready.is_brief = false;
 }
 
 // Of a multi that was asked for as one, what guards it goes; of one that was not, its last part is
@@ -18331,7 +19586,8 @@ void Replica::visit_counters(const Callback<void(const Metric&)>& visit) const {
         counter("coord_snapshots_sent", lead.snapshots_sent, "snapshots for learners"),
         counter("coord_sessions_expired", lead.sessions_expired, "sessions that it ended"),
         counter("coord_reaps", lead.reaps, "removals of what goes by itself"),
-        counter("coord_admissions", lead.admissions, "changes of the table of voters"),
+        counter("coord_admissions", lead.admissions, "changes of storages that count"),
+        counter("coord_reconfigs", lead.reconfigs, "steps of changes of the members"),
         counter("coord_refusals", lead.refusals, "lives of replicas refused"),
     };
     const Metric zookeepers[] = {
@@ -18749,7 +20005,7 @@ void Session::ask(Request&& request) const {
 void Session::ask_guarded(Request&& request) const {
     const std::vector<detail::Handle::Guard>& guards = handle_->guards;
     const bool is_free = !detail::is_write(request.kind) || request.kind == Request::Kind::close ||
-                         request.kind == Request::Kind::add_auth;
+                         detail::has_no_path(request.kind);
     if (guards.empty() || is_free) return replica_->submit(id_, std::move(request));
     std::vector<Op> parts;
     parts.reserve(guards.size() + request.parts.size() + 1);
@@ -18823,7 +20079,7 @@ void Session::ask_below(Request&& request) const {
     Bytes memory;  // the request's views are into it
     memory.reserve(room);
     const bool is_create = request.kind == Request::Kind::create;
-    const bool has_path = request.kind != Request::Kind::add_auth;  // a scheme is none
+    const bool has_path = !detail::has_no_path(request.kind);
     const bool is_numbered_path = is_create && is_sequential(request.mode);
     if (has_path) detail::put_below(root, request.path, is_numbered_path, memory);
     for (Op& part : request.parts) {
@@ -18934,6 +20190,15 @@ COORD_RARE
 void Session::add_auth(BytesView scheme, BytesView credential, OnDone done) const {
     Request request = detail::request_of(Request::Kind::add_auth, scheme, std::move(done));
     request.data = credential;
+    ask(std::move(request));
+}
+
+COORD_RARE
+void Session::reconfig(const Reconfig& change, OnData done) const {
+    Bytes body;
+    encode_reconfig(change, body);
+    Request request = detail::request_of(Request::Kind::reconfig, {}, std::move(done));
+    request.data = body;
     ask(std::move(request));
 }
 
@@ -19142,6 +20407,11 @@ Result<Stat> Sync::set_acl(BytesView path, const Acl& acl, std::int32_t aversion
 }
 
 COORD_RARE
+Result<Data> Sync::reconfig(const Reconfig& change) const {
+    return wait<Data>([&](OnData done) { session_.reconfig(change, std::move(done)); });
+}
+
+COORD_RARE
 Result<NodeAcl> Sync::get_acl(BytesView path) const {
     return wait<NodeAcl>([&](OnAcl done) { session_.get_acl(path, std::move(done)); });
 }
@@ -19270,9 +20540,33 @@ Result<void> Sync::close() const {
 
 namespace detail {
 
+// Those that are there already say node_exists, and whatever else is wrong the recipe's own node
+// will say: the requests are executed in order.
+COORD_RARE
+static void create_parents(const Session& session, const Bytes& path, const Acl& acl) {
+    for (std::size_t i = 1; i <= path.size(); i++) {
+        const bool is_whole = i == path.size() || path[i] == '/';
+        if (!is_whole || i == 1) continue;
+        const BytesView parent = BytesView(path).substr(0, i);
+        session.create(parent, {}, CreateMode::persistent, {}, acl, OnCreated());
+    }
+}
+
+static Bytes child_path(const Bytes& path, BytesView node) {
+    Bytes whole = path == "/" ? Bytes() : path;
+    return whole.append("/").append(node);
+}
+
+enum class LockKind : std::uint8_t { exclusive, read, write };
+
 // One acquisition, from its create to the removal of its node.
 struct LockTurn {
+    explicit LockTurn(LockKind that) : kind(that) {}
+    LockKind kind;
     Bytes node;              // its name under the lock's path; empty until the create is answered
+    Bytes next;              // the one that is to take its place, while that is asked for
+    bool is_gone = false;    // meanwhile its node has gone
+    Zxid czxid;              // of its node
     std::int64_t number = 0;
     std::uint64_t token = 0;
     bool is_over = false;    // nobody waits for it any more
@@ -19297,10 +20591,13 @@ struct LockCore : std::enable_shared_from_this<LockCore> {
     LockCore(Session handle, BytesView lock_path, const Acl& nodes_acl)
         : session(std::move(handle)), path(lock_path), acl(nodes_acl) {}
 
-    void acquire(bool is_one_try, OnGranted done);
+    void acquire(LockKind kind, bool is_one_try, OnGranted done);
+    void downgrade(OnGranted done);
+    void on_downgraded(const Turn& mine, const Multi& result);
+    void on_own_gone(const Turn& mine);
+    void acquire_for(LockKind kind, Duration duration, OnGranted done);
     void limit(Duration duration);
     void create_node(const Turn& mine, int attempts_left);
-    void create_parents();
     void on_created(const Turn& mine, int attempts_left, const Result<Created>& created);
     void watch_own(const Turn& mine);
     void list(const Turn& mine, const Page& page);
@@ -19315,8 +20612,8 @@ struct LockCore : std::enable_shared_from_this<LockCore> {
     void remove_node(const Turn& ended, const OnDone& removed);
     void remove_node_later(const Turn& ended, const OnDone& removed);
     void answer_later(OnGranted done, Errc error);
+    Bytes path_of(BytesView node) const { return child_path(path, node); }
     bool is_certain(Time now) const;
-    Bytes path_of(BytesView node) const;
     bool is_current(const Turn& mine) const { return !mine->is_over && mine == turn; }
     void audit() const;
 
@@ -19327,7 +20624,7 @@ struct LockCore : std::enable_shared_from_this<LockCore> {
     Phase phase = Phase::idle;
     Turn turn;              // null while idle
     bool is_try = false;    // lock_busy rather than wait
-    OnGranted waiter;       // of acquire; empty while idle and held
+    OnGranted waiter;       // of acquire and downgrade; else empty
     OnLost lost;
     Bytes watched;          // whose end the watcher that is set will tell; of any turn
 };
@@ -19346,23 +20643,44 @@ static Errc known_end(const Session& session, Errc error) {
     return is_moved ? Errc::session_moved : Errc::session_expired;
 }
 
+static constexpr BytesView read_mark = "__READ__";
+static constexpr BytesView write_mark = "__WRIT__";
+static_assert(read_mark.size() == write_mark.size(), "a name is as long for either");
+
+static bool is_reader(BytesView node) {
+    const std::size_t end = node.find_last_not_of("0123456789") + 1;  // 0 where there is none
+    if (end < read_mark.size()) return false;
+    return node.substr(end - read_mark.size(), read_mark.size()) == read_mark;
+}
+
 // FORMAT: a UUID of 36 characters, as Curator looks for: the session's id, which no other session
 // of the ensemble has or had, and the session's number for the turn.
-static Bytes lock_node_prefix(const Session& session) {
+static Bytes new_uuid(const Session& session) {
     char digits[33];
     const unsigned long long high = session.id().value;
     const unsigned long long low = session.next_number();
     std::snprintf(digits, sizeof digits, "%016llx%016llx", high, low);
     const BytesView hex(digits, 32);
-    Bytes prefix = "_c_";
-    prefix.append(hex.substr(0, 8)).append("-").append(hex.substr(8, 4)).append("-");
-    prefix.append(hex.substr(12, 4)).append("-").append(hex.substr(16, 4)).append("-");
-    return prefix.append(hex.substr(20)).append("-lock-");
+    Bytes uuid;
+    uuid.append(hex.substr(0, 8)).append("-").append(hex.substr(8, 4)).append("-");
+    uuid.append(hex.substr(12, 4)).append("-").append(hex.substr(16, 4)).append("-");
+    return uuid.append(hex.substr(20));
 }
 
-Bytes LockCore::path_of(BytesView node) const {
-    Bytes whole = path == "/" ? Bytes() : path;
-    return whole.append("/").append(node);
+static Bytes lock_node_prefix(const Session& session, LockKind kind) {
+    Bytes prefix = "_c_" + new_uuid(session) + "-";
+    if (kind == LockKind::exclusive) return prefix.append("lock-");
+    return prefix.append(kind == LockKind::read ? read_mark : write_mark);
+}
+
+// FORMAT: the same name but for the mark (K5). So in the order of names none is between the two:
+// whoever lists page by page, and came to the place of one before the change, comes to the other
+// after it.
+static Bytes reader_name(Bytes writer) {
+    const std::size_t end = writer.find_last_not_of("0123456789") + 1;
+    COORD_ASSERT(end > write_mark.size());
+    COORD_ASSERT(writer.compare(end - write_mark.size(), write_mark.size(), write_mark) == 0);
+    return writer.replace(end - write_mark.size(), write_mark.size(), read_mark);
 }
 
 void LockCore::audit() const {
@@ -19370,20 +20688,29 @@ void LockCore::audit() const {
     COORD_ASSERT(turn == nullptr || !turn->is_over);                                     // K1
     COORD_ASSERT(turn == nullptr || turn->node.empty() == (phase == Phase::creating));   // K1
     COORD_ASSERT(phase != Phase::held || turn->token != 0);                              // K2
+    COORD_ASSERT(turn == nullptr || turn->next.empty() || phase == Phase::held);         // K5
+    COORD_ASSERT(turn == nullptr || turn->token <= turn->czxid.value);                   // K5
     COORD_ASSERT(phase != Phase::waiting || watched == turn->before);                    // K3
 }
 
 COORD_RARE
-void LockCore::acquire(bool is_one_try, OnGranted done) {
+void LockCore::acquire(LockKind kind, bool is_one_try, OnGranted done) {
     if (turn != nullptr || !is_valid_path(path)) {
         return answer_later(std::move(done), Errc::bad_arguments);
     }
-    turn = Turn(new LockTurn);
+    turn = Turn(new LockTurn(kind));
     phase = Phase::creating;
     is_try = is_one_try;
     waiter = std::move(done);
     create_node(turn, create_attempts_max);
     audit();
+}
+
+COORD_RARE
+void LockCore::acquire_for(LockKind kind, Duration duration, OnGranted done) {
+    const bool is_new = turn == nullptr;
+    acquire(kind, false, std::move(done));
+    if (is_new && turn != nullptr) limit(duration);
 }
 
 // Callbacks come inside poll, also for what a call has decided.
@@ -19415,22 +20742,11 @@ COORD_RARE
 void LockCore::create_node(const Turn& mine, int attempts_left) {
     COORD_ASSERT(attempts_left > 0);
     COORD_ASSERT(mine->node.empty());  // K1
-    session.create(path_of(lock_node_prefix(session)), {}, CreateMode::ephemeral_sequential, {},
-                   acl, [core = shared_from_this(), mine, attempts_left](Result<Created> created) {
-                       core->on_created(mine, attempts_left - 1, created);
-                   });
-}
-
-// Those that are there already say node_exists, and whatever else is wrong the lock's own node will
-// say: the requests are executed in order.
-COORD_RARE
-void LockCore::create_parents() {
-    for (std::size_t i = 1; i <= path.size(); i++) {
-        const bool is_whole = i == path.size() || path[i] == '/';
-        if (!is_whole || i == 1) continue;
-        const BytesView parent = BytesView(path).substr(0, i);
-        session.create(parent, {}, CreateMode::persistent, {}, acl, OnCreated());
-    }
+    const auto on_answer = [core = shared_from_this(), mine, attempts_left](Result<Created> made) {
+        core->on_created(mine, attempts_left - 1, made);
+    };
+    session.create(path_of(lock_node_prefix(session, mine->kind)), {},
+                   CreateMode::ephemeral_sequential, {}, acl, on_answer);
 }
 
 COORD_RARE
@@ -19438,7 +20754,8 @@ void LockCore::on_created(const Turn& mine, int attempts_left, const Result<Crea
     if (created) {
         mine->node = node_name(created->path);
         mine->number = sequence_of(mine->node).value_or(0);
-        mine->token = created->stat.czxid.value;
+        mine->czxid = created->stat.czxid;
+        mine->token = mine->czxid.value;
     }
     if (mine->is_over) {
         if (created) return remove_node(mine, mine->removed);  // K1
@@ -19449,7 +20766,7 @@ void LockCore::on_created(const Turn& mine, int attempts_left, const Result<Crea
     }
     COORD_ASSERT(phase == Phase::creating && mine == turn);
     if (!created && created.error() == Errc::no_node && attempts_left > 0) {
-        create_parents();
+        create_parents(session, path, acl);
         return create_node(mine, attempts_left);
     }
     if (!created) return fail(created.error());
@@ -19462,17 +20779,26 @@ void LockCore::on_created(const Turn& mine, int attempts_left, const Result<Crea
 // get rather than exists: it sets no watcher where the node has gone before it.
 COORD_RARE
 void LockCore::watch_own(const Turn& mine) {
-    const auto on_event = [weak = weak_from_this(), mine](const WatchEvent& event) {
+    const Bytes node = mine->node;
+    const auto on_event = [weak = weak_from_this(), mine, node](const WatchEvent& event) {
         const auto core = weak.lock();
-        if (!core || !core->is_current(mine)) return;
-        if (event.type == EventType::deleted) return core->fail(Errc::lock_lost);
+        if (!core || !core->is_current(mine) || mine->node != node) return;
+        if (event.type == EventType::deleted) return core->on_own_gone(mine);
         core->watch_own(mine);
     };
-    session.get(path_of(mine->node), on_event,
-                [core = shared_from_this(), mine](const Result<Data>& own) {
-                    if (own || !core->is_current(mine)) return;
-                    core->fail(own.error() == Errc::no_node ? Errc::lock_lost : own.error());
-                });
+    const auto on_set = [core = shared_from_this(), mine, node](const Result<Data>& own) {
+        if (own || !core->is_current(mine) || mine->node != node) return;
+        if (own.error() == Errc::no_node) return core->on_own_gone(mine);
+        core->fail(own.error());
+    };
+    session.get(path_of(node), on_event, on_set);
+}
+
+// Where another is to take its place, that answer will tell whether it did.
+void LockCore::on_own_gone(const Turn& mine) {
+    COORD_ASSERT(is_current(mine));
+    if (mine->next.empty()) return fail(Errc::lock_lost);
+    mine->is_gone = true;
 }
 
 COORD_RARE
@@ -19496,6 +20822,7 @@ void LockCore::on_list(const Turn& mine, const Result<Children>& page) {
         const std::optional<std::int64_t> number = sequence_of(name);
         if (name == mine->node) mine->is_listed = true;
         if (!number || *number >= mine->number || *number <= mine->before_number) continue;
+        if (mine->kind == LockKind::read && is_reader(name)) continue;  // K2
         mine->before_number = *number, mine->before = name;
     }
     if (page->more) return list(mine, Page{page->names.back(), SIZE_MAX});
@@ -19557,7 +20884,53 @@ void LockCore::settle(const Turn& mine) {
     phase = Phase::held;
     const OnGranted done = std::exchange(waiter, nullptr);  // K4
     audit();
-    if (done) done(Grant{mine->token, path_of(mine->node)});
+    if (done) done(Grant{mine->token, path_of(mine->node), mine->czxid});
+}
+
+// One step for all others (K5): who waits for the writer's node finds a reader's of its number.
+COORD_RARE
+void LockCore::downgrade(OnGranted done) {
+    const bool is_writer = phase == Phase::held && turn->kind == LockKind::write;
+    if (!is_writer || !turn->next.empty()) {
+        return answer_later(std::move(done), Errc::bad_arguments);
+    }
+    turn->next = reader_name(turn->node);
+    waiter = std::move(done);
+    const Bytes from = path_of(turn->node), to = path_of(turn->next);
+    const auto on_answer = [core = shared_from_this(), mine = turn](const Multi& result) {
+        core->on_downgraded(mine, result);
+    };
+    session.multi({Op::create(to, {}, CreateMode::ephemeral, {}, acl), Op::remove(from)},
+                  on_answer);
+    audit();
+}
+
+COORD_RARE
+void LockCore::on_downgraded(const Turn& mine, const Multi& result) {
+    const Bytes next = std::exchange(mine->next, Bytes());
+    COORD_ASSERT(!next.empty());
+    Errc error = result.error;
+    if (error == Errc::ok) {
+        COORD_ASSERT(mine->czxid < result.parts[0].stat.czxid);
+        mine->node = next, mine->kind = LockKind::read;  // its number and token stay (K5)
+        mine->czxid = result.parts[0].stat.czxid;
+    }
+    if (mine->is_over) {
+        if (!mine->node.empty()) remove_node(mine, mine->removed);  // K1
+        return;
+    }
+    COORD_ASSERT(phase == Phase::held && mine == turn);
+    if (error == Errc::no_node || (error != Errc::ok && mine->is_gone)) error = Errc::lock_lost;
+    const bool is_end = is_node_gone(error) || error == Errc::session_moved ||
+                        error == Errc::outcome_unknown;
+    if (is_end) return fail(error);
+    mine->is_gone = false;
+    const OnGranted done = std::exchange(waiter, nullptr);  // K4
+    if (error == Errc::ok) watch_own(mine);
+    audit();
+    if (!done) return;
+    if (error != Errc::ok) return done(error);
+    done(Grant{mine->token, path_of(mine->node), mine->czxid});
 }
 
 // Suspended is no loss: the session may live on, and certain_until says for how long it is safe.
@@ -19581,7 +20954,7 @@ void LockCore::fail(Errc error) {
     const OnGranted done = end_turn({});
     const OnLost told = lost;  // the call may replace it, or destroy the lock
     if (was_held && told) told(error);
-    if (done) done(error);
+    if (done && self != nullptr) done(error);
 }
 
 // RETURNS whom to tell.
@@ -19589,10 +20962,10 @@ COORD_RARE
 OnGranted LockCore::end_turn(const OnDone& removed) {
     COORD_ASSERT(turn != nullptr && !turn->is_over);
     const Turn ended = std::exchange(turn, nullptr);
-    const bool is_created = phase != Phase::creating;
+    const bool is_named = phase != Phase::creating && ended->next.empty();
     phase = Phase::idle;
     ended->is_over = true;
-    if (!is_created) {
+    if (!is_named) {
         ended->removed = removed;
     } else if (!ended->node.empty()) {
         remove_node(ended, removed);
@@ -19623,7 +20996,7 @@ void LockCore::remove_node_later(const Turn& ended, const OnDone& removed) {
 }  // namespace detail
 
 Session Grant::guarded(const Session& session) const {
-    return session.guarded_by(node, Zxid{fencing_token});
+    return session.guarded_by(node, czxid);
 }
 
 Lock::Lock(Session session, BytesView path, const Acl& acl)
@@ -19640,14 +21013,16 @@ Lock::~Lock() {
     if (core->turn != nullptr) core->end_turn({});
 }
 
-void Lock::acquire(OnGranted done) { core_->acquire(false, std::move(done)); }
+void Lock::acquire(OnGranted done) {
+    core_->acquire(detail::LockKind::exclusive, false, std::move(done));
+}
 
-void Lock::try_acquire(OnGranted done) { core_->acquire(true, std::move(done)); }
+void Lock::try_acquire(OnGranted done) {
+    core_->acquire(detail::LockKind::exclusive, true, std::move(done));
+}
 
 void Lock::acquire_for(Duration limit, OnGranted done) {
-    const bool is_new = core_->turn == nullptr;
-    core_->acquire(false, std::move(done));
-    if (is_new && core_->turn != nullptr) core_->limit(limit);
+    core_->acquire_for(detail::LockKind::exclusive, limit, std::move(done));
 }
 
 void Lock::cancel() {
@@ -19680,6 +21055,562 @@ std::uint64_t Lock::fencing_token() const {
 }
 
 const Bytes& Lock::path() const { return core_->path; }
+
+static detail::LockKind lock_kind(Access access) {
+    return access == Access::read ? detail::LockKind::read : detail::LockKind::write;
+}
+
+void ReadWriteLock::acquire(Access access, OnGranted done) {
+    core_->acquire(lock_kind(access), false, std::move(done));
+}
+
+void ReadWriteLock::acquire_for(Access access, Duration limit, OnGranted done) {
+    core_->acquire_for(lock_kind(access), limit, std::move(done));
+}
+
+void ReadWriteLock::try_acquire(Access access, OnGranted done) {
+    core_->acquire(lock_kind(access), true, std::move(done));
+}
+
+void ReadWriteLock::downgrade(OnGranted done) { core_->downgrade(std::move(done)); }
+
+namespace detail {
+
+// As of LockCore: requests hold it, watchers and timers do not.
+struct BarrierCore : std::enable_shared_from_this<BarrierCore> {
+    BarrierCore(Session handle, BytesView node, const Acl& nodes_acl)
+        : session(std::move(handle)), path(node), acl(nodes_acl) {}
+
+    void raise(int attempts_left, const OnDone& done);
+    void wait(OnDone done);
+    void look();
+    void end(Errc error);
+    void answer_later(const OnDone& done, Errc error);
+
+    const Session session;
+    const Bytes path;
+    const Acl acl;
+    std::shared_ptr<BarrierCore> self;
+    std::uint64_t turn = 0;    // of the wait that is under way, or was last
+    bool is_waiting = false;
+    bool is_looking = false;   // an answer will come
+    bool is_watching = false;  // an event will come, once it has been there
+    OnDone waiter;
+};
+
+// Callbacks come inside poll, also for what a call has decided.
+void BarrierCore::answer_later(const OnDone& done, Errc error) {
+    if (!done) return;
+    session.at(session.now(), [weak = weak_from_this(), done, error] {
+        const auto core = weak.lock();
+        if (core && core->self != nullptr) done(error == Errc::ok ? Result<void>() : error);
+    });
+}
+
+COORD_RARE
+void BarrierCore::raise(int attempts_left, const OnDone& done) {
+    COORD_ASSERT(attempts_left > 0);
+    const auto on_answer = [core = shared_from_this(), attempts_left, done](Result<Created> made) {
+        const Errc error = made.error();
+        if (error == Errc::no_node && attempts_left > 1) {
+            create_parents(core->session, core->path, core->acl);
+            return core->raise(attempts_left - 1, done);
+        }
+        if (!done || core->self == nullptr) return;
+        if (error == Errc::ok || error == Errc::node_exists) return done(Result<void>());
+        done(known_end(core->session, error));
+    };
+    session.create(path, {}, CreateMode::persistent, {}, acl, on_answer);
+}
+
+COORD_RARE
+void BarrierCore::wait(OnDone done) {
+    if (is_waiting || !is_valid_path(path)) return answer_later(done, Errc::bad_arguments);
+    COORD_ASSERT(!waiter);
+    turn += 1, is_waiting = true, waiter = std::move(done);
+    look();
+}
+
+// Whatever the event was: the answer of a quorum says whether it is there (K6).
+COORD_RARE
+void BarrierCore::look() {
+    COORD_ASSERT(is_waiting);
+    if (is_looking) return;
+    is_looking = true;
+    const bool sets = !is_watching;
+    Watcher watcher;
+    if (sets) {
+        watcher = [weak = weak_from_this()](const WatchEvent&) {
+            const auto core = weak.lock();
+            if (!core) return;
+            core->is_watching = false;
+            if (core->is_waiting) core->look();
+        };
+    }
+    const auto on_answer = [core = shared_from_this(), asked = turn,
+                            sets](const Result<Stat>& there) {
+        core->is_looking = false;
+        const Errc error = there.error();
+        if (!there && error != Errc::no_node && sets) core->is_watching = false;
+        if (!core->is_waiting) return;
+        if (core->turn != asked) return core->look();
+        if (error == Errc::no_node) return core->end(Errc::ok);
+        if (!there) return core->end(error);
+        if (!core->is_watching) core->look();  // it has gone, or changed, since
+    };
+    is_watching = true;
+    session.linearizable().exists(path, std::move(watcher), on_answer);
+}
+
+COORD_RARE
+void BarrierCore::end(Errc error) {
+    COORD_ASSERT(is_waiting);
+    is_waiting = false;
+    const OnDone done = std::exchange(waiter, nullptr);
+    if (done) done(error == Errc::ok ? Result<void>() : Result<void>(known_end(session, error)));
+}
+
+// One stay at a double barrier, from the create of its node to its removal.
+struct BarrierStay {
+    Bytes node;              // its path; empty until the create is answered
+    Zxid czxid;
+    Zxid ready;              // of its round, once that has begun
+    Errc reason = Errc::ok;  // why it is to be given up
+    bool is_over = false;    // nobody waits for it any more
+};
+
+//     idle -> creating -> entering -> inside -> leaving        (any of them -> idle)
+struct DoubleBarrierCore : std::enable_shared_from_this<DoubleBarrierCore> {
+    enum class Phase : std::uint8_t { idle, creating, entering, inside, leaving };
+    using Stay = std::shared_ptr<BarrierStay>;
+    static constexpr int create_attempts_max = 8;
+
+    DoubleBarrierCore(Session handle, BytesView barrier, std::size_t count, const Acl& nodes_acl)
+        : session(std::move(handle)), path(barrier), members(count), acl(nodes_acl) {}
+
+    void enter(OnDone done);
+    void limit(Duration duration);
+    void create_node(const Stay& mine, int attempts_left);
+    void on_created(const Stay& mine, int attempts_left, const Result<Created>& created);
+    void watch(const Stay& mine, const Bytes& node);
+    void look(const Stay& mine);
+    void on_list(const Stay& mine, const Result<Found>& found);
+    void wait_to_enter(const Stay& mine, const Found& found, const Child* ready);
+    void begin(const Stay& mine, std::size_t count);
+    void give_up(const Stay& mine, const Child* ready);
+    void wait_to_leave(const Stay& mine, const Found& found, const Child* ready);
+    void ask(const Stay& mine, std::vector<Op> parts);
+    void look_after(const Stay& mine, Errc error);
+    void leave(OnDone done);
+    void cancel();
+    void on_state(SessionState state);
+    void end(Stay mine, Errc error);
+    void remove_node(const Stay& mine);
+    void answer_later(const OnDone& done, Errc error);
+    bool is_current(const Stay& mine) const { return !mine->is_over && mine == stay; }
+    bool waits() const { return phase == Phase::entering || phase == Phase::leaving; }
+    Bytes ready_path() const { return child_path(path, "ready"); }
+    void audit() const;
+
+    const Session session;
+    const Bytes path;
+    const std::size_t members;
+    const Acl acl;
+    std::shared_ptr<DoubleBarrierCore> self;
+    Phase phase = Phase::idle;
+    Stay stay;  // null while idle
+    OnDone waiter;
+    bool is_looking = false;    // an answer will come, after which
+    bool is_look_due = false;   // something has happened: look again
+    std::vector<Bytes> watched; // nodes whose watchers have not been called yet
+};
+
+void DoubleBarrierCore::audit() const {
+    COORD_ASSERT((stay == nullptr) == (phase == Phase::idle));
+    COORD_ASSERT(stay == nullptr || !stay->is_over);
+    COORD_ASSERT(stay == nullptr || stay->node.empty() == (phase == Phase::creating));
+    const bool has_begun = phase == Phase::inside || phase == Phase::leaving;
+    COORD_ASSERT(!has_begun || stay->czxid < stay->ready);  // K7
+    COORD_ASSERT(phase != Phase::inside || !waiter);
+}
+
+void DoubleBarrierCore::answer_later(const OnDone& done, Errc error) {
+    if (!done) return;
+    session.at(session.now(), [weak = weak_from_this(), done, error] {
+        const auto core = weak.lock();
+        if (core && core->self != nullptr) done(error);
+    });
+}
+
+COORD_RARE
+void DoubleBarrierCore::enter(OnDone done) {
+    const bool is_count = members > 0 && members <= DoubleBarrier::members_max;
+    if (stay != nullptr || !is_count || !is_valid_path(path)) {
+        return answer_later(done, Errc::bad_arguments);
+    }
+    stay = Stay(new BarrierStay);
+    phase = Phase::creating;
+    waiter = std::move(done);
+    create_node(stay, create_attempts_max);
+    audit();
+}
+
+COORD_RARE
+void DoubleBarrierCore::limit(Duration duration) {
+    if (duration.ns > 0 && session.now().ns > never.ns - duration.ns) return;
+    session.at(session.now() + duration, [weak = weak_from_this(), mine = stay] {
+        const auto core = weak.lock();
+        if (!core || !core->is_current(mine) || mine->ready != Zxid{}) return;
+        if (mine->reason == Errc::ok) mine->reason = Errc::operation_timeout;
+        if (core->phase == Phase::entering) core->look(mine);
+    });
+}
+
+COORD_RARE
+void DoubleBarrierCore::create_node(const Stay& mine, int attempts_left) {
+    COORD_ASSERT(attempts_left > 0);
+    const auto on_answer = [core = shared_from_this(), mine, attempts_left](Result<Created> made) {
+        core->on_created(mine, attempts_left - 1, made);
+    };
+    session.create(child_path(path, new_uuid(session)), {}, CreateMode::ephemeral, {}, acl,
+                   on_answer);
+}
+
+COORD_RARE
+void DoubleBarrierCore::on_created(const Stay& mine, int attempts_left,
+                                   const Result<Created>& created) {
+    if (created) mine->node = created->path, mine->czxid = created->stat.czxid;
+    if (mine->is_over) {
+        if (created) remove_node(mine);
+        return;
+    }
+    COORD_ASSERT(phase == Phase::creating && mine == stay);
+    if (!created && created.error() == Errc::no_node && attempts_left > 0) {
+        create_parents(session, path, acl);
+        return create_node(mine, attempts_left);
+    }
+    if (!created) return end(mine, created.error());
+    phase = Phase::entering;
+    watch(mine, mine->node);
+    watch(mine, ready_path());
+    look(mine);
+    audit();
+}
+
+// Of what it waits for, and of its own node. get sets no watcher where that has gone meanwhile;
+// exists does, since ready is yet to come.
+COORD_RARE
+void DoubleBarrierCore::watch(const Stay& mine, const Bytes& node) {
+    if (std::find(watched.begin(), watched.end(), node) != watched.end()) return;
+    watched.push_back(node);
+    const auto forget = [](DoubleBarrierCore& core, const Bytes& seen) {
+        const auto place = std::find(core.watched.begin(), core.watched.end(), seen);
+        if (place != core.watched.end()) core.watched.erase(place);
+    };
+    const auto on_event = [weak = weak_from_this(), node, forget](const WatchEvent&) {
+        const auto core = weak.lock();
+        if (!core) return;
+        forget(*core, node);
+        if (core->waits()) core->look(core->stay);
+    };
+    const auto on_set = [core = shared_from_this(), mine, node, forget](Errc error) {
+        if (error == Errc::ok) return;
+        forget(*core, node);
+        const bool is_gone = error == Errc::no_node;
+        if (is_gone && node == mine->node) return;  // the list that comes after it will tell
+        if (is_gone && core->waits()) return core->look(core->stay);
+        if (!is_gone && core->is_current(mine)) core->end(mine, error);
+    };
+    if (node != ready_path()) {
+        return session.get(node, on_event, [on_set](const Result<Data>& set) {
+            on_set(set.error());
+        });
+    }
+    session.exists(node, on_event, [on_set](const Result<Stat>& set) {
+        if (set.error() != Errc::no_node) on_set(set.error());
+    });
+}
+
+// All that it goes by is of one moment, and of after the watchers were set (K6).
+COORD_RARE
+void DoubleBarrierCore::look(const Stay& mine) {
+    COORD_ASSERT(is_current(mine) && waits());
+    is_look_due = is_looking;
+    if (is_looking) return;
+    is_looking = true;
+    if (phase == Phase::entering) watch(mine, ready_path()), watch(mine, mine->node);
+    session.read(Query::list(path), [core = shared_from_this(), mine](Result<Found> found) {
+        core->is_looking = false;
+        const bool is_due = std::exchange(core->is_look_due, false);
+        if (!core->waits()) return;
+        if (is_due || !core->is_current(mine)) return core->look(core->stay);
+        core->on_list(mine, found);
+    });
+}
+
+COORD_RARE
+void DoubleBarrierCore::on_list(const Stay& mine, const Result<Found>& found) {
+    if (!found && found.error() != Errc::no_node) return end(mine, found.error());
+    if (!found) {  // somebody has removed it all
+        mine->node.clear();
+        return end(mine, phase == Phase::leaving ? Errc::ok : Errc::lock_lost);
+    }
+    if (found->more) return end(mine, Errc::too_large);
+    const Child* ready = nullptr;
+    for (const Child& child : found->nodes) {
+        if (child.name == "ready") ready = &child;
+    }
+    if (phase == Phase::leaving) return wait_to_leave(mine, *found, ready);
+    wait_to_enter(mine, *found, ready);
+}
+
+// Of the round are those nodes that are older than ready (K7). One that is left of a round that is
+// over, all of whose members have gone without removing it, is removed.
+COORD_RARE
+void DoubleBarrierCore::wait_to_enter(const Stay& mine, const Found& found, const Child* ready) {
+    const bool is_open = ready != nullptr && mine->czxid < ready->stat.czxid;
+    const Child* earlier = nullptr;
+    bool is_there = false;
+    for (const Child& child : found.nodes) {
+        const bool is_own = child.stat.czxid == mine->czxid;
+        if (is_own) is_there = true;
+        if (is_own || ready == nullptr || &child == ready) continue;
+        if (child.stat.czxid < ready->stat.czxid) earlier = &child;
+    }
+    if (!is_there) return end(mine, Errc::lock_lost);
+    if (is_open) {
+        mine->ready = ready->stat.czxid;
+        phase = Phase::inside;
+        const OnDone done = std::exchange(waiter, nullptr);
+        audit();
+        if (done) done(Result<void>());
+        return;
+    }
+    if (mine->reason != Errc::ok) return give_up(mine, ready);
+    if (ready == nullptr && found.nodes.size() >= members) return begin(mine, found.nodes.size());
+    if (ready == nullptr) return;
+    if (earlier != nullptr) return watch(mine, child_path(path, earlier->name));
+    const Bytes node = ready_path();
+    ask(mine, {Op::has_czxid(node, ready->stat.czxid), Op::remove(node)});
+}
+
+// As many as were listed are still there as this is executed, or it is not.
+COORD_RARE
+void DoubleBarrierCore::begin(const Stay& mine, std::size_t count) {
+    COORD_ASSERT(count >= members);  // K7
+    const Bytes node = ready_path();
+    ask(mine, {Op::has_czxid(mine->node, mine->czxid), Op::has_children(path, count),
+               Op::create(node, {}, CreateMode::persistent, {}, acl)});
+}
+
+// In one step with that its round has not begun (K7).
+COORD_RARE
+void DoubleBarrierCore::give_up(const Stay& mine, const Child* ready) {
+    COORD_ASSERT(mine->reason != Errc::ok);
+    const Bytes node = ready_path();
+    std::vector<Op> parts;
+    if (ready == nullptr) parts.push_back(Op::absent(node));
+    if (ready != nullptr) parts.push_back(Op::has_czxid(node, ready->stat.czxid));
+    parts.push_back(Op::remove(mine->node));
+    is_looking = true;
+    session.multi(parts, [core = shared_from_this(), mine](const Multi& result) {
+        core->is_looking = false, core->is_look_due = false;
+        if (core->is_current(mine) && result) mine->node.clear();
+        if (core->is_current(mine) && result) return core->end(mine, mine->reason);
+        core->look_after(mine, result.error);
+    });
+}
+
+// Whether it took effect the next look tells.
+COORD_RARE
+void DoubleBarrierCore::ask(const Stay& mine, std::vector<Op> parts) {
+    is_looking = true;
+    session.multi(std::move(parts), [core = shared_from_this(), mine](const Multi& result) {
+        core->is_looking = false, core->is_look_due = false;
+        core->look_after(mine, result.error);
+    });
+}
+
+// The stay may be another by now, which could not look while this was under way.
+COORD_RARE
+void DoubleBarrierCore::look_after(const Stay& mine, Errc error) {
+    const bool is_judged = error == Errc::ok || error == Errc::node_exists ||
+                           error == Errc::no_node || error == Errc::condition_failed;
+    if (is_current(mine) && !is_judged) return end(mine, error);
+    if (waits()) look(stay);
+}
+
+COORD_RARE
+void DoubleBarrierCore::leave(OnDone done) {
+    if (phase != Phase::inside) return answer_later(done, Errc::bad_arguments);
+    phase = Phase::leaving;
+    waiter = std::move(done);
+    look(stay);
+    audit();
+}
+
+// As the recipe has it: the lowest waits for the highest, and goes last; all others go, and wait
+// for the lowest. The last one takes ready along.
+COORD_RARE
+void DoubleBarrierCore::wait_to_leave(const Stay& mine, const Found& found, const Child* ready) {
+    const Child *lowest = nullptr, *highest = nullptr;  // of the others of the round, by name
+    bool is_there = false, is_lowest = false;
+    for (const Child& child : found.nodes) {
+        if (child.stat.czxid == mine->czxid) {
+            is_there = true, is_lowest = lowest == nullptr;
+            continue;
+        }
+        if (child.stat.czxid >= mine->ready) continue;
+        if (lowest == nullptr) lowest = &child;
+        highest = &child;
+    }
+    const bool is_ready = ready != nullptr && ready->stat.czxid == mine->ready;
+    if (lowest == nullptr) {
+        if (!is_there && !is_ready) {
+            mine->node.clear();
+            return end(mine, Errc::ok);
+        }
+        const Bytes node = ready_path();
+        std::vector<Op> parts;
+        if (is_ready) parts.push_back(Op::has_czxid(node, mine->ready));
+        if (is_ready) parts.push_back(Op::remove(node));
+        if (is_there) parts.push_back(Op::remove(mine->node));
+        return ask(mine, std::move(parts));
+    }
+    if (is_there && is_lowest) return watch(mine, child_path(path, highest->name));
+    if (is_there) return ask(mine, {Op::remove(mine->node)});
+    watch(mine, child_path(path, lowest->name));
+}
+
+COORD_RARE
+void DoubleBarrierCore::cancel() {
+    if (stay == nullptr || phase == Phase::inside) return;
+    if (phase == Phase::leaving) {
+        const OnDone done = std::exchange(waiter, nullptr);
+        end(stay, Errc::cancelled);
+        return answer_later(done, Errc::cancelled);
+    }
+    if (stay->reason == Errc::ok) stay->reason = Errc::cancelled;
+    if (phase == Phase::entering) look(stay);
+}
+
+void DoubleBarrierCore::on_state(SessionState state) {
+    if (stay == nullptr) return;
+    const bool is_over = state == SessionState::expired || state == SessionState::closed;
+    if (is_over) return end(stay, Errc::session_expired);
+    if (state == SessionState::moved) return end(stay, Errc::session_moved);
+    if (session.replica().status().role == Role::failed) end(stay, Errc::replica_failed);
+}
+
+// Its node goes with it, where it may be there yet.
+COORD_RARE
+void DoubleBarrierCore::end(Stay mine, Errc error) {
+    COORD_ASSERT(is_current(mine));
+    const bool has_expired = session.state() == SessionState::expired;
+    if (error == Errc::lock_lost && has_expired) error = Errc::session_expired;
+    error = known_end(session, error);
+    const bool is_named = phase != Phase::creating;
+    phase = Phase::idle;
+    mine->is_over = true;
+    stay = nullptr;
+    if (is_named && !mine->node.empty() && !is_node_gone(error)) remove_node(mine);
+    const OnDone done = std::exchange(waiter, nullptr);
+    audit();
+    if (done) done(error == Errc::ok ? Result<void>() : Result<void>(error));
+}
+
+COORD_RARE
+void DoubleBarrierCore::remove_node(const Stay& mine) {
+    COORD_ASSERT(mine->is_over && !mine->node.empty());
+    session.remove(mine->node, [core = shared_from_this(), mine](Result<void> result) {
+        if (result.error() != Errc::too_many) return;
+        core->session.at(core->session.now() + milliseconds(10),
+                         [core, mine] { core->remove_node(mine); });
+    });
+}
+
+}  // namespace detail
+
+Barrier::Barrier(Session session, BytesView path, const Acl& acl)
+    : core_(new detail::BarrierCore(std::move(session), path, acl)) {
+    core_->self.reset(core_);
+    core_->session.on_state(core_->weak_from_this(), [core = core_](SessionState state) {
+        if (!core->is_waiting) return;
+        if (state == SessionState::moved) return core->end(Errc::session_moved);
+        if (state == SessionState::expired || state == SessionState::closed) {
+            return core->end(Errc::session_expired);
+        }
+        if (core->session.replica().status().role == Role::failed) {
+            core->end(Errc::replica_failed);
+        }
+    });
+}
+
+Barrier::~Barrier() {
+    const std::shared_ptr<detail::BarrierCore> core = std::move(core_->self);
+    core->is_waiting = false, core->waiter = nullptr;
+}
+
+void Barrier::raise(OnDone done) { core_->raise(detail::LockCore::create_attempts_max, done); }
+
+void Barrier::lower(OnDone done) {
+    core_->session.remove(core_->path, [core = core_->shared_from_this(), done](Result<void> gone) {
+        if (!done || core->self == nullptr) return;
+        const Errc error = gone.error();
+        if (error == Errc::ok || error == Errc::no_node) return done(Result<void>());
+        done(detail::known_end(core->session, error));
+    });
+}
+
+void Barrier::wait(OnDone done) { core_->wait(std::move(done)); }
+
+void Barrier::wait_for(Duration limit, OnDone done) {
+    const bool is_new = !core_->is_waiting;
+    core_->wait(std::move(done));
+    const Session& session = core_->session;
+    if (!is_new || !core_->is_waiting) return;
+    if (limit.ns > 0 && session.now().ns > never.ns - limit.ns) return;
+    session.at(session.now() + limit, [weak = core_->weak_from_this(), turn = core_->turn] {
+        const auto core = weak.lock();
+        if (core && core->is_waiting && core->turn == turn) core->end(Errc::operation_timeout);
+    });
+}
+
+void Barrier::cancel() {
+    if (!core_->is_waiting) return;
+    const OnDone done = std::exchange(core_->waiter, nullptr);
+    core_->is_waiting = false;
+    core_->answer_later(done, Errc::cancelled);
+}
+
+DoubleBarrier::DoubleBarrier(Session session, BytesView path, std::size_t members, const Acl& acl)
+    : core_(new detail::DoubleBarrierCore(std::move(session), path, members, acl)) {
+    core_->self.reset(core_);
+    core_->session.on_state(core_->weak_from_this(),
+                            [core = core_](SessionState state) { core->on_state(state); });
+}
+
+DoubleBarrier::~DoubleBarrier() {
+    const std::shared_ptr<detail::DoubleBarrierCore> core = std::move(core_->self);
+    core->waiter = nullptr;
+    if (core->stay != nullptr) core->end(core->stay, Errc::cancelled);
+}
+
+void DoubleBarrier::enter(OnDone done) { core_->enter(std::move(done)); }
+
+void DoubleBarrier::enter_for(Duration limit, OnDone done) {
+    const bool is_new = core_->stay == nullptr;
+    core_->enter(std::move(done));
+    if (is_new && core_->stay != nullptr) core_->limit(limit);
+}
+
+void DoubleBarrier::leave(OnDone done) { core_->leave(std::move(done)); }
+
+void DoubleBarrier::cancel() { core_->cancel(); }
+
+bool DoubleBarrier::is_inside() const {
+    return core_->phase == detail::DoubleBarrierCore::Phase::inside;
+}
 
 // =================================================================================================
 // Part Two, chapter 15: Simulation
@@ -20123,9 +22054,11 @@ void Simulation::send(Node& from, PeerId to, BytesView bytes) {
     counters_.messages_sent += 1;
     const SimulatedNetwork& network = options_.network;
     const bool silent = from.doomed && from.sends_left == 0;
-    if (silent || link(from.id, to).cut || network_rng_.chance(network.loss_permille)) {
+    const bool is_nobody = to.value == 0 || to.value > size();  // a member that there is not
+    if (silent || is_nobody || link(from.id, to).cut ||
+        network_rng_.chance(network.loss_permille)) {
         counters_.messages_lost += 1;
-        if (is_traced() && !silent) trace_message(true, from.id, to, bytes);
+        if (is_traced() && !silent && !is_nobody) trace_message(true, from.id, to, bytes);
         return;
     }
     transmit(from, to, bytes, false);

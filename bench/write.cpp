@@ -5,9 +5,8 @@
 // request into a record, the record into two messages, two inboxes, three logs, three storages and
 // three values. What is above it is Zab, sessions, trees, checksums and callbacks.
 //
-// Then what voters and observers cost: CPU of all and of the leader's polls, and what it sends.
-//
-// Then what seals cost: the hash of a message beside its checksum; writes without a key and with.
+// Then what voters and observers cost: CPU of all and of the leader's polls, what it sends. Then
+// what seals cost: the hash of a message beside its checksum, and writes without keys and with one.
 //
 // usage: bench_write [--quick]
 #include "coord.hpp"

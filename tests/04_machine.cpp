@@ -1701,7 +1701,7 @@ TEST_CASE("judge_request: what a replica would number, and everything that it wo
     }
     SUBCASE("operations that there are not") {
         for (int op = 0; op < 256; op++) {
-            if ((op >= 1 && op <= 5) || op == 7 || op == 10 || op == 12 || op == 13) continue;
+            if ((op >= 1 && op <= 5) || op == 7 || op == 10 || (op >= 12 && op <= 14)) continue;
             CHECK(judge(static_cast<OpCode>(op), "anything") == Errc::unimplemented);
         }
         CHECK(judge(OpCode::reap, reap_body("/a", Zxid{1})) == Errc::unimplemented);  // M7

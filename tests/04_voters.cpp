@@ -241,4 +241,142 @@ TEST_CASE("M16 a config that is over the limit of data is empty, and the state c
     CHECK(other.load(support::save(narrow)) == Errc::ok);
 }
 
+namespace {
+
+coord::Member member(std::uint32_t id, bool votes = true, const Bytes& address = {}) {
+    coord::Member all;
+    all.id = PeerId{id}, all.votes = votes, all.address = address;
+    return all;
+}
+
+Bytes joint_body(const VoterTable::Members& members, const Places& storages = {}) {
+    Bytes body;
+    VoterTable::write(coord::ReconfigStep::joint, members, storages, body);
+    return body;
+}
+
+Errc reconfig(Rig& rig, BytesView body) {
+    Txn txn;
+    txn.zxid = Zxid{1, ++rig.counter}, txn.op = OpCode::reconfig, txn.body = body;
+    const coord::Outcome* const outcome = rig.machine.apply(txn, rig.watch);
+    REQUIRE(outcome != nullptr);
+    rig.machine.audit();
+    return outcome->error;
+}
+
+const Bytes settled(1, '\3');
+
+}  // namespace
+
+TEST_CASE("M18 first both sets are in the table, then the next one alone") {
+    Rig rig;
+    REQUIRE(rig.admit({{A, 11}, {B, 12}}) == Errc::ok);  // of two the founding is never complete
+    const Bytes two = rig.text();
+    CHECK(reconfig(rig, settled) == Errc::marshalling_error);  // nothing is under way
+    const Bytes body = joint_body({member(2), member(3), member(4, false)}, {{C, 13}, {A, 99}});
+    REQUIRE(reconfig(rig, body) == Errc::ok);
+    CHECK(rig.table().is_joint());
+    CHECK_FALSE(rig.table().is_founding());
+    CHECK(rig.table().changed() == Zxid{1, 3});
+    CHECK(rig.table().version() == Zxid{1, 1});
+    CHECK(rig.table().storage_of(A) == 11);  // it had one
+    CHECK(rig.table().storage_of(C) == 13);
+    CHECK(rig.text() == two);
+    CHECK(rig.watch.changes.size() == 1);
+    CHECK(reconfig(rig, body) == Errc::marshalling_error);  // one at a time
+    CHECK(rig.admit({{PeerId{9}, 1}}) == Errc::marshalling_error);  // nobody founds meanwhile
+    REQUIRE(rig.admit({{B, 22}}) == Errc::ok);                      // but a storage may change
+    REQUIRE(reconfig(rig, settled) == Errc::ok);
+    CHECK_FALSE(rig.table().is_joint());
+    CHECK_FALSE(rig.table().knows(A));
+    CHECK(rig.table().storage_of(B) == 22);
+    CHECK(rig.table().version() == Zxid{1, 7});
+    CHECK(rig.text() == "server.2=participant\nserver.3=participant\nserver.4=observer\n"
+                        "version=10000000007");
+    CHECK(rig.watch.changes == std::vector<Zxid>{Zxid{1, 1}, Zxid{1, 7}});
+}
+
+TEST_CASE("M18 golden: the bytes of each step") {
+    coord::Member far = member(3, true, "a:1");
+    far.weight = 2, far.group = 7;
+    CHECK(support::hex(joint_body({member(2, false), far}, {{C, 13}})) ==
+          "02" "00000002" "00000002" "00" "00000001" "00000000" "00000000"
+          "00000003" "01" "00000002" "00000007" "00000003" "613a31"
+          "00000001" "00000003" "000000000000000d");
+    coord::Reconfig asked;
+    asked.joining.push_back(far), asked.leaving.emplace_back(9u), asked.version = Zxid{5};
+    Bytes body;
+    coord::encode_reconfig(asked, body);
+    CHECK(support::hex(body) == "00" "0000000000000005" "00000001" "00000003" "01" "00000002"
+                                "00000007" "00000003" "613a31" "00000001" "00000009" "00000000");
+    CHECK(coord::judge_request(OpCode::reconfig, body, coord::Limits{}) == Errc::ok);
+    for (std::size_t size = 0; size < body.size(); size++) {
+        CHECK(coord::judge_request(OpCode::reconfig, body.substr(0, size), coord::Limits{}) ==
+              Errc::marshalling_error);
+    }
+    CHECK(coord::judge_request(OpCode::reconfig, settled, coord::Limits{}) ==
+          Errc::marshalling_error);
+}
+
+TEST_CASE("M18 what is no step, or says what cannot be, changes nothing") {
+    Rig rig;
+    REQUIRE(rig.admit({{A, 11}, {B, 12}, {C, 13}}) == Errc::ok);
+    REQUIRE(rig.admit({}) == Errc::ok);
+    const std::uint64_t digest = rig.machine.digest();
+    const Bytes whole = joint_body({member(1), member(4)}, {{PeerId{4}, 14}});
+    for (std::size_t size = 0; size < whole.size(); size++) {
+        CHECK(reconfig(rig, BytesView(whole).substr(0, size)) == Errc::marshalling_error);
+    }
+    CHECK(reconfig(rig, whole + "x") == Errc::marshalling_error);
+    for (const VoterTable::Members& none :
+         {VoterTable::Members{}, VoterTable::Members{member(0)},
+          VoterTable::Members{member(2), member(1)}, VoterTable::Members{member(1), member(1)},
+          VoterTable::Members{member(1, false)}, VoterTable::Members{member(1, true, "a b")},
+          VoterTable::Members{member(1, true, Bytes(257, 'x'))}}) {
+        CHECK(reconfig(rig, joint_body(none)) == Errc::marshalling_error);
+    }
+    VoterTable::Members heavy{member(1)};
+    heavy[0].weight = 65536;
+    CHECK(reconfig(rig, joint_body(heavy)) == Errc::marshalling_error);
+    heavy[0].weight = 0;
+    CHECK(reconfig(rig, joint_body(heavy)) == Errc::marshalling_error);
+    VoterTable::Members many;  // with the three there are 64 of them
+    for (std::uint32_t id = 4; id <= 64; id++) many.push_back(member(id));
+    CHECK(reconfig(rig, joint_body(many)) == Errc::marshalling_error);
+    Bytes refusal(1, '\4');
+    coord::Writer(refusal).i32(static_cast<std::int32_t>(Errc::bad_version));
+    CHECK(reconfig(rig, refusal) == Errc::bad_version);
+    CHECK(rig.machine.digest() == digest);
+    many.pop_back();
+    CHECK(reconfig(rig, joint_body(many)) == Errc::ok);
+}
+
+TEST_CASE("M18 a snapshot has both sets; they are part of the digest, each byte of them") {
+    Rig rig;
+    REQUIRE(rig.admit({{A, 11}, {B, 12}}) == Errc::ok);
+    const Bytes body = joint_body({member(2), member(3, true, "c:1")}, {{C, 13}});
+    REQUIRE(reconfig(rig, body) == Errc::ok);
+    const Bytes state = support::save(rig.machine);
+    Machine other(coord::Limits{}, 2);
+    REQUIRE(other.load(state) == Errc::ok);
+    other.audit();
+    CHECK(other.digest() == rig.machine.digest());
+    CHECK(other.voters().is_joint());
+    CHECK(other.voters().next().size() == 2);
+    CHECK(other.voters().next()[1].address == "c:1");
+    CHECK(other.voters().changed() == Zxid{1, 2});
+    for (std::size_t i = 0; i < state.size(); i++) {
+        Bytes bad = state;
+        bad[i] = static_cast<char>(bad[i] ^ 1);
+        CHECK(other.load(bad) == Errc::corrupt);
+    }
+    // Both go on from it alike.
+    REQUIRE(other.load(state) == Errc::ok);
+    Txn txn;
+    txn.zxid = Zxid{1, 3}, txn.op = OpCode::reconfig, txn.body = settled;
+    REQUIRE(other.apply(txn, rig.watch)->error == Errc::ok);
+    REQUIRE(reconfig(rig, settled) == Errc::ok);
+    CHECK(other.digest() == rig.machine.digest());
+}
+
 }  // TEST_SUITE

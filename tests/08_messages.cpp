@@ -33,7 +33,6 @@ Message marked(MessageType type) {
     m.digest = 0xa8a8a8a8a8a8a8a8, m.sequence = 0xa9a9a9a9a9a9a9a9;
     m.confirmed = 0xaaaaaaaaaaaaaaaa, m.touch = 0xabababababababab;
     m.offset = 0xacacacacacacacac, m.total = 0xadadadadadadadad, m.phase = 0xae;
-    m.heard = 0xafafafafafafafaf, m.reachable = 0xb0b0b0b0b0b0b0b0;
     m.storage = 0xb1b1b1b1b1b1b1b1;
     m.payload = "pay";
     return m;
@@ -47,7 +46,7 @@ struct Layout {
 
 const std::vector<Layout>& layouts() {
     static const std::vector<Layout> all{
-        {MessageType::notification, "NOTIFICATION", "a2:4 a4:4 a5:8 a9:8 ae:1 af:8 b0:8"},
+        {MessageType::notification, "NOTIFICATION", "a2:4 a4:4 a5:8 a9:8 ae:1 p"},
         {MessageType::follower_info, "FOLLOWERINFO", "a1:8 a2:4 a3:4 ae:1 b1:8"},
         {MessageType::leader_info, "LEADERINFO", "a1:8 a9:8"},
         {MessageType::ack_epoch, "ACKEPOCH", "a1:8 a4:4 a5:8 a6:4 a9:8 ae:1 b1:8"},
@@ -161,8 +160,6 @@ TEST_CASE("a message comes back as it was: the fields of its type, and nothing o
         is("ac", got.offset, sent.offset);
         is("ad", got.total, sent.total);
         is("ae", got.phase, sent.phase);
-        is("af", got.heard, sent.heard);
-        is("b0", got.reachable, sent.reachable);
         is("b1", got.storage, sent.storage);
         CHECK(got.payload == (has.find('p') != std::string::npos ? "pay" : ""));
     }
@@ -185,7 +182,7 @@ TEST_CASE("fields at zero and at their most survive, and so does a large payload
         most.epoch = most.accepted_epoch = most.current_epoch = most.crc = UINT32_MAX;
         most.zxid = most.commit = Zxid{UINT64_MAX};
         most.sequence = most.confirmed = most.touch = most.offset = most.total = UINT64_MAX;
-        most.phase = UINT8_MAX, most.heard = most.reachable = UINT64_MAX;
+        most.phase = UINT8_MAX;
         most.payload = large;
         bytes = encoded(most);
         REQUIRE(decode_message(bytes, got) == Errc::ok);
@@ -329,6 +326,118 @@ TEST_CASE("voters: a quorum is more than half, of voters alone") {
     CHECK(all.is_quorum(0xffffffff));
     CHECK_FALSE(all.is_quorum(0x7fffffff));
     CHECK_FALSE(all.is_quorum(std::uint64_t{1} << 63));
+}
+
+namespace {
+
+using Seats = std::vector<coord::Voters::Seat>;
+
+coord::Voters::Seat seat(std::uint32_t id, std::uint32_t weight, std::uint32_t group,
+                         bool is_now = true, bool is_next = false) {
+    return {PeerId{id}, weight, group, is_now, is_next, 0};
+}
+
+// Written for being plain.
+bool is_quorum(const Seats& seats, const std::vector<std::uint32_t>& ids, bool next) {
+    std::vector<std::uint64_t> all(256), here(256);
+    for (const coord::Voters::Seat& each : seats) {
+        if (!(next ? each.is_next : each.is_now)) continue;
+        all[each.group] += each.weight;
+        for (const std::uint32_t id : ids) {
+            here[each.group] += id == each.id.value ? each.weight : 0;
+        }
+    }
+    int groups = 0, won = 0;
+    for (std::size_t group = 0; group < 256; group++) {
+        groups += all[group] > 0, won += all[group] > 0 && 2 * here[group] > all[group];
+    }
+    return 2 * won > groups;
+}
+
+}  // namespace
+
+TEST_CASE("V1 a quorum of groups, of weights, and of two sets; and two of them meet") {
+    coord::Rng rng(support::seed_or(8));
+    for (int round = 0; round < 300; round++) {
+        Seats seats;
+        const bool is_joint = rng.chance(500);
+        const auto count = static_cast<std::uint32_t>(rng.between(1, 7));
+        for (std::uint32_t id = 1; id <= count; id++) {
+            const auto any = [&] { return static_cast<std::uint32_t>(rng.below(3)); };
+            const bool is_now = id == 1 || rng.chance(700);
+            seats.push_back(seat(id, id == 1 ? 1 : any(), any(), is_now, false));
+            if (is_joint) seats.push_back(seat(id, id == 1 ? 2 : any(), any(), false, true));
+            if (!is_now) seats.erase(seats.end() - (is_joint ? 2 : 1));
+        }
+        REQUIRE(coord::Voters::is_valid(seats));
+        const coord::Voters voters(seats);
+        CHECK(voters.is_joint() == is_joint);
+        std::vector<std::uint64_t> quorums;
+        for (std::uint64_t bits = 0; bits <= voters.all(); bits++) {
+            std::vector<std::uint32_t> ids;
+            for (std::size_t i = 0; i < voters.size(); i++) {
+                if ((bits >> i & 1) != 0) ids.push_back(voters[i].value);
+            }
+            const bool is_one = is_quorum(seats, ids, false) &&
+                                (!is_joint || is_quorum(seats, ids, true));
+            CHECK(voters.is_quorum(bits) == is_one);
+            if (is_one) quorums.push_back(bits);
+        }
+        for (const std::uint64_t one : quorums) {
+            for (const std::uint64_t other : quorums) {
+                if ((one & other) == 0) FAIL_CHECK("two quorums do not meet");
+            }
+        }
+        Bytes bytes;
+        const std::uint64_t heard = rng.next() & voters.all();
+        coord::write_voters(voters, {heard, heard & 5, true, is_joint}, PeerId{99}, bytes);
+        coord::Voters read;
+        coord::Hearing hearing;
+        REQUIRE(coord::read_voters(bytes, PeerId{99}, read, hearing));
+        CHECK(read.seats().size() == voters.seats().size());
+        CHECK(read.is_joint() == voters.is_joint());
+        CHECK(hearing.heard == heard);
+        CHECK(hearing.reachable == (heard & 5));
+        CHECK(hearing.is_reader_heard);
+        CHECK(hearing.leaves == is_joint);
+        for (std::uint64_t bits = 0; bits <= voters.all(); bits++) {
+            if (read.is_quorum(bits) != voters.is_quorum(bits)) FAIL_CHECK("another quorum");
+        }
+    }
+}
+
+TEST_CASE("golden: what a notification says of the voters; and what is none is not read") {
+    const coord::Voters voters(Seats{seat(2, 3, 0, true, true), seat(1, 0x102, 4)});
+    Bytes bytes;
+    coord::write_voters(voters, {3, 2, true, true}, PeerId{7}, bytes);
+    CHECK(support::hex(bytes) == "00000002" "0f000003" "00000001" "05040102"
+                                 "00000007" "04000000" "00000000" "10000000");
+    coord::Voters read;
+    coord::Hearing hearing;
+    CHECK_FALSE(coord::read_voters("", PeerId{7}, read, hearing));
+    for (std::size_t size = 1; size < 8; size++) {
+        CHECK_FALSE(coord::read_voters(BytesView(bytes).substr(size), PeerId{7}, read, hearing));
+    }
+    CHECK_FALSE(coord::read_voters(BytesView(bytes).substr(16), PeerId{7}, read, hearing));
+    CHECK_FALSE(coord::read_voters(bytes + bytes, PeerId{7}, read, hearing));  // twice
+    Seats many;
+    for (std::uint32_t id = 1; id <= 63; id++) many.push_back(seat(id, 1, 0));
+    Bytes all;
+    coord::write_voters(coord::Voters(many), {}, PeerId{7}, all);
+    CHECK(coord::read_voters(all, PeerId{7}, read, hearing));
+    CHECK(all.size() + coord::message_overhead_bytes <= 1024);
+    Bytes more = all + bytes.substr(0, 8);
+    CHECK_FALSE(coord::read_voters(more, PeerId{7}, read, hearing));
+    coord::Rng rng(support::seed_or(8));
+    for (int i = 0; i < 20000; i++) {
+        Bytes bad = rng.chance(500) ? all : bytes;
+        for (std::uint64_t n = 0; n < 3; n++) {
+            bad[rng.below(bad.size())] = static_cast<char>(rng.next());
+        }
+        if (!coord::read_voters(bad, PeerId{7}, read, hearing)) continue;
+        CHECK(read.size() >= 1);
+        (void)read.is_quorum(rng.next());
+    }
 }
 
 TEST_CASE("an outbox fills in who speaks and to whom, keeps the order, and is empty when drained") {

@@ -37,6 +37,27 @@ Voters voters_of(std::uint32_t count) {
     return Voters(ids);
 }
 
+// Says whom the sender hears, by bits of voters 1 to 3 or of those.
+Message& hears(Message& message, std::uint64_t heard, std::uint64_t reachable,
+               const Voters& voters = voters_of(3), PeerId reader = PeerId{1}) {
+    static std::deque<Bytes> payloads;  // a message has a view alone
+    if (payloads.size() > 100) payloads.pop_front();
+    Bytes& payload = payloads.emplace_back();
+    const bool is_heard = !voters.contains(reader) || (heard & voters.bit(reader)) != 0;
+    coord::write_voters(voters, {heard, reachable, is_heard}, reader, payload);
+    message.payload = payload;
+    return message;
+}
+
+struct Said : Message {
+    Voters voters;
+    coord::Hearing hearing;
+    explicit Said(const Message& message) : Message(message) {
+        REQUIRE(coord::read_voters(message.payload, message.to, voters, hearing));
+        payload = {};
+    }
+};
+
 struct One {
     Voters voters;
     Election election;
@@ -116,16 +137,15 @@ struct Alone {
         message.from = PeerId{from}, message.nonce = 50 + from, message.sequence = sequence;
         message.leader = PeerId{candidate};
         message.current_epoch = 1, message.zxid = Zxid{10};
-        message.heard = message.reachable = 7;
-        return message;
+        return hears(message, 7, 7);
     }
-    std::vector<Message> poll() {
-        std::vector<Message> said;
+    std::vector<Said> poll() {
+        std::vector<Said> said;
         election.poll(now, out);
         out.drain([&](PeerId, BytesView bytes) {
             Message message;
             REQUIRE(decode_message(bytes, message) == coord::Errc::ok);
-            said.push_back(message);
+            said.emplace_back(message);
         });
         return said;
     }
@@ -236,11 +256,11 @@ TEST_CASE("E1 a mute voter wins nothing") {
 TEST_CASE("E1 a voter that reaches a quorum, but does not hear us, gets no vote of ours") {
     Alone a;
     Message deaf = Alone::note(3, 1, 3);
-    deaf.zxid = Zxid{99}, deaf.heard = deaf.reachable = 0b110;  // 2 and itself
+    deaf.zxid = Zxid{99}, hears(deaf, 0b110, 0b110);  // 2 and itself
     a.election.on_notification(a.now, deaf);
     a.poll();
     CHECK(a.election.candidate() == PeerId{1});
-    deaf.sequence = 2, deaf.heard = 0b111;
+    deaf.sequence = 2, hears(deaf, 0b111, 0b110);
     a.election.on_notification(a.now, deaf);
     a.poll();
     CHECK(a.election.candidate() == PeerId{3});
@@ -319,7 +339,7 @@ TEST_CASE("a leader that does not hear us is not followed; nor are followers vot
     Alone a;
     Message note = Alone::note(3, 1, 3);
     note.phase = static_cast<std::uint8_t>(Role::leading);
-    note.heard = 6;
+    hears(note, 6, 7);
     a.election.on_notification(a.now, note);
     Message follower = Alone::note(2, 1, 3);
     follower.phase = static_cast<std::uint8_t>(Role::following);
@@ -342,7 +362,7 @@ TEST_CASE("a leader that has been silent for too long is not followed") {
 
 TEST_CASE("what one says: its vote, its history, whom it hears and who hears it") {
     Alone a;
-    std::vector<Message> said = a.poll();
+    std::vector<Said> said = a.poll();
     REQUIRE(said.size() == 2);
     CHECK(said[0].to == PeerId{2});
     CHECK(said[1].to == PeerId{3});
@@ -351,15 +371,15 @@ TEST_CASE("what one says: its vote, its history, whom it hears and who hears it"
     CHECK(said[0].zxid == Zxid{10});
     CHECK(said[0].leader == PeerId{1});
     CHECK(said[0].phase == static_cast<std::uint8_t>(Role::looking));
-    CHECK(said[0].heard == 1);
-    CHECK(said[0].reachable == 1);
+    CHECK(said[0].hearing.heard == 1);
+    CHECK(said[0].hearing.reachable == 1);
     Message note = Alone::note(2, 1, 2);
-    note.heard = 2;  // it does not hear us yet
+    hears(note, 2, 7);  // it does not hear us yet
     a.election.on_notification(a.now, note);
-    const std::vector<Message> again = a.poll();
+    const std::vector<Said> again = a.poll();
     REQUIRE(again.size() == 2);
-    CHECK(again[0].heard == 3);
-    CHECK(again[0].reachable == 1);
+    CHECK(again[0].hearing.heard == 3);
+    CHECK(again[0].hearing.reachable == 1);
     CHECK(again[0].sequence > said[0].sequence);
 }
 
@@ -410,9 +430,9 @@ TEST_CASE("strangers and oneself are not listened to") {
     Alone a;
     a.election.on_notification(a.now, Alone::note(4, 1, 4));
     a.election.on_notification(a.now, Alone::note(1, 1, 3));
-    const std::vector<Message> said = a.poll();
+    const std::vector<Said> said = a.poll();
     REQUIRE_FALSE(said.empty());
-    CHECK(said[0].heard == 1);
+    CHECK(said[0].hearing.heard == 1);
     CHECK(a.election.candidate() == PeerId{1});
 }
 
@@ -474,10 +494,10 @@ TEST_CASE("start forgets what was") {
     CHECK(a.election.winner() == PeerId{});
     CHECK(a.election.candidate() == PeerId{1});
     CHECK(a.election.next_deadline() == a.now);
-    const std::vector<Message> said = a.poll();
+    const std::vector<Said> said = a.poll();
     REQUIRE(said.size() == 2);
     CHECK(said[0].zxid == Zxid{11});
-    CHECK(said[0].heard == 1);
+    CHECK(said[0].hearing.heard == 1);
 }
 
 TEST_CASE("the answer to one that looks: who leads, and that we hear it") {
@@ -490,8 +510,9 @@ TEST_CASE("the answer to one that looks: who leads, and that we hear it") {
             CHECK(to == PeerId{3});
             CHECK(message.leader == PeerId{2});
             CHECK(message.phase == static_cast<std::uint8_t>(role));
-            CHECK(message.heard == 5);
-            CHECK(message.reachable == 5);
+            CHECK(Said(message).hearing.heard == 5);
+            CHECK(Said(message).hearing.reachable == 5);
+            CHECK(Said(message).hearing.is_reader_heard);
         });
     }
 }
@@ -559,7 +580,7 @@ TEST_CASE("E3 who is no voter follows whoever leads, and nobody whom others vote
     }
     Message note = Alone::note(3, 100, 3);
     note.phase = static_cast<std::uint8_t>(Role::leading);
-    note.heard = note.reachable = 4;  // there is no bit for us
+    hears(note, 4, 4, voters_of(3), PeerId{4});  // there is no bit for us
     o.election.on_notification(o.now, note);
     o.now = o.now + coord::Timing{}.silence + milliseconds(1);
     o.poll();
@@ -576,7 +597,6 @@ TEST_CASE("E3 voters neither hear nor elect who is no voter") {
     Outside o;
     Message note = Alone::note(4, 1, 4);
     note.current_epoch = 100, note.zxid = Zxid{100, 1};
-    note.heard = note.reachable = 15;
     for (int i = 0; i < 100; i++) {
         for (std::uint32_t id = 1; id <= 3; id++) {
             note.sequence += 1;
@@ -588,10 +608,148 @@ TEST_CASE("E3 voters neither hear nor elect who is no voter") {
     field.all_follow(3);
 }
 
-TEST_CASE("random notifications, hostile in every field, elect nobody who is not a voter") {
+// Voters 1 to 3, of whom 3 and 4 are to vote next; only 3 knows.
+struct Lagging {
+    Voters old = voters_of(3);
+    Voters next{std::vector<PeerId>{PeerId{3}, PeerId{4}}};
+    Election election{PeerId{4}, old, coord::Timing{}};
+    Outbox out{PeerId{4}, ensemble, 9};
+    Time now{0};
+    Lagging() { election.start(now, Vote{0, Zxid{}, PeerId{4}}); }
+    void poll() {
+        election.poll(now, out);
+        out.drain([](PeerId, BytesView) {});
+    }
+};
+
+TEST_CASE("E3 a voter that does not know it yet elects, and is needed") {
+    Lagging l;
+    Message note = Alone::note(3, 1, 3);
+    hears(note, 3, 3, l.next, PeerId{4});
+    CHECK_FALSE(l.election.counts_us(PeerId{3}));
+    l.election.on_notification(l.now, note);
+    CHECK(l.election.counts_us(PeerId{3}));
+    l.poll();
+    CHECK(l.election.candidate() == PeerId{3});
+    CHECK(l.election.winner() == PeerId{3});
+    // The candidate, in its turn, hears of it, and does not win before.
+    Election three(PeerId{3}, l.next, coord::Timing{});
+    Outbox out(PeerId{3}, ensemble, 8);
+    three.start(l.now, Vote{1, Zxid{10}, PeerId{3}});
+    three.poll(l.now, out);
+    CHECK(three.winner() == PeerId{});
+    Message vote = Alone::note(4, 1, 3);
+    vote.zxid = Zxid{};
+    hears(vote, 4, 4, l.old, PeerId{3});
+    three.on_notification(l.now, vote);
+    three.poll(l.now, out);
+    CHECK(three.winner() == PeerId{3});
+}
+
+TEST_CASE("E3 a candidate needs a quorum of the voters that its own history has") {
+    Alone a;
+    const Voters joint(std::vector<Voters::Seat>{{PeerId{1}, 1, 0, true, false, 0},
+                                                 {PeerId{2}, 1, 0, true, false, 0},
+                                                 {PeerId{3}, 1, 0, true, true, 0},
+                                                 {PeerId{4}, 1, 0, false, true, 0}});
+    Message best = Alone::note(3, 1, 3);
+    best.zxid = Zxid{99};
+    hears(best, 7, 7, joint);  // it does not reach 4
+    a.election.on_notification(a.now, best);
+    a.election.on_notification(a.now, Alone::note(2, 1, 2));
+    a.poll();
+    CHECK(a.election.candidate() == PeerId{2});
+    best.sequence = 2, hears(best, 15, 15, joint);
+    a.election.on_notification(a.now, best);
+    Message other = Alone::note(2, 2, 3);
+    a.election.on_notification(a.now, other);
+    a.poll();
+    a.now = a.now + coord::Timing{}.settle();
+    a.poll();
+    CHECK(a.election.candidate() == PeerId{3});
+    CHECK(a.election.winner() == PeerId{});  // 4 has not agreed
+    Message four = Alone::note(4, 1, 3);
+    hears(four, 15, 15, joint);
+    a.election.on_notification(a.now, four);
+    a.poll();
+    CHECK(a.election.winner() == PeerId{3});
+}
+
+TEST_CASE("E4 a voter with the end of its own voting in its log leads once more") {
+    Alone a;  // of 1 to 3
+    Message leaving = Alone::note(4, 1, 4);
+    leaving.zxid = Zxid{99};
+    static Bytes payload;
+    payload.clear();
+    coord::write_voters(a.voters, {7, 7, true, false}, PeerId{1}, payload);
+    leaving.payload = payload;
+    a.election.on_notification(a.now, leaving);
+    a.poll();
+    CHECK(a.election.candidate() == PeerId{1});  // it is a stranger
+    payload.clear();
+    coord::write_voters(a.voters, {7, 7, true, true}, PeerId{1}, payload);
+    leaving.payload = payload, leaving.sequence = 2;
+    a.election.on_notification(a.now, leaving);
+    a.election.on_notification(a.now, Alone::note(2, 1, 4));
+    a.election.on_notification(a.now, Alone::note(3, 1, 4));
+    a.poll();
+    CHECK(a.election.winner() == PeerId{4});
+    // And from its own side.
+    Election four(PeerId{4}, a.voters, coord::Timing{});
+    Outbox out(PeerId{4}, ensemble, 8);
+    four.set_voters(a.now, a.voters, {}, true);
+    four.start(a.now, Vote{1, Zxid{99}, PeerId{4}});
+    for (std::uint32_t id = 2; id <= 3; id++) {
+        Message note = Alone::note(id, 1, 4);
+        hears(note, 7, 7, a.voters, PeerId{4});
+        four.on_notification(a.now, note);
+    }
+    four.poll(a.now, out);
+    a.now = a.now + coord::Timing{}.settle();
+    four.poll(a.now, out);
+    CHECK(four.winner() == PeerId{4});
+}
+
+TEST_CASE("E3 who follows somebody else is believed, unless that one is asked itself") {
+    Outside o;
+    Message note = Alone::note(2, 1, 9);
+    note.phase = static_cast<std::uint8_t>(Role::following);
+    hears(note, 7, 7, voters_of(3), PeerId{4});
+    SUBCASE("of somebody unknown") {
+        o.election.on_notification(o.now, note);
+        o.poll();
+        CHECK(o.election.winner() == PeerId{9});
+    }
+    SUBCASE("of one that is asked") {
+        note.leader = PeerId{3};
+        o.election.on_notification(o.now, note);
+        o.poll();
+        CHECK(o.election.winner() == PeerId{});
+    }
+    SUBCASE("of one that has led before") {
+        o.election.on_notification(o.now, note);
+        o.poll();
+        REQUIRE(o.election.winner() == PeerId{9});
+        o.election.set_voters(o.now, o.voters, {});
+        o.election.start(o.now, Vote{0, Zxid{}, PeerId{4}});
+        note.sequence = 2;
+        o.election.on_notification(o.now, note);
+        o.poll();
+        CHECK(o.election.winner() == PeerId{});
+    }
+    SUBCASE("of nobody") {
+        note.leader = PeerId{};
+        o.election.on_notification(o.now, note);
+        o.poll();
+        CHECK(o.election.winner() == PeerId{});
+    }
+}
+
+TEST_CASE("random notifications, hostile in every field, elect who speaks or is named") {
     coord::Rng rng(support::seed_or(9));
     for (int round = 0; round < 200; round++) {
         Alone a;
+        std::set<PeerId> named;
         for (int i = 0; i < 100; i++) {
             const auto extreme = [&]() -> std::uint64_t {
                 const std::uint64_t pick = rng.below(4);
@@ -603,12 +761,18 @@ TEST_CASE("random notifications, hostile in every field, elect nobody who is not
             m.nonce = extreme(), m.zxid = Zxid{extreme()};
             m.current_epoch = static_cast<std::uint32_t>(extreme());
             m.phase = static_cast<std::uint8_t>(extreme());
-            m.heard = extreme(), m.reachable = extreme();
+            hears(m, extreme(), extreme());
+            Bytes payload(m.payload);
+            if (rng.chance(300)) payload[rng.below(payload.size())] = static_cast<char>(rng.next());
+            if (rng.chance(100)) payload.resize(rng.below(payload.size()));
+            m.payload = payload;
+            if (m.phase == 1 || m.phase == 4) named.insert(m.leader);
             a.election.on_notification(a.now, m);
             a.poll();
             const PeerId winner = a.election.winner();
-            CHECK((winner == PeerId{} || a.voters.contains(winner)));
-            CHECK(a.voters.contains(a.election.candidate()));
+            CHECK((winner.value <= 4 || named.count(winner) > 0));  // 4 may say that it votes
+            const PeerId candidate = a.election.candidate();
+            CHECK((candidate != PeerId{} && candidate.value <= 4));
             a.now = a.now + milliseconds(static_cast<std::int64_t>(rng.below(60)));
         }
     }

@@ -2663,4 +2663,247 @@ TEST_CASE("the log is kept for observers that are in reach, as it is for voters"
     CHECK(rig.leader.needed(rig.now) == rig.log.last().zxid);
 }
 
+// -- Members --------------------------------------------------------------------------------------
+
+namespace {
+
+struct Members : Rig {
+    SessionId session;
+    Members() {
+        storages[4] = 104, lives[4] = 24;
+        lead_two();
+        join(3), watch(4, MessageType::follower_info), watch(4, MessageType::ack_epoch);
+        step();
+        watch(4, MessageType::ack);
+        session = open(77, 60000);
+        number(session, 1, OpCode::auth, coord::super_user);
+        settle();
+        pass_both();
+        all_ack();
+        REQUIRE(machine.applied() == log.last().zxid);
+    }
+    // As one that takes itself for an observer.
+    void watch(std::uint32_t peer, MessageType type) {
+        Message message = speak(peer, type);
+        message.phase = static_cast<std::uint8_t>(
+            type == MessageType::ack ? 2 + 4 : message.phase + 2);
+        tell(message);
+    }
+    void ack_of(std::uint32_t peer, Zxid zxid, std::uint8_t phase = 2) {
+        Message message = speak(peer, MessageType::ack);
+        message.zxid = message.commit = zxid, message.phase = phase;
+        tell(message);
+    }
+    void all_ack() {
+        for (std::uint32_t peer = 2; peer <= 4; peer++) {
+            ack_of(peer, log.last().zxid, peer == 4 ? 6 : 2);
+        }
+        step();
+    }
+    void pass_both() {
+        for (int i = 0; i < 8; i++) {
+            for (std::uint32_t peer = 2; peer <= 4; peer++) heard(peer);
+            leader.touch(session);
+            step(timing.silence / 5);
+        }
+    }
+    void ask(const coord::Reconfig& change, std::uint64_t cxid = 2) {
+        Bytes body;
+        coord::encode_reconfig(change, body);
+        number(session, cxid, OpCode::reconfig, body, cxid - 1);
+    }
+    static coord::Reconfig change(std::vector<std::uint32_t> joining,
+                                  std::vector<std::uint32_t> leaving = {}) {
+        coord::Reconfig all;
+        for (const std::uint32_t id : joining) {
+            coord::Member member;
+            member.id = PeerId{id};
+            all.joining.push_back(member);
+        }
+        for (const std::uint32_t id : leaving) all.leaving.emplace_back(id);
+        return all;
+    }
+    coord::VoterTable table() const { return log.voters_at_end(machine); }
+    Zxid last() const { return log.last().zxid; }
+};
+
+}  // namespace
+
+TEST_CASE("Z16 Z17 Z20 both steps of a change, each with the quorums that it takes") {
+    Members m;
+    m.ask(Members::change({4}));
+    const Zxid joint = m.last();
+    REQUIRE(m.table().is_joint());
+    CHECK(m.newest().session == m.session);
+    CHECK(m.table().storage_of(PeerId{4}) == 104);
+    m.leader.admit(m.now, 5000);
+    m.step();
+    m.leader.audit(m.machine);
+    CHECK(m.last() == joint);  // it is not committed yet
+    m.ack_of(2, joint);
+    m.step();
+    CHECK(m.leader.committed() < joint);  // two of the next four
+    m.ack_of(4, joint, 6);
+    m.step();
+    CHECK(m.leader.committed() < joint);  // 4 does not say that it votes
+    CHECK(m.leader.resignation() == nullptr);
+    m.ack_of(4, joint);
+    m.step();
+    CHECK(m.leader.committed() == joint);
+    CHECK(m.leader.is_admission_due(m.now));
+    CHECK(m.leader.has_to_settle());
+    m.leader.admit(m.now, 5000);
+    CHECK_FALSE(m.table().is_joint());
+    CHECK(m.newest().session == SessionId{});
+    const Zxid settled = m.last();
+    m.step();
+    m.ack_of(2, settled);
+    m.step();
+    CHECK(m.leader.committed() < settled);  // two of four
+    m.ack_of(4, settled);
+    m.step();
+    CHECK(m.leader.committed() == settled);
+    CHECK(m.leader.counters().reconfigs == 2);
+    m.leader.audit(m.machine);
+}
+
+TEST_CASE("Z19 a leader that leaves counts itself for none of the next, and gives up in the end") {
+    Members m;
+    m.ask(Members::change({}, {1}));
+    REQUIRE(m.table().is_joint());
+    m.step();
+    m.ack_of(2, m.last());
+    m.step();
+    CHECK(m.leader.committed() < m.last());  // 1 and 2 are a quorum of the old alone
+    m.ack_of(3, m.last());
+    m.step();
+    CHECK(m.leader.committed() == m.last());
+    m.leader.admit(m.now, 5000);
+    m.step();
+    m.ack_of(2, m.last());
+    m.step();
+    CHECK(m.leader.committed() < m.last());  // of 2 and 3
+    CHECK(m.leader.resignation() == nullptr);
+    m.leader.audit(m.machine);
+    m.ack_of(3, m.last());
+    m.step();
+    CHECK(m.leader.committed() == m.last());
+    REQUIRE(m.leader.resignation() != nullptr);
+    CHECK(std::string(m.leader.resignation()) == "it votes no more");
+    CHECK(m.leader.followers().size() == 3);
+}
+
+TEST_CASE("Z17 Z18 what cannot be begun is refused in the session's turn, or waits for its time") {
+    Members m;
+    const auto refused_for = [&](Errc error) {
+        coord::Reader in(m.newest().body);
+        CHECK(in.u8() == static_cast<std::uint8_t>(coord::ReconfigStep::refused));
+        CHECK(in.i32() == static_cast<std::int32_t>(error));
+        CHECK_FALSE(m.table().is_joint());
+        m.step();
+        m.all_ack();
+    };
+    m.ask(Members::change({9, 8, 7, 6}));
+    refused_for(Errc::new_config_no_quorum);
+    m.ask(Members::change({}, {1, 2, 3}), 3);
+    refused_for(Errc::bad_arguments);
+    const Zxid before = m.last();
+    m.ask(Members::change({4}), 5);  // out of turn
+    CHECK(m.last() == before);
+    m.create(m.session, 4, "/a");
+    m.number(m.session, 5, OpCode::create, Rig::create_body("/b"), 4);
+    const Zxid pending = m.last();
+    m.ask(Members::change({4}), 6);  // /b is not applied
+    CHECK(m.last() == pending);
+    m.step();
+    m.all_ack();
+    m.ask(Members::change({4}), 6);
+    CHECK(m.table().is_joint());
+    const Zxid joint = m.last();
+    m.number(m.session, 7, OpCode::close_session, Bytes(1, '\0'), 5);
+    CHECK(m.last() == joint);  // its session does not end before
+    m.ask(Members::change({}, {4}), 7);
+    CHECK(m.last() == joint);  // nor is that judged before its own request is applied
+    SessionId other;
+    m.number({}, 0, OpCode::open_session, Rig::open_body(88));
+    other = SessionId{m.last().value};
+    m.number(other, 1, OpCode::auth, coord::super_user);
+    m.step();
+    m.ack_of(2, m.last()), m.ack_of(4, m.last());
+    m.step();
+    Bytes body;
+    coord::encode_reconfig(Members::change({}, {4}), body);
+    m.number(other, 2, OpCode::reconfig, body, 1);
+    coord::Reader in(m.newest().body);
+    CHECK(in.u8() == static_cast<std::uint8_t>(coord::ReconfigStep::refused));
+    CHECK(in.i32() == static_cast<std::int32_t>(Errc::reconfig_in_progress));
+}
+
+TEST_CASE("Z17 an observer that comes back with less is in step when it has said so once more") {
+    Members m;
+    m.lives[4] = 25;  // its storage is an image of before
+    m.watch(4, MessageType::follower_info);
+    Message less = m.speak(4, MessageType::ack_epoch);
+    less.phase = 3, less.zxid = Zxid{1, 1}, less.crc = m.log.crc_at(Zxid{1, 1});
+    m.tell(less);
+    m.pass_both();
+    m.ask(Members::change({4}, {2, 3}));
+    CHECK_FALSE(m.table().is_joint());
+    m.step();
+    m.all_ack();
+    m.pass_both();
+    m.ask(Members::change({4}, {2, 3}), 3);
+    CHECK(m.table().is_joint());
+}
+
+TEST_CASE("Z17 the next leader ends what was begun, before anything else") {
+    Rig rig;
+    rig.founded();
+    Bytes body;
+    coord::Member one, two;
+    one.id = PeerId{1}, two.id = PeerId{2};
+    coord::VoterTable::write(coord::ReconfigStep::joint, {one, two}, {}, body);
+    Txn txn;
+    txn.zxid = Zxid{1, 3}, txn.previous = rig.log.last().zxid;
+    txn.previous_crc = rig.log.last().crc;
+    txn.op = OpCode::reconfig, txn.body = body;
+    REQUIRE(rig.log.append(txn) == Errc::ok);
+    rig.know();
+    rig.say(2, MessageType::follower_info);
+    rig.step();
+    rig.say(2, MessageType::ack_epoch);
+    rig.step();
+    REQUIRE(rig.phase() == Phase::synchronization);
+    CHECK_FALSE(rig.leader.has_to_settle());
+    rig.say(2, MessageType::ack);
+    rig.step();
+    REQUIRE(rig.leader.can_number(rig.machine));
+    REQUIRE(rig.leader.has_to_settle());
+    rig.leader.admit(rig.now, 5000);
+    CHECK_FALSE(rig.log.voters_at_end(rig.machine).is_joint());
+    CHECK_FALSE(rig.log.voters_at_end(rig.machine).knows(PeerId{3}));
+    CHECK_FALSE(rig.leader.has_to_settle());
+}
+
+TEST_CASE("Z20 what a learner says as an observer counts for nothing, whatever the table says") {
+    Rig rig;
+    rig.founded(), rig.know();
+    Message info = rig.speak(2, MessageType::follower_info);
+    info.phase = 3;
+    rig.tell(info);
+    rig.step();
+    CHECK(rig.phase() == Phase::discovery);
+    rig.say(2, MessageType::follower_info);
+    rig.step();
+    REQUIRE(rig.phase() == Phase::promise);
+    Message promise = rig.speak(2, MessageType::ack_epoch);
+    promise.phase = 3;
+    rig.tell(promise);
+    rig.step();
+    CHECK(rig.phase() == Phase::promise);
+    rig.say(2, MessageType::ack_epoch);
+    rig.step();
+    CHECK(rig.phase() == Phase::synchronization);
+}
+
 }  // TEST_SUITE

@@ -271,6 +271,26 @@ TEST_CASE("F7 who observes promises what is new, as others do; and goes back to 
     CHECK(rig.learner.departure() != nullptr);
 }
 
+TEST_CASE("F8 it says as what it acknowledges, and votes for whom it has promised the epoch") {
+    for (const bool has_promised_away : {false, true}) {
+        CAPTURE(has_promised_away);
+        Rig rig(3);
+        if (has_promised_away) REQUIRE(rig.log.accept_epoch(9, PeerId{3}) == Errc::ok);
+        rig.learner.stop();
+        rig.learner.start(rig.now, PeerId{2}, {}, true);
+        CHECK_FALSE(rig.learner.vote());  // it does not know the epoch yet
+        rig.to_following();
+        CHECK(rig.learner.observes());
+        rig.said.clear();
+        CHECK(rig.learner.vote() == !has_promised_away);
+        CHECK(rig.learner.observes() == has_promised_away);
+        rig.step();
+        const auto acks = rig.take(MessageType::ack);
+        CHECK(acks.size() == (has_promised_away ? 0 : 1));
+        if (!acks.empty()) CHECK(acks[0].phase == 2);  // it was 6
+    }
+}
+
 TEST_CASE("F1 a leader_info of an old attempt, of no epoch and of an epoch beyond all is ignored") {
     Rig rig;
     rig.step();

@@ -148,6 +148,7 @@ struct Trio {
         for (std::size_t count = packets.size(); count > 0; count--) {
             Packet packet = packets.front();
             packets.pop_front();
+            if (packet.to.value > 3) continue;  // a hostile peer has named it
             Replica* const to = replicas[packet.to.value - 1].get();
             if (to == nullptr || (filter && !filter(packet))) continue;
             to->receive(packet.from, packet.bytes);
@@ -1708,7 +1709,7 @@ static void monkey(std::uint64_t seed, int steps) {
                 case 8: m.touch = any(), m.confirmed = any(); break;
                 case 9: m.offset = any(), m.total = any(); break;
                 case 10: m.phase = static_cast<std::uint8_t>(any()); break;
-                case 11: m.heard = any(), m.reachable = any(); break;
+                case 11: m.payload = m.payload.substr(m.payload.size() / 2); break;
                 case 12: m.nonce = any(); break;
                 default: m.epoch += rng.chance(100) ? 1u : 0u;
             }

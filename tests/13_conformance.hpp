@@ -240,6 +240,21 @@ CONFORMANCE_CASE("2.2 the config says who votes and since when; nobody sets it")
     CHECK(zk.get("/zookeeper/config")->bytes == config->bytes);
 }
 
+CONFORMANCE_CASE("2.5 reconfig is for who may write the config; its answer comes in turn") {
+    const Sync zk = world.open();
+    coord::Reconfig change;
+    CHECK(zk.reconfig(change).error() == Errc::bad_arguments);  // it says nothing
+    change.leaving.emplace_back(1u);
+    Heard heard;
+    const Session& s = zk.session();
+    s.create("/a", "", CreateMode::persistent, heard.answer<coord::Created>("create"));
+    s.reconfig(change, heard.answer<coord::Data>("reconfig"));
+    s.set("/a", "x", heard.answer<Stat>("set"));
+    CHECK(zk.get("/a")->bytes == "x");
+    CHECK(heard.take() == Lines{"create: ok", std::string("reconfig: ") +
+                                                  coord::name(Errc::no_auth), "set: ok"});
+}
+
 // -- 2.3 Which error wins ------------------------------------------------------------------------
 
 CONFORMANCE_CASE("2.3 create: mode, path, parent, the node itself, an ephemeral parent") {
@@ -1572,7 +1587,7 @@ CONFORMANCE_CASE("1.5 differs: a text that is no quota is none, and stats are pu
 //   2.2   what a server checks alone       the session judges each path before it is sent
 //   2.4   a number over 2147483647         needs so many creates; chapter 3's tests make one
 //   2.5   a version that would be -1       needs 2^32 sets; chapter 3's tests
-//   2.5   reconfig and its version         no change of membership
+//   2.5   reconfig that is let             asks for an option: 13_reconfig.cpp
 //   2.8   when containers and ttls go      by the leader, in time: chapters 3, 4 and 10
 //   2.10  setWatches of recursive ones     what they miss a change stream tells: 13_streams.cpp
 //   2.10  removal while disconnected       watchers are local: each removal is

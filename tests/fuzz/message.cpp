@@ -39,7 +39,7 @@ coord::Message message_of(std::uint8_t type, BytesView payload) {
     message.zxid = coord::Zxid{3, 9}, message.crc = 0xdeadbeef, message.commit = coord::Zxid{3, 8};
     message.digest = 0x1112131415161718, message.sequence = 5, message.confirmed = 6;
     message.touch = 7, message.offset = 8, message.total = 100, message.phase = 1;
-    message.heard = 5, message.reachable = 7, message.payload = payload;
+    message.payload = payload;
     return message;
 }
 

@@ -3,6 +3,8 @@
 // watches (D, F). What has a test beside its chapter is there:
 //   C7, C8, ZooKeeper D7, D8    13_expiry: expiry over leader changes, and of many at once
 //   C14 to C18, C25, ZooKeeper D10  14_recipes: the lock
+//   C19                         here; what else a downgrade may meet: 14_read_write
+//   C20                         here; each kind of event, and of barrier: 14_barriers
 //   C22, C23                    03_tree, 04_machine: numbers and versions at their ends
 //   L5                          bench/sessions.cpp: pages of a million children; names and depths
 //                               at their limits 03_tree
@@ -13,7 +15,6 @@
 //   H9, ZooKeeper F9            13_acl: a watcher hears of no node that its session may not read
 //   ZooKeeper F6                13_conformance: pzxid; catch-up by it 05_watches
 // Not covered:
-//   C19, C20                    there is no lock for readers and no barrier yet
 //   ZooKeeper D9                no sockets are here, let alone one that blocks as it is closed
 //   ZooKeeper F5                there is no request with all watches: each is set by itself
 
@@ -755,6 +756,72 @@ TEST_CASE("ZooKeeper D4 (ZOOKEEPER-710): of two attaches one stays, however slow
     CHECK(is_ours != is_theirs);  // and whoever has it can use it, at once and for good
     CHECK((is_ours ? again : Sync(slow[0], all.sim.pump())).create("/n", ""));
     CHECK(is_known(all, kept.id));
+}
+
+// Curator let the writer in that had waited: the number of a reader's own is higher (CURATOR-621).
+TEST_CASE("C19: a writer's lock becomes a reader's, with a writer waiting, and leaders that die") {
+    for (std::uint64_t seed = 1; seed <= 6; seed++) {
+        INFO("seed " << seed);
+        Ensemble all(seed);
+        const std::uint32_t home = all.follower(0);
+        coord::ReadWriteLock holder(all.open(home, seconds(30)).session(), "/lock");
+        coord::ReadWriteLock writer(all.open(all.follower(1), seconds(30)).session(), "/lock");
+        coord::ReadWriteLock reader(all.open(home, seconds(30)).session(), "/lock");
+        const Sync zk = all.open(home, seconds(30));
+        using coord::Access;
+        using coord::Grant;
+        const auto first = zk.wait<Grant>([&](auto done) { holder.acquire(Access::write, done); });
+        REQUIRE(first);
+        int writes = 0;
+        const auto on_written = [&](const Result<Grant>& grant) { writes += grant ? 1 : 100; };
+        writer.acquire(Access::write, on_written);
+        all.sim.run_for(seconds(1));
+        all.sim.crash_at_send(all.leader(), static_cast<std::uint32_t>(seed % 4));
+        const auto shared = zk.wait<Grant>([&](auto done) { holder.downgrade(done); });
+        REQUIRE(shared);
+        all.sim.run_for(seconds(5));
+        CHECK(writes == 0);
+        CHECK(holder.is_held(all.sim.clock(home)));
+        reader.acquire(Access::read, {});  // behind the writer
+        all.sim.run_for(seconds(1));
+        CHECK(reader.fencing_token() == 0);
+        holder.release();
+        REQUIRE(all.sim.run_until([&] { return writes != 0; }, seconds(20)));
+        CHECK(writes == 1);
+        CHECK(writer.fencing_token() > shared->fencing_token);
+        CHECK(reader.fencing_token() == 0);
+    }
+}
+
+// Curator took any event, that of a connection too, for the one that it waited for (GH-1290).
+TEST_CASE("C20: connections that come and go, and changes, let no member of a barrier in early") {
+    Ensemble all;
+    const std::uint32_t home = all.follower(0);
+    const Sync zk = all.open(all.leader(), seconds(60));
+    int entered = 0;
+    const auto on_entered = [&](const Result<void>& done) { entered += done ? 1 : 100; };
+    coord::DoubleBarrier first(all.open(home, seconds(60)).session(), "/b", 3);
+    coord::DoubleBarrier second(all.open(all.follower(1), seconds(60)).session(), "/b", 3);
+    coord::DoubleBarrier third(all.open(home, seconds(60)).session(), "/b", 3);
+    first.enter(on_entered);
+    second.enter_for(seconds(600), on_entered);
+    all.sim.run_for(seconds(1));
+    for (int i = 0; i < 4; i++) {
+        all.sim.isolate(home);
+        REQUIRE(zk.set("/b", "x"));
+        REQUIRE(zk.create("/b/x", ""));
+        REQUIRE(zk.remove("/b/x"));
+        all.sim.run_for(seconds(3));
+        all.sim.heal();
+        REQUIRE(zk.multi({coord::Op::create("/b/ready", ""), coord::Op::remove("/b/ready")}));
+        all.sim.run_for(seconds(3));
+        CHECK(entered == 0);
+    }
+    change_leader(all);
+    all.sim.run_for(seconds(3));
+    CHECK(entered == 0);
+    third.enter(on_entered);
+    REQUIRE(all.sim.run_until([&] { return entered == 3; }, seconds(20)));
 }
 
 TEST_CASE("ZooKeeper D6: the nodes of a session that has expired, and a read of what is new") {

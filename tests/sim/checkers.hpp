@@ -216,7 +216,8 @@ inline Fields fields_of(const Txn& txn) {
     } else if (txn.op == OpCode::guard) {
         fields.path = Bytes(in.bytes(SIZE_MAX));
         fields.czxid = in.zxid();
-    } else if (txn.op != OpCode::admit && txn.op != OpCode::silence) {
+    } else if (txn.op != OpCode::admit && txn.op != OpCode::silence &&
+               txn.op != OpCode::reconfig) {
         if (txn.op == OpCode::create_with_parents)
             fields.parents = static_cast<coord::CreateMode>(in.u8());
         if (txn.op == OpCode::take_over) {
@@ -386,6 +387,43 @@ public:
         });
     }
 
+    // Who is in the ensemble, and while that changes who is to be.
+    struct Member {
+        bool votes = true;
+        std::uint32_t weight = 1, group = 0;
+        Bytes address;
+        bool operator==(const Member& o) const {
+            return votes == o.votes && weight == o.weight && group == o.group &&
+                   address == o.address;
+        }
+    };
+    using Members = std::map<std::uint32_t, Member>;
+    const Members& members() const { return members_; }
+    const Members& next_members() const { return next_; }
+    bool is_joint() const { return !next_.empty(); }
+    static Members read_members(coord::Reader& in) {
+        Members all;
+        for (std::uint32_t count = in.u32(); count > 0 && in.ok(); count--) {
+            Member& member = all[in.u32()];
+            member.votes = in.u8() == 1;
+            member.weight = in.u32(), member.group = in.u32();
+            member.address = Bytes(in.bytes(SIZE_MAX));
+        }
+        return in.ok() ? all : Members{};
+    }
+    // What is to come of what was asked for.
+    Members members_after(BytesView asked) const {
+        coord::Reader in(asked);
+        (void)in.u8(), (void)in.u64();
+        const Members joining = read_members(in);
+        Members next = members_;
+        for (std::uint32_t count = in.u32(); count > 0 && in.ok(); count--) next.erase(in.u32());
+        const Members whole = read_members(in);
+        if (!whole.empty()) next = whole;
+        for (const auto& [id, member] : joining) next[id] = member;
+        return next;
+    }
+
     std::size_t removals_max = coord::Limits{}.removals_max;
     std::size_t list_max = coord::Limits{}.list_max;
     std::size_t sessions_max = coord::Limits{}.sessions_max;
@@ -400,7 +438,12 @@ public:
         Answer answer;
         answer.zxid = txn.zxid, answer.op = txn.op, answer.session = txn.session;
         if (txn.op == OpCode::open_session) return open(txn, fields, answer);
-        if (txn.op == OpCode::admit || txn.op == OpCode::reap || txn.op == OpCode::silence) {
+        Errc reconfigured = Errc::ok;
+        if (txn.op == OpCode::reconfig) reconfigured = reconfig(txn);
+        const bool by_itself = txn.op == OpCode::reconfig && txn.session == SessionId{};
+        if (by_itself) answer.error = reconfigured;
+        if (txn.op == OpCode::admit || txn.op == OpCode::reap || txn.op == OpCode::silence ||
+            by_itself) {
             answer.session = SessionId{};
             if (txn.op == OpCode::reap) answer.error = reap(txn, fields);
             if (txn.op == OpCode::admit) answer.error = admit(txn);
@@ -433,6 +476,7 @@ public:
         if (txn.op == OpCode::set_acl) set_acl(txn, fields, session, answer);
         if (txn.op == OpCode::auth) authenticate(txn, session);
         if (txn.op == OpCode::multi) multi(txn, session, answer);
+        if (txn.op == OpCode::reconfig) answer.error = reconfigured;
         if (txn.op == OpCode::close_session) close(txn, session);
         if (!by_leader) session.answers.back().push_back(answer);
         return answer;
@@ -661,13 +705,78 @@ private:
         coord::Reader in(txn.body);
         const std::uint32_t count = in.u32();
         if (in.left() != count * std::size_t{12}) return Errc::marshalling_error;
-        const std::size_t before = voters_.size();
-        for (std::uint32_t i = 0; i < count; i++) voters_.insert(in.u32()), (void)in.u64();
-        if (voters_.size() == before) return Errc::ok;
+        Members grown = members_;
+        bool is_known = true;
+        for (std::uint32_t i = 0; i < count; i++) {
+            const std::uint32_t id = in.u32();
+            (void)in.u64();
+            const bool votes = has_voter(grown, id) || has_voter(next_, id);
+            is_known = is_known && votes;
+            if (!votes) grown[id] = Member{};
+        }
+        if (is_known) return Errc::ok;
+        if (is_joint() || !may_be(grown, {})) return Errc::marshalling_error;
+        members_ = grown;
+        write_config(txn);
+        return Errc::ok;
+    }
+    static bool has_voter(const Members& members, std::uint32_t id) {
+        const auto found = members.find(id);
+        return found != members.end() && found->second.votes;
+    }
+    // Whether they can be the members after those.
+    static bool may_be(const Members& next, const Members& before) {
+        std::size_t seats = 0;
+        std::uint64_t weight = 0;
+        for (const auto& [id, member] : next) {
+            const auto was = before.find(id);
+            const bool is_new = was == before.end() || !was->second.votes ||
+                                was->second.weight != member.weight ||
+                                was->second.group != member.group;
+            seats += member.votes && is_new ? 1u : 0u;
+            weight += member.votes ? member.weight : 0u;
+        }
+        for (const auto& [id, member] : before) seats += member.votes ? 1u : 0u;
+        return weight > 0 && seats <= 63;
+    }
+
+    // 2 both sets, 3 the next alone, 4 refused.
+    Errc reconfig(const Txn& txn) {
+        coord::Reader in(txn.body);
+        const std::uint8_t step = in.u8();
+        if (step == 4) return static_cast<Errc>(in.i32());
+        if (step == 3 && is_joint()) {
+            members_ = next_, next_.clear();
+            write_config(txn);
+            return Errc::ok;
+        }
+        if (step != 2 || is_joint() || members_.empty()) return Errc::marshalling_error;
+        const Members next = read_members(in);
+        if (!may_be(next, members_)) return Errc::marshalling_error;
+        next_ = next;
+        return Errc::ok;
+    }
+
+    void write_config(const Txn& txn) {
         Node& node = nodes_[config_node];
         node.data.clear(), node.is_null = false;
-        for (const std::uint32_t voter : voters_) {
-            node.data += "server." + std::to_string(voter) + "=participant\n";
+        std::map<std::uint32_t, Bytes> groups;
+        Bytes weights;
+        for (const auto& [id, member] : members_) {
+            node.data += "server." + std::to_string(id) + "=" + member.address +
+                         (member.address.empty() ? "" : ":") +
+                         (member.votes ? "participant\n" : "observer\n");
+            if (!member.votes) continue;
+            Bytes& group = groups[member.group];
+            group += (group.empty() ? "" : ":") + std::to_string(id);
+            if (member.weight == 1) continue;
+            weights += "weight." + std::to_string(id) + "=" + std::to_string(member.weight) + "\n";
+        }
+        if (groups.size() > 1 || !weights.empty()) {
+            for (const auto& [group, ids] : groups) {
+                node.data += "group." + std::to_string(group) + "=" + ids + "\n";
+            }
+            node.data += weights;
         }
         char version[32];
         std::snprintf(version, sizeof version, "version=%llx",
@@ -678,7 +787,6 @@ private:
         node.stat.data_length = static_cast<std::int32_t>(node.data.size());
         all_changes_.push_back({txn.zxid, EventType::data_changed, config_node, node.acl});
         changed(node, txn.zxid, EventType::data_changed);
-        return Errc::ok;
     }
 
     static void authenticate(const Txn& txn, SessionState& session) {
@@ -1196,7 +1304,7 @@ private:
     std::set<Bytes> limits_;  // paths of quotas' limits that ever were
     std::map<SessionId, SessionState> sessions_;
     std::map<std::uint64_t, SessionId> nonces_;
-    std::set<std::uint32_t> voters_;  // in their order
+    Members members_, next_;
     std::vector<PathChange> all_changes_;
     Zxid frontier_;
     std::int64_t newest_ms_ = 0;
@@ -1205,6 +1313,7 @@ private:
 enum class Call : std::uint8_t {
     create, remove, set, exists, get, children, sync, close, multi, add_watch, remove_watches,
     read, set_acl, get_acl, add_auth, watch_since,
+    reconfig,
     part  // a write that is a multi, and is answered as if it were none
 };
 
@@ -1213,14 +1322,14 @@ inline const char* name(Call call) {
                                         "get",    "children",  "sync",           "close",
                                         "multi",  "add_watch", "remove_watches", "read",
                                         "set_acl", "get_acl",  "add_auth",       "watch_since",
-                                        "part"};
+                                        "reconfig", "part"};
     return names[static_cast<std::size_t>(call)];
 }
 
 inline bool is_write(Call call) {
     return call == Call::create || call == Call::remove || call == Call::set ||
            call == Call::close || call == Call::multi || call == Call::set_acl ||
-           call == Call::add_auth || call == Call::part;
+           call == Call::add_auth || call == Call::reconfig || call == Call::part;
 }
 
 // What a client asked for.
@@ -1271,6 +1380,8 @@ public:
     std::uint64_t reads_compared() const { return reads_compared_; }
     std::uint64_t expiries() const { return expiries_; }
     std::uint64_t grants() const { return grants_; }
+    std::uint64_t reads_shared() const { return reads_shared_; }  // granted beside another reader
+    std::uint64_t downgrades() const { return downgrades_; }
     std::uint64_t events() const { return events_; }
     std::uint64_t reaps() const { return reaps_; }
     std::uint64_t void_reaps() const { return void_reaps_; }
@@ -1280,6 +1391,7 @@ public:
     std::uint64_t guards_lost() const { return guards_lost_; }
     std::uint64_t refusals() const { return refusals_; }
     std::uint64_t over_quota() const { return over_quota_; }
+    std::uint64_t reconfigs() const { return reconfigs_; }  // that have begun
     std::uint64_t silences() const { return silences_; }
     std::uint64_t doubts() const { return doubts_; }
     std::uint64_t doubts_executed() const { return doubts_executed_; }
@@ -1680,32 +1792,57 @@ public:
 
     // ---- Locks
 
-    void granted(const Bytes& lock, std::uint64_t holder, std::uint64_t token, Time now) {
+    // Of readers, several may hold it, and their tokens are larger than every writer's before.
+    void granted(const Bytes& lock, std::uint64_t holder, std::uint64_t token, Time now,
+                 bool is_writer = true) {
         Lock& state = locks_[lock];
         grants_ += 1;
-        if (token <= state.token) {
+        const std::uint64_t highest = is_writer ? state.token : state.writer_token;
+        if (token <= highest) {
             violate("P11", "token " + show(Zxid{token}) + " of " + lock + " is granted after " +
-                               show(Zxid{state.token}));
+                               show(Zxid{highest}));
         }
-        if (state.held && state.until > now) {
-            violate("P11", lock + " is granted while its holder is certain of it for another " +
-                               std::to_string((state.until - now).ns / 1000) + " us");
+        if (!is_writer && !state.holds.empty() && !state.holds.begin()->second.is_writer) {
+            reads_shared_ += 1;
         }
-        state.holder = holder, state.token = token, state.held = true, state.until = Time{};
+        for (auto each = state.holds.begin(); each != state.holds.end();) {
+            const bool is_over = is_writer || each->second.is_writer;
+            if (is_over && each->second.until > now) {
+                violate("P11", lock + " is granted while its holder is certain of it for another " +
+                                   std::to_string((each->second.until - now).ns / 1000) + " us");
+            }
+            each = is_over ? state.holds.erase(each) : std::next(each);
+        }
+        state.holds[holder] = Hold{is_writer, Time{}};
+        state.token = (std::max)(state.token, token);
+        if (is_writer) state.writer_token = token;
+    }
+    // A writer asks to be a reader: from now on others may read beside it, and still none writes.
+    void will_read(const Bytes& lock, std::uint64_t holder) {
+        Lock& state = locks_[lock];
+        const auto hold = state.holds.find(holder);
+        if (hold != state.holds.end()) hold->second.is_writer = false;
+    }
+    void downgraded(const Bytes& lock, std::uint64_t holder, std::uint64_t before,
+                    std::uint64_t token) {
+        downgrades_ += 1;
+        Lock& state = locks_[lock];
+        if (state.holds.count(holder) == 0) {
+            violate("P11", lock + " is held on by one that holds it no more");
+        }
+        if (token != before) violate("P11", lock + " has another token for the same grant");
     }
     // A holder that has not let go says until when it is certain of the lock.
     void held_until(const Bytes& lock, std::uint64_t holder, Time until, Time now) {
         Lock& state = locks_[lock];
-        if (!state.held || state.holder != holder) {
+        const auto hold = state.holds.find(holder);
+        if (hold == state.holds.end()) {
             if (until > now) violate("P11", "a former holder of " + lock + " is certain of it");
             return;
         }
-        state.until = (std::max)(state.until, until);
+        hold->second.until = (std::max)(hold->second.until, until);
     }
-    void let_go(const Bytes& lock, std::uint64_t holder) {
-        Lock& state = locks_[lock];
-        if (state.holder == holder) state.held = false;
-    }
+    void let_go(const Bytes& lock, std::uint64_t holder) { locks_[lock].holds.erase(holder); }
 
 private:
     static constexpr Zxid no_position{UINT64_MAX};
@@ -1767,11 +1904,14 @@ private:
         std::size_t next = 0;  // of the model's changes: the first one that has not been told
         std::uint32_t replica = 0;
     };
-    struct Lock {
-        std::uint64_t holder = 0;
-        std::uint64_t token = 0;
-        bool held = false;
+    struct Hold {
+        bool is_writer = true;
         Time until;
+    };
+    struct Lock {
+        std::uint64_t token = 0;         // the highest that was granted
+        std::uint64_t writer_token = 0;  // and to a writer
+        std::map<std::uint64_t, Hold> holds;
     };
 
     void differ(const char* property, std::uint32_t replica, Zxid zxid, const Bytes& what) {
@@ -1857,6 +1997,9 @@ private:
         if (txn.op == OpCode::open_session) judge_upgrade(txn);
         const Answer answer = model_.apply(txn);
         if (txn.op == OpCode::reap) judge_reap(txn, answer);
+        if (txn.op == OpCode::reconfig && answer.error == Errc::marshalling_error) {
+            violate("P29", "a step that it was not time for: " + show(txn.zxid));
+        }
         if (txn.op == OpCode::multi && outcome != nullptr) judge_guards(txn, *outcome);
         if (answer.is_void != (outcome == nullptr)) {
             return violate("P15", "the model and a replica do not both execute " + show(txn.zxid));
@@ -1968,6 +2111,7 @@ private:
         }
         const Asked& asked = client.ops[client.write_ops[place - 1]].asked;
         const Fields fields = fields_of(txn);
+        if (txn.op == OpCode::reconfig) return judge_reconfig(txn, asked);
         const bool right =
             (txn.op == OpCode::close_session && asked.call == Call::close) ||
             (txn.op == OpCode::remove && asked.call == Call::remove) ||
@@ -1983,6 +2127,27 @@ private:
                              asked.ttl_ms == fields.ttl_ms && asked.is_null == fields.is_null;
         if (!right || (!closing && !is_same)) {
             violate("P3", "another entry than was asked for: " + show(txn.zxid));
+        }
+    }
+
+    // P29: the members that were asked for, by who may, one change at a time.
+    void judge_reconfig(const Txn& txn, const Asked& asked) {
+        coord::Reader in(txn.body);
+        const std::uint8_t step = in.u8();
+        const Who& who = model_.who_at(txn.session, txn.zxid);
+        const bool is_super =
+            std::find(who.begin(), who.end(), std::make_pair(Bytes("super"), Bytes())) != who.end();
+        if (asked.call != Call::reconfig) {
+            return violate("P3", "another entry than was asked for: " + show(txn.zxid));
+        }
+        if (step == 4) {
+            const bool is_refused = static_cast<Errc>(in.i32()) == Errc::no_auth;
+            if (is_refused == is_super) violate("P29", "who may or may not: " + show(txn.zxid));
+        } else if (step != 2 || !is_super || model_.is_joint() ||
+                   Model::read_members(in) != model_.members_after(asked.data)) {
+            violate("P29", "members that nobody asked for: " + show(txn.zxid));
+        } else {
+            reconfigs_ += 1;
         }
     }
 
@@ -2127,6 +2292,7 @@ private:
             if (op.asked.call == Call::create && told.path != answer.path) {
                 violate("P1", label(id, number) + " is told another path than the model");
             }
+            if (op.asked.call == Call::reconfig) judge_config(id, number, told, answer);
         }
         if (answer.zxid <= op.observed_at_call) {
             violate("P1", label(id, number) + " has " + show(answer.zxid) + ", but at its call " +
@@ -2136,6 +2302,15 @@ private:
             violate("P5", "writes out of order: " + label(id, number));
         client.last_write = answer.zxid;
         see(id, client, number, answer.zxid);
+    }
+
+    // P29: it is told when what it has begun has ended.
+    void judge_config(Holder id, std::size_t number, const Told& told, const Answer& answer) {
+        const Model::Version* const config = model_.at(config_node, told.zxid);
+        const bool is_right = config != nullptr && config->zxid == told.zxid &&
+                              told.zxid > answer.zxid && config->data == told.data &&
+                              same(config->stat, told.stat);
+        if (!is_right) violate("P29", label(id, number) + " is told of other members");
     }
 
     static std::vector<coord::Part> shown(std::vector<coord::Part> parts, std::size_t guards) {
@@ -2609,10 +2784,13 @@ private:
     std::uint64_t reads_compared_ = 0;
     std::uint64_t expiries_ = 0;
     std::uint64_t grants_ = 0;
+    std::uint64_t reads_shared_ = 0;
+    std::uint64_t downgrades_ = 0;
     std::uint64_t events_ = 0;
     std::uint64_t reaps_ = 0;
     std::uint64_t void_reaps_ = 0;
     std::uint64_t over_quota_ = 0;
+    std::uint64_t reconfigs_ = 0;
     std::uint64_t refusals_ = 0;  // with no_auth, of reads and writes
     std::uint64_t doubts_ = 0;  // writes that ended so, and of these those that were executed
     std::uint64_t doubts_executed_ = 0;

@@ -901,7 +901,7 @@ private:
                     u64 digest) override {
         if (!is_alive(id)) return;
         if (txn.op == coord::OpCode::admit && txn.zxid > checker.model().frontier()) {
-            if (!table.apply(txn.body)) checker.violate("P3", "an admit that is none");
+            if (!table.apply(txn)) checker.violate("P3", "an admit that is none");
         }
         checker.applied(id.value, txn, outcome, digest, now_);
     }

@@ -179,6 +179,30 @@ struct Round {
         return body;
     }
 
+    // Either step, in its time or not, or a refusal.
+    Bytes random_reconfig() {
+        if (admits.chance(500)) return Bytes(1, '\3');
+        Bytes refusal(1, '\4');
+        Writer(refusal).i32(static_cast<std::int32_t>(Errc::bad_version));
+        if (admits.chance(100)) return refusal;
+        coord::VoterTable::Members members;
+        coord::VoterTable::Places storages;
+        const std::uint32_t most = admits.chance(50) ? 80 : 9;
+        for (std::uint32_t id = 1; id <= most; id++) {
+            if (admits.chance(500)) continue;
+            coord::Member member;
+            member.id = coord::PeerId{id}, member.votes = admits.chance(800);
+            if (admits.chance(200)) member.weight = static_cast<std::uint32_t>(admits.below(3));
+            if (admits.chance(200)) member.group = static_cast<std::uint32_t>(admits.below(3));
+            if (admits.chance(200)) member.address = "h" + std::to_string(admits.below(9));
+            members.push_back(member);
+            if (admits.chance(500)) storages.push_back({member.id, admits.below(3), false});
+        }
+        Bytes body;
+        coord::VoterTable::write(coord::ReconfigStep::joint, members, storages, body);
+        return body;
+    }
+
     Bytes random_body(OpCode& op) {
         if (admits.chance(5)) {
             const std::int32_t version = admits.chance(500) ? coord::any_version : 1;
@@ -285,8 +309,9 @@ struct Round {
         txn.zxid = Zxid{1, counter};
         txn.time_ms = static_cast<std::int64_t>(1000 + counter);
         if (admits.chance(3)) {
-            body = random_admit();
-            txn.op = OpCode::admit, txn.body = body;
+            const bool is_admit = admits.chance(500);
+            body = is_admit ? random_admit() : random_reconfig();
+            txn.op = is_admit ? OpCode::admit : OpCode::reconfig, txn.body = body;
             return txn;
         }
         if (sessions.empty() || (sessions.size() < 6 && rng.chance(20))) {
@@ -370,7 +395,9 @@ struct Round {
             return differs("the error", Bytes(coord::name(outcome->error)) + ", expected " +
                                             coord::name(answer.error));
         }
-        if (txn.op == OpCode::admit) return tally.admits += 1, true;
+        if (txn.op == OpCode::reconfig && outcome->error != answer.error) return differs("a step");
+        const bool is_admit = txn.op == OpCode::admit || txn.op == OpCode::reconfig;
+        if (is_admit) return tally.admits += 1, true;
         if (outcome->path != answer.path) return differs("the path", outcome->path);
         if (outcome->session != answer.session) return differs("the session");
         if (outcome->error == Errc::ok && !sim::same(outcome->stat, answer.stat)) {

@@ -61,6 +61,7 @@ struct Profile {
     bool pauses = false;
     bool stalls = false;
     bool wall_jumps = false;
+    bool churn = false;  // clients change who the members are, and who votes
     bool hints = false;  // that a peer is gone: after crashes, and for no reason
     bool at_leader = false;  // faults are aimed at the leader
     u32 fault_gap_ms = 1000;
@@ -137,7 +138,11 @@ Profile draw_profile(u64 seed) {
     p.timeout_min_ms = number(200, 600), p.timeout_max_ms = p.timeout_min_ms + number(1, 3000);
     p.hints = Rng(coord::mix64(seed, 0x6b6b)).chance(500);
     p.acls = Rng(coord::mix64(seed, 0x6163)).chance(400);
-    if (p.acls) p.options.replica.super_digest = coord::digest_id("super:secret");
+    Rng churning(coord::mix64(seed, 0x6368));
+    p.churn = p.replicas() > 1 && churning.chance(350);
+    if (p.churn && p.observers == 0 && churning.chance(500)) p.observers = 2;
+    p.options.observers = p.observers;
+    if (p.acls || p.churn) p.options.replica.super_digest = coord::digest_id("super:secret");
     p.quotas = Rng(coord::mix64(seed, 0x7174)).chance(300);
     Rng sealing(coord::mix64(seed, 0x736c));
     p.keys = sealing.chance(350);
@@ -196,6 +201,8 @@ struct Totals {
     u64 specials = 0;
     u64 taken_over = 0;
     u64 grants = 0;
+    u64 reads_shared = 0;
+    u64 downgrades = 0;
     u64 refusals = 0;
     u64 over_quota = 0;
     u64 silences = 0;
@@ -213,6 +220,7 @@ struct Totals {
     u64 wipes = 0;
     u64 admissions = 0;
     u64 observers = 0;
+    u64 reconfigs = 0;
     u64 attaches = 0;
     u64 locals = 0;
     u64 upgrades = 0;
@@ -294,6 +302,7 @@ private:
         bool opening = false;
         bool leaving = false;  // has asked for close
         bool was_local = false;
+        bool is_super = false;  // unless somebody attaches it
         bool is_known = false;  // to those who attach sessions
         Time asked_at;
         std::optional<Session> session;
@@ -303,7 +312,10 @@ private:
         std::map<Bytes, std::int32_t> versions;
         Bytes parent;              // of what it has listed last
         std::vector<Bytes> names;  // its children, unless it is the root
-        std::unique_ptr<coord::Lock> lock;
+        std::unique_ptr<coord::Lock> lock;             // or
+        std::unique_ptr<coord::ReadWriteLock> shared;  // and which way it is held:
+        coord::Access access = coord::Access::write;
+        bool downgrading = false;
         Bytes lock_path;
         coord::Grant grant;  // the last one
         u64 holder = 0;  // another number for each grant asked for
@@ -349,16 +361,18 @@ private:
         if (options_.trace_lines > 0 && txn.zxid > checker_.model().frontier()) {
             static const char* const names[] = {"",    "open",  "close", "create", "remove", "set",
                                                 "admit", "multi", "check", "reap", "attach",
-                                                "silence", "set_acl", "auth"};
+                                                "silence", "set_acl", "auth", "reconfig"};
             const Fields fields = fields_of(txn);
             sim_.note("entry " + show(txn.zxid) + ": " + names[static_cast<std::size_t>(txn.op)] +
                       " of session " + show(Zxid{txn.session.value}) + " cxid " +
                       std::to_string(txn.cxid) + " " + fields.path +
                       (fields.expired ? " (expired)" : ""));
         }
-        if (txn.op == coord::OpCode::admit && txn.zxid > checker_.model().frontier()) {
-            admissions_ += 1;
-            if (!admitted_.apply(txn.body)) checker_.violate("P3", "an admit that is none");
+        const bool is_admit = txn.op == coord::OpCode::admit;
+        const bool is_first = txn.zxid > checker_.model().frontier();
+        if ((is_admit || txn.op == coord::OpCode::reconfig) && is_first) {
+            admissions_ += is_admit ? 1u : 0u;
+            if (!admitted_.apply(txn)) checker_.violate("P3", "an admit that is none");
         }
         checker_.applied(id.value, txn, outcome, digest, sim_.now());
     }
@@ -373,7 +387,8 @@ private:
         const u64 changes = sim_.counters().polls + sim_.counters().restarts;
         // Nothing but a poll or a start moves these.
         if (changes != changes_) inspect_epochs();
-        if (changes != changes_ && profile_.observers > 0) inspect_observers();
+        const bool are_there = profile_.observers > 0 && !profile_.churn;
+        if (changes != changes_ && are_there) inspect_observers();
         changes_ = changes;
         if (failed_ != PeerId{} && sim_.is_running(failed_)) {
             checker_.violate("P19", "replica " + std::to_string(failed_.value) +
@@ -483,10 +498,12 @@ private:
         if (certain != Time{}) {
             checker_.alive_until(client.who(), sim_.when(client.home, certain));
         }
-        if (client.lock && client.has_lock && client.lock->certain_until() != Time{}) {
+        if (!client.has_lock) return;
+        with_lock(client, [&](auto& lock) {
+            if (lock.certain_until() == Time{}) return;
             checker_.held_until(client.lock_path, client.holder,
-                                sim_.when(client.home, client.lock->certain_until()), sim_.now());
-        }
+                                sim_.when(client.home, lock.certain_until()), sim_.now());
+        });
     }
 
     void leave_if_over(Client& client) {
@@ -500,13 +517,14 @@ private:
     }
 
     void drop(Client& client) {
-        client.lock.reset();
+        client.lock.reset(), client.shared.reset();
         client.grant = coord::Grant{};
         if (client.session) checker_.dropped(client.who());
         client.session.reset();
         client.generation += 1;
         client.opening = client.leaving = client.contending = client.has_lock = false;
-        client.was_local = client.is_known = false;
+        client.downgrading = false;
+        client.was_local = client.is_known = client.is_super = false;
         client.waiting = 0;
         client.versions.clear(), client.names.clear();
     }
@@ -697,9 +715,8 @@ private:
         return profile_.acls && work().chance(250) ? any_acl() : coord::Acl();
     }
 
-    void ask_add_auth(std::size_t slot) {
+    void ask_add_auth(std::size_t slot, const Bytes& credential) {
         Client& client = *clients_[slot];
-        const Bytes credential = any_credential();
         Asked asked{Call::add_auth, {}, {}, 0, false};
         if (credential == "super:secret") asked.data.assign(coord::super_user);
         asked.data += coord::Acl(0, "digest", coord::digest_id(credential)).bytes();
@@ -737,9 +754,59 @@ private:
         });
     }
 
+    // Some of the replicas, and seldom who is none; at times with weights and groups.
+    coord::Member any_member() {
+        coord::Member member;
+        const u64 ids = profile_.replicas() + (work().chance(50) ? 1 : 0);
+        member.id = PeerId{static_cast<u32>(work().between(1, ids))};
+        member.votes = work().chance(750);
+        if (work().chance(100)) member.weight = static_cast<u32>(work().below(4));
+        if (work().chance(100)) member.group = static_cast<u32>(work().below(3));
+        if (work().chance(200)) member.address = "h" + std::to_string(++payloads_) + ":1:2";
+        return member;
+    }
+    coord::Reconfig any_reconfig() {
+        coord::Reconfig change;
+        if (work().chance(300)) {
+            std::map<u32, coord::Member> members;
+            for (u64 i = work().between(1, profile_.replicas()); i > 0; i--) {
+                const coord::Member member = any_member();
+                members[member.id.value] = member;
+            }
+            for (const auto& [id, member] : members) change.members.push_back(member);
+        } else if (work().chance(500)) {
+            change.joining.push_back(any_member());
+        }
+        const bool is_empty = change.members.empty() && change.joining.empty();
+        if (is_empty || (change.members.empty() && work().chance(400))) {
+            change.leaving.push_back(any_member().id);
+        }
+        if (work().chance(30)) change.version = Zxid{1};
+        return change;
+    }
+    void ask_reconfig(std::size_t slot) {
+        Client& client = *clients_[slot];
+        if (!client.is_super) ask_to_be_super(slot);
+        Asked asked{Call::reconfig, {}, {}, 0, false};
+        const coord::Reconfig change = any_reconfig();
+        coord::encode_reconfig(change, asked.data);
+        const Ticket ticket = ask(slot, asked);
+        client.session->reconfig(change, [ticket](coord::Result<coord::Data> r) {
+            Told told;
+            told.error = r.error();
+            if (r) told.data = r->bytes, told.stat = r->stat, told.zxid = r->zxid;
+            answer(ticket, told);
+        });
+    }
+    void ask_to_be_super(std::size_t slot) {
+        if (work().chance(100)) return;
+        clients_[slot]->is_super = true;
+        ask_add_auth(slot, "super:secret");
+    }
+
     void ask_about_access(std::size_t slot) {
         const u64 kind = work().below(10);
-        if (kind < 3) return ask_add_auth(slot);
+        if (kind < 3) return ask_add_auth(slot, any_credential());
         if (kind < 8) return ask_set_acl(slot);
         ask_get_acl(slot);
     }
@@ -748,6 +815,7 @@ private:
         Client& client = *clients_[slot];
         if (profile_.acls && work().chance(120)) return ask_about_access(slot);
         if (profile_.quotas && work().chance(50)) return ask_quota(slot);
+        if (profile_.churn && work().chance(25)) return ask_reconfig(slot);
         const bool only_reads = client.was_local && client.session->is_local() &&
                                 work().chance(850);
         const u64 choice = only_reads ? work().between(570, 999) : work().below(1000);
@@ -1294,32 +1362,71 @@ private:
 
     // ---- Locks
 
+    template <class Call>
+    static void with_lock(Client& client, const Call& call) {
+        if (client.lock) call(*client.lock);
+        if (client.shared) call(*client.shared);
+    }
+
+    void make_lock(std::size_t slot) {
+        Client& client = *clients_[slot];
+        namespace permission = coord::permission;
+        constexpr u32 enough = permission::read | permission::create | permission::remove;
+        const coord::Acl acl = profile_.acls ? coord::Acl(enough, "world", "anyone") : coord::Acl();
+        const u64 which = work().below(3);
+        client.lock_path = which == 2 ? "/shared/0" : "/locks/" + std::to_string(which);
+        if (which == 2) {
+            client.shared =
+                std::make_unique<coord::ReadWriteLock>(*client.session, client.lock_path, acl);
+        } else {
+            client.lock = std::make_unique<coord::Lock>(*client.session, client.lock_path, acl);
+        }
+        with_lock(client, [this, slot](auto& lock) {
+            lock.on_lost([this, slot](Errc) { let_go(*clients_[slot]); });
+        });
+    }
+
     void use_lock(std::size_t slot) {
         Client& client = *clients_[slot];
-        if (!client.lock) {
-            client.lock_path = "/locks/" + std::to_string(work().below(2));
-            namespace permission = coord::permission;
-            constexpr u32 enough = permission::read | permission::create | permission::remove;
-            const coord::Acl acl =
-                profile_.acls ? coord::Acl(enough, "world", "anyone") : coord::Acl();
-            client.lock = std::make_unique<coord::Lock>(*client.session, client.lock_path, acl);
-            client.lock->on_lost([this, slot](Errc) { let_go(*clients_[slot]); });
-        }
+        if (!client.lock && !client.shared) make_lock(slot);
         if (work().chance(client.has_lock ? 400 : 50)) write_guarded(client);
         if (client.has_lock) {
+            if (client.shared && work().chance(150)) downgrade(slot);
             if (!work().chance(200)) return;
             let_go(client);
-            if (work().chance(800)) client.lock->release();
-            if (work().chance(100)) client.lock.reset();
-            if (client.lock && client.lock->fencing_token() != 0) client.lock->release();
+            if (work().chance(800)) with_lock(client, [](auto& lock) { lock.release(); });
+            if (work().chance(100)) client.lock.reset(), client.shared.reset();
+            with_lock(client, [](auto& lock) {
+                if (lock.fencing_token() != 0) lock.release();
+            });
         } else if (!client.contending) {
             contend(slot);
         } else if (work().chance(10)) {
-            client.lock->cancel();
+            with_lock(client, [](auto& lock) { lock.cancel(); });
         } else if (work().chance(5)) {
             client.leaving = true;
             client.session->close();
         }
+    }
+
+    void downgrade(std::size_t slot) {
+        Client& client = *clients_[slot];
+        if (client.access == coord::Access::read || client.downgrading) return;
+        client.downgrading = true;
+        checker_.will_read(client.lock_path, client.holder);
+        const auto done = [this, slot, generation = client.generation,
+                           holder = client.holder](coord::Result<coord::Grant> grant) {
+            Client& own = *clients_[slot];
+            if (own.generation != generation || own.holder != holder) return;
+            own.downgrading = false;
+            if (!grant || !own.has_lock) return;
+            checker_.downgraded(own.lock_path, own.holder, own.grant.fencing_token,
+                                grant->fencing_token);
+            own.access = coord::Access::read;
+            own.grant = *grant;
+            sample(own);
+        };
+        client.shared->downgrade(done);
     }
 
     // Also when it is the lock's holder no more, and does not care.
@@ -1340,7 +1447,10 @@ private:
     void contend(std::size_t slot) {
         Client& client = *clients_[slot];
         client.contending = true;
+        client.downgrading = false;
         client.holder = ++holders_;
+        client.access = client.shared && work().chance(600) ? coord::Access::read
+                                                            : coord::Access::write;
         const u64 generation = client.generation;
         const auto granted = [this, slot, generation](coord::Result<coord::Grant> grant) {
             Client& own = *clients_[slot];
@@ -1352,17 +1462,21 @@ private:
             sim_.note("replica " + std::to_string(own.home) + " holds " + own.lock_path + " by " +
                       show(Zxid{grant->fencing_token}) + " of session " +
                       show(Zxid{own.session->id().value}));
-            checker_.granted(own.lock_path, own.holder, grant->fencing_token, sim_.now());
+            checker_.granted(own.lock_path, own.holder, grant->fencing_token, sim_.now(),
+                             own.access == coord::Access::write);
             if (own.leaving) return let_go(own);  // its close is under way
             sample(own);
         };
-        if (work().chance(200)) {
-            client.lock->try_acquire(granted);
-        } else if (work().chance(300)) {
-            client.lock->acquire_for(any_ms(work(), 10, 2000), granted);
-        } else {
-            client.lock->acquire(granted);
+        const Duration limit = any_ms(work(), 10, 2000);
+        const bool is_try = work().chance(200), is_limited = work().chance(300);
+        if (client.shared && is_try) return client.shared->try_acquire(client.access, granted);
+        if (client.shared && is_limited) {
+            return client.shared->acquire_for(client.access, limit, granted);
         }
+        if (client.shared) return client.shared->acquire(client.access, granted);
+        if (is_try) return client.lock->try_acquire(granted);
+        if (is_limited) return client.lock->acquire_for(limit, granted);
+        client.lock->acquire(granted);
     }
 
     // ---- Faults
@@ -1488,13 +1602,31 @@ private:
     // Never so many at a time that a majority does not remember: nothing could survive that.
     void maybe_wipe(u32 id) {
         if (!profile_.wipes || healing_ || !faults_.chance(400)) return;
+        if (profile_.churn && !may_forget(id)) return;
         const bool is_founded = admitted_.knows(PeerId{id}) && !admitted_.is_founding();
         const bool may_lack = is_founded && strangers(id) <= (profile_.voters - 1) / 2;
-        if (id <= profile_.voters && !may_lack) return;
+        if (id <= profile_.voters && !may_lack && !profile_.churn) return;
         wipes_ += 1;
         sim_.note("replica " + std::to_string(id) + " has lost its storage");
         sim_.storage(id) = coord::MemoryStorage{};
         checker_.wiped(id);
+    }
+    // The same while who votes changes: nothing of that is under way, as far as all others know,
+    // and a quorum remembers without it.
+    bool may_forget(u32 lost) {
+        if (admitted_.members().empty() || admitted_.is_founding()) return false;
+        const coord::Voters voters(admitted_);
+        u64 bits = 0;
+        for (u32 id = 1; id <= profile_.replicas(); id++) {
+            if (id == lost) continue;
+            if (!sim_.is_running(id)) return false;
+            coord::Replica& replica = sim_.replica(id);
+            const coord::VoterTable own = replica.log().voters_at_end(replica.machine());
+            if (own.is_joint() || own.changed() != admitted_.changed()) return false;
+            const u64 storage = sim_.storage(id).id();
+            if (storage == admitted_.storage_of(PeerId{id})) bits |= voters.bit(PeerId{id});
+        }
+        return !admitted_.is_joint() && voters.is_quorum(bits);
     }
     void restart(u32 id) {
         maybe_wipe(id);
@@ -1562,7 +1694,9 @@ private:
         return true;
     }
     bool all_count() {
-        for (u32 id = 1; id <= profile_.voters; id++) {
+        for (u32 id = 1; id <= profile_.replicas(); id++) {
+            const bool founds = admitted_.members().empty() && id <= profile_.voters;
+            if (!founds && !admitted_.knows(PeerId{id})) continue;
             if (!sim_.is_running(id) || !sim_.replica(id).status().admitted) return false;
         }
         return true;
@@ -1787,6 +1921,7 @@ bool run_seed(u64 seed, const Arguments& arguments, Totals& totals) {
     own.writes = checker.writes_acknowledged(), own.reads = checker.reads_compared();
     own.events = checker.events(), own.elections = checker.elections();
     own.expiries = checker.expiries(), own.grants = checker.grants();
+    own.reads_shared = checker.reads_shared(), own.downgrades = checker.downgrades();
     own.reaps = checker.reaps(), own.void_reaps = checker.void_reaps();
     own.specials = checker.specials(), own.taken_over = checker.taken_over();
     own.guarded = checker.guarded(), own.guards_lost = checker.guards_lost();
@@ -1795,7 +1930,7 @@ bool run_seed(u64 seed, const Arguments& arguments, Totals& totals) {
     own.damaged = c.messages_damaged, own.forged = c.messages_forged;
     own.cuts = c.cuts, own.crashes = c.crashes;
     own.wipes = run.wipes(), own.admissions = run.admissions();
-    own.observers = profile.observers;
+    own.observers = profile.observers, own.reconfigs = run.checker().reconfigs();
     own.attaches = run.attaches(), own.locals = run.locals();
     own.upgrades = checker.upgrades(), own.upgrades_refused = checker.upgrades_refused();
     own.over_quota = checker.over_quota();
@@ -1822,23 +1957,27 @@ void print_totals(const Totals& t, double seconds) {
                 n(t.seeds), n(t.failures), static_cast<double>(t.simulated_ms) / 3.6e6, seconds,
                 speed_of(t), n(t.steps));
     std::printf("writes acknowledged %llu, reads compared %llu, events %llu, elections %llu, "
-                "expiries %llu, reaps %llu and %llu void, lock grants %llu, guards that held %llu, "
+                "expiries %llu, reaps %llu and %llu void, lock grants %llu, shared %llu, "
+                "downgrades %llu, guards that held %llu, "
                 "that did not %llu, upserts and the like %llu, take-overs %llu, refused %llu, "
                 "over a quota %llu, not told %llu, in doubt %llu and %llu executed\n",
                 n(t.writes), n(t.reads), n(t.events), n(t.elections), n(t.expiries), n(t.reaps),
-                n(t.void_reaps), n(t.grants), n(t.guarded), n(t.guards_lost),
+                n(t.void_reaps), n(t.grants), n(t.reads_shared), n(t.downgrades), n(t.guarded),
+                n(t.guards_lost),
                 n(t.specials), n(t.taken_over), n(t.refusals), n(t.over_quota),
                 n(t.silences), n(t.doubts), n(t.doubts_executed));
     std::printf(
         "messages %llu, lost %llu, repeated %llu, delayed %llu, damaged %llu, "
         "forged %llu; links cut %llu; "
         "crashes %llu, records lost %llu; storages lost %llu, admissions %llu; observers %llu; "
+        "changes of members %llu; "
         "pauses %llu; disk stalls %llu; hints %llu; snapshots installed %llu; "
         "sessions attached %llu; local %llu, "
         "writes that waited for an upgrade %llu, refused for that %llu; changes streamed %llu, "
         "streams resumed %llu, cut %llu\n",
         n(t.messages), n(t.lost), n(t.repeated), n(t.delayed), n(t.damaged), n(t.forged), n(t.cuts),
         n(t.crashes), n(t.records_lost), n(t.wipes), n(t.admissions), n(t.observers),
+        n(t.reconfigs),
         n(t.pauses), n(t.stalls),
         n(t.hints), n(t.installs), n(t.attaches), n(t.locals), n(t.upgrades),
         n(t.upgrades_refused), n(t.streamed), n(t.resumed), n(t.cut));

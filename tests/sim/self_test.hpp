@@ -90,6 +90,40 @@ public:
         out.u64(session.value), out.u32(1000), out.u64(3), out.u64(4), out.u8(1);
         apply(next(OpCode::open_session, body));
     }
+    static coord::VoterTable::Members members_of(const std::vector<std::uint32_t>& ids) {
+        coord::VoterTable::Members members;
+        for (const std::uint32_t id : ids) members.emplace_back().id = coord::PeerId{id};
+        return members;
+    }
+    // Asks for the ones, and the log has the others, whether its session may or not.
+    void reconfigure(const std::vector<std::uint32_t>& asked, const std::vector<std::uint32_t>& had,
+                     bool may = true) {
+        Bytes admit;
+        coord::Writer out(admit);
+        out.u32(1), out.u32(1), out.u64(1);
+        if (machine.voters().members().empty()) apply(next(OpCode::admit, admit));
+        open();
+        if (may) {
+            const std::size_t auth = ask(Call::add_auth, {}, Bytes(coord::super_user));
+            apply(next(OpCode::auth, coord::super_user, session, ++cxid));
+            tell(auth, told_of_last());
+        }
+        coord::Reconfig change;
+        change.members = members_of(asked);
+        Bytes question, body;
+        coord::encode_reconfig(change, question);
+        asked_ = ask(Call::reconfig, {}, question);
+        coord::VoterTable::write(coord::ReconfigStep::joint, members_of(had), {}, body);
+        apply(next(OpCode::reconfig, body, session, ++cxid));
+    }
+    void tell_config(bool has_ended) {
+        const Model::Version* const config = checker.model().at(config_node, last);
+        Told told;
+        told.data = config->data, told.stat = config->stat;
+        told.zxid = has_ended ? config->zxid : last;
+        tell(asked_, told);
+    }
+    std::size_t asked_ = 0;
     std::size_t ask(Call call, const Bytes& path, const Bytes& data = {}, std::int32_t number = 0,
                     bool watch = false) {
         return checker.called(session, {call, path, data, number, watch});
@@ -311,6 +345,10 @@ inline const std::vector<Flaw>& flaws_of_the_log() {
              out.u32(2), out.u32(7), out.u64(1), out.u32(1), out.u64(2);
              s.apply(s.next(OpCode::admit, voters));
              s.checker.whole_state(1, s.machine);
+             s.reconfigure({1, 3}, {1, 3});
+             s.apply(s.next(OpCode::reconfig, Bytes(1, '\3')));
+             s.tell_config(true);
+             s.checker.whole_state(1, s.machine);
          }},
         {"P1", "an answer with another stat",
          [](Script& s) {
@@ -425,6 +463,13 @@ inline const std::vector<Flaw>& flaws_of_the_log() {
          }},
         {"P28", "an observer follows as a voter does",
          [](Script& s) { s.checker.observes(4, coord::Role::following, Zxid{}); }},
+        {"P29", "a change of the members ends that has not begun",
+         [](Script& s) { s.apply(s.next(OpCode::reconfig, Bytes(1, '\3'))); }},
+        {"P29", "other members than were asked for",
+         [](Script& s) { s.reconfigure({1, 2}, {1, 3}); }},
+        {"P29", "a change by who may not", [](Script& s) { s.reconfigure({1, 2}, {1, 2}, false); }},
+        {"P29", "a change is told before it has ended",
+         [](Script& s) { s.reconfigure({1, 2}, {1, 2}), s.tell_config(false); }},
         {"P13", "another entry at the same zxid",
          [](Script& s) {
              s.open(), s.create("/a");
@@ -747,6 +792,38 @@ inline const std::vector<Flaw>& flaws_of_clients() {
              s.checker.granted("/l", 1, 8, s.now);
              s.checker.granted("/l", 2, 9, s.now);
              s.checker.held_until("/l", 1, s.now + coord::milliseconds(1), s.now);
+         }},
+        {"P11", "a reader beside a writer",
+         [](Script& s) {
+             s.checker.granted("/l", 1, 8, s.now);
+             s.checker.held_until("/l", 1, s.now + coord::milliseconds(2), s.now);
+             s.checker.granted("/l", 2, 9, s.now, false);
+         }},
+        {"P11", "a writer beside the second of two readers",
+         [](Script& s) {
+             s.checker.granted("/l", 1, 8, s.now, false);
+             s.checker.granted("/l", 2, 9, s.now, false);
+             s.checker.held_until("/l", 2, s.now + coord::milliseconds(2), s.now);
+             s.checker.granted("/l", 3, 10, s.now);
+         }},
+        {"P11", "a writer beside one that is a reader now",
+         [](Script& s) {
+             s.checker.granted("/l", 1, 8, s.now);
+             s.checker.held_until("/l", 1, s.now + coord::milliseconds(2), s.now);
+             s.checker.will_read("/l", 1), s.checker.downgraded("/l", 1, 8, 8);
+             s.checker.granted("/l", 2, 9, s.now, false);
+             s.checker.granted("/l", 3, 10, s.now);
+         }},
+        {"P11", "a reader's token from before a writer's",
+         [](Script& s) {
+             s.checker.granted("/l", 1, 9, s.now);
+             s.checker.let_go("/l", 1);
+             s.checker.granted("/l", 2, 8, s.now, false);
+         }},
+        {"P11", "another token after a downgrade",
+         [](Script& s) {
+             s.checker.granted("/l", 1, 8, s.now);
+             s.checker.will_read("/l", 1), s.checker.downgraded("/l", 1, 8, 9);
          }},
         {"P27", "a write that was executed, and is told that its session is over",
          [](Script& s) {

@@ -516,6 +516,37 @@ TEST_CASE("M7 who has no key, or another one, is not heard and hears nothing; th
     }
 }
 
+TEST_CASE("H10 a forged message that ends a replica without keys does nothing to one with a key") {
+    struct Wire final : coord::Transport {
+        Bytes last;
+        void send(PeerId, BytesView bytes) override { last = Bytes(bytes); }
+        std::size_t message_bytes_max() const override { return 64 * 1024; }
+    };
+    for (const bool has_key : {false, true}) {
+        Wire wire;
+        coord::MemoryStorage disk;
+        coord::ReplicaOptions options;
+        options.voters = {PeerId{1}, PeerId{2}};
+        options.ensemble = 5, options.entropy = 100;
+        if (has_key) options.ensemble_keys = {key_a};
+        coord::Replica replica(options, disk, wire);
+        replica.poll(Time{1000000});
+        REQUIRE(!wire.last.empty());
+        coord::Message forged;
+        forged.type = coord::MessageType::refused, forged.phase = 1;
+        forged.from = PeerId{2}, forged.to = PeerId{1};
+        forged.ensemble = 5, forged.nonce = 77;
+        coord::Reader at(BytesView(wire.last).substr(has_key ? 5 : 24));
+        forged.confirmed = at.u64();
+        Bytes bytes;
+        coord::encode_message(forged, bytes);
+        replica.receive(PeerId{2}, bytes);
+        replica.poll(Time{2000000});
+        CHECK((replica.status().role == coord::Role::failed) == !has_key);
+        CHECK(replica.counters().dropped_unsealed == (has_key ? 1u : 0u));
+    }
+}
+
 TEST_CASE("messages are as large as the transport takes, seal included") {
     SimulationOptions options = of(3);
     options.message_bytes_max = 1024 + Seals::overhead_bytes;
@@ -526,6 +557,12 @@ TEST_CASE("messages are as large as the transport takes, seal included") {
     const Sync zk(*opened, sim.pump());
     for (int i = 0; i < 50; i++) {
         REQUIRE(zk.create("/n-", Bytes(600, 'x'), coord::CreateMode::persistent_sequential));
+    }
+    for (int round = 0; round < 20; round++) {  // what is proposed together fills a message
+        for (std::size_t i = 0; i < 60; i++) {
+            zk.session().set("/n-0000000000", Bytes(i * 7 % 41, 'x'), {});
+        }
+        sim.run_for(milliseconds(50));
     }
     CHECK(zk.create("/large", Bytes(1024, 'x')).error() == Errc::too_large);
     CHECK(sim.replica(1).counters().bytes_sent > 0);  // the simulation asserts the size of each

@@ -288,6 +288,23 @@ TEST_CASE("read-write: C19, a downgrade lets readers in, and no writer, at whate
     }
 }
 
+TEST_CASE("read-write: K5, C19, a downgrade is one step: one node goes as the other comes") {
+    Alone alone;
+    Sync zk = alone.open();
+    Place holder{zk.session()};
+    holder.acquire(to_write);
+    alone.polls(30);
+    std::vector<coord::WatchEvent> events;
+    REQUIRE(zk.get(holder.grant.node, [&](const coord::WatchEvent& event) {
+        events.push_back(event);
+    }));
+    holder.downgrade();
+    alone.polls(30);
+    REQUIRE(events.size() == 1);
+    CHECK(events[0].type == coord::EventType::deleted);
+    CHECK(events[0].zxid == holder.grant.czxid);
+}
+
 TEST_CASE("read-write: readers behind a writer that becomes one have it beside it") {
     Alone alone;
     Places all = places(alone.open().session(), "wrrw");

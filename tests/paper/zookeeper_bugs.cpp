@@ -1831,7 +1831,10 @@ TEST_CASE("ZooKeeper C12: who leads by mistake does not get over a newer history
     Packet vote = *w.first(MessageType::notification, C, B);
     Message message = vote.message();
     message.zxid = Zxid(1, 4), message.leader = B;
-    message.heard = message.reachable = 7;
+    Bytes hears_all;
+    const std::uint64_t everybody = 7;
+    coord::write_voters(coord::Voters({A, B, C}), {everybody, everybody}, B, hears_all);
+    message.payload = hears_all;
     message.sequence += 100;
     vote.bytes.clear();
     coord::encode_message(message, vote.bytes);

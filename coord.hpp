@@ -114,6 +114,8 @@
 //   majority of the old voters and one of the next; then of the next alone, and none of those who
 //   were dropped may be shut down before: reconfig has answered then. The super user may do it, and
 //   whom it lets write /zookeeper/config.
+//   Who founded alone would found another ensemble where it comes back without its storage, if its
+//   options name nobody else: once there are others, name them, or set may_found to false.
 //   A replica joins as an observer: with an id of its own, ReplicaOptions::voters that are some of
 //   the voters, and an empty storage. When it is in step it can be made a voter. A voter that was
 //   replaced, and comes back, observes. Each change is one at a time, is ended by the next leader

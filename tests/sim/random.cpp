@@ -1603,6 +1603,7 @@ private:
     void maybe_wipe(u32 id) {
         if (!profile_.wipes || healing_ || !faults_.chance(400)) return;
         if (profile_.churn && !may_forget(id)) return;
+        if (profile_.voters == 1 && id == 1) return;  // by its options it would found once more
         const bool is_founded = admitted_.knows(PeerId{id}) && !admitted_.is_founding();
         const bool may_lack = is_founded && strangers(id) <= (profile_.voters - 1) / 2;
         if (id <= profile_.voters && !may_lack && !profile_.churn) return;

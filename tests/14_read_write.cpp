@@ -546,10 +546,16 @@ TEST_CASE("read-write: destroyed by the callbacks of a downgrade, each is the la
     int calls = 0;
     const auto end = [&] { calls += 1, holder.lock.reset(); };
     SUBCASE("by its answer") {
-        holder.lock->downgrade([&](const Result<Grant>& grant) { CHECK(grant), end(); });
+        holder.lock->downgrade([&](const Result<Grant>& grant) {
+            CHECK(grant);
+            end();
+        });
     }
     SUBCASE("by the loss that comes before its answer") {
-        holder.lock->on_lost([&](Errc error) { CHECK(error == Errc::session_expired), end(); });
+        holder.lock->on_lost([&](Errc error) {
+            CHECK(error == Errc::session_expired);
+            end();
+        });
         zk.session().close();
         holder.lock->downgrade([&](const Result<Grant>&) { calls += 100; });
     }

@@ -653,7 +653,8 @@ TEST_CASE("memory of nodes that have gone is given back, poll by poll") {
     Alone a;
     const SessionId id = a.open();
     for (int i = 0; i < 6000; i++) {
-        Request request = make(Kind::create, "/n" + std::to_string(10000 + i));
+        const Bytes path = "/n" + std::to_string(10000 + i);
+        Request request = make(Kind::create, path);
         request.mode = coord::CreateMode::ephemeral;
         a.submit(id, std::move(request), "made");
         if (i % 100 == 0) a.poll(1);

@@ -149,6 +149,26 @@ TEST_CASE("barrier: wait_for, cancel, a second wait, destruction; no watchers ar
     CHECK(waited == Errors(3, Errc::bad_arguments));
 }
 
+TEST_CASE("barrier: K6, a watcher of the wait before that is told while this one looks") {
+    Alone alone;
+    Sync zk = alone.open();
+    Barrier barrier{alone.open().session(), "/b"};
+    REQUIRE(zk.create("/b", ""));
+    Errors before, waited;
+    barrier.wait(into(before));
+    alone.polls();
+    barrier.cancel();
+    zk.session().remove("/b", coord::any_version, {});
+    zk.session().create("/b", "", {});
+    barrier.wait(into(waited));
+    alone.polls();
+    CHECK(before == Errors{Errc::cancelled});
+    CHECK(waited.empty());
+    REQUIRE(zk.remove("/b"));
+    alone.polls();
+    CHECK(waited == fine);
+}
+
 TEST_CASE("barrier: the session ends, moves, or its replica fails: who waits hears it") {
     for (const Errc end : {Errc::session_expired, Errc::session_moved, Errc::replica_failed}) {
         for (int moment = 0; moment < 4; moment++) {

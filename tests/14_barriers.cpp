@@ -374,6 +374,37 @@ TEST_CASE("double barrier: one that gives up is counted out, or it is let in") {
     }
 }
 
+TEST_CASE("double barrier: K7, none is let in where a member goes after all were counted") {
+    std::size_t let_in = 0, held_up = 0;
+    for (int moment = 0; moment < 8; moment++) {
+        Alone alone;
+        Sync zk = alone.open();  // its answers come first
+        Members all;
+        join(all, alone.open().session(), 2);
+        alone.polls(20);
+        REQUIRE(below(alone.replica).size() == 1);
+        const Bytes first = "/b/" + below(alone.replica)[0];
+        join(all, alone.open().session(), 2);
+        Session other = zk.session();
+        const int polls = moment;
+        coord::Zxid gone;
+        const auto removed = [&](const Result<void>&) { gone = alone.replica.answer_zxid(); };
+        const auto remove = [&](const Result<coord::Children>&) {
+            other.remove(first, coord::any_version, removed);
+        };
+        alone.polls(polls);
+        other.children("/b", coord::Page{}, remove);
+        alone.polls(30);
+        const bool is_in = all[1]->entered == fine;
+        const auto ready = alone.replica.tree().find("/b/ready");
+        REQUIRE(ready.has_value() == is_in);
+        if (is_in) CHECK(ready->stat.czxid < gone);
+        (is_in ? let_in : held_up) += 1;
+    }
+    CHECK(let_in > 0);
+    CHECK(held_up > 0);
+}
+
 TEST_CASE("double barrier: giving up while an earlier round is inside, too") {
     Alone alone;
     Members all;

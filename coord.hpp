@@ -1344,7 +1344,7 @@ private:
     struct Spare {
         Spare* next;
     };
-    static constexpr std::size_t spare_sizes = 64;  // of larger blocks none is put by
+    static constexpr std::size_t spare_sizes = 256;  // of larger blocks none is put by
     std::array<Spare*, spare_sizes> spares_{};      // by size
     std::size_t spare_count_ = 0;
     std::size_t spare_turn_ = 0;                    // whose size is given back from next
@@ -6727,9 +6727,9 @@ inline Tree::Node& Tree::at(std::uint32_t node) const {
 
 namespace detail {
 
-// Blocks of 16 * number + 8 bytes: what a common allocator has left of its own 16 byte steps.
-static std::size_t size_number(std::size_t bytes) { return (bytes + 7) / 16; }
-static std::size_t size_of_number(std::size_t number) { return number * 16 + 8; }
+// Blocks of 4 * number bytes: nodes of about the same size share them, and little is left over.
+static std::size_t size_number(std::size_t bytes) { return (bytes + 3) / 4; }
+static std::size_t size_of_number(std::size_t number) { return number * 4; }
 constexpr std::size_t spares_kept = 1024;
 
 }  // namespace detail

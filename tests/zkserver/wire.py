@@ -167,7 +167,10 @@ def zkserver(program, directory, config="", port=None):
     return Server([program, path], port, os.path.join(directory, "log"))
 
 
-def zookeeper(directory, config="", properties=()):
+SMALL_JAVA = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+
+
+def zookeeper(directory, config="", properties=(), port=None, java=SMALL_JAVA):
     """A real one, or None where Debian's package zookeeper, or a java, is not installed."""
     jar = "/usr/share/java/zookeeper.jar"
     if not os.path.exists(jar) or not any(
@@ -175,14 +178,13 @@ def zookeeper(directory, config="", properties=()):
             for folder in os.environ.get("PATH", "").split(":")):
         return None
     os.makedirs(directory, exist_ok=True)
-    port = free_port()
+    port = port or free_port()
     path = os.path.join(directory, "zoo.cfg")
     with open(path, "w") as out:
         out.write("tickTime=2000\ninitLimit=10\nsyncLimit=5\ndataDir=%s/data\nclientPort=%d\n"
                   "clientPortAddress=127.0.0.1\n4lw.commands.whitelist=*\nmaxClientCnxns=0\n"
                   "admin.enableServer=false\n%s" % (directory, port, config))
-    command = ["java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
-    command += ["-D" + each for each in properties]
+    command = ["java"] + list(java) + ["-D" + each for each in properties]
     command += ["-cp", "/etc/zookeeper/conf:" + jar,
                 "org.apache.zookeeper.server.quorum.QuorumPeerMain", path]
     return Server(command, port, os.path.join(directory, "log"))

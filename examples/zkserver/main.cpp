@@ -7,6 +7,7 @@
 //
 //     jute.hpp        the client protocol's records, as bytes
 //     config.hpp      zoo.cfg
+//     members.hpp     who is in the ensemble, and what a reconfig asks for
 //     connection.hpp  a client's connection, without its socket
 //     service.hpp     the connections together, and the sessions that have none
 //     words.hpp       the four-letter words
@@ -91,7 +92,7 @@ std::string read_config(int argc, char** argv, Config& config) {
     std::string text;
     if (argc != 2) return "usage: zkserver CONFIG | zkserver standalone PORT DIRECTORY";
     if (!read_file(argv[1], text)) return std::string(argv[1]) + ": cannot be read";
-    const std::string error = ConfigReader(config).read(text);
+    const std::string error = ConfigReader(config).read(text, read_file);
     return error.empty() ? "" : std::string(argv[1]) + ": " + error;
 }
 
@@ -110,10 +111,6 @@ std::string find_self(Config& config, std::uint32_t& id) {
         return "peerType=observer: server." + std::to_string(id) + " has to say :observer, too";
     }
     config.is_observer = self->is_observer;
-    if (!config.groups.empty()) return "group.N: quorums of groups are not there yet";
-    for (const auto& [server, weight] : config.weights) {
-        if (weight != 1) return "weight." + std::to_string(server) + ": voters weigh 1 here";
-    }
     if (config.client_port == 0) config.client_port = self->client_port;
     if (config.client_address.empty()) config.client_address = self->client_host;
     return config.client_port == 0 ? "clientPort is not set" : "";
@@ -147,10 +144,12 @@ coord::ReplicaOptions replica_options(const Config& config, std::uint32_t id) {
     if (!config.is_standalone()) {
         options.id = coord::PeerId{id};
         options.voters.clear();
+        // One that is not among the voters observes. Who is, once there is an ensemble, is in its
+        // log: here are those who found it, and whom one that joins asks first.
         for (const Member& member : config.members) {
+            options.members.push_back(member_of(member));
             if (!member.is_observer) options.voters.push_back(coord::PeerId{member.id});
         }
-        // One that is not among the voters observes.
         options.ensemble = coord::hash64("zkserver", 0);  // of all: addresses may change
         options.entropy = draw();
     }

@@ -32,7 +32,11 @@ public:
     void turn() {
         service_.now = read_clock();
         coord::Time wake = (std::min)(service_.replica.next_deadline(), tick_at_);
-        if (peers_ != nullptr) wake = (std::min)(wake, peers_->tend(service_.now));
+        if (peers_ != nullptr) {
+            const std::string error = peers_->follow(service_.replica);
+            if (!error.empty()) service_.log(error);
+            wake = (std::min)(wake, peers_->tend(service_.now));
+        }
         if (is_busy_) wake = service_.now;
         const std::int64_t wait_ns = (std::max)(wake - service_.now, coord::Duration{}).ns;
         const auto wait_ms = static_cast<int>((std::min)(wait_ns + 999999, 1000000000L) / 1000000);

@@ -188,9 +188,9 @@ private:
         const Member* const member = config.find_member(service_.my_id);
         if (member != nullptr) {
             print(out_, "electionPort=%d\nquorumPort=%d\npeerType=%d\n", member->election_port,
-                  member->peer_port, config.is_observer ? 1 : 0);
+                  member->peer_port, mode() == std::string("observer") ? 1 : 0);
         }
-        out_ += "membership: \n" + service_.config_text({}) + "\n";
+        out_ += "membership: \n" + service_.config_text() + "\n";
     }
 
     void envi() {

@@ -70,6 +70,7 @@ struct Config {
     std::string super_digest;
     bool admin_server = false;
     int admin_port = 8080;
+    std::string admin_address = "127.0.0.1";
     std::set<std::string> words{"srvr"};
     bool all_words = false;
     std::vector<Member> members;
@@ -77,6 +78,7 @@ struct Config {
     std::map<int, int> weights;
     std::string members_file;          // dynamicConfigFile: server.N and the like are there
     std::string key_file;              // coord.ensembleKeyFile
+    int peer_port = 0;                 // coord.peerPort; 0: as in the server's own line
     std::vector<std::string> warnings;
 
     // One server, or none, is an ensemble of one unless standaloneEnabled=false.
@@ -224,6 +226,7 @@ private:
             {"znode.container.checkIntervalMs", &Config::reap_interval_ms, 10, 2147483647},
             {"znode.container.maxPerMinute", &Config::reaps_per_minute, 1, 100000000},
             {"admin.serverPort", &Config::admin_port, 0, 65535},
+            {"coord.peerPort", &Config::peer_port, 1, 65535},
         };
         for (const Number& number : numbers) {
             if (key != number.key) continue;
@@ -265,6 +268,7 @@ private:
         if (key == "dataDir") return config_.data_dir = value, true;
         if (key == "dataLogDir") return config_.data_log_dir = value, true;
         if (key == "clientPortAddress") return config_.client_address = value, true;
+        if (key == "admin.serverAddress") return config_.admin_address = value, true;
         if (key == "dynamicConfigFile") return config_.members_file = value, true;
         if (key == "coord.ensembleKeyFile") return config_.key_file = value, true;
         if (key == "4lw.commands.whitelist") return take_words(value), true;
@@ -411,10 +415,6 @@ private:
         } else if (!config_.is_standalone()) {
             if (config_.init_limit == 0) error_ = "initLimit is not set";
             if (config_.sync_limit == 0) error_ = "syncLimit is not set";
-        }
-        if (config_.admin_server) {
-            config_.warnings.push_back("admin.enableServer: there is no HTTP server here; the "
-                                       "four-letter words tell the same");
         }
     }
 

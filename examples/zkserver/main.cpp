@@ -10,9 +10,12 @@
 //     members.hpp     who is in the ensemble, and what a reconfig asks for
 //     connection.hpp  a client's connection, without its socket
 //     service.hpp     the connections together, and the sessions that have none
+//     metrics.hpp     the numbers that it shows
 //     words.hpp       the four-letter words
+//     pages.hpp       what it says by HTTP
 //     sockets.hpp     sockets, epoll, clocks
 //     peers.hpp       the transport between the servers of an ensemble
+//     admin.hpp       the HTTP server
 //     server.hpp      the event loop
 #include "server.hpp"
 
@@ -64,20 +67,12 @@ std::uint64_t draw() {
     return number;
 }
 
-// Says what role the replica has, and since when.
-class RoleLog final : public coord::ReplicaObserver {
+// What the replica has to say to an operator.
+class ReplicaLog final : public coord::ReplicaObserver {
 public:
-    void on_role(coord::PeerId, coord::Role role, coord::PeerId leader,
-                 std::uint32_t epoch) override {
-        const std::string now = std::string(coord::name(role)) + ", leader " +
-                                std::to_string(leader.value) + ", epoch " + std::to_string(epoch);
-        if (now == said_) return;
-        info(now);
-        said_ = now;
+    void on_log(coord::PeerId, const coord::LogLine& line) override {
+        log_line(coord::name(line.level), std::string(line.text));
     }
-
-private:
-    std::string said_;
 };
 
 // RETURNS "", or what is wrong.
@@ -171,7 +166,7 @@ std::string open_peers(const Config& config, std::uint32_t id, Peers& peers) {
     for (const Member& member : config.members) {
         const bool is_self = member.id == id;
         const std::string error =
-            is_self ? peers.open(member.host, member.peer_port)
+            is_self ? peers.open(member.host, member.peer_port, config.peer_port)
                     : peers.add(coord::PeerId{member.id}, member.host, member.peer_port);
         if (!error.empty()) return "server." + std::to_string(member.id) + ": " + error;
     }
@@ -202,6 +197,11 @@ int run(Service& service, Poller& poller, Peers* peers) {
     const std::string error = server.open(host, config.client_port);
     if (!error.empty()) return fail("clients: " + error);
     info("listens to clients at " + host + ", port " + std::to_string(server.port()));
+    if (config.admin_server) {
+        const std::string wrong = server.open_admin(config.admin_address, config.admin_port);
+        if (!wrong.empty()) return fail("admin.serverPort: " + wrong);
+        info("HTTP at " + config.admin_address + ", port " + std::to_string(server.admin_port()));
+    }
     server.run();
     const coord::ReplicaStatus status = service.replica.status();
     if (status.role == coord::Role::failed) {
@@ -235,10 +235,10 @@ int serve(const Config& config, std::uint32_t id) {
         const std::string error = open_peers(config, id, peers);
         if (!error.empty()) return fail(error);
     }
-    RoleLog roles;
+    ReplicaLog log;
     std::optional<coord::Replica> place;
     config.is_standalone() ? place.emplace(options, storage)
-                           : place.emplace(options, storage, peers, &roles);
+                           : place.emplace(options, storage, peers, &log);
     coord::Replica& replica = *place;
     info("storage: " + files.report().text());
     if (replica.status().role == coord::Role::failed) {

@@ -29,9 +29,11 @@ public:
         : poller_(poller), self_(self), frame_bytes_max_(frame_bytes),
           chunk_(64 * 1024, '\0') {}
 
-    // RETURNS "", or what is wrong.
-    std::string open(const std::string& host, int port) {
-        const std::string error = listen_on(host, port, listener_);
+    // Others dial the port; it listens there, or where something between them and it ends. RETURNS
+    // "", or what is wrong.
+    std::string open(const std::string& host, int port, int own_port) {
+        const int at = own_port != 0 ? own_port : port;
+        const std::string error = listen_on(host, at, listener_);
         if (error.empty()) poller_.add(listener_.get(), EPOLLIN, {Tag::Kind::peers, 0});
         port_ = static_cast<std::uint32_t>(port);
         return error;

@@ -46,8 +46,10 @@ class Client:
         self.socket.settimeout(20)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.bytes, self.xid, self.zxid, self.events = b"", 0, 0, []
-        if not greet:
-            return
+        if greet:
+            self.greet(timeout_ms, session, password, zxid, read_only)
+
+    def greet(self, timeout_ms, session, password, zxid, read_only=True):
         self.send_frame(i32(0) + i64(zxid) + i32(timeout_ms) + i64(session) + text(password) +
                         (b"\0" if read_only else b""))
         self.hello = self.frame()

@@ -51,9 +51,7 @@ class Side:
 
     def launch(self, server):
         """Starts a process, and does not wait. Returns when that was."""
-        with open(server.log, "ab") as out:
-            server.process = subprocess.Popen(server.command, stdout=out, stderr=out,
-                                              stdin=subprocess.DEVNULL)
+        server.launch()
         return time.clock_gettime(time.CLOCK_MONOTONIC)
 
     def start(self):

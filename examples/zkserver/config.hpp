@@ -7,6 +7,7 @@
 // too, since that is what people mean who write dataDir=C:\zookeeper\data\.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <functional>
@@ -424,6 +425,33 @@ private:
     int line_ = 0;
     bool are_members_alone_ = false;
 };
+
+// What is in a file of keys: one or two, each 64 hexadecimal digits in a line of its own; lines
+// that are empty, or begin with #, do not count. RETURNS "", or what is wrong, never part of a key.
+inline std::string read_keys(const std::string& text, std::vector<std::string>& keys) {
+    const auto digit = [](char c) {
+        if (c >= '0' && c <= '9') return c - '0';
+        if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+        return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+    };
+    for (std::size_t at = 0, line = 1; at < text.size(); line++) {
+        const std::size_t end = (std::min)(text.find('\n', at), text.size());
+        const std::string hex = ConfigReader::trimmed(text.substr(at, end - at));
+        at = end + 1;
+        if (hex.empty() || hex[0] == '#') continue;
+        std::string key;
+        for (std::size_t i = 0; i + 1 < hex.size(); i += 2) {
+            const int high = digit(hex[i]), low = digit(hex[i + 1]);
+            if (high < 0 || low < 0) break;
+            key += static_cast<char>(high * 16 + low);
+        }
+        if (hex.size() != 64 || key.size() != 32) {
+            return "line " + std::to_string(line) + " is not 64 hexadecimal digits";
+        }
+        keys.push_back(key);
+    }
+    return keys.empty() || keys.size() > 2 ? "it wants one key, or two" : "";
+}
 
 // What is in the file myid: a number from 1 to 255, or 0 where it is none.
 inline std::uint32_t read_myid(const std::string& text) {

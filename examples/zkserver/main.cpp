@@ -111,6 +111,18 @@ std::string find_self(Config& config, std::uint32_t& id) {
     return config.client_port == 0 ? "clientPort is not set" : "";
 }
 
+// The ensemble's keys: from a file that nobody else may read. RETURNS "", or what is wrong.
+std::string find_keys(const Config& config, std::vector<coord::Bytes>& keys) {
+    if (config.key_file.empty()) return "";
+    struct stat file{};
+    std::string text;
+    const bool is_there = ::stat(config.key_file.c_str(), &file) == 0;
+    if (!is_there || !read_file(config.key_file, text)) return config.key_file + ": cannot be read";
+    if ((file.st_mode & 077) != 0) return config.key_file + ": others may read it: chmod 600";
+    const std::string error = read_keys(text, keys);
+    return error.empty() ? "" : config.key_file + ": " + error;
+}
+
 coord::FileStorageOptions storage_options(const Config& config) {
     coord::FileStorageOptions options;
     options.directory = config.data_log_dir + "/coord-log";
@@ -211,7 +223,7 @@ int run(Service& service, Poller& poller, Peers* peers) {
     return 0;
 }
 
-int serve(const Config& config, std::uint32_t id) {
+int serve(const Config& config, std::uint32_t id, const std::vector<coord::Bytes>& keys) {
     Poller poller;
     Fd stop;
     watch_signals(poller, stop);
@@ -225,6 +237,7 @@ int serve(const Config& config, std::uint32_t id) {
         if (::write(fd, &one, sizeof one) < 0) return;  // it is full: the loop wakes all the same
     });
     coord::ReplicaOptions options = replica_options(config, id);
+    if (!config.is_standalone()) options.ensemble_keys = keys;
     const Bytes skip_credential = "super:" + std::to_string(draw());
     if (config.skip_acl) options.super_digest = coord::digest_id(skip_credential);
 
@@ -263,6 +276,8 @@ int main(int argc, char** argv) {
     std::uint32_t id = 0;
     std::string error = read_config(argc, argv, config);
     if (error.empty()) error = find_self(config, id);
+    std::vector<coord::Bytes> keys;
+    if (error.empty()) error = find_keys(config, keys);
     if (!error.empty()) return fail(error);
     if (!config.is_standalone()) log_id = id;
     for (const std::string& warning : config.warnings) warn(warning);
@@ -276,5 +291,5 @@ int main(int argc, char** argv) {
             }
         }
     }
-    return serve(config, id);
+    return serve(config, id, keys);
 }

@@ -367,6 +367,47 @@ def reconfig(program, directory, given):
         ensemble.stop()
 
 
+def key_file(directory, name, *keys):
+    path = os.path.join(directory, name)
+    os.makedirs(directory, exist_ok=True)
+    with open(path, "w") as out:
+        out.write("# of a test\n" + "".join(key * 32 + "\n" for key in keys))
+    os.chmod(path, 0o600)
+    return path
+
+
+def keys(program, directory, given):
+    """Who has another key is nobody; a key is changed by rounds of restarts."""
+    path = key_file(directory, "keys", "0a")
+    ensemble = Ensemble(program, directory, 3, "coord.ensembleKeyFile=%s\n" % path)
+    server = ensemble.servers[3]
+    try:
+        key_file(directory, "keys", "0b")
+        server.stop()
+        server.launch()
+        time.sleep(0.5)
+        wait_until(lambda: "dropped_unsealed\t0\n" not in
+                   word(ensemble.servers[1].port, "mntr"), "it is not believed")
+        expect(ensemble.mode(3) == "none", "and does not serve")
+        server.stop()
+        for text in (("0a", "0b"), ("0b", "0a"), ("0b",)):
+            key_file(directory, "keys", *text)
+            for number in (1, 2, 3):
+                if ensemble.servers[number].process:
+                    ensemble.servers[number].stop()
+                ensemble.start(number)
+        zk = kazoo([server.port])
+        zk.create("/sealed")
+        zk.stop(), zk.close()
+        server.stop()
+        os.chmod(path, 0o644)
+        server.launch()
+        expect(server.process.wait(20) == 1, "others may read it")
+        server.process = None
+    finally:
+        ensemble.stop()
+
+
 class Faults:
     """One after the other, each healed before the next."""
 
@@ -428,7 +469,8 @@ def faults(program, directory, given):
     proxy.thread.start()
     ensemble = None
     try:
-        ensemble = Ensemble(program, directory, 3, proxy=proxy)
+        path = key_file(directory, "keys", "0a")
+        ensemble = Ensemble(program, directory, 3, "coord.ensembleKeyFile=%s\n" % path, proxy)
         history.begin(ensemble.ports(), 6, given.seed)
         drawn = Faults(ensemble, proxy, given.seed)
         try:
@@ -449,7 +491,7 @@ def self_test(program, directory, given):
     history.self_test()
 
 
-TESTS = [self_test, reconfig, faults]
+TESTS = [self_test, reconfig, keys, faults]
 
 
 def main():

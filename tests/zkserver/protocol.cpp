@@ -774,6 +774,24 @@ TEST_CASE("config: groups and weights, and members in a file of their own") {
                                                              "members");
 }
 
+TEST_CASE("config: a file of keys") {
+    const std::string key(64, 'a');
+    std::vector<std::string> keys;
+    CHECK(read_keys("# old, new\n" + key + "\n\n 0B" + key.substr(2) + " \r\n", keys) == "");
+    REQUIRE(keys.size() == 2);
+    CHECK(keys[0] == std::string(32, '\xaa'));
+    CHECK(keys[1].substr(0, 2) == "\x0b\xaa");
+    const auto error = [](const std::string& text) {
+        std::vector<std::string> found;
+        return read_keys(text, found);
+    };
+    CHECK(error("") == "it wants one key, or two");
+    CHECK(error(key + "\n" + key + "\n" + key) == "it wants one key, or two");
+    for (const std::string& bad : {key + "a", key.substr(1), "x" + key.substr(1), key + "aa"}) {
+        CHECK(error("\n" + bad) == "line 2 is not 64 hexadecimal digits");
+    }
+}
+
 TEST_CASE("members: an address as /zookeeper/config has it, and read again") {
     Config config;
     const std::string text = "server.7=[::1]:2888:3888:observer;[::2]:2181\n"

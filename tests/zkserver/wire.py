@@ -132,10 +132,13 @@ class Server:
         self.command, self.port, self.log, self.env = command, port, log, env
         self.process = None
 
-    def start(self, seconds=30):
+    def launch(self):
         with open(self.log, "ab") as out:
             self.process = subprocess.Popen(self.command, stdout=out, stderr=out,
                                             stdin=subprocess.DEVNULL, env=self.env)
+
+    def start(self, seconds=30):
+        self.launch()
         until = time.time() + seconds
         while time.time() < until:
             try:

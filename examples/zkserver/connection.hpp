@@ -721,6 +721,7 @@ inline void Connection::ask_reconfig(std::int32_t xid, JuteReader& in) {
     AskedReconfig asked;
     asked.joining = in.bytes(), asked.leaving = in.bytes(), asked.members = in.bytes();
     asked.version = in.i64();
+    asked.voters_min = service_.config.may_be_standalone ? 2 : 1;
     const std::int32_t type = op::reconfig;
     if (!in.ok()) return answer_here(xid, type, Errc::marshalling_error);
     if (!service_.config.reconfig) return answer_here(xid, type, Errc::reconfig_disabled);

@@ -36,12 +36,17 @@ inline bool read_address(const coord::Member& member, std::string& host, int& po
 struct AskedReconfig {
     BytesView joining, leaving, members;
     std::int64_t version = -1;
+    std::size_t voters_min = 2;  // 1 where standaloneEnabled=false
 
     // RETURNS ok, or what ZooKeeper answers to texts like these.
     Errc read(const std::vector<coord::Member>& now, coord::Reconfig& change) const {
         if (version == 0) return Errc::bad_version;  // no members have that one
         if (version > 0) change.version = coord::Zxid{static_cast<std::uint64_t>(version)};
-        if (!coord::is_null(members)) return read_whole(change);
+        if (!coord::is_null(members)) {
+            const Errc error = read_whole(change);
+            const bool is_small = error == Errc::ok && count_voters({}, change) < voters_min;
+            return is_small ? Errc::bad_arguments : error;
+        }
         // One that joins, or leaves, leaves the groups of the others as they are: so in ZooKeeper
         // such members change all at once.
         for (const coord::Member& member : now) {
@@ -50,10 +55,22 @@ struct AskedReconfig {
         std::vector<coord::Member> joins;
         if (!read_servers(joining, joins)) return Errc::bad_arguments;
         change.joining = joins;
-        return read_leaving(change) ? Errc::ok : Errc::bad_arguments;
+        if (!read_leaving(change)) return Errc::marshalling_error;
+        return count_voters(now, change) < voters_min ? Errc::bad_arguments : Errc::ok;
     }
 
 private:
+    static std::size_t count_voters(const std::vector<coord::Member>& now,
+                                    const coord::Reconfig& change) {
+        std::map<std::uint32_t, bool> votes;
+        for (const coord::Member& member : now) votes[member.id.value] = member.votes;
+        for (const coord::PeerId id : change.leaving) votes[id.value] = false;
+        for (const coord::Member& member : change.joining) votes[member.id.value] = member.votes;
+        for (const coord::Member& member : change.members) votes[member.id.value] = member.votes;
+        std::size_t count = 0;
+        for (const auto& [id, does_vote] : votes) count += does_vote ? 1u : 0u;
+        return count;
+    }
     static bool read_servers(BytesView text, std::vector<coord::Member>& found) {
         Config config;
         if (coord::is_null(text)) return true;

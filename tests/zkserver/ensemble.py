@@ -3,6 +3,7 @@
 stopped, cut off and slow, while clients record what they are told, which history.py judges.
 
     ensemble.py ZKSERVER [NAME ...] [--seconds=S] [--seed=N]
+    ensemble.py ZKSERVER beside       the same reconfigs to ours and to a real ZooKeeper
 
 --seconds: of faults (3). Exits with 77 where python3-kazoo is not installed.
 """
@@ -24,7 +25,8 @@ import traceback
 
 sys.dont_write_bytecode = True
 from history import History
-from wire import Server, free_port, word, zkserver
+from wire import (Client, Closed, Reader, Server, free_port, i32, i64, text, word, zkserver,
+                  zookeeper)
 
 try:
     from kazoo.client import KazooClient
@@ -299,7 +301,7 @@ def refusals(ensemble, admin):
     fails(errors.BadVersionError, admin.reconfig, joins, None, None, 77)
     fails(errors.BadArgumentsError, admin.reconfig, "server.9=127.0.0.1:1:2", None, None)
     fails(errors.BadArgumentsError, admin.reconfig, "server.9=nonsense", None, None)
-    fails(errors.BadArgumentsError, admin.reconfig, None, "x", None)
+    fails(errors.MarshallingError, admin.reconfig, None, "x", None)
     fails(errors.BadArgumentsError, admin.reconfig, joins, None, joins)
     absent = "server.9=127.0.0.1:%d:%d:participant;%d" % (free_port(), free_port(), free_port())
     whole = "\n".join([ensemble.spec(1), absent, absent.replace(".9=", ".8=")])
@@ -365,6 +367,77 @@ def reconfig(program, directory, given):
         if admin:
             admin.stop(), admin.close()
         ensemble.stop()
+
+
+def script(lines, port):
+    """Reconfigs, one after the other. Returns what is answered, without what no two have alike."""
+    def opened():
+        client = Client(port)
+        client.call(100, i32(0) + text("digest") + text("super:test"), -4)
+        return client
+
+    def asked(client, joining=None, leaving=None, members=None, version=-1):
+        body = text(joining) + text(leaving) + text(members) + i64(version)
+        for _ in range(20):
+            try:
+                error, found = (client or opened()).call(16, body)[2:]
+                return error, Reader(found).text().decode() if error == 0 else ""
+            except (Closed, OSError):  # ZooKeeper's, while it elects
+                time.sleep(0.5)
+        return None, "closed"
+
+    other, client = Client(port), None
+    absent = "server.%d=127.0.0.1:%d:%d:participant;127.0.0.1:%d"
+    absent = [absent % (n, free_port(), free_port(), free_port()) for n in (8, 9)]
+    known = "\n".join(lines)
+    said = [asked(other, lines[1]), asked(client, "server.9=127.0.0.1:1:2"),
+            asked(client, "server.9=x"), asked(client, "nonsense"), asked(client, None, "x"),
+            asked(client, lines[1], None, None, 77), asked(client, None, None, lines[0]),
+            asked(client, None, None, "\n".join(lines[:1] + absent)),
+            asked(client, None, None, "tickTime=7"),
+            asked(client, None, None, known + "\ngroup.1=1:2"), asked(client, None, "3"),
+            asked(client, lines[2]), asked(client, lines[2].replace("participant", "observer")),
+            asked(client, None, "9"), asked(client, lines[2] + "," + lines[1], ""),
+            asked(client, None, None, known + "\ngroup.1=1:2:3\nweight.2=3"),
+            asked(client, None, "3")]
+    same = ("version=", "weight.1=1", "weight.3=1")  # ours has the weights that are not 1 alone
+    return [(code, sorted(line for line in found.splitlines() if not line.startswith(same)))
+            for code, found in said]
+
+
+def beside(program, directory, given):
+    """The same reconfigs to an ensemble of ours and to one of ZooKeeper's."""
+    config = "reconfigEnabled=true\n"
+    own = "DigestAuthenticationProvider.superDigest=%s\n" % SUPER
+    places = [(free_port(), free_port(), free_port()) for _ in range(3)]
+    lines = ["server.%d=127.0.0.1:%d:%d:participant;127.0.0.1:%d" % (i + 1, *place)
+             for i, place in enumerate(places)]
+    answers = []
+    for kind in ("coord", "ZooKeeper"):
+        servers = []
+        for i, place in enumerate(places):
+            home, more = os.path.join(directory, kind + str(i)), config + "\n".join(lines) + "\n"
+            if kind == "coord":
+                server = zkserver(program, home, more + own, place[2])
+            else:
+                property_ = "zookeeper.DigestAuthenticationProvider.superDigest=" + SUPER
+                server = zookeeper(home, more, [property_], place[2])
+            if server is None:
+                return print("skipped: ZooKeeper is not installed")
+            os.makedirs(home + "/data", exist_ok=True)
+            with open(home + "/data/myid", "w") as out:
+                out.write("%d\n" % (i + 1))
+            servers.append(server)
+        try:
+            [server.launch() for server in servers]
+            [server.ready() for server in servers]
+            time.sleep(1)  # all three are known to the leader
+            answers.append(script(lines, servers[0].port))
+        finally:
+            [server.stop(signal.SIGKILL) for server in servers]
+    for i, (ours, theirs) in enumerate(zip(*answers)):
+        expect(ours == theirs, "%d is %r, and ZooKeeper's %r" % (i, ours, theirs))
+    return print("%d reconfigs are answered alike" % len(answers[0]))
 
 
 def key_file(directory, name, *keys):
@@ -492,6 +565,7 @@ def self_test(program, directory, given):
 
 
 TESTS = [self_test, reconfig, keys, faults]
+BY_NAME = [beside]  # only when it is named: a ZooKeeper takes its time
 
 
 def main():
@@ -503,8 +577,8 @@ def main():
     given = arguments.parse_args()
     directory = tempfile.mkdtemp(prefix="zkserver.")
     failed = []
-    for test in TESTS:
-        if given.names and test.__name__ not in given.names:
+    for test in TESTS + BY_NAME:
+        if test.__name__ not in (given.names or [each.__name__ for each in TESTS]):
             continue
         begun = time.time()
         try:

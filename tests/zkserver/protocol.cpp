@@ -812,13 +812,17 @@ TEST_CASE("members: a reconfig's texts, and what ZooKeeper refuses of them") {
     coord::Member member;
     member.id = coord::PeerId{1};
     std::vector<coord::Member> now{member};
+    member.id = coord::PeerId{3};
+    now.push_back(member);
+    std::size_t voters_min = 2;
     const auto read = [&](BytesView joining, BytesView leaving, BytesView members,
                           coord::Reconfig& change, std::int64_t version = -1) {
-        return AskedReconfig{joining, leaving, members, version}.read(now, change);
+        change = coord::Reconfig();
+        return AskedReconfig{joining, leaving, members, version, voters_min}.read(now, change);
     };
     const BytesView none = coord::null_data;
     coord::Reconfig change;
-    REQUIRE(read("server.2=h:1:2;3,server.4=h:5:6:observer;7", "1, 9", none, change, 5) ==
+    REQUIRE(read("server.2=h:1:2;3, server.4=h:5:6:observer;7", "1, 9", none, change, 5) ==
             Errc::ok);
     REQUIRE(change.joining.size() == 2);
     CHECK(change.joining[1].address == "h:5:6;0.0.0.0:7");
@@ -839,7 +843,14 @@ TEST_CASE("members: a reconfig's texts, and what ZooKeeper refuses of them") {
     for (const BytesView bad : {"server.2=h:1:2", "server.2=h", "2=h:1:2;3", "tickTime=3"}) {
         CHECK(read(bad, none, none, change) == Errc::bad_arguments);
     }
-    CHECK(read(none, "x", none, change) == Errc::bad_arguments);
+    CHECK(read(none, "x", none, change) == Errc::marshalling_error);
+    CHECK(read(none, "1", none, change) == Errc::bad_arguments);  // one voter would be left
+    CHECK(read("server.1=h:1:2:observer;3", none, none, change) == Errc::bad_arguments);
+    CHECK(read(none, none, "server.1=h:1:2;3", change) == Errc::bad_arguments);
+    voters_min = 1;
+    CHECK(read(none, "1", none, change) == Errc::ok);
+    CHECK(read(none, none, "server.1=h:1:2;3", change) == Errc::ok);
+    CHECK(read(none, "1,3", none, change) == Errc::bad_arguments);
     CHECK(read(none, "1", set, change) == Errc::bad_arguments);
     CHECK(read(none, none, "", change) == Errc::bad_arguments);
     CHECK(read(none, none, set, change, 0) == Errc::bad_version);

@@ -139,6 +139,9 @@ class Server:
 
     def start(self, seconds=30):
         self.launch()
+        return self.ready(seconds)
+
+    def ready(self, seconds=30):
         until = time.time() + seconds
         while time.time() < until:
             try:

@@ -179,7 +179,8 @@ std::string open_peers(const Config& config, std::uint32_t id, Peers& peers) {
         const bool is_self = member.id == id;
         const std::string error =
             is_self ? peers.open(member.host, member.peer_port, config.peer_port)
-                    : peers.add(coord::PeerId{member.id}, member.host, member.peer_port);
+                    : peers.add(coord::PeerId{member.id}, member.host, member.peer_port,
+                                !config.reconfig);
         if (!error.empty()) return "server." + std::to_string(member.id) + ": " + error;
     }
     return "";

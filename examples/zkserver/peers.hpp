@@ -7,9 +7,11 @@
 // connection, is dropped: the replica says it again. Whoever can connect is believed, as in
 // ZooKeeper without SASL, unless the replicas have keys: keep these ports among the servers.
 //
-// Where a server is say the ensemble's members, which a reconfig changes; before that zoo.cfg; and
-// of one that is in neither, which observes and may join, its hello: it is dialled at the address
-// that it has come from, as long as its connection is there. No more than 255 servers are known.
+// Where a server is say the ensemble's members, which a reconfig changes, and zoo.cfg; the members
+// come first where reconfigEnabled is set, and zoo.cfg where it is not, so that servers can be moved
+// by files alone. Of one that is in neither, which observes and may join, its hello says it: it is
+// dialled at the address that it has come from, as long as its connection is there. No more than
+// 255 servers are known.
 #pragma once
 
 #include "members.hpp"
@@ -38,8 +40,9 @@ public:
         port_ = static_cast<std::uint32_t>(port);
         return error;
     }
-    std::string add(coord::PeerId id, const std::string& host, int port) {
+    std::string add(coord::PeerId id, const std::string& host, int port, bool is_fixed = false) {
         Peer& peer = find_or_add(id);
+        peer.is_fixed = peer.is_fixed || is_fixed;
         if (peer.host == host && peer.port == port) return "";
         SocketAddress address;
         const std::string error = address.resolve(host, port);
@@ -57,7 +60,9 @@ public:
         for (const coord::Member& member : replica.members()) {
             std::string host;
             int port = 0;
-            if (member.id == self_ || !read_address(member, host, port)) continue;
+            const Peer* const known = find(member.id);
+            const bool is_fixed = known != nullptr && known->is_fixed;
+            if (member.id == self_ || is_fixed || !read_address(member, host, port)) continue;
             const std::string error = add(member.id, host, port);
             if (!error.empty()) wrong = "server." + std::to_string(member.id.value) + ": " + error;
         }
@@ -108,6 +113,7 @@ private:
         std::string host;                 // what that was found from
         int port = 0;
         bool is_guest = false;            // known by its hello alone
+        bool is_fixed = false;            // whatever the members say
         Fd fd;
         bool is_connecting = false;
         bool is_writing = false;          // epoll is asked for room

@@ -2,10 +2,11 @@
 """Ensembles of zkserver: members that change while clients work, and servers that are killed,
 stopped, cut off and slow, while clients record what they are told, which history.py judges.
 
-    ensemble.py ZKSERVER [NAME ...] [--seconds=S] [--seed=N]
+    ensemble.py ZKSERVER [NAME ...] [--seconds=S] [--rounds=N] [--seed=N]
     ensemble.py ZKSERVER beside       the same reconfigs to ours and to a real ZooKeeper
 
---seconds: of faults (3). Exits with 77 where python3-kazoo is not installed.
+--seconds: of faults (3). --rounds: of replacements and rolling restarts (1). Exits with 77 where
+python3-kazoo is not installed.
 """
 import argparse
 import heapq
@@ -308,6 +309,24 @@ def refusals(ensemble, admin):
     fails(errors.NewConfigNoQuorumError, admin.reconfig, None, None, whole)
 
 
+def replacement(ensemble, admin, last):
+    """Another in the place of the last one, which is dead; then all are restarted, in turn."""
+    ensemble.servers[last].stop(signal.SIGKILL)
+    ensemble.join(last + 1, "observer")
+    text_ = changed(admin, ensemble.spec(last + 1), str(last))
+    expect(members_of(text_) == [1, 2, 3, 4, last + 1], text_)
+    ensemble.wait_until_all_count()
+    version = int(text_.split("version=")[1], 16)
+    fails(errors.BadVersionError, admin.reconfig, None, "4", None, version - 1)
+    for number in ensemble.running():  # the leader, too
+        expect(ensemble.servers[number].stop(signal.SIGTERM) == 0, "it ends well")
+        ensemble.start(number)
+        ensemble.wait_until_all_count()
+    text_ = admin.retry(admin.get, "/zookeeper/config")[0].decode()
+    expect(members_of(text_) == [1, 2, 3, 4, last + 1], "as before: " + text_)
+    return text_
+
+
 def reconfig(program, directory, given):
     """From three to five, one in the place of another, a rolling restart, groups."""
     ensemble = Ensemble(program, directory, 3, "reconfigEnabled=true\n"
@@ -317,17 +336,17 @@ def reconfig(program, directory, given):
         admin = kazoo(ensemble.ports(), [("digest", "super:test")])
         work = [KazooWork(ensemble.ports(), "/kazoo%d" % i) for i in range(2)]
         history.begin(ensemble.ports(), 3, given.seed)
-        text = admin.get("/zookeeper/config")[0].decode()
-        expect(ensemble.spec(2) in text.splitlines() and members_of(text) == [1, 2, 3], text)
+        text_ = admin.get("/zookeeper/config")[0].decode()
+        expect(ensemble.spec(2) in text_.splitlines() and members_of(text_) == [1, 2, 3], text_)
         refusals(ensemble, admin)
 
         ensemble.join(4, "observer")
         ensemble.join(5, "participant")
         seen = []
         admin.get("/zookeeper/config", watch=seen.append)
-        text = changed(admin, ",".join([ensemble.spec(4), ensemble.spec(5)]))
-        expect(members_of(text) == [1, 2, 3, 4, 5], text)
-        expect(text == admin.get("/zookeeper/config")[0].decode(), "the answer is what is read")
+        text_ = changed(admin, ",".join([ensemble.spec(4), ensemble.spec(5)]))
+        expect(members_of(text_) == [1, 2, 3, 4, 5], text_)
+        expect(text_ == admin.get("/zookeeper/config")[0].decode(), "the answer is what is read")
         wait_until(lambda: seen, "the watch of the members")
         ensemble.wait_until_all_count()
         for number in [n for n in (1, 2, 3) if n != ensemble.leader()][:2]:
@@ -335,27 +354,15 @@ def reconfig(program, directory, given):
         admin.retry(admin.create, "/three-of-five")
         ensemble.start(*[n for n in (1, 2, 3) if n not in ensemble.running()])
 
-        ensemble.servers[5].stop(signal.SIGKILL)
-        ensemble.join(6, "observer")
-        text = changed(admin, ensemble.spec(6), "5")
-        expect(members_of(text) == [1, 2, 3, 4, 6], text)
-        ensemble.wait_until_all_count()
-        version = int(text.split("version=")[1], 16)
-        fails(errors.BadVersionError, admin.reconfig, None, "6", None, version - 1)
-
-        for number in ensemble.running():  # each in its turn, the leader too
-            expect(ensemble.servers[number].stop(signal.SIGTERM) == 0, "it ends well")
-            ensemble.start(number)
-            ensemble.wait_until_all_count()
-        text = admin.retry(admin.get, "/zookeeper/config")[0].decode()
-        expect(members_of(text) == [1, 2, 3, 4, 6], "as before: " + text)
-
+        for last in range(5, 5 + given.rounds):
+            text_ = replacement(ensemble, admin, last)
         whole = "\n".join(ensemble.spec(n) for n in (1, 2, 3, 4)) + "\n" + \
             "\n".join(["group.1=1:2", "group.2=3:4", "weight.2=3", "weight.4=0"])
-        text = changed(admin, members=whole, version=version)
+        version = int(text_.split("version=")[1], 16)
+        text_ = changed(admin, members=whole, version=version)
         for line in ("group.1=1:2", "group.2=3:4", "weight.2=3", "weight.4=0"):
-            expect(line in text.splitlines(), text)
-        expect(members_of(text) == [1, 2, 3, 4], text)
+            expect(line in text_.splitlines(), text_)
+        expect(members_of(text_) == [1, 2, 3, 4], text_)
         fails(errors.BadArgumentsError, admin.reconfig, None, "4", None)
         [each.end() for each in work]
         work = []
@@ -438,6 +445,26 @@ def beside(program, directory, given):
     for i, (ours, theirs) in enumerate(zip(*answers)):
         expect(ours == theirs, "%d is %r, and ZooKeeper's %r" % (i, ours, theirs))
     return print("%d reconfigs are answered alike" % len(answers[0]))
+
+
+def moved(program, directory, given):
+    """Without reconfigEnabled zoo.cfg says where servers are, whatever it was that founded them."""
+    ensemble = Ensemble(program, directory, 3)
+    try:
+        zk = kazoo(ensemble.ports())
+        zk.create("/moved", b"here")
+        zk.stop(), zk.close()
+        ensemble.stop()
+        for number in ensemble.servers:
+            ensemble.place(number)
+        for number in ensemble.servers:
+            ensemble.make(number, "".join(ensemble.lines.values()))
+        ensemble.start(*ensemble.servers)
+        zk = kazoo(ensemble.ports())
+        expect(zk.get("/moved")[0] == b"here" and zk.set("/moved", b"there"), "they are there")
+        zk.stop(), zk.close()
+    finally:
+        ensemble.stop()
 
 
 def key_file(directory, name, *keys):
@@ -564,7 +591,7 @@ def self_test(program, directory, given):
     history.self_test()
 
 
-TESTS = [self_test, reconfig, keys, faults]
+TESTS = [self_test, reconfig, moved, keys, faults]
 BY_NAME = [beside]  # only when it is named: a ZooKeeper takes its time
 
 
@@ -573,6 +600,7 @@ def main():
     arguments.add_argument("program")
     arguments.add_argument("names", nargs="*")
     arguments.add_argument("--seconds", type=float, default=3)
+    arguments.add_argument("--rounds", type=int, default=1)
     arguments.add_argument("--seed", type=int, default=1)
     given = arguments.parse_args()
     directory = tempfile.mkdtemp(prefix="zkserver.")

@@ -7,9 +7,9 @@
 // connection, is dropped: the replica says it again. Whoever can connect is believed, as in
 // ZooKeeper without SASL, unless the replicas have keys: keep these ports among the servers.
 //
-// Where a server is say the ensemble's members, which a reconfig changes, and zoo.cfg; the members
-// come first where reconfigEnabled is set, and zoo.cfg where it is not, so that servers can be moved
-// by files alone. Of one that is in neither, which observes and may join, its hello says it: it is
+// Where a server is say the ensemble's members, which a reconfig changes, and zoo.cfg. The members
+// come first where reconfigEnabled is set, and zoo.cfg where it is not: so servers can be moved by
+// files alone. Of one that is in neither, which observes and may join, its hello says it: it is
 // dialled at the address that it has come from, as long as its connection is there. No more than
 // 255 servers are known.
 #pragma once

@@ -14,6 +14,7 @@ the simulations' checkers have:
 The zxid in the header of each answer is what makes this cheap: of a write its own, of a read that
 of the state. A write whose connection has ended is in doubt: it may be anywhere in the log, or not.
 """
+import bisect
 import collections
 import random
 import threading
@@ -248,7 +249,12 @@ class History:
         self.check()
         if self.flaws:
             raise AssertionError("%d flaws: %s" % (len(self.flaws), "; ".join(self.flaws[:5])))
-        return sum(1 for record in self.records if record.error is not None)
+        answered = sum(1 for record in self.records if record.error is not None)
+        print("%d answers, %d in doubt, %d events, %d sessions that ended, %d ephemeral nodes, "
+              "%d grants" % (answered, len(self.records) - answered,
+                             sum(len(record.events) for record in self.records), len(self.gone),
+                             len(self.ephemerals), len(self.grants)))
+        return answered
 
     def read_all(self):
         """What is there in the end, as of now."""
@@ -281,8 +287,10 @@ class History:
                 self.doubts[record.path].append(record)
             elif record.error == 0:
                 self.writes[record.path].append(record)
-        for writes in self.writes.values():
+        self.zxids = collections.defaultdict(list)
+        for path, writes in self.writes.items():
             writes.sort(key=lambda record: record.zxid)
+            self.zxids[path] = [record.zxid for record in writes]
         self.by_value = {record.value: record for record in self.records
                          if record.kind in ("create", "set") and record.value != b"first"}
         self.check_real_time()
@@ -299,12 +307,13 @@ class History:
 
     def before(self, path, zxid):
         """The last write there that is known, up to that zxid."""
-        found = None
-        for write in self.writes[path]:
-            if write.zxid > zxid:
-                break
-            found = write
-        return found
+        at = bisect.bisect_right(self.zxids[path], zxid)
+        return self.writes[path][at - 1] if at > 0 else None
+
+    def after(self, path, zxid):
+        """The first one that is known, after it."""
+        at = bisect.bisect_right(self.zxids[path], zxid)
+        return self.writes[path][at] if at < len(self.writes[path]) else None
 
     def check_real_time(self):
         """P1, P2: in the order of the zxids, which are each one's own."""
@@ -399,7 +408,7 @@ class History:
                 watches[record.path] = record.zxid
 
     def check_event(self, path, kind, since):
-        first = next((w for w in self.writes[path] if w.zxid > since), None)
+        first = self.after(path, since)
         if self.doubts[path]:
             return
         if first is None or first.kind != kind:

@@ -17197,6 +17197,7 @@ void Replica::poll(Time now, std::int64_t wall_ms) {
         machine_->give_back(detail::nodes_freed_per_poll);
         work_left_ = detail::work_per_poll;
         for (int i = 0; i < detail::steps_per_poll_max && step(); i++) {}
+        if (role_ == Role::leading && voters_seen_ != members_version()) see_voters();
         settle_local_sessions();
         tell_states();
     }

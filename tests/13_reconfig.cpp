@@ -128,7 +128,20 @@ struct World {
         REQUIRE(comes_true([&] { return all_say(ids); }));
         for (std::uint32_t id = 1; id <= sim.size(); id++) {
             if (sim.is_running(id)) sim.replica(id).audit();
+            if (sim.is_running(id)) counts_right(sim.replica(id), ids.size());
         }
+    }
+    // A replica that leads goes by those who vote now, in what it says of itself, too.
+    static void counts_right(const coord::Replica& replica, std::size_t voters) {
+        const bool leads = replica.status().role == Role::leading;
+        std::int64_t followers = -1;
+        replica.visit_metrics([&](const coord::Metric& metric) {
+            const bool is_it = BytesView(metric.name) == "zk_synced_followers";
+            if (is_it) followers = static_cast<std::int64_t>(metric.value);
+        });
+        if (leads) CHECK(followers < static_cast<std::int64_t>(voters));
+        const std::string of = " of " + std::to_string(voters) + " in step";
+        if (leads) CHECK(replica.describe().find(of) != Bytes::npos);
     }
     bool all_say(const Ids& ids) {
         bool are_right = true;

@@ -213,10 +213,9 @@ class Ensemble:
             return False
 
     def wait_until_all_count(self):
-        """Who votes has a storage that counts, a leader's anyhow: until then less is borne."""
+        """Who votes has a storage that counts: until then less is borne."""
         for number in self.running():
-            wait_until(lambda: self.mode(number) == "leader" or self.counts(number),
-                       "server %d counts" % number)
+            wait_until(lambda: self.counts(number), "server %d counts" % number)
 
     def leader(self):
         found = []

@@ -33,8 +33,7 @@
 // all must serve, be equal and have every write that was acknowledged.
 //
 //   --whole      no depth: each state once, by the first path that comes to it, until there is none
-//                left. What it says of "every path" is then of the bounds alone. A path that would be
-//                longer than 250 steps is reported, and ends there
+//                left. A path of more than 250 steps is not gone on with, and then not all is covered
 //   --depth=N    the longest path, found by deepening: 2, 3, 4 ...  (--from=N: starts there)
 //   --states=N   gives up a depth after so many states; --minutes=M: after so long in all
 //   --voters=N   3

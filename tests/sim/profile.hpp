@@ -54,6 +54,7 @@ struct Profile {
     bool few_sessions = false;  // so many as there are clients: not all of them find room
     bool only_plain_reads = false;  // of one node or its children, local: the load is a measure
     u32 readers = 0;                // of streams
+    u32 registers = 0;              // nodes whose whole history is kept, and searched for an order
     bool is_little_kept = false;    // for them: some are cut
     u32 timeout_min_ms = 400;
     u32 timeout_max_ms = 4000;
@@ -150,6 +151,8 @@ inline Profile draw_profile(u64 seed) {
     Rng streams(coord::mix64(seed, 0x7373));
     if (streams.chance(500) && !p.acls) p.readers = static_cast<u32>(streams.between(1, 6));
     p.is_little_kept = streams.chance(300);
+    Rng registering(coord::mix64(seed, 0x7267));
+    if (registering.chance(250)) p.registers = static_cast<u32>(registering.between(1, 3));
     if (p.readers > 0) p.options.replica.change_bytes_kept = 64 * 1024 * 1024;
     if (p.readers > 0 && p.is_little_kept) {
         p.options.replica.change_bytes_kept = static_cast<u32>(streams.between(1, 20000));
@@ -206,7 +209,8 @@ inline std::vector<Setting> settings_of(Profile& p) {
     };
     flag("churn", p.churn, false), flag("keys", p.keys, false), flag("acls", p.acls, false);
     flag("quotas", p.quotas, false), flag("few-sessions", p.few_sessions, false);
-    number("readers", p.readers, 0, false), number("locks", p.locks, 0, false);
+    number("registers", p.registers, 0, false), number("readers", p.readers, 0, false);
+    number("locks", p.locks, 0, false);
     number("locals", p.locals_permille, 0, false), number("observers", p.observers, 0, false);
     flag("splits", p.splits, true), flag("one-way", p.one_way, true);
     flag("bridges", p.bridges, true), flag("rotation", p.rotation, true);
@@ -274,7 +278,7 @@ inline void print_profile(u64 seed, const Profile& p) {
     std::printf(
         "seed %llu: %u voters, %u observers, heartbeat %lld ms, silence %lld ms, loss %u, "
         "repeat %u, delay %u up to %lld ms, damage %u, flush up to %lld us"
-        "%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s\n",
+        "%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s\n",
         static_cast<unsigned long long>(seed), p.voters, p.observers,
         static_cast<long long>(p.options.replica.timing.heartbeat.ns / 1000000),
         static_cast<long long>(p.options.replica.timing.silence.ns / 1000000),
@@ -288,7 +292,7 @@ inline void print_profile(u64 seed, const Profile& p) {
         p.at_leader ? ", at the leader" : "", p.hints ? ", hints" : "", p.acls ? ", acls" : "",
         p.quotas ? ", quotas" : "", p.keys ? ", keys" : "",
         p.locals_permille > 0 ? ", local sessions" : "",
-        p.few_sessions ? ", few sessions" : "");
+        p.few_sessions ? ", few sessions" : "", p.registers > 0 ? ", registers" : "");
 }
 
 }  // namespace sim

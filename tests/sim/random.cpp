@@ -40,6 +40,7 @@
 
 #include "self_test.hpp"
 #include "shrinking.hpp"
+#include "wgl_test.hpp"
 
 namespace sim {
 namespace {
@@ -94,6 +95,9 @@ struct Totals {
     u64 streamed = 0;
     u64 resumed = 0;
     u64 cut = 0;
+    u64 judged = 0;
+    u64 unknown = 0;
+    u64 hash = 0;  // of all runs, whatever their order
     u64 steps = 0;
     u64 cpu_us = 0;
 
@@ -144,6 +148,8 @@ public:
     const std::vector<u64>& faults() const { return faults_made_; }
     const std::vector<u64>& deeds() const { return deeds_; }
     u64 cut() const { return cut_; }
+    u64 judged() const { return judged_; }
+    u64 unknown() const { return unknown_; }
 
     bool go() {
         sim_.set_network(profile_.network);
@@ -701,6 +707,7 @@ private:
         if (profile_.acls && work().chance(120)) return ask_about_access(slot);
         if (profile_.quotas && work().chance(50)) return ask_quota(slot);
         if (profile_.churn && work().chance(25)) return ask_reconfig(slot);
+        if (profile_.registers > 0 && work().chance(200)) return ask_register(slot);
         const bool only_reads = client.was_local && client.session->is_local() &&
                                 work().chance(850);
         const u64 choice = only_reads ? work().between(570, 999) : work().below(1000);
@@ -1152,6 +1159,137 @@ private:
         client.session->sync([ticket](coord::Result<void> r) {
             answer(ticket, {r.error(), {}, {}, {}, {}, {}});
         });
+    }
+
+    // ---- Registers: nodes of which the whole history is kept, and judged without the log.
+
+    struct History {
+        std::vector<RegisterCall> calls;
+        std::vector<bool> is_void;  // never done, or a read without an answer
+        std::int32_t version = 0;   // that somebody has seen last
+    };
+
+    void ask_register(std::size_t slot) {
+        using Kind = RegisterCall::Kind;
+        if (work().chance(registers_.empty() ? 1000 : 20)) {
+            if (registers_.empty()) registers_.resize(profile_.registers);
+            return ask_to_create(slot, "/r", {}, SIZE_MAX, 0);
+        }
+        const std::size_t place = static_cast<std::size_t>(work().below(registers_.size()));
+        History& history = registers_[place];
+        const Bytes path = "/r/" + std::to_string(place);
+        static constexpr Kind kinds[] = {Kind::create, Kind::create, Kind::remove, Kind::set,
+                                         Kind::set,    Kind::set,    Kind::get};
+        const u64 which = work().below(10);
+        RegisterCall call;
+        call.kind = which < 7 ? kinds[which] : Kind::get;
+        call.called = ++moment_;
+        if (call.kind != Kind::get) call.value = ++payloads_;
+        if (call.kind != Kind::get && work().chance(500)) call.asked = history.version;
+        const std::size_t number = history.calls.size();
+        const Bytes data = std::to_string(call.value);
+        history.calls.push_back(call), history.is_void.push_back(call.kind == Kind::get);
+        switch (call.kind) {
+            case Kind::create: return ask_to_create(slot, path, data, place, number);
+            case Kind::remove: return ask_to_remove(slot, path, call.asked, place, number);
+            case Kind::set: return ask_to_set(slot, path, data, call.asked, place, number);
+            case Kind::get: return ask_for_newest(slot, path, place, number);
+        }
+    }
+
+    // What is known to have come to nothing is no part of the history; what is not known, is.
+    void end_register(std::size_t place, std::size_t number, Errc error, std::int32_t version,
+                      u64 value) {
+        if (place >= registers_.size()) return;
+        History& history = registers_[place];
+        RegisterCall& call = history.calls[number];
+        const bool is_read = call.kind == RegisterCall::Kind::get;
+        const bool is_told = error == Errc::ok || error == Errc::no_node ||
+                             error == Errc::node_exists || error == Errc::bad_version;
+        const bool has_no_parent = error == Errc::no_node &&
+                                   call.kind == RegisterCall::Kind::create;
+        if (error == Errc::outcome_unknown) return;
+        history.is_void[number] = !is_told || has_no_parent;
+        call.error = error, call.version = version, call.returned = ++moment_;
+        if (is_read) call.value = value;
+        if (error == Errc::ok) history.version = version;
+    }
+
+    void ask_to_create(std::size_t slot, const Bytes& path, const Bytes& data, std::size_t place,
+                       std::size_t number) {
+        const Ticket ticket = ask(slot, {Call::create, path, data, 0, false});
+        clients_[slot]->session->create(
+            path, data, [ticket, place, number](const coord::Result<coord::Created>& r) {
+                Told told;
+                told.error = r.error();
+                if (r) told.path = r->path, told.stat = r->stat;
+                ticket.run->end_register(place, number, r.error(), 0, 0);
+                answer(ticket, told);
+            });
+    }
+    void ask_to_remove(std::size_t slot, const Bytes& path, std::int32_t version,
+                       std::size_t place, std::size_t number) {
+        const Ticket ticket = ask(slot, {Call::remove, path, {}, version, false});
+        clients_[slot]->session->remove(
+            path, version, [ticket, place, number](coord::Result<void> r) {
+                ticket.run->end_register(place, number, r.error(), 0, 0);
+                answer(ticket, {r.error(), {}, {}, {}, {}, {}});
+            });
+    }
+    void ask_to_set(std::size_t slot, const Bytes& path, const Bytes& data, std::int32_t version,
+                    std::size_t place, std::size_t number) {
+        const Ticket ticket = ask(slot, {Call::set, path, data, version, false});
+        clients_[slot]->session->set(
+            path, data, version, [ticket, place, number](coord::Result<Stat> r) {
+                Told told;
+                told.error = r.error();
+                if (r) told.stat = *r;
+                ticket.run->end_register(place, number, r.error(), told.stat.version, 0);
+                answer(ticket, told);
+            });
+    }
+    // Of the newest state, or after a sync: both are linearizable.
+    void ask_for_newest(std::size_t slot, const Bytes& path, std::size_t place,
+                        std::size_t number) {
+        Asked asked{Call::get, path, {}, 0, false};
+        if (work().chance(500)) {
+            ask_sync(slot);
+        } else {
+            asked.least = coord::newest;
+        }
+        const Ticket ticket = ask(slot, asked);
+        clients_[slot]->session->at_least(asked.least).get(
+            path, coord::Watcher(), [ticket, place, number](const coord::Result<coord::Data>& r) {
+                Told told;
+                told.error = r.error();
+                if (r) told.stat = r->stat, told.data = r->bytes, told.zxid = r->zxid;
+                if (r) told.is_null = r->is_null;
+                const u64 value = std::strtoull(told.data.c_str(), nullptr, 10);
+                ticket.run->end_register(place, number, r.error(), told.stat.version, value);
+                answer(ticket, told);
+            });
+    }
+
+    // P6
+    void judge_registers() {
+        for (std::size_t place = 0; place < registers_.size() && checker_.ok(); place++) {
+            const History& history = registers_[place];
+            std::vector<RegisterCall> calls;
+            for (std::size_t i = 0; i < history.calls.size(); i++) {
+                if (!history.is_void[i]) calls.push_back(history.calls[i]);
+            }
+            judged_ += calls.size();
+            for (const RegisterCall& call : calls) {
+                unknown_ += call.returned == RegisterCall::never ? 1u : 0u;
+            }
+            const Verdict verdict = judge_register(calls);
+            if (verdict == Verdict::linearizable) continue;
+            const char* const what = verdict == Verdict::flawed ? " have no order in which all"
+                                                                  " answers are right"
+                                                                : " are too many to be judged";
+            checker_.violate("P6", std::to_string(calls.size()) + " calls to /r/" +
+                                       std::to_string(place) + what);
+        }
     }
 
     // ---- Streams. What readers do comes from a stream of chance of their own, as the hints.
@@ -1660,6 +1798,7 @@ private:
             checker_.settled(client->who(), sim_.replica(client->home).machine().applied());
         }
         for (u32 id = 1; id <= profile_.replicas(); id++) compare(id);
+        judge_registers();
     }
     void compare(u32 id) {
         coord::Replica& replica = sim_.replica(id);
@@ -1746,6 +1885,10 @@ private:
     };
     std::vector<SeenEpochs> epochs_;  // of the replicas that run
     u64 listed_at_ = UINT64_MAX;      // the starts and crashes when they were
+    std::vector<History> registers_;
+    u64 moment_ = 0;
+    u64 judged_ = 0;
+    u64 unknown_ = 0;
     u64 next_fault_ = 0;
     std::vector<u64> faults_made_;  // by their numbers
     std::vector<u64> deeds_;        // of clients: slot * deeds_each + number
@@ -1808,7 +1951,7 @@ bool run_seed(u64 seed, const Arguments& arguments, Totals& totals) {
     const std::size_t lines = arguments.trace ? 10000000 : arguments.one ? 100 : 0;
     Run run(profile, seed, lines);
     bool well = run.go();
-    u64 hash = run.simulation().hash();
+    const u64 hash = run.simulation().hash();
     if (well && seed % 50 == 0) {
         Run again(profile, seed, 0);
         (void)again.go();
@@ -1855,6 +1998,7 @@ bool run_seed(u64 seed, const Arguments& arguments, Totals& totals) {
     own.records_lost = c.records_lost, own.pauses = c.pauses, own.stalls = c.stalls;
     own.hints = c.hints;
     own.streamed = checker.streamed(), own.resumed = run.resumed(), own.cut = run.cut();
+    own.judged = run.judged(), own.unknown = run.unknown(), own.hash = hash;
     own.installs = run.installs(), own.steps = c.steps;
     own.cpu_us = cpu_us() - start_us;
     totals.add(own);
@@ -1890,13 +2034,16 @@ void print_totals(const Totals& t, double seconds) {
         "pauses %llu; disk stalls %llu; hints %llu; snapshots installed %llu; "
         "sessions attached %llu; local %llu, "
         "writes that waited for an upgrade %llu, refused for that %llu; changes streamed %llu, "
-        "streams resumed %llu, cut %llu\n",
+        "streams resumed %llu, cut %llu; "
+        "calls in histories that were searched %llu, in doubt %llu\n"
+        "hash of all %016llx\n",
         n(t.messages), n(t.lost), n(t.repeated), n(t.delayed), n(t.damaged), n(t.forged), n(t.cuts),
         n(t.crashes), n(t.records_lost), n(t.wipes), n(t.admissions), n(t.observers),
         n(t.reconfigs),
         n(t.pauses), n(t.stalls),
         n(t.hints), n(t.installs), n(t.attaches), n(t.locals), n(t.upgrades),
-        n(t.upgrades_refused), n(t.streamed), n(t.resumed), n(t.cut));
+        n(t.upgrades_refused), n(t.streamed), n(t.resumed), n(t.cut),
+        n(t.judged), n(t.unknown), n(t.hash));
 }
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
@@ -2122,7 +2269,9 @@ int main(int argc, char** argv) {
             return 2;
         }
     }
-    if (arguments.self_test) return sim::self_test();
+    if (arguments.self_test) {
+        return sim::self_test() == 0 && sim::register_self_test() == 0 ? 0 : 1;
+    }
     if (arguments.load) return sim::run_load(arguments);
     if (arguments.shrink) return sim::run_shrink(arguments);
 #ifndef SIM_HAS_FORK

@@ -1919,6 +1919,16 @@ struct Arguments {
     const char* deeds = nullptr;
 };
 
+// As they were given.
+std::string changes_of(const Arguments& arguments) {
+    std::string text = arguments.canary ? " --canary" : "";
+    if (!arguments.with.empty()) text += " --with=" + arguments.with;
+    if (arguments.salt != 0) text += " --salt=" + std::to_string(arguments.salt);
+    if (arguments.faults != nullptr) text += std::string(" --faults=") + arguments.faults;
+    if (arguments.deeds != nullptr) text += std::string(" --deeds=") + arguments.deeds;
+    return text;
+}
+
 // What was drawn, and what the command line makes of it.
 Profile profile_for(u64 seed, const Arguments& arguments) {
     Profile profile = arguments.load ? load_profile(seed) : draw_profile(seed);
@@ -1972,8 +1982,10 @@ bool run_seed(u64 seed, const Arguments& arguments, Totals& totals) {
         std::printf("seed %llu: at %lld ms: %s\n", static_cast<unsigned long long>(seed),
                     static_cast<long long>(run.simulation().now().ns / 1000000), each.c_str());
     }
-    if (!well)
-        std::printf("replay: sim_random --seed=%llu\n", static_cast<unsigned long long>(seed));
+    if (!well) {
+        std::printf("replay: sim_random --seed=%llu%s\n", static_cast<unsigned long long>(seed),
+                    changes_of(arguments).c_str());
+    }
     Totals own;
     own.seeds = 1, own.failures = well ? 0 : 1;
     own.simulated_ms = static_cast<u64>(run.simulation().now().ns / 1000000);

@@ -41,6 +41,15 @@
 //   --states=N   gives up a depth after so many states; --minutes=M: after so long in all
 //   --voters=N   3
 //   --replay="..." runs one path, as it is printed with a violation, and shows each step
+//
+// How much of it is covered. To the end, with --whole: two writes, 86,247 states, no path longer
+// than 22 steps; a write and a crash, 656,338 and 49, in 78 s; a write and a partition, 409,859
+// and 50, in 22 s. With --shown these are 27,655, 45,846 and 33,968 states, and a crash and a
+// partition 55,237. All at once, two writes, two crashes and a partition, is not covered:
+// 5,026,546 states, by paths of up to 94 steps, took eight minutes and were not the end. What is
+// known of that is every path of up to 8 steps, 88,610 states, in each run of the tests; what a
+// write does with another, with a crash and with a partition, by the searches to the end; a crash
+// at each durable step, by crash_points.cpp; and what chance finds, by random.cpp.
 
 #include "paper/harness.hpp"
 

@@ -1169,6 +1169,8 @@ private:
         std::int32_t version = 0;   // that somebody has seen last
     };
 
+    static constexpr std::size_t calls_max = 600;  // of one: a search may take long
+
     void ask_register(std::size_t slot) {
         using Kind = RegisterCall::Kind;
         if (work().chance(registers_.empty() ? 1000 : 20)) {
@@ -1177,6 +1179,7 @@ private:
         }
         const std::size_t place = static_cast<std::size_t>(work().below(registers_.size()));
         History& history = registers_[place];
+        if (history.calls.size() >= calls_max) return ask_get(slot);
         const Bytes path = "/r/" + std::to_string(place);
         static constexpr Kind kinds[] = {Kind::create, Kind::create, Kind::remove, Kind::set,
                                          Kind::set,    Kind::set,    Kind::get};

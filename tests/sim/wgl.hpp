@@ -81,8 +81,9 @@ public:
             if (++steps_ > steps_max) return Verdict::too_long;
             Event& event = events_[at];
             if (event.is_return) {  // it should have been placed by now: the last one was wrong
-                if (placed_.empty()) return Verdict::flawed;
-                at = take_back();
+                bool was_free = true;
+                while (was_free && !placed_.empty()) at = take_back(was_free);
+                if (was_free) return Verdict::flawed;
                 continue;
             }
             at = place(at) ? events_[0].next : events_[at].next;
@@ -104,6 +105,7 @@ private:
     struct Placed {
         std::size_t event;
         RegisterState before;
+        bool is_free;  // it changes nothing: where it can be placed at all, nothing is lost by it
     };
 
     void link() {
@@ -135,16 +137,17 @@ private:
             flip(event.call);
             return false;
         }
-        placed_.push_back({at, state_});
+        placed_.push_back({at, state_, next == state_});
         state_ = next;
         lift(at);
         if (event.other != 0) lift(event.other), left_ -= 1;
         return true;
     }
     // RETURNS where to go on.
-    std::size_t take_back() {
+    std::size_t take_back(bool& was_free) {
         const Placed placed = placed_.back();
         placed_.pop_back();
+        was_free = placed.is_free;
         Event& event = events_[placed.event];
         if (event.other != 0) put_back(event.other), left_ += 1;
         put_back(placed.event);

@@ -5251,7 +5251,9 @@ public:
     const SimulationCounters& counters() const { return counters_; }
     void set_observer(ReplicaObserver* observer) { observer_ = observer; }  // of all replicas
     void note(BytesView text);               // into the trace
-    Bytes trace_text() const;                // a line for each message, role, fault
+    // A line for each message, role and fault, in fixed columns: when, in seconds; for how long a
+    // message was under way, in microseconds; from whom, to whom, what.
+    Bytes trace_text() const;
     Bytes trace_mermaid() const;             // a sequence diagram, without heartbeats
 
 private:
@@ -5263,6 +5265,7 @@ private:
     struct Packet {
         PeerId from;
         PeerId to;
+        Time sent;
         Bytes bytes;
     };
     enum class EventKind : std::uint8_t { message, durable, action };
@@ -5279,6 +5282,7 @@ private:
         char kind = 'n';              // 'm' message, 'x' lost message, 'n' note, 'h' heartbeat
         std::uint32_t from = 0;       // 0: a note on the whole
         std::uint32_t to = 0;
+        Time sent;                    // of a message
         Bytes text;
     };
 
@@ -5304,8 +5308,8 @@ private:
     Duration draw(Rng& rng, Duration low, Duration high);
     void mix(std::uint64_t tag, std::uint64_t a, std::uint64_t b);
     bool is_traced() const { return options_.trace_lines > 0; }
-    void trace(char kind, PeerId from, PeerId to, BytesView text);
-    void trace_message(bool lost, PeerId from, PeerId to, BytesView bytes);
+    Line& trace(char kind, PeerId from, PeerId to, BytesView text);
+    void trace_message(bool lost, PeerId from, PeerId to, BytesView bytes, Time sent);
     void on_role(PeerId id, Role role, PeerId leader, std::uint32_t epoch) override;
     void on_established(PeerId id, std::uint32_t epoch, Zxid initial) override;
     void on_applied(PeerId id, const Txn& txn, const Outcome* outcome,
@@ -21850,7 +21854,7 @@ void Simulation::deliver(std::uint32_t packet) {
     Node& to = node(message.to);
     const std::size_t size = message.bytes.size();
     const bool lost = !to.replica || to.waiting_bytes + size > detail::waiting_bytes_max;
-    if (is_traced()) trace_message(lost, message.from, message.to, message.bytes);
+    if (is_traced()) trace_message(lost, message.from, message.to, message.bytes, message.sent);
     if (lost) {
         counters_.messages_lost += 1;
         return;
@@ -22084,7 +22088,7 @@ void Simulation::send(Node& from, PeerId to, BytesView bytes) {
     if (silent || is_nobody || link(from.id, to).cut ||
         network_rng_.chance(network.loss_permille)) {
         counters_.messages_lost += 1;
-        if (is_traced() && !silent && !is_nobody) trace_message(true, from.id, to, bytes);
+        if (is_traced() && !silent && !is_nobody) trace_message(true, from.id, to, bytes, now_);
         return;
     }
     transmit(from, to, bytes, false);
@@ -22103,7 +22107,7 @@ std::uint32_t Simulation::take_packet(PeerId from, PeerId to, BytesView bytes) {
     const std::uint32_t slot = free_packets_.back();
     free_packets_.pop_back();
     Packet& packet = packets_[slot];
-    packet.from = from, packet.to = to;
+    packet.from = from, packet.to = to, packet.sent = now_;
     packet.bytes.assign(bytes.data(), bytes.size());
     return slot;
 }
@@ -22257,18 +22261,20 @@ void Simulation::note(BytesView text) {
 }
 
 COORD_RARE
-void Simulation::trace(char kind, PeerId from, PeerId to, BytesView text) {
+Simulation::Line& Simulation::trace(char kind, PeerId from, PeerId to, BytesView text) {
     COORD_ASSERT(is_traced());
     if (lines_.size() == options_.trace_lines) lines_.pop();
     Line& line = lines_.push();
     line.at = now_;
     line.kind = kind;
     line.from = from.value, line.to = to.value;
+    line.sent = now_;
     line.text.assign(text.data(), text.size());
+    return line;
 }
 
 COORD_RARE
-void Simulation::trace_message(bool lost, PeerId from, PeerId to, BytesView bytes) {
+void Simulation::trace_message(bool lost, PeerId from, PeerId to, BytesView bytes, Time sent) {
     Message message;
     Bytes text = "damaged";
     char kind = lost ? 'x' : 'm';
@@ -22281,7 +22287,7 @@ void Simulation::trace_message(bool lost, PeerId from, PeerId to, BytesView byte
         const bool beat = message.type == MessageType::ping || message.type == MessageType::pong;
         if (beat && !lost) kind = 'h';
     }
-    trace(kind, from, to, text);
+    trace(kind, from, to, text).sent = sent;
 }
 
 COORD_RARE
@@ -22290,10 +22296,12 @@ Bytes Simulation::trace_text() const {
     for (std::size_t i = 0; i < lines_.size(); i++) {
         const Line& line = lines_[i];
         const std::uint64_t us = static_cast<std::uint64_t>(line.at.ns) / 1000;
-        out += detail::text_of("%6llu.%06llu  ", us / 1000000, us % 1000000);
-        out += line.from == 0 ? "-" : detail::text_of("%llu", line.from);
-        const char* const arrow = line.kind == 'x' ? " -x %llu" : " -> %llu";
-        if (line.to != 0) out += detail::text_of(arrow, line.to);
+        const std::uint64_t sent_us = static_cast<std::uint64_t>(line.sent.ns) / 1000;
+        out += detail::text_of("%6llu.%06llu ", us / 1000000, us % 1000000);
+        out += line.to == 0 ? Bytes(8, ' ') : detail::text_of("%8llu", us - sent_us);
+        out += line.from == 0 ? "   -" : detail::text_of("  %2llu", line.from);
+        const char* const arrow = line.kind == 'x' ? " -x %2llu" : " -> %2llu";
+        out += line.to == 0 ? Bytes(6, ' ') : detail::text_of(arrow, line.to);
         out += "  ", out += line.text, out += '\n';
     }
     return out;

@@ -1,5 +1,8 @@
 #include "support.hpp"
 
+#include "support/shiviz.hpp"
+#include "support/shrink.hpp"
+
 #include <algorithm>
 #include <vector>
 
@@ -532,17 +535,18 @@ TEST_SUITE("15 simulation") {
         sim.crash(1);
         sim.restart(1);
         sim.pause(1), sim.resume(1);
-        CHECK(sim.trace_text() == "     0.000000  1  LOOKING\n"
-                                  "     0.000000  1  LEADING\n"
-                                  "     0.000000  1  established, epoch 1\n"
-                                  "     0.000000  1  applies 1.1\n"
-                                  "     0.000001  1  applies 1.2\n"
-                                  "     0.000002  1  applies 1.3\n"
-                                  "     0.000002  -  half time\n"
-                                  "     0.000002  1  crashes, 0 records lost\n"
-                                  "     0.000002  1  restarts\n"
-                                  "     0.000002  1  pauses\n"
-                                  "     0.000002  1  resumes\n");
+        CHECK(sim.trace_text() ==
+              "     0.000000            1        LOOKING\n"
+              "     0.000000            1        LEADING\n"
+              "     0.000000            1        established, epoch 1\n"
+              "     0.000000            1        applies 1.1\n"
+              "     0.000001            1        applies 1.2\n"
+              "     0.000002            1        applies 1.3\n"
+              "     0.000002            -        half time\n"
+              "     0.000002            1        crashes, 0 records lost\n"
+              "     0.000002            1        restarts\n"
+              "     0.000002            1        pauses\n"
+              "     0.000002            1        resumes\n");
         CHECK(sim.trace_mermaid() == "sequenceDiagram\n"
                                      "    participant R1\n"
                                      "    Note over R1: LOOKING\n"
@@ -568,14 +572,92 @@ TEST_SUITE("15 simulation") {
         const Bytes text = sim.trace_text();
         const Bytes diagram = sim.trace_mermaid();
         CHECK(text.find(" -> ") != Bytes::npos);
-        CHECK(text.find(" -x 2  PING") != Bytes::npos);
-        CHECK(text.find("  2  no way to 1\n") != Bytes::npos);
+        CHECK(text.find(" -x  2  PING") != Bytes::npos);
+        CHECK(text.find("  2        no way to 1\n") != Bytes::npos);
         CHECK(diagram.find("->>R") != Bytes::npos);
         CHECK(diagram.find("-xR2: PING") != Bytes::npos);
         CHECK(diagram.find("->>R1: PING") == Bytes::npos);  // heartbeats are left out
         sim.run_for(seconds(600));
         const Bytes later = sim.trace_text();
         CHECK(std::count(later.begin(), later.end(), '\n') == 1000);
+    }
+
+    TEST_CASE("a trace has fixed columns: when, for how long under way, from whom, to whom, what") {
+        SimulationOptions options = of(2, 1);
+        options.trace_lines = 1000;
+        options.network.latency_min = options.network.latency_max = microseconds(250);
+        Simulation sim(options);
+        sim.run_for(milliseconds(1));
+        sim.isolate(2);
+        sim.run_for(milliseconds(400));
+        const Bytes text = sim.trace_text();
+        CHECK(text.find("     0.000000            1        LOOKING\n"
+                        "     0.000000            2        LOOKING\n"
+                        "     0.000250      250   1 ->  2  NOTIFICATION\n") == 0);
+        CHECK(text.find("        0   2 -x  1  ") != Bytes::npos);  // lost where it was sent
+        std::size_t odd = 0;
+        for (std::size_t at = 0; at < text.size(); at = text.find('\n', at) + 1) {
+            const Bytes line = text.substr(at, text.find('\n', at) - at);
+            const Bytes arrow = line.substr(26, 4);
+            const bool is_known = arrow == " -> " || arrow == " -x " || arrow == "    ";
+            odd += is_known && line[6] == '.' && line[32] == ' ' && line[34] != ' ' ? 0u : 1u;
+        }
+        CHECK(odd == 0);
+    }
+
+    TEST_CASE("a trace for ShiViz: who could know of what") {
+        // 2 sends before it restarts, and that comes after 1 has sent: neither knew of the other.
+        const Bytes trace = "     0.000100            2        LOOKING\n"
+                            "     0.000200      100   2 -> 11  PROPOSE 1.2\n"
+                            "     0.000300            2        restarts\n"
+                            "     0.000400      400   1 ->  2  ACK 1.1\n"
+                            "     0.000450        0   2 -x  1  PING\n"
+                            "     0.000500        0  11 -x  2  ACK 1.2\n"
+                            "     0.000600            -        half time\n";
+        const Bytes without_beats = "ACK 1.1 to R2\nR1 {\"R1\":1}\n"
+                                    "LOOKING\nR2 {\"R2\":1}\n"
+                                    "PROPOSE 1.2 to R11\nR2 {\"R2\":2}\n"
+                                    "PROPOSE 1.2 from R2\nR11 {\"R11\":1, \"R2\":2}\n"
+                                    "restarts\nR2 {\"R2\":3}\n"
+                                    "ACK 1.1 from R1\nR2 {\"R1\":1, \"R2\":4}\n"
+                                    "ACK 1.2 to R2, lost\nR11 {\"R11\":2, \"R2\":2}\n"
+                                    "half time\ntest {\"test\":1}\n";
+        CHECK(support::Shiviz::of(trace) == without_beats);
+        CHECK(support::Shiviz::of(trace, true).find("PING to R1, lost\nR2 {\"R1\":1, \"R2\":5}") !=
+              Bytes::npos);
+        CHECK(support::Shiviz::of("") == "");
+    }
+
+    TEST_CASE("a run that fails is made small: what is left out together, and alone, and halved") {
+        using Numbers = std::vector<std::uint64_t>;
+        const auto has = [](const Numbers& all, std::uint64_t one) {
+            return std::find(all.begin(), all.end(), one) != all.end();
+        };
+        Numbers kept(200);
+        for (std::size_t i = 0; i < kept.size(); i++) kept[i] = i;
+        support::Shrinker shrinker(1000);
+        shrinker.leave_out(kept, [&] { return has(kept, 17) && has(kept, 130) == has(kept, 131); });
+        CHECK(kept == Numbers{17});
+        const std::size_t runs = shrinker.runs();
+        CHECK(runs < 60);
+
+        std::vector<support::Dial> dials = {
+            {"replicas", 5, 1}, {"loss", 40, 0}, {"rate", 950, 1000}, {"crashes", 1, 0}};
+        shrinker.turn_down(dials, [&] {
+            return dials[0].value >= 3 && dials[2].value <= 980 && dials[3].value == 1;
+        });
+        CHECK(dials[0].value == 3);
+        CHECK(dials[1].value == 0);
+        CHECK(dials[2].value == 980);
+        CHECK(dials[3].value == 1);
+        CHECK(shrinker.runs() - runs < 40);
+
+        Numbers many(100, 1);
+        support::Shrinker short_of_runs(5);
+        short_of_runs.leave_out(many, [&] { return many.size() > 40; });
+        CHECK(short_of_runs.runs() == 5);
+        CHECK(short_of_runs.is_spent());
+        CHECK(many.size() > 40);
     }
 
 }  // TEST_SUITE

@@ -9,7 +9,8 @@
 //       parts of one read, that of one zxid
 //   P5  a session's answers come in the order of its calls
 //   P6  what is read after a sync is no older than the call of the sync; what is read as of a zxid
-//       no older than that, and the newest no older than the call
+//       no older than that, and the newest no older than the call; and of some nodes, whose whole
+//       history is kept, all calls have an order in which every answer is right: wgl.hpp
 //   P7  a watch event comes before any answer that shows the change; P8 it is the first change
 //   P9  an ephemeral node is there exactly while its session is
 //   P10 a session does not expire while it is certainly alive, nor before its timeout

@@ -2,21 +2,31 @@
 // ctest: --seeds=200 --first=1001 -j2
 // ctest: --self-test
 // ctest: --load --seeds=3
+// ctest: --canary --shrink --seed=28300002
 //
 // Random simulations: an ensemble with clients and locks under drawn faults, every property of
 // checkers.hpp checked all the way; then everything is healed, and has to come to life again; then
 // every replica is restarted from its disk, and has to be what it was.
 //
-//   --seed=N     one seed, with what was drawn for it and the end of its trace; --trace: all of it
+//   --seed=N     one seed, with what was drawn for it and the end of its trace; --trace: all of it;
+//                --trace=FORM: in that form, and nothing else: text, mermaid, shiviz
 //   --seeds=N    so many, from --first=N (1) on; --minutes=M stops after that time; -jN processes
 //   --load       the load by which the speed is judged: ten clients, 100 writes and 75 reads a
 //                second, no faults, every checker; --seeds=N runs of a minute, and how many
 //                simulated seconds each makes a second of CPU
 //   --self-test  each checker is fed flawed histories and has to find the flaw
+//   --seed=N --shrink  makes a run that fails small, as long as it fails in the same way, and
+//                prints which settings it needs, which faults, and which deeds of clients:
+//                --seed=N --with=SETTING:VALUE,... --salt=N --faults=N,... --deeds=N,... runs it
+//   --canary     a replica that crashes and a session that expires are called a violation: with
+//                --shrink that has to be found to take one fault, and one deed
 
+#include "../../examples/support/shiviz.hpp"
 #include "checkers.hpp"
+#include "profile.hpp"
 
 #include <chrono>
+#include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
@@ -29,161 +39,14 @@
 #endif
 
 #include "self_test.hpp"
+#include "shrinking.hpp"
+#include "wgl_test.hpp"
 
 namespace sim {
 namespace {
 
-using coord::Duration;
-using coord::milliseconds;
 using coord::PeerId;
-using coord::Rng;
 using coord::Session;
-
-using u32 = std::uint32_t;
-using u64 = std::uint64_t;
-
-// Swarm: each class of faults is on in half of the runs, its strength drawn for the run.
-struct Profile {
-    u32 voters = 3;
-    u32 observers = 0;
-    u32 replicas() const { return voters + observers; }  // their ids go on from the voters'
-    coord::SimulationOptions options;
-    coord::SimulatedNetwork network;  // while there are faults
-    coord::SimulatedDisk disk;
-    bool splits = false;
-    bool one_way = false;
-    bool bridges = false;
-    bool rotation = false;
-    bool crashes = false;
-    bool crashes_in_poll = false;
-    bool power_losses = false;
-    bool wipes = false;  // who was down comes back with an empty storage
-    bool pauses = false;
-    bool stalls = false;
-    bool wall_jumps = false;
-    bool churn = false;  // clients change who the members are, and who votes
-    bool hints = false;  // that a peer is gone: after crashes, and for no reason
-    bool at_leader = false;  // faults are aimed at the leader
-    u32 fault_gap_ms = 1000;
-    u32 clients_each = 2;  // at each replica
-    u32 clients = 0;       // or so many in all, in turn at one replica after the other
-    u32 locks = 0;
-    u32 op_gap_ms = 20;
-    bool acls = false;  // clients say who they are, and set who may do what
-    bool quotas = false;  // clients set some
-    bool keys = false;    // messages are sealed, and a third party plays with them
-    u32 locals_permille = 0;    // of the sessions that are opened: local at first
-    bool few_sessions = false;  // so many as there are clients: not all of them find room
-    bool only_plain_reads = false;  // of one node or its children, local: the load is a measure
-    u32 readers = 0;                // of streams
-    bool is_little_kept = false;    // for them: some are cut
-    u32 timeout_min_ms = 400;
-    u32 timeout_max_ms = 4000;
-    Duration faults_for = coord::seconds(12);
-};
-
-Profile draw_profile(u64 seed) {
-    Profile p;
-    Rng rng(coord::mix64(seed, 0x5a5a));
-    const auto on = [&rng] { return rng.chance(500); };
-    const auto number = [&rng](u64 low, u64 high) {
-        return static_cast<u32>(rng.between(low, high));
-    };
-    const auto ms = [&rng](u64 low, u64 high) {
-        return milliseconds(static_cast<std::int64_t>(rng.between(low, high)));
-    };
-    p.voters = rng.chance(300) ? 5 : rng.chance(50) ? number(1, 7) : 3;
-    p.options.voters = p.voters;
-    Rng observing(coord::mix64(seed, 0x6f62));
-    if (observing.chance(500)) p.observers = static_cast<u32>(observing.between(1, 2));
-    p.options.observers = p.observers;
-    p.options.seed = seed;
-    p.options.replica.ensemble = coord::mix64(seed, 77);
-    p.options.replica.timing.heartbeat = ms(20, 100);
-    p.options.replica.timing.silence = p.options.replica.timing.heartbeat * number(4, 8);
-    // From a stream of its own.
-    Rng reaping(coord::mix64(seed, 0x7e7e));
-    p.options.replica.timing.reap_interval =
-        milliseconds(static_cast<std::int64_t>(reaping.between(20, 2000)));
-    p.options.replica.timing.reaps_per_minute = static_cast<u32>(reaping.between(6000, 120000));
-    p.options.replica.limits.removals_max = static_cast<u32>(reaping.between(1, 12));
-    if (on()) p.options.replica.snapshot_every_entries = number(1, 200);
-    if (on()) p.options.replica.log_entries_kept = number(0, 60);
-    p.options.message_bytes_max = on() ? number(1024, 4096) : 64 * 1024;
-    if (on()) p.options.poll_delay_max = coord::microseconds(number(1, 3000));
-    if (on()) {
-        p.options.clocks.rate_permille_min = 950, p.options.clocks.rate_permille_max = 1050;
-        p.options.replica.clock_drift_permille = 110;
-        p.options.clocks.wall_error_max = coord::seconds(100);
-    }
-    p.network = p.options.network;
-    if (on()) p.network.latency_max = coord::microseconds(number(500, 20000));
-    if (on()) p.network.loss_permille = number(1, on() ? 50 : 300);
-    if (on()) p.network.repeat_permille = number(1, 300);
-    if (on()) {
-        p.network.delay_permille = number(1, 200);
-        p.network.delay_max = ms(1, on() ? 100 : 5000);
-    }
-    if (on()) p.network.damage_permille = number(1, 50);
-    if (on()) p.disk.flush_max = coord::microseconds(number(100, on() ? 3000 : 60000));
-    p.disk.torn = on();
-    p.splits = on(), p.one_way = on(), p.bridges = on(), p.rotation = on();
-    p.crashes = on(), p.crashes_in_poll = on(), p.power_losses = on();
-    p.pauses = on(), p.stalls = on() && p.disk.flush_max.ns > 0, p.wall_jumps = on();
-    p.at_leader = on();
-    p.wipes = on() && (p.crashes || p.crashes_in_poll || p.power_losses);
-    p.fault_gap_ms = number(150, 2000);
-    p.clients_each = number(1, 3), p.locks = number(0, 2);
-    p.op_gap_ms = number(8, 60);
-    p.timeout_min_ms = number(200, 600), p.timeout_max_ms = p.timeout_min_ms + number(1, 3000);
-    p.hints = Rng(coord::mix64(seed, 0x6b6b)).chance(500);
-    p.acls = Rng(coord::mix64(seed, 0x6163)).chance(400);
-    Rng churning(coord::mix64(seed, 0x6368));
-    p.churn = p.replicas() > 1 && churning.chance(350);
-    if (p.churn && p.observers == 0 && churning.chance(500)) p.observers = 2;
-    p.options.observers = p.observers;
-    if (p.acls || p.churn) p.options.replica.super_digest = coord::digest_id("super:secret");
-    p.quotas = Rng(coord::mix64(seed, 0x7174)).chance(300);
-    Rng sealing(coord::mix64(seed, 0x736c));
-    p.keys = sealing.chance(350);
-    if (p.keys) {
-        p.options.replica.ensemble_keys = {Bytes(32, 'k'), Bytes(32, 'j')};
-        p.options.message_bytes_max += coord::Seals::overhead_bytes;
-        // A third party goes on with what it does when the faults are over.
-        const u32 often = sealing.chance(800) ? static_cast<u32>(sealing.between(1, 400)) : 0;
-        p.network.third_party_permille = p.options.network.third_party_permille = often;
-    }
-    Rng locals(coord::mix64(seed, 0x6c6f));
-    if (locals.chance(600)) p.locals_permille = static_cast<u32>(locals.between(100, 1000));
-    p.few_sessions = p.locals_permille > 0 && locals.chance(300);
-    if (p.few_sessions) {
-        p.options.replica.limits.sessions_max =
-            p.replicas() * p.clients_each + (std::min)(p.replicas(), p.locks);
-    }
-    Rng streams(coord::mix64(seed, 0x7373));
-    if (streams.chance(500) && !p.acls) p.readers = static_cast<u32>(streams.between(1, 6));
-    p.is_little_kept = streams.chance(300);
-    if (p.readers > 0) p.options.replica.change_bytes_kept = 64 * 1024 * 1024;
-    if (p.readers > 0 && p.is_little_kept) {
-        p.options.replica.change_bytes_kept = static_cast<u32>(streams.between(1, 20000));
-    }
-    return p;
-}
-
-// The load of the design's budget. Nothing is drawn but what the clients do.
-Profile load_profile(u64 seed) {
-    Profile p;
-    p.options.seed = seed;
-    p.options.replica.ensemble = coord::mix64(seed, 77);
-    p.network = p.options.network;
-    p.clients = 10;
-    p.op_gap_ms = 57;
-    p.only_plain_reads = true;
-    p.faults_for = coord::seconds(60);
-    p.fault_gap_ms = 60000;
-    p.options.replica.timing.reap_interval = coord::seconds(1);  // or a quiet minute would count
-    return p;
-}
 
 struct Totals {
     u64 seeds = 0;
@@ -232,6 +95,10 @@ struct Totals {
     u64 streamed = 0;
     u64 resumed = 0;
     u64 cut = 0;
+    u64 judged = 0;
+    u64 unknown = 0;
+    u64 given_up = 0;
+    u64 hash = 0;  // of all runs, whatever their order
     u64 steps = 0;
     u64 cpu_us = 0;
 
@@ -250,6 +117,7 @@ public:
           sim_(options_),
           checker_(options_.replica.clock_drift_permille, options_.replica.limits.removals_max,
                    options_.replica.limits.sessions_max),
+          seed_(seed),
           work_(coord::mix64(seed, 11)),
           faults_(coord::mix64(seed, 12)),
           hints_(coord::mix64(seed, 13)),
@@ -278,7 +146,12 @@ public:
     u64 attaches() const { return attaches_; }
     u64 locals() const { return locals_; }
     u64 resumed() const { return resumed_; }
+    const std::vector<u64>& faults() const { return faults_made_; }
+    const std::vector<u64>& deeds() const { return deeds_; }
     u64 cut() const { return cut_; }
+    u64 judged() const { return judged_; }
+    u64 unknown() const { return unknown_; }
+    u64 given_up() const { return given_up_; }
 
     bool go() {
         sim_.set_network(profile_.network);
@@ -309,6 +182,7 @@ private:
         u64 holder_number = 0;          // how often it had been attached when it came here
         sim::Holder who() const { return sim::Holder(session->id(), holder_number); }
         std::size_t waiting = 0;  // for answers
+        u64 ticks = 0;
         std::map<Bytes, std::int32_t> versions;
         Bytes parent;              // of what it has listed last
         std::vector<Bytes> names;  // its children, unless it is the root
@@ -390,6 +264,10 @@ private:
         const bool are_there = profile_.observers > 0 && !profile_.churn;
         if (changes != changes_ && are_there) inspect_observers();
         changes_ = changes;
+        const bool is_hit = sim_.counters().crashes > 0 && checker_.expiries() > 0;
+        if (profile_.canary && is_hit && !healing_) {
+            checker_.violate("P0", "a replica has crashed, and a session has expired");
+        }
         if (failed_ != PeerId{} && sim_.is_running(failed_)) {
             checker_.violate("P19", "replica " + std::to_string(failed_.value) +
                                         " failed: " + sim_.replica(failed_).status().reason);
@@ -473,8 +351,22 @@ private:
 
     // ---- Clients
 
+    static constexpr u64 deeds_each = 1000000;
+
+    static bool has(const std::vector<u64>& all, u64 one) {
+        return std::binary_search(all.begin(), all.end(), one);
+    }
+    // What a client does when its time has come is a deed.
+    bool is_to_be_done(u64 deed) {
+        if (!profile_.are_all_deeds && !has(profile_.deeds, deed)) return false;
+        deeds_.push_back(deed);
+        return true;
+    }
+
     void tick(std::size_t slot) {
         Client& client = *clients_[slot];
+        const u64 deed = slot * deeds_each + client.ticks++;
+        if (profile_.salt != 0) work_ = Rng(coord::mix64(seed_, coord::mix64(profile_.salt, deed)));
         if (!resting_)
             sim_.after(any_ms(work(), 1, profile_.op_gap_ms * 2), [this, slot] { tick(slot); });
         if (!sim_.is_running(client.home) || sim_.is_paused(client.home) || resting_) return;
@@ -482,6 +374,7 @@ private:
             sample(client);
             leave_if_over(client);
         }
+        if (!is_to_be_done(deed)) return;
         if (!client.session) {
             open(slot);
         } else if (client.leaving) {
@@ -816,6 +709,7 @@ private:
         if (profile_.acls && work().chance(120)) return ask_about_access(slot);
         if (profile_.quotas && work().chance(50)) return ask_quota(slot);
         if (profile_.churn && work().chance(25)) return ask_reconfig(slot);
+        if (profile_.registers > 0 && work().chance(200)) return ask_register(slot);
         const bool only_reads = client.was_local && client.session->is_local() &&
                                 work().chance(850);
         const u64 choice = only_reads ? work().between(570, 999) : work().below(1000);
@@ -1269,6 +1163,139 @@ private:
         });
     }
 
+    // ---- Registers: nodes of which the whole history is kept, and judged without the log.
+
+    struct History {
+        std::vector<RegisterCall> calls;
+        std::vector<bool> is_void;  // never done, or a read without an answer
+        std::int32_t version = 0;   // that somebody has seen last
+    };
+
+    static constexpr std::size_t calls_max = 600;  // of one: a search may take long
+
+    void ask_register(std::size_t slot) {
+        using Kind = RegisterCall::Kind;
+        if (work().chance(registers_.empty() ? 1000 : 20)) {
+            if (registers_.empty()) registers_.resize(profile_.registers);
+            return ask_to_create(slot, "/r", {}, SIZE_MAX, 0);
+        }
+        const std::size_t place = static_cast<std::size_t>(work().below(registers_.size()));
+        History& history = registers_[place];
+        if (history.calls.size() >= calls_max) return ask_get(slot);
+        const Bytes path = "/r/" + std::to_string(place);
+        static constexpr Kind kinds[] = {Kind::create, Kind::create, Kind::remove, Kind::set,
+                                         Kind::set,    Kind::set,    Kind::get};
+        const u64 which = work().below(10);
+        RegisterCall call;
+        call.kind = which < 7 ? kinds[which] : Kind::get;
+        call.called = ++moment_;
+        if (call.kind != Kind::get) call.value = ++payloads_;
+        if (call.kind != Kind::get && work().chance(500)) call.asked = history.version;
+        const std::size_t number = history.calls.size();
+        const Bytes data = std::to_string(call.value);
+        history.calls.push_back(call), history.is_void.push_back(call.kind == Kind::get);
+        switch (call.kind) {
+            case Kind::create: return ask_to_create(slot, path, data, place, number);
+            case Kind::remove: return ask_to_remove(slot, path, call.asked, place, number);
+            case Kind::set: return ask_to_set(slot, path, data, call.asked, place, number);
+            case Kind::get: return ask_for_newest(slot, path, place, number);
+        }
+    }
+
+    // What is known to have come to nothing is no part of the history; what is not known, is.
+    void end_register(std::size_t place, std::size_t number, Errc error, std::int32_t version,
+                      u64 value) {
+        if (place >= registers_.size()) return;
+        History& history = registers_[place];
+        RegisterCall& call = history.calls[number];
+        const bool is_read = call.kind == RegisterCall::Kind::get;
+        const bool is_told = error == Errc::ok || error == Errc::no_node ||
+                             error == Errc::node_exists || error == Errc::bad_version;
+        const bool has_no_parent = error == Errc::no_node &&
+                                   call.kind == RegisterCall::Kind::create;
+        if (error == Errc::outcome_unknown) return;
+        history.is_void[number] = !is_told || has_no_parent;
+        call.error = error, call.version = version, call.returned = ++moment_;
+        if (is_read) call.value = value;
+        if (error == Errc::ok) history.version = version;
+    }
+
+    void ask_to_create(std::size_t slot, const Bytes& path, const Bytes& data, std::size_t place,
+                       std::size_t number) {
+        const Ticket ticket = ask(slot, {Call::create, path, data, 0, false});
+        clients_[slot]->session->create(
+            path, data, [ticket, place, number](const coord::Result<coord::Created>& r) {
+                Told told;
+                told.error = r.error();
+                if (r) told.path = r->path, told.stat = r->stat;
+                ticket.run->end_register(place, number, r.error(), 0, 0);
+                answer(ticket, told);
+            });
+    }
+    void ask_to_remove(std::size_t slot, const Bytes& path, std::int32_t version,
+                       std::size_t place, std::size_t number) {
+        const Ticket ticket = ask(slot, {Call::remove, path, {}, version, false});
+        clients_[slot]->session->remove(
+            path, version, [ticket, place, number](coord::Result<void> r) {
+                ticket.run->end_register(place, number, r.error(), 0, 0);
+                answer(ticket, {r.error(), {}, {}, {}, {}, {}});
+            });
+    }
+    void ask_to_set(std::size_t slot, const Bytes& path, const Bytes& data, std::int32_t version,
+                    std::size_t place, std::size_t number) {
+        const Ticket ticket = ask(slot, {Call::set, path, data, version, false});
+        clients_[slot]->session->set(
+            path, data, version, [ticket, place, number](coord::Result<Stat> r) {
+                Told told;
+                told.error = r.error();
+                if (r) told.stat = *r;
+                ticket.run->end_register(place, number, r.error(), told.stat.version, 0);
+                answer(ticket, told);
+            });
+    }
+    // Of the newest state, or after a sync: both are linearizable.
+    void ask_for_newest(std::size_t slot, const Bytes& path, std::size_t place,
+                        std::size_t number) {
+        Asked asked{Call::get, path, {}, 0, false};
+        if (work().chance(500)) {
+            ask_sync(slot);
+        } else {
+            asked.least = coord::newest;
+        }
+        const Ticket ticket = ask(slot, asked);
+        clients_[slot]->session->at_least(asked.least).get(
+            path, coord::Watcher(), [ticket, place, number](const coord::Result<coord::Data>& r) {
+                Told told;
+                told.error = r.error();
+                if (r) told.stat = r->stat, told.data = r->bytes, told.zxid = r->zxid;
+                if (r) told.is_null = r->is_null;
+                const u64 value = std::strtoull(told.data.c_str(), nullptr, 10);
+                ticket.run->end_register(place, number, r.error(), told.stat.version, value);
+                answer(ticket, told);
+            });
+    }
+
+    // P6
+    void judge_registers() {
+        for (std::size_t place = 0; place < registers_.size() && checker_.ok(); place++) {
+            const History& history = registers_[place];
+            std::vector<RegisterCall> calls;
+            for (std::size_t i = 0; i < history.calls.size(); i++) {
+                if (!history.is_void[i]) calls.push_back(history.calls[i]);
+            }
+            judged_ += calls.size();
+            for (const RegisterCall& call : calls) {
+                unknown_ += call.returned == RegisterCall::never ? 1u : 0u;
+            }
+            const Verdict verdict = judge_register(calls);
+            given_up_ += verdict == Verdict::too_long ? 1u : 0u;  // that says nothing of the calls
+            if (verdict != Verdict::flawed) continue;
+            checker_.violate("P6", std::to_string(calls.size()) + " calls to /r/" +
+                                       std::to_string(place) +
+                                       " have no order in which all answers are right");
+        }
+    }
+
     // ---- Streams. What readers do comes from a stream of chance of their own, as the hints.
 
     void read_on(std::size_t place) {
@@ -1481,10 +1508,18 @@ private:
 
     // ---- Faults
 
+    // When it comes and what it is follows from its number alone, where there is a salt.
     void schedule_fault() {
-        sim_.after(any_ms(faults_, 1, profile_.fault_gap_ms * 2), [this] {
+        const u64 number = next_fault_++;
+        if (profile_.salt != 0) {
+            faults_ = Rng(coord::mix64(seed_, coord::mix64(profile_.salt, ~number)));
+        }
+        sim_.after(any_ms(faults_, 1, profile_.fault_gap_ms * 2), [this, number] {
             if (healing_) return;
-            make_fault();
+            if (profile_.are_all_faults || has(profile_.faults, number)) {
+                faults_made_.push_back(number);
+                make_fault();
+            }
             schedule_fault();
         });
     }
@@ -1725,8 +1760,11 @@ private:
         demand([this] { return sim_.leader() != PeerId{}; }, patience, "a leader");
         demand([this] { return all_serve(); }, patience, "a replica that serves");
         const u64 writes = checker_.writes_acknowledged();
-        demand([this, writes] { return checker_.writes_acknowledged() > writes + 5; },
-               coord::seconds(5), "a write");
+        const bool is_asked_for = profile_.are_all_deeds && !clients_.empty();
+        const auto has_more = [this, writes] {
+            return checker_.writes_acknowledged() > writes + 5;
+        };
+        if (is_asked_for) demand(has_more, coord::seconds(5), "a write");
         const Zxid frontier = checker_.model().frontier();
         demand([this, frontier] { return all_have(frontier); }, patience,
                "what is committed, everywhere,");
@@ -1764,6 +1802,7 @@ private:
             checker_.settled(client->who(), sim_.replica(client->home).machine().applied());
         }
         for (u32 id = 1; id <= profile_.replicas(); id++) compare(id);
+        judge_registers();
     }
     void compare(u32 id) {
         coord::Replica& replica = sim_.replica(id);
@@ -1823,6 +1862,7 @@ private:
     const coord::SimulationOptions options_;
     coord::Simulation sim_;
     Checker checker_;
+    const u64 seed_;
     Rng work_;
     Rng faults_;
     Rng hints_;
@@ -1849,6 +1889,14 @@ private:
     };
     std::vector<SeenEpochs> epochs_;  // of the replicas that run
     u64 listed_at_ = UINT64_MAX;      // the starts and crashes when they were
+    std::vector<History> registers_;
+    u64 moment_ = 0;
+    u64 judged_ = 0;
+    u64 unknown_ = 0;
+    u64 given_up_ = 0;  // searches
+    u64 next_fault_ = 0;
+    std::vector<u64> faults_made_;  // by their numbers
+    std::vector<u64> deeds_;        // of clients: slot * deeds_each + number
     u64 installs_ = 0;
     u64 wipes_ = 0;
     u64 admissions_ = 0;
@@ -1862,44 +1910,63 @@ struct Arguments {
     u64 seeds = 100;
     bool one = false;
     bool trace = false;
+    std::string trace_form = "text";
+    bool only_trace = false;  // for a program that reads it
     bool self_test = false;
     bool load = false;
     u64 minutes = 0;
     u32 processes = 1;
+    bool shrink = false;
+    bool canary = false;
+    std::string with;  // settings that are other than drawn
+    u64 salt = 0;
+    const char* faults = nullptr;  // null: all
+    const char* deeds = nullptr;
 };
 
-void print_profile(u64 seed, const Profile& p) {
-    std::printf(
-        "seed %llu: %u voters, %u observers, heartbeat %lld ms, silence %lld ms, loss %u, "
-        "repeat %u, delay %u up to %lld ms, damage %u, flush up to %lld us"
-        "%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s\n",
-        static_cast<unsigned long long>(seed), p.voters, p.observers,
-        static_cast<long long>(p.options.replica.timing.heartbeat.ns / 1000000),
-        static_cast<long long>(p.options.replica.timing.silence.ns / 1000000),
-        p.network.loss_permille, p.network.repeat_permille, p.network.delay_permille,
-        static_cast<long long>(p.network.delay_max.ns / 1000000), p.network.damage_permille,
-        static_cast<long long>(p.disk.flush_max.ns / 1000), p.disk.torn ? ", torn" : "",
-        p.splits ? ", splits" : "", p.one_way ? ", one-way" : "", p.bridges ? ", bridges" : "",
-        p.rotation ? ", rotation" : "", p.crashes ? ", crashes" : "",
-        p.crashes_in_poll ? ", crashes in poll" : "", p.power_losses ? ", power losses" : "",
-        p.wipes ? ", wipes" : "", p.pauses ? ", pauses" : "", p.stalls ? ", stalls" : "",
-        p.at_leader ? ", at the leader" : "", p.hints ? ", hints" : "", p.acls ? ", acls" : "",
-        p.quotas ? ", quotas" : "", p.keys ? ", keys" : "",
-        p.locals_permille > 0 ? ", local sessions" : "",
-        p.few_sessions ? ", few sessions" : "");
+// As they were given.
+std::string changes_of(const Arguments& arguments) {
+    std::string text = arguments.canary ? " --canary" : "";
+    if (!arguments.with.empty()) text += " --with=" + arguments.with;
+    if (arguments.salt != 0) text += " --salt=" + std::to_string(arguments.salt);
+    if (arguments.faults != nullptr) text += std::string(" --faults=") + arguments.faults;
+    if (arguments.deeds != nullptr) text += std::string(" --deeds=") + arguments.deeds;
+    return text;
+}
+
+// What was drawn, and what the command line makes of it.
+Profile profile_for(u64 seed, const Arguments& arguments) {
+    Profile profile = arguments.load ? load_profile(seed) : draw_profile(seed);
+    if (!apply_settings(profile, arguments.with)) {
+        std::fprintf(stderr, "unknown setting: %s\n", arguments.with.c_str());
+        std::exit(2);
+    }
+    profile.canary = arguments.canary;
+    profile.salt = static_cast<u32>(arguments.salt);
+    profile.are_all_faults = arguments.faults == nullptr;
+    profile.are_all_deeds = arguments.deeds == nullptr;
+    if (!profile.are_all_faults) profile.faults = list_of(arguments.faults);
+    if (!profile.are_all_deeds) profile.deeds = list_of(arguments.deeds);
+    return profile;
 }
 
 u64 cpu_us() { return static_cast<u64>(std::clock()) * 1000 / (CLOCKS_PER_SEC / 1000); }
 
+Bytes trace_of(const coord::Simulation& simulation, const std::string& form) {
+    if (form == "mermaid") return simulation.trace_mermaid();
+    if (form == "shiviz") return support::Shiviz::of(simulation.trace_text());
+    return simulation.trace_text();
+}
+
 // RETURNS whether all was well.
 bool run_seed(u64 seed, const Arguments& arguments, Totals& totals) {
     const u64 start_us = cpu_us();
-    const Profile profile = arguments.load ? load_profile(seed) : draw_profile(seed);
-    if (arguments.one) print_profile(seed, profile);
+    const Profile profile = profile_for(seed, arguments);
+    if (arguments.one && !arguments.only_trace) print_profile(seed, profile);
     const std::size_t lines = arguments.trace ? 10000000 : arguments.one ? 100 : 0;
     Run run(profile, seed, lines);
     bool well = run.go();
-    u64 hash = run.simulation().hash();
+    const u64 hash = run.simulation().hash();
     if (well && seed % 50 == 0) {
         Run again(profile, seed, 0);
         (void)again.go();
@@ -1911,14 +1978,19 @@ bool run_seed(u64 seed, const Arguments& arguments, Totals& totals) {
     }
     const Checker& checker = run.checker();
     const coord::SimulationCounters& c = run.simulation().counters();
-    if (arguments.one && lines > 0) std::printf("%s", run.simulation().trace_text().c_str());
+    if (arguments.one && lines > 0) {
+        std::printf("%s", trace_of(run.simulation(), arguments.trace_form).c_str());
+    }
+    if (arguments.only_trace) return well;
     if (arguments.one) std::printf("hash %016llx\n", static_cast<unsigned long long>(hash));
     for (const Bytes& each : checker.violations()) {
         std::printf("seed %llu: at %lld ms: %s\n", static_cast<unsigned long long>(seed),
                     static_cast<long long>(run.simulation().now().ns / 1000000), each.c_str());
     }
-    if (!well)
-        std::printf("replay: sim_random --seed=%llu\n", static_cast<unsigned long long>(seed));
+    if (!well) {
+        std::printf("replay: sim_random --seed=%llu%s\n", static_cast<unsigned long long>(seed),
+                    changes_of(arguments).c_str());
+    }
     Totals own;
     own.seeds = 1, own.failures = well ? 0 : 1;
     own.simulated_ms = static_cast<u64>(run.simulation().now().ns / 1000000);
@@ -1943,6 +2015,8 @@ bool run_seed(u64 seed, const Arguments& arguments, Totals& totals) {
     own.records_lost = c.records_lost, own.pauses = c.pauses, own.stalls = c.stalls;
     own.hints = c.hints;
     own.streamed = checker.streamed(), own.resumed = run.resumed(), own.cut = run.cut();
+    own.judged = run.judged(), own.unknown = run.unknown(), own.hash = hash;
+    own.given_up = run.given_up();
     own.installs = run.installs(), own.steps = c.steps;
     own.cpu_us = cpu_us() - start_us;
     totals.add(own);
@@ -1978,13 +2052,16 @@ void print_totals(const Totals& t, double seconds) {
         "pauses %llu; disk stalls %llu; hints %llu; snapshots installed %llu; "
         "sessions attached %llu; local %llu, "
         "writes that waited for an upgrade %llu, refused for that %llu; changes streamed %llu, "
-        "streams resumed %llu, cut %llu\n",
+        "streams resumed %llu, cut %llu; "
+        "calls in histories that were searched %llu, in doubt %llu, given up %llu\n"
+        "hash of all %016llx\n",
         n(t.messages), n(t.lost), n(t.repeated), n(t.delayed), n(t.damaged), n(t.forged), n(t.cuts),
         n(t.crashes), n(t.records_lost), n(t.wipes), n(t.admissions), n(t.observers),
         n(t.reconfigs),
         n(t.pauses), n(t.stalls),
         n(t.hints), n(t.installs), n(t.attaches), n(t.locals), n(t.upgrades),
-        n(t.upgrades_refused), n(t.streamed), n(t.resumed), n(t.cut));
+        n(t.upgrades_refused), n(t.streamed), n(t.resumed), n(t.cut),
+        n(t.judged), n(t.unknown), n(t.given_up), n(t.hash));
 }
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
@@ -2035,6 +2112,97 @@ Totals run_forked(const Arguments& arguments, std::chrono::steady_clock::time_po
 }
 #endif
 
+RunResult result_of(const Profile& profile, u64 seed) {
+    Run run(profile, seed, 0);
+    RunResult result;
+    if (!run.go()) result.failure = failure_of(run.checker().violations().front());
+    result.faults = run.faults(), result.deeds = run.deeds();
+    return result;
+}
+
+#ifdef SIM_HAS_FORK
+void put(int to, const void* bytes, std::size_t size) {
+    const char* at = static_cast<const char*>(bytes);
+    while (size > 0) {
+        const ssize_t count = write(to, at, size);
+        if (count <= 0) _exit(1);
+        at += count, size -= static_cast<std::size_t>(count);
+    }
+}
+Bytes get_all(int from) {
+    Bytes all;
+    char some[4096];
+    for (ssize_t count; (count = read(from, some, sizeof some)) > 0;) {
+        all.append(some, static_cast<std::size_t>(count));
+    }
+    return all;
+}
+
+// In a process of its own: an assertion that trips is a failure as any other. What hangs is none.
+RunResult try_run(const Profile& profile, u64 seed) {
+    int ends[2];
+    std::fflush(stdout);
+    if (pipe(ends) != 0) std::exit(2);
+    const pid_t child = fork();
+    if (child < 0) std::exit(2);
+    if (child == 0) {
+        alarm(120);
+        if (std::freopen("/dev/null", "w", stderr) == nullptr) _exit(1);
+        const RunResult result = result_of(profile, seed);
+        Bytes bytes;
+        coord::Writer out(bytes);
+        out.bytes(result.failure);
+        for (const auto* list : {&result.faults, &result.deeds}) {
+            out.u64(list->size());
+            for (const u64 number : *list) out.u64(number);
+        }
+        put(ends[1], bytes.data(), bytes.size());
+        _exit(0);
+    }
+    close(ends[1]);
+    const Bytes bytes = get_all(ends[0]);
+    close(ends[0]);
+    int status = 0;
+    if (waitpid(child, &status, 0) != child) std::exit(2);
+    RunResult result;
+    if (WIFSIGNALED(status) && WTERMSIG(status) != SIGALRM) result.failure = "it ends by a signal";
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) return result;
+    coord::Reader in(bytes);
+    result.failure = in.bytes(SIZE_MAX);
+    for (auto* list : {&result.faults, &result.deeds}) {
+        for (u64 count = in.u64(); count > 0 && in.left() > 0; count--) list->push_back(in.u64());
+    }
+    return result;
+}
+#else
+RunResult try_run(const Profile& profile, u64 seed) { return result_of(profile, seed); }
+#endif
+
+int run_shrink(const Arguments& arguments) {
+    const auto start = std::chrono::steady_clock::now();
+    const u64 seed = arguments.first;
+    Shrinking shrinking(profile_for(seed, arguments),
+                        [seed](const Profile& profile) { return try_run(profile, seed); });
+    if (!shrinking.go()) {
+        std::printf("seed %llu does not fail\n", static_cast<unsigned long long>(seed));
+        return 0;
+    }
+    const Profile drawn = profile_for(seed, arguments);
+    const Profile& small = shrinking.profile();
+    const RunResult &first = shrinking.first(), &last = shrinking.last();
+    print_profile(seed, small);
+    std::printf("%zu runs, %.1f s. Kinds of faults %zu -> %zu, faults %zu -> %zu, deeds of clients "
+                "%zu -> %zu, replicas %u -> %u\n",
+                shrinking.runs(), seconds_since(start), Shrinking::kinds(drawn),
+                Shrinking::kinds(small), first.faults.size(), last.faults.size(),
+                first.deeds.size(), last.deeds.size(), drawn.replicas(), small.replicas());
+    std::printf("%s\n", first.failure.c_str());
+    std::printf("replay: sim_random --seed=%llu%s\n", static_cast<unsigned long long>(seed),
+                shrinking.command().c_str());
+    const bool is_small = last.faults.size() <= 1 && last.deeds.size() <= 1;
+    return arguments.canary && is_small ? 0 : 1;
+}
+
 // Each run for itself, so that a slow minute of the machine does not hide the others.
 int run_load(const Arguments& arguments) {
     std::vector<double> speeds;
@@ -2074,7 +2242,7 @@ int run_all(const Arguments& arguments) {
 #else
     totals = run_share(arguments, 0, start);
 #endif
-    print_totals(totals, seconds_since(start));
+    if (!arguments.only_trace) print_totals(totals, seconds_since(start));
     return totals.failures == 0 ? 0 : 1;
 }
 
@@ -2093,8 +2261,23 @@ int main(int argc, char** argv) {
             continue;
         } else if (sim::number_after(argv[i], "-j", value)) {
             arguments.processes = value == 0 ? 1 : static_cast<std::uint32_t>(value);
+        } else if (sim::number_after(argv[i], "--salt=", arguments.salt)) {
+            continue;
+        } else if (std::strncmp(argv[i], "--with=", 7) == 0) {
+            arguments.with = argv[i] + 7;
+        } else if (std::strncmp(argv[i], "--faults=", 9) == 0) {
+            arguments.faults = argv[i] + 9;
+        } else if (std::strncmp(argv[i], "--deeds=", 8) == 0) {
+            arguments.deeds = argv[i] + 8;
+        } else if (std::strcmp(argv[i], "--shrink") == 0) {
+            arguments.shrink = true;
+        } else if (std::strcmp(argv[i], "--canary") == 0) {
+            arguments.canary = true;
         } else if (std::strcmp(argv[i], "--trace") == 0) {
             arguments.trace = true;
+        } else if (std::strncmp(argv[i], "--trace=", 8) == 0) {
+            arguments.trace = true, arguments.trace_form = argv[i] + 8;
+            arguments.only_trace = arguments.trace_form != "text";
         } else if (std::strcmp(argv[i], "--load") == 0) {
             arguments.load = true;
         } else if (std::strcmp(argv[i], "--self-test") == 0) {
@@ -2104,8 +2287,11 @@ int main(int argc, char** argv) {
             return 2;
         }
     }
-    if (arguments.self_test) return sim::self_test();
+    if (arguments.self_test) {
+        return sim::self_test() == 0 && sim::register_self_test() == 0 ? 0 : 1;
+    }
     if (arguments.load) return sim::run_load(arguments);
+    if (arguments.shrink) return sim::run_shrink(arguments);
 #ifndef SIM_HAS_FORK
     arguments.processes = 1;
 #endif

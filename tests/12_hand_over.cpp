@@ -252,6 +252,25 @@ TEST_CASE("Z21 it waits until that one has all of it, durably, and all is commit
     CHECK(w.verify() == "");
 }
 
+TEST_CASE("Z21 that one has all of it, and the leader's own disk has not: it is not committed yet") {
+    Three w;
+    w.disk(A).hold_flushes();
+    w.hold(MessageType::ack, C, A);
+    const CallPtr call = w.create(A, w.session, "/open");
+    REQUIRE(w.begin(B) == Errc::ok);
+    w.hold(MessageType::hand_over, anybody, anybody);
+    w.flow();
+    REQUIRE(w.has(B, "/a"));
+    CHECK(w.last(B) == w.last(A));
+    CHECK(w.count(HandOver::stand) == 0);
+    w.no_rules();
+    w.disk(A).stop_holding();
+    w.poll(A);
+    CHECK(w.run_until([&] { return w.leads(B); }, silence));
+    CHECK(call->error == Errc::ok);
+    CHECK(w.verify() == "");
+}
+
 TEST_CASE("who is to come dies before: with a hint at once, else in time, the leader leads on") {
     for (const bool is_hinted : {false, true}) {
         Three w;
@@ -288,6 +307,22 @@ TEST_CASE("of several it turns to the next where one is gone or declines; to nob
         CHECK(w[A].leader_counters().hand_overs_failed == (is_named ? 1 : 0));
         CHECK(w.verify() == "");
     }
+}
+
+TEST_CASE("R16 who has no space to lead with declines, and the next one is asked") {
+    Three w;
+    w.disk(B).set_full(true);
+    REQUIRE(w.begin(B) == Errc::ok);
+    w.flow();
+    CHECK(w.successor() == PeerId{});
+    CHECK(w.leads(A));
+    CHECK(w[A].leader_counters().hand_overs_failed == 1);
+    CHECK(w[B].status().role == Role::following);
+    REQUIRE(w.begin() == Errc::ok);
+    REQUIRE(w.run_until([&] { return w.leads(C); }, silence));
+    w.disk(B).set_full(false);
+    CHECK(w.write(A, w.session, "/b"));
+    CHECK(w.verify() == "");
 }
 
 TEST_CASE("nobody is left who would: it leads on at once, and says why") {

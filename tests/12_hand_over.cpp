@@ -252,7 +252,7 @@ TEST_CASE("Z21 it waits until that one has all of it, durably, and all is commit
     CHECK(w.verify() == "");
 }
 
-TEST_CASE("Z21 that one has all of it, and the leader's own disk has not: it is not committed yet") {
+TEST_CASE("Z21 that one has all of it, and the leader's own disk has not: it is not committed") {
     Three w;
     w.disk(A).hold_flushes();
     w.hold(MessageType::ack, C, A);

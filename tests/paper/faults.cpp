@@ -2098,7 +2098,7 @@ TEST_CASE("faults N9: an isolation that moves each second: an epoch for each lea
     CHECK(c.sim.run_until([&] { return c.goes_on(milliseconds(100)); }, seconds(3)));
 }
 
-// Up for 200 ms, down for 200 ms, for an hour: a link of the leader, all of its, all that there are.
+// Up for 200 ms, down for 200 ms, for an hour: one link of the leader, all of its, all there are.
 // None is down for as long as a silence.
 TEST_CASE("faults N10: links that flap for an hour: no epoch, and writes go on") {
     for (const int which : {0, 1, 2}) {

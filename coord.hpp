@@ -131,6 +131,25 @@
 //               and so should the groups. Member::weight gives a vote more weight in its group; of
 //               weight 0 it counts for nothing.
 //
+// HANDING OVER
+//   Before a leader is stopped hand_over gives its place to another voter. It numbers nothing more,
+//   waits until that one has all that it ever numbered, and lets it lead: nobody has to find out
+//   that a leader is gone, and writes go on some round trips later. Sessions are suspended so long.
+//
+//       replica.hand_over();                           // as the process is told to end
+//       while (replica.status().successor != coord::PeerId{}) turn_of_the_loop();
+//
+//   What it returns need not be looked at there. Who does not lead has nothing to hand over; where
+//   nobody comes in time it leads on, and is stopped as leaders are that are killed. It is safe in
+//   any case: who leads is decided by promises of a quorum, and by nothing that is said of it.
+//   A preferred leader is the program's to have, which knows where its clients are. In each
+//   replica, once a minute, say:
+//
+//       if (replica.id() != home) replica.hand_over(home);  // of no effect but at the leader
+//
+//   It is refused while that one is not in step. One that comes and goes costs an election each
+//   minute at the most, which an option of a replica, that sees no further than now, could not say.
+//
 // THE IDENTITY OF A VOTER
 //   What a voter has promised and acknowledged is in its storage. So a voter counts only with the
 //   storage that the ensemble has admitted: each storage has an id, drawn at its birth, and the

@@ -1,6 +1,6 @@
 // For how long nobody leads, in simulated time: the leader hands over, or is killed, and the others
-// are told so by their transport, or not. From that moment to the acknowledgement of a write that is
-// asked for at once, by how long a message takes. Nothing here depends on the machine.
+// are told so by their transport, or not. From that moment to the acknowledgement of a write that
+// is asked for at once, by how long a message takes. Nothing here depends on the machine.
 //
 // usage: bench_failover [--quick]
 #include "coord.hpp"

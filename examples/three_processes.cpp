@@ -1,9 +1,9 @@
 // Three processes, each with a replica on files of its own, over TCP on the loopback: an ensemble
 // forms, nodes are created and watched, and the process of the leader is killed in the middle of
 // many writes. Nothing that was acknowledged is lost, and the survivors agree to the last bit. The
-// dead one is started again and catches up. A leader hands over in the middle of writes, is stopped,
-// and comes back. Then all three are killed at once, and started again: what was acknowledged is
-// there, and the ensemble goes on.
+// dead one is started again and catches up. A leader hands over in the middle of writes, ends, and
+// comes back. Then all three are killed at once, and started again: what was acknowledged is there,
+// and the ensemble goes on.
 //
 //     g++ -std=c++17 -O1 -I. examples/three_processes.cpp -o three_processes && ./three_processes
 #define COORD_IMPLEMENTATION

@@ -3049,7 +3049,9 @@ public:
                     bool leaves = false, bool counts = true);
     void start(Time now, const Vote& own);  // forgets what was; next_deadline is now
     void on_notification(Time now, const Message& message);
-    bool is_news(const Message& message) const;  // later than all that this peer has said
+    // Later than all that this peer has said; life: the one of it that leads, which may not have
+    // said anything in an election before. What another life says may be of the past.
+    bool is_news(const Message& message, std::uint64_t life) const;
     void poll(Time now, Outbox& out);       // considers, decides, repeats
     Time next_deadline() const { return deadline_; }
     PeerId winner() const { return winner_; }  // nobody while there is none
@@ -3585,6 +3587,7 @@ public:
     void stop();
     Phase phase() const { return phase_; }
     PeerId leader() const { return leader_; }
+    std::uint64_t leaders_life() const { return leaders_life_; }  // its nonce; 0: not heard yet
     std::uint32_t epoch() const { return epoch_; }
     bool is_serving() const { return phase_ == Phase::following; }
     bool is_in_step() const { return phase_ == Phase::receiving || is_serving(); }
@@ -3664,6 +3667,7 @@ private:
     Log& log_;
     Phase phase_ = Phase::idle;
     PeerId leader_;
+    std::uint64_t leaders_life_ = 0;
     std::uint32_t epoch_ = 0;         // promised to this leader
     bool observes_ = false;
     std::uint64_t attempt_;
@@ -14690,10 +14694,11 @@ void Election::on_notification(Time now, const Message& message) {
     deadline_ = now;
 }
 
-bool Election::is_news(const Message& message) const {
+bool Election::is_news(const Message& message, std::uint64_t life) const {
     const Voice* const voice = find(message.from);
     if (voice == nullptr) return true;  // others have spoken of it
-    return voice->nonce == message.nonce && message.sequence > voice->sequence;
+    if (voice->nonce != message.nonce) return message.nonce == life;
+    return message.sequence > voice->sequence;
 }
 
 bool Election::counts_us(PeerId peer) const {
@@ -16540,7 +16545,7 @@ void Learner::start(Time now, PeerId leader, Zxid committed, bool observes) {
     COORD_ASSERT(phase_ == Phase::idle && leader != self_ && leader != PeerId{});
     phase_ = Phase::discovery;
     observes_ = observes;
-    leader_ = leader;
+    leader_ = leader, leaders_life_ = 0;
     epoch_ = 0;
     attempt_ += 1;
     committed_ = (std::max)(committed_, committed);  // perhaps found out as a leader
@@ -16585,7 +16590,7 @@ bool Learner::receive(Time now, const Message& message, Outbox& out) {
         if (message.epoch > epoch_ && epoch_ > 0) depart("the leader has moved to a later epoch");
         return false;
     }
-    heard_at_ = now;
+    heard_at_ = now, leaders_life_ = message.nonce;
     switch (message.type) {
         case MessageType::diff:
         case MessageType::trunc: on_cut(now, message); return true;
@@ -17565,7 +17570,7 @@ void Replica::answer_notification(const Message& message) {
     if (role_ == Role::looking) {
         election_.on_notification(now_, message);
     } else if (asks && is_learner() && message.from == learner_.leader() &&
-               election_.is_news(message)) {
+               election_.is_news(message, learner_.leaders_life())) {
         look("the leader has given up");
         election_.on_notification(now_, message);
     } else if (asks && (is_voters || role_ != Role::leading || leader_.is_established())) {

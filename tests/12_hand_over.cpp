@@ -538,6 +538,26 @@ TEST_CASE("a leader that has handed over answers no sync, and begins no round") 
     CHECK(w.verify() == "");
 }
 
+// It came to lead without an election, and C has heard an earlier life of it in the last one.
+TEST_CASE("who leads by a hand-over and gives up is believed, in whichever life it does") {
+    Three w;
+    w.crash(B), w.start(B);
+    REQUIRE(w.are_in_step());
+    REQUIRE(w.begin(B) == Errc::ok);
+    REQUIRE(w.run_until([&] { return w.leads(B); }, silence));
+    REQUIRE(w.are_in_step());
+    w.disk(B).hold_flushes();  // Z11: its disk alone stands still
+    std::vector<CallPtr> calls;
+    for (int i = 0; i < 100 && w[B].status().role == Role::leading; i++) {
+        calls.push_back(w.create(A, w.session, "/b" + std::to_string(i)));
+        w.run(milliseconds(50));
+    }
+    REQUIRE(w[B].status().role != Role::leading);
+    CHECK(std::string(w[C].status().reason) == "the leader has given up");
+    CHECK(std::string(w[A].status().reason) == "the leader has given up");
+    CHECK(w.verify() == "");
+}
+
 // Nobody may see its ephemeral go before; and it goes, though three leaders have led meanwhile.
 TEST_CASE("P10 a session's lease and its end over hand-overs: not before, and not never") {
     Three w;

@@ -7,8 +7,10 @@
 // too, since that is what people mean who write dataDir=C:\zookeeper\data\.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
+#include <functional>
 #include <map>
 #include <set>
 #include <string>
@@ -24,8 +26,22 @@ struct Member {  // server.N=host:peer_port:election_port[:role][;[client_host:]
     bool is_observer = false;
     std::string client_host;
     int client_port = 0;   // 0: not said
+    int group = 0;         // of the quorum, where there are groups
+    int weight = 1;
     std::string text;      // as it is written
     int line = 0;
+
+    // As /zookeeper/config has it, without the role: what replicas say of each other, too.
+    std::string address() const {
+        const auto host_of = [](const std::string& name) {
+            return name.find(':') == std::string::npos ? name : "[" + name + "]";
+        };
+        std::string whole = host_of(host) + ":" + std::to_string(peer_port) + ":" +
+                            std::to_string(election_port);
+        if (client_port == 0) return whole;
+        whole += ";" + (client_host.empty() ? "0.0.0.0" : host_of(client_host));
+        return whole + ":" + std::to_string(client_port);
+    }
 };
 
 struct Config {
@@ -55,11 +71,15 @@ struct Config {
     std::string super_digest;
     bool admin_server = false;
     int admin_port = 8080;
+    std::string admin_address = "127.0.0.1";
     std::set<std::string> words{"srvr"};
     bool all_words = false;
     std::vector<Member> members;
     std::map<int, std::string> groups;
     std::map<int, int> weights;
+    std::string members_file;          // dynamicConfigFile: server.N and the like are there
+    std::string key_file;              // coord.ensembleKeyFile
+    int peer_port = 0;                 // coord.peerPort; 0: as in the server's own line
     std::vector<std::string> warnings;
 
     // One server, or none, is an ensemble of one unless standaloneEnabled=false.
@@ -85,13 +105,28 @@ class ConfigReader {
 public:
     explicit ConfigReader(Config& config) : config_(config) {}
 
-    // RETURNS "", or "line N: ..." with what is wrong, or that something is missing.
-    std::string read(const std::string& text) {
-        std::size_t at = 0;
-        for (line_ = 0; at < text.size() && error_.empty();) {
-            take_line(take_logical_line(text, at));
+    using Load = std::function<bool(const std::string& path, std::string& text)>;
+
+    // RETURNS "", or "line N: ..." with what is wrong, or that something is missing. load reads
+    // what dynamicConfigFile names.
+    std::string read(const std::string& text, const Load& load = {}) {
+        take_lines(text);
+        if (error_.empty() && !config_.members_file.empty()) {
+            std::string more;
+            line_ = 0;
+            const bool is_there = load && load(config_.members_file, more);
+            if (!is_there) error_ = config_.members_file + ": cannot be read";
+            if (is_there) read_members(more);
+            if (is_there && !error_.empty()) error_ = config_.members_file + ": " + error_;
         }
         if (error_.empty()) judge();
+        return error_;
+    }
+    // Of lines that say who the members are, and nothing else.
+    std::string read_members(const std::string& text) {
+        are_members_alone_ = true, seen_.clear();
+        take_lines(text);
+        if (error_.empty()) judge_groups();
         return error_;
     }
 
@@ -113,6 +148,12 @@ public:
     }
 
 private:
+    void take_lines(const std::string& text) {
+        std::size_t at = 0;
+        for (line_ = 0; at < text.size() && error_.empty();) {
+            take_line(take_logical_line(text, at));
+        }
+    }
     void fail(const std::string& why) {
         if (error_.empty()) error_ = "line " + std::to_string(line_) + ": " + why;
     }
@@ -155,8 +196,12 @@ private:
             if (value[i] == '\\' && value[i + 1] == '\\') value.erase(i, 1);
         }
         if (!seen_.insert(key).second) warn(key + " is there more than once: this one counts");
-        if (take_number(key, value) || take_switch(key, value) || take_text(key, value)) return;
         if (take_member(key, value)) return;
+        if (are_members_alone_) {
+            if (key != "version") fail(key + " says nothing of members");
+            return;
+        }
+        if (take_number(key, value) || take_switch(key, value) || take_text(key, value)) return;
         warn("unknown key " + key + ": it has no effect");
     }
 
@@ -182,6 +227,7 @@ private:
             {"znode.container.checkIntervalMs", &Config::reap_interval_ms, 10, 2147483647},
             {"znode.container.maxPerMinute", &Config::reaps_per_minute, 1, 100000000},
             {"admin.serverPort", &Config::admin_port, 0, 65535},
+            {"coord.peerPort", &Config::peer_port, 1, 65535},
         };
         for (const Number& number : numbers) {
             if (key != number.key) continue;
@@ -223,6 +269,9 @@ private:
         if (key == "dataDir") return config_.data_dir = value, true;
         if (key == "dataLogDir") return config_.data_log_dir = value, true;
         if (key == "clientPortAddress") return config_.client_address = value, true;
+        if (key == "admin.serverAddress") return config_.admin_address = value, true;
+        if (key == "dynamicConfigFile") return config_.members_file = value, true;
+        if (key == "coord.ensembleKeyFile") return config_.key_file = value, true;
         if (key == "4lw.commands.whitelist") return take_words(value), true;
         if (key == "peerType") {
             if (value != "observer" && value != "participant") {
@@ -261,7 +310,7 @@ private:
         }
         if (kind == "server") return take_server(id, value), true;
         if (kind == "group") return config_.groups[id] = value, true;
-        if (!to_number(value, 0, 1000000, config_.weights[id])) fail(key + " wants a number");
+        if (!to_number(value, 0, 65535, config_.weights[id])) fail(key + " wants a number");
         return true;
     }
 
@@ -298,7 +347,7 @@ private:
         member.host = parts[0];
         const bool are_ports = to_number(parts[1], 1, 65535, member.peer_port) &&
                                to_number(parts[2], 1, 65535, member.election_port);
-        if (member.host.empty() || !are_ports) return fail(wrong);
+        if (member.host.empty() || member.host.size() > 100 || !are_ports) return fail(wrong);
         const std::string role = parts.size() == 4 ? parts[3] : "participant";
         if (role != "participant" && role != "observer") return fail(wrong);
         member.is_observer = role == "observer";
@@ -310,6 +359,34 @@ private:
         }
         config_.members.push_back(member);
     }
+    // As in ZooKeeper: where there are groups, each voter is in one of them.
+    void judge_groups() {
+        std::map<std::uint32_t, int> group_of;
+        for (const auto& [group, ids] : config_.groups) {
+            const std::string name = "group." + std::to_string(group);
+            for (const std::string& text : split(ids)) {
+                int id = 0;
+                const bool is_member = to_number(trimmed(text), 1, 255, id) &&
+                                       config_.find_member(static_cast<std::uint32_t>(id));
+                if (!is_member) return fail_all(name + ": there is no server." + text);
+                int& place = group_of[static_cast<std::uint32_t>(id)];
+                if (place != 0) return fail_all("server." + text + " is in two groups");
+                place = group;
+            }
+        }
+        for (Member& member : config_.members) {
+            const auto weight = config_.weights.find(static_cast<int>(member.id));
+            if (weight != config_.weights.end()) member.weight = weight->second;
+            if (config_.groups.empty() || member.is_observer) continue;
+            member.group = group_of[member.id];
+            if (member.group != 0) continue;
+            return fail_all("server." + std::to_string(member.id) + " is in no group");
+        }
+    }
+    void fail_all(const std::string& why) {
+        if (error_.empty()) error_ = why;
+    }
+
     bool take_client(const std::string& text, Member& member) {
         const std::size_t more = text.find(';');
         if (more != std::string::npos) warn("a port for TLS: there is none here");
@@ -325,6 +402,7 @@ private:
             config_.snapshots_kept = 3;
             config_.warnings.push_back("autopurge.snapRetainCount is at least 3");
         }
+        judge_groups();
         if (config_.data_log_dir.empty()) config_.data_log_dir = config_.data_dir;
         if (config_.tick_ms == 0) error_ = "tickTime is not set";
         if (config_.data_dir.empty()) error_ = "dataDir is not set";
@@ -339,17 +417,41 @@ private:
             if (config_.init_limit == 0) error_ = "initLimit is not set";
             if (config_.sync_limit == 0) error_ = "syncLimit is not set";
         }
-        if (config_.admin_server) {
-            config_.warnings.push_back("admin.enableServer: there is no HTTP server here; the "
-                                       "four-letter words tell the same");
-        }
     }
 
     Config& config_;
     std::string error_;
     std::set<std::string> seen_;
     int line_ = 0;
+    bool are_members_alone_ = false;
 };
+
+// What is in a file of keys: one or two, each 64 hexadecimal digits in a line of its own; lines
+// that are empty, or begin with #, do not count. RETURNS "", or what is wrong, never part of a key.
+inline std::string read_keys(const std::string& text, std::vector<std::string>& keys) {
+    const auto digit = [](char c) {
+        if (c >= '0' && c <= '9') return c - '0';
+        if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+        return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+    };
+    for (std::size_t at = 0, line = 1; at < text.size(); line++) {
+        const std::size_t end = (std::min)(text.find('\n', at), text.size());
+        const std::string hex = ConfigReader::trimmed(text.substr(at, end - at));
+        at = end + 1;
+        if (hex.empty() || hex[0] == '#') continue;
+        std::string key;
+        for (std::size_t i = 0; i + 1 < hex.size(); i += 2) {
+            const int high = digit(hex[i]), low = digit(hex[i + 1]);
+            if (high < 0 || low < 0) break;
+            key += static_cast<char>(high * 16 + low);
+        }
+        if (hex.size() != 64 || key.size() != 32) {
+            return "line " + std::to_string(line) + " is not 64 hexadecimal digits";
+        }
+        keys.push_back(key);
+    }
+    return keys.empty() || keys.size() > 2 ? "it wants one key, or two" : "";
+}
 
 // What is in the file myid: a number from 1 to 255, or 0 where it is none.
 inline std::uint32_t read_myid(const std::string& text) {

@@ -8,8 +8,7 @@
 // to come: a client that is cut off sets its watches again as of the last zxid that it has seen.
 #pragma once
 
-#include "config.hpp"
-#include "jute.hpp"
+#include "members.hpp"
 
 #include <algorithm>
 #include <cstdio>
@@ -186,7 +185,6 @@ private:
     static coord::CreateMode mode_of(const Ask& asked);
     static bool is_path_of(const Ask& asked);
     static Bytes beside(BytesView path);
-    void show_config(coord::Found& found) const;
     static std::int32_t part_type(std::int32_t type, std::int32_t flags);
 
     bool find_path(std::int32_t xid, const Ask& asked, BytesView& path);
@@ -207,6 +205,7 @@ private:
     void on_watch_put(Errc error);
 
     void ask_auth(std::int32_t xid, const Ask& asked);
+    void ask_reconfig(std::int32_t xid, JuteReader& in);
     void ask_others(std::int32_t xid, const Ask& asked);
     void on_done(Errc error);
     void on_close();
@@ -291,9 +290,9 @@ public:
     coord::SessionPassword new_password() const {
         return random ? coord::SessionPassword{random(), random()} : coord::SessionPassword{};
     }
-    // What /zookeeper/config reads as.
-    Bytes config_text(coord::Zxid version) const;
-    void show_config(coord::Stat& stat) const;  // the Stat that goes with that
+    // What /zookeeper/config reads as; the Stat and the text of a read of it, as they are shown.
+    Bytes config_text() const;
+    void show_config(coord::Stat& stat, Bytes* text = nullptr) const;
     bool is_config(BytesView path) const { return path == "/zookeeper/config"; }
 
     coord::Replica& replica;
@@ -660,10 +659,7 @@ inline void Connection::on_request(std::int32_t xid, std::int32_t type, JuteRead
         case op::set_watches:
         case op::set_watches2: return ask_set_watches(xid, type, in);
         case op::sasl: return shut(), touch();
-        case op::reconfig: {
-            const bool is_off = !service_.config.reconfig || service_.is_standalone();
-            return answer_here(xid, type, is_off ? Errc::reconfig_disabled : Errc::unimplemented);
-        }
+        case op::reconfig: return ask_reconfig(xid, in);
         default: break;
     }
     const char* const layout = Ask::layout(type);
@@ -717,6 +713,29 @@ inline void Connection::ask_auth(std::int32_t xid, const Ask& asked) {
         const bool is_over = result.error() == Errc::session_expired;
         connection->on_done(is_good || is_over ? result.error() : Errc::auth_failed);
         if (!is_good && connection->state_ < State::closing) connection->state_ = State::closing;
+    });
+}
+
+// The answer comes when the next members are the members: what is asked for behind it waits.
+inline void Connection::ask_reconfig(std::int32_t xid, JuteReader& in) {
+    AskedReconfig asked;
+    asked.joining = in.bytes(), asked.leaving = in.bytes(), asked.members = in.bytes();
+    asked.version = in.i64();
+    asked.voters_min = service_.config.may_be_standalone ? 2 : 1;
+    const std::int32_t type = op::reconfig;
+    if (!in.ok()) return answer_here(xid, type, Errc::marshalling_error);
+    if (!service_.config.reconfig) return answer_here(xid, type, Errc::reconfig_disabled);
+    if (service_.is_standalone()) return answer_here(xid, type, Errc::unimplemented);
+    coord::Reconfig change;
+    const Errc error = asked.read(service_.replica.members(), change);
+    if (error != Errc::ok) return answer_here(xid, type, error);
+    add_request(xid, type);
+    session_->reconfig(change, [ticket = ticket_](coord::Result<coord::Data> result) {
+        Connection* const to = ticket.find();
+        if (to == nullptr) return;
+        to->answer(result.error(), [&](const Slot&, JuteWriter& writer) {
+            writer.bytes(result->bytes), writer.stat(result->stat);
+        });
     });
 }
 
@@ -1124,10 +1143,7 @@ inline void Connection::on_stat(coord::Result<coord::Stat> result) {
 
 inline void Connection::on_data(coord::Result<coord::Data> result) {
     answer(result.error(), [&](const Slot& slot, JuteWriter& writer) {
-        if (service_.is_config(slot.text)) {
-            result->bytes = service_.config_text(result->stat.mzxid);
-            service_.show_config(result->stat);
-        }
+        if (service_.is_config(slot.text)) service_.show_config(result->stat, &result->bytes);
         writer.bytes(result->is_null ? coord::null_data : BytesView(result->bytes));
         writer.stat(result->stat);
     });
@@ -1142,11 +1158,6 @@ inline void Connection::on_children(coord::Result<coord::Children> result) {
         if (service_.is_config(slot.text)) service_.show_config(result->stat);
         writer.stat(result->stat);
     });
-}
-
-inline void Connection::show_config(coord::Found& found) const {
-    found.bytes = service_.config_text(found.stat.mzxid);
-    service_.show_config(found.stat);
 }
 
 inline void Connection::ask_multi_read(std::int32_t xid, JuteReader& in) {
@@ -1187,7 +1198,7 @@ inline void Connection::ask_multi_read(std::int32_t xid, JuteReader& in) {
                 } else if (planned.type == op::get_children) {
                     out.names(found.names);
                 } else {
-                    if (planned.is_config) to->show_config(found);
+                    if (planned.is_config) to->service_.show_config(found.stat, &found.bytes);
                     out.bytes(found.is_null ? coord::null_data : BytesView(found.bytes));
                     out.stat(found.stat);
                 }

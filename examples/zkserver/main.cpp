@@ -7,11 +7,15 @@
 //
 //     jute.hpp        the client protocol's records, as bytes
 //     config.hpp      zoo.cfg
+//     members.hpp     who is in the ensemble, and what a reconfig asks for
 //     connection.hpp  a client's connection, without its socket
 //     service.hpp     the connections together, and the sessions that have none
+//     metrics.hpp     the numbers that it shows
 //     words.hpp       the four-letter words
+//     pages.hpp       what it says by HTTP
 //     sockets.hpp     sockets, epoll, clocks
 //     peers.hpp       the transport between the servers of an ensemble
+//     admin.hpp       the HTTP server
 //     server.hpp      the event loop
 #include "server.hpp"
 
@@ -63,20 +67,12 @@ std::uint64_t draw() {
     return number;
 }
 
-// Says what role the replica has, and since when.
-class RoleLog final : public coord::ReplicaObserver {
+// What the replica has to say to an operator.
+class ReplicaLog final : public coord::ReplicaObserver {
 public:
-    void on_role(coord::PeerId, coord::Role role, coord::PeerId leader,
-                 std::uint32_t epoch) override {
-        const std::string now = std::string(coord::name(role)) + ", leader " +
-                                std::to_string(leader.value) + ", epoch " + std::to_string(epoch);
-        if (now == said_) return;
-        info(now);
-        said_ = now;
+    void on_log(coord::PeerId, const coord::LogLine& line) override {
+        log_line(coord::name(line.level), std::string(line.text));
     }
-
-private:
-    std::string said_;
 };
 
 // RETURNS "", or what is wrong.
@@ -91,7 +87,7 @@ std::string read_config(int argc, char** argv, Config& config) {
     std::string text;
     if (argc != 2) return "usage: zkserver CONFIG | zkserver standalone PORT DIRECTORY";
     if (!read_file(argv[1], text)) return std::string(argv[1]) + ": cannot be read";
-    const std::string error = ConfigReader(config).read(text);
+    const std::string error = ConfigReader(config).read(text, read_file);
     return error.empty() ? "" : std::string(argv[1]) + ": " + error;
 }
 
@@ -110,13 +106,21 @@ std::string find_self(Config& config, std::uint32_t& id) {
         return "peerType=observer: server." + std::to_string(id) + " has to say :observer, too";
     }
     config.is_observer = self->is_observer;
-    if (!config.groups.empty()) return "group.N: quorums of groups are not there yet";
-    for (const auto& [server, weight] : config.weights) {
-        if (weight != 1) return "weight." + std::to_string(server) + ": voters weigh 1 here";
-    }
     if (config.client_port == 0) config.client_port = self->client_port;
     if (config.client_address.empty()) config.client_address = self->client_host;
     return config.client_port == 0 ? "clientPort is not set" : "";
+}
+
+// The ensemble's keys: from a file that nobody else may read. RETURNS "", or what is wrong.
+std::string find_keys(const Config& config, std::vector<coord::Bytes>& keys) {
+    if (config.key_file.empty()) return "";
+    struct stat file{};
+    std::string text;
+    const bool is_there = ::stat(config.key_file.c_str(), &file) == 0;
+    if (!is_there || !read_file(config.key_file, text)) return config.key_file + ": cannot be read";
+    if ((file.st_mode & 077) != 0) return config.key_file + ": others may read it: chmod 600";
+    const std::string error = read_keys(text, keys);
+    return error.empty() ? "" : config.key_file + ": " + error;
 }
 
 coord::FileStorageOptions storage_options(const Config& config) {
@@ -147,10 +151,12 @@ coord::ReplicaOptions replica_options(const Config& config, std::uint32_t id) {
     if (!config.is_standalone()) {
         options.id = coord::PeerId{id};
         options.voters.clear();
+        // One that is not among the voters observes. Who is, once there is an ensemble, is in its
+        // log: here are those who found it, and whom one that joins asks first.
         for (const Member& member : config.members) {
+            options.members.push_back(member_of(member));
             if (!member.is_observer) options.voters.push_back(coord::PeerId{member.id});
         }
-        // One that is not among the voters observes.
         options.ensemble = coord::hash64("zkserver", 0);  // of all: addresses may change
         options.entropy = draw();
     }
@@ -172,8 +178,9 @@ std::string open_peers(const Config& config, std::uint32_t id, Peers& peers) {
     for (const Member& member : config.members) {
         const bool is_self = member.id == id;
         const std::string error =
-            is_self ? peers.open(member.host, member.peer_port)
-                    : peers.add(coord::PeerId{member.id}, member.host, member.peer_port);
+            is_self ? peers.open(member.host, member.peer_port, config.peer_port)
+                    : peers.add(coord::PeerId{member.id}, member.host, member.peer_port,
+                                !config.reconfig);
         if (!error.empty()) return "server." + std::to_string(member.id) + ": " + error;
     }
     return "";
@@ -203,6 +210,11 @@ int run(Service& service, Poller& poller, Peers* peers) {
     const std::string error = server.open(host, config.client_port);
     if (!error.empty()) return fail("clients: " + error);
     info("listens to clients at " + host + ", port " + std::to_string(server.port()));
+    if (config.admin_server) {
+        const std::string wrong = server.open_admin(config.admin_address, config.admin_port);
+        if (!wrong.empty()) return fail("admin.serverPort: " + wrong);
+        info("HTTP at " + config.admin_address + ", port " + std::to_string(server.admin_port()));
+    }
     server.run();
     const coord::ReplicaStatus status = service.replica.status();
     if (status.role == coord::Role::failed) {
@@ -212,7 +224,7 @@ int run(Service& service, Poller& poller, Peers* peers) {
     return 0;
 }
 
-int serve(const Config& config, std::uint32_t id) {
+int serve(const Config& config, std::uint32_t id, const std::vector<coord::Bytes>& keys) {
     Poller poller;
     Fd stop;
     watch_signals(poller, stop);
@@ -226,6 +238,7 @@ int serve(const Config& config, std::uint32_t id) {
         if (::write(fd, &one, sizeof one) < 0) return;  // it is full: the loop wakes all the same
     });
     coord::ReplicaOptions options = replica_options(config, id);
+    if (!config.is_standalone()) options.ensemble_keys = keys;
     const Bytes skip_credential = "super:" + std::to_string(draw());
     if (config.skip_acl) options.super_digest = coord::digest_id(skip_credential);
 
@@ -236,10 +249,10 @@ int serve(const Config& config, std::uint32_t id) {
         const std::string error = open_peers(config, id, peers);
         if (!error.empty()) return fail(error);
     }
-    RoleLog roles;
+    ReplicaLog log;
     std::optional<coord::Replica> place;
     config.is_standalone() ? place.emplace(options, storage)
-                           : place.emplace(options, storage, peers, &roles);
+                           : place.emplace(options, storage, peers, &log);
     coord::Replica& replica = *place;
     info("storage: " + files.report().text());
     if (replica.status().role == coord::Role::failed) {
@@ -264,6 +277,8 @@ int main(int argc, char** argv) {
     std::uint32_t id = 0;
     std::string error = read_config(argc, argv, config);
     if (error.empty()) error = find_self(config, id);
+    std::vector<coord::Bytes> keys;
+    if (error.empty()) error = find_keys(config, keys);
     if (!error.empty()) return fail(error);
     if (!config.is_standalone()) log_id = id;
     for (const std::string& warning : config.warnings) warn(warning);
@@ -277,5 +292,5 @@ int main(int argc, char** argv) {
             }
         }
     }
-    return serve(config, id);
+    return serve(config, id, keys);
 }

@@ -3,15 +3,22 @@
 //
 // Each server dials every other one and sends on the connection that it dialled; it hears on those
 // that it accepted. A connection carries frames: u32 length and the bytes; the first is the hello:
-// who dials, and whom it wants. What finds no room, or no connection, is dropped: the replica says
-// it again. Whoever can connect is believed, as in ZooKeeper without SASL: keep these ports among
-// the servers.
+// who dials, whom it wants, and the port on which it listens itself. What finds no room, or no
+// connection, is dropped: the replica says it again. Whoever can connect is believed, as in
+// ZooKeeper without SASL, unless the replicas have keys: keep these ports among the servers.
+//
+// Where a server is say the ensemble's members, which a reconfig changes, and zoo.cfg. The members
+// come first where reconfigEnabled is set, and zoo.cfg where it is not: so servers can be moved by
+// files alone. Of one that is in neither, which observes and may join, its hello says it: it is
+// dialled at the address that it has come from, as long as its connection is there. No more than
+// 255 servers are known.
 #pragma once
 
-#include "config.hpp"
+#include "members.hpp"
 #include "sockets.hpp"
 
 #include <deque>
+#include <optional>
 
 namespace zkserver {
 
@@ -24,16 +31,42 @@ public:
         : poller_(poller), self_(self), frame_bytes_max_(frame_bytes),
           chunk_(64 * 1024, '\0') {}
 
-    // RETURNS "", or what is wrong.
-    std::string open(const std::string& host, int port) {
-        const std::string error = listen_on(host, port, listener_);
+    // Others dial the port; it listens there, or where something between them and it ends. RETURNS
+    // "", or what is wrong.
+    std::string open(const std::string& host, int port, int own_port) {
+        const int at = own_port != 0 ? own_port : port;
+        const std::string error = listen_on(host, at, listener_);
         if (error.empty()) poller_.add(listener_.get(), EPOLLIN, {Tag::Kind::peers, 0});
+        port_ = static_cast<std::uint32_t>(port);
         return error;
     }
-    std::string add(coord::PeerId id, const std::string& host, int port) {
-        peers_.emplace_back();
-        peers_.back().id = id;
-        return peers_.back().address.resolve(host, port);
+    std::string add(coord::PeerId id, const std::string& host, int port, bool is_fixed = false) {
+        Peer& peer = find_or_add(id);
+        peer.is_fixed = peer.is_fixed || is_fixed;
+        if (peer.host == host && peer.port == port) return "";
+        SocketAddress address;
+        const std::string error = address.resolve(host, port);
+        if (!error.empty()) return error;
+        hang_up(peer);
+        peer.address = address, peer.host = host, peer.port = port;
+        peer.dial_at = coord::Time{}, peer.backoff = coord::milliseconds(20);
+        return "";
+    }
+    // The members may be others. RETURNS "", or what is wrong with an address.
+    std::string follow(const coord::Replica& replica) {
+        if (followed_ && *followed_ == replica.members_version()) return "";
+        followed_ = replica.members_version();
+        std::string wrong;
+        for (const coord::Member& member : replica.members()) {
+            std::string host;
+            int port = 0;
+            const Peer* const known = find(member.id);
+            const bool is_fixed = known != nullptr && known->is_fixed;
+            if (member.id == self_ || is_fixed || !read_address(member, host, port)) continue;
+            const std::string error = add(member.id, host, port);
+            if (!error.empty()) wrong = "server." + std::to_string(member.id.value) + ": " + error;
+        }
+        return wrong;
     }
 
     void send(coord::PeerId to, coord::BytesView bytes) override {
@@ -50,9 +83,10 @@ public:
         for (std::uint32_t i = 0; i < peers_.size(); i++) {
             Peer& peer = peers_[i];
             if (peer.is_connecting && now >= peer.give_up_at) hang_up(peer);
-            if (!peer.fd && now >= peer.dial_at) dial(peer, i, now);
-            next = (std::min)(next, peer.is_connecting ? peer.give_up_at : peer.dial_at);
-            if (peer.fd && !peer.is_connecting) next = now + coord::seconds(1);
+            const bool is_wanted = !peer.is_guest || hears(peer.id);
+            if (!peer.fd && is_wanted && now >= peer.dial_at) dial(peer, i, now);
+            if (peer.is_connecting) next = (std::min)(next, peer.give_up_at);
+            if (!peer.fd && is_wanted) next = (std::min)(next, peer.dial_at);
         }
         return next;
     }
@@ -69,12 +103,17 @@ public:
     }
 
 private:
-    static constexpr std::uint64_t hello_magic = 0x7a6b736572766572;  // "zkserver"
-    static constexpr std::size_t hello_bytes = 16;
+    static constexpr std::uint64_t hello_magic = 0x7a6b736572766532;  // "zkserve2"
+    static constexpr std::size_t hello_bytes = 20;
+    static constexpr std::uint32_t id_max = 255;  // as in zoo.cfg
 
     struct Peer {
         coord::PeerId id;
         SocketAddress address;
+        std::string host;                 // what that was found from
+        int port = 0;
+        bool is_guest = false;            // known by its hello alone
+        bool is_fixed = false;            // whatever the members say
         Fd fd;
         bool is_connecting = false;
         bool is_writing = false;          // epoll is asked for room
@@ -97,6 +136,19 @@ private:
         return nullptr;
     }
 
+    Peer& find_or_add(coord::PeerId id) {
+        if (Peer* const peer = find(id)) return peer->is_guest = false, *peer;
+        peers_.emplace_back();
+        peers_.back().id = id;
+        return peers_.back();
+    }
+    bool hears(coord::PeerId id) const {
+        for (const Incoming& one : incoming_) {
+            if (one.fd && one.from == id) return true;
+        }
+        return false;
+    }
+
     void dial(Peer& peer, std::uint32_t index, coord::Time now) {
         peer.dial_at = now + peer.backoff;
         peer.backoff = (std::min)(peer.backoff * 2, coord::milliseconds(500));
@@ -114,6 +166,7 @@ private:
         poller_.add(peer.fd.get(), EPOLLIN | EPOLLOUT, {Tag::Kind::dialled, index});
         coord::Writer out(peer.out);
         out.u32(hello_bytes), out.u64(hello_magic), out.u32(self_.value), out.u32(peer.id.value);
+        out.u32(port_);
     }
 
     void look_at(Peer& peer, std::uint32_t index, std::uint32_t events) {
@@ -207,8 +260,11 @@ private:
         const bool is_ours = in.u64() == hello_magic;
         const coord::PeerId from{in.u32()};
         const coord::PeerId to{in.u32()};
-        Peer* const peer = find(from);
-        if (!in.done() || !is_ours || to != self_ || peer == nullptr) return false;
+        const std::uint32_t port = in.u32();
+        const bool is_sound = in.done() && is_ours && to == self_ && from != self_ &&
+                              from.value >= 1 && from.value <= id_max && port <= 65535;
+        if (!is_sound) return false;
+        Peer* const peer = greet(from, static_cast<int>(port), incoming);
         for (Incoming& older : incoming_) {  // it has dialled again: the one before is dead
             if (older.from == from) older.fd.close(), older.from = {};
         }
@@ -216,6 +272,19 @@ private:
         peer->backoff = coord::milliseconds(20);  // whoever dials us is there: dial it at once
         if (!peer->fd) peer->dial_at = coord::Time{};
         return true;
+    }
+
+    // Of one that nobody has named: where it has come from, and its port.
+    Peer* greet(coord::PeerId from, int port, const Incoming& incoming) {
+        Peer* peer = find(from);
+        if (peer != nullptr && !peer->is_guest) return peer;
+        SocketAddress address;
+        address.size = sizeof address.storage;
+        getpeername(incoming.fd.get(), address.get(), &address.size);
+        add(from, address.host(), port);
+        peer = find(from);
+        peer->is_guest = true;
+        return peer;
     }
 
     // The end of the connection on which a peer was heard is the news of its crash.
@@ -229,7 +298,9 @@ private:
     const coord::PeerId self_;
     const std::size_t frame_bytes_max_;
     Fd listener_;
-    std::vector<Peer> peers_;
+    std::uint32_t port_ = 0;
+    std::optional<coord::Zxid> followed_;
+    std::deque<Peer> peers_;  // in place: one that is being read may add another
     std::deque<Incoming> incoming_;
     std::string chunk_;
 };

@@ -3,8 +3,8 @@
 // piece.
 #pragma once
 
+#include "admin.hpp"
 #include "peers.hpp"
-#include "words.hpp"
 
 namespace zkserver {
 
@@ -13,7 +13,8 @@ public:
     static constexpr std::size_t chunk_bytes = 64 * 1024;  // of one client in one turn
 
     Server(Service& service, Poller& poller, Peers* peers)
-        : service_(service), poller_(poller), peers_(peers), chunk_(chunk_bytes, '\0') {}
+        : service_(service), poller_(poller), peers_(peers), admin_(service, poller),
+          chunk_(chunk_bytes, '\0') {}
 
     // RETURNS "", or what is wrong.
     std::string open(const std::string& host, int port) {
@@ -21,6 +22,9 @@ public:
         if (error.empty()) poller_.add(listener_.get(), EPOLLIN, {Tag::Kind::listener, 0});
         return error;
     }
+    // And the same of the HTTP server, if there is to be one.
+    std::string open_admin(const std::string& host, int port) { return admin_.open(host, port); }
+    int admin_port() const { return admin_.port(); }
     int port() const { return port_of(listener_); }
     void stop() { is_stopping_ = true; }
 
@@ -32,7 +36,11 @@ public:
     void turn() {
         service_.now = read_clock();
         coord::Time wake = (std::min)(service_.replica.next_deadline(), tick_at_);
-        if (peers_ != nullptr) wake = (std::min)(wake, peers_->tend(service_.now));
+        if (peers_ != nullptr) {
+            const std::string error = peers_->follow(service_.replica);
+            if (!error.empty()) service_.log(error);
+            wake = (std::min)(wake, peers_->tend(service_.now));
+        }
         if (is_busy_) wake = service_.now;
         const std::int64_t wait_ns = (std::max)(wake - service_.now, coord::Duration{}).ns;
         const auto wait_ms = static_cast<int>((std::min)(wait_ns + 999999, 1000000000L) / 1000000);
@@ -43,6 +51,7 @@ public:
         if (peers_ != nullptr) peers_->flush();
         if (service_.now >= tick_at_) {
             service_.tick(service_.now);
+            admin_.tick();
             const int every_ms = (std::max)(10, (std::min)(service_.config.tick_ms / 4, 250));
             tick_at_ = service_.now + coord::milliseconds(every_ms);
         }
@@ -66,6 +75,8 @@ private:
             }
             case Tag::Kind::stop: return stop();
             case Tag::Kind::client: return on_client(tag.index, events);
+            case Tag::Kind::admin:
+            case Tag::Kind::visitor: return admin_.on_ready(tag, events);
             case Tag::Kind::peers:
             case Tag::Kind::dialled:
             case Tag::Kind::accepted: break;
@@ -183,6 +194,7 @@ private:
     Service& service_;
     Poller& poller_;
     Peers* peers_;
+    Admin admin_;
     Fd listener_;
     std::vector<Socket> sockets_;  // by the connections' indices
     std::string chunk_;

@@ -4,7 +4,6 @@
 #include "connection.hpp"
 
 #include <algorithm>
-#include <cstdio>
 
 namespace zkserver {
 
@@ -87,27 +86,17 @@ inline void Service::judge_serving() {
 }
 
 // A single server has never set it, in ZooKeeper.
-inline void Service::show_config(coord::Stat& stat) const {
-    stat.data_length = static_cast<std::int32_t>(config_text(stat.mzxid).size());
-    if (is_standalone()) stat.mzxid = {}, stat.version = 0, stat.mtime_ms = stat.ctime_ms;
+inline void Service::show_config(coord::Stat& stat, Bytes* text) const {
+    if (!is_standalone()) return;
+    stat.data_length = 0;
+    stat.mzxid = {}, stat.version = 0, stat.mtime_ms = stat.ctime_ms;
+    if (text != nullptr) text->clear();
 }
 
-inline Bytes Service::config_text(coord::Zxid version) const {
+inline Bytes Service::config_text() const {
     if (is_standalone()) return {};
-    Bytes text;
-    for (const Member& member : config.members) {
-        text += "server." + std::to_string(member.id) + "=" + member.host + ":" +
-                std::to_string(member.peer_port) + ":" + std::to_string(member.election_port) +
-                (member.is_observer ? ":observer" : ":participant");
-        if (member.client_port != 0) {
-            const std::string host = member.client_host.empty() ? "0.0.0.0" : member.client_host;
-            text += ";" + host + ":" + std::to_string(member.client_port);
-        }
-        text += "\n";
-    }
-    char number[32];
-    std::snprintf(number, sizeof number, "%llx", static_cast<unsigned long long>(version.value));
-    return text + "version=" + number;
+    const auto node = replica.tree().find("/zookeeper/config");
+    return node ? Bytes(node->data) : Bytes();
 }
 
 }  // namespace zkserver

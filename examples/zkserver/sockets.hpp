@@ -127,7 +127,9 @@ inline int port_of(const Fd& listener) {
 
 // Which kind of thing is ready, and which of them.
 struct Tag {
-    enum class Kind : std::uint32_t { listener, wake, stop, client, peers, dialled, accepted };
+    enum class Kind : std::uint32_t {
+        listener, wake, stop, client, peers, dialled, accepted, admin, visitor
+    };
     Kind kind = Kind::listener;
     std::uint32_t index = 0;
 };

@@ -2,14 +2,13 @@
 // Their fields are named as ZooKeeper names them.
 #pragma once
 
-#include "service.hpp"
+#include "metrics.hpp"
 
 #include <cstdarg>
 #include <map>
 #include <string>
 
 #include <dirent.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -110,65 +109,12 @@ private:
         out_ += "\n";
     }
 
-    void line(const char* key, unsigned long long value) {
-        print(out_, "zk_%s\t%llu\n", key, value);
-    }
     void mntr() {
-        const Counters& counters = service_.counters;
-        const coord::ReplicaStatus status = replica_.status();
-        const coord::ReplicaCounters did = replica_.counters();
-        unsigned long long data = 0;
-        replica_.tree().visit([&data](const coord::NodeView& node) {
-            data += node.path.size() + node.data.size();
-        });
         print(out_, "zk_version\t%s\n", version_text().c_str());
         print(out_, "zk_server_state\t%s\n", mode());
-        print(out_, "zk_avg_latency\t%.4g\n", counters.mean_ms());
-        line("max_latency", static_cast<unsigned long long>(counters.max_ms()));
-        line("min_latency", static_cast<unsigned long long>(counters.min_ms()));
-        line("packets_received", counters.received);
-        line("packets_sent", counters.sent);
-        line("num_alive_connections", service_.connections());
-        line("outstanding_requests", service_.outstanding);
-        line("znode_count", status.nodes);
-        line("watch_count", status.watches);
-        line("ephemerals_count", replica_.tree().owned_by_all());
-        line("approximate_data_size", data);
-        line("global_sessions", status.sessions);
-        line("local_sessions", status.local_sessions);
-        line("connection_rejected", service_.refused_connections);
-        line("stale_sessions_expired", service_.sessions_expired);
-        line("uptime", static_cast<unsigned long long>(
-                           (service_.now - service_.started_at).ns / 1000000));
-        files();
-        mntr_replica(status, did);
-    }
-    void mntr_replica(const coord::ReplicaStatus& status, const coord::ReplicaCounters& did) {
-        line("commit_count", did.applied);
-        line("snapshots_taken", did.snapshots_taken);
-        line("snapshots_installed", did.snapshots_installed);
-        line("election_count", did.elections);
-        line("flush_count", did.flushes);
-        line("flush_longest_ms",
-             static_cast<unsigned long long>(status.flush_longest.ns / 1000000));
-        line("current_epoch", status.epoch);
-        if (service_.is_standalone() || status.role != coord::Role::leading) return;
-        std::size_t voters = 0;
-        for (const Member& member : service_.config.members) voters += !member.is_observer;
-        line("synced_observers", status.observers);
-        line("quorum_size", voters / 2 + 1);
-        line("proposal_count", replica_.leader_counters().proposals);
-    }
-    void files() {
-        rlimit most{};
-        getrlimit(RLIMIT_NOFILE, &most);
-        line("max_file_descriptor_count", static_cast<unsigned long long>(most.rlim_cur));
-        unsigned long long count = 0;
-        if (DIR* const folder = opendir("/proc/self/fd")) {
-            while (readdir(folder) != nullptr) count += 1;
-            closedir(folder);
-        }
-        line("open_file_descriptor_count", count > 3 ? count - 3 : 0);  // . and .. and the folder
+        visit_server_metrics(service_, [this](const ServerMetric& metric) {
+            print(out_, "%s\t%s\n", metric.name.c_str(), number_text(metric.value).c_str());
+        });
     }
 
     void conf() {
@@ -188,9 +134,9 @@ private:
         const Member* const member = config.find_member(service_.my_id);
         if (member != nullptr) {
             print(out_, "electionPort=%d\nquorumPort=%d\npeerType=%d\n", member->election_port,
-                  member->peer_port, config.is_observer ? 1 : 0);
+                  member->peer_port, mode() == std::string("observer") ? 1 : 0);
         }
-        out_ += "membership: \n" + service_.config_text({}) + "\n";
+        out_ += "membership: \n" + service_.config_text() + "\n";
     }
 
     void envi() {

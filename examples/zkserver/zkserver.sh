@@ -37,8 +37,15 @@ find_program() {
 running() {
     [ -r "$pid_file" ] || return 1
     pid=$(cat "$pid_file")
-    [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null || return 1
+    [ -n "$pid" ] && lives "$pid" || return 1
     grep -q zkserver "/proc/$pid/cmdline" 2>/dev/null
+}
+
+# Whether a process is there and has not ended: one that nobody has asked how it ended has.
+lives() {
+    case $(sed -n 's/^State:[[:space:]]*//p' "/proc/$1/status" 2>/dev/null) in
+        '' | Z*) return 1 ;;
+    esac
 }
 
 # Where clients find it: of an ensemble the configuration may say so in the server's own line.
@@ -76,7 +83,7 @@ start() {
     local child=$! i
     echo "$child" >"$pid_file"
     for i in 1 2 3 4 5 6 7 8 9 10; do
-        if ! kill -0 "$child" 2>/dev/null; then
+        if ! lives "$child"; then
             echo "zkserver has not started; the end of $log_file:" >&2
             tail -n 3 "$log_file" >&2
             rm -f "$pid_file"
@@ -93,7 +100,7 @@ stop() {
     kill "$pid"
     local i
     for i in $(seq 100); do
-        kill -0 "$pid" 2>/dev/null || { rm -f "$pid_file"; echo "zkserver has stopped"; return 0; }
+        lives "$pid" || { rm -f "$pid_file"; echo "zkserver has stopped"; return 0; }
         sleep 0.1
     done
     echo "zkserver, process $pid, does not stop" >&2

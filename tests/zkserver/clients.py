@@ -6,8 +6,10 @@ own: recipes, sessions that are cut off and come back, bad input, kill -9, three
 
 Exits with 77, which CTest reads as skipped, where python3-kazoo is not installed.
 """
+import json
 import logging
 import os
+import re
 import shutil
 import signal
 import socket
@@ -18,6 +20,8 @@ import tempfile
 import threading
 import time
 import traceback
+import urllib.error
+import urllib.request
 
 from wire import Client, Closed, OPEN_ACL, acl, free_port, i32, i64, text, word, zkserver
 
@@ -302,7 +306,7 @@ def killed(server, client):
     zk.create("/killed", b"0", ephemeral=True)
     for i in range(1, 200):
         zk.set("/killed", b"%d" % i)
-    expect("zk_snapshots_taken\t0\n" not in word(server.port, "mntr"), "snapshots")
+    expect("coord_snapshots_taken\t0\n" not in word(server.port, "mntr"), "snapshots")
     server.stop(signal.SIGKILL)
     wait_until(lambda: KazooState.SUSPENDED in states, "suspended")
     server.start()
@@ -332,6 +336,32 @@ def limits(server, client):
     wrong = zkserver(server.command[0], home + "2", "tickTime=none\n")
     said = subprocess.run(wrong.command, stderr=subprocess.PIPE, text=True)
     expect(said.returncode == 1 and "line 8: tickTime" in said.stderr, said.stderr)
+
+
+def http(server, client):
+    """The page, and what a program reads there."""
+    zk = client(server.port)
+    zk.create("/http", b"secret", ephemeral=True)
+    port = int(re.search(r"HTTP at 127.0.0.1, port ([0-9]+)", open(server.log).read()).group(1))
+
+    def get(path):
+        with urllib.request.urlopen("http://127.0.0.1:%d%s" % (port, path), timeout=20) as answer:
+            return answer.read().decode()
+
+    page = get("/?path=/http")
+    expect("0x%x" % zk.client_id[0] in page and "<h2>/http</h2>" in page, page)
+    expect("secret" not in page, "no data")
+    state = json.loads(get("/state"))
+    expect(state["serving"] and state["role"] == "LEADING", state)
+    expect("\nzk_ephemerals_count 1\n" in get("/metrics"), "Prometheus")
+    expect(json.loads(get("/commands/monitor"))["znode_count"] >= 5, "monitor")
+    for each in json.loads(get("/commands"))["commands"]:
+        expect(json.loads(get("/commands/" + each))["error"] is None, each)
+    fails(urllib.error.HTTPError, get, "/commands/none")
+    silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(40)]
+    expect(zk.exists("/http"), "clients do not notice")
+    [each.close() for each in silent]
+    expect("zkserver" in get("/"), "and it goes on")
 
 
 def script(server, client):
@@ -447,9 +477,10 @@ def three_servers(program, directory, client):
             each.stop()
 
 
-CONFIGS = {killed: "snapCount=20\n"}  # so that it has more than a log to start from
-TESTS = [operations, access, watches, recipes, sessions, bad_input, words, killed,
-         limits, script, command_lines]
+CONFIGS = {http: "admin.enableServer=true\nadmin.serverPort=0\n",
+           killed: "snapCount=20\n"}  # so that it has more than a log to start from
+TESTS = [operations, access, watches, recipes, sessions, bad_input, words, http,
+         killed, limits, script, command_lines]
 
 
 def main():

@@ -1,6 +1,6 @@
 // zkserver without its sockets: the protocol's bytes, zoo.cfg, and the connection as a client sees
 // it, over a replica in memory.
-#include "zkserver/words.hpp"
+#include "zkserver/pages.hpp"
 
 #include <doctest/doctest.h>
 
@@ -741,3 +741,175 @@ TEST_CASE("words: on the client port, and none that the whitelist does not have"
 }
 
 TEST_SUITE_END();
+
+TEST_CASE("config: groups and weights, and members in a file of their own") {
+    const std::string head = "tickTime=1\ndataDir=/d\ninitLimit=1\nsyncLimit=1\nclientPort=1\n";
+    const std::string servers = "server.1=a:1:2\nserver.2=b:1:2\nserver.3=c:1:2:observer\n";
+    Config config;
+    const auto load = [&](const std::string& path, std::string& text) {
+        text = servers + "group.4=1:2\nweight.2=7\nversion=100000000\n";
+        return path == "/f";
+    };
+    CHECK(ConfigReader(config).read(head + "dynamicConfigFile=/f\n", load) == "");
+    REQUIRE(config.members.size() == 3);
+    CHECK(config.warnings.empty());
+    CHECK(config.members[1].group == 4);
+    CHECK(config.members[1].weight == 7);
+    CHECK(config.members[2].group == 0);
+    CHECK(member_of(config.members[1]).address == "b:1:2");
+    CHECK(!member_of(config.members[2]).votes);
+
+    const auto error = [&](const std::string& more, bool is_file = false) {
+        Config other;
+        const std::string text = is_file ? head + "dynamicConfigFile=/g\n" : head + servers + more;
+        return ConfigReader(other).read(text, load);
+    };
+    CHECK(error("", true) == "/g: cannot be read");
+    CHECK(error("group.1=1\n") == "server.2 is in no group");
+    CHECK(error("group.1=1:2\ngroup.2=2\n") == "server.2 is in two groups");
+    CHECK(error("group.1=1:2:9\n") == "group.1: there is no server.9");
+    CHECK(error("weight.1=-1\n") == "line 9: weight.1 wants a number");
+    Config file;
+    CHECK(ConfigReader(file).read_members("tickTime=4\n") == "line 1: tickTime says nothing of "
+                                                             "members");
+}
+
+TEST_CASE("config: a file of keys") {
+    const std::string key(64, 'a');
+    std::vector<std::string> keys;
+    CHECK(read_keys("# old, new\n" + key + "\n\n 0B" + key.substr(2) + " \r\n", keys) == "");
+    REQUIRE(keys.size() == 2);
+    CHECK(keys[0] == std::string(32, '\xaa'));
+    CHECK(keys[1].substr(0, 2) == "\x0b\xaa");
+    const auto error = [](const std::string& text) {
+        std::vector<std::string> found;
+        return read_keys(text, found);
+    };
+    CHECK(error("") == "it wants one key, or two");
+    CHECK(error(key + "\n" + key + "\n" + key) == "it wants one key, or two");
+    for (const std::string& bad : {key + "a", key.substr(1), "x" + key.substr(1), key + "aa"}) {
+        CHECK(error("\n" + bad) == "line 2 is not 64 hexadecimal digits");
+    }
+}
+
+TEST_CASE("members: an address as /zookeeper/config has it, and read again") {
+    Config config;
+    const std::string text = "server.7=[::1]:2888:3888:observer;[::2]:2181\n"
+                             "server.8=host:1:2;9\n";
+    REQUIRE(ConfigReader(config).read_members(text) == "");
+    const coord::Member first = member_of(config.members[0]);
+    CHECK(first.address == "[::1]:2888:3888;[::2]:2181");
+    CHECK(member_of(config.members[1]).address == "host:1:2;0.0.0.0:9");
+    std::string host;
+    int port = 0;
+    REQUIRE(read_address(first, host, port));
+    CHECK(host == "::1");
+    CHECK(port == 2888);
+    CHECK(!read_address(coord::Member(), host, port));
+}
+
+TEST_CASE("members: a reconfig's texts, and what ZooKeeper refuses of them") {
+    coord::Member member;
+    member.id = coord::PeerId{1};
+    std::vector<coord::Member> now{member};
+    member.id = coord::PeerId{3};
+    now.push_back(member);
+    std::size_t voters_min = 2;
+    const auto read = [&](BytesView joining, BytesView leaving, BytesView members,
+                          coord::Reconfig& change, std::int64_t version = -1) {
+        change = coord::Reconfig();
+        return AskedReconfig{joining, leaving, members, version, voters_min}.read(now, change);
+    };
+    const BytesView none = coord::null_data;
+    coord::Reconfig change;
+    REQUIRE(read("server.2=h:1:2;3, server.4=h:5:6:observer;7", "1, 9", none, change, 5) ==
+            Errc::ok);
+    REQUIRE(change.joining.size() == 2);
+    CHECK(change.joining[1].address == "h:5:6;0.0.0.0:7");
+    CHECK(!change.joining[1].votes);
+    REQUIRE(change.leaving.size() == 2);
+    CHECK(change.leaving[1] == coord::PeerId{9});
+    CHECK(change.version == coord::Zxid{5});
+    CHECK(change.members.empty());
+
+    coord::Reconfig whole;
+    const BytesView set = "server.1=h:1:2;3\nserver.2=h:5:6;7\ngroup.1=1\ngroup.2=2\nweight.2=3";
+    REQUIRE(read(none, none, set, whole) == Errc::ok);
+    REQUIRE(whole.members.size() == 2);
+    CHECK(whole.members[1].group == 2);
+    CHECK(whole.members[1].weight == 3);
+    CHECK(whole.version == coord::Zxid{});
+
+    for (const BytesView bad : {"server.2=h:1:2", "server.2=h", "2=h:1:2;3", "tickTime=3"}) {
+        CHECK(read(bad, none, none, change) == Errc::bad_arguments);
+    }
+    CHECK(read(none, "x", none, change) == Errc::marshalling_error);
+    CHECK(read(none, "1", none, change) == Errc::bad_arguments);  // one voter would be left
+    CHECK(read("server.1=h:1:2:observer;3", none, none, change) == Errc::bad_arguments);
+    CHECK(read(none, none, "server.1=h:1:2;3", change) == Errc::bad_arguments);
+    voters_min = 1;
+    CHECK(read(none, "1", none, change) == Errc::ok);
+    CHECK(read(none, none, "server.1=h:1:2;3", change) == Errc::ok);
+    CHECK(read(none, "1,3", none, change) == Errc::bad_arguments);
+    CHECK(read(none, "1", set, change) == Errc::bad_arguments);
+    CHECK(read(none, none, "", change) == Errc::bad_arguments);
+    CHECK(read(none, none, set, change, 0) == Errc::bad_version);
+    now[0].weight = 2;  // one by one only where all are alike
+    CHECK(read(none, "1", none, change) == Errc::bad_arguments);
+    CHECK(read(none, none, set, change) == Errc::ok);
+}
+
+TEST_CASE("connection: a reconfig where there is none") {
+    Bytes body;
+    JuteWriter out(body);
+    out.bytes(coord::null_data), out.bytes("1"), out.bytes(coord::null_data), out.i64(-1);
+    for (const bool is_on : {false, true}) {
+        Rig rig(is_on ? "reconfigEnabled=true\n" : "");
+        TestClient client(rig);
+        client.open();
+        client.ask(1, op::reconfig, body);
+        client.ask(2, op::reconfig, body.substr(0, 7));
+        rig.turn(4);
+        const std::vector<Reply> replies = client.replies();
+        REQUIRE(replies.size() == 2);
+        CHECK(replies[0].error == (is_on ? -6 : -123));
+        CHECK(replies[1].error == -5);
+    }
+}
+
+TEST_CASE("pages: what they answer, and that no path is markup") {
+    Rig rig;
+    TestClient client(rig);
+    client.open();
+    Bytes body;
+    JuteWriter out(body);
+    out.bytes("/<b>&'x"), out.bytes("secret"), out.count(1), out.i32(31), out.bytes("world");
+    out.bytes("anyone"), out.i32(0);
+    client.ask(1, op::create, body);
+    rig.turn(4);
+    Pages pages(rig.service);
+    const auto get = [&](const std::string& target) {
+        return pages.answer("GET " + target + " HTTP/1.1\r\nHost: h\r\n\r\n");
+    };
+    const std::string page = get("/");
+    CHECK(page.find("<b>") == std::string::npos);
+    CHECK(page.find("&lt;b&gt;&amp;&#39;x") != std::string::npos);
+    CHECK(page.find("href=\"/?path=/%3Cb%3E%26%27x\"") != std::string::npos);
+    const std::string node = get("/?path=/%3Cb%3E%26%27x");
+    CHECK(node.find("<tr><th>bytes<td>6\n") != std::string::npos);
+    CHECK(node.find("secret") == std::string::npos);
+    CHECK(get("/?path=/none").find("there is no such node") != std::string::npos);
+    CHECK(get("/?path=%zz%").find("<h2>/</h2>") != std::string::npos);  // that is no path
+    CHECK(get("/state").find("\"role\":\"LEADING\"") != std::string::npos);
+    CHECK(get("/metrics").find("# TYPE zk_znode_count gauge\nzk_znode_count 5\n") !=
+          std::string::npos);
+    CHECK(get("/commands/ruok").find("{\"command\":\"ruok\",\"error\":null}\n") !=
+          std::string::npos);
+    CHECK(get("/commands/mntr").find("\"znode_count\":5,") != std::string::npos);
+    CHECK(get("/commands/nothing").find("HTTP/1.1 404") == 0);
+    CHECK(get("/x").find("HTTP/1.1 404") == 0);
+    for (const char* const bad : {"\r\n\r\n", "GET\r\n\r\n", "GET /\r\n a b\r\n\r\n"}) {
+        CHECK(pages.answer(bad).find("HTTP/1.1 400") == 0);
+    }
+    CHECK(pages.answer("POST / HTTP/1.1\r\n\r\n").find("HTTP/1.1 405") == 0);
+}

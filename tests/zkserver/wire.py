@@ -46,8 +46,10 @@ class Client:
         self.socket.settimeout(20)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.bytes, self.xid, self.zxid, self.events = b"", 0, 0, []
-        if not greet:
-            return
+        if greet:
+            self.greet(timeout_ms, session, password, zxid, read_only)
+
+    def greet(self, timeout_ms, session, password, zxid, read_only=True):
         self.send_frame(i32(0) + i64(zxid) + i32(timeout_ms) + i64(session) + text(password) +
                         (b"\0" if read_only else b""))
         self.hello = self.frame()
@@ -130,10 +132,16 @@ class Server:
         self.command, self.port, self.log, self.env = command, port, log, env
         self.process = None
 
-    def start(self, seconds=30):
+    def launch(self):
         with open(self.log, "ab") as out:
             self.process = subprocess.Popen(self.command, stdout=out, stderr=out,
                                             stdin=subprocess.DEVNULL, env=self.env)
+
+    def start(self, seconds=30):
+        self.launch()
+        return self.ready(seconds)
+
+    def ready(self, seconds=30):
         until = time.time() + seconds
         while time.time() < until:
             try:
@@ -167,7 +175,10 @@ def zkserver(program, directory, config="", port=None):
     return Server([program, path], port, os.path.join(directory, "log"))
 
 
-def zookeeper(directory, config="", properties=()):
+SMALL_JAVA = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+
+
+def zookeeper(directory, config="", properties=(), port=None, java=SMALL_JAVA):
     """A real one, or None where Debian's package zookeeper, or a java, is not installed."""
     jar = "/usr/share/java/zookeeper.jar"
     if not os.path.exists(jar) or not any(
@@ -175,14 +186,13 @@ def zookeeper(directory, config="", properties=()):
             for folder in os.environ.get("PATH", "").split(":")):
         return None
     os.makedirs(directory, exist_ok=True)
-    port = free_port()
+    port = port or free_port()
     path = os.path.join(directory, "zoo.cfg")
     with open(path, "w") as out:
         out.write("tickTime=2000\ninitLimit=10\nsyncLimit=5\ndataDir=%s/data\nclientPort=%d\n"
                   "clientPortAddress=127.0.0.1\n4lw.commands.whitelist=*\nmaxClientCnxns=0\n"
                   "admin.enableServer=false\n%s" % (directory, port, config))
-    command = ["java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
-    command += ["-D" + each for each in properties]
+    command = ["java"] + list(java) + ["-D" + each for each in properties]
     command += ["-cp", "/etc/zookeeper/conf:" + jar,
                 "org.apache.zookeeper.server.quorum.QuorumPeerMain", path]
     return Server(command, port, os.path.join(directory, "log"))

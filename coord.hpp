@@ -131,6 +131,25 @@
 //               and so should the groups. Member::weight gives a vote more weight in its group; of
 //               weight 0 it counts for nothing.
 //
+// HANDING OVER
+//   Before a leader is stopped hand_over gives its place to another voter. It numbers nothing more,
+//   waits until that one has all that it ever numbered, and lets it lead: nobody has to find out
+//   that a leader is gone, and writes go on some round trips later. Sessions are suspended so long.
+//
+//       replica.hand_over();                           // as the process is told to end
+//       while (replica.status().successor != coord::PeerId{}) turn_of_the_loop();
+//
+//   What it returns need not be looked at there. Who does not lead has nothing to hand over; where
+//   nobody comes in time it leads on, and is stopped as leaders are that are killed. It is safe in
+//   any case: who leads is decided by promises of a quorum, and by nothing that is said of it.
+//   A preferred leader is the program's to have, which knows where its clients are. In each
+//   replica, once a minute, say:
+//
+//       if (replica.id() != home) replica.hand_over(home);  // of no effect but at the leader
+//
+//   It is refused while that one is not in step. One that comes and goes costs an election each
+//   minute at the most, which an option of a replica, that sees no further than now, could not say.
+//
 // THE IDENTITY OF A VOTER
 //   What a voter has promised and acknowledged is in its storage. So a voter counts only with the
 //   storage that the ensemble has admitted: each storage has an id, drawn at its birth, and the
@@ -366,6 +385,8 @@ enum class Errc : std::int32_t {
     guard_lost = -1012,      // what guards the write is gone: nothing was done, nor will be
     snapshot_needed = -1013,  // the changes kept do not go back so far: read, and go on from there
     outcome_unknown = -1014,  // of a write: its session ended, or its replica, and it may be done
+    not_leading = -1015,      // this replica does not lead, so that it has nothing to hand over
+    no_successor = -1016,     // no voter, or not that one, could take over now
 };
 
 // RETURNS the enumerator's name, and a sentence that says what the caller can do. Both live for
@@ -2767,18 +2788,24 @@ private:
 //   sync          learner -> leader sequence
 //   synced        leader -> learner sequence, zxid: apply this much and the sync is done
 //   refused       leader -> learner confirmed: the nonce of the life that is meant; phase: why
+//   hand_over     both ways         sequence: which one of this epoch; phase: see HandOver; leader:
+//                                   who is to lead; zxid: of stand: where its history has to end
 
 enum class MessageType : std::uint8_t {
     notification = 1, follower_info, leader_info, ack_epoch, diff, trunc, snap, chunk_request,
     chunk, new_leader, up_to_date, proposal, ack, commit, ping, pong, request, sync, synced,
-    refused,
+    refused, hand_over,
 };
-constexpr std::uint8_t message_type_last = static_cast<std::uint8_t>(MessageType::refused);
+constexpr std::uint8_t message_type_last = static_cast<std::uint8_t>(MessageType::hand_over);
 const char* name(MessageType type);
 
 // Why a leader refuses one life of a replica: it has proof, so that it is so for ever.
 enum class Refusal : std::uint8_t { rolled_back = 1, twice = 2 };
 const char* text(Refusal refusal);
+
+// What a leader that hands over says to the one, and what that answers; and what it says to all
+// others when it has given up its place.
+enum class HandOver : std::uint8_t { stand = 1, stands = 2, declines = 3, follow = 4 };
 
 struct Message {
     MessageType type = MessageType::notification;
@@ -3022,7 +3049,9 @@ public:
                     bool leaves = false, bool counts = true);
     void start(Time now, const Vote& own);  // forgets what was; next_deadline is now
     void on_notification(Time now, const Message& message);
-    bool is_news(const Message& message) const;  // later than all that this peer has said
+    // Later than all that this peer has said; life: the one of it that leads, which may not have
+    // said anything in an election before. What another life says may be of the past.
+    bool is_news(const Message& message, std::uint64_t life) const;
     void poll(Time now, Outbox& out);       // considers, decides, repeats
     Time next_deadline() const { return deadline_; }
     PeerId winner() const { return winner_; }  // nobody while there is none
@@ -3141,6 +3170,11 @@ private:
 //            Z20 A learner that takes itself for an observer counts for nothing, whatever the table
 //            says: it may have promised a later epoch to somebody else. From when it says that it
 //            votes, and has promised this epoch, all that it has acknowledged counts.
+//            Z21 While it hands over a leader numbers nothing. It asks a voter that counts, is in
+//            step, and has durably all that was ever numbered, which is committed; and gives up its
+//            place when that one says, of this asking, that it stands. Where it does not, within
+//            Timing::silence, it leads on. Nobody needs to believe any of it: who leads next is
+//            decided by promises, as ever (Z2).
 // May touch  Chapters 4 (reads), 7, 8.
 // Reading    Zab, DSN'11, sections IV and V; ZooKeeper's Leader and LearnerHandler. Every message
 //            of a phase is repeated until its answer is there, and every answer may come twice.
@@ -3162,6 +3196,8 @@ struct LeaderCounters {
     std::uint64_t admissions = 0;         // changes of storages that it numbered
     std::uint64_t reconfigs = 0;          // changes of members that it began or ended
     std::uint64_t refusals = 0;           // lives of replicas that it refused, with proof
+    std::uint64_t hand_overs = 0;         // that ended with its place given up
+    std::uint64_t hand_overs_failed = 0;  // nobody took it: it led on
 };
 
 // A learner, as its leader knows it.
@@ -3198,6 +3234,12 @@ public:
     const char* resignation() const { return resignation_; }
     const char* barred() const { return barred_; }  // why it will never be established, or null
     bool lacks_space() const;  // that is why it resigns: others should lead
+    // Z21. From the next send on. to: nobody in particular.
+    Errc hand_over(Time now, PeerId to);
+    PeerId successor() const { return successor_; }  // to whom; nobody: it does not hand over
+    bool has_handed_over() const;  // that is why it resigns
+    const char* hand_over_flaw() const { return hand_over_flaw_; }  // why the last one failed
+    void send_on(Outbox& out);     // tells those who follow it whom to follow
     Errc error() const { return error_; }  // storage_failed: the log could not be written
     const LeaderCounters& counters() const { return counters_; }
     // Voters that are in step: synchronized and heard from lately, itself included.
@@ -3230,7 +3272,9 @@ public:
 
     // Whether it may number requests: established, and its whole initial history applied.
     bool can_number(const Machine& machine);
-    bool is_numbering() const { return sessions_armed_ && resignation_ == nullptr; }
+    bool is_numbering() const {
+        return sessions_armed_ && resignation_ == nullptr && successor_ == PeerId{};
+    }
     // Takes one request, of itself or of a learner: numbers and appends it, or ignores it.
     // REQUIRES can_number().
     void number(std::int64_t wall_ms, const Machine& machine, const Txn& request);
@@ -3350,6 +3394,14 @@ private:
     void on_pong(Peer& peer, const Message& message);
     void on_chunk_request(Peer& peer, const Message& message, Outbox& out);
     void on_request(const Message& message);
+    void on_hand_over(Peer& peer, const Message& message);
+    bool can_take_over(const Peer& peer, Time now) const;
+    const Peer* best_successor(Time now) const;
+    void turn_to(PeerId id);
+    void try_another(Time now, const char* why);
+    void work_on_hand_over(Time now, Outbox& out);
+    bool has_to_stand(const Peer& peer) const;
+    Time next_hand_over() const;
     bool is_stale(const Peer& peer, const Message& message) const;
     bool is_in_step(const Peer& peer, Time now) const;
     Peer* take_on(const Message& message);
@@ -3426,6 +3478,13 @@ private:
     Zxid initial_;                    // the end of its initial history
     Zxid committed_;
     const char* resignation_ = nullptr;
+    PeerId successor_;                // Z21; nobody: it does not hand over
+    bool is_successor_free_ = false;  // it may be another one, too
+    std::uint64_t declined_ = 0;      // bits of those who will not, or cannot
+    std::uint64_t hand_over_ = 0;     // counts whom it has turned to
+    Time hand_over_until_;
+    Time stand_at_;                   // it is asked to, the next time; never: it was not yet
+    const char* hand_over_flaw_ = "";
     const char* barred_ = nullptr;
     bool knows_ = false;              // the table of voters
     VoterTable table_;                // at the end of the log
@@ -3528,6 +3587,7 @@ public:
     void stop();
     Phase phase() const { return phase_; }
     PeerId leader() const { return leader_; }
+    std::uint64_t leaders_life() const { return leaders_life_; }  // its nonce; 0: not heard yet
     std::uint32_t epoch() const { return epoch_; }
     bool is_serving() const { return phase_ == Phase::following; }
     bool is_in_step() const { return phase_ == Phase::receiving || is_serving(); }
@@ -3607,6 +3667,7 @@ private:
     Log& log_;
     Phase phase_ = Phase::idle;
     PeerId leader_;
+    std::uint64_t leaders_life_ = 0;
     std::uint32_t epoch_ = 0;         // promised to this leader
     bool observes_ = false;
     std::uint64_t attempt_;
@@ -3678,6 +3739,9 @@ private:
 //            other. Where that refuses it so are those writes, and it is local still.
 //            R15 A change of the members is answered when it has ended: when the next ones are the
 //            members, in the state here.
+//            R16 A replica stands at its leader's word once for each asking, while it follows it
+//            with the very history that is named, and could win an election. It leaves a leader at
+//            its word that it has handed over, and that of no other.
 // May touch  Everything above.
 // Reading    "Rules for callers" in the manual above; the contracts of Storage and Transport.
 
@@ -4026,6 +4090,7 @@ struct ReplicaStatus {
     Role role = Role::looking;
     bool serving = false;        // an established leader, or in step with one
     PeerId leader;               // 0 while there is none
+    PeerId successor;            // to whom this leader hands over; 0: it does not
     std::uint32_t epoch = 0;     // current, durable
     std::uint32_t accepted_epoch = 0;
     Zxid last;                   // in the log
@@ -4071,6 +4136,8 @@ enum class LogCode : std::uint16_t {
     in_step = 106,          // with its leader: it serves
     not_established = 107,  // it gives up before it was
     failed = 108,           // it does nothing any more, and why not
+    hands_over = 109,       // as the leader, and to whom
+    hand_over_failed = 110,  // and it leads on
     peer_in_step = 201,     // said by the leader
     peer_silent = 202,      // or behind: it is not in step any more
     observers_changed = 203,  // how many the leader has
@@ -4144,6 +4211,14 @@ public:
     Time next_deadline() const;
     // A hint that a peer is gone, as a TCP reset is one. A wrong hint costs time, never safety.
     void forget(PeerId peer);
+    // The leader gives its place to that voter, or to one that is in step: before it is stopped,
+    // say. Writes that are asked for meanwhile, anywhere, wait. It has ended when successor of
+    // status() is nobody again, Timing::silence later at the most: then this replica follows the
+    // other one; or nobody has taken the place, and it leads on (hand_overs_failed of
+    // leader_counters). RETURNS not_leading; bad_arguments: it is this replica, or none that votes;
+    // no_successor: it is not in step, or nobody is; reconfig_in_progress; too_many: another is
+    // under way; ok: it has begun.
+    Errc hand_over(PeerId to = {});
 
     bool is_polling() const { return in_poll_; }
     PeerId id() const { return options_.id; }
@@ -4299,6 +4374,7 @@ private:
     void log_news();
     void log_all();
     void log_peers();
+    void log_hand_over();
     void log_storage();
     void log_established();
     void visit_gauges(const Callback<void(const Metric&)>& visit) const;
@@ -4309,6 +4385,9 @@ private:
     void deliver(PeerId to, BytesView bytes);
     static std::size_t message_bytes_max(const ReplicaOptions& options, const Transport& transport);
     void dispatch(const Message& message);
+    bool on_hand_over(const Message& message);
+    void answer_hand_over(const Message& asked, HandOver step);
+    bool could_win() const;
     bool step();
     void flush();
     void drive_roles();
@@ -4454,6 +4533,9 @@ private:
     const char* damage_ = "";
     bool was_admitted_ = false;        // the own storage has counted (R7)
     Zxid voters_seen_;                 // members_version, when voters_ was made
+    std::uint32_t stood_epoch_ = 0;    // the last asking that it has answered; R16
+    std::uint64_t stood_ = 0;
+    PeerId stood_for_;
     std::uint32_t aside_ = 0;          // times that it has stepped aside, since it served
     Time aside_until_{INT64_MIN / 4};
     Time now_;
@@ -5531,6 +5613,10 @@ constexpr ErrcRow errc_rows[] = {
      "The changes since then are not kept here; read the nodes and subscribe from that zxid."},
     {Errc::outcome_unknown, "outcome_unknown",
      "The write was executed once, or not at all; read what it would have changed, and decide."},
+    {Errc::not_leading, "not_leading",
+     "Another replica leads, or none does yet; there is nothing to hand over here."},
+    {Errc::no_successor, "no_successor",
+     "No voter that could take over is in step; wait for one, or stop without it."},
 };
 
 static const ErrcRow* find_errc(Errc code) {
@@ -14020,6 +14106,8 @@ inline std::uint32_t fields_of(MessageType type) {  // FORMAT
         case MessageType::sync: return field_sequence;
         case MessageType::synced: return field_zxid | field_sequence;
         case MessageType::refused: return field_confirmed | field_phase;
+        case MessageType::hand_over:
+            return field_leader | field_zxid | field_sequence | field_phase;
     }
     return 0;
 }
@@ -14092,6 +14180,7 @@ const char* name(MessageType type) {
         case MessageType::sync: return "SYNC";
         case MessageType::synced: return "SYNCED";
         case MessageType::refused: return "REFUSED";
+        case MessageType::hand_over: return "HANDOVER";
     }
     return "unknown";
 }
@@ -14609,10 +14698,11 @@ void Election::on_notification(Time now, const Message& message) {
     deadline_ = now;
 }
 
-bool Election::is_news(const Message& message) const {
+bool Election::is_news(const Message& message, std::uint64_t life) const {
     const Voice* const voice = find(message.from);
     if (voice == nullptr) return true;  // others have spoken of it
-    return voice->nonce == message.nonce && message.sequence > voice->sequence;
+    if (voice->nonce != message.nonce) return message.nonce == life;
+    return message.sequence > voice->sequence;
 }
 
 bool Election::counts_us(PeerId peer) const {
@@ -14812,6 +14902,7 @@ constexpr Duration reap_gap = milliseconds(1);        // between two slices of a
 constexpr std::size_t queued_requests_max = 65536;
 constexpr Time long_ago{INT64_MIN / 4};
 constexpr char no_space[] = "the storage has no space for what a leader begins with";
+constexpr char handed_over[] = "it has handed over";
 }  // namespace detail
 
 Leader::Leader(PeerId self, const Voters& voters, const Timing& timing, Log& log,
@@ -14840,6 +14931,7 @@ void Leader::start(Time now) {
     own_ = Vote{log_.epochs().current, log_.last().zxid, self_};
     initial_ = committed_ = Zxid{};
     resignation_ = nullptr;
+    successor_ = PeerId{};
     started_at_ = phase_at_ = clock_read_at_ = ping_at_ = observers_ping_at_ = now;
     behind_at_ = timed_ = Zxid{}, behind_since_ = clock_, pace_ = Duration{};
     confirmed_sequence_ = ping_sequence_;  // no round is on its way
@@ -14874,6 +14966,7 @@ void Leader::stop() {
     sessions_.clear(), opening_.clear(), ended_.clear();
     looks_ = {}, heard_.clear(), closing_ = 0, looks_wait_ = false;
     sessions_armed_ = false, ping_now_ = false;
+    successor_ = PeerId{};
 }
 
 Leader::Peer* Leader::find(PeerId id) {
@@ -15189,6 +15282,7 @@ bool Leader::receive(Time now, const Message& message, Outbox& out) {
         case MessageType::chunk_request: on_chunk_request(*peer, message, out); return true;
         case MessageType::request: on_request(message); return true;
         case MessageType::sync: request_sync(message.sequence, message.from); return true;
+        case MessageType::hand_over: on_hand_over(*peer, message); return true;
         default: return false;
     }
     if (message.sequence <= ping_sequence_ && is_clone(*peer, message)) {
@@ -15600,6 +15694,7 @@ void Leader::send(Time now, const Machine& machine, Outbox& out) {
     if (barred_ != nullptr && !grace) resignation_ = barred_;  // not at once: it may win again
     if (is_disk_behind()) resignation_ = "the others' disks are quicker than its own";
     if (resignation_ != nullptr) return;
+    work_on_hand_over(now, out);
     if (phase_ == Phase::discovery && barred_ == nullptr &&
         has_quorum(heard & bits_where([](const Peer& p) { return p.informed; }))) {
         begin_promise(now);
@@ -15743,12 +15838,13 @@ Time Leader::next_repeat(const Peer& peer) const {
 Time Leader::next_deadline(Time now) const {
     if (phase_ == Phase::idle) return never;
     if (resignation_ != nullptr || is_sync_ping_due() || observers_wait_) return now;
-    if (sessions_armed_ && is_admission_due(now)) return now;
-    if (!queued_.empty() && sessions_armed_) return now;
+    const bool numbers = is_numbering();
+    if (numbers && is_admission_due(now)) return now;
+    if (!queued_.empty() && numbers) return now;
     const bool looks_now = looks_wait_ && closing_ < detail::closings_max;
-    if (sessions_armed_ && (looks_now || !heard_.empty()) && log_.has_room()) return now;
-    Time deadline = ping_at_;
-    if (reap_place_ != 0 && sessions_armed_) {
+    if (numbers && (looks_now || !heard_.empty()) && log_.has_room()) return now;
+    Time deadline = (std::min)(ping_at_, next_hand_over());
+    if (reap_place_ != 0 && numbers) {
         deadline = (std::min)(deadline, clock_read_at_ + (reap_at_ - clock_));
     }
     for (const Peer& peer : peers_) {
@@ -15759,6 +15855,122 @@ Time Leader::next_deadline(Time now) const {
         deadline = (std::min)(deadline, next_repeat(entry.second));
     }
     return deadline;
+}
+
+// -- Handing over --------------------------------------------------------------------------------
+
+bool Leader::has_handed_over() const { return resignation_ == detail::handed_over; }
+
+bool Leader::can_take_over(const Peer& peer, Time now) const {
+    const bool is_voter = peer.id != self_ && peer.bit != 0;
+    return is_voter && (declined_ & peer.bit) == 0 && peer.streaming && is_in_step(peer, now);
+}
+
+// Who has most: of several who was heard last.
+COORD_RARE
+const Leader::Peer* Leader::best_successor(Time now) const {
+    const Peer* best = nullptr;
+    for (const Peer& peer : peers_) {
+        if (!can_take_over(peer, now)) continue;
+        const bool is_better = best == nullptr || peer.acked > best->acked ||
+                               (peer.acked == best->acked && peer.heard_at > best->heard_at);
+        if (is_better) best = &peer;
+    }
+    return best;
+}
+
+COORD_RARE
+Errc Leader::hand_over(Time now, PeerId to) {
+    if (!is_numbering() && successor_ == PeerId{}) return Errc::not_leading;
+    if (successor_ != PeerId{}) {  // there is one under way
+        const bool is_it = to == PeerId{} || (to == successor_ && !is_successor_free_);
+        return is_it ? Errc::ok : Errc::too_many;
+    }
+    if (to == self_ || (to != PeerId{} && !voters_.contains(to))) return Errc::bad_arguments;
+    if (table_.is_joint() || admitted_ > committed_) return Errc::reconfig_in_progress;
+    declined_ = 0;
+    const Peer* const peer = to == PeerId{} ? best_successor(now) : find(to);
+    if (peer == nullptr || !can_take_over(*peer, now)) return Errc::no_successor;
+    is_successor_free_ = to == PeerId{};
+    hand_over_until_ = now + timing_.silence;
+    turn_to(peer->id);
+    return Errc::ok;
+}
+
+void Leader::turn_to(PeerId id) {
+    COORD_ASSERT(phase_ == Phase::broadcast && id != self_ && voters_.contains(id));  // Z21
+    successor_ = id;
+    hand_over_ += 1;
+    stand_at_ = never;
+}
+
+COORD_RARE
+void Leader::try_another(Time now, const char* why) {
+    COORD_ASSERT(successor_ != PeerId{} && resignation_ == nullptr);
+    declined_ |= voters_.bit(successor_);
+    const Peer* const other = is_successor_free_ ? best_successor(now) : nullptr;
+    if (other != nullptr && now < hand_over_until_) return turn_to(other->id);
+    hand_over_flaw_ = why;
+    successor_ = PeerId{};
+    counters_.hand_overs_failed += 1;
+}
+
+bool Leader::has_to_stand(const Peer& peer) const {
+    const Zxid last = log_.last().zxid;
+    return peer.acked == last && committed_ == last;
+}
+
+void Leader::work_on_hand_over(Time now, Outbox& out) {
+    if (successor_ == PeerId{}) return;
+    Peer* const peer = find(successor_);
+    COORD_ASSERT(phase_ == Phase::broadcast && peer != nullptr);
+    if (now >= hand_over_until_) return try_another(now, "it did not stand in time");
+    if (!can_take_over(*peer, now)) return try_another(now, "it is not in step any more");
+    const bool is_later = stand_at_ != never && now < stand_at_;
+    if (!has_to_stand(*peer) || is_later) return;
+    stand_at_ = now + timing_.retry();
+    Message message;
+    message.leader = successor_, message.zxid = log_.last().zxid, message.sequence = hand_over_;
+    message.phase = static_cast<std::uint8_t>(HandOver::stand);
+    post(*peer, MessageType::hand_over, out, message);
+}
+
+Time Leader::next_hand_over() const {
+    if (successor_ == PeerId{}) return never;
+    for (const Peer& peer : peers_) {
+        if (peer.id != successor_) continue;
+        const bool is_to_be_asked = stand_at_ == never && has_to_stand(peer);
+        if (is_to_be_asked || !can_take_over(peer, clock_read_at_)) return clock_read_at_;
+    }
+    return (std::min)(hand_over_until_, stand_at_);
+}
+
+// What answers another asking is of no hand-over that is under way.
+COORD_RARE
+void Leader::on_hand_over(Peer& peer, const Message& message) {
+    const bool is_asked = peer.id == successor_ && stand_at_ != never;
+    if (!is_asked || message.sequence != hand_over_ || resignation_ != nullptr) return;
+    if (!has_to_stand(peer)) return;  // it has another storage by now
+    const auto step = static_cast<HandOver>(message.phase);
+    if (step == HandOver::declines) return try_another(clock_read_at_, "it declined");
+    if (step != HandOver::stands) return;
+    COORD_ASSERT(committed_ == log_.last().zxid && peer.id != self_);  // Z21
+    resignation_ = detail::handed_over;
+    counters_.hand_overs += 1;
+}
+
+COORD_RARE
+void Leader::send_on(Outbox& out) {
+    COORD_ASSERT(has_handed_over() && successor_ != PeerId{});
+    Message message;
+    message.leader = successor_, message.zxid = log_.last().zxid, message.sequence = hand_over_;
+    message.phase = static_cast<std::uint8_t>(HandOver::follow);
+    const auto tell = [&](Peer& peer) {
+        const bool is_told = peer.id != self_ && peer.id != successor_ && peer.informed;
+        if (is_told) post(peer, MessageType::hand_over, out, message);
+    };
+    for (Peer& peer : peers_) tell(peer);
+    for (auto [id, peer] : observers_) tell(peer);
 }
 
 // -- Rounds --------------------------------------------------------------------------------------
@@ -15837,7 +16049,7 @@ void Leader::run_clock(Time now) {
 
 bool Leader::can_number(const Machine& machine) {
     if (phase_ != Phase::broadcast || resignation_ != nullptr) return false;
-    if (machine.applied() < initial_) return false;
+    if (machine.applied() < initial_ || successor_ != PeerId{}) return false;
     if (sessions_armed_) return true;
     sessions_armed_ = true;
     ended_until_ = initial_;
@@ -15896,6 +16108,7 @@ std::size_t Leader::body_bytes_max() const {
 
 Zxid Leader::append(std::int64_t wall_ms, const Txn& request) {
     COORD_ASSERT(request.body.size() <= body_bytes_max());
+    COORD_ASSERT(successor_ == PeerId{});  // Z21
     const LogPosition last = log_.last();
     COORD_ASSERT(last.zxid.epoch() <= epoch_);
     const std::uint64_t counter = last.zxid.epoch() == epoch_ ? last.zxid.counter() : 0;
@@ -16025,7 +16238,7 @@ const PeerId* Leader::next_admission(Time now, std::uint64_t& storage) const {
 
 bool Leader::is_admission_due(Time now) const {
     std::uint64_t storage = 0;
-    if (resignation_ != nullptr) return false;
+    if (resignation_ != nullptr || successor_ != PeerId{}) return false;
     return has_to_settle() || next_admission(now, storage) != nullptr;
 }
 
@@ -16336,7 +16549,7 @@ void Learner::start(Time now, PeerId leader, Zxid committed, bool observes) {
     COORD_ASSERT(phase_ == Phase::idle && leader != self_ && leader != PeerId{});
     phase_ = Phase::discovery;
     observes_ = observes;
-    leader_ = leader;
+    leader_ = leader, leaders_life_ = 0;
     epoch_ = 0;
     attempt_ += 1;
     committed_ = (std::max)(committed_, committed);  // perhaps found out as a leader
@@ -16381,7 +16594,7 @@ bool Learner::receive(Time now, const Message& message, Outbox& out) {
         if (message.epoch > epoch_ && epoch_ > 0) depart("the leader has moved to a later epoch");
         return false;
     }
-    heard_at_ = now;
+    heard_at_ = now, leaders_life_ = message.nonce;
     switch (message.type) {
         case MessageType::diff:
         case MessageType::trunc: on_cut(now, message); return true;
@@ -16991,6 +17204,8 @@ struct Replica::Logged {
     std::uint64_t snapshots_given_up = 0;
     std::uint64_t admissions = 0;
     std::uint64_t refusals = 0;
+    std::uint64_t hand_overs_failed = 0;
+    PeerId successor;
     std::uint64_t in_step = 0;    // bits of voters; of a leader's
     std::size_t observers = 0;
     std::uint64_t sum = 0;        // of what is counted
@@ -17271,6 +17486,14 @@ void Replica::dispatch(const Message& message) {
     if (message.type == MessageType::notification) {
         return answer_notification(message);
     }
+    const auto hand_over_step = static_cast<HandOver>(message.phase);
+    const bool is_of_leader =
+        message.type == MessageType::hand_over &&
+        (hand_over_step == HandOver::stand || hand_over_step == HandOver::follow);
+    if (is_of_leader) {
+        counters_.dropped_stale += on_hand_over(message) ? 0u : 1u;
+        return;
+    }
     if (role_ == Role::looking && message.type == MessageType::follower_info) {
         election_.poll(now_, outbox_);  // the sender has seen us win: perhaps so do we by now
         drive_roles();
@@ -17292,6 +17515,58 @@ void Replica::dispatch(const Message& message) {
     if (!taken) counters_.dropped_stale += 1;
 }
 
+Errc Replica::hand_over(PeerId to) {
+    counters_.calls += 1;
+    if (role_ == Role::failed) return Errc::replica_failed;
+    return role_ == Role::leading ? leader_.hand_over(now_, to) : Errc::not_leading;
+}
+
+// An election would be no surprise: it holds what it says in one, and has the space to lead.
+bool Replica::could_win() const {
+    const Vote vote = own_vote();
+    return role_ == Role::following && learner_.is_serving() && log_.has_room() &&
+           vote.current_epoch == learner_.epoch() && vote.zxid == log_.last().zxid;
+}
+
+// R16. What is said in another epoch is of a reign that is over, or not the one of here. Where it
+// stands by the very word that comes again, its answer was lost.
+COORD_RARE
+bool Replica::on_hand_over(const Message& message) {
+    const bool has_answered = message.epoch == stood_epoch_ && message.sequence <= stood_;
+    const bool stands = static_cast<HandOver>(message.phase) == HandOver::stand;
+    const bool is_its = message.sequence == stood_ && stood_for_ == message.from;
+    if (stands && has_answered && is_its && role_ == Role::leading &&
+        !leader_.is_established()) {
+        answer_hand_over(message, HandOver::stands);
+        return true;
+    }
+    const bool is_leaders = is_learner() && message.from == learner_.leader() &&
+                            message.epoch == learner_.epoch() && message.epoch > 0;
+    if (!is_leaders || (stands && has_answered)) return false;
+    const PeerId to = message.leader;
+    if (!stands) {
+        look("the leader has handed over");
+        if (to != options_.id && voters_.contains(to)) follow(to);
+        return true;
+    }
+    const bool could = could_win() && message.zxid == log_.last().zxid && to == options_.id;
+    stood_epoch_ = message.epoch, stood_ = message.sequence, stood_for_ = message.from;
+    answer_hand_over(message, could ? HandOver::stands : HandOver::declines);
+    if (!could) return true;
+    look("the leader hands over to it");
+    lead();
+    return true;
+}
+
+void Replica::answer_hand_over(const Message& asked, HandOver step) {
+    Message message;
+    message.type = MessageType::hand_over;
+    message.epoch = asked.epoch, message.sequence = asked.sequence;
+    message.leader = options_.id, message.zxid = log_.last().zxid;
+    message.phase = static_cast<std::uint8_t>(step);
+    outbox_.send(asked.from, message);
+}
+
 // Who observes is answered where there is somebody to follow: a leader that is established.
 void Replica::answer_notification(const Message& message) {
     if (voters_seen_ != members_version()) see_voters();
@@ -17300,7 +17575,7 @@ void Replica::answer_notification(const Message& message) {
     if (role_ == Role::looking) {
         election_.on_notification(now_, message);
     } else if (asks && is_learner() && message.from == learner_.leader() &&
-               election_.is_news(message)) {
+               election_.is_news(message, learner_.leaders_life())) {
         look("the leader has given up");
         election_.on_notification(now_, message);
     } else if (asks && (is_voters || role_ != Role::leading || leader_.is_established())) {
@@ -17353,7 +17628,9 @@ void Replica::flush() {
 void Replica::drive_roles() {
     if (role_ == Role::leading && leader_.resignation() != nullptr) {
         if (leader_.lacks_space()) step_aside();
+        const PeerId to = leader_.has_handed_over() ? leader_.successor() : PeerId{};
         look(leader_.resignation());
+        if (to != PeerId{}) follow(to);
     } else if (is_learner() && learner_.departure() != nullptr) {
         look(learner_.departure());
     } else if (role_ == Role::looking && election_.winner() == options_.id) {
@@ -17426,7 +17703,9 @@ COORD_RARE
 void Replica::look(const char* reason) {
     COORD_ASSERT(role_ != Role::failed);  // R5
     std::vector<PeerId> followers;
-    if (role_ == Role::leading) followers = leader_.followers();
+    const bool sends_on = role_ == Role::leading && leader_.has_handed_over();
+    if (sends_on) leader_.send_on(outbox_);
+    if (role_ == Role::leading && !sends_on) followers = leader_.followers();
     leader_.stop(), learner_.stop();
     drop_incoming();
     role_ = Role::looking;
@@ -19489,6 +19768,7 @@ ReplicaStatus Replica::status() const {
     status.serving = is_serving();
     if (role_ == Role::leading) status.leader = options_.id;
     if (is_learner()) status.leader = learner_.leader();
+    status.successor = leader_.successor();
     if (role_ == Role::leading) status.observers = leader_.observers();
     status.epoch = log_.durable_epochs().current;
     status.accepted_epoch = log_.durable_epochs().accepted;
@@ -19619,6 +19899,8 @@ void Replica::visit_counters(const Callback<void(const Metric&)>& visit) const {
         counter("coord_admissions", lead.admissions, "changes of storages that count"),
         counter("coord_reconfigs", lead.reconfigs, "steps of changes of the members"),
         counter("coord_refusals", lead.refusals, "lives of replicas refused"),
+        counter("coord_hand_overs", lead.hand_overs, "times that it has handed over"),
+        counter("coord_hand_overs_failed", lead.hand_overs_failed, "that nobody took"),
     };
     const Metric zookeepers[] = {
         counter("zk_packets_received", own.requests, "as coord_requests"),
@@ -19683,7 +19965,9 @@ Bytes Replica::describe() const {
     if (role_ != Role::leading) return out;
     prose.text("  voters   ").number(detail::count_bits(leader_.voters_in_step(now_)));
     prose.text(" of ").number(voters_.size()).text(" in step; ");
-    prose.count(now.observers, "observer\n", "observers\n");
+    prose.count(now.observers, "observer", "observers");
+    if (now.successor != PeerId{}) prose.text("; hands over to ").number(now.successor.value);
+    prose.text("\n");
     leader_.visit_peers(now_, detail::observers_shown, [&](const PeerState& peer) {
         const bool is_silent = now_ - peer.heard_at > options_.timing.silence;
         const bool is_known = peer.heard_at.ns > detail::long_ago.ns;
@@ -19707,7 +19991,7 @@ Bytes Replica::state_json() const {
     json.open(nullptr, '{');
     json.number("id", options_.id.value), json.hex("ensemble", options_.ensemble);
     json.text("role", name(role_)), json.truth("serving", now.serving);
-    json.number("leader", now.leader.value);
+    json.number("leader", now.leader.value), json.number("successor", now.successor.value);
     json.text("reason", now.reason), json.text("damage", now.damage);
     json.number("epoch", now.epoch), json.number("accepted_epoch", now.accepted_epoch);
     json.hex("last", now.last.value), json.hex("durable", now.durable.value);
@@ -19808,6 +20092,7 @@ void Replica::log_news() {
         own.polls_late + own.over_quota + own.requests_refused + own.snapshots_taken +
         own.snapshots_given_up + own.snapshots_installed + own.dropped_unsealed +
         own.dropped_replayed + (was_serving_ ? 1u << 31 : 0u);
+    log_hand_over();
     if (sum == logged_->sum && now_ < logged_->look_at) return;
     logged_->sum = sum, logged_->look_at = now_ + options_.timing.heartbeat / 2;
     log_all();
@@ -19872,6 +20157,23 @@ void Replica::log_storage() {
         log_line(LogCode::admitted, LogLevel::info, "its storage counts");
     }
     told.is_admitted = admitted;
+}
+
+void Replica::log_hand_over() {
+    Logged& told = *logged_;
+    const std::uint64_t failed = leader_.counters().hand_overs_failed;
+    if (failed == told.hand_overs_failed && leader_.successor() == told.successor) return;
+    Bytes text;
+    detail::Prose prose(text);
+    if (failed > told.hand_overs_failed) {
+        prose.text("has not handed over, and leads on: ").text(leader_.hand_over_flaw());
+        log_line(LogCode::hand_over_failed, LogLevel::warning, text);
+        text.clear();
+    }
+    told.hand_overs_failed = failed, told.successor = leader_.successor();
+    if (told.successor == PeerId{}) return;
+    prose.text("hands over to ").number(told.successor.value);
+    log_line(LogCode::hands_over, LogLevel::info, text);
 }
 
 void Replica::log_peers() {

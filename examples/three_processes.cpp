@@ -1,8 +1,9 @@
 // Three processes, each with a replica on files of its own, over TCP on the loopback: an ensemble
 // forms, nodes are created and watched, and the process of the leader is killed in the middle of
 // many writes. Nothing that was acknowledged is lost, and the survivors agree to the last bit. The
-// dead one is started again and catches up. Then all three are killed at once, and started again:
-// what was acknowledged is there, and the ensemble goes on.
+// dead one is started again and catches up. A leader hands over in the middle of writes, ends, and
+// comes back. Then all three are killed at once, and started again: what was acknowledged is there,
+// and the ensemble goes on.
 //
 //     g++ -std=c++17 -O1 -I. examples/three_processes.cpp -o three_processes && ./three_processes
 #define COORD_IMPLEMENTATION
@@ -21,7 +22,7 @@
 // ------------------------------------------------------------------------------------------------
 // A child: a replica, one session, and a line for everything that it is asked to do:
 //     TAG create PATH DATA MODE | TAG get PATH | TAG watch PATH | TAG set PATH DATA
-//     TAG ls PATH | TAG sync | TAG status
+//     TAG ls PATH | TAG sync | TAG status | TAG hand_over
 // It answers TAG ok TEXT or TAG ERROR, and says "event TYPE PATH" when a watch fires. First it
 // says "storage TEXT", what it has found in its directory, and "session ok", when it is at work.
 
@@ -72,6 +73,8 @@ static void execute(Member& member, const coord::Session& session, const std::st
             }
             answer(children.error(), names);
         });
+    } else if (verb == "hand_over") {
+        answer(member.replica().hand_over(), "");
     } else if (verb == "sync") {
         session.sync([answer](auto done) { answer(done.error(), ""); });
     } else {
@@ -116,6 +119,7 @@ private:
     void ephemerals_go();
     void all_agree();
     void the_dead_one_returns();
+    void leader_hands_over_among_writes();
     void all_die_among_writes();
     void all_return();
     void life_goes_on();
@@ -131,6 +135,8 @@ private:
     void write_until(int asked_for, std::size_t acknowledged);
     void write_one(int id);
     void take_write(const Processes::Line& line);
+    void measure_at(int id);
+    double measured_ms() const;
     void kill(int id);
     std::string check_writes(int id);
     std::size_t in_flight() const;
@@ -147,11 +153,12 @@ private:
     int tag_ = 0;
     int leader_ = 0;
     int dead_ = 0;
-    coord::Time killed_at_;
     std::vector<std::string> events_;          // "2 event changed /javaer"
     int written_ = 0;                          // so many were asked for
-    int first_after_kill_ = 0;
-    coord::Time first_acknowledged_at_;        // of those asked for after the kill
+    int measured_at_ = 0;                      // at this replica; 0: at any
+    int measured_from_ = INT_MAX;              // of the writes this one, and those after it
+    coord::Time measured_since_;
+    coord::Time first_acknowledged_at_;        // of those
     std::map<int, std::set<std::string>> in_flight_;
     std::set<std::string> acknowledged_;
     std::set<std::string> died_with_caller_;
@@ -165,6 +172,7 @@ int Story::run() {
         &Story::ensemble_forms, &Story::nodes_and_modes, &Story::a_watch_fires,
         &Story::leader_dies_among_writes, &Story::nothing_is_lost, &Story::ephemerals_go,
         &Story::all_agree, &Story::the_dead_one_returns, &Story::nothing_is_lost,
+        &Story::all_agree, &Story::leader_hands_over_among_writes, &Story::nothing_is_lost,
         &Story::all_agree, &Story::all_die_among_writes, &Story::all_return,
         &Story::nothing_is_lost, &Story::all_agree, &Story::life_goes_on,
         &Story::nothing_is_lost, &Story::all_agree};
@@ -208,17 +216,51 @@ void Story::leader_dies_among_writes() {
     write_until(writes_total, writes_before_the_kill);
     if (failed_) return;
     kill(dead_ = leader_);
-    killed_at_ = monotonic_now();
+    measure_at(0);
     say("kill -9 of replica %d, the leader, after %zu acknowledged writes", dead_,
         acknowledged_.size());
-    first_after_kill_ = written_;
     for (int id : living()) write_one(id);  // one more each, to be sure of one asked for after it
     write_until(writes_total, SIZE_MAX);
     find_the_leader();
     if (failed_) return;
     say("replica %d leads now", leader_);
     say("failover %.1f ms: from the kill to the first acknowledged write asked for after it",
-        static_cast<double>((first_acknowledged_at_ - killed_at_).ns) / 1e6);
+        measured_ms());
+}
+
+// As a replica is stopped for an upgrade: nobody has to find out that its leader is gone.
+void Story::leader_hands_over_among_writes() {
+    find_the_leader();
+    if (failed_) return;
+    const int before = leader_;
+    say("more writes through all three ...");
+    write_until(INT_MAX, acknowledged_.size() + 200);
+    if (failed_) return;
+    measure_at(before);
+    processes_.tell(before, "h hand_over");
+    write_one(before);
+    write_until(written_ + 300, SIZE_MAX);
+    find_the_leader();
+    if (failed_) return;
+    if (leader_ == before) return fail("nobody has taken the leader's place");
+    say("replica %d has handed over, replica %d leads now", before, leader_);
+    say("pause %.1f ms: from that to the first acknowledged write asked for after it, there",
+        measured_ms());
+    if (!processes_.quit(before)) return fail("a process did not end well");
+    say("replica %d has ended, and is started again", before);
+    const std::string error = processes_.spawn(before);
+    if (!error.empty()) return fail(error);
+    await_sessions(1);
+}
+
+// The time of the next write that is asked for, from now on.
+void Story::measure_at(int id) {
+    measured_at_ = id, measured_from_ = written_;
+    measured_since_ = monotonic_now(), first_acknowledged_at_ = coord::Time{};
+}
+
+double Story::measured_ms() const {
+    return static_cast<double>((first_acknowledged_at_ - measured_since_).ns) / 1e6;
 }
 
 void Story::nothing_is_lost() {
@@ -349,7 +391,8 @@ void Story::take_write(const Processes::Line& line) {
     if (in_flight_[line.from].erase(name) == 0) return;
     if (result != "ok") return fail(line.text);
     acknowledged_.insert(name);
-    const bool is_after = dead_ != 0 && std::atoi(name.c_str() + 1) >= first_after_kill_;
+    const bool is_there = measured_at_ == 0 || measured_at_ == line.from;
+    const bool is_after = is_there && std::atoi(name.c_str() + 1) >= measured_from_;
     if (is_after && first_acknowledged_at_ == coord::Time{}) {
         first_acknowledged_at_ = monotonic_now();
     }

@@ -66,6 +66,7 @@ const std::vector<Layout>& layouts() {
         {MessageType::sync, "SYNC", "a9:8"},
         {MessageType::synced, "SYNCED", "a5:8 a9:8"},
         {MessageType::refused, "REFUSED", "aa:8 ae:1"},
+        {MessageType::hand_over, "HANDOVER", "a2:4 a5:8 a9:8 ae:1"},
     };
     return all;
 }
@@ -112,7 +113,7 @@ Bytes with_checksum(Bytes bytes) {
 
 TEST_SUITE("08 messages") {
 
-TEST_CASE("golden: the bytes of each of the 20 types") {
+TEST_CASE("golden: the bytes of each of the 21 types") {
     REQUIRE(layouts().size() == coord::message_type_last);
     std::uint8_t number = 0;
     for (const Layout& layout : layouts()) {
@@ -125,7 +126,7 @@ TEST_CASE("golden: the bytes of each of the 20 types") {
     }
     CHECK(support::hex(encoded(marked(MessageType::sync)).substr(0, 8)) == "636f7201" "21be0b80");
     CHECK(std::string(name(static_cast<MessageType>(0))) == "unknown");
-    CHECK(std::string(name(static_cast<MessageType>(21))) == "unknown");
+    CHECK(std::string(name(static_cast<MessageType>(22))) == "unknown");
 }
 
 TEST_CASE("a message comes back as it was: the fields of its type, and nothing of the others") {

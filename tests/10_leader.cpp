@@ -1587,6 +1587,146 @@ TEST_CASE("no message before its phase, and none of an epoch that is not durable
     CHECK(rig.said.empty());
 }
 
+TEST_CASE("Z21 whom it may hand over to: who counts, is in step and was heard of lately") {
+    Rig rig;
+    CHECK(rig.leader.hand_over(rig.now, PeerId{2}) == Errc::not_leading);
+    rig.lead_two();
+    CHECK(rig.leader.hand_over(rig.now, PeerId{3}) == Errc::no_successor);  // it was not met yet
+    CHECK(rig.leader.hand_over(rig.now, PeerId{1}) == Errc::bad_arguments);
+    CHECK(rig.leader.hand_over(rig.now, PeerId{4}) == Errc::bad_arguments);
+    rig.leader.forget(PeerId{2});
+    CHECK(rig.leader.hand_over(rig.now, PeerId{2}) == Errc::no_successor);
+    CHECK(rig.leader.hand_over(rig.now, {}) == Errc::no_successor);
+    rig.storages[3] = 333;  // not the one that was admitted
+    rig.join(3);
+    rig.heard(2);
+    CHECK(rig.leader.hand_over(rig.now, PeerId{3}) == Errc::no_successor);
+    CHECK(rig.leader.hand_over(rig.now, {}) == Errc::ok);
+    CHECK(rig.leader.successor() == PeerId{2});
+    CHECK_FALSE(rig.leader.is_numbering());
+    CHECK_FALSE(rig.leader.can_number(rig.machine));
+    CHECK_FALSE(rig.leader.is_admission_due(rig.now));
+}
+
+TEST_CASE("Z21 of several it chooses who has most, and of those who was heard of last") {
+    Rig rig;
+    rig.lead_two();
+    rig.join(3), rig.step();
+    rig.heard(2), rig.heard(3);
+    rig.step(milliseconds(1));
+    rig.heard(2);
+    REQUIRE(rig.leader.hand_over(rig.now, {}) == Errc::ok);
+    CHECK(rig.leader.successor() == PeerId{2});  // though 3 has the higher id
+    rig.step(rig.timing.silence);
+    REQUIRE(rig.leader.successor() == PeerId{});
+    rig.heard(2), rig.heard(3);
+    rig.number({}, 0, OpCode::open_session, Rig::open_body(1));
+    rig.step();
+    rig.say(3, MessageType::ack);
+    rig.step();
+    rig.heard(2);
+    REQUIRE(rig.leader.hand_over(rig.now, {}) == Errc::ok);
+    CHECK(rig.leader.successor() == PeerId{3});
+}
+
+TEST_CASE("Z21 it is asked again each retry, until the time is over: then requests are numbered") {
+    Rig rig;
+    rig.lead_two();
+    REQUIRE(rig.leader.hand_over(rig.now, PeerId{2}) == Errc::ok);
+    CHECK(rig.leader.next_deadline(rig.now) <= rig.now);
+    const Time end = rig.now + rig.timing.silence;
+    rig.step();
+    REQUIRE(rig.count(MessageType::hand_over) == 1);
+    const Message stand = rig.take(MessageType::hand_over)[0].message;
+    CHECK(stand.zxid == rig.log.last().zxid);
+    CHECK(stand.leader == PeerId{2});
+    CHECK(stand.epoch == rig.leader.epoch());
+    CHECK(rig.leader.next_deadline(rig.now) <= rig.now + rig.timing.retry());
+    rig.step(rig.timing.retry() - coord::nanoseconds(1));
+    CHECK(rig.count(MessageType::hand_over) == 1);
+    rig.step(coord::nanoseconds(1));
+    CHECK(rig.count(MessageType::hand_over) == 2);
+    while (rig.now + rig.timing.retry() < end) rig.heard(2), rig.step(rig.timing.retry());
+    CHECK(rig.leader.successor() == PeerId{2});
+    CHECK_FALSE(rig.leader.can_number(rig.machine));
+    rig.heard(2), rig.step(end - rig.now);
+    CHECK(rig.leader.successor() == PeerId{});
+    CHECK(rig.leader.can_number(rig.machine));
+    CHECK(rig.leader.counters().hand_overs_failed == 1);
+    CHECK(std::string(rig.leader.hand_over_flaw()) == "it did not stand in time");
+    Message stands = rig.speak(2, MessageType::hand_over);  // too late
+    stands.sequence = stand.sequence, stands.phase = 2;
+    CHECK(rig.tell(stands));
+    CHECK_FALSE(rig.leader.has_handed_over());
+    CHECK(rig.leader.resignation() == nullptr);
+}
+
+TEST_CASE("Z21 what counts as an answer: of whom it asked, of this asking, and nothing else") {
+    Rig rig;
+    rig.lead_two();
+    rig.join(3), rig.step();
+    rig.heard(3);
+    REQUIRE(rig.leader.hand_over(rig.now, PeerId{2}) == Errc::ok);
+    Message stands = rig.speak(2, MessageType::hand_over);
+    stands.phase = 2;
+    for (const std::uint64_t sequence : {0u, 1u, 2u, 3u}) {
+        stands.sequence = sequence;
+        CHECK(rig.tell(stands));  // it has not been asked yet
+        CHECK_FALSE(rig.leader.has_handed_over());
+    }
+    rig.step();
+    REQUIRE(rig.count(MessageType::hand_over) == 1);
+    const std::uint64_t asked = rig.take(MessageType::hand_over)[0].message.sequence;
+    for (const std::uint64_t sequence : {asked - 1, asked + 1, std::uint64_t{0}}) {
+        stands.sequence = sequence;
+        CHECK(rig.tell(stands));
+        CHECK_FALSE(rig.leader.has_handed_over());
+    }
+    Message other = rig.speak(3, MessageType::hand_over);
+    other.phase = 2, other.sequence = asked;
+    CHECK(rig.tell(other));
+    CHECK_FALSE(rig.leader.has_handed_over());
+    stands.sequence = asked, stands.epoch -= 1;
+    CHECK_FALSE(rig.tell(stands));
+    CHECK_FALSE(rig.leader.has_handed_over());
+    for (const unsigned phase : {0u, 1u, 4u, 255u}) {
+        Message odd = rig.speak(2, MessageType::hand_over);
+        odd.sequence = asked, odd.phase = static_cast<std::uint8_t>(phase);
+        CHECK(rig.tell(odd));
+        CHECK_FALSE(rig.leader.has_handed_over());
+        CHECK(rig.leader.successor() == PeerId{2});
+    }
+    stands.epoch += 1;
+    CHECK(rig.tell(stands));
+    CHECK(rig.leader.has_handed_over());
+    rig.forget();
+    rig.leader.send_on(rig.out), rig.collect();
+    REQUIRE(rig.count(MessageType::hand_over, 3) == 1);
+    CHECK(rig.take(MessageType::hand_over, 3)[0].message.leader == PeerId{2});
+    CHECK(rig.count(MessageType::hand_over, 2) == 0);
+    CHECK_FALSE(rig.leader.can_number(rig.machine));
+    rig.leader.stop();
+    CHECK(rig.leader.successor() == PeerId{});
+}
+
+TEST_CASE("Z21 another storage under that id, before its answer came: it does not count for it") {
+    Rig rig;
+    rig.lead_two();
+    rig.join(3), rig.step();
+    REQUIRE(rig.leader.hand_over(rig.now, PeerId{2}) == Errc::ok);
+    rig.step();
+    REQUIRE(rig.count(MessageType::hand_over) == 1);
+    Message stands = rig.speak(2, MessageType::hand_over);
+    stands.sequence = rig.take(MessageType::hand_over)[0].message.sequence, stands.phase = 2;
+    rig.storages[2] = 222, rig.lives[2] = 29;
+    rig.say(2, MessageType::follower_info);
+    CHECK(rig.tell(stands));
+    CHECK_FALSE(rig.leader.has_handed_over());
+    rig.heard(3), rig.step();
+    CHECK(rig.leader.successor() == PeerId{});
+    CHECK(std::string(rig.leader.hand_over_flaw()) == "it is not in step any more");
+}
+
 TEST_CASE("a storage that fails while it leads is reported") {
     Rig rig;
     rig.to_broadcast();

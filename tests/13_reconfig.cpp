@@ -353,6 +353,36 @@ TEST_CASE("E5 a leader that loses the quorum of the next voters leads no more") 
     CHECK(*told == Errc::ok);
 }
 
+TEST_CASE("Z21 while the members change nothing is handed over; then to one who has joined") {
+    World w(3, 2);
+    Sync zk = w.open(w.leader());
+    const std::uint32_t leader = w.leader();
+    CHECK(w.sim.replica(leader).hand_over(PeerId{4}) == Errc::bad_arguments);  // it observes
+    std::optional<Errc> told;
+    zk.session().reconfig(whole({leader, 4, 5}), [&](auto r) { told = r.error(); });
+    REQUIRE(w.comes_true([&] {
+        coord::Replica& replica = w.sim.replica(leader);
+        return replica.log().voters_at_end(replica.machine()).is_joint();
+    }));
+    w.sim.crash(4), w.sim.crash(5);  // before they have it
+    w.sim.run_for(milliseconds(100));
+    REQUIRE(w.leader() == leader);
+    CHECK(w.sim.replica(leader).hand_over() == Errc::reconfig_in_progress);
+    CHECK(w.sim.replica(leader).hand_over(PeerId{4}) == Errc::reconfig_in_progress);
+    w.sim.restart(4), w.sim.restart(5);
+    REQUIRE(w.comes_true([&] { return told.has_value(); }));
+    CHECK(*told == Errc::ok);
+    Ids ids{leader, 4, 5};
+    w.are(ids);
+    w.sim.run_for(seconds(2));
+    const std::uint32_t to = w.leader() == 4 ? 5 : 4;
+    CHECK(w.sim.replica(w.leader()).hand_over(PeerId{to}) == Errc::ok);
+    CHECK(w.comes_true([&] { return w.leader() == to; }, milliseconds(500)));
+    const std::uint32_t gone = leader == 1 ? 2 : 1;  // observes now
+    CHECK(w.sim.replica(to).hand_over(PeerId{gone}) == Errc::bad_arguments);
+    w.are(ids);
+}
+
 TEST_CASE("M9 M10 one that lags far behind is made a voter, and learns all by a snapshot") {
     SimulationOptions options = of(3, 2);
     options.replica.snapshot_every_entries = 20;

@@ -206,14 +206,20 @@ public:
     bool quit() {
         bool all_well = true;
         for (Child& child : children_) child.control.write("quit");
-        for (Child& child : children_) {
-            if (child.pid <= 0) continue;
-            int outcome = 0;
-            ::waitpid(child.pid, &outcome, 0);
-            all_well = all_well && WIFEXITED(outcome) && WEXITSTATUS(outcome) == 0;
-            child.pid = -1;
+        for (std::size_t id = 1; id <= children_.size(); id++) {
+            all_well = quit(static_cast<int>(id)) && all_well;
         }
         return all_well;
+    }
+    bool quit(int id) {  // this one alone
+        Child& one = child(id);
+        if (one.pid <= 0) return true;
+        one.control.write("quit");
+        int outcome = 0;
+        ::waitpid(one.pid, &outcome, 0);
+        one.pid = -1;
+        one.control.shut();
+        return WIFEXITED(outcome) && WEXITSTATUS(outcome) == 0;
     }
 
 private:

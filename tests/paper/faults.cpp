@@ -1,11 +1,12 @@
 // The catalogue of faults of disks, snapshots and processes: scenarios that other systems have met,
 // each under the letter and number that it has there. Some are elsewhere, beside what they are
-// about: grep for "faults D", "faults S" and "faults T" finds them all. The end of this file says
-// where, and what is not covered.
+// about: grep for "faults D", "faults N", "faults S" and "faults T" finds them all. The end of this
+// file says where, and what is not covered.
 //
 //   D   a disk that tears, lies, fails, fills up, rots, is slow, is rolled back
 //   S   a snapshot on its way into a disk, or from a leader to a learner
 //   T   a process that crashes or stands still at a bad moment
+//   N   a network that is cut one way, in part, or again and again
 
 #include <doctest/doctest.h>
 
@@ -1880,12 +1881,273 @@ TEST_CASE("faults T5: a leader that goes on in the middle of a poll, one epoch t
 }
 
 // -------------------------------------------------------------------------------------------------
+// N: networks that are cut one way, in part, now here and now there. Elections are cheap: what must
+// not grow without bound is the epoch, and who has a quorum must not lose its place.
+
+struct Cuts {
+    Simulation sim;
+    std::map<PeerId, SessionId> sessions;  // one at each
+    PeerId leader;
+    std::uint32_t before;  // the epoch
+    int asked = 0;
+
+    explicit Cuts(std::uint32_t voters) : sim(simulated(voters)) {
+        elect(sim);
+        for (std::uint32_t id = 1; id <= voters; id++) {
+            sessions[PeerId{id}] = open_at(sim, PeerId{id});
+        }
+        sim.run_for(seconds(3));
+        leader = sim.leader(), before = epoch();
+    }
+    std::uint32_t epoch() {
+        std::uint32_t newest = 0;
+        for (std::uint32_t id = 1; id <= sim.size(); id++) {
+            newest = (std::max)(newest, sim.replica(id).status().accepted_epoch);
+        }
+        return newest;
+    }
+    std::uint32_t growth() { return epoch() - before; }
+    Role role(PeerId id) { return sim.replica(id).status().role; }
+    PeerId other(PeerId than, PeerId and_than = {}) { return other_than(sim, than, and_than); }
+    // A write at whoever leads.
+    bool goes_on(Duration limit) {
+        const PeerId at = sim.leader();
+        if (at == PeerId{}) return false;
+        asked += 1;
+        return ends(sim, create(sim, at, sessions[at], "/n" + std::to_string(asked)), limit);
+    }
+    // Writes each second for so long; the same one leads all the time, and no epoch begins.
+    void stays(Duration duration) {
+        const PeerId leads = sim.leader();
+        const std::uint32_t epochs = epoch();
+        const Time end = sim.now() + duration;
+        while (sim.now() < end) {
+            CHECK(goes_on(milliseconds(20)));
+            REQUIRE(sim.leader() == leads);
+            sim.run_for(seconds(1));
+        }
+        CHECK(epoch() == epochs);
+    }
+    // What is cut is cut no more: all serve, have all, and nobody has lost its place over it.
+    void heals() {
+        const PeerId leads = sim.leader();
+        const std::uint32_t epochs = epoch();
+        sim.heal();
+        CHECK(sim.run_until([&] {
+            for (std::uint32_t id = 1; id <= sim.size(); id++) {
+                if (!sim.replica(id).status().serving) return false;
+            }
+            return true;
+        }, seconds(3)));
+        if (leads != PeerId{}) {
+            CHECK(sim.leader() == leads);
+            CHECK(epoch() == epochs);
+        }
+        CHECK(goes_on(milliseconds(20)));
+        sim.run_for(seconds(1));
+        for (std::uint32_t id = 1; id <= sim.size(); id++) {
+            CHECK(sim.replica(id).status().digest == sim.replica(sim.leader()).status().digest);
+        }
+    }
+    void make_deaf(PeerId id) { each(id, [&](PeerId peer) { sim.cut(peer, id); }); }
+    void make_mute(PeerId id) { each(id, [&](PeerId peer) { sim.cut(id, peer); }); }
+    template <class Do>
+    void each(PeerId but, Do&& call) {
+        for (std::uint32_t id = 1; id <= sim.size(); id++) {
+            if (PeerId{id} != but) call(PeerId{id});
+        }
+    }
+    void cut_both(PeerId a, PeerId b) { sim.cut(a, b), sim.cut(b, a); }
+};
+
+TEST_CASE("faults N6: a leader that is deaf, or mute, makes way in time, and once") {
+    const Duration silence = coord::Timing{}.silence, heartbeat = coord::Timing{}.heartbeat;
+    for (const std::uint32_t voters : {3u, 5u}) {
+        for (const bool is_deaf : {false, true}) {
+            CAPTURE(voters);
+            CAPTURE(is_deaf);
+            Cuts c(voters);
+            is_deaf ? c.make_deaf(c.leader) : c.make_mute(c.leader);
+            c.sim.run_for(silence + heartbeat * 2);
+            CHECK_FALSE(c.sim.replica(c.leader).status().serving);
+            REQUIRE(c.sim.run_until([&] { return c.sim.leader() != PeerId{}; }, silence));
+            CHECK(c.sim.leader() != c.leader);
+            CHECK(c.growth() <= 2);
+            c.stays(seconds(600));
+            c.heals();
+        }
+    }
+}
+
+// It is one of a minority, whatever it says and hears: nobody waits for it or loses a place.
+TEST_CASE("faults N7: a follower that is not heard, or hears nothing, disturbs nobody") {
+    for (const std::uint32_t voters : {3u, 5u}) {
+        for (const bool is_deaf : {false, true}) {
+            for (const bool is_of_leader : {false, true}) {  // or of everybody
+                CAPTURE(voters);
+                CAPTURE(is_deaf);
+                CAPTURE(is_of_leader);
+                Cuts c(voters);
+                const PeerId follower = c.other(c.leader);
+                const std::uint64_t looked = c.sim.replica(follower).counters().elections;
+                if (is_of_leader) {
+                    is_deaf ? c.sim.cut(c.leader, follower) : c.sim.cut(follower, c.leader);
+                } else {
+                    is_deaf ? c.make_deaf(follower) : c.make_mute(follower);
+                }
+                c.stays(seconds(600));
+                CHECK(c.growth() == 0);
+                const std::uint64_t times =
+                    c.sim.replica(follower).counters().elections - looked;
+                CHECK(times <= (is_deaf ? 1300u : 0u));  // it tries, a silence each at the least
+                c.heals();
+            }
+        }
+    }
+}
+
+// A link of the leader's is cut, and the others see both ends: it leads on. So it does at the one
+// end of a bridge of five, while it reaches a quorum.
+TEST_CASE("faults N8: a partial partition: who leads and has a quorum leads on") {
+    for (const std::uint32_t voters : {3u, 5u}) {
+        for (const bool is_leader_cut : {false, true}) {
+            CAPTURE(voters);
+            CAPTURE(is_leader_cut);
+            Cuts c(voters);
+            const PeerId one = is_leader_cut ? c.leader : c.other(c.leader);
+            const PeerId two = c.other(c.leader, one);
+            c.cut_both(one, two);
+            c.stays(seconds(600));
+            CHECK(c.growth() == 0);
+            if (is_leader_cut) CHECK(c.role(two) != Role::leading);
+            c.heals();
+        }
+    }
+    Cuts c(5);
+    const PeerId middle = c.other(c.leader), near_it = c.other(c.leader, middle);
+    c.each(c.leader, [&](PeerId id) {
+        if (id == middle || id == near_it) return;
+        c.cut_both(c.leader, id), c.cut_both(near_it, id);
+    });
+    c.stays(seconds(600));
+    CHECK(c.growth() == 0);
+    c.heals();
+}
+
+// All links but those of one are cut: it alone reaches a quorum, and leads whoever led before.
+TEST_CASE("faults N8: a star: the one in the middle leads, and nobody else tries for ever") {
+    for (const std::uint32_t voters : {3u, 5u}) {
+        for (std::uint32_t middle = 1; middle <= voters; middle++) {
+            CAPTURE(voters);
+            CAPTURE(middle);
+            Cuts c(voters);
+            const bool stays = PeerId{middle} == c.leader;
+            c.each(PeerId{middle}, [&](PeerId a) {
+                c.each(PeerId{middle}, [&](PeerId b) {
+                    if (a != b) c.sim.cut(a, b);
+                });
+            });
+            c.sim.run_for(seconds(3));
+            const bool has_quorum = voters == 3;  // of three each end has one, with the middle
+            if (!has_quorum) CHECK(c.sim.leader() == PeerId{middle});
+            if (has_quorum || stays) CHECK(c.sim.leader() == c.leader);
+            CHECK(c.growth() <= (has_quorum || stays ? 0u : 2u));
+            c.stays(seconds(600));
+            c.heals();
+        }
+    }
+}
+
+// Each second another link is cut, both ways or one; of three and of five. The leader has a quorum
+// all the time.
+TEST_CASE("faults N9: a partial partition that moves each second: the leader leads on") {
+    for (const std::uint32_t voters : {3u, 5u}) {
+        for (const bool is_one_way : {false, true}) {
+            CAPTURE(voters);
+            CAPTURE(is_one_way);
+            Cuts c(voters);
+            for (std::uint32_t i = 0; i < 600; i++) {
+                c.sim.heal();
+                const PeerId a{i % voters + 1}, b{(i + 1 + i / voters % (voters - 1)) % voters + 1};
+                c.sim.cut(a, b);
+                if (!is_one_way) c.sim.cut(b, a);
+                c.sim.run_for(milliseconds(900));
+                CHECK(c.goes_on(milliseconds(100)));
+            }
+            CHECK(c.growth() == 0);
+            CHECK(c.sim.leader() == c.leader);
+            c.heals();
+        }
+    }
+}
+
+// The same with a whole replica each time, the leader in its turn: it costs an epoch then.
+TEST_CASE("faults N9: an isolation that moves each second: an epoch for each leader, no more") {
+    Cuts c(3);
+    std::uint32_t leaders = 0;
+    for (std::uint32_t i = 0; i < 600; i++) {
+        c.sim.heal();
+        const PeerId next{i % 3 + 1};
+        leaders += c.sim.leader() == next ? 1u : 0u;
+        c.sim.isolate(next);
+        c.sim.run_for(seconds(1));
+    }
+    CHECK(leaders > 100);
+    CHECK(c.growth() <= leaders + 2);
+    c.sim.heal();
+    CHECK(c.sim.run_until([&] { return c.goes_on(milliseconds(100)); }, seconds(3)));
+}
+
+// Up for 200 ms, down for 200 ms, for an hour: one link of the leader, all of its, all there are.
+// None is down for as long as a silence.
+TEST_CASE("faults N10: links that flap for an hour: no epoch, and writes go on") {
+    for (const int which : {0, 1, 2}) {
+        CAPTURE(which);
+        Cuts c(3);
+        const Duration half = milliseconds(200);
+        const PeerId follower = c.other(c.leader), last = c.other(c.leader, follower);
+        for (std::uint32_t i = 0; i < 9000; i++) {
+            if (which == 0) c.cut_both(c.leader, follower);
+            if (which == 1) c.sim.isolate(c.leader);
+            if (which == 2) c.sim.isolate(c.leader), c.cut_both(follower, last);
+            c.sim.run_for(half);
+            c.sim.heal();
+            if (i % 100 == 0) CHECK(c.goes_on(half));
+            c.sim.run_for(half);
+        }
+        CHECK(c.growth() == 0);
+        CHECK(c.sim.leader() == c.leader);
+        c.heals();
+    }
+}
+
+// For longer than a silence each time: then it is an election each time, and no more.
+TEST_CASE("faults N10: links that are down for long, again and again: an epoch a time, no more") {
+    for (const bool is_whole : {false, true}) {
+        CAPTURE(is_whole);
+        Cuts c(3);
+        std::uint32_t led = 0;
+        for (std::uint32_t i = 0; i < 1000; i++) {
+            led += c.sim.leader() == c.leader ? 1u : 0u;
+            is_whole ? c.sim.isolate(c.leader) : c.make_mute(c.leader);
+            c.sim.run_for(milliseconds(700));
+            c.sim.heal();
+            c.sim.run_for(milliseconds(700));
+        }
+        CHECK(c.growth() <= led + 2);
+        CHECK(c.sim.run_until([&] { return c.goes_on(milliseconds(100)); }, seconds(3)));
+        c.heals();
+    }
+}
+
+// -------------------------------------------------------------------------------------------------
 // Elsewhere:
 //   faults D1 D2 D8 to D10 D14 D16 D18 D24  06_files.cpp, on a storage alone; so are D3 to D5, D7,
 //                        D13, D15, D17, D19 and D21 once more
 //   faults D1 D4 D5 D13 T1 T15  on the real system: tests/disk/run.py
 //   faults D22           a loop that does not stall on a slow disk: 06_background.cpp
 //   faults D19 to D21 D23  disks that are replaced, rolled back, all damaged: identity.cpp
+//   faults N1 to N5 N11 N15 N16  at random: tests/sim/random.cpp, and 15_simulation.cpp
 //   faults S9            a snapshot in slices while the tree changes: 03_tree.cpp, 04_machine.cpp
 //   faults T1            one storage: 06_files.cpp; three replicas: tests/sim/crash_points.cpp
 //   ZooKeeper A1 to A26, B1 to B12, some of C, D and G  zookeeper_bugs.cpp; A23 to A25 also in

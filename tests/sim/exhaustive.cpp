@@ -1,6 +1,7 @@
 // ctest: --depth=8 --minutes=2
 // ctest: --depth=40 --from=24 --writes=2 --crashes=0 --partitions=0 --minutes=2
 // ctest: --depth=9 --from=9 --writes=1 --crashes=2 --partitions=0 --wipes=1 --minutes=2
+// ctest: --depth=11 --from=11 --writes=1 --crashes=1 --partitions=0 --hand-overs=1 --minutes=1
 //
 // Exhaustive search in a small scope: three voters that have elected a leader, and every order of
 // what can happen next, message by message, up to a number of steps: breadth by depth, each state
@@ -16,6 +17,7 @@
 //   heal     the links come back
 //   empty    a replica that is down loses its disk, at most --wipes=N (0) times
 //   hint     a replica is told, wrongly, that its leader is gone; at most --hints=N (0) times
+//   offer    a leader is told to hand over to another one; at most --hand-overs=N (0) times
 //   wait     nothing is on its way and no disk is busy: time goes on until something happens
 //
 // What is not looked at, so that the rest can be: notifications, pings and pongs come at once and
@@ -245,6 +247,7 @@ struct Bounds {
     u32 crashes = 2;
     u32 partitions = 1;
     u32 hints = 0;
+    u32 hand_overs = 0;
     u32 wipes = 0;
     bool any_order = false;
     bool strict = false;
@@ -252,7 +255,9 @@ struct Bounds {
 };
 
 struct Choice {
-    enum class Kind : u8 { deliver, disk, write, crash, restart, isolate, heal, hint, wait, wipe };
+    enum class Kind : u8 {
+        deliver, disk, write, crash, restart, isolate, heal, hint, wait, wipe, offer
+    };
     Kind kind = Kind::wait;
     u8 a = 0;
     u8 b = 0;
@@ -274,6 +279,7 @@ std::string show(Choice choice) {
         case Choice::Kind::hint: return "t" + a;
         case Choice::Kind::wait: return "z";
         case Choice::Kind::wipe: return "e" + a;
+        case Choice::Kind::offer: return "o" + a + ">" + std::to_string(choice.b);
     }
     return "?";
 }
@@ -285,7 +291,7 @@ std::string show(const std::vector<Choice>& path) {
 }
 
 bool read_choice(const std::string& text, Choice& choice) {
-    static const char letters[] = "mdwcrihtze";
+    static const char letters[] = "mdwcrihtzeo";
     const char* const letter = text.empty() ? nullptr : std::strchr(letters, text[0]);
     if (letter == nullptr) return false;
     choice = Choice{};
@@ -350,9 +356,20 @@ public:
             if (left_.partitions > 0 && !isolated_) out.push_back({Kind::isolate, a});
             const bool follows = (*world_)[id].status().role == Role::following;
             if (left_.hints > 0 && follows) out.push_back({Kind::hint, a});
+            if (left_.hand_overs > 0) list_offers(id, out);
         }
         if (isolated_) out.push_back({Kind::heal});
         if (quiet) out.push_back({Kind::wait});
+    }
+
+    void list_offers(PeerId id, std::vector<Choice>& out) const {
+        const coord::ReplicaStatus status = (*world_)[id].status();
+        const bool leads = status.role == Role::leading && status.serving;
+        for (const PeerId to : world_->ids()) {
+            if (!leads || status.successor != PeerId{} || to == id) continue;
+            out.push_back({Choice::Kind::offer, static_cast<u8>(id.value),
+                           static_cast<u8>(to.value)});
+        }
     }
 
     void take(Choice choice) {
@@ -385,13 +402,19 @@ public:
                 left_.wipes -= 1, wiped_ = id;
                 world_->wipe(id);
                 break;
+            case Choice::Kind::offer:
+                left_.hand_overs -= 1;
+                static_cast<void>((*world_)[id].hand_over(PeerId{choice.b}));
+                world_->poll(id);
+                break;
         }
         flow();
     }
 
     u64 hash() const {
         u64 h = coord::mix64(left_.writes * 64 + left_.crashes * 8 + left_.partitions,
-                             left_.wipes * 256 + left_.hints * 2 + (isolated_ ? 1u : 0u));
+                             left_.hand_overs * 65536 + left_.wipes * 256 + left_.hints * 2 +
+                                 (isolated_ ? 1u : 0u));
         for (const PeerId id : world_->ids()) h = coord::mix64(h, hash_of(id));
         return coord::mix64(h, hash_of_links() + world_->ledger.promises().size());
     }
@@ -531,6 +554,7 @@ private:
               m.commit.value, m.digest, m.offset, m.total}) {
             h = coord::mix64(h, field);
         }
+        if (m.type == MessageType::hand_over) h = coord::mix64(h, m.sequence);
         return coord::mix64(h, coord::crc32c(m.payload));
     }
 
@@ -544,7 +568,8 @@ private:
         const coord::Log::Epochs& epochs = replica.log().epochs();
         for (const u64 field :
              {u64{static_cast<u8>(status.role)}, u64{status.serving ? 1u : 0u},
-              u64{status.leader.value}, u64{status.epoch}, u64{status.accepted_epoch},
+              u64{status.leader.value}, u64{status.successor.value}, u64{status.epoch},
+             u64{status.accepted_epoch},
               status.last.value, status.durable.value, status.committed.value,
               status.applied.value, u64{replica.log().last().crc}, replica.log().base().value,
               u64{epochs.accepted}, u64{epochs.accepted_from.value}, u64{epochs.current},
@@ -676,11 +701,11 @@ public:
 
     int run() {
         started_ = std::chrono::steady_clock::now();
-        std::printf("%u voters, %u writes, %u crashes, %u partitions, %u hints, %u wipes"
-                    "%s%s%s; "
-                    "from %s\n",
+        std::printf("%u voters, %u writes, %u crashes, %u partitions, %u hints, "
+                    "%u hand-overs, %u wipes%s%s%s; from %s\n",
                     options_.bounds.voters, options_.bounds.writes, options_.bounds.crashes,
-                    options_.bounds.partitions, options_.bounds.hints, options_.bounds.wipes,
+                    options_.bounds.partitions, options_.bounds.hints,
+                    options_.bounds.hand_overs, options_.bounds.wipes,
                     options_.bounds.any_order ? ", any order" : "",
                     options_.bounds.strict ? ", strict" : "",
                     options_.bounds.shown ? ", by what is shown" : "",
@@ -900,6 +925,7 @@ bool read_options(int argc, char** argv, Options& options) {
         else if (key == "--crashes") bounds.crashes = static_cast<u32>(number(value));
         else if (key == "--partitions") bounds.partitions = static_cast<u32>(number(value));
         else if (key == "--hints") bounds.hints = static_cast<u32>(number(value));
+        else if (key == "--hand-overs") bounds.hand_overs = static_cast<u32>(number(value));
         else if (key == "--wipes") bounds.wipes = static_cast<u32>(number(value));
         else if (key == "--depth") options.depth = static_cast<u32>(number(value));
         else if (key == "--from") options.from = static_cast<u32>(number(value));

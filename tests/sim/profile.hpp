@@ -41,6 +41,8 @@ struct Profile {
     bool wall_jumps = false;
     bool churn = false;  // clients change who the members are, and who votes
     bool hints = false;  // that a peer is gone: after crashes, and for no reason
+    bool hand_overs = false;  // leaders, and others, are told to hand over
+    bool rolls = false;       // and each replica is stopped in turn, after that, and started again
     bool at_leader = false;  // faults are aimed at the leader
     u32 fault_gap_ms = 1000;
     u32 clients_each = 2;  // at each replica
@@ -125,6 +127,8 @@ inline Profile draw_profile(u64 seed) {
     p.op_gap_ms = number(8, 60);
     p.timeout_min_ms = number(200, 600), p.timeout_max_ms = p.timeout_min_ms + number(1, 3000);
     p.hints = Rng(coord::mix64(seed, 0x6b6b)).chance(500);
+    Rng handing(coord::mix64(seed, 0x686f));
+    p.hand_overs = handing.chance(500), p.rolls = handing.chance(250);
     p.acls = Rng(coord::mix64(seed, 0x6163)).chance(400);
     Rng churning(coord::mix64(seed, 0x6368));
     p.churn = p.replicas() > 1 && churning.chance(350);
@@ -218,6 +222,7 @@ inline std::vector<Setting> settings_of(Profile& p) {
     flag("power-losses", p.power_losses, true), flag("wipes", p.wipes, true);
     flag("pauses", p.pauses, true), flag("stalls", p.stalls, true);
     flag("wall-jumps", p.wall_jumps, true), flag("hints", p.hints, true);
+    flag("hand-overs", p.hand_overs, true), flag("rolls", p.rolls, true);
     flag("at-leader", p.at_leader, false), flag("torn", p.disk.torn, true);
     number("loss", p.network.loss_permille, 0, true);
     number("repeat", p.network.repeat_permille, 0, true);
@@ -278,7 +283,7 @@ inline void print_profile(u64 seed, const Profile& p) {
     std::printf(
         "seed %llu: %u voters, %u observers, heartbeat %lld ms, silence %lld ms, loss %u, "
         "repeat %u, delay %u up to %lld ms, damage %u, flush up to %lld us"
-        "%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s\n",
+        "%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s\n",
         static_cast<unsigned long long>(seed), p.voters, p.observers,
         static_cast<long long>(p.options.replica.timing.heartbeat.ns / 1000000),
         static_cast<long long>(p.options.replica.timing.silence.ns / 1000000),
@@ -289,7 +294,9 @@ inline void print_profile(u64 seed, const Profile& p) {
         p.rotation ? ", rotation" : "", p.crashes ? ", crashes" : "",
         p.crashes_in_poll ? ", crashes in poll" : "", p.power_losses ? ", power losses" : "",
         p.wipes ? ", wipes" : "", p.pauses ? ", pauses" : "", p.stalls ? ", stalls" : "",
-        p.at_leader ? ", at the leader" : "", p.hints ? ", hints" : "", p.acls ? ", acls" : "",
+        p.at_leader ? ", at the leader" : "", p.hints ? ", hints" : "",
+        p.hand_overs ? ", hand-overs" : "", p.rolls ? ", a rolling upgrade" : "",
+        p.acls ? ", acls" : "",
         p.quotas ? ", quotas" : "", p.keys ? ", keys" : "",
         p.locals_permille > 0 ? ", local sessions" : "",
         p.few_sessions ? ", few sessions" : "", p.registers > 0 ? ", registers" : "");

@@ -92,6 +92,9 @@ struct Totals {
     u64 stalls = 0;
     u64 installs = 0;
     u64 hints = 0;
+    u64 hand_overs = 0;
+    u64 hand_overs_failed = 0;
+    u64 stops = 0;
     u64 streamed = 0;
     u64 resumed = 0;
     u64 cut = 0;
@@ -121,6 +124,7 @@ public:
           work_(coord::mix64(seed, 11)),
           faults_(coord::mix64(seed, 12)),
           hints_(coord::mix64(seed, 13)),
+          hand_overs_(coord::mix64(seed, 15)),
           streams_(coord::mix64(seed, 14)) {
         sim_.set_observer(this);
         sim_.before_crash([this](PeerId id) {
@@ -152,6 +156,9 @@ public:
     u64 judged() const { return judged_; }
     u64 unknown() const { return unknown_; }
     u64 given_up() const { return given_up_; }
+    u64 handed_over() const { return handed_over_; }
+    u64 hand_overs_failed() const { return hand_overs_failed_; }
+    u64 stops() const { return stops_; }
 
     bool go() {
         sim_.set_network(profile_.network);
@@ -160,6 +167,8 @@ public:
         for (std::size_t i = 0; i < readers_.size(); i++) read_on(i);
         schedule_fault();
         if (profile_.hints && profile_.replicas() > 1) schedule_hint();
+        if (profile_.hand_overs) schedule_hand_over();
+        if (profile_.rolls) roll_later(1);
         pass(profile_.faults_for);
         recover();
         come_to_rest();
@@ -253,6 +262,12 @@ private:
     void on_installed(PeerId id, Zxid zxid, u64 digest) override {
         installs_ += 1;
         checker_.installed(id.value, zxid, digest);
+    }
+
+    void on_log(PeerId, const coord::LogLine& line) override {
+        const BytesView done = "looks for a leader: it has handed over";
+        handed_over_ += line.code == coord::LogCode::looks && line.text == done ? 1u : 0u;
+        hand_overs_failed_ += line.code == coord::LogCode::hand_over_failed ? 1u : 0u;
     }
 
     // After each step: what is cheap. Now and then: what is not.
@@ -1721,6 +1736,77 @@ private:
         });
     }
 
+    // ---- Leaders that hand over, from a stream of their own, too
+
+    void schedule_hand_over() {
+        sim_.after(any_ms(hand_overs_, 1, profile_.fault_gap_ms * 2), [this] {
+            if (healing_) return;
+            const PeerId leader = sim_.leader();
+            u32 id = static_cast<u32>(hand_overs_.between(1, profile_.replicas()));
+            if (leader != PeerId{} && hand_overs_.chance(800)) id = leader.value;
+            u32 to = 0;  // to itself, to one who observes and to nobody's id, now and then
+            if (hand_overs_.chance(500)) {
+                to = static_cast<u32>(hand_overs_.between(1, profile_.replicas() + 1));
+            }
+            if (sim_.is_running(id)) hand_over(id, PeerId{to});
+            schedule_hand_over();
+        });
+    }
+    void hand_over(u32 id, PeerId to) {
+        coord::Replica& replica = sim_.replica(id);
+        const bool led = replica.status().role == coord::Role::leading;
+        const Errc error = replica.hand_over(to);
+        if (!led && error != Errc::not_leading && error != Errc::replica_failed) {
+            checker_.violate("P29", "who does not lead hands over");
+        }
+        if (error != Errc::ok) return;
+        const u64 before = ends_of(id), start = starts_[id], pauses = sim_.counters().pauses;
+        const Duration silence = profile_.options.replica.timing.silence;
+        sim_.after(silence * 3 / 2 + profile_.options.poll_delay_max, [=] {
+            const bool is_same = sim_.is_running(id) && starts_[id] == start &&
+                                 sim_.counters().pauses == pauses && !sim_.is_paused(id);
+            if (!is_same || sim_.replica(id).status().successor == PeerId{}) return;
+            if (ends_of(id) == before) checker_.violate("P29", "a hand-over has no end");
+        });
+    }
+    u64 ends_of(u32 id) {
+        const coord::Replica& replica = sim_.replica(id);
+        const coord::LeaderCounters& own = replica.leader_counters();
+        return own.hand_overs + own.hand_overs_failed + replica.counters().elections;
+    }
+
+    // A rolling upgrade: one after the other.
+    void roll_later(u32 id) {
+        const u32 next = id > profile_.replicas() ? 1 : id;
+        const u64 longest = next == 1 ? 3000 : 300;
+        sim_.after(any_ms(hand_overs_, 1, longest), [this, next] {
+            if (healing_) return;
+            if (!sim_.is_running(next) || sim_.is_paused(next)) return roll_later(next + 1);
+            hand_over(next, PeerId{});
+            stop_when_handed_over(next, 100);
+        });
+    }
+    void stop_when_handed_over(u32 id, u32 patience) {
+        const bool waits =
+            sim_.is_running(id) && sim_.replica(id).status().successor != PeerId{};
+        if (waits && patience > 0) {
+            sim_.after(milliseconds(10), [this, id, patience] {
+                if (!healing_) stop_when_handed_over(id, patience - 1);
+            });
+            return;
+        }
+        stops_ += 1;
+        crash(id, any_ms(hand_overs_, 1, 400));
+        go_on_when_it_serves(id, 100);
+    }
+    void go_on_when_it_serves(u32 id, u32 patience) {
+        const bool serves = sim_.is_running(id) && sim_.replica(id).status().serving;
+        if (serves || patience == 0) return roll_later(id + 1);
+        sim_.after(milliseconds(20), [this, id, patience] {
+            if (!healing_) go_on_when_it_serves(id, patience - 1);
+        });
+    }
+
     // ---- The end
 
     bool all_serve() {
@@ -1866,6 +1952,7 @@ private:
     Rng work_;
     Rng faults_;
     Rng hints_;
+    Rng hand_overs_;
     Rng streams_;
     std::vector<std::unique_ptr<Client>> clients_;
     std::vector<Reader> readers_;
@@ -1898,6 +1985,9 @@ private:
     std::vector<u64> faults_made_;  // by their numbers
     std::vector<u64> deeds_;        // of clients: slot * deeds_each + number
     u64 installs_ = 0;
+    u64 handed_over_ = 0;
+    u64 hand_overs_failed_ = 0;
+    u64 stops_ = 0;
     u64 wipes_ = 0;
     u64 admissions_ = 0;
     coord::VoterTable admitted_;  // as far as anybody has applied
@@ -2013,7 +2103,8 @@ bool run_seed(u64 seed, const Arguments& arguments, Totals& totals) {
     own.refusals = checker.refusals(), own.silences = checker.silences();
     own.doubts = checker.doubts(), own.doubts_executed = checker.doubts_executed();
     own.records_lost = c.records_lost, own.pauses = c.pauses, own.stalls = c.stalls;
-    own.hints = c.hints;
+    own.hints = c.hints, own.hand_overs = run.handed_over();
+    own.hand_overs_failed = run.hand_overs_failed(), own.stops = run.stops();
     own.streamed = checker.streamed(), own.resumed = run.resumed(), own.cut = run.cut();
     own.judged = run.judged(), own.unknown = run.unknown(), own.hash = hash;
     own.given_up = run.given_up();
@@ -2049,7 +2140,8 @@ void print_totals(const Totals& t, double seconds) {
         "forged %llu; links cut %llu; "
         "crashes %llu, records lost %llu; storages lost %llu, admissions %llu; observers %llu; "
         "changes of members %llu; "
-        "pauses %llu; disk stalls %llu; hints %llu; snapshots installed %llu; "
+        "pauses %llu; disk stalls %llu; hints %llu; hand-overs %llu, in vain %llu; "
+        "stops of rolling upgrades %llu; snapshots installed %llu; "
         "sessions attached %llu; local %llu, "
         "writes that waited for an upgrade %llu, refused for that %llu; changes streamed %llu, "
         "streams resumed %llu, cut %llu; "
@@ -2059,7 +2151,8 @@ void print_totals(const Totals& t, double seconds) {
         n(t.crashes), n(t.records_lost), n(t.wipes), n(t.admissions), n(t.observers),
         n(t.reconfigs),
         n(t.pauses), n(t.stalls),
-        n(t.hints), n(t.installs), n(t.attaches), n(t.locals), n(t.upgrades),
+        n(t.hints), n(t.hand_overs), n(t.hand_overs_failed), n(t.stops), n(t.installs),
+        n(t.attaches), n(t.locals), n(t.upgrades),
         n(t.upgrades_refused), n(t.streamed), n(t.resumed), n(t.cut),
         n(t.judged), n(t.unknown), n(t.given_up), n(t.hash));
 }

@@ -10289,8 +10289,9 @@ bool StateReader::take_frame(std::uint8_t kind, BytesView record) {
     if (!begun_) {
         begun_ = true;
         const std::uint64_t magic = in.u64();
-        const bool known = is(detail::StateRecord::head) && magic == detail::state_magic;
-        foreign_ = !known && magic >> 8 == detail::state_magic >> 8;
+        const bool is_head = is(detail::StateRecord::head);
+        const bool known = is_head && magic == detail::state_magic;
+        foreign_ = is_head && !known && magic >> 8 == detail::state_magic >> 8;
         zxid_ = in.zxid(), digest_ = in.u64();
         return known && in.done();
     }

@@ -3160,9 +3160,10 @@ private:
 //            Z19 A leader that is not among the next members leads until the second step is
 //            committed, and counts itself for none of that; then it gives up.
 //            Z21 What is on its way to a learner is bounded in messages and bytes, by less than the
-//            learner's inbox holds. To one that does not progress one message is sent at a time, in
-//            ever smaller ones, and nothing again before it has answered a ping that was sent after
-//            it: so that what queues up somewhere on the way is bounded, too. No ping waits for it.
+//            learner's inbox holds, and by what it has taken in a part of Timing::silence: so that a
+//            ping that is sent behind all of it comes in time. To one that does not progress one
+//            message is sent at a time, in ever smaller ones, and nothing again before it has
+//            answered a ping that was sent after it: what queues up on the way is bounded, too.
 //            Z22 What it has numbered and not applied is bounded, in entries and bytes, and so are
 //            the requests that wait to be numbered. What finds no room is asked for again (R4).
 //            Only what a session asks for waits: what opens, attaches and ends sessions, and what
@@ -3300,16 +3301,25 @@ private:
     struct Sent {
         Zxid last;                    // of a proposal message
         std::size_t bytes = 0;
+        Time at;
     };
-    // How large messages may be, in halves of the largest. On some paths large ones are lost, and
-    // small ones come through. After each loss it takes more of those to try a larger one.
-    struct Sizing {
+    // How much may be on its way to one learner (Z21), and how large messages may be, in halves of
+    // the largest. On some paths large ones are lost, and small ones come through. After each loss
+    // it takes more of those to try a larger one.
+    struct Flow {
+        std::size_t window;
         std::uint8_t halvings = 0;
         std::uint16_t won = 0;
         std::uint16_t wanted = 4;
+        Zxid filled;                  // what was on its way as there was room for no more
+        Zxid slowed;                  // the same, as it was last slowed
+        Duration least{INT64_MAX};    // that one took to be answered
+        Flow();
+        void come(std::size_t bytes, bool was_filled);  // so many, in time
+        void slow();
+        bool is_late(Duration took, Duration silence);
         void lose(std::size_t most);
-        void win();
-        std::size_t of(std::size_t most) const;
+        std::size_t size(std::size_t most) const;  // of the next message
     };
     struct Peer {
         PeerId id;
@@ -3349,9 +3359,13 @@ private:
         std::size_t in_flight_bytes = 0;
         std::uint64_t sent_pings = 0;  // before the last of these
         std::uint32_t stalls = 0;     // rewinds since it has received anything new
-        Sizing sizing;
+        Flow flow;
+        Time received_at;             // something new; or there was nothing to receive
         std::uint64_t asked_offset = 0;  // of a snapshot, and how often that was, one after another
         std::uint32_t asked_again = 0;
+        Time chunk_at;                // the last one that was sent for the first time
+        std::size_t chunk_bytes = 0;
+        std::uint64_t chunk_pings = 0;  // before the last one
         std::uint64_t pong = 0;
         std::uint64_t touch = 0;      // newest whole list received
         std::uint64_t touch_in_parts = 0;  // a list of which parts are missing
@@ -3437,6 +3451,8 @@ private:
     void rewind(Time now, Peer& peer);
     static void drop_in_flight(Peer& peer);
     static bool may_rewind(const Peer& peer);
+    bool is_stuck(const Peer& peer, Time now) const;
+    void note_received(Time now, Peer& peer) const;
     bool is_sync_ping_due() const;
     bool is_disk_behind();
     void ping(Time now, const Machine& machine, Outbox& out);
@@ -3600,6 +3616,7 @@ public:
     bool receive(Time now, const Message& message, Outbox& out);
     Errc error() const { return error_; }
     std::uint64_t entries_corrupt() const { return entries_corrupt_; }  // with what came after them
+    std::uint64_t entries_foreign() const { return entries_foreign_; }  // the same: L6
     void send(Time now, Outbox& out);         // BEFORE the flush: repetitions
     void acknowledge(Time now, Outbox& out);  // AFTER the flush: what has become durable
     Time next_deadline() const;
@@ -3676,6 +3693,7 @@ private:
     Zxid committed_;
     const char* departure_ = nullptr;
     std::uint64_t entries_corrupt_ = 0;
+    std::uint64_t entries_foreign_ = 0;
     Errc error_ = Errc::ok;
     Time heard_at_;
     Time repeat_at_;
@@ -4376,6 +4394,7 @@ private:
     bool unseal(PeerId from, BytesView& bytes);
     void deliver(PeerId to, BytesView bytes);
     static std::size_t message_bytes_max(const ReplicaOptions& options, const Transport& transport);
+    void drop_version(PeerId from, std::uint16_t version);
     void dispatch(const Message& message);
     bool step();
     void flush();
@@ -14941,6 +14960,7 @@ namespace detail {
 constexpr std::size_t proposals_in_flight_max = 64;   // messages, to one peer
 // And a message: a quarter of what its inbox holds between two polls. On a path of 50 ms 80 MB/s.
 constexpr std::size_t proposal_bytes_in_flight_max = 4 * 1024 * 1024;
+constexpr std::size_t flow_bytes_first = 16 * 1024;     // and from there on as it takes them
 constexpr std::size_t message_bytes_tried_min = 1024;  // every path has room for that
 constexpr std::uint32_t repeats_in_vain = 3;          // that chance does not explain
 constexpr std::size_t numbered_max = 65536;           // entries that are not applied (Z22)
@@ -15203,7 +15223,8 @@ std::size_t Leader::synced(Time now) const {
 bool Leader::is_in_step(const Peer& peer, Time now) const {
     const std::uint64_t counts = counted_ & ~observing_ & peer.bit;
     const bool heard = peer.id == self_ || now - peer.heard_at <= timing_.silence;
-    return peer.epoch_current && heard && (peer.bit == 0 || counts != 0);  // Z7, Z20
+    const bool receives = peer.id == self_ || !is_stuck(peer, now);
+    return peer.epoch_current && heard && receives && (peer.bit == 0 || counts != 0);  // Z7, Z20
 }
 
 std::uint64_t Leader::voters_in_step(Time now) const {
@@ -15449,15 +15470,11 @@ void Leader::on_ack(Time now, Peer& peer, const Message& message, Outbox& out) {
         drop_in_flight(peer), peer.progress_at = now;
     }
     if (message.commit > peer.received) {
-        peer.received = message.commit, peer.progress_at = now;
-        peer.stalls = 0, peer.sizing.win();
+        peer.received = message.commit, peer.progress_at = peer.received_at = now;
+        peer.stalls = 0;
         if (peer.cursor < peer.received) peer.cursor = peer.received;
     }
-    while (!peer.in_flight.empty() && peer.in_flight.front().last <= peer.received) {
-        COORD_ASSERT(peer.in_flight_bytes >= peer.in_flight.front().bytes);  // Z21
-        peer.in_flight_bytes -= peer.in_flight.front().bytes;
-        peer.in_flight.pop();
-    }
+    note_received(now, peer);
     const bool settled = now - peer.rewound_at >= timing_.settle();
     if (message.offset == 1 && message.commit >= peer.received && settled) rewind(now, peer);
     if (said == 1 && is_established()) {
@@ -15472,22 +15489,52 @@ void Leader::drop_in_flight(Peer& peer) {
     peer.in_flight_bytes = 0;
 }
 
-void Leader::Sizing::lose(std::size_t most) {
+Leader::Flow::Flow() : window(detail::flow_bytes_first) {}
+
+// Whether it stood in a queue: what it takes beside is the path's own. Where little is on its way,
+// and that is late, the path has become another one.
+bool Leader::Flow::is_late(Duration took, Duration silence) {
+    if (window <= detail::message_bytes_tried_min) least = took;
+    least = (std::min)(least, took);
+    return took - least > silence / 4;
+}
+
+// Of what did not fill it, it is not known whether more would have come in time.
+void Leader::Flow::come(std::size_t bytes, bool was_filled) {
+    if (was_filled) window = (std::min)(window + bytes, detail::proposal_bytes_in_flight_max);
+    if (halvings == 0 || ++won < wanted) return;
+    halvings -= 1, won = 0;
+}
+
+void Leader::Flow::slow() { window = (std::max)(window / 2, detail::message_bytes_tried_min); }
+
+void Leader::Flow::lose(std::size_t most) {
     const bool is_least = most >> halvings <= detail::message_bytes_tried_min;
     if (!is_least) halvings += 1;
     wanted = static_cast<std::uint16_t>((std::min)(wanted * 2, 64));
     won = 0;
 }
 
-void Leader::Sizing::win() {
-    if (halvings == 0 || ++won < wanted) return;
-    halvings -= 1, won = 0;
+std::size_t Leader::Flow::size(std::size_t most) const {
+    COORD_ASSERT(halvings < 32 && window >= detail::message_bytes_tried_min);  // Z21
+    const std::size_t wanted_size = (std::min)(most >> halvings, window);
+    return (std::min)(most, (std::max)(wanted_size, detail::message_bytes_tried_min));
 }
 
-std::size_t Leader::Sizing::of(std::size_t most) const {
-    COORD_ASSERT(halvings < 32 && won <= wanted);
-    const std::size_t least = (std::min)(most, detail::message_bytes_tried_min);
-    return (std::max)(most >> halvings, least);
+// What has come of what was sent, and how long that took: of messages that were on their way when
+// it was slowed nothing more is to be learned.
+void Leader::note_received(Time now, Peer& peer) const {
+    while (!peer.in_flight.empty() && peer.in_flight.front().last <= peer.received) {
+        const Sent sent = peer.in_flight.front();
+        COORD_ASSERT(peer.in_flight_bytes >= sent.bytes);  // Z21
+        peer.in_flight_bytes -= sent.bytes;
+        peer.in_flight.pop();
+        if (!peer.flow.is_late(now - sent.at, timing_.silence)) {
+            peer.flow.come(sent.bytes, sent.last <= peer.flow.filled);
+        } else if (sent.last > peer.flow.slowed) {
+            peer.flow.slow(), peer.flow.slowed = peer.cursor;
+        }
+    }
 }
 
 // Z21. What was lost by chance comes with the first repetition. What is only slow must not be: each
@@ -15495,6 +15542,12 @@ std::size_t Leader::Sizing::of(std::size_t most) const {
 // tells the two apart.
 bool Leader::may_rewind(const Peer& peer) {
     return peer.stalls == 0 || peer.pong > peer.sent_pings;
+}
+
+// It answers, and nothing of what it is sent has come for long: it is not in step, whatever it has
+// acknowledged before.
+bool Leader::is_stuck(const Peer& peer, Time now) const {
+    return peer.stalls > 0 && now - peer.received_at > timing_.silence;
 }
 
 void Leader::rewind(Time now, Peer& peer) {
@@ -15530,11 +15583,16 @@ void Leader::on_chunk_request(Peer& peer, const Message& message, Outbox& out) {
     const bool is_again = message.offset == peer.asked_offset;
     peer.asked_again = is_again ? peer.asked_again + 1 : 0;
     peer.asked_offset = message.offset;
-    if (!is_again) peer.sizing.win();
-    if (peer.asked_again > detail::repeats_in_vain) peer.sizing.lose(message_bytes_max_);
+    const Time now = peer.heard_at;
+    const bool is_answered = !is_again && message.offset > 0;
+    const bool is_late = is_answered && peer.flow.is_late(now - peer.chunk_at, timing_.silence);
+    if (is_answered && !is_late) peer.flow.come(peer.chunk_bytes, true);
+    if (is_late) peer.flow.slow();
+    if (peer.asked_again > 1 && peer.pong <= peer.chunk_pings) return;  // Z21: it may be slow
+    if (peer.asked_again > detail::repeats_in_vain) peer.flow.lose(message_bytes_max_);
     const std::size_t room = message_bytes_max_ - message_overhead_bytes;
     scratch_.clear();
-    const std::size_t size = peer.sizing.of((std::min)(room, detail::chunk_bytes_max));
+    const std::size_t size = peer.flow.size((std::min)(room, detail::chunk_bytes_max));
     const Errc error = log_.read_snapshot(message.offset, size, scratch_);
     if (error == Errc::throttled_op) peer.asked_again = 0;  // it is not the path that has lost it
     if (error == Errc::throttled_op) return;  // as if it were lost: the learner asks again
@@ -15544,6 +15602,8 @@ void Leader::on_chunk_request(Peer& peer, const Message& message, Outbox& out) {
     chunk.zxid = message.zxid, chunk.offset = message.offset;
     chunk.total = log_.snapshot_bytes();
     chunk.payload = scratch_;
+    if (!is_again) peer.chunk_at = now, peer.chunk_bytes = scratch_.size();
+    peer.chunk_pings = ping_sequence_;
     post(peer, MessageType::chunk, out, chunk);
 }
 
@@ -15718,6 +15778,7 @@ void Leader::repeat(Time now, Peer& peer, Outbox& out) {
 void Leader::stream(Time now, Peer& peer, Outbox& out, std::size_t& left) {
     if (!peer.streaming) return;
     if (now - peer.heard_at > timing_.silence) {  // it goes on when we hear of it
+        if (!peer.in_flight.empty()) peer.flow.slow();
         peer.stalls = 0;
         drop_in_flight(peer);
         peer.cursor = peer.received;
@@ -15727,19 +15788,19 @@ void Leader::stream(Time now, Peer& peer, Outbox& out, std::size_t& left) {
     if (is_late && may_rewind(peer)) {
         rewind(now, peer);
         peer.stalls += 1;
-        if (peer.stalls > 1) peer.sizing.lose(message_bytes_max_);
+        if (peer.stalls > 1) peer.flow.slow(), peer.flow.lose(message_bytes_max_);
     }
     if (peer.cursor < log_.base()) return lose(now, peer, out);  // we have dropped what it needs
     const std::size_t room = message_bytes_max_ - message_overhead_bytes;
-    const std::size_t size = peer.sizing.of(room);
-    const std::size_t bytes_max = peer.stalls > 1 ? 1 : detail::proposal_bytes_in_flight_max;
+    const std::size_t bytes_max = peer.stalls > 1 ? 1 : peer.flow.window;
+    if (peer.in_flight.empty() && peer.stalls == 0) peer.received_at = now;
     const bool observes = peer.bit == 0;
     const Zxid end = observes ? committed_ : Zxid{UINT64_MAX};  // Z15
     while (peer.in_flight.size() < detail::proposals_in_flight_max &&
            peer.in_flight_bytes < bytes_max && left > 0) {
         Message message;
         Zxid last_sent;
-        message.payload = log_.entries_after(peer.cursor, size, last_sent, end);
+        message.payload = log_.entries_after(peer.cursor, peer.flow.size(room), last_sent, end);
         if (message.payload.empty()) return;
         COORD_ASSERT(last_sent <= end);  // Z15
         // To many the same: while one message is on its way what comes meanwhile makes one more.
@@ -15754,12 +15815,13 @@ void Leader::stream(Time now, Peer& peer, Outbox& out, std::size_t& left) {
         if (peer.in_flight.empty()) peer.progress_at = now;
         left -= (std::min)(left, message.payload.size());
         post(peer, MessageType::proposal, out, message);
-        peer.in_flight.push() = Sent{last_sent, message.payload.size()};
+        peer.in_flight.push() = Sent{last_sent, message.payload.size(), now};
         peer.in_flight_bytes += message.payload.size(), peer.sent_pings = ping_sequence_;
         COORD_ASSERT(peer.in_flight_bytes <= detail::proposal_bytes_in_flight_max + room);  // Z21
         peer.cursor = last_sent;
         peer.told = (std::max)(peer.told, (std::min)(committed_, last_sent));
     }
+    if (peer.in_flight_bytes >= peer.flow.window) peer.flow.filled = peer.cursor;
 }
 
 // Z15: after the voters. Where many are behind voters would wait for all that these are sent: so it
@@ -16553,7 +16615,6 @@ void Leader::reap(Time now, std::int64_t wall_ms, const Machine& machine) {
 namespace detail {
 
 constexpr std::uint32_t put_offs_max = 8;  // then it waits 12.8 s with the default Timing
-constexpr char newer_leader[] = "the leader's log has what a newer version of coord has written";
 constexpr char other_state[] = "the leader's snapshot is of another version of coord";
 
 }  // namespace detail
@@ -16812,7 +16873,10 @@ bool Learner::append_all(BytesView records, bool& gap) {
         const BytesView record = records.substr(0, length);
         Txn txn;
         const Errc error = decode_entry(record, txn);
-        if (error == Errc::other_version) depart(detail::newer_leader);  // L6
+        if (error == Errc::other_version) {
+            entries_foreign_ += 1;  // L6: as if it were lost, so that the leader sees who lacks it
+            return grown;
+        }
         const bool is_sound = error == Errc::ok;
         if (!is_sound || txn.zxid.epoch() > epoch_) {  // no leader numbers ahead of its epoch
             entries_corrupt_ += 1;
@@ -17487,8 +17551,7 @@ void Replica::take_inbox() {
         if (seals_ && !unseal(from, bytes)) continue;
         const Errc error = decode_message(bytes, message);
         if (error == Errc::other_version) {
-            counters_.dropped_version += 1;  // V2
-            if (logged_) logged_->other = from, logged_->other_speaks = message.version;
+            drop_version(from, message.version);
         } else if (error != Errc::ok) {
             counters_.dropped_corrupt += 1;
         } else if (message.ensemble != options_.ensemble || message.to != options_.id ||
@@ -17499,6 +17562,11 @@ void Replica::take_inbox() {
         }
     }
     inbox_read_.clear();
+}
+
+void Replica::drop_version(PeerId from, std::uint16_t version) {  // V2, L6
+    counters_.dropped_version += 1;
+    if (logged_) logged_->other = from, logged_->other_speaks = version;
 }
 
 void Replica::dispatch(const Message& message) {
@@ -17519,8 +17587,10 @@ void Replica::dispatch(const Message& message) {
         taken = leader_.receive(now_, message, outbox_);
     } else if (is_learner()) {
         const std::uint64_t corrupt = learner_.entries_corrupt();
+        const std::uint64_t foreign = learner_.entries_foreign();
         taken = learner_.receive(now_, message, outbox_);
         counters_.dropped_corrupt += learner_.entries_corrupt() - corrupt;
+        if (learner_.entries_foreign() != foreign) drop_version(message.from, message.version);
         load_chunk();
         if (learner_.has_snapshot()) install_snapshot();
         if (learner_.error() != Errc::ok) fail(learner_.error());
@@ -20010,6 +20080,8 @@ Bytes Replica::describe() const {
         prose.text(", durable ").zxid(peer.acked).text(", ");
         prose.count(log_.count_after(peer.acked), "entry behind", "entries behind");
         if (peer.is_voter && !peer.counts) prose.text(", does not count");
+        const bool is_other = is_known && peer.version != protocol_version;
+        if (is_other) prose.text(", speaks version ").number(peer.version);
         if (is_silent && is_known) prose.text(", silent for ").seconds(now_ - peer.heard_at);
         if (!is_known) prose.text(", gone, or never heard");
         prose.text("\n");
@@ -20024,6 +20096,7 @@ Bytes Replica::state_json() const {
     const ReplicaStatus now = status();
     json.open(nullptr, '{');
     json.number("id", options_.id.value), json.hex("ensemble", options_.ensemble);
+    json.number("version", protocol_version);
     json.text("role", name(role_)), json.truth("serving", now.serving);
     json.number("leader", now.leader.value);
     json.text("reason", now.reason), json.text("damage", now.damage);
@@ -20041,7 +20114,7 @@ Bytes Replica::state_json() const {
         json.open(nullptr, '{');
         json.number("id", peer.id.value), json.truth("voter", peer.is_voter);
         json.truth("counts", peer.counts), json.truth("in_step", peer.in_step);
-        json.truth("fetching", peer.fetching);
+        json.truth("fetching", peer.fetching), json.number("version", peer.version);
         json.hex("received", peer.received.value), json.hex("acked", peer.acked.value);
         const bool is_known = peer.heard_at.ns > detail::long_ago.ns;
         if (is_known) json.number("silent_ms", detail::ms_of(now_ - peer.heard_at));

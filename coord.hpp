@@ -3302,6 +3302,7 @@ private:
         Zxid last;                    // of a proposal message
         std::size_t bytes = 0;
         Time at;
+        std::uint64_t pings = 0;      // sent before it
     };
     // How much may be on its way to one learner (Z21), and how large messages may be, in halves of
     // the largest. On some paths large ones are lost, and small ones come through. After each loss
@@ -3313,7 +3314,7 @@ private:
         std::uint16_t wanted = 4;
         Zxid filled;                  // what was on its way as there was room for no more
         Zxid slowed;                  // the same, as it was last slowed
-        Duration least{INT64_MAX};    // that one took to be answered
+        Duration least{INT64_MAX};    // that any message took to be answered
         Flow();
         void come(std::size_t bytes, bool was_filled);  // so many, in time
         void slow();
@@ -3357,7 +3358,6 @@ private:
         Time rewound_at;
         detail::Ring<Sent> in_flight;  // proposal messages (Z21)
         std::size_t in_flight_bytes = 0;
-        std::uint64_t sent_pings = 0;  // before the last of these
         std::uint32_t stalls = 0;     // rewinds since it has received anything new
         Flow flow;
         Time received_at;             // something new; or there was nothing to receive
@@ -15537,11 +15537,10 @@ void Leader::note_received(Time now, Peer& peer) const {
     }
 }
 
-// Z21. What was lost by chance comes with the first repetition. What is only slow must not be: each
-// repetition would make the queue longer that it waits in. Where nothing overtakes anything a pong
-// tells the two apart.
+// Z21. What is only slow must not be sent again: that makes the queue longer that it waits in. Where
+// nothing overtakes anything a pong tells the two apart.
 bool Leader::may_rewind(const Peer& peer) {
-    return peer.stalls == 0 || peer.pong > peer.sent_pings;
+    return !peer.in_flight.empty() && peer.pong > peer.in_flight.front().pings;
 }
 
 // It answers, and nothing of what it is sent has come for long: it is not in step, whatever it has
@@ -15561,6 +15560,10 @@ void Leader::on_pong(Peer& peer, const Message& message) {
     COORD_ASSERT(message.nonce == peer.nonce);
     if (message.sequence > ping_sequence_) return;
     peer.pong = (std::max)(peer.pong, message.sequence);
+    for (std::size_t i = 0; i < rounds_.size(); i++) {
+        if (rounds_[i].sequence != message.sequence) continue;
+        peer.flow.least = (std::min)(peer.flow.least, peer.heard_at - rounds_[i].sent_at);
+    }
     Reader in(message.payload);
     while (in.left() >= 8) (void)hear(SessionId{in.u64()});
     if (!sessions_armed_) return;    // P11: what was touched then did not count
@@ -15784,8 +15787,7 @@ void Leader::stream(Time now, Peer& peer, Outbox& out, std::size_t& left) {
         peer.cursor = peer.received;
         return;
     }
-    const bool is_late = !peer.in_flight.empty() && now - peer.progress_at > timing_.heartbeat;
-    if (is_late && may_rewind(peer)) {
+    if (may_rewind(peer) && now - peer.progress_at > timing_.heartbeat) {
         rewind(now, peer);
         peer.stalls += 1;
         if (peer.stalls > 1) peer.flow.slow(), peer.flow.lose(message_bytes_max_);
@@ -15815,8 +15817,8 @@ void Leader::stream(Time now, Peer& peer, Outbox& out, std::size_t& left) {
         if (peer.in_flight.empty()) peer.progress_at = now;
         left -= (std::min)(left, message.payload.size());
         post(peer, MessageType::proposal, out, message);
-        peer.in_flight.push() = Sent{last_sent, message.payload.size(), now};
-        peer.in_flight_bytes += message.payload.size(), peer.sent_pings = ping_sequence_;
+        peer.in_flight.push() = Sent{last_sent, message.payload.size(), now, ping_sequence_};
+        peer.in_flight_bytes += message.payload.size();
         COORD_ASSERT(peer.in_flight_bytes <= detail::proposal_bytes_in_flight_max + room);  // Z21
         peer.cursor = last_sent;
         peer.told = (std::max)(peer.told, (std::min)(committed_, last_sent));
@@ -15994,6 +15996,7 @@ void Leader::announce(const Machine& machine, Outbox& out) {
     if (phase_ != Phase::broadcast) return;
     for (Peer& peer : peers_) {
         if (peer.id == self_ || !peer.streaming || peer.told >= committed_) continue;
+        if (peer.received < peer.flow.filled) continue;  // Z21: the next proposal says it, too
         peer.told = committed_;
         Message message;
         message.commit = committed_;
@@ -16009,7 +16012,7 @@ Time Leader::next_repeat(const Peer& peer) const {
     Time deadline = never;
     const bool waiting = !peer.promised || peer.fetching || !peer.epoch_current;
     if (waiting && epoch_is_ours()) deadline = peer.repeat_at;
-    if (!peer.in_flight.empty() && may_rewind(peer)) {
+    if (may_rewind(peer)) {
         deadline = (std::min)(deadline, peer.progress_at + timing_.heartbeat + nanoseconds(1));
     }
     return deadline;

@@ -682,7 +682,12 @@ TEST_CASE("entries that are not acknowledged are sent again; a gap is filled at 
     CHECK(rig.take(MessageType::proposal)[0].message.zxid == Zxid{1, 1});
     CHECK(rig.leader.counters().retransmissions == 1);
     rig.forget();
-    rig.step(rig.timing.heartbeat + milliseconds(1));  // no answer
+    rig.step(rig.timing.heartbeat + milliseconds(1));  // no answer, but it may be slow
+    CHECK(rig.count(MessageType::proposal) == 0);
+    CHECK(rig.leader.next_deadline(rig.now) > rig.now);
+    rig.pong(2, rig.leader.pings());  // what came after it has come
+    CHECK(rig.leader.next_deadline(rig.now) <= rig.now);
+    rig.step();
     REQUIRE(rig.count(MessageType::proposal) == 1);
     CHECK(rig.leader.counters().retransmissions == 2);
 }
@@ -729,9 +734,12 @@ TEST_CASE("Z21 to one that does not progress: one message, again when a later pi
     const Zxid received = rig.log.base();
     CHECK(rig.count(MessageType::proposal) > 5);  // of 1024 bytes
     rig.forget();
+    rig.step(rig.timing.heartbeat + milliseconds(1));
+    CHECK(rig.count(MessageType::proposal) == 0);
     rig.pong(2, rig.leader.pings());
-    rig.step(rig.timing.heartbeat + milliseconds(1));  // the first time it may be chance
+    rig.step(milliseconds(1));  // the first time it may be chance
     CHECK(rig.count(MessageType::proposal) > 5);
+    rig.step(rig.timing.heartbeat + milliseconds(1));
     std::size_t sent = 0;
     for (int i = 0; i < 10; i++) {
         rig.forget();
@@ -2515,6 +2523,7 @@ TEST_CASE("what is lost on the way to an observer is sent again") {
         const std::uint64_t pings = rig.leader.pings();
         while (rig.leader.pings() == pings) rig.step(milliseconds(10));
         REQUIRE(rig.now < due);
+        rig.pong(4, rig.leader.pings());
         CHECK(rig.leader.next_deadline(rig.now) == due);
         rig.step(due - rig.now);
     }

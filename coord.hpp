@@ -3159,18 +3159,18 @@ private:
 //            attaches it, before the change has ended: what has begun is answered (R13).
 //            Z19 A leader that is not among the next members leads until the second step is
 //            committed, and counts itself for none of that; then it gives up.
+//            Z20 A learner that takes itself for an observer counts for nothing, whatever the table
+//            says: it may have promised a later epoch to somebody else. From when it says that it
+//            votes, and has promised this epoch, all that it has acknowledged counts.
 //            Z21 What is on its way to a learner is bounded in messages and bytes, by less than the
-//            learner's inbox holds, and by what it has taken in a part of Timing::silence: so that a
-//            ping that is sent behind all of it comes in time. To one that does not progress one
-//            message is sent at a time, in ever smaller ones, and nothing again before it has
-//            answered a ping that was sent after it: what queues up on the way is bounded, too.
+//            learner's inbox holds, and by what it has taken in a part of Timing::silence: so that
+//            a ping that is sent behind all of it comes in time. Nothing is sent again before a
+//            ping that was sent after it is answered; and to one that still does not progress one
+//            message at a time, in ever smaller ones: what queues up on the way is bounded, too.
 //            Z22 What it has numbered and not applied is bounded, in entries and bytes, and so are
 //            the requests that wait to be numbered. What finds no room is asked for again (R4).
 //            Only what a session asks for waits: what opens, attaches and ends sessions, and what
 //            changes the table, is numbered all the same.
-//            Z20 A learner that takes itself for an observer counts for nothing, whatever the table
-//            says: it may have promised a later epoch to somebody else. From when it says that it
-//            votes, and has promised this epoch, all that it has acknowledged counts.
 // May touch  Chapters 4 (reads), 7, 8.
 // Reading    Zab, DSN'11, sections IV and V; ZooKeeper's Leader and LearnerHandler. Every message
 //            of a phase is repeated until its answer is there, and every answer may come twice.
@@ -3752,12 +3752,12 @@ private:
 //            R14 A local session is nowhere but here, and goes with the replica. Before the first
 //            of its writes is sent it is opened in the log; from what that says on it is like any
 //            other. Where that refuses it so are those writes, and it is local still.
-//            R16 What waits here is bounded: what sessions ask for, in requests and bytes; what of
-//            it is on its way to the leader; and what has come between two polls. What must not wait
-//            has room of its own. What is refused for it, in throttled_op, has not been numbered and
-//            is told in its turn (R3).
 //            R15 A change of the members is answered when it has ended: when the next ones are the
 //            members, in the state here.
+//            R16 What waits here is bounded: what sessions ask for, in requests and bytes; what of
+//            it is on its way to the leader; and what has come between two polls. What must not
+//            wait has room of its own. What is refused for it, in throttled_op, has not been
+//            numbered, and is told in its turn (R3).
 // May touch  Everything above.
 // Reading    "Rules for callers" in the manual above; the contracts of Storage and Transport.
 
@@ -13609,7 +13609,8 @@ void Log::on_record(Sequence sequence, BytesView record) {
         case RecordKind::base: break;
     }
     const bool is_known = kind <= RecordKind::base && kind >= RecordKind::entry;
-    is_known ? damage("a record in the log is where none of its kind is") : damage_by_version();
+    if (!is_known) return damage_by_version();
+    damage("a record in the log is where none of its kind is");
 }
 
 void Log::recover_entry(Sequence sequence, BytesView record) {

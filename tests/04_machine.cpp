@@ -729,7 +729,8 @@ TEST_CASE("load: hostile bytes whose checksum is right are refused or make a sou
             Rig copy;
             const Errc error = copy.machine.load(bytes);
             const bool is_format = i == 5 + 7;
-            CHECK((error == Errc::ok || error == (is_format ? Errc::other_version : Errc::corrupt)));
+            const Errc refused = is_format ? Errc::other_version : Errc::corrupt;
+            CHECK((error == Errc::ok || error == refused));
             copy.machine.audit();  // never an unsound one, whatever it says
             if (error == Errc::ok) {
                 CHECK(is_sound(bytes, copy.machine.applied()));

@@ -247,8 +247,9 @@ TEST_CASE("a foreign magic and a type that there is not are corrupt, another for
     CHECK(decode_message("GET / HTTP/1.1\r\n\r\n", got) == Errc::corrupt);
 }
 
-// V2. What is damaged is corrupt, whatever version it seems to be of; what is sound is other_version
-// where its version does not go with this one, and where a newer one says what is not known here.
+// V2. What is damaged is corrupt, whatever version it seems to be of; what is sound is
+// other_version where its version does not go with this one, and where a newer one says what is not
+// known here.
 TEST_CASE("the version before this one and the one after are taken, and no other") {
     Message got;
     for (const coord::MessageType type : {MessageType::ping, MessageType::proposal}) {

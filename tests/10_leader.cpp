@@ -756,7 +756,7 @@ TEST_CASE("Z21 to one that does not progress: one message, again when a later pi
     for (int i = 0; i < 10; i++) {
         rig.pong(2, answered - 3);  // to a ping that was sent before the message
         rig.step(rig.timing.heartbeat + milliseconds(1));
-        CHECK(rig.count(MessageType::ping) == static_cast<std::size_t>(i) + 1);  // they wait for nothing
+        CHECK(rig.count(MessageType::ping) == static_cast<std::size_t>(i) + 1);  // none waits
         CHECK(rig.count(MessageType::proposal) == 0);
         CHECK(rig.leader.next_deadline(rig.now) > rig.now);
     }
@@ -818,7 +818,7 @@ TEST_CASE("Z22 what is numbered and not applied is bounded; then requests wait, 
     CHECK(rig.machine.tree().contains("/n3"));
 }
 
-TEST_CASE("Z22 requests that wait to be numbered are bounded in bytes, and what is lost comes again") {
+TEST_CASE("Z22 requests that wait to be numbered are bounded in bytes; what is lost comes again") {
     Rig rig;
     rig.to_broadcast();
     Bytes payload;

@@ -1568,7 +1568,7 @@ TEST_CASE("what would wait where too much waits already is throttled_op, in its 
     CHECK(zk.get("/a")->stat.version == 6);
 }
 
-TEST_CASE("throttled_op: never what frees, closes, opens or attaches, nor a read that need not wait") {
+TEST_CASE("throttled_op: never what frees, closes, opens or attaches, nor a read that can be now") {
     coord::ReplicaOptions options;
     options.limits.requests_waiting_max = 5;
     Alone alone{options};
@@ -1604,7 +1604,7 @@ TEST_CASE("throttled_op: never what frees, closes, opens or attaches, nor a read
     CHECK(alone.replica.tree().contains("/lock"));
 }
 
-TEST_CASE("throttled_op: bytes that wait have their bound, and where even its turn has none: too_many") {
+TEST_CASE("throttled_op: bytes that wait have a bound; and too_many where its turn has no room") {
     coord::ReplicaOptions options;
     options.limits.request_bytes_waiting_max = 10000;
     options.limits.requests_waiting_max = 100;

@@ -13653,7 +13653,8 @@ void Log::on_snapshot(Sequence sequence, BytesView head, std::uint64_t size) {
     epochs.accepted = in.u32(), epochs.accepted_from = PeerId{in.u32()}, epochs.current = in.u32();
     const bool installed = in.u8() == 1;
     if (!in.done() || size < detail::base_record_bytes) return damage("the snapshot is damaged");
-    if (installed) reason_ = "", is_foreign_ = false;  // it replaces what came before, whose start may be gone already
+    // It replaces what came before, whose start may be gone already.
+    if (installed) reason_ = "", is_foreign_ = false;
     if (*reason_ != 0) return;
     const bool follows = contains(position.zxid) && crc_at(position.zxid) == position.crc;
     if (installed || (!anchored_ && entries_.empty())) {
@@ -15538,8 +15539,8 @@ void Leader::note_received(Time now, Peer& peer) const {
     }
 }
 
-// Z21. What is only slow must not be sent again: that makes the queue longer that it waits in. Where
-// nothing overtakes anything a pong tells the two apart.
+// Z21. What is only slow must not be sent again: that makes the queue longer that it waits in.
+// Where nothing overtakes anything a pong tells the two apart.
 bool Leader::may_rewind(const Peer& peer) {
     return !peer.in_flight.empty() && peer.pong > peer.in_flight.front().pings;
 }

@@ -74,6 +74,7 @@ struct Profile {
     bool keys = false;    // messages are sealed, and a third party plays with them
     u32 locals_permille = 0;    // of the sessions that are opened: local at first
     bool few_sessions = false;  // so many as there are clients: not all of them find room
+    u32 waiting_max = 0;        // requests at a replica; what comes then is throttled
     bool only_plain_reads = false;  // of one node or its children, local: the load is a measure
     u32 readers = 0;                // of streams
     bool is_little_kept = false;    // for them: some are cut
@@ -160,6 +161,12 @@ Profile draw_profile(u64 seed) {
         p.options.replica.limits.sessions_max =
             p.replicas() * p.clients_each + (std::min)(p.replicas(), p.locks);
     }
+    Rng throttling(coord::mix64(seed, 0x7468));
+    if (throttling.chance(200)) {
+        p.waiting_max = static_cast<u32>(throttling.between(2, 6));
+        p.options.replica.limits.requests_waiting_max = p.waiting_max;
+        p.locks = 0;  // a recipe does not ask again
+    }
     Rng streams(coord::mix64(seed, 0x7373));
     if (streams.chance(500) && !p.acls) p.readers = static_cast<u32>(streams.between(1, 6));
     p.is_little_kept = streams.chance(300);
@@ -225,6 +232,7 @@ struct Totals {
     u64 locals = 0;
     u64 upgrades = 0;
     u64 upgrades_refused = 0;
+    u64 throttled = 0;
     u64 pauses = 0;
     u64 stalls = 0;
     u64 installs = 0;
@@ -659,11 +667,34 @@ private:
     }
 
     Ticket ask(std::size_t slot, const Asked& asked) {
+        see_throttled(slot);
         Client& client = *clients_[slot];
         client.waiting += 1;
         const sim::Holder id = client.who();
         questions_.push_back({slot, client.generation, id, checker_.called(id, asked)});
+        is_asked_ = true;
         return {this, questions_.size() - 1};
+    }
+    // Whether the question before was throttled: then its number is the next one's.
+    void see_throttled(std::size_t slot) {
+        const u64 count = sim_.replica(clients_[slot]->home).counters().requests_throttled;
+        const bool is_throttled = is_asked_ && count != throttled_before_;
+        if (is_throttled) checker_.throttled(questions_.back().id, questions_.back().number);
+        is_asked_ = false, throttled_before_ = count;
+    }
+    // Where twice as many wait even its turn has no room, and an answer would be out of turn.
+    bool may_ask(std::size_t slot) const {
+        u64 waiting = 0;
+        for (const auto& client : clients_) {
+            if (client->home == clients_[slot]->home) waiting += static_cast<u64>(client->waiting);
+        }
+        return profile_.waiting_max == 0 || waiting + 3 <= u64{profile_.waiting_max} * 2;
+    }
+    void ask_something(std::size_t slot) {
+        if (!may_ask(slot)) return;
+        see_throttled(slot);
+        ask_one_thing(slot);
+        see_throttled(slot);
     }
 
     Bytes any_path() {
@@ -811,7 +842,7 @@ private:
         ask_get_acl(slot);
     }
 
-    void ask_something(std::size_t slot) {
+    void ask_one_thing(std::size_t slot) {
         Client& client = *clients_[slot];
         if (profile_.acls && work().chance(120)) return ask_about_access(slot);
         if (profile_.quotas && work().chance(50)) return ask_quota(slot);
@@ -1841,6 +1872,8 @@ private:
     u64 holders_ = 0;
     u64 steps_ = 0;
     std::deque<Question> questions_;
+    bool is_asked_ = false;     // and not seen yet, whether it was throttled
+    u64 throttled_before_ = 0;
     u64 changes_ = UINT64_MAX;
     struct SeenEpochs {
         u32 id;
@@ -1872,7 +1905,7 @@ void print_profile(u64 seed, const Profile& p) {
     std::printf(
         "seed %llu: %u voters, %u observers, heartbeat %lld ms, silence %lld ms, loss %u, "
         "repeat %u, delay %u up to %lld ms, damage %u, flush up to %lld us"
-        "%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s\n",
+        "%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s\n",
         static_cast<unsigned long long>(seed), p.voters, p.observers,
         static_cast<long long>(p.options.replica.timing.heartbeat.ns / 1000000),
         static_cast<long long>(p.options.replica.timing.silence.ns / 1000000),
@@ -1886,7 +1919,7 @@ void print_profile(u64 seed, const Profile& p) {
         p.at_leader ? ", at the leader" : "", p.hints ? ", hints" : "", p.acls ? ", acls" : "",
         p.quotas ? ", quotas" : "", p.keys ? ", keys" : "",
         p.locals_permille > 0 ? ", local sessions" : "",
-        p.few_sessions ? ", few sessions" : "");
+        p.few_sessions ? ", few sessions" : "", p.waiting_max > 0 ? ", throttled" : "");
 }
 
 u64 cpu_us() { return static_cast<u64>(std::clock()) * 1000 / (CLOCKS_PER_SEC / 1000); }
@@ -1937,7 +1970,7 @@ bool run_seed(u64 seed, const Arguments& arguments, Totals& totals) {
     own.observers = profile.observers, own.reconfigs = run.checker().reconfigs();
     own.attaches = run.attaches(), own.locals = run.locals();
     own.upgrades = checker.upgrades(), own.upgrades_refused = checker.upgrades_refused();
-    own.over_quota = checker.over_quota();
+    own.over_quota = checker.over_quota(), own.throttled = checker.throttled();
     own.refusals = checker.refusals(), own.silences = checker.silences();
     own.doubts = checker.doubts(), own.doubts_executed = checker.doubts_executed();
     own.records_lost = c.records_lost, own.pauses = c.pauses, own.stalls = c.stalls;
@@ -1977,14 +2010,15 @@ void print_totals(const Totals& t, double seconds) {
         "changes of members %llu; "
         "pauses %llu; disk stalls %llu; hints %llu; snapshots installed %llu; "
         "sessions attached %llu; local %llu, "
-        "writes that waited for an upgrade %llu, refused for that %llu; changes streamed %llu, "
+        "writes that waited for an upgrade %llu, refused for that %llu; throttled %llu; "
+        "changes streamed %llu, "
         "streams resumed %llu, cut %llu\n",
         n(t.messages), n(t.lost), n(t.repeated), n(t.delayed), n(t.damaged), n(t.forged), n(t.cuts),
         n(t.crashes), n(t.records_lost), n(t.wipes), n(t.admissions), n(t.observers),
         n(t.reconfigs),
         n(t.pauses), n(t.stalls),
         n(t.hints), n(t.installs), n(t.attaches), n(t.locals), n(t.upgrades),
-        n(t.upgrades_refused), n(t.streamed), n(t.resumed), n(t.cut));
+        n(t.upgrades_refused), n(t.throttled), n(t.streamed), n(t.resumed), n(t.cut));
 }
 
 double seconds_since(std::chrono::steady_clock::time_point start) {

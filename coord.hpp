@@ -219,6 +219,21 @@
 //   quota_exceeded. count=N and bytes=N refuse nothing: ReplicaCounters::over_quota. What there is
 //   a node zookeeper_stats beside it says, where there is one: its data is written by the machine.
 //
+//   What waits   is bounded everywhere, so that a replica's memory is its tree, its log and this:
+//                in sum what Limits::request_bytes_waiting_max says, twice
+//                Replica::inbox_bytes_max, what is answered and not told (sixteen answers of a full
+//                size), and at the leader 80 MiB of requests and, in its transport, up to 4 MiB
+//                and a message for each learner. A caller whose request would wait where too much
+//                does already gets throttled_op, in its turn, and nothing was done. The log is
+//                what came since the newest snapshot, and what is kept before it; where a learner
+//                is slow that is up to five times ReplicaOptions::snapshot_every_bytes. It never
+//                slows the others down: it gets a snapshot.
+//
+// ANOTHER VERSION
+//   Replicas that speak versions of the protocol that follow one another may be in one ensemble: so
+//   they are exchanged one at a time. Every other version is refused by its name, and so is a
+//   storage in which one has written what this one does not know.
+//
 // WHERE IT DIFFERS FROM ZOOKEEPER, ON PURPOSE
 //   A write ends in success, in its own error, or with its session, in session_expired or
 //   session_moved, and then it has not been executed and never will be: never in connection_loss.

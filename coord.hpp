@@ -1364,7 +1364,7 @@ private:
     struct Spare {
         Spare* next;
     };
-    static constexpr std::size_t spare_sizes = 64;  // of larger blocks none is put by
+    static constexpr std::size_t spare_sizes = 256;  // of larger blocks none is put by
     std::array<Spare*, spare_sizes> spares_{};      // by size
     std::size_t spare_count_ = 0;
     std::size_t spare_turn_ = 0;                    // whose size is given back from next
@@ -3020,6 +3020,9 @@ private:
 //            E4 A voter that has the end of its own voting in its log, and does not know that to be
 //            committed, is a candidate still: nobody else may have it, and who has not may need the
 //            vote of this one, which they cannot have. It leads until that is committed.
+//            E5 A storage that does not count is no candidate by a history in which it needs nobody
+//            else's vote, while there is anybody to ask: that history is of old, and whoever it has
+//            it from goes on without it.
 // May touch  Chapter 8.
 // Reading    ZooKeeper's FastLeaderElection. Deviation D1: there is no round number. A vote is a
 //            state that is repeated, and the newest from each voter counts; a vote out of date
@@ -3054,9 +3057,10 @@ class Election {
 public:
     Election(PeerId self, const Voters& voters, const Timing& timing);
 
-    // Before start: who votes by the own history; and who else may know who leads.
+    // Before start: who votes by the own history; who else may know who leads; whether we may have
+    // to lead all the same; and whether our storage counts by that history.
     void set_voters(Time now, const Voters& voters, const std::vector<PeerId>& contacts,
-                    bool leaves = false);
+                    bool leaves = false, bool counts = true);
     void start(Time now, const Vote& own);  // forgets what was; next_deadline is now
     void on_notification(Time now, const Message& message);
     bool is_news(const Message& message) const;  // later than all that this peer has said
@@ -3110,6 +3114,7 @@ private:
     const Timing timing_;
     Vote own_;
     bool leaves_ = false;       // E4
+    bool may_lead_ = false;     // E3 - E5
     std::vector<Voice> voices_;
     PeerId candidate_;
     PeerId winner_;
@@ -4421,6 +4426,7 @@ private:
     void answer_notification(const Message& message);
     void step_aside();
     void look(const char* reason);
+    bool counts() const;
     void see_voters();
     void follow_voters();
     void end_reconfigs();
@@ -6843,9 +6849,9 @@ inline Tree::Node& Tree::at(std::uint32_t node) const {
 
 namespace detail {
 
-// Blocks of 16 * number + 8 bytes: what a common allocator has left of its own 16 byte steps.
-static std::size_t size_number(std::size_t bytes) { return (bytes + 7) / 16; }
-static std::size_t size_of_number(std::size_t number) { return number * 16 + 8; }
+// Blocks of 4 * number bytes: nodes of about the same size share them, and little is left over.
+static std::size_t size_number(std::size_t bytes) { return (bytes + 3) / 4; }
+static std::size_t size_of_number(std::size_t number) { return number * 4; }
 constexpr std::size_t spares_kept = 1024;
 
 }  // namespace detail
@@ -14709,7 +14715,7 @@ Election::Election(PeerId self, const Voters& voters, const Timing& timing)
 }
 
 void Election::set_voters(Time now, const Voters& voters, const std::vector<PeerId>& contacts,
-                          bool leaves) {
+                          bool leaves, bool counts) {
     COORD_ASSERT(voters.size() > 0 && !(leaves && voters.contains(self_)));  // E4
     voters_ = voters, leaves_ = leaves;
     std::vector<PeerId> asked = contacts;
@@ -14727,6 +14733,8 @@ void Election::set_voters(Time now, const Voters& voters, const std::vector<Peer
         Voice& voice = voices_.emplace_back();
         voice.id = id, voice.is_asked = true;
     }
+    const bool is_left_alone = voices_.empty() || !voters.is_quorum(voters.bit(self_));
+    may_lead_ = leaves || (voters.contains(self_) && (counts || is_left_alone));  // E5
     COORD_ASSERT(find(self_) == nullptr);  // nobody hears itself
 }
 
@@ -14737,7 +14745,7 @@ void Election::start(Time now, const Vote& own) {
     candidate_ = self_;
     winner_ = PeerId{};
     settled_at_ = never;
-    changed_ = voters_.contains(self_);  // who has no voice does not ask sooner again (E3)
+    changed_ = may_lead_;  // who has no voice does not ask sooner again (E3)
     deadline_ = now;
 }
 
@@ -14827,15 +14835,14 @@ Hearing Election::hearing(Time now) const {
 bool Election::stands(const Voice& voice, Time now) const {
     if (!is_reachable(voice, now) || voice.role != Role::looking) return false;
     const std::uint64_t own = voice.voters.bit(voice.id);
-    const bool may_lead = own != 0 || voice.hearing.leaves;  // E4
+    const bool may_lead = voice.candidate != PeerId{} && (own != 0 || voice.hearing.leaves);  // E5
     return may_lead && voice.voters.is_quorum(voice.hearing.reachable | own);
 }
 
 PeerId Election::best_candidate(Time now) const {
     COORD_ASSERT(own_.id == self_);
     Vote best = own_;
-    const bool may_lead = voters_.contains(self_) || leaves_;  // E4
-    bool one_stands = may_lead && voters_.is_quorum(hearing(now).reachable);
+    bool one_stands = may_lead_ && voters_.is_quorum(hearing(now).reachable);
     for (const Voice& voice : voices_) {
         if (!stands(voice, now)) continue;
         if (best < voice.own || !one_stands) best = voice.own, one_stands = true;
@@ -14869,7 +14876,7 @@ PeerId Election::leader(Time now) const {
 }
 
 bool Election::has_voice(Time now) const {
-    bool has = voters_.contains(self_) || leaves_;
+    bool has = may_lead_;
     for (const Voice& voice : voices_) {
         has = has || (is_fresh(voice, now) && voice.voters.contains(self_));
     }
@@ -14891,9 +14898,8 @@ void Election::consider(Time now) {
     COORD_ASSERT(candidate_ == self_ || voice != nullptr);
     const Voters& theirs = candidate_ == self_ ? voters_ : voice->voters;
     const std::uint64_t votes = agreeing(theirs, now);
-    const bool may_lead = candidate_ != self_ || voters_.contains(self_) || leaves_;
     const bool candidate_agrees =
-        may_lead && (candidate_ == self_ || voice->candidate == candidate_);
+        candidate_ == self_ ? may_lead_ : voice->candidate == candidate_;
     if (!theirs.is_quorum(votes) || !candidate_agrees) {
         settled_at_ = never;
         return;
@@ -14904,7 +14910,7 @@ void Election::consider(Time now) {
     }
     if (settled_at_ == never) settled_at_ = now + timing_.settle();
     if ((votes & everybody) == everybody || settled_at_ <= now) winner_ = candidate_;
-    COORD_ASSERT(winner_ != self_ || voters_.contains(self_) || leaves_);  // E3, E4
+    COORD_ASSERT(winner_ != self_ || may_lead_);  // E3 - E5
 }
 
 bool Election::says_otherwise(Time now) const {
@@ -14937,7 +14943,8 @@ void Election::broadcast(Time now, Outbox& out, Duration pause) {
     for (const Voice& voice : voices_) {
         if (!voice.is_asked && !voice.said_heard) continue;
         said.is_reader_heard = voice.said_heard;
-        post(voice.id, Role::looking, candidate_, said, out);
+        const PeerId whom = candidate_ == self_ && !may_lead_ ? PeerId{} : candidate_;
+        post(voice.id, Role::looking, whom, said, out);
     }
 }
 
@@ -17713,7 +17720,7 @@ void Replica::see_voters() {
     const VoterTable table = log_.voters_at_end(*machine_);
     voters_ = table.members().empty() ? detail::first_voters(options_, false) : Voters(table);
     voters_seen_ = members_version();
-    election_.set_voters(now_, voters_, options_.voters, leaves());
+    election_.set_voters(now_, voters_, options_.voters, leaves(), counts());
 }
 
 COORD_RARE
@@ -17847,12 +17854,15 @@ bool Replica::is_full() const {
     return role_ == Role::leading ? !log_.has_room() : learner_.leader_is_full();
 }
 
-Vote Replica::own_vote() const {
+// By its own history.
+bool Replica::counts() const {
     const VoterTable table = log_.voters_at_end(*machine_);
+    return is_admitted(table) || table.members().empty() || table.is_founding() || leaves();
+}
+
+Vote Replica::own_vote() const {
     if (!is_voter() && !leaves()) return Vote{0, Zxid{}, options_.id};  // E3
-    const bool stands =
-        is_admitted(table) || table.members().empty() || table.is_founding() || leaves();
-    if (!stands || now_ < aside_until_) return Vote{0, Zxid{}, options_.id};  // R6
+    if (!counts() || now_ < aside_until_) return Vote{0, Zxid{}, options_.id};  // R6
     return Vote{log_.durable_epochs().current, log_.durable_last(), options_.id};
 }
 

@@ -710,6 +710,64 @@ TEST_CASE("E4 a voter with the end of its own voting in its log leads once more"
     CHECK(four.winner() == PeerId{4});
 }
 
+TEST_CASE("E5 a storage that does not count is not left alone by an old history") {
+    const Voters alone(std::vector<PeerId>{PeerId{4}});
+    Election election(PeerId{4}, alone, coord::Timing{});
+    Outbox out(PeerId{4}, ensemble, 8);
+    Time now{0};
+    const auto polls = [&](std::vector<coord::Message>& said) {
+        election.poll(now, out);
+        out.drain([&](PeerId, BytesView bytes) {
+            coord::Message message;
+            REQUIRE(coord::decode_message(bytes, message) == coord::Errc::ok);
+            said.push_back(message);
+            said.back().payload = {};
+        });
+    };
+    std::vector<coord::Message> said;
+    SUBCASE("while there is anybody to ask it asks, and stands for nothing") {
+        election.set_voters(now, alone, {PeerId{4}, PeerId{2}}, false, false);
+        election.start(now, Vote{0, Zxid{}, PeerId{4}});
+        for (int i = 0; i < 20; i++, now = now + coord::Timing{}.heartbeat) polls(said);
+        CHECK(election.winner() == PeerId{});
+        REQUIRE(said.size() == 20);
+        CHECK(said.front().leader == PeerId{});
+        // And follows whoever leads.
+        Message note = Alone::note(2, 1, 2);
+        note.phase = static_cast<std::uint8_t>(Role::leading);
+        hears(note, 7, 7, voters_of(3), PeerId{4});
+        election.on_notification(now, note);
+        polls(said);
+        CHECK(election.winner() == PeerId{2});
+    }
+    SUBCASE("one that counts wins at once") {
+        election.set_voters(now, alone, {PeerId{4}, PeerId{2}}, false, true);
+        election.start(now, Vote{0, Zxid{}, PeerId{4}});
+        polls(said);
+        CHECK(election.winner() == PeerId{4});
+    }
+    SUBCASE("where there is nobody to ask it wins, and is told why it cannot lead") {
+        election.set_voters(now, alone, {PeerId{4}}, false, false);
+        election.start(now, Vote{0, Zxid{}, PeerId{4}});
+        polls(said);
+        CHECK(election.winner() == PeerId{4});
+    }
+}
+
+TEST_CASE("E5 who names no candidate is none") {
+    Alone a;  // of 1 to 3
+    Message note = Alone::note(2, 1, 0);
+    hears(note, 2, 2, Voters(std::vector<PeerId>{PeerId{2}}), PeerId{1});
+    note.zxid = Zxid{99};
+    a.election.on_notification(a.now, note);
+    a.poll();
+    CHECK(a.election.candidate() == PeerId{1});
+    note.sequence = 2, note.leader = PeerId{2};
+    a.election.on_notification(a.now, note);
+    a.poll();
+    CHECK(a.election.candidate() == PeerId{2});  // but for that it would be one
+}
+
 TEST_CASE("E3 who follows somebody else is believed, unless that one is asked itself") {
     Outside o;
     Message note = Alone::note(2, 1, 9);

@@ -2305,6 +2305,8 @@ TEST_CASE("faults T5: a leader that goes on in the middle of a poll, one epoch t
 //   faults D20           the limit above: no witness was written, and those that have the record
 //                        are not among the first
 //   faults S8            no client is throttled for the sake of a slow learner that no quorum needs
+//   faults T14           there is no migration: a snapshot of an older format is refused by name
+//   faults N12           an entry larger than what the path takes stays behind; that is told
 //   ZooKeeper A20        read-only mode: there is none; what remains of it is covered
 //   ZooKeeper A21        scaling up: voters do not change; a voter that comes with nothing does
 

@@ -723,9 +723,9 @@ TEST_CASE("nothing is streamed to a silent peer; heard again, it gets what it ha
     CHECK(rig.take(MessageType::proposal, 3)[0].message.zxid == received);
 }
 
-// Z21. It answers pings, and what it is sent does not come: a path that is slow, or loses what is
+// Z22. It answers pings, and what it is sent does not come: a path that is slow, or loses what is
 // large. What queues up somewhere must not grow for ever.
-TEST_CASE("Z21 to one that does not progress: one message, again when a later ping is answered") {
+TEST_CASE("Z22 to one that does not progress: one message, again when a later ping is answered") {
     Rig rig;
     rig.to_broadcast();
     const SessionId id = rig.open(1, 1000);
@@ -776,8 +776,8 @@ TEST_CASE("Z21 to one that does not progress: one message, again when a later pi
     CHECK(most > 5);
 }
 
-// Z22. What opens and ends sessions is numbered all the same.
-TEST_CASE("Z22 what is numbered and not applied is bounded; then requests wait, in their order") {
+// Z23. What opens and ends sessions is numbered all the same.
+TEST_CASE("Z23 what is numbered and not applied is bounded; then requests wait, in their order") {
     Rig rig;
     rig.to_broadcast();
     const SessionId id = rig.open(1, 1000);
@@ -818,7 +818,7 @@ TEST_CASE("Z22 what is numbered and not applied is bounded; then requests wait, 
     CHECK(rig.machine.tree().contains("/n3"));
 }
 
-TEST_CASE("Z22 requests that wait to be numbered are bounded in bytes; what is lost comes again") {
+TEST_CASE("Z23 requests that wait to be numbered are bounded in bytes; what is lost comes again") {
     Rig rig;
     rig.to_broadcast();
     Bytes payload;

@@ -238,6 +238,21 @@
 //   quota_exceeded. count=N and bytes=N refuse nothing: ReplicaCounters::over_quota. What there is
 //   a node zookeeper_stats beside it says, where there is one: its data is written by the machine.
 //
+//   What waits   is bounded everywhere, so that a replica's memory is its tree, its log and this:
+//                in sum what Limits::request_bytes_waiting_max says, twice
+//                Replica::inbox_bytes_max, what is answered and not told (sixteen answers of a full
+//                size), and at the leader 80 MiB of requests and, in its transport, up to 4 MiB
+//                and a message for each learner. A caller whose request would wait where too much
+//                does already gets throttled_op, in its turn, and nothing was done. The log is
+//                what came since the newest snapshot, and what is kept before it; where a learner
+//                is slow that is up to five times ReplicaOptions::snapshot_every_bytes. It never
+//                slows the others down: it gets a snapshot.
+//
+// ANOTHER VERSION
+//   Replicas that speak versions of the protocol that follow one another may be in one ensemble: so
+//   they are exchanged one at a time. Every other version is refused by its name, and so is a
+//   storage in which one has written what this one does not know.
+//
 // WHERE IT DIFFERS FROM ZOOKEEPER, ON PURPOSE
 //   A write ends in success, in its own error, or with its session, in session_expired or
 //   session_moved, and then it has not been executed and never will be: never in connection_loss.
@@ -387,6 +402,7 @@ enum class Errc : std::int32_t {
     outcome_unknown = -1014,  // of a write: its session ended, or its replica, and it may be done
     not_leading = -1015,      // this replica does not lead, so that it has nothing to hand over
     no_successor = -1016,     // no voter, or not that one, could take over now
+    other_version = -1017,  // bytes of another version of coord's, which this one does not know
 };
 
 // RETURNS the enumerator's name, and a sentence that says what the caller can do. Both live for
@@ -638,6 +654,10 @@ struct Limits {
     std::uint32_t local_sessions_max = 65536;       // too_many: at one replica
     std::uint32_t ephemerals_per_session_max = 65536;  // too_many
     std::uint32_t requests_per_session_max = 1024;  // too_many; twice as many removes
+    // Of all sessions at one replica, what is asked for and has no answer, in requests and in the
+    // bytes of them: throttled_op, for what would wait. But it takes every close and remove.
+    std::uint32_t requests_waiting_max = 65536;
+    std::uint32_t request_bytes_waiting_max = 64 * 1024 * 1024;
     std::uint32_t watches_per_session_max = 65536;  // too_many
     // Children in one answer; page for more. Nodes counted, by descendants and by a new quota.
     std::uint32_t list_max = 65536;
@@ -1452,7 +1472,7 @@ enum class OpCode : std::uint8_t {
     set_acl = 12,       // string path, string ACL, i32 aversion
     auth = 13,          // the identities that the session has from here on, as an ACL's bytes
     reconfig = 14,      // u8 ReconfigStep, and what is said there
-    // Parts of a multi only, as check is:
+    // From here on parts of a multi only, as check is:
     check_that = 16,    // string path, u8 Condition; by that nothing, u64, or string data *
     guard = 17,         // string path, u64 czxid
     create_or_set = 18,  // as create, of no sequential mode
@@ -1674,6 +1694,7 @@ public:
     void refuse() { sound_ = false; }   // its caller knows better
     bool is_sound() const { return sound_; }
     bool is_whole() const { return sound_ && ended_ && at_ == bytes_.size(); }
+    bool is_foreign() const { return foreign_; }  // of another version's format
     Zxid zxid() const { return zxid_; }
     std::uint64_t digest() const { return digest_; }  // that it claims to have
     std::uint32_t sessions() const { return sessions_; }
@@ -1692,6 +1713,7 @@ private:
     bool begun_ = false;
     bool ended_ = false;
     bool sound_ = true;
+    bool foreign_ = false;
 };
 
 // Reads a state through without building it: is it whole, and what its digest says it is?
@@ -1784,7 +1806,7 @@ public:
     // fresh state, where the bytes are not those of a save.
     void begin_load();
     bool load_piece(BytesView piece);  // RETURNS false where it is damaged: the rest is worthless
-    Errc end_load();
+    Errc end_load();   // RETURNS corrupt, or other_version
     Errc load(BytesView state);
     void audit() const;  // asserts M3 and what the tree's does; cost as the state
 
@@ -2558,6 +2580,8 @@ private:
 //            L4 A snapshot is of committed transactions alone; installing one replaces the history
 //            in one record.
 //            L5 What is forgotten stands in a snapshot that is durable first, the epochs too.
+//            L6 What another version of coord wrote, and this one does not know, is not damage: it
+//            is neither passed over nor set aside.
 // May touch  The storage.
 // Format     A record is u32 length of all, u32 CRC32C of what follows, u8 kind, and
 //            entry:    u64 zxid, u64 previous zxid, u32 previous crc, i64 time in ms, u64 session,
@@ -2578,7 +2602,8 @@ enum class RecordKind : std::uint8_t {
 
 constexpr std::size_t entry_header_bytes = 62;
 
-// Reads one whole entry; its views are into record. RETURNS corrupt.
+// Reads one whole entry; its views are into record. RETURNS corrupt; or other_version, of one that
+// is sound and of an operation that is not known here.
 Errc decode_entry(BytesView record, Txn& txn);
 // The same of one that decode_entry or encode_entry has had in its hands: no look at its checksum.
 void read_entry(BytesView record, Txn& txn);
@@ -2601,7 +2626,8 @@ public:
 
     explicit Log(Storage& storage) : storage_(storage) {}
 
-    // Reads what the storage holds. RETURNS corrupt or storage_failed; reason() then says more.
+    // Reads what the storage holds. RETURNS corrupt or storage_failed, or other_version, where a
+    // record is sound and of a kind that is not known here; reason() then says more.
     Errc open(const StorageOwner& owner = {});
     const char* reason() const { return reason_; }
     // After open was corrupt: sets everything aside and is an empty log, of another storage id.
@@ -2628,6 +2654,8 @@ public:
                             Zxid end = Zxid{UINT64_MAX}) const;
     std::size_t size() const { return entries_.size(); }
     std::size_t count_after(Zxid zxid) const { return entries_.size() - find(zxid); }
+    // Of the newest entries as many as have so many bytes together, but no more than most.
+    std::size_t count_of_last(std::uint64_t bytes_max, std::size_t most) const;
     // Those of them that are admits and reconfigs: few, and what counts in an election.
     const std::vector<Zxid>& admits() const { return admits_; }
     Txn admit_at(Zxid zxid) const;                  // REQUIRES that it is one
@@ -2697,6 +2725,7 @@ private:
     void recover_truncate(Zxid zxid);
     void recover_epochs(RecordKind kind, Reader& in);
     void damage(const char* reason);
+    void damage_by_version();
     void push_entry(std::size_t length, const Txn& txn, std::uint32_t crc, Sequence sequence);
     void cut_after(Zxid zxid);
     void drop_through(std::size_t count);
@@ -2732,6 +2761,7 @@ private:
     Bytes scratch_;
     const char* reason_ = "";
     Time now_;
+    bool is_foreign_ = false;        // L6
     bool anchored_ = false;          // recovery has seen where the history starts
     bool dirty_ = false;
 };
@@ -2741,6 +2771,8 @@ private:
 // =================================================================================================
 // Purpose    The peer protocol as values and bytes. No behaviour.
 // Invariants Bytes that are not exactly one message of this ensemble to this replica do not decode.
+//            V2 What a message means goes by the version that its sender speaks. The one before
+//            this one and the one after are taken, any other is refused, and each by its name.
 //            V1 Two quorums of the same voters have one in common whose vote counts. While they
 //            change a quorum is one of those before and one of those after: it has one in common
 //            with each.
@@ -2751,9 +2783,14 @@ private:
 //            says which life of its sender is the one of now.
 //            K3 A key is in no message, no log and no text.
 // May touch  Chapters 1, 2 and 4.
-// Format     u32 magic and version, u32 CRC32C of what follows, u64 ensemble, u32 from, u32 to,
-//            u64 nonce, u8 type, u32 epoch, and then the type's fields in the order of Message. The
-//            checksum leaves out the entries of a proposal, which have their own.
+// Format     u24 magic, u8 the format of what follows, u32 CRC32C of it, u16 the version of the
+//            protocol that the sender speaks, u64 ensemble, u32 from, u32 to, u64 nonce, u8 type,
+//            u32 epoch, and then the type's fields in the order of Message. The checksum leaves out
+//            the entries of a proposal, which have their own.
+// Versions   Two that follow one another may be in one ensemble, so that its replicas are changed
+//            one at a time. A type, a field, an operation or a meaning that is new makes a version,
+//            and is sent to nobody who speaks an older one: PeerState::version. A format of the
+//            bytes before the type is for all versions that may meet; another one is refused.
 //
 //   type          from -> to        fields and meaning
 //   notification  any -> voter      sequence: newest wins; leader: the vote; current_epoch, zxid:
@@ -2806,11 +2843,13 @@ const char* text(Refusal refusal);
 // What a leader that hands over says to the one, and what that answers; and what it says to all
 // others when it has given up its place.
 enum class HandOver : std::uint8_t { stand = 1, stands = 2, declines = 3, follow = 4 };
+constexpr std::uint16_t protocol_version = 2;  // FORMAT. Before 2 a message did not say its own
 
 struct Message {
     MessageType type = MessageType::notification;
     PeerId from;
     PeerId to;
+    std::uint16_t version = protocol_version;  // that the sender speaks
     std::uint64_t ensemble = 0;
     std::uint64_t nonce = 0;   // of the sender's start
     std::uint32_t epoch = 0;   // that the message belongs to; 0 in an election
@@ -2833,12 +2872,13 @@ struct Message {
     BytesView payload;            // into the bytes that were decoded, or the caller's
 };
 
-constexpr std::size_t message_header_bytes = 37;
+constexpr std::size_t message_header_bytes = 39;
 constexpr std::size_t message_overhead_bytes = 192;  // no message but for its payload is larger
 
 void encode_message(const Message& message, Bytes& out);    // appends
-// RETURNS corrupt: damaged, cut, foreign version, unknown type, or bytes left over. Entries are to
-// be looked at by decode_entry.
+// RETURNS corrupt: damaged, cut, unknown type, or bytes left over. Or other_version: of another
+// format; or sound, and of a version that does not go with this one, or unknown for being newer.
+// Entries are to be looked at by decode_entry.
 Errc decode_message(BytesView bytes, Message& message);
 
 // The voters of an ensemble, in the order of their ids, and what a quorum of them is: in more than
@@ -2966,7 +3006,7 @@ class Outbox {
 public:
     Outbox(PeerId self, std::uint64_t ensemble, std::uint64_t nonce)
         : self_(self), ensemble_(ensemble), nonce_(nonce) {}
-    void send(PeerId to, Message& message);  // fills in from, to, ensemble and nonce
+    void send(PeerId to, Message& message);  // fills in from, to, version, ensemble and nonce
     template <class Send>
     void drain(Send&& deliver) {
         for (; !pieces_.empty(); pieces_.pop()) {
@@ -3175,6 +3215,15 @@ private:
 //            place when that one says, of this asking, that it stands. Where it does not, within
 //            Timing::silence, it leads on. Nobody needs to believe any of it: who leads next is
 //            decided by promises, as ever (Z2).
+//            Z22 What is on its way to a learner is bounded in messages and bytes, by less than the
+//            learner's inbox holds, and by what it has taken in a part of Timing::silence: so that
+//            a ping that is sent behind all of it comes in time. Nothing is sent again before a
+//            ping that was sent after it is answered; and to one that still does not progress one
+//            message at a time, in ever smaller ones: what queues up on the way is bounded, too.
+//            Z23 What it has numbered and not applied is bounded, in entries and bytes, and so are
+//            the requests that wait to be numbered. What finds no room is asked for again (R4).
+//            Only what a session asks for waits: what opens, attaches and ends sessions, and what
+//            changes the table, is numbered all the same.
 // May touch  Chapters 4 (reads), 7, 8.
 // Reading    Zab, DSN'11, sections IV and V; ZooKeeper's Leader and LearnerHandler. Every message
 //            of a phase is repeated until its answer is there, and every answer may come twice.
@@ -3210,6 +3259,7 @@ struct PeerState {
     Zxid received;          // the last that it has said it has
     Zxid acked;             // durable there
     Time heard_at;          // long before 0: never
+    std::uint16_t version = 0;  // of the protocol that it speaks; 0: it has not spoken
 };
 
 class Leader {
@@ -3275,6 +3325,7 @@ public:
     bool is_numbering() const {
         return sessions_armed_ && resignation_ == nullptr && successor_ == PeerId{};
     }
+    bool has_room_to_number() const;  // for what sessions ask for: Z23
     // Takes one request, of itself or of a learner: numbers and appends it, or ignores it.
     // REQUIRES can_number().
     void number(std::int64_t wall_ms, const Machine& machine, const Txn& request);
@@ -3310,11 +3361,36 @@ private:
         std::uint64_t storage = 0;
         std::uint64_t pings = 0;      // sent when its first answer came
     };
+    struct Sent {
+        Zxid last;                    // of a proposal message
+        std::size_t bytes = 0;
+        Time at;
+        std::uint64_t pings = 0;      // sent before it
+    };
+    // How much may be on its way to one learner (Z22), and how large messages may be, in halves of
+    // the largest. On some paths large ones are lost, and small ones come through. After each loss
+    // it takes more of those to try a larger one.
+    struct Flow {
+        std::size_t window;
+        std::uint8_t halvings = 0;
+        std::uint16_t won = 0;
+        std::uint16_t wanted = 4;
+        Zxid filled;                  // what was on its way as there was room for no more
+        Zxid slowed;                  // the same, as it was last slowed
+        Duration least{INT64_MAX};    // that any message took to be answered
+        Flow();
+        void come(std::size_t bytes, bool was_filled);  // so many, in time
+        void slow();
+        bool is_late(Duration took, Duration silence);
+        void lose(std::size_t most);
+        std::size_t size(std::size_t most) const;  // of the next message
+    };
     struct Peer {
         PeerId id;
         std::uint64_t bit = 0;        // 0: it observes
         std::uint64_t nonce = 0;      // the life of it that attempt belongs to
         std::uint64_t storage = 0;    // that life's; 0: it has not said
+        std::uint16_t version = 0;    // that it speaks: nothing newer is sent to it (V2)
         bool may_found = false;
         bool observes = false;        // so it takes itself: Z20
         Time met_at;                  // that life
@@ -3343,7 +3419,16 @@ private:
         Time progress_at;
         Time repeat_at;
         Time rewound_at;
-        detail::Ring<Zxid> in_flight; // the last zxid of each proposal message
+        detail::Ring<Sent> in_flight;  // proposal messages (Z22)
+        std::size_t in_flight_bytes = 0;
+        std::uint32_t stalls = 0;     // rewinds since it has received anything new
+        Flow flow;
+        Time received_at;             // something new; or there was nothing to receive
+        std::uint64_t asked_offset = 0;  // of a snapshot, and how often that was, one after another
+        std::uint32_t asked_again = 0;
+        Time chunk_at;                // the last one that was sent for the first time
+        std::size_t chunk_bytes = 0;
+        std::uint64_t chunk_pings = 0;  // before the last one
         std::uint64_t pong = 0;
         std::uint64_t touch = 0;      // newest whole list received
         std::uint64_t touch_in_parts = 0;  // a list of which parts are missing
@@ -3402,6 +3487,7 @@ private:
     void work_on_hand_over(Time now, Outbox& out);
     bool has_to_stand(const Peer& peer) const;
     Time next_hand_over() const;
+    void drop_queued();  // the first
     bool is_stale(const Peer& peer, const Message& message) const;
     bool is_in_step(const Peer& peer, Time now) const;
     Peer* take_on(const Message& message);
@@ -3434,6 +3520,10 @@ private:
     void stream(Time now, Peer& peer, Outbox& out, std::size_t& left);
     void stream_to_observers(Outbox& out);
     void rewind(Time now, Peer& peer);
+    static void drop_in_flight(Peer& peer);
+    static bool may_rewind(const Peer& peer);
+    bool is_stuck(const Peer& peer, Time now) const;
+    void note_received(Time now, Peer& peer) const;
     bool is_sync_ping_due() const;
     bool is_disk_behind();
     void ping(Time now, const Machine& machine, Outbox& out);
@@ -3533,13 +3623,16 @@ private:
     std::uint64_t reap_place_ = 0;    // see Tree::next_due; 0: no looking through is under way
     Errc error_ = Errc::ok;
     detail::Ring<Queued> queued_;
+    std::size_t queued_bytes_ = 0;
+    std::size_t numbered_ = 0;        // and not applied (Z23)
+    std::size_t numbered_bytes_ = 0;
     Bytes scratch_;
     LeaderCounters counters_;
 };
 
 template <class Take>
 void Leader::take_requests(Take&& take) {
-    for (; !queued_.empty(); queued_.pop()) {
+    for (; !queued_.empty() && has_room_to_number(); drop_queued()) {
         const Queued& queued = queued_.front();
         Txn request;
         request.session = queued.session;
@@ -3602,6 +3695,7 @@ public:
     bool receive(Time now, const Message& message, Outbox& out);
     Errc error() const { return error_; }
     std::uint64_t entries_corrupt() const { return entries_corrupt_; }  // with what came after them
+    std::uint64_t entries_foreign() const { return entries_foreign_; }  // the same: L6
     void send(Time now, Outbox& out);         // BEFORE the flush: repetitions
     void acknowledge(Time now, Outbox& out);  // AFTER the flush: what has become durable
     Time next_deadline() const;
@@ -3679,6 +3773,7 @@ private:
     Zxid committed_;
     const char* departure_ = nullptr;
     std::uint64_t entries_corrupt_ = 0;
+    std::uint64_t entries_foreign_ = 0;
     Errc error_ = Errc::ok;
     Time heard_at_;
     Time repeat_at_;
@@ -3742,6 +3837,10 @@ private:
 //            R16 A replica stands at its leader's word once for each asking, while it follows it
 //            with the very history that is named, and could win an election. It leaves a leader at
 //            its word that it has handed over, and that of no other.
+//            R17 What waits here is bounded: what sessions ask for, in requests and bytes; what of
+//            it is on its way to the leader; and what has come between two polls. What must not
+//            wait has room of its own. What is refused for it, in throttled_op, has not been
+//            numbered, and is told in its turn (R3).
 // May touch  Everything above.
 // Reading    "Rules for callers" in the manual above; the contracts of Storage and Transport.
 
@@ -4061,6 +4160,7 @@ struct ReplicaCounters {
     std::uint64_t bytes_sent = 0;
     std::uint64_t dropped_corrupt = 0;   // does not decode
     std::uint64_t dropped_foreign = 0;   // another ensemble, another receiver, or of nobody's id
+    std::uint64_t dropped_version = 0;   // of another version, which does not go with this one
     std::uint64_t dropped_stale = 0;     // another epoch, role or attempt
     std::uint64_t dropped_overflow = 0;  // more came between two polls than inbox_bytes_max
     std::uint64_t dropped_unsealed = 0;  // with no seal, or none of this ensemble's keys
@@ -4072,6 +4172,7 @@ struct ReplicaCounters {
     std::uint64_t snapshots_given_up = 0;  // no room for it, or it did not read back as written
     std::uint64_t snapshots_installed = 0;
     std::uint64_t requests_refused = 0;  // before they were numbered
+    std::uint64_t requests_throttled = 0;  // of these, in throttled_op
     std::uint64_t requests_repeated = 0;
     std::uint64_t sessions_upgraded = 0;  // that were local
     std::uint64_t requests = 0;          // of sessions, openings and attachings included
@@ -4156,6 +4257,7 @@ enum class LogCode : std::uint16_t {
     dropped_overflow = 503,
     dropped_unsealed = 504,
     dropped_replayed = 505,
+    dropped_version = 506,  // whose messages, and of which version
     poll_late = 601,
     over_quota = 701,
 };
@@ -4187,6 +4289,8 @@ public:
 class Replica final : private EventSink {
 public:
     static constexpr std::size_t inbox_bytes_max = 16 * 1024 * 1024;
+    // Of that, for messages that carry no data: a heartbeat finds room when data does not (R17).
+    static constexpr std::size_t inbox_bytes_reserved = 1024 * 1024;
     static constexpr std::size_t unresolved_max = 4096;  // of sessions that have ended, together
 
     // Keeps references to storage, transport and observer, which must outlive it. Opens the
@@ -4304,6 +4408,7 @@ private:
         std::uint64_t next_cxid = 1;
         std::uint64_t confirmed = 0;
         std::size_t sent = 0;         // of pending, forwarded already
+        std::size_t sent_bytes = 0;   // of the writes among them
         std::uint64_t sent_cxid = 0;  // the newest that ever was; R13
         bool is_blocked = false;      // the last one sent waits: nothing follows it yet
         bool is_listed = false;       // in unsent_
@@ -4384,6 +4489,7 @@ private:
     bool unseal(PeerId from, BytesView& bytes);
     void deliver(PeerId to, BytesView bytes);
     static std::size_t message_bytes_max(const ReplicaOptions& options, const Transport& transport);
+    void drop_version(PeerId from, std::uint16_t version);
     void dispatch(const Message& message);
     bool on_hand_over(const Message& message);
     void answer_hand_over(const Message& asked, HandOver step);
@@ -4413,6 +4519,14 @@ private:
     void send_request(const Txn& request);
     void flush_requests();
     void list_unsent(SessionId id, HeldSession& session);
+    void list_openings();
+    bool has_unsent() const;
+    bool has_room_to_send() const;
+    static std::size_t bytes_of(const Pending& pending);
+    static std::size_t sent_bytes_of(const Pending& pending);
+    void drop_pending(HeldSession& session);  // the first
+    void unsend(HeldSession& session);
+    bool has_too_much_waiting(const HeldSession& session, const Request& request) const;
     static bool is_held(const HeldSession& session, std::uint64_t holding) {
         return holding == any_holding || session.next_cxid >> cxid_bits == holding;
     }
@@ -4427,6 +4541,7 @@ private:
     void send_all();
     void load_chunk();
     void put_off_snapshot();
+    void refuse_snapshot(const char* reason);
     void drop_incoming();
     void retire_machine(detail::Owned<Machine> machine);
     void install_snapshot();
@@ -4507,6 +4622,7 @@ private:
     bool is_full() const;
     Vote own_vote() const;
     std::size_t request_bytes_max() const;
+    static bool frees(const Request& request);
     std::size_t requests_max(const Request& request) const;
     std::uint32_t clamp_timeout_ms(Duration timeout) const;
     Ready& push_ready();
@@ -4581,6 +4697,9 @@ private:
     Time started_at_;                  // the first poll
     Time role_since_;
     std::size_t requests_waiting_ = 0;  // pending, of all sessions
+    std::size_t request_bytes_waiting_ = 0;
+    std::size_t request_bytes_sent_ = 0;  // of all sessions' sent_bytes
+    bool waits_for_room_ = false;      // all of unsent_ does
     detail::Owned<Logged> logged_;     // where somebody observes
     enum class SnapshotPhase : std::uint8_t { none, writing, checking, ending };
     SnapshotPhase snapshot_phase_ = SnapshotPhase::none;
@@ -5617,6 +5736,8 @@ constexpr ErrcRow errc_rows[] = {
      "Another replica leads, or none does yet; there is nothing to hand over here."},
     {Errc::no_successor, "no_successor",
      "No voter that could take over is in step; wait for one, or stop without it."},
+    {Errc::other_version, "other_version",
+     "Another version of coord wrote it; use that one, or the one between the two."},
 };
 
 static const ErrcRow* find_errc(Errc code) {
@@ -10119,7 +10240,7 @@ void Machine::audit_quotas() const {
 // FORMAT of a state: records as in chapter 3: the head first, the end last, the others in any
 // order.
 //
-//   head     u64 "coordst4", u64 zxid, u64 digest of the state
+//   head     u64 "coordst5", u64 zxid, u64 digest of the state
 //   session  u64 id, u64 nonce, u32 timeout in ms, u64 and u64: its password, u64 holder, u64
 //            cxid, u64 confirmed, string identities, u32 outcomes; each u64 cxid, u64 zxid, u8
 //            operation, i32 error, string path, the stat's eleven fields; where the operation is
@@ -10129,7 +10250,7 @@ void Machine::audit_quotas() const {
 //   end      u32 sessions, u32 nodes, u32 CRC32C of all before it
 namespace detail {
 
-constexpr std::uint64_t state_magic = 0x636f6f7264737434;  // FORMAT
+constexpr std::uint64_t state_magic = 0x636f6f7264737435;  // FORMAT: "coordst5"
 constexpr std::size_t load_piece_bytes = 256 * 1024;
 
 inline void write_stat(Writer& out, const Stat& stat) {
@@ -10263,7 +10384,7 @@ StateReader::StateReader(const Limits& limits) {
 void StateReader::restart() {
     bytes_.clear();
     at_ = 0, crc_ = 0;
-    begun_ = ended_ = false, sound_ = true;
+    begun_ = ended_ = foreign_ = false, sound_ = true;
 }
 
 void StateReader::feed(BytesView piece) {
@@ -10296,7 +10417,10 @@ bool StateReader::take_frame(std::uint8_t kind, BytesView record) {
     Reader in(record);
     if (!begun_) {
         begun_ = true;
-        const bool known = is(detail::StateRecord::head) && in.u64() == detail::state_magic;
+        const std::uint64_t magic = in.u64();
+        const bool is_head = is(detail::StateRecord::head);
+        const bool known = is_head && magic == detail::state_magic;
+        foreign_ = is_head && !known && magic >> 8 == detail::state_magic >> 8;
         zxid_ = in.zxid(), digest_ = in.u64();
         return known && in.done();
     }
@@ -10387,6 +10511,7 @@ bool Machine::load_piece(BytesView piece) {
 Errc Machine::end_load() {
     COORD_ASSERT(loading_);
     const detail::Owned<StateReader> reader = std::move(loading_);
+    if (reader->is_foreign()) return reset(), Errc::other_version;
     applied_ = reader->zxid();
     voters_digest_ = voters_.digest();
     const bool sound = reader->is_whole() && reader->sessions() == sessions_.size() &&
@@ -13478,6 +13603,11 @@ void read_entry(BytesView record, Txn& txn) {
 
 namespace detail {
 
+// Whether it may be a transaction's: no part of a multi alone is.
+static bool is_operation(OpCode op) {
+    return op >= OpCode::open_session && op <= OpCode::reconfig && op != OpCode::check;
+}
+
 // Of a record whose frame is sound.
 static bool is_entry(BytesView record, Txn& txn) {
     if (record.size() < entry_header_bytes) return false;
@@ -13492,7 +13622,8 @@ Errc decode_entry(BytesView record, Txn& txn) {
     BytesView fields, rest;
     if (detail::open_frame(record, kind, fields, rest) != Errc::ok) return Errc::corrupt;
     if (kind != RecordKind::entry || !rest.empty()) return Errc::corrupt;
-    return detail::is_entry(record, txn) ? Errc::ok : Errc::corrupt;
+    if (!detail::is_entry(record, txn)) return Errc::corrupt;
+    return detail::is_operation(txn.op) ? Errc::ok : Errc::other_version;
 }
 
 namespace detail {
@@ -13541,6 +13672,7 @@ Errc Log::open(const StorageOwner& owner) {
     }
     // L3, at the end: the promise before the oldest record may stand in the snapshot alone.
     if (*reason_ == 0 && epochs_.current > epochs_.accepted) damage("an epoch record is wrong");
+    if (is_foreign_) return Errc::other_version;
     if (*reason_ != 0) return Errc::corrupt;
     durable_last_ = last().zxid;
     durable_epochs_ = epochs_;
@@ -13556,13 +13688,19 @@ Errc Log::start_over(std::uint64_t entropy) {
     durable_last_ = needless_ = Zxid{};
     marks_.clear(), admits_.clear();
     snapshot_sequence_ = 0, snapshot_bytes_ = begun_bytes_ = 0;
-    anchored_ = dirty_ = false;
+    anchored_ = dirty_ = is_foreign_ = false;
     reason_ = "";
     return Errc::ok;
 }
 
 void Log::damage(const char* reason) {
     if (*reason_ == 0) reason_ = reason;
+}
+
+// L6. Whatever else there is to say of it.
+void Log::damage_by_version() {
+    is_foreign_ = true;
+    reason_ = "a record in the log is of a kind that a newer version of coord has written";
 }
 
 void Log::on_record(Sequence sequence, BytesView record) {
@@ -13580,12 +13718,15 @@ void Log::on_record(Sequence sequence, BytesView record) {
         case RecordKind::current: return recover_epochs(kind, in);
         case RecordKind::base: break;
     }
-    damage("a record in the log is of an unknown kind");
+    const bool is_known = kind <= RecordKind::base && kind >= RecordKind::entry;
+    if (!is_known) return damage_by_version();
+    damage("a record in the log is where none of its kind is");
 }
 
 void Log::recover_entry(Sequence sequence, BytesView record) {
     Txn txn;
     if (!detail::is_entry(record, txn)) return damage("an entry in the log is damaged");
+    if (!detail::is_operation(txn.op)) return damage_by_version();
     if (!anchored_) base_ = LogPosition{txn.previous, txn.previous_crc};
     anchored_ = true;
     if (txn.previous != last().zxid || txn.previous_crc != last().crc) {
@@ -13622,7 +13763,8 @@ void Log::on_snapshot(Sequence sequence, BytesView head, std::uint64_t size) {
     epochs.accepted = in.u32(), epochs.accepted_from = PeerId{in.u32()}, epochs.current = in.u32();
     const bool installed = in.u8() == 1;
     if (!in.done() || size < detail::base_record_bytes) return damage("the snapshot is damaged");
-    if (installed) reason_ = "";  // it replaces what came before, whose start may be gone already
+    // It replaces what came before, whose start may be gone already.
+    if (installed) reason_ = "", is_foreign_ = false;
     if (*reason_ != 0) return;
     const bool follows = contains(position.zxid) && crc_at(position.zxid) == position.crc;
     if (installed || (!anchored_ && entries_.empty())) {
@@ -13649,6 +13791,18 @@ Errc Log::read_snapshot(std::uint64_t offset, std::size_t size, Bytes& out) cons
 
 Errc Log::read_begun(std::uint64_t offset, std::size_t size, Bytes& out) const {
     return storage_.read_snapshot(0, offset + detail::base_record_bytes, size, out);
+}
+
+std::size_t Log::count_of_last(std::uint64_t bytes_max, std::size_t most) const {
+    std::size_t count = 0;
+    std::uint64_t left = bytes_max;
+    for (; count < entries_.size() && count < most; count++) {
+        const std::uint64_t length = entries_[entries_.size() - 1 - count].length;
+        if (length > left) break;
+        left -= length;
+    }
+    COORD_ASSERT(count <= most && left <= bytes_max);
+    return count;
 }
 
 LogPosition Log::last() const {
@@ -14052,7 +14206,7 @@ void Log::audit() const {
 
 namespace detail {
 
-constexpr std::uint32_t message_magic = 0x636f7201;  // FORMAT: "cor", version 1
+constexpr std::uint32_t message_magic = 0x636f7202;  // FORMAT: "cor", format 2
 
 enum Field : std::uint32_t {  // FORMAT: fields are written in this order
     field_attempt = 1u << 0,
@@ -14139,6 +14293,9 @@ struct PutField {
     char* at;
     BytesView payload;
     void operator()(std::uint8_t value) { *at++ = static_cast<char>(value); }
+    void operator()(std::uint16_t value) {
+        *at++ = static_cast<char>(value >> 8), *at++ = static_cast<char>(value & 255);
+    }
     void operator()(std::uint32_t value) { store_big32(at, value), at += 4; }
     void operator()(std::uint64_t value) { store_big64(at, value), at += 8; }
     void operator()(BytesView value) {
@@ -14197,6 +14354,7 @@ void encode_message(const Message& message, Bytes& out) {
     char room[message_overhead_bytes];
     detail::PutField put{room, {}};
     put(detail::message_magic), put(std::uint32_t{0});
+    put(message.version);
     put(message.ensemble);
     put(message.from.value), put(message.to.value);
     put(message.nonce);
@@ -14213,23 +14371,52 @@ void encode_message(const Message& message, Bytes& out) {
     out.append(put.payload);
 }
 
+namespace detail {
+
+// Whether it is of the kinds that come in masses, and again where they are lost: by its first bytes
+// alone, before anything is known of it.
+static bool carries_data(BytesView bytes) {
+    if (bytes.size() < message_header_bytes) return true;
+    const auto type = static_cast<MessageType>(bytes[message_header_bytes - 5]);
+    return type == MessageType::proposal || type == MessageType::chunk ||
+           type == MessageType::request;
+}
+
+static bool goes_with_ours(std::uint16_t version) {  // V2
+    return version + 1 >= protocol_version && version <= protocol_version + 1;
+}
+
+}  // namespace detail
+
 Errc decode_message(BytesView bytes, Message& message) {
     Reader in(bytes);
-    if (in.u32() != detail::message_magic) return Errc::corrupt;
+    const std::uint32_t magic = in.u32();
+    if (magic >> 8 != detail::message_magic >> 8) return Errc::corrupt;
+    if (magic != detail::message_magic) return Errc::other_version;
     const std::uint32_t crc = in.u32();
     message = Message{};
+    const std::uint32_t high = in.u8();
+    message.version = static_cast<std::uint16_t>(high << 8 | in.u8());
     message.ensemble = in.u64();
     message.from = PeerId{in.u32()}, message.to = PeerId{in.u32()};
     message.nonce = in.u64();
     const std::uint8_t type = in.u8();
-    if (type == 0 || type > message_type_last) return Errc::corrupt;
-    message.type = static_cast<MessageType>(type);
     message.epoch = in.u32();
-    detail::each_field(message, detail::TakeField{in});
-    if (!in.done()) return Errc::corrupt;
+    if (!in.ok()) return Errc::corrupt;
+    const bool is_type = type != 0 && type <= message_type_last;
+    if (is_type) {
+        message.type = static_cast<MessageType>(type);
+        detail::each_field(message, detail::TakeField{in});
+    }
     BytesView covered = bytes.substr(8);
-    if (message.type == MessageType::proposal) covered.remove_suffix(message.payload.size());
-    return crc32c(covered) == crc ? Errc::ok : Errc::corrupt;
+    const bool is_known = is_type && in.done();
+    const bool has_entries = is_known && message.type == MessageType::proposal;
+    if (has_entries) covered.remove_suffix(message.payload.size());
+    if (crc32c(covered) != crc) return Errc::corrupt;
+    const bool goes = detail::goes_with_ours(message.version);
+    if (is_known && goes) return Errc::ok;
+    const bool is_other = !goes || message.version > protocol_version;  // what it said was sound
+    return is_other ? Errc::other_version : Errc::corrupt;
 }
 
 Voters::Voters(std::vector<Seat> seats) : seats_(std::move(seats)) {
@@ -14387,7 +14574,7 @@ bool read_voters(BytesView bytes, PeerId reader, Voters& voters, Hearing& hearin
 
 void Outbox::send(PeerId to, Message& message) {
     COORD_ASSERT(to != self_ && to != PeerId{});
-    message.from = self_, message.to = to;
+    message.from = self_, message.to = to, message.version = protocol_version;
     message.ensemble = ensemble_, message.nonce = nonce_;
     Piece piece{to, bytes_.size(), 0};
     encode_message(message, bytes_);
@@ -14888,6 +15075,15 @@ void Election::post(PeerId to, Role role, PeerId whom, const Hearing& hearing, O
 
 namespace detail {
 constexpr std::size_t proposals_in_flight_max = 64;   // messages, to one peer
+// And a message: a quarter of what its inbox holds between two polls. On a path of 50 ms 80 MB/s.
+constexpr std::size_t proposal_bytes_in_flight_max = 4 * 1024 * 1024;
+constexpr std::size_t flow_bytes_first = 16 * 1024;     // and from there on as it takes them
+constexpr std::size_t message_bytes_tried_min = 1024;  // every path has room for that
+constexpr std::uint32_t repeats_in_vain = 3;          // that chance does not explain
+constexpr std::size_t numbered_max = 65536;           // entries that are not applied (Z23)
+constexpr std::size_t numbered_bytes_max = 64 * 1024 * 1024;
+constexpr std::size_t queued_bytes_max = 16 * 1024 * 1024;
+constexpr std::size_t body_bytes_kept = 4096;         // of each place in a queue, when it is empty
 constexpr std::size_t chunk_bytes_max = 256 * 1024;
 constexpr std::size_t observers_fetching_max = 8;
 constexpr std::size_t observers_bytes_max = 1024 * 1024;  // that are streamed to them in a step
@@ -14960,7 +15156,8 @@ void Leader::stop() {
     phase_ = Phase::idle;
     epoch_ = 0;
     observers_.clear();
-    rounds_.clear(), queued_.clear();
+    rounds_.clear(), queued_ = {};
+    queued_bytes_ = numbered_ = numbered_bytes_ = 0;
     observers_wait_ = false, observers_turn_ = 0;
     syncs_.clear(), own_synced_.clear();
     sessions_.clear(), opening_.clear(), ended_.clear();
@@ -15110,7 +15307,7 @@ void Leader::refuse(Peer& peer, std::uint64_t nonce, Refusal refusal, Outbox& ou
     if (peer.nonce == nonce) {
         peer.storage = 0;  // until another life says who it is
         peer.promised = peer.streaming = peer.fetching = false;
-        peer.in_flight.clear();
+        drop_in_flight(peer);
         recount();
     }
     send_refusal(peer, out);
@@ -15146,7 +15343,8 @@ std::size_t Leader::synced(Time now) const {
 bool Leader::is_in_step(const Peer& peer, Time now) const {
     const std::uint64_t counts = counted_ & ~observing_ & peer.bit;
     const bool heard = peer.id == self_ || now - peer.heard_at <= timing_.silence;
-    return peer.epoch_current && heard && (peer.bit == 0 || counts != 0);  // Z7, Z20
+    const bool receives = peer.id == self_ || !is_stuck(peer, now);
+    return peer.epoch_current && heard && receives && (peer.bit == 0 || counts != 0);  // Z7, Z20
 }
 
 std::uint64_t Leader::voters_in_step(Time now) const {
@@ -15167,7 +15365,7 @@ void Leader::visit_peers(Time now, std::size_t observers_max,
         const bool counts = (counted_ & peer.bit) != 0;
         COORD_ASSERT(!counts || peer.bit != 0);  // Z15
         visit(PeerState{peer.id, peer.bit != 0, counts, is_in_step(peer, now), peer.fetching,
-                        peer.received, peer.acked, peer.heard_at});
+                        peer.received, peer.acked, peer.heard_at, peer.version});
     };
     for (const Peer& peer : peers_) {
         if (peer.id != self_) show(peer);
@@ -15264,6 +15462,7 @@ bool Leader::receive(Time now, const Message& message, Outbox& out) {
     if (peer == nullptr) peer = take_on(message);
     if (peer == nullptr) return false;
     run_clock(now);  // touches count from now on, not from the poll before
+    peer->version = message.version;
     if (peer->refused != 0 && message.nonce == peer->refused) {
         send_refusal(*peer, out);
         return true;
@@ -15323,7 +15522,7 @@ void Leader::on_follower_info(Time now, Peer& peer, const Message& message, Outb
     identify(peer, message);
     peer.informed = true, peer.accepted_epoch = message.accepted_epoch;
     peer.promised = peer.streaming = peer.fetching = false;
-    peer.in_flight.clear();
+    drop_in_flight(peer);
     const bool promised_away =
         message.accepted_epoch > epoch_ ||
         (message.accepted_epoch == epoch_ && message.leader != self_);
@@ -15340,7 +15539,7 @@ void Leader::on_follower_info(Time now, Peer& peer, const Message& message, Outb
 void Leader::lose(Time now, Peer& peer, Outbox& out) {
     peer.informed = true;
     peer.promised = peer.streaming = peer.fetching = false;
-    peer.in_flight.clear();
+    drop_in_flight(peer);
     peer.repeat_at = now + timing_.retry();
     post(peer, MessageType::leader_info, out);
 }
@@ -15366,7 +15565,7 @@ void Leader::on_ack_epoch(Time now, Peer& peer, const Message& message, Outbox& 
     peer.informed = peer.promised = true;
     peer.have = message.zxid, peer.have_crc = message.crc;
     peer.streaming = peer.fetching = false;
-    peer.in_flight.clear();
+    drop_in_flight(peer);
     if (phase_ >= Phase::synchronization) synchronize(now, peer, out);
 }
 
@@ -15389,15 +15588,14 @@ void Leader::on_ack(Time now, Peer& peer, const Message& message, Outbox& out) {
     if (!peer.streaming) {
         peer.fetching = false, peer.streaming = true;
         peer.received = peer.cursor = message.commit;
-        peer.in_flight.clear(), peer.progress_at = now;
+        drop_in_flight(peer), peer.progress_at = now;
     }
     if (message.commit > peer.received) {
-        peer.received = message.commit, peer.progress_at = now;
+        peer.received = message.commit, peer.progress_at = peer.received_at = now;
+        peer.stalls = 0;
         if (peer.cursor < peer.received) peer.cursor = peer.received;
     }
-    while (!peer.in_flight.empty() && peer.in_flight.front() <= peer.received) {
-        peer.in_flight.pop();
-    }
+    note_received(now, peer);
     const bool settled = now - peer.rewound_at >= timing_.settle();
     if (message.offset == 1 && message.commit >= peer.received && settled) rewind(now, peer);
     if (said == 1 && is_established()) {
@@ -15407,9 +15605,74 @@ void Leader::on_ack(Time now, Peer& peer, const Message& message, Outbox& out) {
     }
 }
 
+void Leader::drop_in_flight(Peer& peer) {
+    peer.in_flight.clear();
+    peer.in_flight_bytes = 0;
+}
+
+Leader::Flow::Flow() : window(detail::flow_bytes_first) {}
+
+// Whether it stood in a queue: what it takes beside is the path's own. Where little is on its way,
+// and that is late, the path has become another one.
+bool Leader::Flow::is_late(Duration took, Duration silence) {
+    if (window <= detail::message_bytes_tried_min) least = took;
+    least = (std::min)(least, took);
+    return took - least > silence / 4;
+}
+
+// Of what did not fill it, it is not known whether more would have come in time.
+void Leader::Flow::come(std::size_t bytes, bool was_filled) {
+    if (was_filled) window = (std::min)(window + bytes, detail::proposal_bytes_in_flight_max);
+    if (halvings == 0 || ++won < wanted) return;
+    halvings -= 1, won = 0;
+}
+
+void Leader::Flow::slow() { window = (std::max)(window / 2, detail::message_bytes_tried_min); }
+
+void Leader::Flow::lose(std::size_t most) {
+    const bool is_least = most >> halvings <= detail::message_bytes_tried_min;
+    if (!is_least) halvings += 1;
+    wanted = static_cast<std::uint16_t>((std::min)(wanted * 2, 64));
+    won = 0;
+}
+
+std::size_t Leader::Flow::size(std::size_t most) const {
+    COORD_ASSERT(halvings < 32 && window >= detail::message_bytes_tried_min);  // Z22
+    const std::size_t wanted_size = (std::min)(most >> halvings, window);
+    return (std::min)(most, (std::max)(wanted_size, detail::message_bytes_tried_min));
+}
+
+// What has come of what was sent, and how long that took: of messages that were on their way when
+// it was slowed nothing more is to be learned.
+void Leader::note_received(Time now, Peer& peer) const {
+    while (!peer.in_flight.empty() && peer.in_flight.front().last <= peer.received) {
+        const Sent sent = peer.in_flight.front();
+        COORD_ASSERT(peer.in_flight_bytes >= sent.bytes);  // Z22
+        peer.in_flight_bytes -= sent.bytes;
+        peer.in_flight.pop();
+        if (!peer.flow.is_late(now - sent.at, timing_.silence)) {
+            peer.flow.come(sent.bytes, sent.last <= peer.flow.filled);
+        } else if (sent.last > peer.flow.slowed) {
+            peer.flow.slow(), peer.flow.slowed = peer.cursor;
+        }
+    }
+}
+
+// Z22. What is only slow must not be sent again: that makes the queue longer that it waits in.
+// Where nothing overtakes anything a pong tells the two apart.
+bool Leader::may_rewind(const Peer& peer) {
+    return !peer.in_flight.empty() && peer.pong > peer.in_flight.front().pings;
+}
+
+// It answers, and nothing of what it is sent has come for long: it is not in step, whatever it has
+// acknowledged before.
+bool Leader::is_stuck(const Peer& peer, Time now) const {
+    return peer.stalls > 0 && now - peer.received_at > timing_.silence;
+}
+
 void Leader::rewind(Time now, Peer& peer) {
     peer.cursor = peer.received;
-    peer.in_flight.clear();
+    drop_in_flight(peer);
     peer.progress_at = peer.rewound_at = now;
     counters_.retransmissions += 1;
 }
@@ -15418,6 +15681,10 @@ void Leader::on_pong(Peer& peer, const Message& message) {
     COORD_ASSERT(message.nonce == peer.nonce);
     if (message.sequence > ping_sequence_) return;
     peer.pong = (std::max)(peer.pong, message.sequence);
+    for (std::size_t i = 0; i < rounds_.size(); i++) {
+        if (rounds_[i].sequence != message.sequence) continue;
+        peer.flow.least = (std::min)(peer.flow.least, peer.heard_at - rounds_[i].sent_at);
+    }
     Reader in(message.payload);
     while (in.left() >= 8) (void)hear(SessionId{in.u64()});
     if (!sessions_armed_) return;    // P11: what was touched then did not count
@@ -15437,10 +15704,21 @@ void Leader::on_chunk_request(Peer& peer, const Message& message, Outbox& out) {
     peer.asked_at = peer.heard_at;
     if (message.zxid != log_.snapshot_position().zxid) return;  // repeat() names the new one
     if (message.offset >= log_.snapshot_bytes()) return;  // it has all, and is waited for
+    const bool is_again = message.offset == peer.asked_offset;
+    peer.asked_again = is_again ? peer.asked_again + 1 : 0;
+    peer.asked_offset = message.offset;
+    const Time now = peer.heard_at;
+    const bool is_answered = !is_again && message.offset > 0;
+    const bool is_late = is_answered && peer.flow.is_late(now - peer.chunk_at, timing_.silence);
+    if (is_answered && !is_late) peer.flow.come(peer.chunk_bytes, true);
+    if (is_late) peer.flow.slow();
+    if (peer.asked_again > 1 && peer.pong <= peer.chunk_pings) return;  // Z22: it may be slow
+    if (peer.asked_again > detail::repeats_in_vain) peer.flow.lose(message_bytes_max_);
     const std::size_t room = message_bytes_max_ - message_overhead_bytes;
     scratch_.clear();
-    const std::size_t size = (std::min)(room, detail::chunk_bytes_max);
+    const std::size_t size = peer.flow.size((std::min)(room, detail::chunk_bytes_max));
     const Errc error = log_.read_snapshot(message.offset, size, scratch_);
+    if (error == Errc::throttled_op) peer.asked_again = 0;  // it is not the path that has lost it
     if (error == Errc::throttled_op) return;  // as if it were lost: the learner asks again
     error_ = error;
     if (error_ != Errc::ok) return;
@@ -15448,6 +15726,8 @@ void Leader::on_chunk_request(Peer& peer, const Message& message, Outbox& out) {
     chunk.zxid = message.zxid, chunk.offset = message.offset;
     chunk.total = log_.snapshot_bytes();
     chunk.payload = scratch_;
+    if (!is_again) peer.chunk_at = now, peer.chunk_bytes = scratch_.size();
+    peer.chunk_pings = ping_sequence_;
     post(peer, MessageType::chunk, out, chunk);
 }
 
@@ -15458,15 +15738,26 @@ void Leader::on_request(const Message& message) {
         const std::uint64_t cxid = in.u64(), confirmed = in.u64();
         const OpCode op = static_cast<OpCode>(in.u8());
         const BytesView body = in.bytes(in.left());
-        if (!in.ok() || queued_.size() >= detail::queued_requests_max) {
+        const bool has_room = queued_.size() < detail::queued_requests_max &&
+                              queued_bytes_ < detail::queued_bytes_max;  // Z23
+        if (!in.ok() || !has_room) {
             counters_.requests_ignored += 1;  // what is lost here comes again
             return;
         }
+        queued_bytes_ += body.size();
         Queued& queued = queued_.push();
         queued.session = session, queued.cxid = cxid, queued.confirmed = confirmed;
         queued.op = op;
         queued.body.assign(body.data(), body.size());
     }
+}
+
+void Leader::drop_queued() {
+    Queued& queued = queued_.front();
+    COORD_ASSERT(queued_bytes_ >= queued.body.size());  // Z23
+    queued_bytes_ -= queued.body.size();
+    if (queued.body.capacity() > detail::body_bytes_kept) Bytes().swap(queued.body);
+    queued_.pop();
 }
 
 // -- Phases --------------------------------------------------------------------------------------
@@ -15548,7 +15839,8 @@ void Leader::found() {
 
 void Leader::synchronize(Time now, Peer& peer, Outbox& out) {
     COORD_ASSERT(phase_ >= Phase::synchronization && peer.promised);  // Z2
-    peer.in_flight.clear();
+    drop_in_flight(peer);
+    peer.stalls = 0;
     peer.progress_at = now, peer.repeat_at = now + timing_.retry();
     Message message;
     const bool known = peer.have >= log_.base() && log_.contains(peer.have);
@@ -15565,7 +15857,7 @@ void Leader::synchronize(Time now, Peer& peer, Outbox& out) {
         message.zxid = position.zxid, message.crc = position.crc;
         message.total = log_.snapshot_bytes();
         counters_.snapshots_sent += peer.fetching ? 0 : 1;
-        if (!peer.fetching) peer.asked_at = now;
+        if (!peer.fetching) peer.asked_at = now, peer.asked_offset = UINT64_MAX;
         peer.fetching = true;
         post(peer, MessageType::snap, out, message);
         return;
@@ -15610,19 +15902,28 @@ void Leader::repeat(Time now, Peer& peer, Outbox& out) {
 void Leader::stream(Time now, Peer& peer, Outbox& out, std::size_t& left) {
     if (!peer.streaming) return;
     if (now - peer.heard_at > timing_.silence) {  // it goes on when we hear of it
-        peer.in_flight.clear();
+        if (!peer.in_flight.empty()) peer.flow.slow();
+        peer.stalls = 0;
+        drop_in_flight(peer);
         peer.cursor = peer.received;
         return;
     }
-    if (!peer.in_flight.empty() && now - peer.progress_at > timing_.heartbeat) rewind(now, peer);
+    if (may_rewind(peer) && now - peer.progress_at > timing_.heartbeat) {
+        rewind(now, peer);
+        peer.stalls += 1;
+        if (peer.stalls > 1) peer.flow.slow(), peer.flow.lose(message_bytes_max_);
+    }
     if (peer.cursor < log_.base()) return lose(now, peer, out);  // we have dropped what it needs
     const std::size_t room = message_bytes_max_ - message_overhead_bytes;
+    const std::size_t bytes_max = peer.stalls > 1 ? 1 : peer.flow.window;
+    if (peer.in_flight.empty() && peer.stalls == 0) peer.received_at = now;
     const bool observes = peer.bit == 0;
     const Zxid end = observes ? committed_ : Zxid{UINT64_MAX};  // Z15
-    while (peer.in_flight.size() < detail::proposals_in_flight_max && left > 0) {
+    while (peer.in_flight.size() < detail::proposals_in_flight_max &&
+           peer.in_flight_bytes < bytes_max && left > 0) {
         Message message;
         Zxid last_sent;
-        message.payload = log_.entries_after(peer.cursor, room, last_sent, end);
+        message.payload = log_.entries_after(peer.cursor, peer.flow.size(room), last_sent, end);
         if (message.payload.empty()) return;
         COORD_ASSERT(last_sent <= end);  // Z15
         // To many the same: while one message is on its way what comes meanwhile makes one more.
@@ -15637,10 +15938,13 @@ void Leader::stream(Time now, Peer& peer, Outbox& out, std::size_t& left) {
         if (peer.in_flight.empty()) peer.progress_at = now;
         left -= (std::min)(left, message.payload.size());
         post(peer, MessageType::proposal, out, message);
-        peer.in_flight.push() = last_sent;
+        peer.in_flight.push() = Sent{last_sent, message.payload.size(), now, ping_sequence_};
+        peer.in_flight_bytes += message.payload.size();
+        COORD_ASSERT(peer.in_flight_bytes <= detail::proposal_bytes_in_flight_max + room);  // Z22
         peer.cursor = last_sent;
         peer.told = (std::max)(peer.told, (std::min)(committed_, last_sent));
     }
+    if (peer.in_flight_bytes >= peer.flow.window) peer.flow.filled = peer.cursor;
 }
 
 // Z15: after the voters. Where many are behind voters would wait for all that these are sent: so it
@@ -15814,6 +16118,7 @@ void Leader::announce(const Machine& machine, Outbox& out) {
     if (phase_ != Phase::broadcast) return;
     for (Peer& peer : peers_) {
         if (peer.id == self_ || !peer.streaming || peer.told >= committed_) continue;
+        if (peer.received < peer.flow.filled) continue;  // Z22: the next proposal says it, too
         peer.told = committed_;
         Message message;
         message.commit = committed_;
@@ -15829,7 +16134,7 @@ Time Leader::next_repeat(const Peer& peer) const {
     Time deadline = never;
     const bool waiting = !peer.promised || peer.fetching || !peer.epoch_current;
     if (waiting && epoch_is_ours()) deadline = peer.repeat_at;
-    if (!peer.in_flight.empty()) {
+    if (may_rewind(peer)) {
         deadline = (std::min)(deadline, peer.progress_at + timing_.heartbeat + nanoseconds(1));
     }
     return deadline;
@@ -15840,7 +16145,7 @@ Time Leader::next_deadline(Time now) const {
     if (resignation_ != nullptr || is_sync_ping_due() || observers_wait_) return now;
     const bool numbers = is_numbering();
     if (numbers && is_admission_due(now)) return now;
-    if (!queued_.empty() && numbers) return now;
+    if (!queued_.empty() && numbers && has_room_to_number()) return now;
     const bool looks_now = looks_wait_ && closing_ < detail::closings_max;
     if (numbers && (looks_now || !heard_.empty()) && log_.has_room()) return now;
     Time deadline = (std::min)(ping_at_, next_hand_over());
@@ -16124,7 +16429,12 @@ Zxid Leader::append(std::int64_t wall_ms, const Txn& request) {
     if (error == Errc::storage_full) return {};     // it comes again
     error_ = error;
     counters_.proposals += 1;
+    numbered_ += 1, numbered_bytes_ += txn.body.size() + entry_header_bytes;
     return txn.zxid;
+}
+
+bool Leader::has_room_to_number() const {
+    return numbered_ < detail::numbered_max && numbered_bytes_ < detail::numbered_bytes_max;
 }
 
 void Leader::number(std::int64_t wall_ms, const Machine& machine, const Txn& request) {
@@ -16385,6 +16695,11 @@ void Leader::number_reconfig(std::int64_t wall_ms, const Machine& machine, const
 
 void Leader::on_applied(const Txn& txn, const Machine& machine) {
     if (phase_ != Phase::broadcast) return;
+    if (txn.zxid.epoch() == epoch_) {
+        const std::size_t bytes = txn.body.size() + entry_header_bytes;
+        COORD_ASSERT(numbered_ > 0 && numbered_bytes_ >= bytes);  // Z23
+        numbered_ -= 1, numbered_bytes_ -= bytes;
+    }
     if (txn.op == OpCode::open_session) {
         const SessionId id = detail::opened_id(txn.zxid, txn.body);
         opening_.erase(Reader(txn.body).u64());
@@ -16418,6 +16733,10 @@ void Leader::audit(const Machine& machine) const {
         COORD_ASSERT(!peer.epoch_current || peer.storage == 0 || peer.acked_by == peer.storage);
         COORD_ASSERT(peer.storage != 0 || (counted_ & peer.bit) == 0);
     }
+    std::size_t queued_bytes = 0;
+    for (std::size_t i = 0; i < queued_.size(); i++) queued_bytes += queued_[i].body.size();
+    COORD_ASSERT(queued_bytes == queued_bytes_);  // Z23
+    COORD_ASSERT(numbered_ > 0 || numbered_bytes_ == 0);
     COORD_ASSERT(observers_.empty() || is_established());  // Z15
     COORD_ASSERT(observers_.size() <= limits_.observers_max);
     for (const auto& entry : observers_) {
@@ -16539,6 +16858,7 @@ void Leader::reap(Time now, std::int64_t wall_ms, const Machine& machine) {
 namespace detail {
 
 constexpr std::uint32_t put_offs_max = 8;  // then it waits 12.8 s with the default Timing
+constexpr char other_state[] = "the leader's snapshot is of another version of coord";
 
 }  // namespace detail
 
@@ -16795,7 +17115,12 @@ bool Learner::append_all(BytesView records, bool& gap) {
         const std::uint32_t length = Reader(records).u32();
         const BytesView record = records.substr(0, length);
         Txn txn;
-        const bool is_sound = decode_entry(record, txn) == Errc::ok;
+        const Errc error = decode_entry(record, txn);
+        if (error == Errc::other_version) {
+            entries_foreign_ += 1;  // L6: as if it were lost, so that the leader sees who lacks it
+            return grown;
+        }
+        const bool is_sound = error == Errc::ok;
         if (!is_sound || txn.zxid.epoch() > epoch_) {  // no leader numbers ahead of its epoch
             entries_corrupt_ += 1;
             return grown;
@@ -16981,6 +17306,7 @@ constexpr std::uint32_t nodes_freed_per_poll = 2048;
 constexpr std::size_t snapshot_slice_bytes = 64 * 1024;  // that a poll writes, or reads again
 constexpr Duration snapshot_slice_gap = milliseconds(1);
 constexpr std::size_t touches_max = 64;
+constexpr std::size_t request_bytes_sent_max = 4 * 1024 * 1024;  // and a request, to the leader
 constexpr char replaced[] = "another replica has been admitted under this id";
 constexpr std::size_t transport_bytes_min = 1024;
 
@@ -17199,7 +17525,9 @@ struct Replica::Logged {
         std::uint64_t count = 0;
         Time at;
     };
-    Flood floods[8];
+    Flood floods[9];
+    PeerId other;                 // whose message was the last of another version
+    std::uint16_t other_speaks = 0;
     std::uint64_t snapshots_taken = 0;
     std::uint64_t snapshots_given_up = 0;
     std::uint64_t admissions = 0;
@@ -17291,6 +17619,9 @@ void Replica::open() {
     const char* reason = log_.reason();
     if (opened == Errc::ok) opened = load_snapshot();
     if (opened == Errc::corrupt && *reason == 0) reason = "the snapshot is damaged";
+    if (opened == Errc::other_version && *reason == 0) {
+        reason = "the snapshot is of another version of coord";
+    }
     if (opened == Errc::corrupt && !is_alone()) {
         opened = log_.start_over(rng_.next());  // the others have what it cannot read
         if (opened == Errc::ok) damage_ = reason;
@@ -17335,7 +17666,7 @@ Errc Replica::load_snapshot() {
     const Errc loaded = machine_->end_load();
     if (loaded == Errc::ok && machine_->applied() == log_.snapshot_position().zxid) return Errc::ok;
     machine_ = detail::Owned<Machine>(new Machine(options_.limits, rng_.next()));
-    return Errc::corrupt;
+    return loaded == Errc::other_version ? loaded : Errc::corrupt;
 }
 
 // -- Identity ------------------------------------------------------------------------------------
@@ -17363,12 +17694,11 @@ void Replica::fail(const char* reason) {
         refuse(std::move(openings_.front().done), Errc::replica_failed);
     }
     for (auto [id, session] : sessions_) {
-        requests_waiting_ -= session.pending.size();
-        for (; !session.pending.empty(); session.pending.pop()) {
+        for (; !session.pending.empty(); drop_pending(session)) {
             Pending& pending = session.pending.front();
             end_write(id, session, pending, UINT64_MAX, Errc::replica_failed);
         }
-        session.sent = 0;
+        unsend(session);
     }
     history_->end_all(Errc::replica_failed);
 }
@@ -17383,7 +17713,9 @@ void Replica::fail(Errc error) {
 
 void Replica::receive(PeerId from, BytesView bytes) {
     counters_.calls += 1;
-    if (inbox_.size() + bytes.size() > inbox_bytes_max) {
+    const bool may_be_lost = detail::carries_data(seals_ ? Seals::content(bytes) : bytes);
+    const std::size_t reserved = may_be_lost ? inbox_bytes_reserved : 0;
+    if (inbox_.size() + bytes.size() > inbox_bytes_max - reserved) {  // R17
         counters_.dropped_overflow += 1;
         return;
     }
@@ -17439,8 +17771,7 @@ Time Replica::next_deadline() const {
     if (!settling_.empty() && role_ != Role::failed) return at_once;
     Time deadline = timers_.empty() ? never : timers_.front().at;
     if (role_ == Role::failed) return deadline;
-    const bool unsent = !unsent_.empty() && can_send_requests();
-    if (!started_ || !inbox_.empty() || unsent || log_.is_dirty()) return at_once;
+    if (!started_ || !inbox_.empty() || has_unsent() || log_.is_dirty()) return at_once;
     if (applies_later_ || reads_later_) return at_once;
     if (role_ == Role::looking) deadline = (std::min)(deadline, election_.next_deadline());
     if (role_ == Role::leading) deadline = (std::min)(deadline, leader_.next_deadline(now_));
@@ -17464,7 +17795,10 @@ void Replica::take_inbox() {
         Message message;
         counters_.messages_received += 1;
         if (seals_ && !unseal(from, bytes)) continue;
-        if (decode_message(bytes, message) != Errc::ok) {
+        const Errc error = decode_message(bytes, message);
+        if (error == Errc::other_version) {
+            drop_version(from, message.version);
+        } else if (error != Errc::ok) {
             counters_.dropped_corrupt += 1;
         } else if (message.ensemble != options_.ensemble || message.to != options_.id ||
                    message.from != from || from == options_.id || from == PeerId{}) {
@@ -17474,6 +17808,11 @@ void Replica::take_inbox() {
         }
     }
     inbox_read_.clear();
+}
+
+void Replica::drop_version(PeerId from, std::uint16_t version) {  // V2, L6
+    counters_.dropped_version += 1;
+    if (logged_) logged_->other = from, logged_->other_speaks = version;
 }
 
 void Replica::dispatch(const Message& message) {
@@ -17502,8 +17841,10 @@ void Replica::dispatch(const Message& message) {
         taken = leader_.receive(now_, message, outbox_);
     } else if (is_learner()) {
         const std::uint64_t corrupt = learner_.entries_corrupt();
+        const std::uint64_t foreign = learner_.entries_foreign();
         taken = learner_.receive(now_, message, outbox_);
         counters_.dropped_corrupt += learner_.entries_corrupt() - corrupt;
+        if (learner_.entries_foreign() != foreign) drop_version(message.from, message.version);
         load_chunk();
         if (learner_.has_snapshot()) install_snapshot();
         if (learner_.error() != Errc::ok) fail(learner_.error());
@@ -17608,10 +17949,9 @@ bool Replica::step() {
     after_flush();
     send_all();
     const bool decided = role_ == Role::looking && election_.winner() != PeerId{};
-    const bool unsent = !unsent_.empty() && can_send_requests();
     const bool admits = can_send_requests() && role_ == Role::leading &&
                         leader_.is_admission_due(now_);
-    return role_ != before || decided || unsent || admits || log_.is_dirty();
+    return role_ != before || decided || has_unsent() || admits || log_.is_dirty();
 }
 
 void Replica::flush() {
@@ -17938,7 +18278,8 @@ bool Replica::is_snapshot_due() const {
 // It is waited for, but not for ever.
 bool Replica::is_fetch_waited_for() const {
     return role_ == Role::leading && leader_.is_fetched(now_) &&
-           entries_since_snapshot_ < snapshot_patience();
+           entries_since_snapshot_ < snapshot_patience() &&
+           bytes_since_snapshot_ / 4 < options_.snapshot_every_bytes;
 }
 
 std::uint64_t Replica::snapshot_patience() const {
@@ -18003,8 +18344,9 @@ void Replica::end_snapshot() {
     std::size_t kept = options_.log_entries_kept;
     if (role_ == Role::leading) {
         const std::uint64_t wanted = log_.count_after(leader_.needed(now_));
-        kept = (std::max)(kept,
-                          static_cast<std::size_t>((std::min)(snapshot_patience(), wanted)));
+        const std::size_t most = static_cast<std::size_t>((std::min)(snapshot_patience(), wanted));
+        // What one that is slow needs is kept in memory: in bytes, too, there is an end to that.
+        kept = (std::max)(kept, log_.count_of_last(options_.snapshot_every_bytes, most));
     }
     const Errc error = log_.end_snapshot(kept);
     if (error != Errc::ok) return give_up_snapshot(error);
@@ -18045,7 +18387,16 @@ void Replica::load_chunk() {
     learner_.take_chunk();
     if (error == Errc::storage_full) return put_off_snapshot();
     if (error != Errc::ok) return fail(error);
-    if (!is_sound) learner_.refuse_snapshot("the leader's snapshot is damaged");
+    if (is_sound) return;
+    const bool is_foreign = incoming_->end_load() == Errc::other_version;
+    refuse_snapshot(is_foreign ? detail::other_state : "the leader's snapshot is damaged");
+}
+
+// What has come of it goes at once: the first part of it may come once more, before the role ends.
+void Replica::refuse_snapshot(const char* reason) {
+    learner_.refuse_snapshot(reason);
+    drop_incoming();
+    COORD_ASSERT(!incoming_ && learner_.fetched() == 0);
 }
 
 // No space: what was there stays as it is, and what has come goes.
@@ -18080,12 +18431,13 @@ void Replica::install_snapshot() {
     if (read == Errc::throttled_op) return;  // in the next poll
     if (read == Errc::storage_full) return put_off_snapshot();
     if (read != Errc::ok) return fail(read);
-    // Where it is refused, what has come goes with the role.
-    if (incoming_->end_load() != Errc::ok || incoming_->applied() != position.zxid) {
-        return learner_.refuse_snapshot("the leader's snapshot is damaged");
+    const Errc loaded = incoming_->end_load();
+    if (loaded == Errc::other_version) return refuse_snapshot(detail::other_state);
+    if (loaded != Errc::ok || incoming_->applied() != position.zxid) {
+        return refuse_snapshot("the leader's snapshot is damaged");
     }
     if (position.zxid <= machine_->applied()) {
-        return learner_.refuse_snapshot("the leader's snapshot is older than this state");
+        return refuse_snapshot("the leader's snapshot is older than this state");
     }
     if (is_replaced(incoming_->voters(), position.zxid)) {  // before it is installed
         return fail(detail::replaced);
@@ -18170,7 +18522,7 @@ void Replica::open_session(const SessionOptions& options, OnOpened done) {
     opening.done = std::move(done);
     opening.asked_at = now_;
     openings_.push() = std::move(opening);
-    if (unsent_.empty()) unsent_.push_back(SessionId{});  // there is something to send
+    list_openings();
 }
 
 // R14. By memory alone. Its id goes by what the log has, too: after a start with the same entropy
@@ -18205,7 +18557,7 @@ void Replica::upgrade(SessionId id, HeldSession& session) {
     opening.is_upgrade = true, opening.nonce = id.value;
     opening.timeout_ms = session.timeout_ms, opening.password = session.password;
     opening.asked_at = now_;
-    if (unsent_.empty()) unsent_.push_back(SessionId{});
+    list_openings();
 }
 
 COORD_RARE
@@ -18287,19 +18639,64 @@ void Replica::attach_session(SessionId id, const SessionPassword& password, OnOp
     opening.done = std::move(done);
     opening.asked_at = now_;
     openings_.push() = std::move(opening);
-    if (unsent_.empty()) unsent_.push_back(SessionId{});
+    list_openings();
 }
 
 // What frees something has room left when everything else is refused.
 std::size_t Replica::requests_max(const Request& request) const {
     const std::size_t most = options_.limits.requests_per_session_max;
     if (request.kind == Request::Kind::close) return SIZE_MAX;  // there is one
-    bool frees = request.kind == Request::Kind::remove;
-    if (request.kind == Request::Kind::multi && request.parts.size() == request.guards + 1) {
-        const OpCode last = request.parts.back().code;  // what it was before it was guarded
-        frees = last == OpCode::remove || last == OpCode::remove_all;
+    return frees(request) ? most * 2 - 1 : most;
+}
+
+bool Replica::frees(const Request& request) {
+    if (request.kind == Request::Kind::remove) return true;
+    const bool is_one = request.parts.size() == request.guards + 1;
+    if (request.kind != Request::Kind::multi || !is_one) return false;
+    const OpCode last = request.parts.back().code;  // what it was before it was guarded
+    return last == OpCode::remove || last == OpCode::remove_all;
+}
+
+// R17. What is answered at once costs nothing that waits.
+bool Replica::has_too_much_waiting(const HeldSession& session, const Request& request) const {
+    const bool is_much = requests_waiting_ >= options_.limits.requests_waiting_max ||
+                         request_bytes_waiting_ >= options_.limits.request_bytes_waiting_max;
+    if (!is_much || request.kind == Request::Kind::close || frees(request)) return false;
+    const bool is_read = detail::is_read(request.kind);
+    const bool asks_leader = detail::is_write(request.kind) ||
+                             request.kind == Request::Kind::sync || request.least == newest;
+    return asks_leader || !session.pending.empty() || (is_read && reads_later_) ||
+           machine_->applied() < (std::max)(request.least, request.since);
+}
+
+std::size_t Replica::bytes_of(const Pending& pending) {
+    return pending.body.size() + pending.page.after.size() + pending.page.prefix.size();
+}
+
+// Of what is not sent to the leader nothing.
+std::size_t Replica::sent_bytes_of(const Pending& pending) {
+    const bool is_sent = detail::is_write(pending.kind) && pending.error == Errc::ok;
+    return is_sent ? pending.body.size() + entry_header_bytes : 0;
+}
+
+void Replica::drop_pending(HeldSession& session) {
+    Pending& pending = session.pending.front();
+    COORD_ASSERT(requests_waiting_ > 0 && request_bytes_waiting_ >= bytes_of(pending));  // R17
+    requests_waiting_ -= 1, request_bytes_waiting_ -= bytes_of(pending);
+    if (session.sent > 0) {
+        const std::size_t bytes = sent_bytes_of(pending);
+        COORD_ASSERT(session.sent_bytes >= bytes && request_bytes_sent_ >= bytes);  // R17
+        session.sent -= 1, session.sent_bytes -= bytes, request_bytes_sent_ -= bytes;
     }
-    return frees ? most * 2 - 1 : most;
+    if (pending.body.capacity() > detail::body_bytes_kept) Bytes().swap(pending.body);
+    session.pending.pop();
+}
+
+// As if nothing of it had been sent.
+void Replica::unsend(HeldSession& session) {
+    COORD_ASSERT(request_bytes_sent_ >= session.sent_bytes);  // R17
+    request_bytes_sent_ -= session.sent_bytes;
+    session.sent = session.sent_bytes = 0, session.is_blocked = false;
 }
 
 void Replica::submit(SessionId id, Request&& request) {
@@ -18316,6 +18713,9 @@ void Replica::submit(SessionId id, Request&& request) {
     } else if (here->pending.size() >= requests_max(request)) {
         error = Errc::too_many;
     }
+    const bool is_throttled = error == Errc::ok && has_too_much_waiting(*here, request);
+    const std::size_t most = options_.limits.requests_waiting_max;
+    if (is_throttled && requests_waiting_ / 2 >= most) error = Errc::too_many;  // not even its turn
     if (error != Errc::ok) {
         counters_.requests_refused += 1;
         return refuse(std::move(request.done), error);
@@ -18328,7 +18728,9 @@ void Replica::submit(SessionId id, Request&& request) {
     if (pending.watcher) pending.watcher = nullptr;
     pending.least = Zxid{};
     pending.root_bytes = request.root_bytes, pending.guards = request.guards;
-    pending.error = prepare(request, pending);
+    if (is_throttled) pending.body.clear(), counters_.requests_throttled += 1;
+    pending.error = is_throttled ? Errc::throttled_op : prepare(request, pending);
+    request_bytes_waiting_ += bytes_of(pending);
     pending.done = std::move(request.done);
     const bool is_read = detail::is_read(request.kind);
     pending.awaits_sync =
@@ -18650,8 +19052,23 @@ OpCode Replica::encode_write(const Request& request, Bytes& body) {
 
 void Replica::list_unsent(SessionId id, HeldSession& session) {
     if (session.is_listed) return;
-    session.is_listed = true;
+    session.is_listed = true, waits_for_room_ = false;
     unsent_.push_back(id);
+}
+
+void Replica::list_openings() {
+    waits_for_room_ = false;
+    if (unsent_.empty()) unsent_.push_back(SessionId{});  // there is something to send
+}
+
+bool Replica::has_unsent() const {
+    return !unsent_.empty() && can_send_requests() && (!waits_for_room_ || has_room_to_send());
+}
+
+// R17, Z23. The leader's inbox is for all of those who follow it.
+bool Replica::has_room_to_send() const {
+    if (role_ == Role::leading) return leader_.has_room_to_number();
+    return request_bytes_sent_ < detail::request_bytes_sent_max;
 }
 
 bool Replica::can_send_requests() const {
@@ -18676,6 +19093,7 @@ void Replica::send_requests() {
         send_session(id, *session);
     }
     sending_.clear();
+    waits_for_room_ = !unsent_.empty();
     flush_requests();
 }
 
@@ -18713,8 +19131,11 @@ void Replica::send_session(SessionId id, HeldSession& session) {
     while (session.sent < session.pending.size() && !session.is_blocked) {
         const Pending& pending = session.pending[session.sent];
         const bool is_refused = pending.error != Errc::ok;
-        if (session.is_local && detail::is_write(pending.kind) && !is_refused) break;  // R14
-        session.sent += 1;
+        const bool is_sent = detail::is_write(pending.kind) && !is_refused;
+        if (session.is_local && is_sent) break;  // R14
+        if (is_sent && !has_room_to_send()) return list_unsent(id, session);  // R17
+        const std::size_t bytes = sent_bytes_of(pending);
+        session.sent += 1, session.sent_bytes += bytes, request_bytes_sent_ += bytes;
         if (is_refused) continue;
         const bool waits = pending.awaits_sync || machine_->applied() < pending.least;
         if (waits) session.is_blocked = true;  // R9: what follows must not be seen by reads before
@@ -18759,13 +19180,13 @@ void Replica::repeat_requests() {
         if (opening.sent) counters_.requests_repeated += 1;
         opening.sent = false;
     }
-    if (!openings_.empty() && unsent_.empty()) unsent_.push_back(SessionId{});
+    if (!openings_.empty()) list_openings();
     for (auto [id, session] : sessions_) {
         if (session.pending.empty()) continue;
         const std::uint64_t first = session.pending.front().cxid;
         if (first == 0) continue;  // a read that waits has sent nothing
         if (session.stalled_at == first && session.sent > 0) {
-            session.sent = 0, session.is_blocked = false;
+            unsend(session);
             list_unsent(id, session);
             counters_.requests_repeated += 1;
         }
@@ -18846,8 +19267,8 @@ void Replica::judge_attaches(SessionId of) {
         const Errc error = judge_attach(opening);
         if (error != Errc::ok || is_ours) {
             end_opening(i - 1, opening.session, error);
-        } else if (!opening.sent && unsent_.empty()) {
-            unsent_.push_back(SessionId{});
+        } else if (!opening.sent) {
+            list_openings();
         }
     }
 }
@@ -18904,8 +19325,7 @@ void Replica::catch_up_sessions() {
 
 void Replica::drain(SessionId id, HeldSession& session) {
     while (!session.pending.empty() && drain_one(id, session, session.pending.front())) {
-        session.pending.pop(), requests_waiting_ -= 1;
-        if (session.sent > 0) session.sent -= 1;
+        drop_pending(session);
         if (session.sent > 0 || !session.is_blocked) continue;
         session.is_blocked = false;  // it was the last one sent
         if (!session.pending.empty()) list_unsent(id, session);
@@ -19409,8 +19829,7 @@ void Replica::end_session(SessionId id, SessionState state, std::uint64_t execut
     // Destroyed last, when it is known nowhere any more: what its watchers hold may call on.
     HeldSession session = std::move(found->second);
     sessions_.erase(found);
-    requests_waiting_ -= session.pending.size();
-    for (; !session.pending.empty(); session.pending.pop()) {
+    for (; !session.pending.empty(); drop_pending(session)) {
         Pending& pending = session.pending.front();
         const bool is_close = pending.kind == Request::Kind::close;
         const bool closed = is_close && state == SessionState::closed;
@@ -19459,13 +19878,13 @@ void Replica::tell_states() {
     for (auto [id, session] : sessions_) {
         session.state = serving ? SessionState::connected : SessionState::suspended;
         if (serving) {
-            session.sent = 0, session.is_blocked = false;
+            unsend(session);
             if (!session.pending.empty()) list_unsent(id, session);
         }
         tell_state(session);
     }
     for (std::size_t i = 0; i < openings_.size(); i++) openings_[i].sent = false;
-    if (!openings_.empty() && unsent_.empty()) unsent_.push_back(SessionId{});
+    if (!openings_.empty()) list_openings();
 }
 
 void Replica::at(Time time, Callback<void()> call) {
@@ -19827,6 +20246,7 @@ void Replica::visit_gauges(const Callback<void(const Metric&)>& visit) const {
         gauge("zk_global_sessions", now.sessions, "sessions of the ensemble"),
         gauge("zk_local_sessions", now.local_sessions, "local sessions here"),
         gauge("zk_outstanding_requests", requests_waiting_, "requests without an answer"),
+        gauge("coord_request_bytes_waiting", request_bytes_waiting_, "bytes of these"),
         gauge("zk_learners", followers + now.observers, "learners in reach of this leader"),
         gauge("zk_followers", followers, "voters among them"),
         gauge("zk_synced_followers", others, "of those, in step"),
@@ -19867,6 +20287,7 @@ void Replica::visit_counters(const Callback<void(const Metric&)>& visit) const {
         counter("coord_bytes_sent", own.bytes_sent, "bytes of those"),
         counter("coord_dropped_corrupt", own.dropped_corrupt, "messages that do not decode"),
         counter("coord_dropped_foreign", own.dropped_foreign, "messages for somebody else"),
+        counter("coord_dropped_version", own.dropped_version, "messages of other versions"),
         counter("coord_dropped_stale", own.dropped_stale, "messages of another epoch or role"),
         counter("coord_dropped_overflow", own.dropped_overflow, "messages too many for a poll"),
         counter("coord_dropped_unsealed", own.dropped_unsealed, "messages without a right seal"),
@@ -19878,6 +20299,7 @@ void Replica::visit_counters(const Callback<void(const Metric&)>& visit) const {
         counter("coord_snapshots_given_up", own.snapshots_given_up, "snapshots given up"),
         counter("coord_snapshots_installed", own.snapshots_installed, "snapshots of leaders"),
         counter("coord_requests_refused", own.requests_refused, "refused before a number"),
+        counter("coord_requests_throttled", own.requests_throttled, "of these, in throttled_op"),
         counter("coord_requests_repeated", own.requests_repeated, "sent to the leader again"),
         counter("coord_sessions_upgraded", own.sessions_upgraded, "sessions that were local"),
         counter("coord_requests", own.requests, "requests of sessions"),
@@ -19976,6 +20398,8 @@ Bytes Replica::describe() const {
         prose.text(", durable ").zxid(peer.acked).text(", ");
         prose.count(log_.count_after(peer.acked), "entry behind", "entries behind");
         if (peer.is_voter && !peer.counts) prose.text(", does not count");
+        const bool is_other = is_known && peer.version != protocol_version;
+        if (is_other) prose.text(", speaks version ").number(peer.version);
         if (is_silent && is_known) prose.text(", silent for ").seconds(now_ - peer.heard_at);
         if (!is_known) prose.text(", gone, or never heard");
         prose.text("\n");
@@ -19990,6 +20414,7 @@ Bytes Replica::state_json() const {
     const ReplicaStatus now = status();
     json.open(nullptr, '{');
     json.number("id", options_.id.value), json.hex("ensemble", options_.ensemble);
+    json.number("version", protocol_version);
     json.text("role", name(role_)), json.truth("serving", now.serving);
     json.number("leader", now.leader.value), json.number("successor", now.successor.value);
     json.text("reason", now.reason), json.text("damage", now.damage);
@@ -20007,7 +20432,7 @@ Bytes Replica::state_json() const {
         json.open(nullptr, '{');
         json.number("id", peer.id.value), json.truth("voter", peer.is_voter);
         json.truth("counts", peer.counts), json.truth("in_step", peer.in_step);
-        json.truth("fetching", peer.fetching);
+        json.truth("fetching", peer.fetching), json.number("version", peer.version);
         json.hex("received", peer.received.value), json.hex("acked", peer.acked.value);
         const bool is_known = peer.heard_at.ns > detail::long_ago.ns;
         if (is_known) json.number("silent_ms", detail::ms_of(now_ - peer.heard_at));
@@ -20091,7 +20516,7 @@ void Replica::log_news() {
         own.dropped_corrupt + own.dropped_foreign + own.dropped_overflow + own.flushes_slow +
         own.polls_late + own.over_quota + own.requests_refused + own.snapshots_taken +
         own.snapshots_given_up + own.snapshots_installed + own.dropped_unsealed +
-        own.dropped_replayed + (was_serving_ ? 1u << 31 : 0u);
+        own.dropped_replayed + own.dropped_version + (was_serving_ ? 1u << 31 : 0u);
     log_hand_over();
     if (sum == logged_->sum && now_ < logged_->look_at) return;
     logged_->sum = sum, logged_->look_at = now_ + options_.timing.heartbeat / 2;
@@ -20109,6 +20534,10 @@ void Replica::log_all() {
               "messages without a right seal");
     log_count(LogCode::dropped_replayed, 7, counters_.dropped_replayed,
               "messages sealed for another life, or come twice");
+    Bytes other("messages of ");
+    detail::Prose(other).number(logged_->other.value).text(", which speaks version ")
+        .number(logged_->other_speaks).text(", and this replica ").number(protocol_version);
+    log_count(LogCode::dropped_version, 8, counters_.dropped_version, other.c_str());
     log_count(LogCode::flush_slow, 3, counters_.flushes_slow, "the disk was slow to flush");
     log_count(LogCode::poll_late, 4, counters_.polls_late, "polls came late");
     log_count(LogCode::over_quota, 5, counters_.over_quota, "writes passed a soft quota");
@@ -20216,9 +20645,12 @@ void Replica::audit() const {
     if (role_ == Role::leading) leader_.audit(*machine_);
     COORD_ASSERT(role_ == Role::failed || machine_->applied() <= committed_);  // R2
     COORD_ASSERT(log_.snapshot_position().zxid <= machine_->applied() || role_ == Role::failed);
-    std::size_t busy = 0, waiting = 0;
+    std::size_t busy = 0, waiting = 0, bytes = 0, sent = 0;
     for (const auto& [id, session] : sessions_) {
-        waiting += session.pending.size();
+        waiting += session.pending.size(), sent += session.sent_bytes;
+        for (std::size_t i = 0; i < session.pending.size(); i++) {
+            bytes += bytes_of(session.pending[i]);
+        }
         COORD_ASSERT(session.sent <= session.pending.size());
         COORD_ASSERT(!session.is_blocked || session.sent > 0 || role_ == Role::failed);  // R9
         COORD_ASSERT(session.is_local == session.is_busy);  // R14
@@ -20230,6 +20662,7 @@ void Replica::audit() const {
         COORD_ASSERT(record == nullptr || is_held(session, record->cxid >> cxid_bits));  // R10
     }
     COORD_ASSERT(busy == busy_ && waiting == requests_waiting_);
+    COORD_ASSERT(bytes == request_bytes_waiting_ && sent == request_bytes_sent_);  // R17
     for (const auto& [id, session] : idle_) {
         COORD_ASSERT(session.is_local && !session.is_busy && session.pending.empty());  // R14
         COORD_ASSERT(!session.is_upgraded && sessions_.find(id) == sessions_.end());

@@ -151,7 +151,7 @@ TEST_CASE("M5 the table goes into a snapshot and comes back") {
     for (std::size_t i = 0; i < state.size(); i++) {
         Bytes bad = state;
         bad[i] = static_cast<char>(bad[i] ^ 1);
-        CHECK(other.load(bad) == Errc::corrupt);
+        CHECK(other.load(bad) == (i == 7 ? Errc::other_version : Errc::corrupt));
         CHECK(other.voters().places().empty());
     }
 }
@@ -368,7 +368,7 @@ TEST_CASE("M18 a snapshot has both sets; they are part of the digest, each byte 
     for (std::size_t i = 0; i < state.size(); i++) {
         Bytes bad = state;
         bad[i] = static_cast<char>(bad[i] ^ 1);
-        CHECK(other.load(bad) == Errc::corrupt);
+        CHECK(other.load(bad) == (i == 7 ? Errc::other_version : Errc::corrupt));
     }
     // Both go on from it alike.
     REQUIRE(other.load(state) == Errc::ok);

@@ -86,12 +86,12 @@ std::string expand(const std::string& fields) {
     return out;
 }
 
-// The bytes by hand: magic, checksum, ensemble, from, to, nonce, type, epoch, fields.
+// The bytes by hand: magic, checksum, version, ensemble, from, to, nonce, type, epoch, fields.
 Bytes by_hand(std::uint8_t type, const std::string& fields) {
-    Bytes tail = support::unhex("e1e1e1e1e1e1e1e1" "f1f1f1f1" "f2f2f2f2" "e2e2e2e2e2e2e2e2");
+    Bytes tail = support::unhex("0002" "e1e1e1e1e1e1e1e1" "f1f1f1f1" "f2f2f2f2" "e2e2e2e2e2e2e2e2");
     tail += static_cast<char>(type);
     tail += support::unhex("e3e3e3e3" + fields);
-    Bytes out = support::unhex("636f7201");
+    Bytes out = support::unhex("636f7202");
     BytesView covered = tail;
     if (type == 12) covered.remove_suffix(3);  // entries have checksums of their own
     coord::Writer(out).u32(coord::crc32c(covered));
@@ -124,7 +124,7 @@ TEST_CASE("golden: the bytes of each of the 21 types") {
         CHECK(support::hex(encoded(marked(layout.type))) ==
               support::hex(by_hand(number, expand(layout.fields))));
     }
-    CHECK(support::hex(encoded(marked(MessageType::sync)).substr(0, 8)) == "636f7201" "21be0b80");
+    CHECK(support::hex(encoded(marked(MessageType::sync)).substr(0, 8)) == "636f7202" "c57d0f70");
     CHECK(std::string(name(static_cast<MessageType>(0))) == "unknown");
     CHECK(std::string(name(static_cast<MessageType>(22))) == "unknown");
 }
@@ -219,27 +219,64 @@ TEST_CASE("every flipped bit of each type is noticed; those of entries by the en
         for (std::size_t i = 0; i < bytes.size() * 8; i++) {
             const char bit = static_cast<char>(1 << (i % 8));
             bytes[i / 8] = static_cast<char>(bytes[i / 8] ^ bit);
-            CHECK(decode_message(bytes, got) == (i / 8 < covered ? Errc::corrupt : Errc::ok));
+            // The format is what everything else is read by.
+            const Errc expected = i / 8 == 3 ? Errc::other_version : Errc::corrupt;
+            CHECK(decode_message(bytes, got) == (i / 8 < covered ? expected : Errc::ok));
             bytes[i / 8] = static_cast<char>(bytes[i / 8] ^ bit);
         }
         CHECK(decode_message(bytes, got) == Errc::ok);
     }
 }
 
-TEST_CASE("a foreign magic, another version and a type that there is not are corrupt") {
+TEST_CASE("a foreign magic and a type that there is not are corrupt, another format is not") {
     Message got;
     const Bytes good = encoded(marked(MessageType::ping));
-    for (const char* const magic : {"636f7200", "636f7202", "00000000", "ffffffff", "726f6301"}) {
+    for (const char* const magic : {"726f6302", "00000000", "ffffffff", "636f7102"}) {
         CHECK(decode_message(support::unhex(magic) + good.substr(4), got) == Errc::corrupt);
+    }
+    for (const char* const magic : {"636f7200", "636f7201", "636f7203", "636f72ff"}) {
+        CHECK(decode_message(support::unhex(magic) + good.substr(4), got) == Errc::other_version);
+        CHECK(decode_message(support::unhex(magic), got) == Errc::other_version);
     }
     for (unsigned type = 0; type < 256; type++) {
         Bytes bytes = encoded(marked(MessageType::request));
-        bytes[32] = static_cast<char>(type);
+        bytes[34] = static_cast<char>(type);
         const Errc error = decode_message(with_checksum(bytes), got);
         CHECK((error == Errc::ok) == (type == 17));
     }
     CHECK(decode_message("", got) == Errc::corrupt);
     CHECK(decode_message("GET / HTTP/1.1\r\n\r\n", got) == Errc::corrupt);
+}
+
+// V2. What is damaged is corrupt, whatever version it seems to be of; what is sound is
+// other_version where its version does not go with this one, and where a newer one says what is not
+// known here.
+TEST_CASE("the version before this one and the one after are taken, and no other") {
+    Message got;
+    for (const coord::MessageType type : {MessageType::ping, MessageType::proposal}) {
+        for (unsigned version = 0; version < 300; version++) {
+            Message sent = marked(type);
+            sent.version = static_cast<std::uint16_t>(version * 7 % 300);
+            const bool goes = sent.version >= coord::protocol_version - 1 &&
+                              sent.version <= coord::protocol_version + 1;
+            CHECK(decode_message(encoded(sent), got) == (goes ? Errc::ok : Errc::other_version));
+            CHECK(got.version == sent.version);
+            Bytes damaged = encoded(sent);
+            damaged[20] = static_cast<char>(damaged[20] ^ 1);
+            CHECK(decode_message(damaged, got) == Errc::corrupt);
+        }
+    }
+    for (const int step : {-2, -1, 0, 1, 2}) {
+        Message sent = marked(MessageType::ping);
+        sent.version = static_cast<std::uint16_t>(coord::protocol_version + step);
+        Bytes unknown = encoded(sent);
+        unknown[34] = 21;  // a type that there is not
+        const bool is_newer = step > 0 || step < -1;
+        CHECK(decode_message(with_checksum(unknown), got) ==
+              (is_newer ? Errc::other_version : Errc::corrupt));
+        const Bytes longer = with_checksum(encoded(sent) + "more");
+        CHECK(decode_message(longer, got) == (is_newer ? Errc::other_version : Errc::corrupt));
+    }
 }
 
 TEST_CASE("a payload whose length lies is corrupt") {
@@ -269,7 +306,7 @@ TEST_CASE("random bytes behind a right head and checksum never do harm") {
         for (std::uint64_t n = 0; n < changes; n++) {
             bytes[32 + rng.below(bytes.size() - 32)] = static_cast<char>(rng.next());
         }
-        if (rng.chance(300)) bytes.resize(37 + rng.below(bytes.size() - 36));
+        if (rng.chance(300)) bytes.resize(39 + rng.below(bytes.size() - 38));
         bytes = with_checksum(bytes);
         if (decode_message(bytes, got) == Errc::ok) CHECK(encoded(got) == bytes);
     }

@@ -536,7 +536,7 @@ TEST_CASE("H10 a forged message that ends a replica without keys does nothing to
         forged.type = coord::MessageType::refused, forged.phase = 1;
         forged.from = PeerId{2}, forged.to = PeerId{1};
         forged.ensemble = 5, forged.nonce = 77;
-        coord::Reader at(BytesView(wire.last).substr(has_key ? 5 : 24));
+        coord::Reader at(BytesView(wire.last).substr(has_key ? 5 : 26));
         forged.confirmed = at.u64();
         Bytes bytes;
         coord::encode_message(forged, bytes);

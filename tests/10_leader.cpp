@@ -682,7 +682,12 @@ TEST_CASE("entries that are not acknowledged are sent again; a gap is filled at 
     CHECK(rig.take(MessageType::proposal)[0].message.zxid == Zxid{1, 1});
     CHECK(rig.leader.counters().retransmissions == 1);
     rig.forget();
-    rig.step(rig.timing.heartbeat + milliseconds(1));  // no answer
+    rig.step(rig.timing.heartbeat + milliseconds(1));  // no answer, but it may be slow
+    CHECK(rig.count(MessageType::proposal) == 0);
+    CHECK(rig.leader.next_deadline(rig.now) > rig.now);
+    rig.pong(2, rig.leader.pings());  // what came after it has come
+    CHECK(rig.leader.next_deadline(rig.now) <= rig.now);
+    rig.step();
     REQUIRE(rig.count(MessageType::proposal) == 1);
     CHECK(rig.leader.counters().retransmissions == 2);
 }
@@ -716,6 +721,147 @@ TEST_CASE("nothing is streamed to a silent peer; heard again, it gets what it ha
     rig.step();
     REQUIRE(rig.count(MessageType::proposal, 3) > 0);
     CHECK(rig.take(MessageType::proposal, 3)[0].message.zxid == received);
+}
+
+// Z22. It answers pings, and what it is sent does not come: a path that is slow, or loses what is
+// large. What queues up somewhere must not grow for ever.
+TEST_CASE("Z22 to one that does not progress: one message, again when a later ping is answered") {
+    Rig rig;
+    rig.to_broadcast();
+    const SessionId id = rig.open(1, 1000);
+    rig.number_some(id, 100);
+    rig.step();
+    const Zxid received = rig.log.base();
+    CHECK(rig.count(MessageType::proposal) > 5);  // of 1024 bytes
+    rig.forget();
+    rig.step(rig.timing.heartbeat + milliseconds(1));
+    CHECK(rig.count(MessageType::proposal) == 0);
+    rig.pong(2, rig.leader.pings());
+    rig.step(milliseconds(1));  // the first time it may be chance
+    CHECK(rig.count(MessageType::proposal) > 5);
+    rig.step(rig.timing.heartbeat + milliseconds(1));
+    std::size_t sent = 0;
+    for (int i = 0; i < 10; i++) {
+        rig.forget();
+        rig.pong(2, rig.leader.pings());
+        rig.step(rig.timing.heartbeat + milliseconds(1));
+        CHECK(rig.count(MessageType::proposal) <= 1);
+        sent += rig.count(MessageType::proposal);
+        CHECK(rig.leader.next_deadline(rig.now) > rig.now);
+    }
+    CHECK(sent >= 8);
+    const std::uint64_t answered = rig.leader.pings();
+    rig.step(rig.timing.heartbeat + milliseconds(1));
+    rig.forget();
+    for (int i = 0; i < 10; i++) {
+        rig.pong(2, answered - 3);  // to a ping that was sent before the message
+        rig.step(rig.timing.heartbeat + milliseconds(1));
+        CHECK(rig.count(MessageType::ping) == static_cast<std::size_t>(i) + 1);  // none waits
+        CHECK(rig.count(MessageType::proposal) == 0);
+        CHECK(rig.leader.next_deadline(rig.now) > rig.now);
+    }
+    CHECK(received < rig.log.last().zxid);
+    rig.forget();
+    rig.pong(2, rig.leader.pings());
+    rig.step(rig.timing.heartbeat + milliseconds(1));
+    CHECK(rig.count(MessageType::proposal) == 1);
+    std::size_t most = 0;
+    for (int i = 0; i < 12; i++) {  // it takes what it is sent, at once: it is sent ever more
+        rig.number_some(id, 100);
+        rig.step();
+        most = (std::max)(most, rig.count(MessageType::proposal));
+        rig.forget();
+        rig.ack(2, rig.log.last().zxid, 2);
+    }
+    CHECK(most > 5);
+}
+
+// Z23. What opens and ends sessions is numbered all the same.
+TEST_CASE("Z23 what is numbered and not applied is bounded; then requests wait, in their order") {
+    Rig rig;
+    rig.to_broadcast();
+    const SessionId id = rig.open(1, 1000);
+    std::uint64_t nonce = 1;
+    while (rig.leader.has_room_to_number() && nonce < 100000) {
+        nonce += 1;
+        rig.number({}, 0, OpCode::open_session, Rig::open_body(nonce));
+    }
+    CHECK(nonce == 65536 + 1);
+    Bytes payload;
+    coord::Writer writer(payload);
+    for (std::uint64_t cxid = 1; cxid <= 3; cxid++) {
+        writer.u64(id.value), writer.u64(cxid), writer.u64(0), writer.u8(3);
+        writer.bytes(Rig::create_body("/n" + std::to_string(cxid)));
+    }
+    Message message = rig.from(2, MessageType::request);
+    message.payload = payload;
+    CHECK(rig.tell(message));
+    const Zxid last = rig.log.last().zxid;
+    const auto take = [&] {
+        rig.leader.take_requests([&](const Txn& request) {
+            rig.leader.number(5000, rig.machine, request);
+        });
+    };
+    take();
+    CHECK(rig.log.last().zxid == last);
+    rig.step();
+    CHECK(rig.leader.next_deadline(rig.now) > rig.now);  // it waits for others
+    rig.number({}, 0, OpCode::open_session, Rig::open_body(nonce + 1));
+    CHECK(rig.log.last().zxid.counter() == last.counter() + 1);
+    rig.ack(2, rig.log.last().zxid, 2);
+    rig.step();
+    CHECK(rig.leader.has_room_to_number());
+    CHECK(rig.leader.next_deadline(rig.now) <= rig.now);
+    take();
+    CHECK(rig.log.last().zxid.counter() == last.counter() + 4);
+    rig.settle();
+    CHECK(rig.machine.tree().contains("/n3"));
+}
+
+TEST_CASE("Z23 requests that wait to be numbered are bounded in bytes; what is lost comes again") {
+    Rig rig;
+    rig.to_broadcast();
+    Bytes payload;
+    coord::Writer writer(payload);
+    writer.u64(77), writer.u64(1), writer.u64(0), writer.u8(3);
+    writer.bytes(Bytes(700, 'r'));
+    Message message = rig.from(2, MessageType::request);
+    message.payload = payload;
+    std::size_t told = 0;
+    while (rig.leader.counters().requests_ignored == 0 && told < 100000) {
+        rig.tell(message);
+        told += 1;
+    }
+    CHECK(told == 16 * 1024 * 1024 / 700 + 2);
+    std::size_t taken = 0;
+    rig.leader.take_requests([&](const Txn& request) {
+        CHECK(request.body.size() == 700);
+        taken += 1;
+    });
+    CHECK(taken == told - 1);
+    rig.tell(message);
+    CHECK(rig.leader.counters().requests_ignored == 1);
+}
+
+// The counter is at its end: what is asked for then is numbered by the next leader, in an epoch of
+// its own.
+TEST_CASE("the last zxid of an epoch is taken, and then the leader gives up by name") {
+    Rig rig;
+    rig.to_broadcast();
+    const SessionId id = rig.open(1, 1000);
+    const std::uint64_t left = 3;
+    rig.append(Zxid{rig.leader.epoch(), Zxid::counter_max - left});  // as if there had been so many
+    for (std::uint64_t cxid = 1; cxid <= left; cxid++) {
+        rig.number(id, cxid, OpCode::create, Rig::create_body("/n" + std::to_string(cxid)));
+        CHECK(rig.leader.resignation() == nullptr);
+    }
+    const Zxid last{rig.leader.epoch(), Zxid::counter_max};
+    CHECK(rig.log.last().zxid == last);
+    rig.number(id, left + 1, OpCode::create, Rig::create_body("/more"));
+    CHECK(rig.log.last().zxid == last);
+    REQUIRE(rig.leader.resignation() != nullptr);
+    CHECK(std::string(rig.leader.resignation()) == "the epoch's counter has come to its end");
+    CHECK(rig.leader.next_deadline(rig.now) <= rig.now);
 }
 
 TEST_CASE("NEWLEADER and UPTODATE are said again to who has not heard them") {
@@ -2517,6 +2663,7 @@ TEST_CASE("what is lost on the way to an observer is sent again") {
         const std::uint64_t pings = rig.leader.pings();
         while (rig.leader.pings() == pings) rig.step(milliseconds(10));
         REQUIRE(rig.now < due);
+        rig.pong(4, rig.leader.pings());
         CHECK(rig.leader.next_deadline(rig.now) == due);
         rig.step(due - rig.now);
     }

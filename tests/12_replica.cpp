@@ -1606,7 +1606,7 @@ TEST_CASE("a peer that confirms another's outcomes away: an error for the caller
     });
     Request sync = make(Kind::sync, "/");
     trio.filter = [&](Packet& packet) {
-        return packet.to != PeerId{owner} || packet.bytes[32] != 19;  // SYNCED is lost
+        return packet.to != PeerId{owner} || packet.bytes[34] != 19;  // SYNCED is lost
     };
     trio[owner].submit(session, std::move(sync));  // stands in front until its answer gets through
     trio[owner].submit(session, std::move(request));

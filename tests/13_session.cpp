@@ -1533,6 +1533,103 @@ TEST_CASE("requests over their bound: afterwards there is room again") {
     }
 }
 
+// R17, R3: in its turn, and nothing of it has been executed.
+TEST_CASE("what would wait where too much waits already is throttled_op, in its turn") {
+    coord::ReplicaOptions options;
+    options.limits.requests_waiting_max = 4;
+    Alone alone{options};
+    Sync zk = alone.open(), other = alone.open();
+    REQUIRE(zk.create("/a", "0"));
+    const Session one = zk.session(), two = other.session();
+    Diary diary;
+    for (int i = 1; i <= 6; i++) {
+        one.set("/a", std::to_string(i), diary.answer<coord::Stat>(std::to_string(i)));
+    }
+    two.set("/a", "7", diary.answer<coord::Stat>("two"));
+    one.get("/a", diary.answer<coord::Data>("behind"));
+    two.sync(diary.answer<void>("sync"));
+    CHECK(diary.take() == "");  // never inside the call
+    alone.polls();
+    CHECK(diary.count("two throttled_op") == 1);
+    CHECK(diary.count("sync throttled_op") == 1);
+    std::vector<std::string> own;
+    for (const std::string& line : diary.lines) {
+        if (line[0] != 't' && line[0] != 's') own.push_back(line);
+    }
+    CHECK(own == std::vector<std::string>{"1 ok", "2 ok", "3 ok", "4 ok", "5 throttled_op",
+                                          "6 throttled_op", "behind throttled_op"});
+    CHECK(zk.get("/a")->bytes == "4");
+    CHECK(zk.get("/a")->stat.version == 4);
+    CHECK(alone.replica.counters().requests_throttled == 5);
+    CHECK(alone.replica.counters().requests_refused == 5);
+    CHECK(one.state() == SessionState::connected);
+    CHECK(zk.set("/a", "8"));  // there is room again
+    CHECK(other.set("/a", "9"));
+    CHECK(zk.get("/a")->stat.version == 6);
+}
+
+TEST_CASE("throttled_op: never what frees, closes, opens or attaches, nor a read that can be now") {
+    coord::ReplicaOptions options;
+    options.limits.requests_waiting_max = 5;
+    Alone alone{options};
+    Sync zk = alone.open(), reader = alone.open();
+    REQUIRE(zk.create("/a", ""));
+    for (const char* const path : {"/b", "/c", "/d", "/lock"}) REQUIRE(zk.create(path, ""));
+    const coord::Zxid lock = zk.exists("/lock")->czxid;
+    const Session one = zk.session();
+    Diary diary;
+    for (int i = 0; i < 6; i++) one.set("/a", "x", diary.answer<coord::Stat>("set"));
+    one.remove("/b", diary.answer<void>("remove"));
+    one.guarded_by("/lock", lock).remove("/c", diary.answer<void>("guarded"));
+    one.multi({coord::Op::remove_all("/d")}, [&](const coord::Multi& m) {
+        diary.add(std::string("all ") + coord::name(m.error));
+    });
+    one.multi({coord::Op::remove("/lock"), coord::Op::set("/a", "y")}, [&](const coord::Multi& m) {
+        diary.add(std::string("multi ") + coord::name(m.error));
+    });
+    reader.session().get("/a", diary.answer<coord::Data>("get"));
+    reader.session().exists("/a", diary.event(), diary.answer<coord::Stat>("watch"));
+    Session::open(alone.replica, {}, diary.answer<Session>("open"));
+    Session::attach(alone.replica, reader.session().id(), reader.session().password(),
+                    diary.answer<Session>("attach"));
+    one.close(diary.answer<void>("close"));
+    alone.polls(20);
+    for (const std::string done : {"remove ok", "guarded ok", "all ok", "get ok", "watch ok",
+                                   "open ok", "attach ok", "close ok", "multi throttled_op"}) {
+        CAPTURE(done);
+        CHECK(diary.count(done) == 1);
+    }
+    CHECK(diary.count("set ok") == 5);
+    CHECK(diary.count("set throttled_op") == 1);
+    CHECK(alone.replica.tree().contains("/lock"));
+}
+
+TEST_CASE("throttled_op: bytes that wait have a bound; and too_many where its turn has no room") {
+    coord::ReplicaOptions options;
+    options.limits.request_bytes_waiting_max = 10000;
+    options.limits.requests_waiting_max = 100;
+    Alone alone{options};
+    Sync zk = alone.open();
+    REQUIRE(zk.create("/a", ""));
+    const Session session = zk.session();
+    for (int round = 0; round < 3; round++) {
+        Diary diary;
+        for (int i = 0; i < 5; i++) session.set("/a", repeated(4000), diary.answer<coord::Stat>());
+        std::uint64_t bytes = 0;
+        alone.replica.visit_metrics([&](const coord::Metric& metric) {
+            if (std::string(metric.name) == "coord_request_bytes_waiting") bytes = metric.value;
+        });
+        CHECK(bytes > 10000);
+        CHECK(bytes < 10000 + 4100);  // and a request
+        for (int i = 0; i < 200; i++) session.set("/a", "", diary.answer<coord::Stat>());
+        alone.polls();
+        CHECK(diary.count("ok") == 3);
+        CHECK(diary.count("throttled_op") == 197);
+        CHECK(diary.count("too_many") == 5);
+        alone.replica.audit();
+    }
+}
+
 TEST_CASE("a replica that has failed answers everything with replica_failed") {
     Alone alone;
     Sync zk = alone.open();

@@ -19,9 +19,9 @@ constexpr std::size_t crc_at = 4;
 
 void put_right(Bytes& bytes) {
     if (bytes.size() < 8) return;
-    fuzz::put_u32(bytes, 0, 0x636f7201);  // FORMAT: magic and version
+    fuzz::put_u32(bytes, 0, 0x636f7202);  // FORMAT: magic and format
     // A proposal's entries have checksums of their own; they come after the payload's length.
-    constexpr std::size_t type_at = 32, entries_at = coord::message_header_bytes + 8 + 8 + 4;
+    constexpr std::size_t type_at = 34, entries_at = coord::message_header_bytes + 8 + 8 + 4;
     BytesView covered = bytes;
     const bool is_proposal = bytes.size() > type_at &&
                              bytes[type_at] == static_cast<char>(coord::MessageType::proposal);

@@ -3,6 +3,7 @@
 // about: grep for "faults D", "faults N", "faults S" and "faults T" finds them all. The end of this
 // file says where, and what is not covered.
 //
+//   N   a path that is slow, or loses what is large
 //   D   a disk that tears, lies, fails, fills up, rots, is slow, is rolled back
 //   S   a snapshot on its way into a disk, or from a leader to a learner
 //   T   a process that crashes or stands still at a bad moment
@@ -1596,6 +1597,283 @@ TEST_CASE("faults S8: a learner that is always slower than the log grows") {
     CHECK(w.objections() == "");
 }
 
+// C is needed: B is down. Then it is the callers who wait, and are throttled: no more is numbered
+// than C takes, and the log is no longer than that.
+TEST_CASE("faults S8: a learner that is slower than the log would grow, and a quorum needs it") {
+    WorldOptions options = fetching_options();
+    options.tune = [](coord::ReplicaOptions& replica) {
+        replica.snapshot_every_entries = 10, replica.log_entries_kept = 2;
+        replica.limits.requests_waiting_max = 50;
+    };
+    World w(options);
+    const SessionId s = three(w);
+    w.crash(B);
+    w.hold(MessageType::proposal, anybody, C);
+    std::vector<CallPtr> calls;
+    std::size_t log_most = 0;
+    for (int i = 0; i < 100; i++) {
+        for (int j = 0; j < 20; j++) {
+            calls.push_back(w.ask(Request::Kind::set, A, s, "/a", std::to_string(calls.size())));
+        }
+        w.run(milliseconds(20));
+        w.deliver(MessageType::proposal, A, C);
+        log_most = (std::max)(log_most, w[A].log().size());
+    }
+    CHECK(w.leads(A));
+    w.no_rules();
+    std::size_t throttled = 0, done = 0;
+    REQUIRE(w.run_until([&] {
+        return std::all_of(calls.begin(), calls.end(), [](const CallPtr& c) { return c->done; });
+    }));
+    for (const CallPtr& call : calls) {
+        throttled += call->error == Errc::throttled_op ? 1u : 0u;
+        done += call->error == Errc::ok ? 1u : 0u;
+    }
+    CHECK(done > 300);
+    CHECK(throttled > 300);
+    CHECK(log_most < 500);
+    w.start(B);
+    CHECK(in_step(w, {A, B, C}));
+    const auto node = w[B].tree().find("/a");
+    REQUIRE(node);
+    CHECK(node->stat.version == static_cast<int>(done));  // what was throttled was not executed
+    w.ledger.forget_promise("/a");  // of many values the last one is there
+    CHECK(w.verify() == "");
+}
+
+// In bytes: entries of 60 kB, of which a few are as much as the log may keep for a slow one.
+TEST_CASE("faults S8: what is kept in the log for a slow learner is bounded in bytes, too") {
+    WorldOptions options;
+    options.message_bytes_max = 128 * 1024;
+    options.tune = [](coord::ReplicaOptions& replica) {
+        replica.snapshot_every_bytes = 1024 * 1024, replica.log_entries_kept = 2;
+    };
+    World w(options);
+    const SessionId s = three(w);
+    w.hold(MessageType::proposal, anybody, C);
+    std::size_t log_most = 0;
+    for (int i = 0; i < 300; i++) {
+        REQUIRE(w.run_until([call = w.ask(Request::Kind::set, A, s, "/a", Bytes(60000, 'v'))] {
+            return call->done;
+        }));
+        w.lose(MessageType::proposal, A, C);
+        log_most = (std::max)(log_most, w[A].log().size());
+    }
+    CHECK(log_most <= 6 * 1024 * 1024 / 60000);
+    CHECK(w.last(C) < w.last(A));
+    w.no_rules();
+    CHECK(in_step(w, {A, B, C}));
+    CHECK(w[C].counters().snapshots_installed >= 1);
+    w.ledger.forget_promise("/a");
+    CHECK(w.verify() == "");
+}
+
+// -------------------------------------------------------------------------------------------------
+// N: paths
+
+// What the leader's state says of a peer.
+std::string said_of(World& w, PeerId leader, PeerId id) {
+    const std::string state = w[leader].state_json();
+    const std::size_t from = state.find("{\"id\":" + std::to_string(id.value) + ",\"voter\"");
+    REQUIRE(from != std::string::npos);
+    return state.substr(from, state.find('}', from) - from);
+}
+
+bool is_in_step(World& w, PeerId leader, PeerId id) {
+    return said_of(w, leader, id).find("\"in_step\":true") != std::string::npos;
+}
+
+// The path to C has no room for what is larger: nobody is told. Pings come through.
+TEST_CASE("faults N12: only large messages are lost: smaller ones are tried, and it catches up") {
+    for (const std::size_t room : {std::size_t{1200}, std::size_t{5000}, std::size_t{40000}}) {
+        CAPTURE(room);
+        World w(fetching_options(65536));
+        const SessionId s = three(w);
+        w.crash(C);
+        w.run(seconds(1));
+        write_many(w, A, s, "n", 100, 700);
+        std::size_t lost = 0;
+        w.eats = [&](const Packet& packet) {
+            const bool is_lost = packet.to == C && packet.bytes.size() > room;
+            lost += is_lost ? 1u : 0u;
+            return is_lost;
+        };
+        w.start(C);
+        CHECK(w.run_until([&] { return w.are_equal({A, B, C}); }, seconds(20)));
+        CHECK(w[C].counters().snapshots_installed == 1);
+        CHECK((lost > 0 || room > 16384));  // it has begun with less
+        for (int burst = 0; burst < 5; burst++) {
+            CallPtr last;
+            for (int i = 0; i < 100; i++) {
+                last = w.ask(Request::Kind::set, A, s, "/a", Bytes(700, 'w'));
+            }
+            REQUIRE(w.run_until([&] { return last->done; }));
+            CHECK(w.run_until([&] { return w.are_equal({A, B, C}); }, seconds(20)));
+        }
+        CHECK(w[A].counters().elections == 1);
+        CHECK(w[C].counters().elections == 1);
+        w.eats = nullptr, w.ledger.forget_promise("/a");
+        CHECK(w.verify() == "");
+    }
+}
+
+// Nothing smaller can be tried: one value alone is too large for the path. C answers every ping,
+// and is not taken for one that is in step.
+TEST_CASE("faults N12: an entry that the path has no room for: the leader says who lacks it") {
+    World w(fetching_options(65536));
+    const SessionId s = three(w);
+    w.eats = [](const Packet& packet) { return packet.to == C && packet.bytes.size() > 2000; };
+    REQUIRE(w.write(A, s, "/large", Bytes(5000, 'v')));
+    CHECK(is_in_step(w, A, C));
+    w.run(seconds(2));
+    CHECK_FALSE(w.has(C, "/large"));
+    CHECK_FALSE(is_in_step(w, A, C));
+    CHECK(is_in_step(w, A, B));
+    REQUIRE(w.write(A, s, "/more"));
+    CHECK(w.leads(A));
+    CHECK(w[C].status().committed > w[C].status().last);  // it knows, too, that it lacks something
+    w.eats = nullptr;
+    CHECK(in_step(w, {A, B, C}));
+    CHECK(is_in_step(w, A, C));
+    CHECK(w.verify() == "");
+}
+
+// What is sent to C is delivered in order, so many bytes a second, and nothing is ever lost.
+struct Slow {
+    World& w;
+    std::size_t bytes_per_10ms;
+    std::size_t queue_most = 0;
+    std::size_t budget = 0;
+    void pass(Duration time) {
+        for (Duration done; done < time; done = done + milliseconds(10)) {
+            w.run(milliseconds(10));
+            budget += bytes_per_10ms;
+            std::size_t queued = 0, first = w.packets.size();
+            for (std::size_t i = w.packets.size(); i-- > 0;) {
+                if (w.packets[i].to != C) continue;
+                queued += w.packets[i].bytes.size(), first = i;
+            }
+            queue_most = (std::max)(queue_most, queued);
+            while (first < w.packets.size() && budget >= w.packets[first].bytes.size()) {
+                budget -= w.packets[first].bytes.size();
+                w.deliver_at(first);
+                while (first < w.packets.size() && w.packets[first].to != C) first += 1;
+            }
+            if (first == w.packets.size()) budget = 0;
+        }
+    }
+};
+
+// Twenty times as much is written as the path to C takes. What is on its way to it stays so little
+// that pings come in time behind it: it is not thrown out, it answers, and it is always behind.
+TEST_CASE("faults N14: a slow receiver: what is on its way is bounded, and it is not thrown out") {
+    World w(fetching_options(65536));
+    const SessionId s = three(w);
+    write_many(w, A, s, "n", 100, 1000);  // one at a time, as long as the path is quick
+    REQUIRE(in_step(w, {A, B, C}));
+    w.hold_link(A, C), w.hold_link(B, C);
+    Slow slow{w, 500};  // 50 kB/s
+    const std::uint64_t elections = w[C].counters().elections;
+    for (int i = 0; i < 300; i++) {
+        for (int j = 0; j < 10; j++) w.ask(Request::Kind::set, A, s, "/a", Bytes(1000, 'v'));
+        slow.pass(milliseconds(10));
+        CHECK(w[C].status().role == Role::following);
+    }
+    CHECK(w[C].counters().elections == elections);
+    CHECK(w[C].status().serving);
+    CHECK(w.last(C) < w.last(A));
+    CHECK(w.leads(A));
+    CHECK(slow.queue_most < 40000);
+    CHECK(w[A].log().size() < 10 * 10 + 10000);
+    slow.pass(seconds(70));  // nothing is written any more
+    CHECK(w.are_equal({A, B, C}));
+    CHECK(w[C].counters().elections == elections);
+    w.no_rules(), w.ledger.forget_promise("/a");
+    CHECK(w.verify() == "");
+}
+
+// And one that has to fetch a snapshot over such a path.
+TEST_CASE("faults N14: a slow receiver fetches a snapshot: in pieces that leave time for pings") {
+    World w(fetching_options(65536));
+    const SessionId s = three(w);
+    w.crash(C);
+    w.run(seconds(1));
+    write_many(w, A, s, "n", 100, 2000);
+    w.hold_link(A, C), w.hold_link(B, C);
+    Slow slow{w, 500};
+    w.start(C);
+    slow.pass(seconds(3));
+    const std::uint64_t elections = w[C].counters().elections;
+    slow.pass(seconds(30));
+    CHECK(w[C].counters().snapshots_installed == 1);
+    CHECK(w[C].counters().elections == elections);
+    CHECK(slow.queue_most < 60000);
+    CHECK(w.are_equal({A, B, C}));
+    w.no_rules();
+    CHECK(w.verify() == "");
+}
+
+// What waits at a learner is more than the leader's inbox holds, which others need, too.
+TEST_CASE("R17 what a learner sends to the leader before it is answered is bounded in bytes") {
+    World w;
+    const SessionId s = three(w);
+    const auto sent = [&] {
+        std::size_t bytes = 0;
+        for (const Packet& packet : w.packets) {
+            if (packet.type == MessageType::request) bytes += packet.bytes.size();
+        }
+        return bytes;
+    };
+    w.crash(A);
+    REQUIRE(in_step(w, {B, C}));
+    const SessionId own = w.open(C);
+    w.hold(MessageType::request, C, anybody);
+    std::vector<CallPtr> calls;
+    for (int i = 0; i < 500; i++) {
+        calls.push_back(w.ask(Request::Kind::set, C, own, "/a", Bytes(30000, 'v')));
+    }
+    w.run(milliseconds(50));
+    CHECK(sent() > 3 * 1024 * 1024);
+    CHECK(sent() < 4 * 1024 * 1024 + 65536);
+    w[C].audit();
+    w.no_rules();
+    CHECK(w.run_until([&] { return calls.back()->done; }, seconds(20)));
+    for (const CallPtr& call : calls) CHECK(call->error == Errc::ok);
+    CHECK(w[C].counters().requests_repeated < 20);
+    w.start(A);
+    w.ledger.forget_promise("/a");
+    CHECK(w.verify() == "");
+    static_cast<void>(s);
+}
+
+// The leader's inbox is full of what a learner asks for: the answer to a ping finds room.
+TEST_CASE("heartbeats find room in an inbox that is full of data") {
+    World w;
+    const SessionId s = three(w);
+    Packet request = {C, A, MessageType::request, {}};
+    Message message;
+    message.type = MessageType::request, message.from = C, message.to = A, message.ensemble = 7;
+    message.epoch = 1;
+    const Bytes junk(60000, 'j');
+    message.payload = junk;
+    coord::encode_message(message, request.bytes);
+    w.freeze(A);
+    for (int i = 0; i < 400; i++) w[A].receive(C, request.bytes);
+    const std::uint64_t overflow = w[A].counters().dropped_overflow;
+    CHECK(overflow > 100);
+    message.type = MessageType::pong;
+    message.payload = BytesView();
+    Bytes pong;
+    coord::encode_message(message, pong);
+    for (int i = 0; i < 1000; i++) w[A].receive(C, pong);
+    CHECK(w[A].counters().dropped_overflow == overflow);
+    w.thaw(A);
+    w.poll(A);
+    CHECK(w.leads(A));
+    CHECK(w.write(A, s, "/b"));
+    CHECK(w.verify() == "");
+}
+
 // A message as it was, but for what the test changes in it.
 template <class Change>
 Packet forge(const Packet& like, Change change) {
@@ -1811,6 +2089,136 @@ TEST_CASE("faults T4: crash loops of every length: the others are not disturbed"
 // The leader stands still for so long, between two polls; a write is acknowledged elsewhere in the
 // meantime, by it or by the next leader; then it goes on, with a client of its own that syncs and
 // reads at once. That read sees the write, however long it was.
+// All that these say and hear is of another version of the protocol than what the others speak: as
+// if they were another build.
+void speaks(World& w, PeerId id, int step) {
+    w.rewrites = [id, step](Packet& packet) {
+        if (packet.from != id) return;
+        packet = forge(packet, [step](Message& message, Bytes&) {
+            message.version = static_cast<std::uint16_t>(coord::protocol_version + step);
+        });
+    };
+}
+
+TEST_CASE("faults T13: a replica of the version before, or after, in the same ensemble") {
+    for (const int step : {-1, 1}) {
+        for (const PeerId other : {A, C}) {  // a leader, and a learner
+            CAPTURE(step);
+            World w;
+            speaks(w, other, step);
+            const SessionId s = three(w);
+            write_many(w, A, s, "n", 10);
+            REQUIRE(in_step(w, {A, B, C}));
+            if (other == C) {
+                const std::string said = std::to_string(coord::protocol_version + step);
+                CHECK(said_of(w, A, C).find("\"version\":" + said) != std::string::npos);
+                CHECK(said_of(w, A, B).find("\"version\":" + said) == std::string::npos);
+            }
+            for (const PeerId id : {A, B, C}) {
+                CHECK(w[id].counters().dropped_version == 0);
+                CHECK(w[id].counters().dropped_corrupt == 0);
+            }
+            w.crash(A);  // and over a change of leaders
+            REQUIRE(in_step(w, {B, C}));
+            w.start(A);
+            REQUIRE(in_step(w, {A, B, C}));
+            CHECK(w.verify() == "");
+        }
+    }
+}
+
+// It is left out, and all say so: none of what it says is believed, or taken for damage.
+TEST_CASE("faults T13: a replica of a version that does not go with the others is refused") {
+    for (const int step : {-2, 2}) {
+        CAPTURE(step);
+        World w;
+        const SessionId s = three(w);
+        w.crash(C);
+        speaks(w, C, step);
+        w.start(C);
+        w.run(seconds(5));
+        CHECK_FALSE(w.serves(C));
+        CHECK(w.write(A, s, "/b"));
+        CHECK(w[A].counters().dropped_version > 0);
+        CHECK(w[B].counters().dropped_version > 0);
+        CHECK(w[A].counters().dropped_corrupt == 0);
+        CHECK(w.objections() == "");
+        w.rewrites = nullptr;  // it is replaced by one that goes
+        CHECK(in_step(w, {A, B, C}));
+        CHECK(w.verify() == "");
+    }
+}
+
+// Of a newer one: a message of a kind that is not known here is dropped by name, and all else is
+// heard.
+TEST_CASE("faults T13: what only a newer version says is refused by name, and the rest is taken") {
+    World w;
+    const SessionId s = three(w);
+    Packet unknown = {B, C, MessageType::ping, {}};
+    Message message;
+    message.from = B, message.to = C, message.ensemble = 7, message.type = MessageType::ping;
+    message.version = coord::protocol_version + 1;
+    coord::encode_message(message, unknown.bytes);
+    unknown.bytes[34] = 99;
+    coord::Writer(unknown.bytes).patch_u32(4, coord::crc32c(BytesView(unknown.bytes).substr(8)));
+    w.deliver_copy(unknown);
+    w.poll(C);
+    CHECK(w[C].counters().dropped_version == 1);
+    CHECK(w[C].counters().dropped_corrupt == 0);
+    CHECK(w.write(A, s, "/b"));
+    CHECK(w.verify() == "");
+}
+
+// A newer leader's log has an operation that this build does not know: it is not passed over.
+TEST_CASE("faults T13: an entry that only a newer version can apply is not appended") {
+    World w;
+    const SessionId s = three(w);
+    w.rewrites = [](Packet& packet) {
+        if (packet.type != MessageType::proposal || packet.to != C) return;
+        packet = forge(packet, [](Message&, Bytes& payload) {
+            payload[61] = 15;  // the operation of the first entry
+            const std::uint32_t length = coord::Reader(payload).u32();
+            const BytesView covered = BytesView(payload).substr(8, length - 8);
+            const std::uint32_t crc = coord::crc32c(covered);
+            coord::Writer(payload).patch_u32(4, crc);
+        });
+    };
+    const Zxid last = w.last(C);
+    REQUIRE(w.write(A, s, "/b"));
+    w.run(seconds(2));
+    CHECK(w.last(C) == last);
+    CHECK_FALSE(is_in_step(w, A, C));
+    CHECK(w.leads(A));
+    CHECK(w.serves(B));
+    CHECK(w[C].counters().dropped_version > 0);
+    w.rewrites = nullptr;
+    CHECK(in_step(w, {A, B, C}));
+    CHECK(w.verify() == "");
+}
+
+// Its own log has such an entry: it was of a newer build before. It is not set aside as damaged.
+TEST_CASE("faults T13: a storage that a newer version has written is refused, and stays as it is") {
+    World w;
+    const SessionId s = three(w);
+    write_many(w, A, s, "n", 3);
+    w.crash(C);
+    Bytes newer;
+    coord::Writer writer(newer);
+    writer.u32(9), writer.u32(coord::crc32c(BytesView("\x09", 1))), writer.u8(9);
+    REQUIRE(w.disk(C).append(newer) == Errc::ok);
+    REQUIRE(w.disk(C).flush() == Errc::ok);
+    const std::uint64_t storage = w.disk(C).id();
+    w.ledger.allow_failure(C);
+    w.start(C);
+    CHECK(has_failed(w, C));
+    CHECK(reason(w, C) ==
+          "a record in the log is of a kind that a newer version of coord has written");
+    CHECK(w[C].status().damage == std::string());
+    CHECK(w.disk(C).id() == storage);
+    CHECK(w.write(A, s, "/more"));
+    CHECK(w.objections() == "");
+}
+
 TEST_CASE("faults T5: a leader that was paused answers no sync with what was before") {
     for (const std::int64_t ms : {1, 40, 400, 600, 2000, 30000, 600000}) {
         CAPTURE(ms);
@@ -2158,8 +2566,9 @@ TEST_CASE("faults N10: links that are down for long, again and again: an epoch a
 //                        that was rolled back: M6 and D23, in identity.cpp, are what happens then
 //   faults D20           the limit above: no witness was written, and those that have the record
 //                        are not among the first
-//   faults S8            no client is throttled for the sake of a slow learner: what is kept for it
-//                        is bounded, and it stays behind until there is less to do
+//   faults S8            no client is throttled for the sake of a slow learner that no quorum needs
+//   faults T14           there is no migration: a snapshot of an older format is refused by name
+//   faults N12           an entry larger than what the path takes stays behind; that is told
 //   ZooKeeper A20        read-only mode: there is none; what remains of it is covered
 //   ZooKeeper A21        scaling up: voters do not change; a voter that comes with nothing does
 

@@ -333,6 +333,8 @@ public:
 
     // Steps by hand ------------------------------------------------------------------------------
     std::deque<Packet> packets;  // sent, neither delivered nor lost
+    std::function<bool(const Packet&)> eats;  // what a path loses, whatever the rules say
+    std::function<void(Packet&)> rewrites;    // what a path makes of a message
 
     void poll(PeerId id) {
         node(id).replica->poll(now_, wall_ms);
@@ -652,7 +654,8 @@ private:
         if (is_cut(from, to)) return;
         Packet packet{from, to, MessageType::notification, Bytes(bytes)};
         packet.type = packet.message().type;
-        if (fate_of(packet) == Fate::lose) return;
+        if (fate_of(packet) == Fate::lose || (eats && eats(packet))) return;
+        if (rewrites) rewrites(packet);
         packets.push_back(std::move(packet));
     }
     bool deliver_next() {

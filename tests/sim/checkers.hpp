@@ -1612,6 +1612,19 @@ public:
         return number;
     }
 
+    // The newest request was throttled as it was asked for: it has no number.
+    void throttled(Holder id, std::size_t number) {
+        Client& client = clients_[id];
+        Op& op = client.ops[number];
+        if (number + 1 != client.ops.size()) violate("P2", "throttled late: " + label(id, number));
+        if (op.asked.call == Call::close || op.asked.call == Call::remove) {
+            violate("P2", "throttled, and would free something: " + label(id, number));
+        }
+        op.is_throttled = true;
+        if (op.cxid != 0) client.writes -= 1, client.write_ops.pop_back();
+        op.cxid = 0;
+    }
+
     // here: what the client's replica has applied.
     void answered(Holder id, std::size_t number, const Told& told, Zxid here) {
         Client& client = clients_[id];
@@ -1630,6 +1643,11 @@ public:
             judge_doubt(id, client, op, number);
         } else if (told.error == Errc::session_moved) {
             judge_moved(id, op, number);
+        } else if (op.is_throttled || told.error == Errc::throttled_op) {
+            throttled_ += 1;
+            if (!op.is_throttled || told.error != Errc::throttled_op) {
+                violate("P2", "throttled, or not: " + label(id, number));
+            }
         } else if (op.is_refused || (told.error == Errc::too_many && client.was_local)) {
             judge_refusal(id, op, number, told);
         } else if (is_write(op.asked.call)) {
@@ -1776,6 +1794,7 @@ public:
     std::uint64_t streamed() const { return streamed_; }
     std::uint64_t upgrades() const { return upgrades_; }
     std::uint64_t upgrades_refused() const { return upgrades_refused_; }
+    std::uint64_t throttled() const { return throttled_; }
 
     void alive_until(Holder id, Time until) {
         Client& client = clients_[id];
@@ -1866,6 +1885,7 @@ private:
         Zxid frontier_at_call;
         bool answered = false;
         bool is_refused = false;  // its session could not be opened for all
+        bool is_throttled = false;
         std::size_t fired = 0;  // of watch_since: events before the answer
     };
     struct Watch {
@@ -2763,6 +2783,7 @@ private:
     std::vector<Position> positions_;  // of replica 1, 2, 3 ...
     std::uint64_t upgrades_ = 0;
     std::uint64_t upgrades_refused_ = 0;
+    std::uint64_t throttled_ = 0;
     std::vector<Zxid> installs_;       // and the snapshot that it has installed last
     std::vector<Zxid> begins_;         // and what its memory begins with
     std::map<std::size_t, Stream> streams_;

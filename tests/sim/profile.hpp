@@ -54,6 +54,7 @@ struct Profile {
     bool keys = false;    // messages are sealed, and a third party plays with them
     u32 locals_permille = 0;    // of the sessions that are opened: local at first
     bool few_sessions = false;  // so many as there are clients: not all of them find room
+    u32 waiting_max = 0;        // requests at a replica; what comes then is throttled
     bool only_plain_reads = false;  // of one node or its children, local: the load is a measure
     u32 readers = 0;                // of streams
     u32 registers = 0;              // nodes whose whole history is kept, and searched for an order
@@ -152,6 +153,12 @@ inline Profile draw_profile(u64 seed) {
         p.options.replica.limits.sessions_max =
             p.replicas() * p.clients_each + (std::min)(p.replicas(), p.locks);
     }
+    Rng throttling(coord::mix64(seed, 0x7468));
+    if (throttling.chance(200)) {
+        p.waiting_max = static_cast<u32>(throttling.between(2, 6));
+        p.options.replica.limits.requests_waiting_max = p.waiting_max;
+        p.locks = 0;  // a recipe does not ask again
+    }
     Rng streams(coord::mix64(seed, 0x7373));
     if (streams.chance(500) && !p.acls) p.readers = static_cast<u32>(streams.between(1, 6));
     p.is_little_kept = streams.chance(300);
@@ -213,6 +220,7 @@ inline std::vector<Setting> settings_of(Profile& p) {
     };
     flag("churn", p.churn, false), flag("keys", p.keys, false), flag("acls", p.acls, false);
     flag("quotas", p.quotas, false), flag("few-sessions", p.few_sessions, false);
+    number("throttled", p.waiting_max, 0, false);
     number("registers", p.registers, 0, false), number("readers", p.readers, 0, false);
     number("locks", p.locks, 0, false);
     number("locals", p.locals_permille, 0, false), number("observers", p.observers, 0, false);
@@ -250,6 +258,8 @@ inline void settle_profile(Profile& p) {
     p.stalls = p.stalls && p.disk.flush_max.ns > 0;
     if (!p.keys) p.options.replica.ensemble_keys.clear(), p.network.third_party_permille = 0;
     p.options.network.third_party_permille = p.network.third_party_permille;
+    if (p.waiting_max == 0) p.options.replica.limits.requests_waiting_max =
+        coord::Limits{}.requests_waiting_max;
     const bool is_bounded = p.options.replica.limits.sessions_max < coord::Limits{}.sessions_max;
     if (is_bounded && !p.few_sessions) {
         p.options.replica.limits.sessions_max = coord::Limits{}.sessions_max;
@@ -283,7 +293,7 @@ inline void print_profile(u64 seed, const Profile& p) {
     std::printf(
         "seed %llu: %u voters, %u observers, heartbeat %lld ms, silence %lld ms, loss %u, "
         "repeat %u, delay %u up to %lld ms, damage %u, flush up to %lld us"
-        "%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s\n",
+        "%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s\n",
         static_cast<unsigned long long>(seed), p.voters, p.observers,
         static_cast<long long>(p.options.replica.timing.heartbeat.ns / 1000000),
         static_cast<long long>(p.options.replica.timing.silence.ns / 1000000),
@@ -299,7 +309,8 @@ inline void print_profile(u64 seed, const Profile& p) {
         p.acls ? ", acls" : "",
         p.quotas ? ", quotas" : "", p.keys ? ", keys" : "",
         p.locals_permille > 0 ? ", local sessions" : "",
-        p.few_sessions ? ", few sessions" : "", p.registers > 0 ? ", registers" : "");
+        p.few_sessions ? ", few sessions" : "", p.registers > 0 ? ", registers" : "",
+        p.waiting_max > 0 ? ", throttled" : "");
 }
 
 }  // namespace sim

@@ -88,6 +88,7 @@ struct Totals {
     u64 locals = 0;
     u64 upgrades = 0;
     u64 upgrades_refused = 0;
+    u64 throttled = 0;
     u64 pauses = 0;
     u64 stalls = 0;
     u64 installs = 0;
@@ -567,11 +568,34 @@ private:
     }
 
     Ticket ask(std::size_t slot, const Asked& asked) {
+        see_throttled(slot);
         Client& client = *clients_[slot];
         client.waiting += 1;
         const sim::Holder id = client.who();
         questions_.push_back({slot, client.generation, id, checker_.called(id, asked)});
+        is_asked_ = true;
         return {this, questions_.size() - 1};
+    }
+    // Whether the question before was throttled: then its number is the next one's.
+    void see_throttled(std::size_t slot) {
+        const u64 count = sim_.replica(clients_[slot]->home).counters().requests_throttled;
+        const bool is_throttled = is_asked_ && count != throttled_before_;
+        if (is_throttled) checker_.throttled(questions_.back().id, questions_.back().number);
+        is_asked_ = false, throttled_before_ = count;
+    }
+    // Where twice as many wait even its turn has no room, and an answer would be out of turn.
+    bool may_ask(std::size_t slot) const {
+        u64 waiting = 0;
+        for (const auto& client : clients_) {
+            if (client->home == clients_[slot]->home) waiting += static_cast<u64>(client->waiting);
+        }
+        return profile_.waiting_max == 0 || waiting + 3 <= u64{profile_.waiting_max} * 2;
+    }
+    void ask_something(std::size_t slot) {
+        if (!may_ask(slot)) return;
+        see_throttled(slot);
+        ask_one_thing(slot);
+        see_throttled(slot);
     }
 
     Bytes any_path() {
@@ -719,7 +743,7 @@ private:
         ask_get_acl(slot);
     }
 
-    void ask_something(std::size_t slot) {
+    void ask_one_thing(std::size_t slot) {
         Client& client = *clients_[slot];
         if (profile_.acls && work().chance(120)) return ask_about_access(slot);
         if (profile_.quotas && work().chance(50)) return ask_quota(slot);
@@ -1968,6 +1992,8 @@ private:
     u64 holders_ = 0;
     u64 steps_ = 0;
     std::deque<Question> questions_;
+    bool is_asked_ = false;     // and not seen yet, whether it was throttled
+    u64 throttled_before_ = 0;
     u64 changes_ = UINT64_MAX;
     struct SeenEpochs {
         u32 id;
@@ -2099,7 +2125,7 @@ bool run_seed(u64 seed, const Arguments& arguments, Totals& totals) {
     own.observers = profile.observers, own.reconfigs = run.checker().reconfigs();
     own.attaches = run.attaches(), own.locals = run.locals();
     own.upgrades = checker.upgrades(), own.upgrades_refused = checker.upgrades_refused();
-    own.over_quota = checker.over_quota();
+    own.over_quota = checker.over_quota(), own.throttled = checker.throttled();
     own.refusals = checker.refusals(), own.silences = checker.silences();
     own.doubts = checker.doubts(), own.doubts_executed = checker.doubts_executed();
     own.records_lost = c.records_lost, own.pauses = c.pauses, own.stalls = c.stalls;
@@ -2143,7 +2169,8 @@ void print_totals(const Totals& t, double seconds) {
         "pauses %llu; disk stalls %llu; hints %llu; hand-overs %llu, in vain %llu; "
         "stops of rolling upgrades %llu; snapshots installed %llu; "
         "sessions attached %llu; local %llu, "
-        "writes that waited for an upgrade %llu, refused for that %llu; changes streamed %llu, "
+        "writes that waited for an upgrade %llu, refused for that %llu; throttled %llu; "
+        "changes streamed %llu, "
         "streams resumed %llu, cut %llu; "
         "calls in histories that were searched %llu, in doubt %llu, given up %llu\n"
         "hash of all %016llx\n",
@@ -2153,7 +2180,7 @@ void print_totals(const Totals& t, double seconds) {
         n(t.pauses), n(t.stalls),
         n(t.hints), n(t.hand_overs), n(t.hand_overs_failed), n(t.stops), n(t.installs),
         n(t.attaches), n(t.locals), n(t.upgrades),
-        n(t.upgrades_refused), n(t.streamed), n(t.resumed), n(t.cut),
+        n(t.upgrades_refused), n(t.throttled), n(t.streamed), n(t.resumed), n(t.cut),
         n(t.judged), n(t.unknown), n(t.given_up), n(t.hash));
 }
 

@@ -544,6 +544,26 @@ inline const std::vector<Flaw>& flaws_of_the_log() {
              s.open_local(), s.ask(Call::get, "/a");
              s.upgrade();
          }},
+        {"P2", "a write throttled that nobody had throttled as it was asked for",
+         [](Script& s) {
+             s.open();
+             const std::size_t number = s.ask(Call::create, "/a", "x");
+             Told told;
+             told.error = Errc::throttled_op;
+             s.tell(number, told);
+         }},
+        {"P2", "a write throttled, and told that it is done",
+         [](Script& s) {
+             s.open();
+             const std::size_t number = s.ask(Call::create, "/a", "x");
+             s.checker.throttled(s.session, number);
+             s.tell(number, {});
+         }},
+        {"P2", "a removal throttled",
+         [](Script& s) {
+             s.open();
+             s.checker.throttled(s.session, s.ask(Call::remove, "/a", ""));
+         }},
         {"P2", "a write of a local session refused, and its session was not",
          [](Script& s) {
              s.open_local();

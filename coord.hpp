@@ -4319,7 +4319,9 @@ public:
     // say. Writes that are asked for meanwhile, anywhere, wait. It has ended when successor of
     // status() is nobody again, Timing::silence later at the most: then this replica follows the
     // other one; or nobody has taken the place, and it leads on (hand_overs_failed of
-    // leader_counters). RETURNS not_leading; bad_arguments: it is this replica, or none that votes;
+    // leader_counters). A session whose client is gone ends under leaders that serve for a quarter
+    // of its timeout (Z13): a place that goes round more often than that keeps it for ever.
+    // RETURNS not_leading; bad_arguments: it is this replica, or none that votes;
     // no_successor: it is not in step, or nobody is; reconfig_in_progress; too_many: another is
     // under way; ok: it has begun.
     Errc hand_over(PeerId to = {});
@@ -16250,10 +16252,12 @@ Time Leader::next_hand_over() const {
     return (std::min)(hand_over_until_, stand_at_);
 }
 
-// What answers another asking is of no hand-over that is under way.
+// What answers another asking is of no hand-over that is under way. What a life has said that is
+// over is true of nobody.
 COORD_RARE
 void Leader::on_hand_over(Peer& peer, const Message& message) {
-    const bool is_asked = peer.id == successor_ && stand_at_ != never;
+    const bool is_its = peer.id == successor_ && message.nonce == peer.nonce;
+    const bool is_asked = is_its && stand_at_ != never;
     if (!is_asked || message.sequence != hand_over_ || resignation_ != nullptr) return;
     if (!has_to_stand(peer)) return;  // it has another storage by now
     const auto step = static_cast<HandOver>(message.phase);
@@ -17869,8 +17873,8 @@ bool Replica::could_win() const {
            vote.current_epoch == learner_.epoch() && vote.zxid == log_.last().zxid;
 }
 
-// R16. What is said in another epoch is of a reign that is over, or not the one of here. Where it
-// stands by the very word that comes again, its answer was lost.
+// R16. What is said in another epoch is of a reign that is over, or not the one of here. Where the
+// very word comes again that it stands by, or that it did not follow, its answer was lost.
 COORD_RARE
 bool Replica::on_hand_over(const Message& message) {
     const bool has_answered = message.epoch == stood_epoch_ && message.sequence <= stood_;
@@ -17883,14 +17887,15 @@ bool Replica::on_hand_over(const Message& message) {
     }
     const bool is_leaders = is_learner() && message.from == learner_.leader() &&
                             message.epoch == learner_.epoch() && message.epoch > 0;
-    if (!is_leaders || (stands && has_answered)) return false;
+    if (!is_leaders || (stands && has_answered && !is_its)) return false;
     const PeerId to = message.leader;
     if (!stands) {
         look("the leader has handed over");
         if (to != options_.id && voters_.contains(to)) follow(to);
         return true;
     }
-    const bool could = could_win() && message.zxid == log_.last().zxid && to == options_.id;
+    const bool could = !has_answered && could_win() && message.zxid == log_.last().zxid &&
+                       to == options_.id;
     stood_epoch_ = message.epoch, stood_ = message.sequence, stood_for_ = message.from;
     answer_hand_over(message, could ? HandOver::stands : HandOver::declines);
     if (!could) return true;

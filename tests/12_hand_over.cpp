@@ -100,6 +100,14 @@ struct Three : World {
         }
         return {};
     }
+    // Who has been asked, and has no space, says so; the rest of it is held.
+    void decline() {
+        const PeerId to = successor();
+        REQUIRE(count(HandOver::stand) == 1);
+        REQUIRE(deliver(MessageType::hand_over, A, to));
+        REQUIRE(count(HandOver::declines) == 1);
+        REQUIRE(deliver(MessageType::hand_over, to, A));
+    }
     void say(PeerId from, PeerId to, HandOver step, std::uint32_t epoch, std::uint64_t sequence,
              PeerId whom, Zxid zxid) {
         Message message;
@@ -296,11 +304,10 @@ TEST_CASE("of several it turns to the next where one is gone or declines; to nob
         w.hold(MessageType::hand_over, anybody, anybody);
         REQUIRE(w.begin(is_named ? C : PeerId{}) == Errc::ok);
         const PeerId first = w.successor(), second = first == B ? C : B;
-        REQUIRE(w.count(HandOver::stand) == 1);
-        const Message stand = w.steps(HandOver::stand)[0].message();
-        w.lose(MessageType::hand_over, anybody, anybody);
-        w.say(first, A, HandOver::declines, stand.epoch, stand.sequence, first, stand.zxid);
+        w.disk(first).set_full(true);
+        w.decline();
         CHECK(w.successor() == (is_named ? PeerId{} : second));
+        w.disk(first).set_full(false);
         w.no_rules();
         w.run(milliseconds(20));
         CHECK(w.leads(is_named ? A : second));
@@ -325,20 +332,32 @@ TEST_CASE("R16 who has no space to lead with declines, and the next one is asked
     CHECK(w.verify() == "");
 }
 
+TEST_CASE("R16 that it declines is said again where that was lost: nobody waits for the end") {
+    Three w;
+    w.disk(B).set_full(true);
+    REQUIRE(w.begin(B) == Errc::ok);
+    w.take(HandOver::declines);
+    CHECK(w.successor() == B);
+    CHECK(w.run_until([&] { return w.successor() == PeerId{}; }, silence / 2));
+    CHECK(w.leads(A));
+    CHECK(w[A].leader_counters().hand_overs_failed == 1);
+    CHECK(w[B].status().role == Role::following);
+    w.disk(B).set_full(false);
+    CHECK(w.write(A, w.session, "/b"));
+    CHECK(w.verify() == "");
+}
+
 TEST_CASE("nobody is left who would: it leads on at once, and says why") {
     Three w;
     w.hold(MessageType::hand_over, anybody, anybody);
     REQUIRE(w.begin() == Errc::ok);
-    for (int i = 0; i < 2; i++) {
-        REQUIRE(w.count(HandOver::stand) == 1);
-        const Message stand = w.steps(HandOver::stand)[0].message();
-        w.lose(MessageType::hand_over, anybody, anybody);
-        w.say(stand.to, A, HandOver::declines, stand.epoch, stand.sequence, stand.to, stand.zxid);
-    }
+    w.disk(B).set_full(true), w.disk(C).set_full(true);
+    for (int i = 0; i < 2; i++) w.decline();
     CHECK(w.successor() == PeerId{});
     CHECK(w.leads(A));
     CHECK(w[A].leader_counters().hand_overs_failed == 1);
     w.no_rules();
+    w.disk(B).set_full(false), w.disk(C).set_full(false);
     CHECK(w.write(A, w.session, "/b"));
     CHECK(w.verify() == "");
 }

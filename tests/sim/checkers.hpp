@@ -29,7 +29,8 @@
 //   P27 who is told that its session is over has not been executed; in doubt are only writes whose
 //       session ended in what its replica has jumped over
 //   P28 who observes has nothing in its log that is not committed, and never leads or votes
-//   P29 only who leads hands over, and that has an end (random.cpp)
+//   P29 the members change as was asked for, by who may, one change at a time
+//   P30 only who leads hands over, and that has an end (random.cpp)
 #pragma once
 
 #include "coord.hpp"

@@ -1681,10 +1681,17 @@ private:
         const bool is_founded = admitted_.knows(PeerId{id}) && !admitted_.is_founding();
         const bool may_lack = is_founded && strangers(id) <= (profile_.voters - 1) / 2;
         if (id <= profile_.voters && !may_lack && !profile_.churn) return;
+        if (profile_.churn) tell_all_that_gone(id);
         wipes_ += 1;
         sim_.note("replica " + std::to_string(id) + " has lost its storage");
         sim_.storage(id) = coord::MemoryStorage{};
         checker_.wiped(id);
+    }
+    // Or a change could be begun that counts on it: on one that is as good as alone, even.
+    void tell_all_that_gone(u32 lost) {
+        for (u32 id = 1; id <= profile_.replicas(); id++) {
+            if (id != lost && sim_.is_running(id)) sim_.forget(id, lost);
+        }
     }
     // The same while who votes changes: nothing of that is under way, as far as all others know,
     // and a quorum remembers without it.
@@ -1781,7 +1788,7 @@ private:
         const bool led = replica.status().role == coord::Role::leading;
         const Errc error = replica.hand_over(to);
         if (!led && error != Errc::not_leading && error != Errc::replica_failed) {
-            checker_.violate("P29", "who does not lead hands over");
+            checker_.violate("P30", "who does not lead hands over");
         }
         if (error != Errc::ok) return;
         const u64 before = ends_of(id), start = starts_[id], pauses = sim_.counters().pauses;
@@ -1790,7 +1797,7 @@ private:
             const bool is_same = sim_.is_running(id) && starts_[id] == start &&
                                  sim_.counters().pauses == pauses && !sim_.is_paused(id);
             if (!is_same || sim_.replica(id).status().successor == PeerId{}) return;
-            if (ends_of(id) == before) checker_.violate("P29", "a hand-over has no end");
+            if (ends_of(id) == before) checker_.violate("P30", "a hand-over has no end");
         });
     }
     u64 ends_of(u32 id) {

@@ -10981,6 +10981,15 @@ struct ChangeHead {
 };
 static_assert(std::is_trivially_copyable_v<ChangeHead>, "it is copied as bytes");
 
+// How far back a stream reaches is the same for words of every size.
+constexpr std::size_t change_head_bytes = 112;
+static_assert(sizeof(ChangeHead) <= change_head_bytes, "");
+
+static void put_head(const ChangeHead& head, Bytes& out) {
+    out.append(reinterpret_cast<const char*>(&head), sizeof(head));
+    out.append(change_head_bytes - sizeof(head), '\0');
+}
+
 // Of a path as it is known here what is told below the root.
 static void cut_root(std::size_t root_bytes, Bytes& path) {
     if (path.empty()) return;
@@ -11182,10 +11191,10 @@ void History::on_change(EventType type, const NodeView& node, Zxid zxid) {
     head.acl_size = static_cast<std::uint32_t>(node.acl.size());
     head.type = type, head.is_null = is_null(node.data);
     const std::size_t size =
-        sizeof(head) + node.path.size() + node.data.size() + node.acl.size();
+        change_head_bytes + node.path.size() + node.data.size() + node.acl.size();
     if (is_holding_) return hold_change(head, node);
     Bytes& out = make_room(size, ChangePosition(zxid, next_index_));
-    out.append(reinterpret_cast<const char*>(&head), sizeof(head));
+    put_head(head, out);
     out.append(node.path).append(node.data).append(node.acl);
 }
 
@@ -11199,7 +11208,7 @@ void History::hold_change(ChangeHead head, const NodeView& node) {
         acl = &known->first;
     }
     head.acl_size = 0;
-    held_.append(reinterpret_cast<const char*>(&head), sizeof(head));
+    put_head(head, held_);
     held_.append(node.path).append(node.data);
     acls_of_held_.push_back(acl);
 }
@@ -11220,7 +11229,7 @@ void History::release(bool is_kept) {
         const BytesView acl = acls_of_held_[i] == nullptr ? BytesView() : *acls_of_held_[i];
         kept.head.acl_size = static_cast<std::uint32_t>(acl.size());
         Bytes& out = make_room(kept.size + acl.size(), end);
-        out.append(reinterpret_cast<const char*>(&kept.head), sizeof(kept.head));
+        put_head(kept.head, out);
         out.append(kept.path).append(kept.data).append(acl);
         left.remove_prefix(kept.size);
     }
@@ -11235,13 +11244,13 @@ HistoryCursor History::end() const {
 
 History::Kept History::kept_at(BytesView bytes) {
     Kept kept;
-    COORD_ASSERT(bytes.size() >= sizeof(kept.head));
+    COORD_ASSERT(bytes.size() >= change_head_bytes);
     std::memcpy(&kept.head, bytes.data(), sizeof(kept.head));
-    const std::size_t data = sizeof(kept.head) + kept.head.path_size;
+    const std::size_t data = change_head_bytes + kept.head.path_size;
     const std::size_t acl = data + kept.head.data_size;
     kept.size = acl + kept.head.acl_size;
     COORD_ASSERT(bytes.size() >= kept.size);
-    kept.path = bytes.substr(sizeof(kept.head), kept.head.path_size);
+    kept.path = bytes.substr(change_head_bytes, kept.head.path_size);
     kept.data = bytes.substr(data, kept.head.data_size);
     kept.acl = bytes.substr(acl, kept.head.acl_size);
     return kept;
@@ -19456,11 +19465,15 @@ void Replica::unwrap(std::size_t guards, Ready& ready) {
 
 namespace detail {
 
+// What each of them takes beside its bytes, as if words had 64 bits: when an answer waits for
+// others to be told is the same everywhere.
+constexpr std::size_t name_bytes = 32, child_bytes = 152, found_bytes = 256, part_bytes = 120;
+
 static std::size_t bytes_of(const Found& found) {
     std::size_t bytes = found.bytes.size() + found.acl.bytes().size();
-    for (const Bytes& each : found.names) bytes += sizeof(each) + each.size();
+    for (const Bytes& each : found.names) bytes += name_bytes + each.size();
     for (const Child& each : found.nodes) {
-        bytes += sizeof(each) + each.name.size() + each.bytes.size();
+        bytes += child_bytes + each.name.size() + each.bytes.size();
     }
     return bytes;
 }
@@ -19471,8 +19484,8 @@ static std::size_t bytes_of(const Found& found) {
 void Replica::hold_bytes(Ready& ready, std::size_t& held) const {
     COORD_ASSERT(held == 0);
     held = detail::bytes_of(ready);
-    for (const Found& found : ready.found) held += sizeof(found) + detail::bytes_of(found);
-    for (const Part& part : ready.parts) held += sizeof(part) + part.path.size();
+    for (const Found& found : ready.found) held += detail::found_bytes + detail::bytes_of(found);
+    for (const Part& part : ready.parts) held += detail::part_bytes + part.path.size();
 }
 
 // Whether it is only for what is ready that the next request has not been answered.

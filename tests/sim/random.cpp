@@ -1296,7 +1296,7 @@ private:
     void ask_for_newest(std::size_t slot, const Bytes& path, std::size_t place,
                         std::size_t number) {
         Asked asked{Call::get, path, {}, 0, false};
-        if (work().chance(500)) {
+        if (profile_.waiting_max == 0 && work().chance(500)) {  // else it was none
             ask_sync(slot);
         } else {
             asked.least = coord::newest;

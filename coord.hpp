@@ -3049,6 +3049,8 @@ private:
 //            E5 A storage that does not count is no candidate by a history in which it needs nobody
 //            else's vote, while there is anybody to ask: that history is of old, and whoever it has
 //            it from goes on without it.
+//            E6 Who stands for nothing by its own history, or storage, gives no voice to one whose
+//            history ends before its own: that one has been left behind, or has lost all it had.
 // May touch  Chapter 8.
 // Reading    ZooKeeper's FastLeaderElection. Deviation D1: there is no round number. A vote is a
 //            state that is repeated, and the newest from each voter counts; a vote out of date
@@ -3087,7 +3089,8 @@ public:
     // to lead all the same; and whether our storage counts by that history.
     void set_voters(Time now, const Voters& voters, const std::vector<PeerId>& contacts,
                     bool leaves = false, bool counts = true);
-    void start(Time now, const Vote& own);  // forgets what was; next_deadline is now
+    // Forgets what was; next_deadline is now. own: what it stands for; history: where its log ends.
+    void start(Time now, const Vote& own, const Vote& history);
     void on_notification(Time now, const Message& message);
     // Later than all that this peer has said; life: the one of it that leads, which may not have
     // said anything in an election before. What another life says may be of the past.
@@ -3141,6 +3144,7 @@ private:
     Voters voters_;
     const Timing timing_;
     Vote own_;
+    Vote history_;              // of the same id, and no less; E6
     bool leaves_ = false;       // E4
     bool may_lead_ = false;     // E3 - E5
     std::vector<Voice> voices_;
@@ -4622,6 +4626,7 @@ private:
                   BytesView path, Zxid zxid, BytesView acl) override;
     bool is_serving() const;
     bool is_full() const;
+    Vote history() const;
     Vote own_vote() const;
     std::size_t request_bytes_max() const;
     static bool frees(const Request& request);
@@ -14841,9 +14846,9 @@ void Election::set_voters(Time now, const Voters& voters, const std::vector<Peer
     COORD_ASSERT(find(self_) == nullptr);  // nobody hears itself
 }
 
-void Election::start(Time now, const Vote& own) {
-    COORD_ASSERT(own.id == self_);
-    own_ = own;
+void Election::start(Time now, const Vote& own, const Vote& history) {
+    COORD_ASSERT(own.id == self_ && history.id == self_ && !(history < own));
+    own_ = own, history_ = history;
     for (Voice& voice : voices_) voice.known = false;
     candidate_ = self_;
     winner_ = PeerId{};
@@ -14938,6 +14943,8 @@ Hearing Election::hearing(Time now) const {
 // E1, E3. Whether it could lead, as far as can be told from here.
 bool Election::stands(const Voice& voice, Time now) const {
     if (!is_reachable(voice, now) || voice.role != Role::looking) return false;
+    const Vote ends{voice.own.current_epoch, voice.own.zxid, self_};
+    if (own_ < history_ && ends < history_) return false;  // E6
     const std::uint64_t own = voice.voters.bit(voice.id);
     const bool may_lead = voice.candidate != PeerId{} && (own != 0 || voice.hearing.leaves);  // E5
     return may_lead && voice.voters.is_quorum(voice.hearing.reachable | own);
@@ -18067,7 +18074,7 @@ void Replica::look(const char* reason) {
     leader_phase_ = Leader::Phase::idle;
     counters_.elections += 1;
     see_voters();
-    election_.start(now_, own_vote());
+    election_.start(now_, own_vote(), history());
     election_.give_up(followers, outbox_);
     tell_role(PeerId{});
 }
@@ -18157,10 +18164,14 @@ bool Replica::counts() const {
     return is_admitted(table) || table.members().empty() || table.is_founding() || leaves();
 }
 
+Vote Replica::history() const {
+    return Vote{log_.durable_epochs().current, log_.durable_last(), options_.id};
+}
+
 Vote Replica::own_vote() const {
     if (!is_voter() && !leaves()) return Vote{0, Zxid{}, options_.id};  // E3
     if (!counts() || now_ < aside_until_) return Vote{0, Zxid{}, options_.id};  // R6
-    return Vote{log_.durable_epochs().current, log_.durable_last(), options_.id};
+    return history();
 }
 
 void Replica::send_all() {

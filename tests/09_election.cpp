@@ -85,7 +85,7 @@ struct Field {
     void history(std::uint32_t id, std::uint32_t epoch, std::uint64_t zxid) {
         (*this)[id].own.current_epoch = epoch, (*this)[id].own.zxid = Zxid{zxid};
     }
-    void start(std::uint32_t id) { (*this)[id].election.start(now, (*this)[id].own); }
+    void start(std::uint32_t id) { (*this)[id].election.start(now, (*this)[id].own, (*this)[id].own); }
     void start_all() {
         for (std::uint32_t id = 1; id <= ones.size(); id++) start(id);
     }
@@ -129,7 +129,7 @@ struct Alone {
     Election election{PeerId{1}, voters, coord::Timing{}};
     Outbox out{PeerId{1}, ensemble, 9};
     Time now{0};
-    Alone() { election.start(now, Vote{1, Zxid{10}, PeerId{1}}); }
+    Alone() { election.start(now, Vote{1, Zxid{10}, PeerId{1}}, Vote{1, Zxid{10}, PeerId{1}}); }
     // What 2 or 3 says: that it hears everybody, unless changed.
     static Message note(std::uint32_t from, std::uint64_t sequence, std::uint32_t candidate) {
         Message message;
@@ -490,7 +490,7 @@ TEST_CASE("start forgets what was") {
     a.election.on_notification(a.now, Alone::note(2, 1, 3));
     a.poll();
     REQUIRE(a.election.winner() == PeerId{3});
-    a.election.start(a.now, Vote{1, Zxid{11}, PeerId{1}});
+    a.election.start(a.now, Vote{1, Zxid{11}, PeerId{1}}, Vote{1, Zxid{11}, PeerId{1}});
     CHECK(a.election.winner() == PeerId{});
     CHECK(a.election.candidate() == PeerId{1});
     CHECK(a.election.next_deadline() == a.now);
@@ -541,7 +541,7 @@ struct Outside {
     Election election{PeerId{4}, voters, coord::Timing{}};
     Outbox out{PeerId{4}, ensemble, 9};
     Time now{0};
-    Outside() { election.start(now, Vote{0, Zxid{}, PeerId{4}}); }
+    Outside() { election.start(now, Vote{0, Zxid{}, PeerId{4}}, Vote{0, Zxid{}, PeerId{4}}); }
     std::vector<PeerId> poll() {
         std::vector<PeerId> asked;
         election.poll(now, out);
@@ -615,7 +615,7 @@ struct Lagging {
     Election election{PeerId{4}, old, coord::Timing{}};
     Outbox out{PeerId{4}, ensemble, 9};
     Time now{0};
-    Lagging() { election.start(now, Vote{0, Zxid{}, PeerId{4}}); }
+    Lagging() { election.start(now, Vote{0, Zxid{}, PeerId{4}}, Vote{0, Zxid{}, PeerId{4}}); }
     void poll() {
         election.poll(now, out);
         out.drain([](PeerId, BytesView) {});
@@ -635,7 +635,7 @@ TEST_CASE("E3 a voter that does not know it yet elects, and is needed") {
     // The candidate, in its turn, hears of it, and does not win before.
     Election three(PeerId{3}, l.next, coord::Timing{});
     Outbox out(PeerId{3}, ensemble, 8);
-    three.start(l.now, Vote{1, Zxid{10}, PeerId{3}});
+    three.start(l.now, Vote{1, Zxid{10}, PeerId{3}}, Vote{1, Zxid{10}, PeerId{3}});
     three.poll(l.now, out);
     CHECK(three.winner() == PeerId{});
     Message vote = Alone::note(4, 1, 3);
@@ -698,7 +698,7 @@ TEST_CASE("E4 a voter with the end of its own voting in its log leads once more"
     Election four(PeerId{4}, a.voters, coord::Timing{});
     Outbox out(PeerId{4}, ensemble, 8);
     four.set_voters(a.now, a.voters, {}, true);
-    four.start(a.now, Vote{1, Zxid{99}, PeerId{4}});
+    four.start(a.now, Vote{1, Zxid{99}, PeerId{4}}, Vote{1, Zxid{99}, PeerId{4}});
     for (std::uint32_t id = 2; id <= 3; id++) {
         Message note = Alone::note(id, 1, 4);
         hears(note, 7, 7, a.voters, PeerId{4});
@@ -727,7 +727,7 @@ TEST_CASE("E5 a storage that does not count is not left alone by an old history"
     std::vector<coord::Message> said;
     SUBCASE("while there is anybody to ask it asks, and stands for nothing") {
         election.set_voters(now, alone, {PeerId{4}, PeerId{2}}, false, false);
-        election.start(now, Vote{0, Zxid{}, PeerId{4}});
+        election.start(now, Vote{0, Zxid{}, PeerId{4}}, Vote{0, Zxid{}, PeerId{4}});
         for (int i = 0; i < 20; i++, now = now + coord::Timing{}.heartbeat) polls(said);
         CHECK(election.winner() == PeerId{});
         REQUIRE(said.size() == 20);
@@ -742,13 +742,13 @@ TEST_CASE("E5 a storage that does not count is not left alone by an old history"
     }
     SUBCASE("one that counts wins at once") {
         election.set_voters(now, alone, {PeerId{4}, PeerId{2}}, false, true);
-        election.start(now, Vote{0, Zxid{}, PeerId{4}});
+        election.start(now, Vote{0, Zxid{}, PeerId{4}}, Vote{0, Zxid{}, PeerId{4}});
         polls(said);
         CHECK(election.winner() == PeerId{4});
     }
     SUBCASE("where there is nobody to ask it wins, and is told why it cannot lead") {
         election.set_voters(now, alone, {PeerId{4}}, false, false);
-        election.start(now, Vote{0, Zxid{}, PeerId{4}});
+        election.start(now, Vote{0, Zxid{}, PeerId{4}}, Vote{0, Zxid{}, PeerId{4}});
         polls(said);
         CHECK(election.winner() == PeerId{4});
     }
@@ -766,6 +766,47 @@ TEST_CASE("E5 who names no candidate is none") {
     a.election.on_notification(a.now, note);
     a.poll();
     CHECK(a.election.candidate() == PeerId{2});  // but for that it would be one
+}
+
+TEST_CASE("E6 who stands for nothing gives no voice to one that has less than it") {
+    // 1 votes no more by its own history, which goes further than that of 2.
+    const Voters others(std::vector<PeerId>{PeerId{5}});
+    Election election(PeerId{1}, others, coord::Timing{});
+    Outbox out(PeerId{1}, ensemble, 9);
+    Time now{0};
+    election.start(now, Vote{0, Zxid{}, PeerId{1}}, Vote{1, Zxid{10}, PeerId{1}});
+    const auto hear = [&](std::uint64_t sequence, std::uint32_t epoch, Zxid zxid) {
+        Message note = Alone::note(2, sequence, 2);
+        note.current_epoch = epoch, note.zxid = zxid;
+        election.on_notification(now, note);
+        Message more = Alone::note(3, sequence, 2);
+        more.zxid = Zxid{};
+        election.on_notification(now, more);
+        election.poll(now, out);
+        out.drain([](PeerId, BytesView) {});
+    };
+    SUBCASE("nothing: it has lost all it had") {
+        hear(1, 0, Zxid{});
+        now = now + coord::Timing{}.settle();
+        hear(2, 0, Zxid{});
+        CHECK(election.candidate() == PeerId{1});
+        CHECK(election.winner() == PeerId{});
+    }
+    SUBCASE("an entry less") {
+        hear(1, 1, Zxid{9});
+        CHECK(election.candidate() == PeerId{1});
+    }
+    SUBCASE("as much") {
+        hear(1, 1, Zxid{10});
+        CHECK(election.candidate() == PeerId{2});
+        now = now + coord::Timing{}.settle();
+        hear(2, 1, Zxid{10});
+        CHECK(election.winner() == PeerId{2});
+    }
+    SUBCASE("of a later epoch") {
+        hear(1, 2, Zxid{9});
+        CHECK(election.candidate() == PeerId{2});
+    }
 }
 
 TEST_CASE("E3 who follows somebody else is believed, unless that one is asked itself") {
@@ -789,7 +830,7 @@ TEST_CASE("E3 who follows somebody else is believed, unless that one is asked it
         o.poll();
         REQUIRE(o.election.winner() == PeerId{9});
         o.election.set_voters(o.now, o.voters, {});
-        o.election.start(o.now, Vote{0, Zxid{}, PeerId{4}});
+        o.election.start(o.now, Vote{0, Zxid{}, PeerId{4}}, Vote{0, Zxid{}, PeerId{4}});
         note.sequence = 2;
         o.election.on_notification(o.now, note);
         o.poll();

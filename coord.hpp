@@ -4317,7 +4317,8 @@ public:
     // When poll must be called at the latest. Earlier when a message has come, or the storage's
     // durable() has moved. In the past = at once.
     Time next_deadline() const;
-    // A hint that a peer is gone, as a TCP reset is one. A wrong hint costs time, never safety.
+    // A hint that a peer is gone, after all that was received from it, as a TCP reset is one. A
+    // wrong hint costs time, never safety.
     void forget(PeerId peer);
     // The leader gives its place to that voter, or to one that is in step: before it is stopped,
     // say. Writes that are asked for meanwhile, anywhere, wait. It has ended when successor of
@@ -4492,6 +4493,7 @@ private:
     void visit_counters(const Callback<void(const Metric&)>& visit) const;
     Bytes describe_role() const;
     void take_inbox();
+    void lose(PeerId peer);
     bool unseal(PeerId from, BytesView& bytes);
     void deliver(PeerId to, BytesView bytes);
     static std::size_t message_bytes_max(const ReplicaOptions& options, const Transport& transport);
@@ -17735,6 +17737,10 @@ void Replica::receive(PeerId from, BytesView bytes) {
     counters_.calls += 1;
     const bool may_be_lost = detail::carries_data(seals_ ? Seals::content(bytes) : bytes);
     const std::size_t reserved = may_be_lost ? inbox_bytes_reserved : 0;
+    if (bytes.empty()) {
+        counters_.dropped_corrupt += 1;
+        return;
+    }
     if (inbox_.size() + bytes.size() > inbox_bytes_max - reserved) {  // R17
         counters_.dropped_overflow += 1;
         return;
@@ -17812,6 +17818,10 @@ void Replica::take_inbox() {
         const PeerId from{in.u32()};
         BytesView bytes = in.bytes(inbox_bytes_max);
         COORD_ASSERT(in.ok());
+        if (bytes.empty()) {  // forget's
+            lose(from);
+            continue;
+        }
         Message message;
         counters_.messages_received += 1;
         if (seals_ && !unseal(from, bytes)) continue;
@@ -17950,6 +17960,14 @@ void Replica::answer_notification(const Message& message) {
 
 void Replica::forget(PeerId peer) {
     counters_.calls += 1;
+    lose(peer);
+    if (inbox_.empty() || inbox_.size() + 64 > inbox_bytes_max) return;
+    Writer writer(inbox_);  // what it said before has not been heard yet, and it is gone after that
+    writer.u32(peer.value);
+    writer.bytes(BytesView{});
+}
+
+void Replica::lose(PeerId peer) {
     election_.forget(peer);
     if (role_ == Role::leading) leader_.forget(peer);
     if (is_learner() && learner_.leader() == peer && started_) {

@@ -902,6 +902,42 @@ TEST_CASE("a hint that the leader is gone: its followers look at once") {
     CHECK(trio[follower].status().serving);  // a wrong hint costs time only
 }
 
+TEST_CASE("a hint that a peer is gone comes after all that it has said before") {
+    Trio trio;
+    trio.run();
+    const std::uint32_t leader = trio.leader(), follower = trio.follower();
+    std::vector<Packet> held;
+    trio.filter = [&](Packet& packet) {
+        if (packet.from == PeerId{follower}) held.push_back(packet);
+        return packet.from != PeerId{follower};
+    };
+    for (int i = 0; i < 30 && held.empty(); i++) trio.step();
+    REQUIRE_FALSE(held.empty());
+    for (const Packet& packet : held) trio[leader].receive(packet.from, packet.bytes);
+    SUBCASE("without it") {
+        trio[leader].poll(trio.now);
+        CHECK(trio[leader].describe().find("3 of 3 in step") != Bytes::npos);
+    }
+    SUBCASE("with it") {
+        trio[leader].forget(PeerId{follower});
+        trio[leader].poll(trio.now);
+        CHECK(trio[leader].describe().find("2 of 3 in step") != Bytes::npos);
+    }
+    SUBCASE("what comes then is heard again") {
+        trio[leader].forget(PeerId{follower});
+        for (const Packet& packet : held) trio[leader].receive(packet.from, packet.bytes);
+        trio[leader].poll(trio.now);
+        CHECK(trio[leader].describe().find("3 of 3 in step") != Bytes::npos);
+    }
+    SUBCASE("nothing is no message, and no hint") {
+        const std::uint64_t corrupt = trio[leader].counters().dropped_corrupt;
+        trio[leader].receive(PeerId{follower}, "");
+        trio[leader].poll(trio.now);
+        CHECK(trio[leader].counters().dropped_corrupt == corrupt + 1);
+        CHECK(trio[leader].describe().find("3 of 3 in step") != Bytes::npos);
+    }
+}
+
 TEST_CASE("without a quorum nothing is served, and writes wait") {
     Trio trio;
     trio.run();

@@ -3185,8 +3185,9 @@ private:
 //            Z21 What is on its way to a learner is bounded in messages and bytes, by less than the
 //            learner's inbox holds, and by what it has taken in a part of Timing::silence: so that
 //            a ping that is sent behind all of it comes in time. Nothing is sent again before a
-//            ping that was sent after it is answered; and to one that still does not progress one
-//            message at a time, in ever smaller ones: what queues up on the way is bounded, too.
+//            ping that was sent after it is answered, or what came after it has shown the gap; and
+//            to one that still does not progress one message at a time, in ever smaller ones: what
+//            queues up on the way is bounded, too.
 //            Z22 What it has numbered and not applied is bounded, in entries and bytes, and so are
 //            the requests that wait to be numbered. What finds no room is asked for again (R4).
 //            Only what a session asks for waits: what opens, attaches and ends sessions, and what
@@ -3375,7 +3376,7 @@ private:
         Time asked_at;                // for a part of the snapshot
         Time progress_at;
         Time repeat_at;
-        Time rewound_at;
+        std::uint64_t rewound_pings = 0;  // sent before it was rewound last
         detail::Ring<Sent> in_flight;  // proposal messages (Z21)
         std::size_t in_flight_bytes = 0;
         std::uint32_t stalls = 0;     // rewinds since it has received anything new
@@ -15043,7 +15044,7 @@ void Leader::start(Time now) {
         peers_[i] = Peer{};
         peers_[i].id = i < voters_.size() ? voters_[i] : self_;
         peers_[i].bit = voters_.bit(peers_[i].id);
-        peers_[i].heard_at = peers_[i].rewound_at = detail::long_ago;
+        peers_[i].heard_at = detail::long_ago;
         if (peers_[i].id != self_) continue;
         peers_[i].informed = true, peers_[i].accepted_epoch = log_.epochs().accepted;
         peers_[i].storage = peers_[i].acked_by = log_.storage_id();
@@ -15129,7 +15130,7 @@ void Leader::seat_voters() {
         while (place < peers_.size() && peers_[place].id != id) place += 1;
         places.push_back(place);
         const auto observer = observers_.find(id.value);
-        peer.heard_at = peer.rewound_at = detail::long_ago;
+        peer.heard_at = detail::long_ago;
         if (place < peers_.size()) {
             peer = std::move(peers_[place]), peers_[place] = Peer{};
         } else if (observer != observers_.end()) {
@@ -15327,7 +15328,6 @@ Leader::Peer* Leader::take_on(const Message& message) {
     COORD_ASSERT(!voters_.contains(message.from));  // Z15: those are known
     Peer& peer = observers_.at_or_new(message.from.value);
     peer.id = message.from;
-    peer.rewound_at = detail::long_ago;
     return &peer;
 }
 
@@ -15499,8 +15499,9 @@ void Leader::on_ack(Time now, Peer& peer, const Message& message, Outbox& out) {
         if (peer.cursor < peer.received) peer.cursor = peer.received;
     }
     note_received(now, peer);
-    const bool settled = now - peer.rewound_at >= timing_.settle();
-    if (message.offset == 1 && message.commit >= peer.received && settled) rewind(now, peer);
+    // Z21. What was on its way as the gap was filled shows it once more, and is no reason to.
+    const bool is_new = peer.pong > peer.rewound_pings || peer.rewound_pings == 0;
+    if (message.offset == 1 && message.commit >= peer.received && is_new) rewind(now, peer);
     if (said == 1 && is_established()) {
         Message up_to_date;
         up_to_date.commit = committed_;
@@ -15576,8 +15577,10 @@ bool Leader::is_stuck(const Peer& peer, Time now) const {
 void Leader::rewind(Time now, Peer& peer) {
     peer.cursor = peer.received;
     drop_in_flight(peer);
-    peer.progress_at = peer.rewound_at = now;
+    peer.progress_at = now, peer.rewound_pings = ping_sequence_;
     counters_.retransmissions += 1;
+    peer.stalls += 1;
+    if (peer.stalls > 1) peer.flow.slow(), peer.flow.lose(message_bytes_max_);
 }
 
 void Leader::on_pong(Peer& peer, const Message& message) {
@@ -15811,11 +15814,7 @@ void Leader::stream(Time now, Peer& peer, Outbox& out, std::size_t& left) {
         peer.cursor = peer.received;
         return;
     }
-    if (may_rewind(peer) && now - peer.progress_at > timing_.heartbeat) {
-        rewind(now, peer);
-        peer.stalls += 1;
-        if (peer.stalls > 1) peer.flow.slow(), peer.flow.lose(message_bytes_max_);
-    }
+    if (may_rewind(peer) && now - peer.progress_at > timing_.heartbeat) rewind(now, peer);
     if (peer.cursor < log_.base()) return lose(now, peer, out);  // we have dropped what it needs
     const std::size_t room = message_bytes_max_ - message_overhead_bytes;
     const std::size_t bytes_max = peer.stalls > 1 ? 1 : peer.flow.window;

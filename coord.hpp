@@ -3382,9 +3382,9 @@ private:
         std::uint32_t stalls = 0;     // rewinds since it has received anything new
         Flow flow;
         Time received_at;             // something new; or there was nothing to receive
-        std::uint64_t asked_offset = 0;  // of a snapshot, and how often that was, one after another
-        std::uint32_t asked_again = 0;
-        Time chunk_at;                // the last one that was sent for the first time
+        std::uint64_t chunk_offset = 0;  // of a snapshot, as asked for, and how often that was sent
+        std::uint32_t chunk_sent = 0;
+        Time chunk_at;                // the first time
         std::size_t chunk_bytes = 0;
         std::uint64_t chunk_pings = 0;  // before the last one
         std::uint64_t pong = 0;
@@ -15610,21 +15610,19 @@ void Leader::on_chunk_request(Peer& peer, const Message& message, Outbox& out) {
     peer.asked_at = peer.heard_at;
     if (message.zxid != log_.snapshot_position().zxid) return;  // repeat() names the new one
     if (message.offset >= log_.snapshot_bytes()) return;  // it has all, and is waited for
-    const bool is_again = message.offset == peer.asked_offset;
-    peer.asked_again = is_again ? peer.asked_again + 1 : 0;
-    peer.asked_offset = message.offset;
+    const bool is_again = message.offset == peer.chunk_offset;
     const Time now = peer.heard_at;
-    const bool is_answered = !is_again && message.offset > 0;
+    const bool is_answered = !is_again && message.offset > 0 && peer.chunk_sent > 0;
     const bool is_late = is_answered && peer.flow.is_late(now - peer.chunk_at, timing_.silence);
     if (is_answered && !is_late) peer.flow.come(peer.chunk_bytes, true);
     if (is_late) peer.flow.slow();
-    if (peer.asked_again > 1 && peer.pong <= peer.chunk_pings) return;  // Z21: it may be slow
-    if (peer.asked_again > detail::repeats_in_vain) peer.flow.lose(message_bytes_max_);
+    if (!is_again) peer.chunk_offset = message.offset, peer.chunk_sent = 0;
+    if (peer.chunk_sent > 0 && peer.pong <= peer.chunk_pings) return;  // Z21: it may be slow
+    if (peer.chunk_sent > detail::repeats_in_vain) peer.flow.lose(message_bytes_max_);
     const std::size_t room = message_bytes_max_ - message_overhead_bytes;
     scratch_.clear();
     const std::size_t size = peer.flow.size((std::min)(room, detail::chunk_bytes_max));
     const Errc error = log_.read_snapshot(message.offset, size, scratch_);
-    if (error == Errc::throttled_op) peer.asked_again = 0;  // it is not the path that has lost it
     if (error == Errc::throttled_op) return;  // as if it were lost: the learner asks again
     error_ = error;
     if (error_ != Errc::ok) return;
@@ -15632,8 +15630,9 @@ void Leader::on_chunk_request(Peer& peer, const Message& message, Outbox& out) {
     chunk.zxid = message.zxid, chunk.offset = message.offset;
     chunk.total = log_.snapshot_bytes();
     chunk.payload = scratch_;
-    if (!is_again) peer.chunk_at = now, peer.chunk_bytes = scratch_.size();
-    peer.chunk_pings = ping_sequence_;
+    if (peer.chunk_sent == 0) peer.chunk_at = now;
+    peer.chunk_bytes = scratch_.size(), peer.chunk_pings = ping_sequence_;
+    peer.chunk_sent += 1;
     post(peer, MessageType::chunk, out, chunk);
 }
 
@@ -15763,7 +15762,7 @@ void Leader::synchronize(Time now, Peer& peer, Outbox& out) {
         message.zxid = position.zxid, message.crc = position.crc;
         message.total = log_.snapshot_bytes();
         counters_.snapshots_sent += peer.fetching ? 0 : 1;
-        if (!peer.fetching) peer.asked_at = now, peer.asked_offset = UINT64_MAX;
+        if (!peer.fetching) peer.asked_at = now, peer.chunk_offset = UINT64_MAX;
         peer.fetching = true;
         post(peer, MessageType::snap, out, message);
         return;

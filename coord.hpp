@@ -16518,6 +16518,8 @@ void Leader::audit(const Machine& machine) const {
     std::size_t queued_bytes = 0;
     for (std::size_t i = 0; i < queued_.size(); i++) queued_bytes += queued_[i].body.size();
     COORD_ASSERT(queued_bytes == queued_bytes_);  // Z22
+    const bool is_whole = phase_ == Phase::broadcast && machine.applied() >= initial_;
+    COORD_ASSERT(!is_whole || numbered_ == log_.count_after(machine.applied()));  // Z22
     COORD_ASSERT(numbered_ > 0 || numbered_bytes_ == 0);
     COORD_ASSERT(observers_.empty() || is_established());  // Z15
     COORD_ASSERT(observers_.size() <= limits_.observers_max);

@@ -3789,7 +3789,8 @@ public:
     // Must not block and must not call the replica's poll. bytes are lent for the call. A message
     // may be dropped: it is repeated.
     virtual void send(PeerId to, BytesView bytes) = 0;
-    // Nothing larger is handed to it. At least 1024; 1069 where there are ensemble_keys.
+    // Nothing larger is handed to it. At least 1024; 1069 where there are ensemble_keys. Of more
+    // than 15 MiB no use is made: an inbox has no room for it.
     virtual std::size_t message_bytes_max() const = 0;
 };
 
@@ -17893,7 +17894,10 @@ bool Replica::unseal(PeerId from, BytesView& bytes) {
 
 std::size_t Replica::message_bytes_max(const ReplicaOptions& options, const Transport& transport) {
     const std::size_t seal = options.ensemble_keys.empty() ? 0 : Seals::overhead_bytes;
-    const std::size_t most = transport.message_bytes_max();
+    const bool has_peers = &transport != &detail::no_transport();
+    const std::size_t taken = inbox_bytes_max - inbox_bytes_reserved;  // more never comes: R16
+    const std::size_t most =
+        (std::min)(transport.message_bytes_max(), has_peers ? taken : SIZE_MAX);
     return (std::max)(most - (std::min)(most, seal), detail::transport_bytes_min);
 }
 

@@ -1901,6 +1901,27 @@ TEST_CASE("heartbeats find room in an inbox that is full of data") {
     CHECK(w.verify() == "");
 }
 
+// A transport that takes more than an inbox holds: what is larger would never come.
+TEST_CASE("what is larger than an inbox takes is refused, and holds nobody up") {
+    WorldOptions options;
+    options.message_bytes_max = 32 * 1024 * 1024;
+    options.tune = [](coord::ReplicaOptions& replica) {
+        replica.limits.data_bytes_max = 31 * 1024 * 1024;
+    };
+    World w(options);
+    const SessionId s = three(w);
+    using coord::Replica;
+    const std::size_t most = Replica::inbox_bytes_max - Replica::inbox_bytes_reserved;
+    const CallPtr large = w.ask(Request::Kind::set, A, s, "/a", Bytes(most, 'v'));
+    const CallPtr next = w.ask(Request::Kind::set, A, s, "/a", Bytes(most - 1000, 'v'));
+    CHECK(w.run_until([&] { return large->done && next->done; }));
+    CHECK(large->error == Errc::too_large);
+    CHECK(next->error == Errc::ok);
+    CHECK(in_step(w, {A, B, C}));
+    w.ledger.forget_promise("/a");
+    CHECK(w.verify() == "");
+}
+
 // A message as it was, but for what the test changes in it.
 template <class Change>
 Packet forge(const Packet& like, Change change) {

@@ -3182,13 +3182,13 @@ private:
 //            Z20 A learner that takes itself for an observer counts for nothing, whatever the table
 //            says: it may have promised a later epoch to somebody else. From when it says that it
 //            votes, and has promised this epoch, all that it has acknowledged counts.
-//            Z21 What is on its way to a learner is bounded in messages and bytes, by less than the
+//            Z22 What is on its way to a learner is bounded in messages and bytes, by less than the
 //            learner's inbox holds, and by what it has taken in a part of Timing::silence: so that
 //            a ping that is sent behind all of it comes in time. Nothing is sent again before a
 //            ping that was sent after it is answered, or what came after it has shown the gap; and
 //            to one that still does not progress one message at a time, in ever smaller ones: what
 //            queues up on the way is bounded, too.
-//            Z22 What it has numbered and not applied is bounded, in entries and bytes, and so are
+//            Z23 What it has numbered and not applied is bounded, in entries and bytes, and so are
 //            the requests that wait to be numbered. What finds no room is asked for again (R4).
 //            Only what a session asks for waits: what opens, attaches and ends sessions, and what
 //            changes the table, is numbered all the same.
@@ -3283,7 +3283,7 @@ public:
     // Whether it may number requests: established, and its whole initial history applied.
     bool can_number(const Machine& machine);
     bool is_numbering() const { return sessions_armed_ && resignation_ == nullptr; }
-    bool has_room_to_number() const;  // for what sessions ask for: Z22
+    bool has_room_to_number() const;  // for what sessions ask for: Z23
     // Takes one request, of itself or of a learner: numbers and appends it, or ignores it.
     // REQUIRES can_number().
     void number(std::int64_t wall_ms, const Machine& machine, const Txn& request);
@@ -3325,7 +3325,7 @@ private:
         Time at;
         std::uint64_t pings = 0;      // sent before it
     };
-    // How much may be on its way to one learner (Z21), and how large messages may be, in halves of
+    // How much may be on its way to one learner (Z22), and how large messages may be, in halves of
     // the largest. On some paths large ones are lost, and small ones come through. After each loss
     // it takes more of those to try a larger one.
     struct Flow {
@@ -3377,7 +3377,7 @@ private:
         Time progress_at;
         Time repeat_at;
         std::uint64_t rewound_pings = 0;  // sent before it was rewound last
-        detail::Ring<Sent> in_flight;  // proposal messages (Z21)
+        detail::Ring<Sent> in_flight;  // proposal messages (Z22)
         std::size_t in_flight_bytes = 0;
         std::uint32_t stalls = 0;     // rewinds since it has received anything new
         Flow flow;
@@ -3567,7 +3567,7 @@ private:
     Errc error_ = Errc::ok;
     detail::Ring<Queued> queued_;
     std::size_t queued_bytes_ = 0;
-    std::size_t numbered_ = 0;        // and not applied (Z22)
+    std::size_t numbered_ = 0;        // and not applied (Z23)
     std::size_t numbered_bytes_ = 0;
     Bytes scratch_;
     LeaderCounters counters_;
@@ -3775,7 +3775,7 @@ private:
 //            other. Where that refuses it so are those writes, and it is local still.
 //            R15 A change of the members is answered when it has ended: when the next ones are the
 //            members, in the state here.
-//            R16 What waits here is bounded: what sessions ask for, in requests and bytes; what of
+//            R17 What waits here is bounded: what sessions ask for, in requests and bytes; what of
 //            it is on its way to the leader; and what has come between two polls. What must not
 //            wait has room of its own. What is refused for it, in throttled_op, has not been
 //            numbered, and is told in its turn (R3).
@@ -4225,7 +4225,7 @@ public:
 class Replica final : private EventSink {
 public:
     static constexpr std::size_t inbox_bytes_max = 16 * 1024 * 1024;
-    // Of that, for messages that carry no data: a heartbeat finds room when data does not (R16).
+    // Of that, for messages that carry no data: a heartbeat finds room when data does not (R17).
     static constexpr std::size_t inbox_bytes_reserved = 1024 * 1024;
     static constexpr std::size_t unresolved_max = 4096;  // of sessions that have ended, together
 
@@ -14989,7 +14989,7 @@ constexpr std::size_t proposal_bytes_in_flight_max = 4 * 1024 * 1024;
 constexpr std::size_t flow_bytes_first = 16 * 1024;     // and from there on as it takes them
 constexpr std::size_t message_bytes_tried_min = 1024;  // every path has room for that
 constexpr std::uint32_t repeats_in_vain = 3;          // that chance does not explain
-constexpr std::size_t numbered_max = 65536;           // entries that are not applied (Z22)
+constexpr std::size_t numbered_max = 65536;           // entries that are not applied (Z23)
 constexpr std::size_t numbered_bytes_max = 64 * 1024 * 1024;
 constexpr std::size_t queued_bytes_max = 16 * 1024 * 1024;
 constexpr std::size_t body_bytes_kept = 4096;         // of each place in a queue, when it is empty
@@ -15500,7 +15500,7 @@ void Leader::on_ack(Time now, Peer& peer, const Message& message, Outbox& out) {
         if (peer.cursor < peer.received) peer.cursor = peer.received;
     }
     note_received(now, peer);
-    // Z21. What was on its way as the gap was filled shows it once more, and is no reason to.
+    // Z22. What was on its way as the gap was filled shows it once more, and is no reason to.
     const bool is_new = peer.pong > peer.rewound_pings || peer.rewound_pings == 0;
     if (message.offset == 1 && message.commit >= peer.received && is_new) rewind(now, peer);
     if (said == 1 && is_established()) {
@@ -15542,7 +15542,7 @@ void Leader::Flow::lose(std::size_t most) {
 }
 
 std::size_t Leader::Flow::size(std::size_t most) const {
-    COORD_ASSERT(halvings < 32 && window >= detail::message_bytes_tried_min);  // Z21
+    COORD_ASSERT(halvings < 32 && window >= detail::message_bytes_tried_min);  // Z22
     const std::size_t wanted_size = (std::min)(most >> halvings, window);
     return (std::min)(most, (std::max)(wanted_size, detail::message_bytes_tried_min));
 }
@@ -15552,7 +15552,7 @@ std::size_t Leader::Flow::size(std::size_t most) const {
 void Leader::note_received(Time now, Peer& peer) const {
     while (!peer.in_flight.empty() && peer.in_flight.front().last <= peer.received) {
         const Sent sent = peer.in_flight.front();
-        COORD_ASSERT(peer.in_flight_bytes >= sent.bytes);  // Z21
+        COORD_ASSERT(peer.in_flight_bytes >= sent.bytes);  // Z22
         peer.in_flight_bytes -= sent.bytes;
         peer.in_flight.pop();
         if (!peer.flow.is_late(now - sent.at, timing_.silence)) {
@@ -15563,7 +15563,7 @@ void Leader::note_received(Time now, Peer& peer) const {
     }
 }
 
-// Z21. What is only slow must not be sent again: that makes the queue longer that it waits in.
+// Z22. What is only slow must not be sent again: that makes the queue longer that it waits in.
 // Where nothing overtakes anything a pong tells the two apart.
 bool Leader::may_rewind(const Peer& peer) {
     return !peer.in_flight.empty() && peer.pong > peer.in_flight.front().pings;
@@ -15618,7 +15618,7 @@ void Leader::on_chunk_request(Peer& peer, const Message& message, Outbox& out) {
     if (is_answered && !is_late) peer.flow.come(peer.chunk_bytes, true);
     if (is_late) peer.flow.slow();
     if (!is_again) peer.chunk_offset = message.offset, peer.chunk_sent = 0;
-    if (peer.chunk_sent > 0 && peer.pong <= peer.chunk_pings) return;  // Z21: it may be slow
+    if (peer.chunk_sent > 0 && peer.pong <= peer.chunk_pings) return;  // Z22: it may be slow
     if (peer.chunk_sent > detail::repeats_in_vain) peer.flow.lose(message_bytes_max_);
     const std::size_t room = message_bytes_max_ - message_overhead_bytes;
     scratch_.clear();
@@ -15645,7 +15645,7 @@ void Leader::on_request(const Message& message) {
         const OpCode op = static_cast<OpCode>(in.u8());
         const BytesView body = in.bytes(in.left());
         const bool has_room = queued_.size() < detail::queued_requests_max &&
-                              queued_bytes_ < detail::queued_bytes_max;  // Z22
+                              queued_bytes_ < detail::queued_bytes_max;  // Z23
         if (!in.ok() || !has_room) {
             counters_.requests_ignored += 1;  // what is lost here comes again
             return;
@@ -15660,7 +15660,7 @@ void Leader::on_request(const Message& message) {
 
 void Leader::drop_queued() {
     Queued& queued = queued_.front();
-    COORD_ASSERT(queued_bytes_ >= queued.body.size());  // Z22
+    COORD_ASSERT(queued_bytes_ >= queued.body.size());  // Z23
     queued_bytes_ -= queued.body.size();
     if (queued.body.capacity() > detail::body_bytes_kept) Bytes().swap(queued.body);
     queued_.pop();
@@ -15842,7 +15842,7 @@ void Leader::stream(Time now, Peer& peer, Outbox& out, std::size_t& left) {
         post(peer, MessageType::proposal, out, message);
         peer.in_flight.push() = Sent{last_sent, message.payload.size(), now, ping_sequence_};
         peer.in_flight_bytes += message.payload.size();
-        COORD_ASSERT(peer.in_flight_bytes <= detail::proposal_bytes_in_flight_max + room);  // Z21
+        COORD_ASSERT(peer.in_flight_bytes <= detail::proposal_bytes_in_flight_max + room);  // Z22
         peer.cursor = last_sent;
         peer.told = (std::max)(peer.told, (std::min)(committed_, last_sent));
     }
@@ -16019,7 +16019,7 @@ void Leader::announce(const Machine& machine, Outbox& out) {
     if (phase_ != Phase::broadcast) return;
     for (Peer& peer : peers_) {
         if (peer.id == self_ || !peer.streaming || peer.told >= committed_) continue;
-        if (peer.received < peer.flow.filled) continue;  // Z21: the next proposal says it, too
+        if (peer.received < peer.flow.filled) continue;  // Z22: the next proposal says it, too
         peer.told = committed_;
         Message message;
         message.commit = committed_;
@@ -16480,7 +16480,7 @@ void Leader::on_applied(const Txn& txn, const Machine& machine) {
     if (phase_ != Phase::broadcast) return;
     if (txn.zxid.epoch() == epoch_) {
         const std::size_t bytes = txn.body.size() + entry_header_bytes;
-        COORD_ASSERT(numbered_ > 0 && numbered_bytes_ >= bytes);  // Z22
+        COORD_ASSERT(numbered_ > 0 && numbered_bytes_ >= bytes);  // Z23
         numbered_ -= 1, numbered_bytes_ -= bytes;
     }
     if (txn.op == OpCode::open_session) {
@@ -16518,9 +16518,9 @@ void Leader::audit(const Machine& machine) const {
     }
     std::size_t queued_bytes = 0;
     for (std::size_t i = 0; i < queued_.size(); i++) queued_bytes += queued_[i].body.size();
-    COORD_ASSERT(queued_bytes == queued_bytes_);  // Z22
+    COORD_ASSERT(queued_bytes == queued_bytes_);  // Z23
     const bool is_whole = phase_ == Phase::broadcast && machine.applied() >= initial_;
-    COORD_ASSERT(!is_whole || numbered_ == log_.count_after(machine.applied()));  // Z22
+    COORD_ASSERT(!is_whole || numbered_ == log_.count_after(machine.applied()));  // Z23
     COORD_ASSERT(numbered_ > 0 || numbered_bytes_ == 0);
     COORD_ASSERT(observers_.empty() || is_established());  // Z15
     COORD_ASSERT(observers_.size() <= limits_.observers_max);
@@ -17498,7 +17498,7 @@ void Replica::receive(PeerId from, BytesView bytes) {
     counters_.calls += 1;
     const bool may_be_lost = detail::carries_data(seals_ ? Seals::content(bytes) : bytes);
     const std::size_t reserved = may_be_lost ? inbox_bytes_reserved : 0;
-    if (inbox_.size() + bytes.size() > inbox_bytes_max - reserved) {  // R16
+    if (inbox_.size() + bytes.size() > inbox_bytes_max - reserved) {  // R17
         counters_.dropped_overflow += 1;
         return;
     }
@@ -17895,7 +17895,7 @@ bool Replica::unseal(PeerId from, BytesView& bytes) {
 std::size_t Replica::message_bytes_max(const ReplicaOptions& options, const Transport& transport) {
     const std::size_t seal = options.ensemble_keys.empty() ? 0 : Seals::overhead_bytes;
     const bool has_peers = &transport != &detail::no_transport();
-    const std::size_t taken = inbox_bytes_max - inbox_bytes_reserved;  // more never comes: R16
+    const std::size_t taken = inbox_bytes_max - inbox_bytes_reserved;  // more never comes: R17
     const std::size_t most =
         (std::min)(transport.message_bytes_max(), has_peers ? taken : SIZE_MAX);
     return (std::max)(most - (std::min)(most, seal), detail::transport_bytes_min);
@@ -18378,7 +18378,7 @@ bool Replica::frees(const Request& request) {
     return last == OpCode::remove || last == OpCode::remove_all;
 }
 
-// R16. What is answered at once costs nothing that waits.
+// R17. What is answered at once costs nothing that waits.
 bool Replica::has_too_much_waiting(const HeldSession& session, const Request& request) const {
     const bool is_much = requests_waiting_ >= options_.limits.requests_waiting_max ||
                          request_bytes_waiting_ >= options_.limits.request_bytes_waiting_max;
@@ -18402,11 +18402,11 @@ std::size_t Replica::sent_bytes_of(const Pending& pending) {
 
 void Replica::drop_pending(HeldSession& session) {
     Pending& pending = session.pending.front();
-    COORD_ASSERT(requests_waiting_ > 0 && request_bytes_waiting_ >= bytes_of(pending));  // R16
+    COORD_ASSERT(requests_waiting_ > 0 && request_bytes_waiting_ >= bytes_of(pending));  // R17
     requests_waiting_ -= 1, request_bytes_waiting_ -= bytes_of(pending);
     if (session.sent > 0) {
         const std::size_t bytes = sent_bytes_of(pending);
-        COORD_ASSERT(session.sent_bytes >= bytes && request_bytes_sent_ >= bytes);  // R16
+        COORD_ASSERT(session.sent_bytes >= bytes && request_bytes_sent_ >= bytes);  // R17
         session.sent -= 1, session.sent_bytes -= bytes, request_bytes_sent_ -= bytes;
     }
     if (pending.body.capacity() > detail::body_bytes_kept) Bytes().swap(pending.body);
@@ -18415,7 +18415,7 @@ void Replica::drop_pending(HeldSession& session) {
 
 // As if nothing of it had been sent.
 void Replica::unsend(HeldSession& session) {
-    COORD_ASSERT(request_bytes_sent_ >= session.sent_bytes);  // R16
+    COORD_ASSERT(request_bytes_sent_ >= session.sent_bytes);  // R17
     request_bytes_sent_ -= session.sent_bytes;
     session.sent = session.sent_bytes = 0, session.is_blocked = false;
 }
@@ -18786,7 +18786,7 @@ bool Replica::has_unsent() const {
     return !unsent_.empty() && can_send_requests() && (!waits_for_room_ || has_room_to_send());
 }
 
-// R16, Z22. The leader's inbox is for all of those who follow it.
+// R17, Z23. The leader's inbox is for all of those who follow it.
 bool Replica::has_room_to_send() const {
     if (role_ == Role::leading) return leader_.has_room_to_number();
     return request_bytes_sent_ < detail::request_bytes_sent_max;
@@ -18854,7 +18854,7 @@ void Replica::send_session(SessionId id, HeldSession& session) {
         const bool is_refused = pending.error != Errc::ok;
         const bool is_sent = detail::is_write(pending.kind) && !is_refused;
         if (session.is_local && is_sent) break;  // R14
-        if (is_sent && !has_room_to_send()) return list_unsent(id, session);  // R16
+        if (is_sent && !has_room_to_send()) return list_unsent(id, session);  // R17
         const std::size_t bytes = sent_bytes_of(pending);
         session.sent += 1, session.sent_bytes += bytes, request_bytes_sent_ += bytes;
         if (is_refused) continue;
@@ -20360,7 +20360,7 @@ void Replica::audit() const {
         COORD_ASSERT(record == nullptr || is_held(session, record->cxid >> cxid_bits));  // R10
     }
     COORD_ASSERT(busy == busy_ && waiting == requests_waiting_);
-    COORD_ASSERT(bytes == request_bytes_waiting_ && sent == request_bytes_sent_);  // R16
+    COORD_ASSERT(bytes == request_bytes_waiting_ && sent == request_bytes_sent_);  // R17
     for (const auto& [id, session] : idle_) {
         COORD_ASSERT(session.is_local && !session.is_busy && session.pending.empty());  // R14
         COORD_ASSERT(!session.is_upgraded && sessions_.find(id) == sessions_.end());

@@ -516,7 +516,7 @@ TEST_CASE("synchronization: a snapshot to who is behind the log, in chunks asked
         rig.forget();
         ask.offset = got.size();
         rig.tell(ask);
-        rig.tell(ask);  // asked twice, told once, and again when a later ping is answered: Z21
+        rig.tell(ask);  // asked twice, told once, and again when a later ping is answered: Z22
         REQUIRE(rig.count(MessageType::chunk) == 1);
         rig.pong(2, rig.leader.pings());
         rig.tell(ask);
@@ -730,9 +730,9 @@ TEST_CASE("nothing is streamed to a silent peer; heard again, it gets what it ha
     CHECK(rig.take(MessageType::proposal, 3)[0].message.zxid == received);
 }
 
-// Z21. It answers pings, and what it is sent does not come: a path that is slow, or loses what is
+// Z22. It answers pings, and what it is sent does not come: a path that is slow, or loses what is
 // large. What queues up somewhere must not grow for ever.
-TEST_CASE("Z21 to one that does not progress: one message, again when a later ping is answered") {
+TEST_CASE("Z22 to one that does not progress: one message, again when a later ping is answered") {
     Rig rig;
     rig.to_broadcast();
     const SessionId id = rig.open(1, 1000);
@@ -783,9 +783,9 @@ TEST_CASE("Z21 to one that does not progress: one message, again when a later pi
     CHECK(most > 5);
 }
 
-// Z21. One is lost, and each of those that were sent behind it shows the gap: what is sent again
+// Z22. One is lost, and each of those that were sent behind it shows the gap: what is sent again
 // for the first is on its way then, behind all of these.
-TEST_CASE("Z21 a gap is filled once; again only when a ping that was sent since is answered") {
+TEST_CASE("Z22 a gap is filled once; again only when a ping that was sent since is answered") {
     Rig rig;
     rig.to_broadcast();
     const SessionId id = rig.open(1, 1000);
@@ -813,8 +813,8 @@ TEST_CASE("Z21 a gap is filled once; again only when a ping that was sent since 
     CHECK(rig.count(MessageType::proposal) == 1);
 }
 
-// Z22. What opens and ends sessions is numbered all the same.
-TEST_CASE("Z22 what is numbered and not applied is bounded; then requests wait, in their order") {
+// Z23. What opens and ends sessions is numbered all the same.
+TEST_CASE("Z23 what is numbered and not applied is bounded; then requests wait, in their order") {
     Rig rig;
     rig.to_broadcast();
     const SessionId id = rig.open(1, 1000);
@@ -855,7 +855,7 @@ TEST_CASE("Z22 what is numbered and not applied is bounded; then requests wait, 
     CHECK(rig.machine.tree().contains("/n3"));
 }
 
-TEST_CASE("Z22 requests that wait to be numbered are bounded in bytes; what is lost comes again") {
+TEST_CASE("Z23 requests that wait to be numbered are bounded in bytes; what is lost comes again") {
     Rig rig;
     rig.to_broadcast();
     Bytes payload;

@@ -1533,7 +1533,7 @@ TEST_CASE("requests over their bound: afterwards there is room again") {
     }
 }
 
-// R16, R3: in its turn, and nothing of it has been executed.
+// R17, R3: in its turn, and nothing of it has been executed.
 TEST_CASE("what would wait where too much waits already is throttled_op, in its turn") {
     coord::ReplicaOptions options;
     options.limits.requests_waiting_max = 4;

@@ -1841,7 +1841,7 @@ TEST_CASE("faults N14: a slow receiver fetches a snapshot: in pieces that leave 
 }
 
 // What waits at a learner is more than the leader's inbox holds, which others need, too.
-TEST_CASE("R16 what a learner sends to the leader before it is answered is bounded in bytes") {
+TEST_CASE("R17 what a learner sends to the leader before it is answered is bounded in bytes") {
     World w;
     const SessionId s = three(w);
     const auto sent = [&] {

@@ -3222,8 +3222,9 @@ private:
 //            Z22 What is on its way to a learner is bounded in messages and bytes, by less than the
 //            learner's inbox holds, and by what it has taken in a part of Timing::silence: so that
 //            a ping that is sent behind all of it comes in time. Nothing is sent again before a
-//            ping that was sent after it is answered; and to one that still does not progress one
-//            message at a time, in ever smaller ones: what queues up on the way is bounded, too.
+//            ping that was sent after it is answered, or what came after it has shown the gap; and
+//            to one that still does not progress one message at a time, in ever smaller ones: what
+//            queues up on the way is bounded, too.
 //            Z23 What it has numbered and not applied is bounded, in entries and bytes, and so are
 //            the requests that wait to be numbered. What finds no room is asked for again (R4).
 //            Only what a session asks for waits: what opens, attaches and ends sessions, and what
@@ -3422,15 +3423,15 @@ private:
         Time asked_at;                // for a part of the snapshot
         Time progress_at;
         Time repeat_at;
-        Time rewound_at;
+        std::uint64_t rewound_pings = 0;  // sent before it was rewound last
         detail::Ring<Sent> in_flight;  // proposal messages (Z22)
         std::size_t in_flight_bytes = 0;
         std::uint32_t stalls = 0;     // rewinds since it has received anything new
         Flow flow;
         Time received_at;             // something new; or there was nothing to receive
-        std::uint64_t asked_offset = 0;  // of a snapshot, and how often that was, one after another
-        std::uint32_t asked_again = 0;
-        Time chunk_at;                // the last one that was sent for the first time
+        std::uint64_t chunk_offset = 0;  // of a snapshot, as asked for, and how often that was sent
+        std::uint32_t chunk_sent = 0;
+        Time chunk_at;                // the first time
         std::size_t chunk_bytes = 0;
         std::uint64_t chunk_pings = 0;  // before the last one
         std::uint64_t pong = 0;
@@ -3855,7 +3856,8 @@ public:
     // Must not block and must not call the replica's poll. bytes are lent for the call. A message
     // may be dropped: it is repeated.
     virtual void send(PeerId to, BytesView bytes) = 0;
-    // Nothing larger is handed to it. At least 1024; 1069 where there are ensemble_keys.
+    // Nothing larger is handed to it. At least 1024; 1069 where there are ensemble_keys. Of more
+    // than 15 MiB no use is made: an inbox has no room for it.
     virtual std::size_t message_bytes_max() const = 0;
 };
 
@@ -15158,7 +15160,7 @@ void Leader::start(Time now) {
         peers_[i] = Peer{};
         peers_[i].id = i < voters_.size() ? voters_[i] : self_;
         peers_[i].bit = voters_.bit(peers_[i].id);
-        peers_[i].heard_at = peers_[i].rewound_at = detail::long_ago;
+        peers_[i].heard_at = detail::long_ago;
         if (peers_[i].id != self_) continue;
         peers_[i].informed = true, peers_[i].accepted_epoch = log_.epochs().accepted;
         peers_[i].storage = peers_[i].acked_by = log_.storage_id();
@@ -15245,7 +15247,7 @@ void Leader::seat_voters() {
         while (place < peers_.size() && peers_[place].id != id) place += 1;
         places.push_back(place);
         const auto observer = observers_.find(id.value);
-        peer.heard_at = peer.rewound_at = detail::long_ago;
+        peer.heard_at = detail::long_ago;
         if (place < peers_.size()) {
             peer = std::move(peers_[place]), peers_[place] = Peer{};
         } else if (observer != observers_.end()) {
@@ -15443,7 +15445,6 @@ Leader::Peer* Leader::take_on(const Message& message) {
     COORD_ASSERT(!voters_.contains(message.from));  // Z15: those are known
     Peer& peer = observers_.at_or_new(message.from.value);
     peer.id = message.from;
-    peer.rewound_at = detail::long_ago;
     return &peer;
 }
 
@@ -15616,8 +15617,9 @@ void Leader::on_ack(Time now, Peer& peer, const Message& message, Outbox& out) {
         if (peer.cursor < peer.received) peer.cursor = peer.received;
     }
     note_received(now, peer);
-    const bool settled = now - peer.rewound_at >= timing_.settle();
-    if (message.offset == 1 && message.commit >= peer.received && settled) rewind(now, peer);
+    // Z22. What was on its way as the gap was filled shows it once more, and is no reason to.
+    const bool is_new = peer.pong > peer.rewound_pings || peer.rewound_pings == 0;
+    if (message.offset == 1 && message.commit >= peer.received && is_new) rewind(now, peer);
     if (said == 1 && is_established()) {
         Message up_to_date;
         up_to_date.commit = committed_;
@@ -15693,8 +15695,10 @@ bool Leader::is_stuck(const Peer& peer, Time now) const {
 void Leader::rewind(Time now, Peer& peer) {
     peer.cursor = peer.received;
     drop_in_flight(peer);
-    peer.progress_at = peer.rewound_at = now;
+    peer.progress_at = now, peer.rewound_pings = ping_sequence_;
     counters_.retransmissions += 1;
+    peer.stalls += 1;
+    if (peer.stalls > 1) peer.flow.slow(), peer.flow.lose(message_bytes_max_);
 }
 
 void Leader::on_pong(Peer& peer, const Message& message) {
@@ -15724,21 +15728,19 @@ void Leader::on_chunk_request(Peer& peer, const Message& message, Outbox& out) {
     peer.asked_at = peer.heard_at;
     if (message.zxid != log_.snapshot_position().zxid) return;  // repeat() names the new one
     if (message.offset >= log_.snapshot_bytes()) return;  // it has all, and is waited for
-    const bool is_again = message.offset == peer.asked_offset;
-    peer.asked_again = is_again ? peer.asked_again + 1 : 0;
-    peer.asked_offset = message.offset;
+    const bool is_again = message.offset == peer.chunk_offset;
     const Time now = peer.heard_at;
-    const bool is_answered = !is_again && message.offset > 0;
+    const bool is_answered = !is_again && message.offset > 0 && peer.chunk_sent > 0;
     const bool is_late = is_answered && peer.flow.is_late(now - peer.chunk_at, timing_.silence);
     if (is_answered && !is_late) peer.flow.come(peer.chunk_bytes, true);
     if (is_late) peer.flow.slow();
-    if (peer.asked_again > 1 && peer.pong <= peer.chunk_pings) return;  // Z22: it may be slow
-    if (peer.asked_again > detail::repeats_in_vain) peer.flow.lose(message_bytes_max_);
+    if (!is_again) peer.chunk_offset = message.offset, peer.chunk_sent = 0;
+    if (peer.chunk_sent > 0 && peer.pong <= peer.chunk_pings) return;  // Z22: it may be slow
+    if (peer.chunk_sent > detail::repeats_in_vain) peer.flow.lose(message_bytes_max_);
     const std::size_t room = message_bytes_max_ - message_overhead_bytes;
     scratch_.clear();
     const std::size_t size = peer.flow.size((std::min)(room, detail::chunk_bytes_max));
     const Errc error = log_.read_snapshot(message.offset, size, scratch_);
-    if (error == Errc::throttled_op) peer.asked_again = 0;  // it is not the path that has lost it
     if (error == Errc::throttled_op) return;  // as if it were lost: the learner asks again
     error_ = error;
     if (error_ != Errc::ok) return;
@@ -15746,8 +15748,9 @@ void Leader::on_chunk_request(Peer& peer, const Message& message, Outbox& out) {
     chunk.zxid = message.zxid, chunk.offset = message.offset;
     chunk.total = log_.snapshot_bytes();
     chunk.payload = scratch_;
-    if (!is_again) peer.chunk_at = now, peer.chunk_bytes = scratch_.size();
-    peer.chunk_pings = ping_sequence_;
+    if (peer.chunk_sent == 0) peer.chunk_at = now;
+    peer.chunk_bytes = scratch_.size(), peer.chunk_pings = ping_sequence_;
+    peer.chunk_sent += 1;
     post(peer, MessageType::chunk, out, chunk);
 }
 
@@ -15877,7 +15880,7 @@ void Leader::synchronize(Time now, Peer& peer, Outbox& out) {
         message.zxid = position.zxid, message.crc = position.crc;
         message.total = log_.snapshot_bytes();
         counters_.snapshots_sent += peer.fetching ? 0 : 1;
-        if (!peer.fetching) peer.asked_at = now, peer.asked_offset = UINT64_MAX;
+        if (!peer.fetching) peer.asked_at = now, peer.chunk_offset = UINT64_MAX;
         peer.fetching = true;
         post(peer, MessageType::snap, out, message);
         return;
@@ -15928,11 +15931,7 @@ void Leader::stream(Time now, Peer& peer, Outbox& out, std::size_t& left) {
         peer.cursor = peer.received;
         return;
     }
-    if (may_rewind(peer) && now - peer.progress_at > timing_.heartbeat) {
-        rewind(now, peer);
-        peer.stalls += 1;
-        if (peer.stalls > 1) peer.flow.slow(), peer.flow.lose(message_bytes_max_);
-    }
+    if (may_rewind(peer) && now - peer.progress_at > timing_.heartbeat) rewind(now, peer);
     if (peer.cursor < log_.base()) return lose(now, peer, out);  // we have dropped what it needs
     const std::size_t room = message_bytes_max_ - message_overhead_bytes;
     const std::size_t bytes_max = peer.stalls > 1 ? 1 : peer.flow.window;
@@ -16758,6 +16757,8 @@ void Leader::audit(const Machine& machine) const {
     std::size_t queued_bytes = 0;
     for (std::size_t i = 0; i < queued_.size(); i++) queued_bytes += queued_[i].body.size();
     COORD_ASSERT(queued_bytes == queued_bytes_);  // Z23
+    const bool is_whole = phase_ == Phase::broadcast && machine.applied() >= initial_;
+    COORD_ASSERT(!is_whole || numbered_ == log_.count_after(machine.applied()));  // Z23
     COORD_ASSERT(numbered_ > 0 || numbered_bytes_ == 0);
     COORD_ASSERT(observers_.empty() || is_established());  // Z15
     COORD_ASSERT(observers_.size() <= limits_.observers_max);
@@ -18219,7 +18220,10 @@ bool Replica::unseal(PeerId from, BytesView& bytes) {
 
 std::size_t Replica::message_bytes_max(const ReplicaOptions& options, const Transport& transport) {
     const std::size_t seal = options.ensemble_keys.empty() ? 0 : Seals::overhead_bytes;
-    const std::size_t most = transport.message_bytes_max();
+    const bool has_peers = &transport != &detail::no_transport();
+    const std::size_t taken = inbox_bytes_max - inbox_bytes_reserved;  // more never comes: R17
+    const std::size_t most =
+        (std::min)(transport.message_bytes_max(), has_peers ? taken : SIZE_MAX);
     return (std::max)(most - (std::min)(most, seal), detail::transport_bytes_min);
 }
 

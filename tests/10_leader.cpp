@@ -516,7 +516,14 @@ TEST_CASE("synchronization: a snapshot to who is behind the log, in chunks asked
         rig.forget();
         ask.offset = got.size();
         rig.tell(ask);
-        rig.tell(ask);  // asked twice, told twice
+        rig.tell(ask);  // asked twice, told once, and again when a later ping is answered: Z22
+        REQUIRE(rig.count(MessageType::chunk) == 1);
+        rig.pong(2, rig.leader.pings());
+        rig.tell(ask);
+        CHECK(rig.count(MessageType::chunk) == 1);
+        rig.step(rig.timing.heartbeat);
+        rig.pong(2, rig.leader.pings());
+        rig.tell(ask);
         REQUIRE(rig.count(MessageType::chunk) == 2);
         const Said chunk = rig.take(MessageType::chunk)[1];
         CHECK(chunk.message.offset == got.size());
@@ -774,6 +781,36 @@ TEST_CASE("Z22 to one that does not progress: one message, again when a later pi
         rig.ack(2, rig.log.last().zxid, 2);
     }
     CHECK(most > 5);
+}
+
+// Z22. One is lost, and each of those that were sent behind it shows the gap: what is sent again
+// for the first is on its way then, behind all of these.
+TEST_CASE("Z22 a gap is filled once; again only when a ping that was sent since is answered") {
+    Rig rig;
+    rig.to_broadcast();
+    const SessionId id = rig.open(1, 1000);
+    const Zxid received = rig.log.last().zxid;
+    rig.pong(2, rig.leader.pings());
+    rig.number_some(id, 100);
+    rig.step();
+    rig.forget();
+    Message gap = rig.from(2, MessageType::ack);
+    gap.zxid = gap.commit = received, gap.phase = 2, gap.offset = 1;
+    rig.step(rig.timing.settle());
+    const std::uint64_t pings = rig.leader.pings();
+    rig.tell(gap), rig.step();
+    CHECK(rig.count(MessageType::proposal) > 5);
+    rig.forget();
+    for (int i = 0; i < 8; i++) {
+        rig.pong(2, pings);  // of one that came before it was filled
+        rig.tell(gap);
+        rig.step(rig.timing.settle());
+    }
+    CHECK(rig.count(MessageType::proposal) == 0);
+    REQUIRE(rig.leader.pings() > pings);
+    rig.pong(2, rig.leader.pings());
+    rig.tell(gap), rig.step();  // it was lost once more
+    CHECK(rig.count(MessageType::proposal) == 1);
 }
 
 // Z23. What opens and ends sessions is numbered all the same.

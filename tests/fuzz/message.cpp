@@ -1,10 +1,12 @@
-// Fuzz target: bytes that claim to be a message of a peer. They decode or they are corrupt; what
-// decodes is encoded to the same bytes again, so that there is one spelling of each message.
+// Fuzz target: bytes that claim to be a message of a peer. They decode, or they are corrupt or of
+// another version; what decodes is encoded to the same bytes again, so that there is one spelling
+// of each message.
 // How to run it: fuzz.hpp.
 //
 // ctest: --runs=300000
 //
-// Input: u8 flags, then the bytes; flag 1: the checksum and the magic are put right first. Flag 2:
+// Input: u8 flags, then the bytes; flag 1: the checksum and the magic are put right first, and, but
+// for flag 4, the version. Flag 2:
 // they claim to be a sealed message, of a peer that has been met; with flag 1 the seal is right,
 // without it the key is another one than the corpus was sealed with.
 #include "fuzz.hpp"
@@ -17,9 +19,13 @@ using fuzz::Errc;
 
 constexpr std::size_t crc_at = 4;
 
-void put_right(Bytes& bytes) {
-    if (bytes.size() < 8) return;
+void put_right(Bytes& bytes, bool is_own_version) {
+    if (bytes.size() < 10) return;
     fuzz::put_u32(bytes, 0, 0x636f7202);  // FORMAT: magic and format
+    if (is_own_version) {
+        bytes[8] = static_cast<char>(coord::protocol_version >> 8);
+        bytes[9] = static_cast<char>(coord::protocol_version & 255);
+    }
     // A proposal's entries have checksums of their own; they come after the payload's length.
     constexpr std::size_t type_at = 34, entries_at = coord::message_header_bytes + 8 + 8 + 4;
     BytesView covered = bytes;
@@ -103,11 +109,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (size == 0) return 0;
     Bytes bytes(fuzz::view(data, size).substr(1));
     if ((data[0] & 2) != 0) return open_sealed(bytes, (data[0] & 1) != 0), 0;
-    if ((data[0] & 1) != 0) put_right(bytes);
+    if ((data[0] & 1) != 0) put_right(bytes, (data[0] & 4) == 0);
     coord::Message message;
     const Errc error = coord::decode_message(bytes, message);
     if (error != Errc::ok) {
-        fuzz::expect(error == Errc::corrupt, "a message decodes or is corrupt");
+        fuzz::expect(error == Errc::corrupt || error == Errc::other_version,
+                     "a message decodes, or is corrupt or of another version");
+        const bool is_own = data[0] % 8 == 1 && bytes.size() >= 10;
+        fuzz::expect(!is_own || error == Errc::corrupt, "what is of this version is not refused");
         return 0;
     }
     const BytesView whole = bytes;

@@ -1717,6 +1717,34 @@ TEST_CASE("faults N12: only large messages are lost: smaller ones are tried, and
     }
 }
 
+// The same while others write little all the time: each of that comes, and shows a gap.
+TEST_CASE("faults N12: only large messages are lost, and small ones follow: it catches up") {
+    WorldOptions options;
+    options.message_bytes_max = 65536;
+    World w(options);
+    const SessionId s = three(w);
+    for (int burst = 0; burst < 20; burst++) {  // as long as the path has room it takes much
+        CallPtr last;
+        for (int i = 0; i < 20; i++) {
+            last = w.ask(Request::Kind::set, A, s, "/a", Bytes(20000, 'w'));
+        }
+        REQUIRE(w.run_until([&] { return last->done && w.are_equal({A, B, C}); }));
+        REQUIRE(last->error == Errc::ok);
+    }
+    w.eats = [](const Packet& packet) { return packet.to == C && packet.bytes.size() > 5000; };
+    for (int i = 0; i < 10; i++) w.ask(Request::Kind::set, A, s, "/a", Bytes(700, 'w'));
+    const Zxid before = w.last(A);
+    for (int i = 0; i < 300; i++) {
+        w.ask(Request::Kind::set, A, s, "/a", Bytes(10, 'w'));
+        w.run(milliseconds(30));
+    }
+    CHECK(w.last(C).counter() > before.counter() + 200);
+    CHECK(w[A].counters().elections == 1);
+    w.eats = nullptr, w.ledger.forget_promise("/a");
+    CHECK(in_step(w, {A, B, C}));
+    CHECK(w.verify() == "");
+}
+
 // Nothing smaller can be tried: one value alone is too large for the path. C answers every ping,
 // and is not taken for one that is in step.
 TEST_CASE("faults N12: an entry that the path has no room for: the leader says who lacks it") {
@@ -1871,6 +1899,27 @@ TEST_CASE("heartbeats find room in an inbox that is full of data") {
     w.poll(A);
     CHECK(w.leads(A));
     CHECK(w.write(A, s, "/b"));
+    CHECK(w.verify() == "");
+}
+
+// A transport that takes more than an inbox holds: what is larger would never come.
+TEST_CASE("what is larger than an inbox takes is refused, and holds nobody up") {
+    WorldOptions options;
+    options.message_bytes_max = 32 * 1024 * 1024;
+    options.tune = [](coord::ReplicaOptions& replica) {
+        replica.limits.data_bytes_max = 31 * 1024 * 1024;
+    };
+    World w(options);
+    const SessionId s = three(w);
+    using coord::Replica;
+    const std::size_t most = Replica::inbox_bytes_max - Replica::inbox_bytes_reserved;
+    const CallPtr large = w.ask(Request::Kind::set, A, s, "/a", Bytes(most, 'v'));
+    const CallPtr next = w.ask(Request::Kind::set, A, s, "/a", Bytes(most - 1000, 'v'));
+    CHECK(w.run_until([&] { return large->done && next->done; }));
+    CHECK(large->error == Errc::too_large);
+    CHECK(next->error == Errc::ok);
+    CHECK(in_step(w, {A, B, C}));
+    w.ledger.forget_promise("/a");
     CHECK(w.verify() == "");
 }
 

@@ -1486,8 +1486,7 @@ private:
             if (own.generation != generation || own.holder != holder) return;
             own.downgrading = false;
             if (!grant || !own.has_lock) return;
-            checker_.downgraded(own.lock_path, own.holder, own.grant.fencing_token,
-                                grant->fencing_token);
+            checker_.downgraded(own.lock_path, own.grant.fencing_token, grant->fencing_token);
             own.access = coord::Access::read;
             own.grant = *grant;
             sample(own);

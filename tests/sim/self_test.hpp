@@ -887,7 +887,7 @@ inline const std::vector<Flaw>& flaws_of_clients() {
          [](Script& s) {
              s.checker.granted("/l", 1, 8, s.now);
              s.checker.held_until("/l", 1, s.now + coord::milliseconds(2), s.now);
-             s.checker.will_read("/l", 1), s.checker.downgraded("/l", 1, 8, 8);
+             s.checker.will_read("/l", 1), s.checker.downgraded("/l", 8, 8);
              s.checker.granted("/l", 2, 9, s.now, false);
              s.checker.granted("/l", 3, 10, s.now);
          }},
@@ -900,7 +900,7 @@ inline const std::vector<Flaw>& flaws_of_clients() {
         {"P11", "another token after a downgrade",
          [](Script& s) {
              s.checker.granted("/l", 1, 8, s.now);
-             s.checker.will_read("/l", 1), s.checker.downgraded("/l", 1, 8, 9);
+             s.checker.will_read("/l", 1), s.checker.downgraded("/l", 8, 9);
          }},
         {"P27", "a write that was executed, and is told that its session is over",
          [](Script& s) {

@@ -85,7 +85,10 @@ struct Field {
     void history(std::uint32_t id, std::uint32_t epoch, std::uint64_t zxid) {
         (*this)[id].own.current_epoch = epoch, (*this)[id].own.zxid = Zxid{zxid};
     }
-    void start(std::uint32_t id) { (*this)[id].election.start(now, (*this)[id].own, (*this)[id].own); }
+    void start(std::uint32_t id) {
+        Election& election = (*this)[id].election;
+        election.start(now, (*this)[id].own, (*this)[id].own);
+    }
     void start_all() {
         for (std::uint32_t id = 1; id <= ones.size(); id++) start(id);
     }

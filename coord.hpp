@@ -4512,6 +4512,7 @@ private:
     bool is_learner() const { return role_ == Role::following || role_ == Role::observing; }
     bool is_alone() const { return voters_.size() == 1 && is_voter(); }
     void answer_notification(const Message& message);
+    void say_who_leads(PeerId to);
     void step_aside();
     void look(const char* reason);
     bool counts() const;
@@ -17870,6 +17871,8 @@ void Replica::dispatch(const Message& message) {
     }
     if (role_ == Role::leading) {
         taken = leader_.receive(now_, message, outbox_);
+    } else if (is_learner() && message.type == MessageType::follower_info) {
+        say_who_leads(message.from);  // it is mistaken
     } else if (is_learner()) {
         const std::uint64_t corrupt = learner_.entries_corrupt();
         const std::uint64_t foreign = learner_.entries_foreign();
@@ -17944,6 +17947,7 @@ void Replica::answer_hand_over(const Message& asked, HandOver step) {
 void Replica::answer_notification(const Message& message) {
     if (voters_seen_ != members_version()) see_voters();
     const bool asks = message.phase == static_cast<std::uint8_t>(Role::looking);
+    const bool leads = message.phase == static_cast<std::uint8_t>(Role::leading);
     const bool is_voters = voters_.contains(message.from);
     if (role_ == Role::looking) {
         election_.on_notification(now_, message);
@@ -17951,12 +17955,20 @@ void Replica::answer_notification(const Message& message) {
                election_.is_news(message, learner_.leaders_life())) {
         look("the leader has given up");
         election_.on_notification(now_, message);
+    } else if (is_learner() && message.from == learner_.leader() && !leads &&
+               learner_.leaders_life() == 0) {
+        look("it does not lead");  // what said so was of long ago
+        election_.on_notification(now_, message);
     } else if (asks && (is_voters || role_ != Role::leading || leader_.is_established())) {
-        const bool leads = role_ == Role::leading;
-        const PeerId leader = leads ? options_.id : learner_.leader();
-        const bool is_sure = leads || learner_.is_in_step();  // or they would tell one another
-        election_.answer(message.from, role_, is_sure ? leader : PeerId{}, outbox_);
+        say_who_leads(message.from);
     }
+}
+
+void Replica::say_who_leads(PeerId to) {
+    const bool leads = role_ == Role::leading;
+    const PeerId leader = leads ? options_.id : learner_.leader();
+    const bool is_sure = leads || learner_.is_in_step();  // or they would tell one another
+    election_.answer(to, role_, is_sure ? leader : PeerId{}, outbox_);
 }
 
 void Replica::forget(PeerId peer) {
@@ -18093,7 +18105,8 @@ void Replica::look(const char* reason) {
     leader_phase_ = Leader::Phase::idle;
     counters_.elections += 1;
     see_voters();
-    election_.start(now_, own_vote(), history());
+    // Who stands aside for want of space gives its voice as ever: all of them may.
+    election_.start(now_, own_vote(), now_ < aside_until_ ? own_vote() : history());
     election_.give_up(followers, outbox_);
     tell_role(PeerId{});
 }

@@ -938,6 +938,32 @@ TEST_CASE("a hint that a peer is gone comes after all that it has said before") 
     }
 }
 
+TEST_CASE("who follows one that does not lead is told so, and looks again") {
+    Trio trio;
+    trio.run();
+    const std::uint32_t leader = trio.leader(), follower = trio.follower();
+    const std::uint32_t other = 6 - leader - follower;
+    // From an earlier life of the other one, when it led; late.
+    coord::Message late;
+    late.type = coord::MessageType::notification;
+    late.from = PeerId{other}, late.to = PeerId{follower}, late.ensemble = 77;
+    late.nonce = 5, late.sequence = 1000, late.leader = PeerId{other};
+    late.phase = static_cast<std::uint8_t>(Role::leading);
+    const coord::Voters voters(trio.base.voters);
+    Bytes payload, bytes;
+    coord::write_voters(voters, {voters.all(), voters.all(), true}, PeerId{follower}, payload);
+    late.payload = payload;
+    coord::encode_message(late, bytes);
+    trio[follower].forget(PeerId{leader});
+    trio[follower].receive(PeerId{other}, bytes);
+    trio[follower].poll(trio.now);
+    REQUIRE(trio[follower].status().leader == PeerId{other});
+    const Time before = trio.now;
+    for (int i = 0; i < 1000 && !trio[follower].status().serving; i++) trio.step();
+    CHECK(trio[follower].status().leader == PeerId{leader});
+    CHECK(trio.now - before < trio.base.timing.silence / 2);
+}
+
 TEST_CASE("without a quorum nothing is served, and writes wait") {
     Trio trio;
     trio.run();

@@ -1,5 +1,5 @@
-// ctest: --seeds=1000 --first=1 -j2
-// ctest: --seeds=200 --first=1001 -j2
+// ctest: --seeds=700 --first=1 -j2
+// ctest: --seeds=100 --first=701 -j2
 // ctest: --self-test
 // ctest: --load --seeds=3
 // ctest: --canary --shrink --seed=28300002

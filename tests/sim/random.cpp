@@ -1792,7 +1792,8 @@ private:
         if (error != Errc::ok) return;
         const u64 before = ends_of(id), start = starts_[id], pauses = sim_.counters().pauses;
         const Duration silence = profile_.options.replica.timing.silence;
-        sim_.after(silence * 3 / 2 + profile_.options.poll_delay_max, [this, id, before, start, pauses] {
+        const Duration wait = silence * 3 / 2 + profile_.options.poll_delay_max;
+        sim_.after(wait, [this, id, before, start, pauses] {
             const bool is_same = sim_.is_running(id) && starts_[id] == start &&
                                  sim_.counters().pauses == pauses && !sim_.is_paused(id);
             if (!is_same || sim_.replica(id).status().successor == PeerId{}) return;

@@ -17737,12 +17737,12 @@ void Replica::fail(Errc error) {
 
 void Replica::receive(PeerId from, BytesView bytes) {
     counters_.calls += 1;
-    const bool may_be_lost = detail::carries_data(seals_ ? Seals::content(bytes) : bytes);
-    const std::size_t reserved = may_be_lost ? inbox_bytes_reserved : 0;
-    if (bytes.empty()) {
+    if (bytes.empty()) {  // in the inbox that is a hint of forget's
         counters_.dropped_corrupt += 1;
         return;
     }
+    const bool may_be_lost = detail::carries_data(seals_ ? Seals::content(bytes) : bytes);
+    const std::size_t reserved = may_be_lost ? inbox_bytes_reserved : 0;
     if (inbox_.size() + bytes.size() > inbox_bytes_max - reserved) {  // R17
         counters_.dropped_overflow += 1;
         return;
@@ -17955,8 +17955,8 @@ void Replica::answer_notification(const Message& message) {
                election_.is_news(message, learner_.leaders_life())) {
         look("the leader has given up");
         election_.on_notification(now_, message);
-    } else if (is_learner() && message.from == learner_.leader() && !leads &&
-               learner_.leaders_life() == 0) {
+    } else if (!asks && !leads && is_learner() && message.from == learner_.leader() &&
+               learner_.leaders_life() == 0 && election_.is_news(message, message.nonce)) {
         look("it does not lead");  // what said so was of long ago
         election_.on_notification(now_, message);
     } else if (asks && (is_voters || role_ != Role::leading || leader_.is_established())) {
@@ -18065,7 +18065,6 @@ std::vector<Member> Replica::members() const {
     return all;
 }
 
-COORD_RARE
 Zxid Replica::members_version() const {
     return log_.admits().empty() ? machine_->voters().changed() : log_.admits().back();
 }

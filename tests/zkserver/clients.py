@@ -23,7 +23,8 @@ import traceback
 import urllib.error
 import urllib.request
 
-from wire import Client, Closed, OPEN_ACL, acl, free_port, i32, i64, text, word, zkserver
+from wire import (Client, Closed, OPEN_ACL, acl, expect, fails, free_port, i32, i64, text,
+                  wait_until, word, zkserver)
 
 try:
     from kazoo.client import KazooClient, KazooState
@@ -37,26 +38,6 @@ except ImportError:
     sys.exit(77)
 
 logging.disable(logging.CRITICAL)
-
-
-def expect(condition, what):
-    if not condition:
-        raise AssertionError(what)
-
-
-def fails(error, call, *arguments, **named):
-    try:
-        found = call(*arguments, **named)
-    except error:
-        return
-    raise AssertionError("%s is not raised, but %r" % (error.__name__, found))
-
-
-def wait_until(condition, what, seconds=15):
-    until = time.time() + seconds
-    while not condition():
-        expect(time.time() < until, "never: " + what)
-        time.sleep(0.02)
 
 
 class Clients:

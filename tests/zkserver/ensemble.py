@@ -26,8 +26,8 @@ import traceback
 
 sys.dont_write_bytecode = True
 from history import History
-from wire import (Client, Closed, Reader, Server, free_port, i32, i64, text, word, zkserver,
-                  zookeeper)
+from wire import (Client, Closed, Reader, Server, expect, fails, free_port, i32, i64, text,
+                  wait_until, word, zkserver, zookeeper)
 
 try:
     from kazoo.client import KazooClient
@@ -41,26 +41,6 @@ except ImportError:
 
 logging.disable(logging.CRITICAL)
 SUPER = "super:D/InIHSb7yEEbrWz8b9l71RjZJU="  # of super:test
-
-
-def expect(condition, what):
-    if not condition:
-        raise AssertionError(what)
-
-
-def fails(error, call, *arguments):
-    try:
-        found = call(*arguments)
-    except error:
-        return
-    raise AssertionError("%s is not raised, but %r" % (error.__name__, found))
-
-
-def wait_until(condition, what, seconds=20):
-    until = time.time() + seconds
-    while not condition():
-        expect(time.time() < until, "never: " + what)
-        time.sleep(0.02)
 
 
 class Proxy:

@@ -13,6 +13,26 @@ import time
 OPEN_ACL = [(31, b"world", b"anyone")]
 
 
+def expect(condition, what):
+    if not condition:
+        raise AssertionError(what)
+
+
+def fails(error, call, *arguments, **named):
+    try:
+        found = call(*arguments, **named)
+    except error:
+        return
+    raise AssertionError("%s is not raised, but %r" % (error.__name__, found))
+
+
+def wait_until(condition, what, seconds=20):
+    until = time.time() + seconds
+    while not condition():
+        expect(time.time() < until, "never: " + what)
+        time.sleep(0.02)
+
+
 def i32(value):
     return struct.pack(">i", value)
 

@@ -207,7 +207,8 @@ public:
         return value;
     }
     BytesView bytes() {
-        const std::size_t size = (std::min)(std::size_t{byte()}, rest_.size());
+        const std::size_t wanted = byte();  // first: it is of the rest, too
+        const std::size_t size = (std::min)(wanted, rest_.size());
         const BytesView taken = rest_.substr(0, size);
         rest_.remove_prefix(size);
         return taken;

@@ -1436,7 +1436,8 @@ public:
     void installed(std::uint32_t replica, Zxid zxid, std::uint64_t digest) {
         state(replica, zxid, digest);
         place(position_of(replica), zxid);
-        of_replica(begins_, replica) = of_replica(installs_, replica) = zxid;
+        of_replica(installs_, replica) = zxid;
+        begun(replica, zxid);
         for (auto& [id, client] : clients_) {
             if (client.home != replica || client.dropped) continue;
             for (auto& [number, watch] : client.armed) jump(watch, zxid);
@@ -1449,7 +1450,13 @@ public:
         position_of(replica) = Position{};
         of_replica(installs_, replica) = Zxid{};
     }
-    void begun(std::uint32_t replica, Zxid zxid) { of_replica(begins_, replica) = zxid; }
+    // Who was cut may hear of it when there is another life.
+    void begun(std::uint32_t replica, Zxid zxid) {
+        of_replica(begins_, replica) = zxid;
+        for (auto& [number, stream] : streams_) {
+            if (stream.replica == replica) stream.begin = (std::max)(stream.begin, zxid);
+        }
+    }
     // Its storage is gone, and what it had promised.
     void wiped(std::uint32_t replica) { of_replica(epochs_, replica) = {0, 0}; }
     void state(std::uint32_t replica, Zxid zxid, std::uint64_t digest) {
@@ -1609,7 +1616,7 @@ public:
         op.observed_at_call = observed_;
         op.frontier_at_call = model_.frontier();
         if (is_write(asked.call)) op.cxid = ++client.writes;
-        if (op.cxid != 0) client.write_ops.push_back(number);
+        if (op.cxid != 0) client.write_ops.push_back(number), client.has_written = true;
         return number;
     }
 
@@ -1737,7 +1744,7 @@ public:
     void streams(std::size_t number, const Bytes& path, coord::ChangePosition from,
                  std::uint32_t replica, bool is_new) {
         Stream& stream = streams_[number];
-        stream.replica = replica;
+        stream.replica = replica, stream.begin = of_replica(begins_, replica);
         if (is_new) stream.path = path, stream.next = place_of(from);
         if (is_new) skip(stream);
         if (next_of(stream) != place_of(from, stream)) {
@@ -1787,8 +1794,7 @@ public:
     // bounded: it may be that something has had to give way.
     void stream_is_cut(std::size_t number, coord::ChangePosition position, bool bounded) {
         const Stream& stream = streams_[number];
-        const coord::ChangePosition begin(of_replica(begins_, stream.replica));
-        if (bounded || position < begin) return;
+        if (bounded || position < coord::ChangePosition(stream.begin)) return;
         violate("P25", "what is after " + show(position.zxid) + " is not there any more: " +
                            label(number));
     }
@@ -1902,6 +1908,7 @@ private:
     struct Client {
         std::vector<Op> ops;
         std::vector<std::size_t> write_ops;
+        bool has_written = false;  // it has asked to; its session was to be opened for all
         std::size_t next = 0;  // to be answered
         std::uint64_t writes = 0;
         Zxid seen;
@@ -1922,6 +1929,7 @@ private:
         Bytes path;
         std::size_t next = 0;  // of the model's changes: the first one that has not been told
         std::uint32_t replica = 0;
+        Zxid begin;            // the latest that the memory of that one has begun with since
     };
     struct Hold {
         bool is_writer = true;
@@ -2228,7 +2236,7 @@ private:
         const auto opened = model_.sessions().find(id.session);
         const bool is_empty = opened == model_.sessions().end() || opened->second.cxid == 0;
         const bool has_skipped = of_replica(installs_, client.home) > client.installed;
-        const bool may_write = client.recipe || !client.write_ops.empty();
+        const bool may_write = client.recipe || client.has_written;
         if (is_empty && has_skipped && may_write) return true;
         const auto is_close = [](const Op& op) { return op.asked.call == Call::close; };
         return opened == model_.sessions().end() &&

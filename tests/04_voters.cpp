@@ -352,6 +352,29 @@ TEST_CASE("M18 what is no step, or says what cannot be, changes nothing") {
     CHECK(reconfig(rig, joint_body(many)) == Errc::ok);
 }
 
+TEST_CASE("M18 a change says nothing of the storage of who votes already") {
+    Rig rig;
+    REQUIRE(rig.admit({{A, 11}, {B, 12}}) == Errc::ok);
+    REQUIRE(reconfig(rig, joint_body({member(2), member(3)}, {{B, 99}, {C, 13}})) == Errc::ok);
+    CHECK(rig.table().storage_of(B) == 12);
+    CHECK(rig.table().storage_of(C) == 13);
+}
+
+TEST_CASE("M18 two that differ in who the next members are have other digests") {
+    const auto digest_with = [](const coord::Member& next) {
+        Rig rig;
+        REQUIRE(rig.admit({{A, 11}, {B, 12}}) == Errc::ok);
+        REQUIRE(reconfig(rig, joint_body({member(2), next}, {{C, 13}})) == Errc::ok);
+        return rig.table().digest();
+    };
+    const std::uint64_t digest = digest_with(member(3, true, "c:1"));
+    CHECK(digest_with(member(3, true, "c:1")) == digest);
+    CHECK(digest_with(member(3, true, "c:2")) != digest);
+    coord::Member heavy = member(3, true, "c:1");
+    heavy.weight = 2;
+    CHECK(digest_with(heavy) != digest);
+}
+
 TEST_CASE("M18 a snapshot has both sets; they are part of the digest, each byte of them") {
     Rig rig;
     REQUIRE(rig.admit({{A, 11}, {B, 12}}) == Errc::ok);

@@ -3,7 +3,7 @@
 // whatever comes, the audit holds, two machines agree, and a save that is under way is of its
 // beginning. How to run it: fuzz.hpp.
 //
-// ctest: --runs=100000
+// ctest: --runs=50000
 //
 // Input: u8 the seed of a save's slices, then bodies: u16 size and so many bytes.
 #include "fuzz.hpp"

@@ -521,7 +521,8 @@ public:
               class = std::enable_if_t<!std::is_base_of_v<Callback, Callable> &&
                                        std::is_invocable_r_v<R, Callable&, Args...>>>
     Callback(F&& f) {
-        if constexpr (std::is_constructible_v<Callable, std::nullptr_t>) {
+        if constexpr (std::is_constructible_v<Callable, std::nullptr_t> &&
+                      std::is_constructible_v<bool, Callable&>) {
             if (!f) return;  // nothing, of another type
         }
         if constexpr (fits<Callable>) {

@@ -5580,7 +5580,8 @@ private:
 #include <thread>
 #endif
 
-// Called so seldom that small code is better than fast code: what starts, recovers and audits.
+// Called so seldom that small code is better than fast code, and without a loop over what is large:
+// what the benchmarks enter less than once in a thousand operations.
 #ifdef __GNUC__
 #define COORD_RARE __attribute__((cold))
 #else
@@ -5640,6 +5641,7 @@ Shared<T> share(T&& given) {
     return Shared<T>(&counted->whole, counted);
 }
 
+COORD_RARE
 AnyCallback::AnyCallback(const AnyCallback& other)
     : place_(other.place_), manage_(other.manage_), entry_(other.entry_) {
     if (manage_ != nullptr) place_.heap = manage_(other.place_.heap, true);
@@ -5753,7 +5755,7 @@ constexpr ErrcRow errc_rows[] = {
      "Another version of coord wrote it; use that one, or the one between the two."},
 };
 
-static const ErrcRow* find_errc(Errc code) {
+COORD_RARE static const ErrcRow* find_errc(Errc code) {
     for (const ErrcRow& row : errc_rows) {
         if (row.code == code) return &row;
     }
@@ -5762,12 +5764,12 @@ static const ErrcRow* find_errc(Errc code) {
 
 }  // namespace detail
 
-const char* name(Errc code) {
+COORD_RARE const char* name(Errc code) {
     const detail::ErrcRow* row = detail::find_errc(code);
     return row == nullptr ? "unknown" : row->name;
 }
 
-const char* text(Errc code) {
+COORD_RARE const char* text(Errc code) {
     const detail::ErrcRow* row = detail::find_errc(code);
     return row == nullptr ? "unknown" : row->text;
 }
@@ -5817,12 +5819,12 @@ void* RingBase::add(const Kind& kind) {
     return block;
 }
 
-void RingBase::destroy(const Kind& kind) {
+COORD_RARE void RingBase::destroy(const Kind& kind) {
     for (std::size_t i = 0; blocks_ != nullptr && i <= block_mask_; i++) kind.destroy(blocks_[i]);
     delete[] blocks_;
 }
 
-void RingBase::swap(RingBase& other) {
+COORD_RARE void RingBase::swap(RingBase& other) {
     std::swap(blocks_, other.blocks_);
     std::swap(slot_mask_, other.slot_mask_), std::swap(block_mask_, other.block_mask_);
     std::swap(capacity_, other.capacity_);
@@ -5845,7 +5847,7 @@ void RingBase::grow(const Kind& kind) {
 
 // The first block is the last one too where the queue begins inside it: what is at its end goes
 // into a block of its own.
-void RingBase::widen(const Kind& kind) {
+COORD_RARE void RingBase::widen(const Kind& kind) {
     const std::size_t count = block_mask_ + 1;
     const std::size_t first = head_ / block_slots, ended = head_ % block_slots;
     void** const wider = new void*[count * 2]();
@@ -6196,7 +6198,7 @@ namespace detail {
 
 constexpr std::size_t sha1_block_bytes = 64;
 
-static std::uint32_t rotate_left(std::uint32_t word, unsigned bits) {
+COORD_RARE static std::uint32_t rotate_left(std::uint32_t word, unsigned bits) {
     return word << bits | word >> (32 - bits);
 }
 
@@ -6294,7 +6296,7 @@ constexpr unsigned kind_with_acl = 4;              // FORMAT, added to the kind 
 // RETURNS the size in bytes of the character at the front of text, or 0 where a path must not hold
 // it: control characters, surrogates, private use, specials, and all that is not in the basic
 // plane or not UTF-8 in its shortest form.
-static std::size_t path_character(BytesView text) {
+COORD_RARE static std::size_t path_character(BytesView text) {
     COORD_ASSERT(!text.empty());
     const auto byte = [text](std::size_t i) -> std::uint32_t {
         return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u;
@@ -6329,7 +6331,7 @@ static bool is_valid_name(BytesView node_name) {
 }
 
 // Empties what is used again, and keeps no more of its memory than is usual.
-static void give_back(Bytes& scratch) {
+COORD_RARE static void give_back(Bytes& scratch) {
     scratch.clear();
     if (scratch.capacity() > scratch_bytes_kept) Bytes().swap(scratch);
 }
@@ -6451,7 +6453,7 @@ BytesView node_name(BytesView path) {
     return slash == BytesView::npos ? path : path.substr(slash + 1);
 }
 
-std::optional<std::int64_t> sequence_of(BytesView name_or_path) {
+COORD_RARE std::optional<std::int64_t> sequence_of(BytesView name_or_path) {
     std::size_t first = name_or_path.size();
     while (first > 0 && name_or_path[first - 1] >= '0' && name_or_path[first - 1] <= '9') first--;
     const BytesView digits = name_or_path.substr(first);
@@ -6544,7 +6546,7 @@ static std::size_t acl_bytes_max(const Limits& limits) {
 }
 
 // RETURNS false at the end, or where the bytes are none that an ACL has.
-static bool read_entry(Reader& in, Acl::Entry& entry) {
+COORD_RARE static bool read_entry(Reader& in, Acl::Entry& entry) {
     if (in.left() == 0) return false;
     entry.permissions = in.u32();
     entry.scheme = in.bytes(in.left());
@@ -6655,7 +6657,7 @@ static bool read_network(BytesView text, Bytes& address, std::uint32_t& bits) {
 }
 
 // Of two addresses, whether they have these bits in common.
-static bool is_in_network(BytesView address, BytesView network, std::uint32_t bits) {
+COORD_RARE static bool is_in_network(BytesView address, BytesView network, std::uint32_t bits) {
     if (address.size() != network.size()) return false;
     const std::size_t whole = bits / 8;
     if (address.substr(0, whole) != network.substr(0, whole)) return false;
@@ -6761,7 +6763,7 @@ static Errc judge_identities(BytesView identities, const Limits& limits) {
     return in.done() && entries > 0 ? Errc::ok : Errc::marshalling_error;
 }
 
-static std::uint64_t hash_of_identities(BytesView identities) {
+COORD_RARE static std::uint64_t hash_of_identities(BytesView identities) {
     return identities.empty() ? 0 : hash64(identities, acl_seed) | 1;
 }
 
@@ -6857,7 +6859,7 @@ struct Tree::Acls {
         COORD_ASSERT(number == 0 || entries[number].users > 0);
         return entries[number];
     }
-    std::uint32_t find(BytesView list, std::int32_t aversion) {
+    COORD_RARE std::uint32_t find(BytesView list, std::int32_t aversion) {
         key.clear();
         Writer out(key);
         out.i32(aversion), out.raw(list);
@@ -6999,7 +7001,7 @@ void Tree::give_back(std::uint32_t count) {
     }
 }
 
-bool Tree::release(std::uint32_t count) {
+COORD_RARE bool Tree::release(std::uint32_t count) {
     if (spare_count_ > detail::spares_kept) return give_back(count), false;
     for (; count > 0 && indices_used_ > 0; count--) {
         indices_used_ -= 1;
@@ -7190,7 +7192,7 @@ std::uint32_t Tree::locate(BytesView path) const {
     return node == nullptr ? detail::no_index : node->index;
 }
 
-Tree::Tree(std::uint64_t seed) : seed_(mix64(seed, 0)) {
+COORD_RARE Tree::Tree(std::uint64_t seed) : seed_(mix64(seed, 0)) {
     static_assert(sizeof(Node) <= 96, "the memory of a node is budgeted");
     reset();
 }
@@ -7391,7 +7393,7 @@ void Tree::push_left(std::uint32_t node, Stack& stack) const {
 
 // Takes the next node off the stack, which then holds what comes after it: its children, its later
 // siblings, and those of its ancestors. Starts with the root on the stack.
-std::uint32_t Tree::next_preorder(std::vector<std::uint32_t>& stack) const {
+COORD_RARE std::uint32_t Tree::next_preorder(std::vector<std::uint32_t>& stack) const {
     COORD_ASSERT(!stack.empty());
     const std::uint32_t node = stack.back();
     stack.pop_back();
@@ -7590,6 +7592,7 @@ void Tree::list_owned(SessionId owner, BytesView after, BytesView prefix,
     }
 }
 
+COORD_RARE
 void Tree::visit(const Callback<void(const NodeView&)>& visit_node, BytesView from) const {
     COORD_ASSERT(visit_node != nullptr);
     const Node* const top = seek(from);
@@ -7808,7 +7811,7 @@ inline std::int64_t Tree::ttl_ms_of(const Node& node) const {
 }
 
 // Times are whatever a clock said: their difference is taken without a sign.
-bool Tree::is_due(const Node& node, std::uint64_t ttl_ms, std::int64_t time_ms) {
+COORD_RARE bool Tree::is_due(const Node& node, std::uint64_t ttl_ms, std::int64_t time_ms) {
     COORD_ASSERT(node.is_listed());
     if (node.child_count() > 0) return false;
     if (node.kind() == NodeKind::container) return node.creations() > 0;
@@ -7817,7 +7820,7 @@ bool Tree::is_due(const Node& node, std::uint64_t ttl_ms, std::int64_t time_ms) 
     return time_ms > node.mtime_ms && age > ttl_ms;
 }
 
-Errc Tree::reap(BytesView path, Zxid czxid, Zxid zxid, std::int64_t time_ms) {
+COORD_RARE Errc Tree::reap(BytesView path, Zxid czxid, Zxid zxid, std::int64_t time_ms) {
     const Node* const node = seek(path);
     if (node == nullptr || node->czxid != czxid) return Errc::no_node;
     const auto listed = reapable_.find(node->index);
@@ -7827,6 +7830,7 @@ Errc Tree::reap(BytesView path, Zxid czxid, Zxid zxid, std::int64_t time_ms) {
     return remove(path, any_version, zxid);
 }
 
+COORD_RARE
 std::optional<NodeView> Tree::next_due(std::uint64_t& place, std::uint32_t& looks,
                                        std::int64_t time_ms) const {
     for (auto next = reapable_.upper_bound(place); next != reapable_.end(); ++next) {
@@ -7840,7 +7844,7 @@ std::optional<NodeView> Tree::next_due(std::uint64_t& place, std::uint32_t& look
     return std::nullopt;
 }
 
-std::optional<NodeLife> Tree::life(BytesView path) const {
+COORD_RARE std::optional<NodeLife> Tree::life(BytesView path) const {
     const Node* const node = seek(path);
     if (node == nullptr) return std::nullopt;
     NodeLife life;
@@ -7982,7 +7986,7 @@ void Tree::clear() {
     indices_used_ = detail::root_index;  // no_index is nobody's
 }
 
-void Tree::add_built_in(std::uint32_t parent, BytesView path) {
+COORD_RARE void Tree::add_built_in(std::uint32_t parent, BytesView path) {
     Node fields;
     fields.parent = parent;
     const std::uint32_t node = add_node(fields, path, {});
@@ -7993,7 +7997,7 @@ void Tree::add_built_in(std::uint32_t parent, BytesView path) {
 
 // As in ZooKeeper, whose constructor counts none of these as a creation, and lets everybody read
 // /zookeeper/config, and nobody do more, by a list of the version -1.
-void Tree::reset() {
+COORD_RARE void Tree::reset() {
     clear();
     add_built_in(detail::no_index, "/");
     add_built_in(detail::root_index, "/zookeeper");
@@ -8046,12 +8050,12 @@ void Tree::save_node(std::uint32_t index, Bytes& bytes) const {
     detail::close_state_record(start, bytes);
 }
 
-void Tree::stop_saving() {
+COORD_RARE void Tree::stop_saving() {
     save_end_ = 0;
     detail::give_back(saved_early_);
 }
 
-void Tree::begin_save() {
+COORD_RARE void Tree::begin_save() {
     saved_.assign(indices_used_ / 64 + 1, 0);
     saved_early_.clear();
     save_next_ = detail::root_index, save_end_ = indices_used_;
@@ -8137,7 +8141,7 @@ bool Tree::digest_of_record(BytesView bytes, const Limits& limits, std::uint64_t
     return true;
 }
 
-void Tree::begin_load() {
+COORD_RARE void Tree::begin_load() {
     clear();
     const std::uint32_t root = take_index();
     COORD_ASSERT(root == detail::root_index);
@@ -8166,7 +8170,7 @@ bool Tree::load_node(BytesView bytes, const Limits& limits) {
     return true;
 }
 
-Errc Tree::end_load() {
+COORD_RARE Errc Tree::end_load() {
     const bool sound = slot(detail::root_index) != nullptr && enter_loaded() && link_loaded() &&
                        contains("/zookeeper/config") && contains("/zookeeper/quota");
     loaded_ = detail::Ring<std::uint64_t>();
@@ -8386,7 +8390,7 @@ void Tree::audit_node(std::uint32_t index) const {
 }
 
 // Each entry can be found: the buckets between its home and its place have counted it.
-void Tree::Table::audit() const {
+COORD_RARE void Tree::Table::audit() const {
     std::vector<std::uint32_t> passed(bucket_count);
     std::uint32_t entries = 0;
     for (std::uint32_t bucket = 0; bucket < bucket_count; bucket++) {
@@ -8616,7 +8620,7 @@ constexpr BytesView quota_stats = "/zookeeper_stats";
 
 // RETURNS the path that such a node is about, or nothing. None is about the root, nor about what
 // is in /zookeeper: there the quotas themselves are.
-static BytesView quota_subject(BytesView path, BytesView suffix) {
+COORD_RARE static BytesView quota_subject(BytesView path, BytesView suffix) {
     const std::size_t around = quota_top.size() + suffix.size();
     if (path.size() <= around || !starts_with(path, quota_top)) return {};
     if (path.substr(path.size() - suffix.size()) != suffix) return {};
@@ -8633,7 +8637,7 @@ struct QuotaLimits {
 };
 
 // As Long.parseLong does: a sign, and digits, within 64 bits.
-static bool read_number(BytesView text, std::int64_t& number) {
+COORD_RARE static bool read_number(BytesView text, std::int64_t& number) {
     const bool is_negative = text.substr(0, 1) == "-";
     if (is_negative || text.substr(0, 1) == "+") text.remove_prefix(1);
     const std::uint64_t most = std::uint64_t{INT64_MAX} + (is_negative ? 1u : 0u);
@@ -8652,7 +8656,7 @@ static bool read_number(BytesView text, std::int64_t& number) {
 
 // FORMAT, ZooKeeper's: name=number, or name==, which is no limit; any more after another '=' means
 // nothing. Names that are not known do not matter, their numbers do.
-static bool read_quota_pair(BytesView pair, QuotaLimits& limits) {
+COORD_RARE static bool read_quota_pair(BytesView pair, QuotaLimits& limits) {
     const std::size_t name_end = (std::min)(pair.find('='), pair.size());
     const BytesView name = pair.substr(0, name_end);
     const BytesView rest = pair.substr((std::min)(name_end + 1, pair.size()));
@@ -8669,7 +8673,7 @@ static bool read_quota_pair(BytesView pair, QuotaLimits& limits) {
 
 // Pairs, with commas and semicolons between and behind them. RETURNS false where it is no quota: a
 // ZooKeeper ends where it comes upon such a text.
-static bool read_quota(BytesView text, QuotaLimits& limits) {
+COORD_RARE static bool read_quota(BytesView text, QuotaLimits& limits) {
     constexpr const char* separators = ",;";
     if (is_null(text)) return false;
     text = text.substr(0, text.find_last_not_of(separators) + 1);
@@ -8689,11 +8693,11 @@ struct Quota {
 };
 
 // By so much more; or less, where that is negative.
-constexpr bool is_over(std::int64_t limit, std::uint64_t now, std::int64_t more) {
+COORD_RARE constexpr bool is_over(std::int64_t limit, std::uint64_t now, std::int64_t more) {
     return limit >= 0 && now + static_cast<std::uint64_t>(more) > static_cast<std::uint64_t>(limit);
 }
 
-static Bytes stats_text(const Quota& quota, const Limits& limits) {
+COORD_RARE static Bytes stats_text(const Quota& quota, const Limits& limits) {
     Bytes text = "count=" + std::to_string(quota.count) + ",bytes=" + std::to_string(quota.bytes);
     if (text.size() > limits.data_bytes_max) text.clear();  // what is loaded is within the limits
     return text;
@@ -8708,7 +8712,7 @@ constexpr std::uint64_t member_seed = 0x6d656d626572;
 constexpr BytesView config_path = "/zookeeper/config";
 
 // ZooKeeper's addresses may end in a client's port, before which the role stands.
-static void append_member(const Member& member, Bytes& text) {
+COORD_RARE static void append_member(const Member& member, Bytes& text) {
     const std::size_t end = (std::min)(member.address.find(';'), member.address.size());
     text += "server." + std::to_string(member.id.value) + "=";
     text.append(member.address, 0, end);
@@ -8718,7 +8722,7 @@ static void append_member(const Member& member, Bytes& text) {
 }
 
 // As ZooKeeper has them: each group with its voters, and what is not of weight 1.
-static void append_groups(const VoterTable::Members& members, Bytes& text) {
+COORD_RARE static void append_groups(const VoterTable::Members& members, Bytes& text) {
     std::map<std::uint32_t, Bytes> groups;
     Bytes weights;
     for (const Member& member : members) {
@@ -8736,7 +8740,7 @@ static void append_groups(const VoterTable::Members& members, Bytes& text) {
     text += weights;
 }
 
-static Bytes config_text(const VoterTable::Members& members, Zxid version) {
+COORD_RARE static Bytes config_text(const VoterTable::Members& members, Zxid version) {
     Bytes text;
     if (members.empty()) return text;
     for (const Member& member : members) append_member(member, text);
@@ -8746,7 +8750,7 @@ static Bytes config_text(const VoterTable::Members& members, Zxid version) {
     return text.append("version=").append(digits);
 }
 
-static Bytes config_text(const VoterTable& table, const Limits& limits) {
+COORD_RARE static Bytes config_text(const VoterTable& table, const Limits& limits) {
     Bytes text = config_text(table.members(), table.version());
     if (text.size() > limits.data_bytes_max) text.clear();  // what is loaded is within the limits
     return text;
@@ -8833,7 +8837,7 @@ static Errc judge_multi(BytesView body, const Limits& limits) {
 
 }  // namespace detail
 
-bool is_same(const SessionPassword& a, const SessionPassword& b) {
+COORD_RARE bool is_same(const SessionPassword& a, const SessionPassword& b) {
     return ((a.high ^ b.high) | (a.low ^ b.low)) == 0;
 }
 
@@ -8856,7 +8860,7 @@ static bool is_opening(BytesView body) {
 }
 
 // Whom an open_session with that zxid opens. REQUIRES is_opening(body).
-static SessionId opened_id(Zxid zxid, BytesView body) {
+COORD_RARE static SessionId opened_id(Zxid zxid, BytesView body) {
     return SessionId{is_opening_of_local(body) ? Reader(body).u64() : zxid.value};
 }
 
@@ -8864,7 +8868,7 @@ static SessionId opened_id(Zxid zxid, BytesView body) {
 
 namespace detail {
 
-static bool read_members(Reader& in, VoterTable::Members& members) {
+COORD_RARE static bool read_members(Reader& in, VoterTable::Members& members) {
     const std::uint32_t count = in.u32();
     if (!in.ok() || count > VoterTable::members_max) return false;
     for (std::uint32_t i = 0; i < count; i++) {
@@ -8878,7 +8882,7 @@ static void write_members(const VoterTable::Members& members, Bytes& out) {
     for (const Member& member : members) VoterTable::write(member, out);
 }
 
-static bool read_asked(BytesView body, Reconfig& asked) {
+COORD_RARE static bool read_asked(BytesView body, Reconfig& asked) {
     Reader in(body);
     if (in.u8() != static_cast<std::uint8_t>(ReconfigStep::asked)) return false;
     asked.version = in.zxid();
@@ -8890,7 +8894,7 @@ static bool read_asked(BytesView body, Reconfig& asked) {
 }
 
 // Whether it can be understood, and says something. What it comes to its leader judges.
-static Errc judge_asked(BytesView body) {
+COORD_RARE static Errc judge_asked(BytesView body) {
     Reconfig asked;
     if (!read_asked(body, asked)) return Errc::marshalling_error;
     const bool is_incremental = !asked.joining.empty() || !asked.leaving.empty();
@@ -8899,7 +8903,7 @@ static Errc judge_asked(BytesView body) {
 
 }  // namespace detail
 
-void encode_reconfig(const Reconfig& asked, Bytes& body) {
+COORD_RARE void encode_reconfig(const Reconfig& asked, Bytes& body) {
     Writer writer(body);
     writer.u8(static_cast<std::uint8_t>(ReconfigStep::asked)), writer.zxid(asked.version);
     detail::write_members(asked.joining, body);
@@ -8953,7 +8957,7 @@ bool takes_space(OpCode op, BytesView body) {
 
 namespace detail {
 
-static const Member* find_member(const VoterTable::Members& members, PeerId id) {
+COORD_RARE static const Member* find_member(const VoterTable::Members& members, PeerId id) {
     for (const Member& member : members) {
         if (member.id == id) return &member;
     }
@@ -8966,7 +8970,7 @@ static bool votes_in(const VoterTable::Members& members, PeerId id) {
 }
 
 // In its place by its id, or in that of the one with its id.
-static void put_member(Member member, VoterTable::Members& members) {
+COORD_RARE static void put_member(Member member, VoterTable::Members& members) {
     const auto by_id = [](const Member& a, const Member& b) { return a.id < b.id; };
     const auto at = std::lower_bound(members.begin(), members.end(), member, by_id);
     if (at != members.end() && at->id == member.id) {
@@ -8986,7 +8990,7 @@ static ReconfigStep step_of(const Txn& txn) {
 static bool is_refusal(const Txn& txn) { return step_of(txn) == ReconfigStep::refused; }
 
 // Of an admit, which has nothing else.
-static bool read_places(BytesView body, VoterTable::Places& places) {
+COORD_RARE static bool read_places(BytesView body, VoterTable::Places& places) {
     Reader in(body);
     const std::uint32_t count = in.u32();
     if (!in.ok() || count > places_max || in.left() != count * std::size_t{12}) return false;
@@ -9006,7 +9010,7 @@ const VoterTable::Place* VoterTable::find(PeerId voter) const {
     return nullptr;
 }
 
-VoterTable::Place& VoterTable::find_or_add(PeerId voter) {
+COORD_RARE VoterTable::Place& VoterTable::find_or_add(PeerId voter) {
     std::size_t i = 0;
     while (i < places_.size() && places_[i].voter < voter) i++;
     if (i == places_.size() || places_[i].voter != voter) {
@@ -9029,7 +9033,7 @@ bool VoterTable::is_founding() const {
     return false;
 }
 
-bool VoterTable::apply(const Txn& txn) {
+COORD_RARE bool VoterTable::apply(const Txn& txn) {
     if (txn.op == OpCode::admit) return admit(txn);
     COORD_ASSERT(txn.op == OpCode::reconfig);
     Reader in(txn.body);
@@ -9042,7 +9046,7 @@ bool VoterTable::apply(const Txn& txn) {
 }
 
 // A voter that nobody has spoken of is a member from here on.
-bool VoterTable::admit(const Txn& txn) {
+COORD_RARE bool VoterTable::admit(const Txn& txn) {
     Places changes;
     if (!detail::read_places(txn.body, changes)) return false;
     bool is_known = true;
@@ -9069,7 +9073,7 @@ bool VoterTable::admit(const Txn& txn) {
 }
 
 // M18. Where two or fewer founded it, a majority is all of them: that is complete with this.
-bool VoterTable::begin(const Txn& txn, ReconfigStep step, Reader& in) {
+COORD_RARE bool VoterTable::begin(const Txn& txn, ReconfigStep step, Reader& in) {
     const bool founds = step == ReconfigStep::founded;
     Members members;
     Places storages;
@@ -9092,7 +9096,7 @@ bool VoterTable::begin(const Txn& txn, ReconfigStep step, Reader& in) {
     return true;
 }
 
-void VoterTable::settle(Zxid zxid) {
+COORD_RARE void VoterTable::settle(Zxid zxid) {
     COORD_ASSERT(is_joint() && zxid > joint_);
     now_ = std::move(next_);
     next_.clear();
@@ -9106,7 +9110,7 @@ void VoterTable::settle(Zxid zxid) {
 }
 
 // Each that votes has a place, and nobody else.
-bool VoterTable::is_whole() const {
+COORD_RARE bool VoterTable::is_whole() const {
     if (now_.empty()) return places_.empty() && next_.empty() && changed() == Zxid{};
     if (is_joint() == next_.empty() || version_ == Zxid{} || flaw(now_) != nullptr) return false;
     if (is_joint() && (flaw(next_) != nullptr || joint_ < version_)) return false;
@@ -9124,7 +9128,7 @@ bool VoterTable::is_whole() const {
     return voters == places_.size();
 }
 
-const char* VoterTable::flaw(const Members& members) {
+COORD_RARE const char* VoterTable::flaw(const Members& members) {
     std::size_t voters = 0;
     std::uint64_t weight = 0;
     PeerId before;
@@ -9157,12 +9161,13 @@ std::size_t VoterTable::seats(const Members& now, const Members& next) {
     return count;
 }
 
-void VoterTable::write(const Places& changes, Bytes& body) {
+COORD_RARE void VoterTable::write(const Places& changes, Bytes& body) {
     Writer writer(body);
     writer.u32(static_cast<std::uint32_t>(changes.size()));
     for (const Place& place : changes) writer.u32(place.voter.value), writer.u64(place.storage);
 }
 
+COORD_RARE
 void VoterTable::write(ReconfigStep step, const Members& members, const Places& storages,
                        Bytes& body) {
     COORD_ASSERT(step == ReconfigStep::founded || step == ReconfigStep::joint);
@@ -9172,13 +9177,13 @@ void VoterTable::write(ReconfigStep step, const Members& members, const Places& 
     write(storages, body);
 }
 
-void VoterTable::write(const Member& member, Bytes& out) {
+COORD_RARE void VoterTable::write(const Member& member, Bytes& out) {
     Writer writer(out);
     writer.u32(member.id.value), writer.u8(member.votes ? 1 : 0);
     writer.u32(member.weight), writer.u32(member.group), writer.bytes(member.address);
 }
 
-bool VoterTable::read(Reader& in, Member& member) {
+COORD_RARE bool VoterTable::read(Reader& in, Member& member) {
     member.id = PeerId{in.u32()};
     const std::uint8_t votes = in.u8();
     member.votes = votes == 1;
@@ -9188,12 +9193,12 @@ bool VoterTable::read(Reader& in, Member& member) {
     return in.ok() && votes <= 1;
 }
 
-std::uint64_t VoterTable::digest_of(const Place& place) {
+COORD_RARE std::uint64_t VoterTable::digest_of(const Place& place) {
     return mix64(mix64(detail::place_seed, place.voter.value),
                  mix64(place.storage, place.is_founding ? 1 : 0));
 }
 
-std::uint64_t VoterTable::digest() const {
+COORD_RARE std::uint64_t VoterTable::digest() const {
     Bytes state;
     save(state);
     std::uint64_t sum = 0;
@@ -9207,7 +9212,7 @@ std::uint64_t VoterTable::digest() const {
     return sum;
 }
 
-void VoterTable::save(Bytes& out) const {
+COORD_RARE void VoterTable::save(Bytes& out) const {
     for (const Place& place : places_) {
         const std::size_t start = detail::open_state_record(detail::StateRecord::voter, out);
         Writer writer(out);
@@ -9230,7 +9235,7 @@ void VoterTable::save(Bytes& out) const {
     detail::close_state_record(start, out);
 }
 
-bool VoterTable::read(BytesView record, Place& place) {
+COORD_RARE bool VoterTable::read(BytesView record, Place& place) {
     Reader in(record);
     place.voter = PeerId{in.u32()};
     place.storage = in.u64();
@@ -9239,7 +9244,7 @@ bool VoterTable::read(BytesView record, Place& place) {
     return in.done() && is_founding <= 1;
 }
 
-bool VoterTable::digest_of(std::uint8_t kind, BytesView record, std::uint64_t& digest) {
+COORD_RARE bool VoterTable::digest_of(std::uint8_t kind, BytesView record, std::uint64_t& digest) {
     if (kind == static_cast<std::uint8_t>(detail::StateRecord::voter)) {
         Place place;
         const bool is_read = read(record, place);
@@ -9256,7 +9261,7 @@ bool VoterTable::digest_of(std::uint8_t kind, BytesView record, std::uint64_t& d
     return is_known && in.u8() <= 1 && read(in, member) && in.done();
 }
 
-bool VoterTable::load(std::uint8_t kind, BytesView record) {
+COORD_RARE bool VoterTable::load(std::uint8_t kind, BytesView record) {
     std::uint64_t digest = 0;
     if (!digest_of(kind, record, digest) || changed() != Zxid{}) return false;
     Reader in(record);
@@ -9277,7 +9282,7 @@ bool VoterTable::load(std::uint8_t kind, BytesView record) {
     return true;
 }
 
-void VoterTable::clear() { *this = VoterTable(); }
+COORD_RARE void VoterTable::clear() { *this = VoterTable(); }
 
 const Outcome* SessionRecord::outcome_of(std::uint64_t request_cxid) const {
     if (outcomes.empty() || request_cxid < outcomes.front().cxid) return nullptr;
@@ -9317,7 +9322,7 @@ struct Machine::Quotas {
 
 Machine::Machine(const Limits& limits, std::uint64_t seed) : limits_(limits), tree_(seed) {}
 
-Machine::~Machine() = default;
+COORD_RARE Machine::~Machine() = default;
 
 std::uint64_t Machine::digest() const {
     return tree_.digest() + sessions_digest_ + voters_digest_;
@@ -9338,12 +9343,12 @@ std::uint64_t Machine::digest_of(const SessionRecord& session, std::uint64_t las
     return mix64(lasting, mix64(session.cxid + 1, session.confirmed + 1));
 }
 
-std::uint64_t Machine::digest_of(const SessionRecord& session) {
+COORD_RARE std::uint64_t Machine::digest_of(const SessionRecord& session) {
     return digest_of(session, digest_lasting(session));
 }
 
 // After a change of anything in it but what a write changes.
-void Machine::renew_digest(SessionRecord& session) {
+COORD_RARE void Machine::renew_digest(SessionRecord& session) {
     sessions_digest_ -= session.digest;
     session.lasting_digest = digest_lasting(session);
     session.digest = digest_of(session, session.lasting_digest);
@@ -9361,7 +9366,7 @@ bool Machine::may(SessionId id, BytesView acl, std::uint32_t permissions) const 
     return permits(acl, session == nullptr ? BytesView() : session->identities, permissions);
 }
 
-const SessionRecord* Machine::find_nonce(std::uint64_t nonce) const {
+COORD_RARE const SessionRecord* Machine::find_nonce(std::uint64_t nonce) const {
     const auto found = nonces_.find(nonce);
     return found == nonces_.end() ? nullptr : find_session(SessionId{found->second});
 }
@@ -10135,7 +10140,7 @@ void Machine::follow_quota_node(BytesView path) {
 
 // What is there below other quotas is theirs; the rest has been counted by the one above, if any.
 // Those that have counted nothing may be many, and are not looked at.
-void Machine::begin_quota(BytesView path) {
+COORD_RARE void Machine::begin_quota(BytesView path) {
     if (!quotas_) quotas_ = detail::Owned<Quotas>(new Quotas);
     detail::Quota quota;
     tree_.visit([&](const NodeView& node) {
@@ -10153,7 +10158,7 @@ void Machine::begin_quota(BytesView path) {
     write_stats(path);
 }
 
-void Machine::end_quota(BytesView path) {
+COORD_RARE void Machine::end_quota(BytesView path) {
     const auto found = quotas_->by_path.find(path);
     COORD_ASSERT(found != quotas_->by_path.end());
     keep_quota(path);
@@ -10163,7 +10168,7 @@ void Machine::end_quota(BytesView path) {
 }
 
 // Its version, its times and its zxids stay, and nobody hears of it.
-void Machine::write_stats(BytesView path) {
+COORD_RARE void Machine::write_stats(BytesView path) {
     const auto found = quotas_->by_path.find(path);
     COORD_ASSERT(found != quotas_->by_path.end());
     Bytes stats(detail::quota_top);
@@ -10197,7 +10202,7 @@ void Machine::settle_quotas(bool is_put_back) {
 }
 
 // From the tree alone.
-void Machine::find_quotas(Quotas& found) const {
+COORD_RARE void Machine::find_quotas(Quotas& found) const {
     tree_.visit([&](const NodeView& node) {
         const BytesView subject = detail::quota_subject(node.path, detail::quota_limits);
         detail::Quota quota;
@@ -10215,7 +10220,7 @@ void Machine::find_quotas(Quotas& found) const {
 }
 
 // RETURNS false where the stats nodes are not as they would have been saved.
-bool Machine::adopt_quotas() {
+COORD_RARE bool Machine::adopt_quotas() {
     detail::Owned<Quotas> found(new Quotas);
     find_quotas(*found);
     if (found->by_path.empty()) return true;
@@ -10317,13 +10322,13 @@ void Machine::save_session(const SessionRecord& session, Bytes& out) {
     detail::close_state_record(start, out);
 }
 
-void Machine::stop_saving() {
+COORD_RARE void Machine::stop_saving() {
     is_saving_ = false;
     tree_.stop_saving();
     detail::give_back(saved_early_);
 }
 
-void Machine::begin_save() {
+COORD_RARE void Machine::begin_save() {
     COORD_ASSERT(!loading_);
     tree_.begin_save();
     is_saving_ = true;
@@ -10346,7 +10351,7 @@ void Machine::save_before_change(SessionRecord& session) {
     session.saved_in = save_number_;
 }
 
-bool Machine::save_slice(std::size_t bytes, Bytes& out) {
+COORD_RARE bool Machine::save_slice(std::size_t bytes, Bytes& out) {
     COORD_ASSERT(is_saving_ && tree_.is_saving());
     COORD_ASSERT(bytes > 0);
     const std::size_t start = out.size();
@@ -10384,7 +10389,7 @@ bool Machine::save_slice(std::size_t bytes, Bytes& out) {
 
 // -- Loading -------------------------------------------------------------------------------------
 
-StateReader::StateReader(const Limits& limits) {
+COORD_RARE StateReader::StateReader(const Limits& limits) {
     const std::size_t path = std::size_t{limits.path_bytes_max} + detail::sequence_digits_max;
     const std::uint64_t parts = std::uint64_t{limits.multi_parts_max} + 1;
     const std::uint64_t session = parts * limits.requests_per_session_max * 2 * (path + 128);
@@ -10394,13 +10399,13 @@ StateReader::StateReader(const Limits& limits) {
     record_bytes_max_ = static_cast<std::size_t>((std::min)(record, std::uint64_t{INT32_MAX}));
 }
 
-void StateReader::restart() {
+COORD_RARE void StateReader::restart() {
     bytes_.clear();
     at_ = 0, crc_ = 0;
     begun_ = ended_ = foreign_ = false, sound_ = true;
 }
 
-void StateReader::feed(BytesView piece) {
+COORD_RARE void StateReader::feed(BytesView piece) {
     bytes_.erase(0, at_);
     at_ = 0;
     if (sound_) bytes_.append(piece);
@@ -10448,7 +10453,7 @@ bool StateReader::take_frame(std::uint8_t kind, BytesView record) {
 
 StateCheck::StateCheck(const Limits& limits) : limits_(limits), reader_(limits) {}
 
-void StateCheck::restart() { reader_.restart(), digest_ = 0, sessions_ = nodes_ = 0; }
+COORD_RARE void StateCheck::restart() { reader_.restart(), digest_ = 0, sessions_ = nodes_ = 0; }
 
 void StateCheck::feed(BytesView piece) {
     reader_.feed(piece);
@@ -10471,7 +10476,7 @@ void StateCheck::feed(BytesView piece) {
     }
 }
 
-bool StateCheck::is_sound(Zxid zxid) const {
+COORD_RARE bool StateCheck::is_sound(Zxid zxid) const {
     return reader_.is_whole() && reader_.zxid() == zxid && reader_.digest() == digest_ &&
            reader_.nodes() == nodes_ && reader_.sessions() == sessions_;
 }
@@ -10486,7 +10491,7 @@ void Machine::reset() {
     quotas_ = {};
 }
 
-Errc Machine::load(BytesView state) {
+COORD_RARE Errc Machine::load(BytesView state) {
     begin_load();
     while (!state.empty()) {
         const BytesView piece = state.substr(0, detail::load_piece_bytes);
@@ -10496,7 +10501,7 @@ Errc Machine::load(BytesView state) {
     return end_load();
 }
 
-void Machine::begin_load() {
+COORD_RARE void Machine::begin_load() {
     reset();
     tree_.begin_load();
     loading_ = detail::Owned<StateReader>(new StateReader(limits_));
@@ -10521,7 +10526,7 @@ bool Machine::load_piece(BytesView piece) {
     return loading_->is_sound();
 }
 
-Errc Machine::end_load() {
+COORD_RARE Errc Machine::end_load() {
     COORD_ASSERT(loading_);
     const detail::Owned<StateReader> reader = std::move(loading_);
     if (reader->is_foreign()) return reset(), Errc::other_version;
@@ -10537,7 +10542,7 @@ Errc Machine::end_load() {
 }
 
 // M3: each ephemeral node's session is there. And none is younger than the state.
-bool Machine::owns_all() const {
+COORD_RARE bool Machine::owns_all() const {
     std::size_t owned = 0;
     for (const auto& [id, session] : sessions_) {
         if (id.value > applied_.value && !detail::may_be_local(id)) return false;
@@ -10681,7 +10686,7 @@ WatchCounts Watches::counts() const {
 struct Watches::Rows {
     struct Order {
         WatchOrder order;
-        bool operator()(const Watch* a, const Watch* b) const {
+        COORD_RARE bool operator()(const Watch* a, const Watch* b) const {
             const int path = a->path.compare(b->path);
             const bool is_by_path = order == WatchOrder::by_path;
             if (is_by_path && path != 0) return path < 0;
@@ -10722,7 +10727,7 @@ std::vector<WatchRow> Watches::list(WatchOrder order, const WatchRow& after,
 
 // The last hold on the watchers is let go when nothing looks at the tables any more: what they
 // hold may call anything as it is destroyed.
-void Watches::remove_session(SessionId session) {
+COORD_RARE void Watches::remove_session(SessionId session) {
     const auto own = own_.find(session);
     if (own == own_.end()) return;
     const Table ended = std::move(own->second);
@@ -10847,6 +10852,7 @@ static BytesView acl_at(BytesView path, const Tree& before, const Tree& after) {
 }
 }  // namespace detail
 
+COORD_RARE
 EventType Watches::missed(WatchKind kind, BytesView path, const Tree& before, const Tree& after) {
     const std::optional<NodeView> old_node = before.find(path), new_node = after.find(path);
     if (!old_node && !new_node) return EventType::none;
@@ -10938,7 +10944,7 @@ bool Watches::is_watched_above(BytesView path) const {
 }
 
 // Where recursive ones are that have no other one above them, in order: none is below another.
-std::vector<Bytes> Watches::recursive_tops() const {
+COORD_RARE std::vector<Bytes> Watches::recursive_tops() const {
     std::map<Bytes, bool, std::less<>> paths;
     for (const auto& entry : watches_) {
         if (entry.second->kind == WatchKind::recursive) paths.emplace(entry.second->path, true);
@@ -11002,7 +11008,7 @@ static void put_head(const ChangeHead& head, Bytes& out) {
 }
 
 // Of a path as it is known here what is told below the root.
-static void cut_root(std::size_t root_bytes, Bytes& path) {
+COORD_RARE static void cut_root(std::size_t root_bytes, Bytes& path) {
     if (path.empty()) return;
     COORD_ASSERT(path.size() >= root_bytes);
     COORD_ASSERT(path.size() == root_bytes || path[root_bytes] == '/');  // C5
@@ -11134,11 +11140,12 @@ private:
     std::uint64_t added_ = 0;
 };
 
+COORD_RARE
 History::History(std::size_t bytes_max, std::uint64_t& calls, MayRead may_read)
     : bytes_max_(bytes_max), block_bytes_((std::min)(history_block_bytes, bytes_max / 8 + 1)),
       calls_(calls), may_read_(std::move(may_read)) {}
 
-History::~History() {
+COORD_RARE History::~History() {
     end_all(Errc::replica_failed);
     for (const auto& entry : subscribers_) entry.second->history = nullptr;
 }
@@ -11402,7 +11409,7 @@ void History::add(Subscriber& subscriber, Errc error) {
     settle(subscriber, false);
 }
 
-Subscriber* History::find(std::uint64_t number) const {
+COORD_RARE Subscriber* History::find(std::uint64_t number) const {
     const auto found = subscribers_.find(number);
     return found == subscribers_.end() ? nullptr : found->second;
 }
@@ -11430,7 +11437,7 @@ void History::remove(Subscriber& subscriber) {
     subscriber.history = nullptr;
 }
 
-std::size_t History::count(SessionId session) const {
+COORD_RARE std::size_t History::count(SessionId session) const {
     const auto own = own_.find(session);
     return own == own_.end() ? 0 : own->second.size();
 }
@@ -11556,7 +11563,7 @@ void History::audit() const {
     COORD_ASSERT(blocks_.empty() || !(last < blocks_.back().end));
 }
 
-Subscriber::~Subscriber() {
+COORD_RARE Subscriber::~Subscriber() {
     if (history != nullptr) history->remove(*this);
 }
 
@@ -11590,7 +11597,7 @@ static void call_subscriber(History& history, std::uint64_t number) {
 Subscription::Subscription(detail::Shared<detail::Subscriber> subscriber)
     : subscriber_(std::move(subscriber)) {}
 
-Result<std::vector<Change>> Subscription::take(std::size_t most) const {
+COORD_RARE Result<std::vector<Change>> Subscription::take(std::size_t most) const {
     std::vector<Change> changes;
     if (subscriber_ && subscriber_->history != nullptr) {
         std::size_t budget = detail::look_through_bytes;
@@ -11602,7 +11609,7 @@ Result<std::vector<Change>> Subscription::take(std::size_t most) const {
 
 Errc Subscription::error() const { return subscriber_ ? subscriber_->error : Errc::api_error; }
 
-ChangePosition Subscription::position() const {
+COORD_RARE ChangePosition Subscription::position() const {
     if (!subscriber_) return {};
     detail::History* const history = subscriber_->history;
     return history == nullptr ? subscriber_->position : history->position(*subscriber_);
@@ -11659,7 +11666,7 @@ Errc MemoryStorage::open(RecoverySink& sink, const StorageOwner& owner) {
     return Errc::ok;
 }
 
-Errc MemoryStorage::start_over(std::uint64_t entropy) {
+COORD_RARE Errc MemoryStorage::start_over(std::uint64_t entropy) {
     if (failed_) return Errc::storage_failed;
     const std::uint64_t old = id_;
     const bool held = held_, full = full_;
@@ -11670,7 +11677,7 @@ Errc MemoryStorage::start_over(std::uint64_t entropy) {
     return Errc::ok;
 }
 
-void MemoryStorage::roll_back(Sequence sequence) {
+COORD_RARE void MemoryStorage::roll_back(Sequence sequence) {
     COORD_ASSERT(sequence + 1 >= first_ && sequence >= snapshot_);
     crash();
     durable_ = (std::min)(durable_, sequence);
@@ -11706,7 +11713,7 @@ void MemoryStorage::give_up(Pieces& pieces) {
     std::vector<Bytes>().swap(pieces.pieces);
 }
 
-Errc MemoryStorage::begin_snapshot() {
+COORD_RARE Errc MemoryStorage::begin_snapshot() {
     if (failed_) return Errc::storage_failed;
     give_up(begun_);
     if (begun_.pieces.capacity() < spare_list_.capacity()) begun_.pieces.swap(spare_list_);
@@ -11714,7 +11721,7 @@ Errc MemoryStorage::begin_snapshot() {
     return Errc::ok;
 }
 
-Errc MemoryStorage::write_snapshot(BytesView piece) {
+COORD_RARE Errc MemoryStorage::write_snapshot(BytesView piece) {
     COORD_ASSERT(is_begun_);
     if (failed_) return Errc::storage_failed;
     bytes_ += piece.size(), begun_.size += piece.size();
@@ -11732,7 +11739,7 @@ Errc MemoryStorage::write_snapshot(BytesView piece) {
     return Errc::ok;
 }
 
-Errc MemoryStorage::end_snapshot(Sequence first_needed, bool) {
+COORD_RARE Errc MemoryStorage::end_snapshot(Sequence first_needed, bool) {
     COORD_ASSERT(is_begun_ && first_needed <= appended_ + 1);
     if (failed_) return Errc::storage_failed;
     Item& ended = push(true);
@@ -11742,6 +11749,7 @@ Errc MemoryStorage::end_snapshot(Sequence first_needed, bool) {
     return Errc::ok;
 }
 
+COORD_RARE
 Errc MemoryStorage::read_snapshot(Sequence snapshot, std::uint64_t offset, std::size_t size,
                                   Bytes& out) {
     COORD_ASSERT(snapshot == 0 ? is_begun_ : snapshot >= first_ && snapshot <= appended_);
@@ -11788,7 +11796,7 @@ void MemoryStorage::release(Sequence sequence) {
     discard(detail::dropped_at_once_max);
 }
 
-void MemoryStorage::crash(std::size_t survivors) {
+COORD_RARE void MemoryStorage::crash(std::size_t survivors) {
     const Sequence reached = (std::min)(appended_, durable_ + survivors);
     flushed_ = (std::max)(flushed_, reached);
     release(reached);
@@ -11844,6 +11852,7 @@ static void encode_file_header(std::uint64_t magic, const FileHeader& header, By
 }
 
 // RETURNS whether it is a sound header of that kind, of whatever version.
+COORD_RARE
 static bool decode_file_header(std::uint64_t magic, BytesView bytes, FileHeader& header) {
     if (bytes.size() < file_header_bytes) return false;
     Reader in(bytes.substr(0, file_header_bytes));
@@ -11854,7 +11863,7 @@ static bool decode_file_header(std::uint64_t magic, BytesView bytes, FileHeader&
     return is_kind && in.u32() == crc32c(bytes.substr(0, file_header_bytes - 4));
 }
 
-static std::uint32_t salt_of(std::uint64_t id) {
+COORD_RARE static std::uint32_t salt_of(std::uint64_t id) {
     Bytes bytes;
     Writer(bytes).u64(id);
     return crc32c(bytes);
@@ -11871,7 +11880,7 @@ struct Frame {
 };
 
 // RETURNS whether bytes start with a sound header; the body is not looked at.
-static bool read_frame(BytesView bytes, std::uint32_t salt, Frame& frame) {
+COORD_RARE static bool read_frame(BytesView bytes, std::uint32_t salt, Frame& frame) {
     if (bytes.size() < frame_header_bytes) return false;
     Reader in(bytes.substr(0, frame_header_bytes));
     frame.size = in.u32(), frame.body_crc = in.u32(), frame.sequence = in.u64();
@@ -11894,7 +11903,7 @@ struct FrameCursor {
 
     FrameCursor(BytesView bytes, const FileHeader& header, std::uint32_t header_salt)
         : segment(bytes), salt(header_salt), expected(header.sequence), chain(header.crc) {}
-    bool next() {
+    COORD_RARE bool next() {
         COORD_ASSERT(offset >= file_header_bytes && offset <= segment.size());
         if (!read_frame(segment.substr(offset), salt, frame)) return false;
         if (frame.sequence != expected || frame.chain != chain) return false;
@@ -11910,7 +11919,7 @@ struct FrameCursor {
 
 // Looks behind the last frame of a segment for sound headers of later ones, at every byte.
 // RETURNS whether there is any; witness rises to what they know to have been durable (S8).
-static bool find_later(BytesView segment, const FrameCursor& end, Sequence& witness) {
+COORD_RARE static bool find_later(BytesView segment, const FrameCursor& end, Sequence& witness) {
     bool found = false;
     const std::size_t count_max = segment.size() / frame_header_bytes;
     Frame frame;
@@ -11926,14 +11935,14 @@ static bool find_later(BytesView segment, const FrameCursor& end, Sequence& witn
 
 static bool is_zero(BytesView bytes) { return bytes.find_first_not_of('\0') == BytesView::npos; }
 
-static void append_digits(std::uint64_t number, Bytes& out) {
+COORD_RARE static void append_digits(std::uint64_t number, Bytes& out) {
     char digits[17];
     std::snprintf(digits, sizeof digits, "%016llx", static_cast<unsigned long long>(number));
     out.append(digits);
 }
 
 // RETURNS whether name is kind and those digits, of a number that a storage can ever come to.
-static bool parse_name(BytesView name, BytesView kind, std::uint64_t& number) {
+COORD_RARE static bool parse_name(BytesView name, BytesView kind, std::uint64_t& number) {
     if (name.size() != kind.size() + 16 || name.substr(0, kind.size()) != kind) return false;
     number = 0;
     for (const char digit : name.substr(kind.size())) {
@@ -11944,14 +11953,14 @@ static bool parse_name(BytesView name, BytesView kind, std::uint64_t& number) {
     return number <= INT64_MAX;
 }
 
-static Bytes joined(BytesView a, BytesView b, BytesView c) {
+COORD_RARE static Bytes joined(BytesView a, BytesView b, BytesView c) {
     Bytes out;
     out.reserve(a.size() + b.size() + c.size());
     out.append(a).append(b).append(c);
     return out;
 }
 
-static void insert_sorted(std::vector<std::uint64_t>& numbers, std::uint64_t number) {
+COORD_RARE static void insert_sorted(std::vector<std::uint64_t>& numbers, std::uint64_t number) {
     std::size_t at = numbers.size();
     while (at > 0 && numbers[at - 1] > number) at -= 1;
     numbers.insert(numbers.begin() + static_cast<std::ptrdiff_t>(at), number);
@@ -11986,36 +11995,37 @@ bool FileStorage::passed(Errc error, BytesView what) {
     return false;
 }
 
-bool FileStorage::refuse(BytesView name, BytesView why) {
+COORD_RARE bool FileStorage::refuse(BytesView name, BytesView why) {
     report_.damage = detail::joined(name, ": ", why);
     failed_ = Errc::corrupt, reason_ = report_.damage;
     return false;
 }
 
-Bytes FileStorage::path_of(const char* kind, std::uint64_t number) const {
+COORD_RARE Bytes FileStorage::path_of(const char* kind, std::uint64_t number) const {
     Bytes path;
     return path_in(path, kind, number);
 }
 
-Bytes FileStorage::path_of(const char* name) const {
+COORD_RARE Bytes FileStorage::path_of(const char* name) const {
     Bytes path;
     return path_in(path, name);
 }
 
 // The same in a string that is there already: what goes on for ever allocates nothing.
-const Bytes& FileStorage::path_in(Bytes& place, const char* name) const {
+COORD_RARE const Bytes& FileStorage::path_in(Bytes& place, const char* name) const {
     const bool is_snapshot = BytesView(name).substr(0, 9) == "snapshot.";
     place = is_snapshot ? options_.snapshot_directory : options_.directory;
     return place.append("/").append(name);
 }
 
+COORD_RARE
 const Bytes& FileStorage::path_in(Bytes& place, const char* kind, std::uint64_t number) const {
     path_in(place, kind);
     detail::append_digits(number, place);
     return place;
 }
 
-bool FileStorage::open_file(const Bytes& path, Files::Mode mode, FileId& file) {
+COORD_RARE bool FileStorage::open_file(const Bytes& path, Files::Mode mode, FileId& file) {
     COORD_ASSERT(file == FileId{});
     const Result<FileId> opened = files_->open(path, mode);
     if (!opened) return passed(opened.error(), path);
@@ -12023,12 +12033,12 @@ bool FileStorage::open_file(const Bytes& path, Files::Mode mode, FileId& file) {
     return true;
 }
 
-void FileStorage::close(FileId& file) {
+COORD_RARE void FileStorage::close(FileId& file) {
     if (file != FileId{}) files_->close(file);
     file = {};
 }
 
-void FileStorage::close_all() {
+COORD_RARE void FileStorage::close_all() {
     for (FileId* file : {&current_, &mark_, &begun_, &ended_, &lock_}) close(*file);
     segments_.clear(), snapshots_.clear(), spares_.clear();
     buffered_ = 0, piece_.clear(), reason_.clear();
@@ -12043,13 +12053,14 @@ bool FileStorage::sync(FileId file, BytesView what) {
     return !options_.sync || passed(files_->sync(file), what);
 }
 
-bool FileStorage::sync_names() {
+COORD_RARE bool FileStorage::sync_names() {
     if (!options_.sync) return true;
     const Bytes& other = options_.snapshot_directory;
     return passed(files_->sync_directory(options_.directory), options_.directory) &&
            (other == options_.directory || passed(files_->sync_directory(other), other));
 }
 
+COORD_RARE
 bool FileStorage::remove(const Bytes& path) { return passed(files_->remove(path), path); }
 
 // -------------------------------------------------------------------------------------------------
@@ -12065,7 +12076,7 @@ FileStorage::FileStorage(FileStorageOptions options) : options_(std::move(option
     files_ = own_files_ ? own_files_.get() : options_.files;
 }
 
-static FileStorageOptions files_options_at(BytesView directory) {
+COORD_RARE static FileStorageOptions files_options_at(BytesView directory) {
     FileStorageOptions options;
     options.directory = directory;
     return options;
@@ -12074,7 +12085,7 @@ static FileStorageOptions files_options_at(BytesView directory) {
 COORD_RARE
 FileStorage::FileStorage(BytesView directory) : FileStorage(files_options_at(directory)) {}
 
-FileStorage::~FileStorage() { close_all(); }
+COORD_RARE FileStorage::~FileStorage() { close_all(); }
 
 COORD_RARE
 Errc FileStorage::open(RecoverySink& sink, const StorageOwner& owner) {
@@ -12332,6 +12343,7 @@ void FileStorage::choose_any(Recovery& found) {
 }
 
 // The one with its marker in that segment; in any where segment is 0.
+COORD_RARE
 const FileStorage::Snapshot* FileStorage::find_snapshot(Sequence sequence,
                                                         Sequence segment) const {
     for (const Snapshot& snapshot : snapshots_) {
@@ -12607,7 +12619,7 @@ bool FileStorage::write_mark() {
 
 // Begins a segment of at least that size. REQUIRES that all that was appended is in the file.
 // RETURNS storage_full, and then nothing has changed.
-Errc FileStorage::start_segment(std::uint64_t size) {
+COORD_RARE Errc FileStorage::start_segment(std::uint64_t size) {
     COORD_ASSERT(buffered_ == 0 && durable_ <= appended_);
     COORD_ASSERT(segments_.empty() || segments_.back().first <= appended_ + 1);
     size = (std::max)(size, options_.segment_bytes);
@@ -12640,7 +12652,7 @@ Errc FileStorage::start_segment(std::uint64_t size) {
     return Errc::ok;
 }
 
-Errc FileStorage::make_spare(std::uint64_t size) {
+COORD_RARE Errc FileStorage::make_spare(std::uint64_t size) {
     COORD_ASSERT(size >= options_.segment_bytes);
     const Bytes& path = path_in(path_, "spare.", spare_newest_ + 1);
     const Result<FileId> file = files_->open(path, Files::Mode::create);
@@ -12705,7 +12717,7 @@ bool FileStorage::retire() {
     return retire_segments(needed, files_max - gone);
 }
 
-bool FileStorage::retire_segments(Sequence needed, std::size_t files_max) {
+COORD_RARE bool FileStorage::retire_segments(Sequence needed, std::size_t files_max) {
     COORD_ASSERT(needed <= durable_ + 1);
     std::size_t gone = 0;
     bool is_renamed = false;
@@ -12730,7 +12742,7 @@ bool FileStorage::retire_segments(Sequence needed, std::size_t files_max) {
 // Snapshots
 
 // No room for a snapshot is no failure: it is given up, the log is as it was.
-Errc FileStorage::give_up_snapshot(Errc error) {
+COORD_RARE Errc FileStorage::give_up_snapshot(Errc error) {
     const Bytes& path = path_in(path_, "snapshot.tmp");
     if (error != Errc::ok && error != Errc::storage_full) {
         passed(error, path);
@@ -12742,7 +12754,7 @@ Errc FileStorage::give_up_snapshot(Errc error) {
     return remove(path) ? error : failed_;
 }
 
-Errc FileStorage::begin_snapshot() {
+COORD_RARE Errc FileStorage::begin_snapshot() {
     if (failed_ != Errc::ok) return failed_;
     if (begun_ != FileId{} && give_up_snapshot(Errc::ok) != Errc::ok) return failed_;
     written_ = 0, synced_ = 0, crc_ = 0;
@@ -12754,7 +12766,7 @@ Errc FileStorage::begin_snapshot() {
     return Errc::ok;
 }
 
-Errc FileStorage::write_snapshot(BytesView piece) {
+COORD_RARE Errc FileStorage::write_snapshot(BytesView piece) {
     if (failed_ != Errc::ok) return failed_;
     COORD_ASSERT(begun_ != FileId{});
     while (!piece.empty()) {
@@ -12768,7 +12780,7 @@ Errc FileStorage::write_snapshot(BytesView piece) {
     return Errc::ok;
 }
 
-Errc FileStorage::write_piece() {
+COORD_RARE Errc FileStorage::write_piece() {
     COORD_ASSERT(begun_ != FileId{} && piece_.size() <= detail::files_piece_bytes);
     Errc error = files_->write(begun_, detail::file_header_bytes + written_, piece_);
     crc_ = crc32c(piece_, crc_), written_ += piece_.size();
@@ -12779,7 +12791,7 @@ Errc FileStorage::write_piece() {
     return error == Errc::ok ? error : give_up_snapshot(error);
 }
 
-Errc FileStorage::end_snapshot(Sequence first_needed, bool replaces) {
+COORD_RARE Errc FileStorage::end_snapshot(Sequence first_needed, bool replaces) {
     if (failed_ != Errc::ok) return failed_;
     COORD_ASSERT(begun_ != FileId{} && first_needed <= appended_ + 1);
     Errc error = write_piece();
@@ -12814,6 +12826,7 @@ Errc FileStorage::end_snapshot(Sequence first_needed, bool replaces) {
     return Errc::ok;
 }
 
+COORD_RARE
 Errc FileStorage::read_snapshot(Sequence snapshot, std::uint64_t offset, std::size_t size,
                                 Bytes& out) {
     if (failed_ != Errc::ok) return failed_;
@@ -12827,7 +12840,7 @@ Errc FileStorage::read_snapshot(Sequence snapshot, std::uint64_t offset, std::si
     return failed_;
 }
 
-Bytes RecoveryReport::text() const {
+COORD_RARE Bytes RecoveryReport::text() const {
     using Number = unsigned long long;  // as printf knows them
     char line[320];
     std::snprintf(line, sizeof line,
@@ -12878,7 +12891,7 @@ private:
 #endif
 };
 
-Errc SystemFiles::write_zeros(FileId file, std::uint64_t size) {
+COORD_RARE Errc SystemFiles::write_zeros(FileId file, std::uint64_t size) {
     const Bytes zeros(files_piece_bytes, '\0');
     for (std::uint64_t at = 0; at < size; at += zeros.size()) {
         const std::uint64_t left = size - at;
@@ -12899,7 +12912,7 @@ static int descriptor(FileId file) {
 
 // A signal may interrupt any call that can take long, before it has done anything. A sync is not
 // among those that are done again: nobody knows what became of it.
-int SystemFiles::open_descriptor(BytesView path, int flags) {
+COORD_RARE int SystemFiles::open_descriptor(BytesView path, int flags) {
     int opened = -1;
     path_ = path;
     do {
@@ -12908,14 +12921,14 @@ int SystemFiles::open_descriptor(BytesView path, int flags) {
     return opened;
 }
 
-Errc SystemFiles::error(const char* call) {
+COORD_RARE Errc SystemFiles::error(const char* call) {
     const int code = errno;
     std::snprintf(text_, sizeof text_, "%s: %s (%d)", call, std::strerror(code), code);
     if (code == ENOSPC || code == EDQUOT) return Errc::storage_full;
     return code == ENOENT ? Errc::no_node : Errc::storage_failed;
 }
 
-Result<FileId> SystemFiles::open(BytesView path, Mode mode) {
+COORD_RARE Result<FileId> SystemFiles::open(BytesView path, Mode mode) {
     const int flags = mode == Mode::read    ? O_RDONLY
                       : mode == Mode::write ? O_RDWR
                                             : O_RDWR | O_CREAT | O_TRUNC;
@@ -12926,13 +12939,13 @@ Result<FileId> SystemFiles::open(BytesView path, Mode mode) {
 
 void SystemFiles::close(FileId file) { ::close(descriptor(file)); }
 
-Result<std::uint64_t> SystemFiles::size(FileId file) {
+COORD_RARE Result<std::uint64_t> SystemFiles::size(FileId file) {
     struct stat found;
     if (::fstat(descriptor(file), &found) != 0) return error("fstat");
     return static_cast<std::uint64_t>(found.st_size);
 }
 
-Errc SystemFiles::read(FileId file, std::uint64_t offset, std::size_t size, Bytes& out) {
+COORD_RARE Errc SystemFiles::read(FileId file, std::uint64_t offset, std::size_t size, Bytes& out) {
     const std::size_t start = out.size();
     out.resize(start + size);
     std::size_t done = 0;
@@ -12960,7 +12973,7 @@ Errc SystemFiles::write(FileId file, std::uint64_t offset, BytesView bytes) {
     return Errc::ok;
 }
 
-Errc SystemFiles::allocate(FileId file, std::uint64_t size) {
+COORD_RARE Errc SystemFiles::allocate(FileId file, std::uint64_t size) {
 #ifdef __linux__
     do {
         errno = ::posix_fallocate(descriptor(file), 0, static_cast<off_t>(size));
@@ -12980,22 +12993,22 @@ Errc SystemFiles::sync(FileId file) {
 #endif
 }
 
-Errc SystemFiles::rename(BytesView from, BytesView to) {
+COORD_RARE Errc SystemFiles::rename(BytesView from, BytesView to) {
     path_ = from, new_path_ = to;
     return ::rename(path_.c_str(), new_path_.c_str()) == 0 ? Errc::ok : error("rename");
 }
 
-Errc SystemFiles::remove(BytesView path) {
+COORD_RARE Errc SystemFiles::remove(BytesView path) {
     path_ = path;
     return ::unlink(path_.c_str()) == 0 || errno == ENOENT ? Errc::ok : error("unlink");
 }
 
-Errc SystemFiles::make_directory(BytesView path) {
+COORD_RARE Errc SystemFiles::make_directory(BytesView path) {
     return ::mkdir(Bytes(path).c_str(), 0755) == 0 || errno == EEXIST ? Errc::ok : error("mkdir");
 }
 
 // A file system that cannot sync a directory says EINVAL; it keeps its names in its own way.
-Errc SystemFiles::sync_directory(BytesView path) {
+COORD_RARE Errc SystemFiles::sync_directory(BytesView path) {
     const int opened = open_descriptor(path, O_RDONLY | O_DIRECTORY);
     if (opened < 0) return error("open");
     const Errc synced = ::fsync(opened) == 0 || errno == EINVAL ? Errc::ok : error("fsync");
@@ -13003,7 +13016,7 @@ Errc SystemFiles::sync_directory(BytesView path) {
     return synced;
 }
 
-Errc SystemFiles::list(BytesView directory, std::vector<Bytes>& names) {
+COORD_RARE Errc SystemFiles::list(BytesView directory, std::vector<Bytes>& names) {
     DIR* opened = nullptr;
     do {
         opened = ::opendir(Bytes(directory).c_str());
@@ -13016,7 +13029,7 @@ Errc SystemFiles::list(BytesView directory, std::vector<Bytes>& names) {
     return read;
 }
 
-Result<FileId> SystemFiles::lock(BytesView path) {
+COORD_RARE Result<FileId> SystemFiles::lock(BytesView path) {
     const int opened = open_descriptor(path, O_RDWR | O_CREAT);
     if (opened < 0) return error("open");
     if (::flock(opened, LOCK_EX | LOCK_NB) == 0) {
@@ -13265,13 +13278,14 @@ struct BackgroundStorage::Work {
     std::thread thread;                // the last member: it runs once all others are there
 };
 
+COORD_RARE
 BackgroundStorage::Work::Work(Storage& storage, const Callback<void()>& progress)
     : inner(storage), on_progress(progress), id(inner.id()), appended(inner.appended()),
       asked(appended), durable(inner.durable()), has_room(inner.has_room()), goal(appended),
       made(appended),
       thread([this] { run(); }) {}
 
-BackgroundStorage::Work::~Work() {
+COORD_RARE BackgroundStorage::Work::~Work() {
     {
         const std::lock_guard<std::mutex> lock(mutex);
         is_stopping = true;
@@ -13282,7 +13296,7 @@ BackgroundStorage::Work::~Work() {
 
 // -- The caller
 
-void BackgroundStorage::Work::want() {
+COORD_RARE void BackgroundStorage::Work::want() {
     is_wanted = !is_failed;
     wake.notify_one();
 }
@@ -13318,6 +13332,7 @@ Errc BackgroundStorage::Work::push(Change change, BytesView bytes) {
 }
 
 // Where an end could be refused it must be known at once whether it has got its sequence.
+COORD_RARE
 Errc BackgroundStorage::Work::end_now(std::unique_lock<std::mutex>& lock, const Change& change) {
     want();
     moved.wait(lock, [this] { return is_failed || is_full || (!is_busy && !is_wanted); });
@@ -13335,7 +13350,7 @@ Errc BackgroundStorage::Work::end_now(std::unique_lock<std::mutex>& lock, const 
     return Errc::ok;
 }
 
-Errc BackgroundStorage::Work::flush(Time now) {
+COORD_RARE Errc BackgroundStorage::Work::flush(Time now) {
     const std::lock_guard<std::mutex> lock(mutex);
     if (is_failed) return Errc::storage_failed;
     asked = appended, asked_at = now, is_flush_wanted = true;
@@ -13343,7 +13358,7 @@ Errc BackgroundStorage::Work::flush(Time now) {
     return Errc::ok;
 }
 
-Errc BackgroundStorage::Work::read(const Read& call, Bytes& out) {
+COORD_RARE Errc BackgroundStorage::Work::read(const Read& call, Bytes& out) {
     const std::lock_guard<std::mutex> lock(mutex);
     Read exact = call;
     exact.version = version(call.snapshot), exact.is_there = true;
@@ -13372,7 +13387,7 @@ Errc BackgroundStorage::Work::read(const Read& call, Bytes& out) {
 
 // -- The thread
 
-void BackgroundStorage::Work::run() {
+COORD_RARE void BackgroundStorage::Work::run() {
     std::unique_lock<std::mutex> lock(mutex);
     for (;;) {
         wake.wait(lock, [this] { return is_wanted || is_stopping; });
@@ -13390,7 +13405,7 @@ void BackgroundStorage::Work::run() {
     }
 }
 
-void BackgroundStorage::Work::take() {
+COORD_RARE void BackgroundStorage::Work::take() {
     COORD_ASSERT(is_wanted && !is_busy && !is_failed);
     is_wanted = false, is_busy = true;
     if (changes.is_done()) {
@@ -13457,7 +13472,7 @@ Errc BackgroundStorage::Work::make(const Change& change, BytesView bytes) {
 }
 
 // RETURNS whether the caller would see something that it did not before.
-bool BackgroundStorage::Work::publish(Errc error) {
+COORD_RARE bool BackgroundStorage::Work::publish(Errc error) {
     const Sequence reached = (std::min)(inner.durable(), goal);  // S2
     is_busy = false;
     is_failed = error == Errc::storage_failed || inner.health() != Errc::ok;
@@ -13480,16 +13495,16 @@ bool BackgroundStorage::Work::publish(Errc error) {
 BackgroundStorage::BackgroundStorage(Storage& inner, Callback<void()> on_progress)
     : inner_(inner), on_progress_(std::move(on_progress)) {}
 
-BackgroundStorage::~BackgroundStorage() = default;
+COORD_RARE BackgroundStorage::~BackgroundStorage() = default;
 
-Errc BackgroundStorage::open(RecoverySink& sink, const StorageOwner& owner) {
+COORD_RARE Errc BackgroundStorage::open(RecoverySink& sink, const StorageOwner& owner) {
     work_ = detail::Owned<Work>();
     const Errc error = inner_.open(sink, owner);
     if (error == Errc::ok) work_ = detail::Owned<Work>(new Work(inner_, on_progress_));
     return error;
 }
 
-Errc BackgroundStorage::start_over(std::uint64_t entropy) {
+COORD_RARE Errc BackgroundStorage::start_over(std::uint64_t entropy) {
     work_ = detail::Owned<Work>();
     const Errc error = inner_.start_over(entropy);
     if (error == Errc::ok) work_ = detail::Owned<Work>(new Work(inner_, on_progress_));
@@ -13500,14 +13515,14 @@ Errc BackgroundStorage::append(BytesView record) {
     return work_ ? work_->push({}, record) : Errc::storage_failed;
 }
 
-Errc BackgroundStorage::begin_snapshot() {
+COORD_RARE Errc BackgroundStorage::begin_snapshot() {
     if (!work_) return Errc::storage_failed;
     Work::Change change;
     change.kind = Work::Kind::begin;
     return work_->push(change, {});
 }
 
-Errc BackgroundStorage::write_snapshot(BytesView piece) {
+COORD_RARE Errc BackgroundStorage::write_snapshot(BytesView piece) {
     if (!work_) return Errc::storage_failed;
     Work::Change change;
     change.kind = Work::Kind::piece;
@@ -13520,7 +13535,7 @@ Errc BackgroundStorage::write_snapshot(BytesView piece) {
     return error;
 }
 
-Errc BackgroundStorage::end_snapshot(Sequence first_needed, bool replaces) {
+COORD_RARE Errc BackgroundStorage::end_snapshot(Sequence first_needed, bool replaces) {
     if (!work_) return Errc::storage_failed;
     COORD_ASSERT(first_needed <= appended() + 1);
     Work::Change change;
@@ -13529,6 +13544,7 @@ Errc BackgroundStorage::end_snapshot(Sequence first_needed, bool replaces) {
     return work_->push(change, {});
 }
 
+COORD_RARE
 Errc BackgroundStorage::read_snapshot(Sequence snapshot, std::uint64_t offset, std::size_t size,
                                       Bytes& out) {
     if (!work_) return inner_.read_snapshot(snapshot, offset, size, out);
@@ -13537,6 +13553,7 @@ Errc BackgroundStorage::read_snapshot(Sequence snapshot, std::uint64_t offset, s
     return work_->read(call, out);
 }
 
+COORD_RARE
 Errc BackgroundStorage::flush() { return work_ ? work_->flush(time_) : Errc::storage_failed; }
 
 Sequence BackgroundStorage::appended() const {
@@ -13545,13 +13562,13 @@ Sequence BackgroundStorage::appended() const {
     return work_->appended;
 }
 
-Sequence BackgroundStorage::durable() const {
+COORD_RARE Sequence BackgroundStorage::durable() const {
     if (!work_) return inner_.durable();
     const std::lock_guard<std::mutex> lock(work_->mutex);
     return work_->durable;
 }
 
-Errc BackgroundStorage::health() const {
+COORD_RARE Errc BackgroundStorage::health() const {
     if (!work_) return inner_.health();
     const std::lock_guard<std::mutex> lock(work_->mutex);
     return work_->is_failed ? Errc::storage_failed : Errc::ok;
@@ -13672,7 +13689,7 @@ static std::uint32_t put_entry(const Txn& txn, char* place) {
 
 }  // namespace detail
 
-std::uint32_t encode_entry(const Txn& txn, Bytes& out) {
+COORD_RARE std::uint32_t encode_entry(const Txn& txn, Bytes& out) {
     const std::size_t start = out.size();
     out.resize(start + entry_header_bytes + txn.body.size());
     return detail::put_entry(txn, &out[start]);
@@ -13680,7 +13697,7 @@ std::uint32_t encode_entry(const Txn& txn, Bytes& out) {
 
 // -- Recovery ------------------------------------------------------------------------------------
 
-Errc Log::open(const StorageOwner& owner) {
+COORD_RARE Errc Log::open(const StorageOwner& owner) {
     const Errc error = storage_.open(*this, owner);
     if (error != Errc::ok) {
         reason_ = "the storage did not open";
@@ -13701,7 +13718,7 @@ Errc Log::open(const StorageOwner& owner) {
     return Errc::ok;
 }
 
-Errc Log::start_over(std::uint64_t entropy) {
+COORD_RARE Errc Log::start_over(std::uint64_t entropy) {
     const Errc error = storage_.start_over(entropy);
     if (error != Errc::ok) return error;
     drop_through(entries_.size());
@@ -13715,12 +13732,12 @@ Errc Log::start_over(std::uint64_t entropy) {
     return Errc::ok;
 }
 
-void Log::damage(const char* reason) {
+COORD_RARE void Log::damage(const char* reason) {
     if (*reason_ == 0) reason_ = reason;
 }
 
 // L6. Whatever else there is to say of it.
-void Log::damage_by_version() {
+COORD_RARE void Log::damage_by_version() {
     is_foreign_ = true;
     reason_ = "a record in the log is of a kind that a newer version of coord has written";
 }
@@ -13758,12 +13775,12 @@ void Log::recover_entry(Sequence sequence, BytesView record) {
     push_entry(record.size(), txn, detail::load_big32(record.data() + 4), sequence);
 }
 
-void Log::recover_truncate(Zxid zxid) {
+COORD_RARE void Log::recover_truncate(Zxid zxid) {
     if (!contains(zxid)) return damage("the log was cut where it has nothing");
     cut_after(zxid);
 }
 
-void Log::recover_epochs(RecordKind kind, Reader& in) {
+COORD_RARE void Log::recover_epochs(RecordKind kind, Reader& in) {
     const std::uint32_t epoch = in.u32();
     if (kind == RecordKind::accepted) {
         epochs_.accepted = epoch, epochs_.accepted_from = PeerId{in.u32()};
@@ -13773,7 +13790,7 @@ void Log::recover_epochs(RecordKind kind, Reader& in) {
     if (!in.done()) damage("an epoch record is wrong");
 }
 
-void Log::on_snapshot(Sequence sequence, BytesView head, std::uint64_t size) {
+COORD_RARE void Log::on_snapshot(Sequence sequence, BytesView head, std::uint64_t size) {
     RecordKind kind{};
     BytesView fields, rest;
     const Errc error = detail::open_frame(head, kind, fields, rest);
@@ -13805,17 +13822,17 @@ void Log::on_snapshot(Sequence sequence, BytesView head, std::uint64_t size) {
 
 // -- Reading -------------------------------------------------------------------------------------
 
-Errc Log::read_snapshot(std::uint64_t offset, std::size_t size, Bytes& out) const {
+COORD_RARE Errc Log::read_snapshot(std::uint64_t offset, std::size_t size, Bytes& out) const {
     COORD_ASSERT(snapshot_sequence_ > 0);
     const std::uint64_t from = offset + detail::base_record_bytes;
     return storage_.read_snapshot(snapshot_sequence_, from, size, out);
 }
 
-Errc Log::read_begun(std::uint64_t offset, std::size_t size, Bytes& out) const {
+COORD_RARE Errc Log::read_begun(std::uint64_t offset, std::size_t size, Bytes& out) const {
     return storage_.read_snapshot(0, offset + detail::base_record_bytes, size, out);
 }
 
-std::size_t Log::count_of_last(std::uint64_t bytes_max, std::size_t most) const {
+COORD_RARE std::size_t Log::count_of_last(std::uint64_t bytes_max, std::size_t most) const {
     std::size_t count = 0;
     std::uint64_t left = bytes_max;
     for (; count < entries_.size() && count < most; count++) {
@@ -13853,20 +13870,20 @@ std::size_t Log::find(Zxid zxid) const {
     return low;
 }
 
-bool Log::contains(Zxid zxid) const {
+COORD_RARE bool Log::contains(Zxid zxid) const {
     if (zxid == base_.zxid) return true;
     const std::size_t count = find(zxid);
     return count > 0 && entries_[count - 1].zxid == zxid;
 }
 
-LogPosition Log::position_at_or_before(Zxid zxid) const {
+COORD_RARE LogPosition Log::position_at_or_before(Zxid zxid) const {
     COORD_ASSERT(zxid >= base_.zxid);
     const std::size_t count = find(zxid);
     if (count == 0) return base_;
     return LogPosition{entries_[count - 1].zxid, entries_[count - 1].crc};
 }
 
-std::uint32_t Log::crc_at(Zxid zxid) const {
+COORD_RARE std::uint32_t Log::crc_at(Zxid zxid) const {
     COORD_ASSERT(contains(zxid));
     return position_at_or_before(zxid).crc;
 }
@@ -13910,7 +13927,7 @@ BytesView Log::entries_after(Zxid zxid, std::size_t bytes_max, Zxid& last_sent,
     return BytesView(block.bytes.get() + first.offset, bytes_to(last));
 }
 
-Txn Log::admit_at(Zxid zxid) const {
+COORD_RARE Txn Log::admit_at(Zxid zxid) const {
     COORD_ASSERT(contains(zxid) && zxid > base_.zxid);
     Txn txn;
     const Errc decoded = decode_entry(bytes_of(entries_[find(zxid) - 1]), txn);
@@ -13919,7 +13936,7 @@ Txn Log::admit_at(Zxid zxid) const {
     return txn;
 }
 
-VoterTable Log::voters_at_end(const Machine& applied, Zxid without) const {
+COORD_RARE VoterTable Log::voters_at_end(const Machine& applied, Zxid without) const {
     VoterTable table = applied.voters();
     for (const Zxid zxid : admits_) {
         if (zxid <= applied.applied() || zxid >= without) continue;
@@ -13930,7 +13947,7 @@ VoterTable Log::voters_at_end(const Machine& applied, Zxid without) const {
 
 // -- Changing ------------------------------------------------------------------------------------
 
-Log::Block Log::make_block(std::size_t size) {
+COORD_RARE Log::Block Log::make_block(std::size_t size) {
     Block block;
     block.size = size;
     block.bytes = detail::Owned<char[]>(new char[size]);
@@ -13995,7 +14012,7 @@ Errc Log::append(const Txn& txn) {
     return Errc::ok;
 }
 
-void Log::cut_after(Zxid zxid) {
+COORD_RARE void Log::cut_after(Zxid zxid) {
     const std::size_t kept = find(zxid);
     while (entries_.size() > kept) {
         const Entry& entry = entries_.back();
@@ -14011,7 +14028,7 @@ void Log::cut_after(Zxid zxid) {
     COORD_ASSERT(last().zxid == zxid);
 }
 
-Errc Log::truncate(Zxid zxid) {
+COORD_RARE Errc Log::truncate(Zxid zxid) {
     COORD_ASSERT(contains(zxid));
     if (zxid == last().zxid) return Errc::ok;
     COORD_ASSERT(zxid >= snapshot_position_.zxid);  // L4
@@ -14022,7 +14039,7 @@ Errc Log::truncate(Zxid zxid) {
     return error;
 }
 
-Errc Log::write(RecordKind kind, BytesView fields) {
+COORD_RARE Errc Log::write(RecordKind kind, BytesView fields) {
     scratch_.clear();
     const std::size_t start = detail::open_record(kind, scratch_);
     scratch_.append(fields);
@@ -14032,7 +14049,7 @@ Errc Log::write(RecordKind kind, BytesView fields) {
     return error;
 }
 
-Errc Log::write_epochs(RecordKind kind, const Epochs& epochs) {
+COORD_RARE Errc Log::write_epochs(RecordKind kind, const Epochs& epochs) {
     Bytes fields;
     Writer writer(fields);
     writer.u32(kind == RecordKind::current ? epochs.current : epochs.accepted);
@@ -14042,19 +14059,19 @@ Errc Log::write_epochs(RecordKind kind, const Epochs& epochs) {
     return error;
 }
 
-Errc Log::accept_epoch(std::uint32_t epoch, PeerId leader) {
+COORD_RARE Errc Log::accept_epoch(std::uint32_t epoch, PeerId leader) {
     COORD_ASSERT(epoch > epochs_.accepted);  // L3
     return write_epochs(RecordKind::accepted, Epochs{epoch, leader, epochs_.current});
 }
 
-Errc Log::set_current_epoch(std::uint32_t epoch) {
+COORD_RARE Errc Log::set_current_epoch(std::uint32_t epoch) {
     COORD_ASSERT(epoch > epochs_.current && epoch <= epochs_.accepted);  // L3
     return write_epochs(RecordKind::current,
                         Epochs{epochs_.accepted, epochs_.accepted_from, epoch});
 }
 
 // Into scratch_.
-void Log::write_base(LogPosition position, bool installed) {
+COORD_RARE void Log::write_base(LogPosition position, bool installed) {
     scratch_.clear();
     const std::size_t start = detail::open_record(RecordKind::base, scratch_);
     Writer writer(scratch_);
@@ -14085,7 +14102,7 @@ void Log::drop_through(std::size_t count) {
     }
 }
 
-void Log::spare_block(Block&& block) {
+COORD_RARE void Log::spare_block(Block&& block) {
     if (spare_blocks_.size() == detail::spare_blocks_max) return;
     spare_blocks_.reserve(detail::spare_blocks_max);
     spare_blocks_.push_back(std::move(block));
@@ -14096,14 +14113,14 @@ void Log::drop_needless() {
     drop_through((std::min)(find(needless_), detail::dropped_at_once_max));
 }
 
-void Log::replace_with(LogPosition position) {
+COORD_RARE void Log::replace_with(LogPosition position) {
     drop_through(entries_.size());
     base_ = position;
     for (std::size_t i = 0; i < marks_.size(); i++) marks_[i].last = Zxid{};  // L2
     durable_last_ = Zxid{};
 }
 
-Errc Log::begin_snapshot(LogPosition position) {
+COORD_RARE Errc Log::begin_snapshot(LogPosition position) {
     COORD_ASSERT(contains(position.zxid) && position.zxid <= durable_last_);  // L4
     COORD_ASSERT(position.zxid > snapshot_position_.zxid);
     begun_position_ = position, begun_bytes_ = 0, begun_epochs_ = epochs_;
@@ -14112,7 +14129,7 @@ Errc Log::begin_snapshot(LogPosition position) {
     return error != Errc::ok ? error : storage_.write_snapshot(scratch_);
 }
 
-Errc Log::write_snapshot(BytesView state_piece) {
+COORD_RARE Errc Log::write_snapshot(BytesView state_piece) {
     COORD_ASSERT(begun_position_.zxid > Zxid{});
     begun_bytes_ += state_piece.size();
     return storage_.write_snapshot(state_piece);
@@ -14120,7 +14137,7 @@ Errc Log::write_snapshot(BytesView state_piece) {
 
 // Epochs that are younger than the snapshot's beginning are written once more, so that no record
 // before the first entry that is kept is needed (L5).
-Errc Log::end_snapshot(std::size_t entries_kept) {
+COORD_RARE Errc Log::end_snapshot(std::size_t entries_kept) {
     COORD_ASSERT(begun_position_.zxid > snapshot_position_.zxid);
     COORD_ASSERT(contains(begun_position_.zxid));  // L4: what is committed is never cut
     Sequence first_needed = storage_.appended() + 1;
@@ -14153,7 +14170,7 @@ Errc Log::end_snapshot(std::size_t entries_kept) {
     return Errc::ok;
 }
 
-Errc Log::begin_install(LogPosition position) {
+COORD_RARE Errc Log::begin_install(LogPosition position) {
     COORD_ASSERT(position.zxid > Zxid{});
     begun_position_ = position, begun_bytes_ = 0, begun_epochs_ = epochs_;
     write_base(position, true);
@@ -14162,13 +14179,13 @@ Errc Log::begin_install(LogPosition position) {
 }
 
 // The epochs stand in it: no record before it is left.
-void Log::give_up_snapshot() {
+COORD_RARE void Log::give_up_snapshot() {
     if (begun_position_.zxid == Zxid{}) return;
     begun_position_ = LogPosition{};
     (void)storage_.begin_snapshot();  // a storage that fails says so at the next flush
 }
 
-Errc Log::end_install() {
+COORD_RARE Errc Log::end_install() {
     COORD_ASSERT(begun_position_.zxid > Zxid{});
     COORD_ASSERT(epochs_.accepted == begun_epochs_.accepted);  // L5
     COORD_ASSERT(epochs_.current == begun_epochs_.current);
@@ -14337,7 +14354,7 @@ struct TakeField {
 
 }  // namespace detail
 
-const char* name(MessageType type) {
+COORD_RARE const char* name(MessageType type) {
     switch (type) {
         case MessageType::notification: return "NOTIFICATION";
         case MessageType::follower_info: return "FOLLOWERINFO";
@@ -14364,7 +14381,7 @@ const char* name(MessageType type) {
     return "unknown";
 }
 
-const char* text(Refusal refusal) {
+COORD_RARE const char* text(Refusal refusal) {
     switch (refusal) {
         case Refusal::rolled_back: return "its storage has lost what it had acknowledged";
         case Refusal::twice: return "another replica is alive under this id";
@@ -14441,7 +14458,7 @@ Errc decode_message(BytesView bytes, Message& message) {
     return is_other ? Errc::other_version : Errc::corrupt;
 }
 
-Voters::Voters(std::vector<Seat> seats) : seats_(std::move(seats)) {
+COORD_RARE Voters::Voters(std::vector<Seat> seats) : seats_(std::move(seats)) {
     COORD_ASSERT(is_valid(seats_));
     const auto by_group = [](const Seat& a, const Seat& b) {
         return a.group != b.group ? a.group < b.group : a.id < b.id;
@@ -14461,13 +14478,13 @@ Voters::Voters(std::vector<Seat> seats) : seats_(std::move(seats)) {
 
 namespace detail {
 
-static std::vector<Voters::Seat> seats_of(const std::vector<PeerId>& ids) {
+COORD_RARE static std::vector<Voters::Seat> seats_of(const std::vector<PeerId>& ids) {
     std::vector<Voters::Seat> seats(ids.size());
     for (std::size_t i = 0; i < ids.size(); i++) seats[i].id = ids[i];
     return seats;
 }
 
-static std::vector<Voters::Seat> seats_of(const VoterTable& table) {
+COORD_RARE static std::vector<Voters::Seat> seats_of(const VoterTable& table) {
     std::vector<Voters::Seat> seats;
     for (const VoterTable::Members* const members : {&table.members(), &table.next()}) {
         const bool is_next = members == &table.next();
@@ -14488,13 +14505,13 @@ static std::vector<Voters::Seat> seats_of(const VoterTable& table) {
 
 }  // namespace detail
 
-Voters::Voters(const std::vector<PeerId>& ids) : Voters(detail::seats_of(ids)) {}
+COORD_RARE Voters::Voters(const std::vector<PeerId>& ids) : Voters(detail::seats_of(ids)) {}
 
-Voters::Voters(const VoterTable& table) : Voters(detail::seats_of(table)) {}
+COORD_RARE Voters::Voters(const VoterTable& table) : Voters(detail::seats_of(table)) {}
 
 bool Voters::is_valid(const std::vector<PeerId>& ids) { return is_valid(detail::seats_of(ids)); }
 
-bool Voters::is_valid(const std::vector<Seat>& seats) {
+COORD_RARE bool Voters::is_valid(const std::vector<Seat>& seats) {
     std::uint64_t weight_now = 0, weight_next = 0;
     bool is_joint = false;
     if (seats.size() > count_max) return false;
@@ -14530,7 +14547,7 @@ bool Voters::is_quorum(std::uint64_t bits) const {
 }
 
 // Groups whose votes count for nothing are none.
-bool Voters::is_quorum_of(std::uint64_t bits, bool next) const {
+COORD_RARE bool Voters::is_quorum_of(std::uint64_t bits, bool next) const {
     std::size_t groups = 0, won = 0;
     for (std::size_t i = 0; i < seats_.size();) {
         const std::uint32_t group = seats_[i].group;
@@ -14548,6 +14565,7 @@ bool Voters::is_quorum_of(std::uint64_t bits, bool next) const {
     return won > groups / 2;
 }
 
+COORD_RARE
 void write_voters(const Voters& voters, const Hearing& hearing, PeerId reader, Bytes& out) {
     Writer writer(out);
     const auto hears = [](bool heard, bool reachable) {
@@ -14566,7 +14584,7 @@ void write_voters(const Voters& voters, const Hearing& hearing, PeerId reader, B
     if (hearing.leaves) writer.u32(0), writer.u32(16u << 24);
 }
 
-bool read_voters(BytesView bytes, PeerId reader, Voters& voters, Hearing& hearing) {
+COORD_RARE bool read_voters(BytesView bytes, PeerId reader, Voters& voters, Hearing& hearing) {
     std::vector<Voters::Seat> seats;
     std::uint64_t flags_of[Voters::count_max] = {};
     hearing = Hearing{};
@@ -14621,7 +14639,7 @@ static SipHash siphash_at(const char* bytes) {
 
 }  // namespace detail
 
-bool Seals::is_valid(const std::vector<Bytes>& keys) {
+COORD_RARE bool Seals::is_valid(const std::vector<Bytes>& keys) {
     if (keys.size() > keys_max) return false;
     for (const Bytes& key : keys) {
         if (key.size() != key_bytes) return false;
@@ -14630,6 +14648,7 @@ bool Seals::is_valid(const std::vector<Bytes>& keys) {
     return true;
 }
 
+COORD_RARE
 Seals::Seals(PeerId self, std::uint64_t ensemble, std::uint64_t nonce, std::uint64_t entropy,
              const std::vector<Bytes>& keys, Duration retry)
     : self_(self), ensemble_(ensemble), nonce_(nonce), retry_(retry), rng_(entropy),
@@ -14641,7 +14660,7 @@ Seals::Seals(PeerId self, std::uint64_t ensemble, std::uint64_t nonce, std::uint
     }
 }
 
-SipHash Seals::key_for(std::size_t place, PeerId from, PeerId to) const {
+COORD_RARE SipHash Seals::key_for(std::size_t place, PeerId from, PeerId to) const {
     Bytes context = "coord: seal";
     Writer writer(context);
     writer.u64(ensemble_), writer.u32(from.value), writer.u32(to.value);
@@ -14650,7 +14669,7 @@ SipHash Seals::key_for(std::size_t place, PeerId from, PeerId to) const {
     return SipHash{made.low ^ rest.low, made.high ^ rest.high};
 }
 
-Seals::Peer Seals::peer_of(PeerId id) const {
+COORD_RARE Seals::Peer Seals::peer_of(PeerId id) const {
     Peer peer;
     peer.own = key_for(0, self_, id);
     for (std::size_t i = 0; i < key_count_; i++) peer.theirs[i] = key_for(i, id, self_);
@@ -14676,7 +14695,7 @@ Seals::Peer& Seals::take_in(Time now, PeerId id, const Peer* known) {
     return peer;
 }
 
-std::uint64_t Seals::life_of(PeerId id) const {
+COORD_RARE std::uint64_t Seals::life_of(PeerId id) const {
     const auto found = peers_.find(id.value);
     return found == peers_.end() ? 0 : found->second.nonce;
 }
@@ -14719,6 +14738,7 @@ BytesView Seals::seal(Time now, PeerId to, BytesView message) {
 }
 
 // The challenge is the same until it is answered: the answer may be slower than the repetition.
+COORD_RARE
 BytesView Seals::greet(Time now, Peer& peer, std::uint64_t to, bool asks, std::uint64_t echo) {
     while (asks && peer.challenge == 0) peer.challenge = rng_.next();
     COORD_ASSERT(asks || to != 0);  // else it says nothing to anybody
@@ -14785,7 +14805,7 @@ Seals::Verdict Seals::open(Time now, PeerId from, BytesView bytes, BytesView& me
 
 // What was sent before an answer to this life's challenge may be older than this life; what is sent
 // after it is not. So the window begins behind it, and all that is before it has been seen.
-void Seals::on_hello(Time now, Peer& peer, Reader in, BytesView& answer) {
+COORD_RARE void Seals::on_hello(Time now, Peer& peer, Reader in, BytesView& answer) {
     const std::uint64_t nonce = in.u64(), to = in.u64(), sequence = in.u64();
     const std::uint64_t challenge = in.u64(), echo = in.u64();
     if (echo != 0 && echo == peer.challenge && to == nonce_ && nonce != 0) {  // K2
@@ -14802,7 +14822,7 @@ void Seals::on_hello(Time now, Peer& peer, Reader in, BytesView& answer) {
 // Part Two, chapter 9: Election
 // =================================================================================================
 
-const char* name(Role role) {
+COORD_RARE const char* name(Role role) {
     switch (role) {
         case Role::looking: return "LOOKING";
         case Role::following: return "FOLLOWING";
@@ -14813,7 +14833,7 @@ const char* name(Role role) {
     return "unknown";
 }
 
-bool operator<(const Vote& a, const Vote& b) {  // E2
+COORD_RARE bool operator<(const Vote& a, const Vote& b) {  // E2
     if (a.current_epoch != b.current_epoch) return a.current_epoch < b.current_epoch;
     if (a.zxid != b.zxid) return a.zxid < b.zxid;
     return a.id < b.id;
@@ -14823,11 +14843,13 @@ namespace detail {
 constexpr std::size_t strangers_max = 64;  // voters, by what they say, that are not asked
 }  // namespace detail
 
+COORD_RARE
 Election::Election(PeerId self, const Voters& voters, const Timing& timing)
     : self_(self), timing_(timing) {
     set_voters(Time{}, voters, {});
 }
 
+COORD_RARE
 void Election::set_voters(Time now, const Voters& voters, const std::vector<PeerId>& contacts,
                           bool leaves, bool counts) {
     COORD_ASSERT(voters.size() > 0 && !(leaves && voters.contains(self_)));  // E4
@@ -14852,7 +14874,7 @@ void Election::set_voters(Time now, const Voters& voters, const std::vector<Peer
     COORD_ASSERT(find(self_) == nullptr);  // nobody hears itself
 }
 
-void Election::start(Time now, const Vote& own, const Vote& history) {
+COORD_RARE void Election::start(Time now, const Vote& own, const Vote& history) {
     COORD_ASSERT(own.id == self_ && history.id == self_ && !(history < own));
     own_ = own, history_ = history;
     for (Voice& voice : voices_) voice.known = false;
@@ -14871,6 +14893,7 @@ const Election::Voice* Election::find(PeerId id) const {
 }
 
 // RETURNS null where it is nobody whose voice is needed, or there are too many.
+COORD_RARE
 Election::Voice* Election::find_or_add(Time now, const Message& message, bool has_voice) {
     std::size_t strangers = 0;
     Voice* stale = nullptr;
@@ -14888,7 +14911,7 @@ Election::Voice* Election::find_or_add(Time now, const Message& message, bool ha
     return stale;
 }
 
-void Election::on_notification(Time now, const Message& message) {
+COORD_RARE void Election::on_notification(Time now, const Message& message) {
     Voters theirs;
     Hearing hearing;
     if (!read_voters(message.payload, self_, theirs, hearing)) return;
@@ -14907,20 +14930,20 @@ void Election::on_notification(Time now, const Message& message) {
     deadline_ = now;
 }
 
-bool Election::is_news(const Message& message, std::uint64_t life) const {
+COORD_RARE bool Election::is_news(const Message& message, std::uint64_t life) const {
     const Voice* const voice = find(message.from);
     if (voice == nullptr) return true;  // others have spoken of it
     if (voice->nonce != message.nonce) return message.nonce == life;
     return message.sequence > voice->sequence;
 }
 
-bool Election::counts_us(PeerId peer) const {
+COORD_RARE bool Election::counts_us(PeerId peer) const {
     const Voice* const voice = find(peer);
     const bool has_said = voice != nullptr && voice->known;
     return has_said ? voice->voters.contains(self_) : voters_.contains(self_);
 }
 
-void Election::forget(PeerId peer) {
+COORD_RARE void Election::forget(PeerId peer) {
     for (Voice& voice : voices_) {
         if (voice.id == peer) voice.known = false, voice.gone = true;
     }
@@ -14934,7 +14957,7 @@ bool Election::is_reachable(const Voice& voice, Time now) const {
     return is_fresh(voice, now) && voice.hearing.is_reader_heard;
 }
 
-Hearing Election::hearing(Time now) const {
+COORD_RARE Hearing Election::hearing(Time now) const {
     Hearing hearing;
     hearing.heard = hearing.reachable = voters_.bit(self_);
     hearing.leaves = leaves_;
@@ -14947,7 +14970,7 @@ Hearing Election::hearing(Time now) const {
 }
 
 // E1, E3. Whether it could lead, as far as can be told from here.
-bool Election::stands(const Voice& voice, Time now) const {
+COORD_RARE bool Election::stands(const Voice& voice, Time now) const {
     if (!is_reachable(voice, now) || voice.role != Role::looking) return false;
     const Vote ends{voice.own.current_epoch, voice.own.zxid, self_};
     if (own_ < history_ && ends < history_) return false;  // E6
@@ -14956,7 +14979,7 @@ bool Election::stands(const Voice& voice, Time now) const {
     return may_lead && voice.voters.is_quorum(voice.hearing.reachable | own);
 }
 
-PeerId Election::best_candidate(Time now) const {
+COORD_RARE PeerId Election::best_candidate(Time now) const {
     COORD_ASSERT(own_.id == self_);
     Vote best = own_;
     bool one_stands = may_lead_ && voters_.is_quorum(hearing(now).reachable);
@@ -14968,7 +14991,7 @@ PeerId Election::best_candidate(Time now) const {
 }
 
 // Of those voters.
-std::uint64_t Election::agreeing(const Voters& voters, Time now) const {
+COORD_RARE std::uint64_t Election::agreeing(const Voters& voters, Time now) const {
     std::uint64_t bits = voters.bit(self_);
     for (const Voice& voice : voices_) {
         if (!is_fresh(voice, now) || voice.role != Role::looking) continue;
@@ -14978,7 +15001,7 @@ std::uint64_t Election::agreeing(const Voters& voters, Time now) const {
 }
 
 // Who leads says so itself to whom asks it. Others are believed of somebody who is not asked.
-PeerId Election::leader(Time now) const {
+COORD_RARE PeerId Election::leader(Time now) const {
     PeerId told;
     for (const Voice& voice : voices_) {
         if (!is_reachable(voice, now)) continue;
@@ -14992,7 +15015,7 @@ PeerId Election::leader(Time now) const {
     return told;
 }
 
-bool Election::has_voice(Time now) const {
+COORD_RARE bool Election::has_voice(Time now) const {
     bool has = may_lead_;
     for (const Voice& voice : voices_) {
         has = has || (is_fresh(voice, now) && voice.voters.contains(self_));
@@ -15000,7 +15023,7 @@ bool Election::has_voice(Time now) const {
     return has;
 }
 
-void Election::consider(Time now) {
+COORD_RARE void Election::consider(Time now) {
     COORD_ASSERT(winner_ == PeerId{} && candidate_ != PeerId{});
     winner_ = leader(now);
     if (!has_voice(now)) settled_at_ = never;  // E3
@@ -15030,7 +15053,7 @@ void Election::consider(Time now) {
     COORD_ASSERT(winner_ != self_ || may_lead_);  // E3 - E5
 }
 
-bool Election::says_otherwise(Time now) const {
+COORD_RARE bool Election::says_otherwise(Time now) const {
     bool differs = false;
     for (const Voice& voice : voices_) {
         differs = differs || voice.said_heard != is_fresh(voice, now) ||
@@ -15039,7 +15062,7 @@ bool Election::says_otherwise(Time now) const {
     return differs;
 }
 
-void Election::poll(Time now, Outbox& out) {
+COORD_RARE void Election::poll(Time now, Outbox& out) {
     if (winner_ != PeerId{}) return;
     consider(now);
     const bool is_heard_of = has_voice(now);
@@ -15049,7 +15072,7 @@ void Election::poll(Time now, Outbox& out) {
     deadline_ = (std::min)(repeat_at_, settled_at_);
 }
 
-void Election::broadcast(Time now, Outbox& out, Duration pause) {
+COORD_RARE void Election::broadcast(Time now, Outbox& out, Duration pause) {
     changed_ = false;
     repeat_at_ = now + pause;
     sequence_ += 1;
@@ -15065,7 +15088,7 @@ void Election::broadcast(Time now, Outbox& out, Duration pause) {
     }
 }
 
-void Election::answer(PeerId to, Role role, PeerId leader, Outbox& out) {
+COORD_RARE void Election::answer(PeerId to, Role role, PeerId leader, Outbox& out) {
     COORD_ASSERT(role != Role::looking && role != Role::failed);
     sequence_ += 1;
     Hearing said;
@@ -15080,6 +15103,7 @@ void Election::give_up(const std::vector<PeerId>& followers, Outbox& out) {
     for (const PeerId id : followers) post(id, Role::looking, candidate_, Hearing{}, out);
 }
 
+COORD_RARE
 void Election::post(PeerId to, Role role, PeerId whom, const Hearing& hearing, Outbox& out) {
     Message message;
     message.type = MessageType::notification;
@@ -15125,6 +15149,7 @@ constexpr char no_space[] = "the storage has no space for what a leader begins w
 constexpr char handed_over[] = "it has handed over";
 }  // namespace detail
 
+COORD_RARE
 Leader::Leader(PeerId self, const Voters& voters, const Timing& timing, Log& log,
                const Limits& limits, std::size_t message_bytes_max)
     : self_(self), first_voters_(voters), voters_(voters), timing_(timing), log_(log),
@@ -15132,6 +15157,7 @@ Leader::Leader(PeerId self, const Voters& voters, const Timing& timing, Log& log
     COORD_ASSERT(message_bytes_max > message_overhead_bytes);
 }
 
+COORD_RARE
 void Leader::know(const Machine& machine, bool may_found, const std::vector<Member>& members) {
     COORD_ASSERT(phase_ == Phase::idle);
     knows_ = true;
@@ -15281,7 +15307,7 @@ void Leader::seat_voters() {
 }
 
 // From a message that says whose it is. What another storage acknowledged is not this one's.
-void Leader::identify(Peer& peer, const Message& message) {
+COORD_RARE void Leader::identify(Peer& peer, const Message& message) {
     COORD_ASSERT(peer.nonce == message.nonce && peer.id != self_);
     peer.storage = message.storage, peer.may_found = (message.phase & 1) != 0;
     peer.observes = (message.phase & 2) != 0;
@@ -15302,7 +15328,7 @@ void Leader::identify(Peer& peer, const Message& message) {
 
 // Whether the sender of this pong and another life of the same voter are both alive: it has
 // answered before the other one did, and does so after it. A life that has ended never comes back.
-bool Leader::is_clone(Peer& peer, const Message& message) {
+COORD_RARE bool Leader::is_clone(Peer& peer, const Message& message) {
     if (message.nonce == peer.proved.nonce || message.nonce == 0) return false;
     if (message.sequence <= peer.proved.pings && peer.proved.nonce != 0) return false;  // Z10: old
     const bool again = peer.proved.nonce != 0 && message.nonce == peer.before.nonce;
@@ -15314,7 +15340,7 @@ bool Leader::is_clone(Peer& peer, const Message& message) {
 }
 
 // Two lives are alive, one of which is speaking. The one whose storage counts stays, else this one.
-void Leader::refuse_clone(Peer& peer, const Message& message, Outbox& out) {
+COORD_RARE void Leader::refuse_clone(Peer& peer, const Message& message, Outbox& out) {
     const std::uint64_t counts = table_.storage_of(peer.id);
     const Life other = peer.proved, own = peer.before;
     const bool other_stays =
@@ -15325,7 +15351,7 @@ void Leader::refuse_clone(Peer& peer, const Message& message, Outbox& out) {
     peer.before = Life{};
 }
 
-void Leader::refuse(Peer& peer, std::uint64_t nonce, Refusal refusal, Outbox& out) {
+COORD_RARE void Leader::refuse(Peer& peer, std::uint64_t nonce, Refusal refusal, Outbox& out) {
     peer.refused = nonce, peer.refusal = refusal;
     counters_.refusals += 1;
     if (peer.nonce == nonce) {
@@ -15337,7 +15363,7 @@ void Leader::refuse(Peer& peer, std::uint64_t nonce, Refusal refusal, Outbox& ou
     send_refusal(peer, out);
 }
 
-void Leader::send_refusal(Peer& peer, Outbox& out) {
+COORD_RARE void Leader::send_refusal(Peer& peer, Outbox& out) {
     COORD_ASSERT(peer.refused != 0);
     Message message;
     message.confirmed = peer.refused, message.phase = static_cast<std::uint8_t>(peer.refusal);
@@ -15358,7 +15384,7 @@ void Leader::post(Peer& peer, MessageType type, Outbox& out, Message message) {
     out.send(peer.id, message);
 }
 
-std::size_t Leader::synced(Time now) const {
+COORD_RARE std::size_t Leader::synced(Time now) const {
     std::size_t count = 0;
     for (const Peer& peer : peers_) count += is_in_step(peer, now) ? 1u : 0u;
     return count;
@@ -15371,11 +15397,11 @@ bool Leader::is_in_step(const Peer& peer, Time now) const {
     return peer.epoch_current && heard && receives && (peer.bit == 0 || counts != 0);  // Z7, Z20
 }
 
-std::uint64_t Leader::voters_in_step(Time now) const {
+COORD_RARE std::uint64_t Leader::voters_in_step(Time now) const {
     return bits_where([&](const Peer& peer) { return is_in_step(peer, now); });
 }
 
-std::size_t Leader::observers_in_step(Time now) const {
+COORD_RARE std::size_t Leader::observers_in_step(Time now) const {
     std::size_t count = 0;
     for (const auto& entry : observers_) count += is_in_step(entry.second, now) ? 1u : 0u;
     COORD_ASSERT(count <= observers_.size());
@@ -15401,7 +15427,7 @@ void Leader::visit_peers(Time now, std::size_t observers_max,
     }
 }
 
-void Leader::forget(PeerId id) {
+COORD_RARE void Leader::forget(PeerId id) {
     if (Peer* peer = find(id)) peer->heard_at = detail::long_ago;
 }
 
@@ -15415,7 +15441,7 @@ std::vector<PeerId> Leader::followers() const {
     return ids;
 }
 
-bool Leader::is_fetched(Time now) const {
+COORD_RARE bool Leader::is_fetched(Time now) const {
     const auto fetches = [&](const Peer& peer) {
         return peer.fetching && now - peer.asked_at <= timing_.silence;
     };
@@ -15425,7 +15451,7 @@ bool Leader::is_fetched(Time now) const {
     return is_one;
 }
 
-Zxid Leader::needed(Time now) const {
+COORD_RARE Zxid Leader::needed(Time now) const {
     Zxid least = log_.last().zxid;
     const auto look_at = [&](const Peer& peer) {
         const bool counts = peer.streaming && now - peer.heard_at <= timing_.silence;
@@ -15451,7 +15477,7 @@ Leader::Peer* Leader::take_on(const Message& message) {
 }
 
 // One that is forgotten hears nothing any more, and looks for a leader once more.
-void Leader::forget_observers(Time now) {
+COORD_RARE void Leader::forget_observers(Time now) {
     for (auto each = observers_.begin(); each != observers_.end();) {
         const bool is_silent = now - each->second.heard_at > timing_.silence * 2;
         if (is_silent) {
@@ -15462,7 +15488,7 @@ void Leader::forget_observers(Time now) {
     }
 }
 
-bool Leader::are_many_fetching(Time now) const {
+COORD_RARE bool Leader::are_many_fetching(Time now) const {
     std::size_t count = 0;
     for (const auto& entry : observers_) {
         const Peer& peer = entry.second;
@@ -15475,7 +15501,7 @@ bool Leader::are_many_fetching(Time now) const {
 
 // Whether a message is of an attempt that its sender has given up since. A life that we have not
 // heard of is no older than the one that we know.
-bool Leader::is_stale(const Peer& peer, const Message& message) const {
+COORD_RARE bool Leader::is_stale(const Peer& peer, const Message& message) const {
     return message.nonce == peer.nonce && message.attempt < peer.attempt;
 }
 
@@ -15523,7 +15549,7 @@ bool Leader::receive(Time now, const Message& message, Outbox& out) {
 }
 
 // Takes the message's life and attempt for the present ones. A new life counts its touches anew.
-void Leader::meet(Time now, Peer& peer, const Message& message) {
+COORD_RARE void Leader::meet(Time now, Peer& peer, const Message& message) {
     if (peer.nonce != message.nonce) {
         peer.met_at = now, peer.met_pings = ping_sequence_;
         peer.storage = 0, peer.may_found = false;  // it does not count before it has said whose
@@ -15559,7 +15585,7 @@ void Leader::on_follower_info(Time now, Peer& peer, const Message& message, Outb
 }
 
 // We do not know any more what this learner has: it is to report once more.
-void Leader::lose(Time now, Peer& peer, Outbox& out) {
+COORD_RARE void Leader::lose(Time now, Peer& peer, Outbox& out) {
     peer.informed = true;
     peer.promised = peer.streaming = peer.fetching = false;
     drop_in_flight(peer);
@@ -15629,7 +15655,7 @@ void Leader::on_ack(Time now, Peer& peer, const Message& message, Outbox& out) {
     }
 }
 
-void Leader::drop_in_flight(Peer& peer) {
+COORD_RARE void Leader::drop_in_flight(Peer& peer) {
     peer.in_flight.clear();
     peer.in_flight_bytes = 0;
 }
@@ -15653,7 +15679,7 @@ void Leader::Flow::come(std::size_t bytes, bool was_filled) {
 
 void Leader::Flow::slow() { window = (std::max)(window / 2, detail::message_bytes_tried_min); }
 
-void Leader::Flow::lose(std::size_t most) {
+COORD_RARE void Leader::Flow::lose(std::size_t most) {
     const bool is_least = most >> halvings <= detail::message_bytes_tried_min;
     if (!is_least) halvings += 1;
     wanted = static_cast<std::uint16_t>((std::min)(wanted * 2, 64));
@@ -15690,11 +15716,11 @@ bool Leader::may_rewind(const Peer& peer) {
 
 // It answers, and nothing of what it is sent has come for long: it is not in step, whatever it has
 // acknowledged before.
-bool Leader::is_stuck(const Peer& peer, Time now) const {
+COORD_RARE bool Leader::is_stuck(const Peer& peer, Time now) const {
     return peer.stalls > 0 && now - peer.received_at > timing_.silence;
 }
 
-void Leader::rewind(Time now, Peer& peer) {
+COORD_RARE void Leader::rewind(Time now, Peer& peer) {
     peer.cursor = peer.received;
     drop_in_flight(peer);
     peer.progress_at = now, peer.rewound_pings = ping_sequence_;
@@ -15703,7 +15729,7 @@ void Leader::rewind(Time now, Peer& peer) {
     if (peer.stalls > 1) peer.flow.slow(), peer.flow.lose(message_bytes_max_);
 }
 
-void Leader::on_pong(Peer& peer, const Message& message) {
+COORD_RARE void Leader::on_pong(Peer& peer, const Message& message) {
     COORD_ASSERT(message.nonce == peer.nonce);
     if (message.sequence > ping_sequence_) return;
     peer.pong = (std::max)(peer.pong, message.sequence);
@@ -15725,7 +15751,7 @@ void Leader::on_pong(Peer& peer, const Message& message) {
     if (peer.touch_parts == whole) peer.touch = message.touch;
 }
 
-void Leader::on_chunk_request(Peer& peer, const Message& message, Outbox& out) {
+COORD_RARE void Leader::on_chunk_request(Peer& peer, const Message& message, Outbox& out) {
     if (message.attempt != peer.attempt || !peer.fetching) return;
     peer.asked_at = peer.heard_at;
     if (message.zxid != log_.snapshot_position().zxid) return;  // repeat() names the new one
@@ -15787,7 +15813,7 @@ void Leader::drop_queued() {
 
 // -- Phases --------------------------------------------------------------------------------------
 
-void Leader::begin_promise(Time now) {
+COORD_RARE void Leader::begin_promise(Time now) {
     COORD_ASSERT(phase_ == Phase::discovery);
     std::uint32_t highest = log_.epochs().accepted;
     for (const Peer& peer : peers_) {
@@ -15832,7 +15858,7 @@ void Leader::begin_synchronization(Time now, Outbox& out) {
 }
 
 // All voters have promised, and none has a newer history: as they are now, they are the ensemble.
-void Leader::found() {
+COORD_RARE void Leader::found() {
     COORD_ASSERT(is_founding_ && phase_ == Phase::promise);
     VoterTable::Places voters;
     for (const Peer& peer : peers_) {
@@ -15862,7 +15888,7 @@ void Leader::found() {
     counters_.admissions += 1;
 }
 
-void Leader::synchronize(Time now, Peer& peer, Outbox& out) {
+COORD_RARE void Leader::synchronize(Time now, Peer& peer, Outbox& out) {
     COORD_ASSERT(phase_ >= Phase::synchronization && peer.promised);  // Z2
     drop_in_flight(peer);
     peer.stalls = 0;
@@ -16064,7 +16090,7 @@ void Leader::ping(Time now, const Machine& machine, Outbox& out) {
     if (is_their_time) ping_observers(now, machine, out);
 }
 
-void Leader::post_ping(Peer& peer, const Machine& machine, Outbox& out) {
+COORD_RARE void Leader::post_ping(Peer& peer, const Machine& machine, Outbox& out) {
     Message message;
     message.sequence = ping_sequence_, message.commit = committed_;
     message.digest = machine.applied() == committed_ ? machine.digest() : 0;
@@ -16161,7 +16187,7 @@ Time Leader::next_repeat(const Peer& peer) const {
     return deadline;
 }
 
-Time Leader::next_deadline(Time now) const {
+COORD_RARE Time Leader::next_deadline(Time now) const {
     if (phase_ == Phase::idle) return never;
     if (resignation_ != nullptr || is_sync_ping_due() || observers_wait_) return now;
     const bool numbers = is_numbering();
@@ -16187,7 +16213,7 @@ Time Leader::next_deadline(Time now) const {
 
 bool Leader::has_handed_over() const { return resignation_ == detail::handed_over; }
 
-bool Leader::can_take_over(const Peer& peer, Time now) const {
+COORD_RARE bool Leader::can_take_over(const Peer& peer, Time now) const {
     const bool is_voter = peer.id != self_ && peer.bit != 0;
     return is_voter && (declined_ & peer.bit) == 0 && peer.streaming && is_in_step(peer, now);
 }
@@ -16223,7 +16249,7 @@ Errc Leader::hand_over(Time now, PeerId to) {
     return Errc::ok;
 }
 
-void Leader::turn_to(PeerId id) {
+COORD_RARE void Leader::turn_to(PeerId id) {
     COORD_ASSERT(phase_ == Phase::broadcast && id != self_ && voters_.contains(id));  // Z21
     successor_ = id;
     hand_over_ += 1;
@@ -16241,7 +16267,7 @@ void Leader::try_another(Time now, const char* why) {
     counters_.hand_overs_failed += 1;
 }
 
-bool Leader::has_to_stand(const Peer& peer) const {
+COORD_RARE bool Leader::has_to_stand(const Peer& peer) const {
     const Zxid last = log_.last().zxid;
     return peer.acked == last && committed_ == last;
 }
@@ -16261,7 +16287,7 @@ void Leader::work_on_hand_over(Time now, Outbox& out) {
     post(*peer, MessageType::hand_over, out, message);
 }
 
-Time Leader::next_hand_over() const {
+COORD_RARE Time Leader::next_hand_over() const {
     if (successor_ == PeerId{}) return never;
     for (const Peer& peer : peers_) {
         if (peer.id != successor_) continue;
@@ -16352,7 +16378,7 @@ void Leader::renew_leases() {
     }
 }
 
-void Leader::renew_observers_leases(const Round& round) {
+COORD_RARE void Leader::renew_observers_leases(const Round& round) {
     for (auto [id, peer] : observers_) {
         if (peer.lease_round != round.sequence) continue;
         peer.lease_round = 0;
@@ -16392,7 +16418,7 @@ bool Leader::can_number(const Machine& machine) {
     return true;
 }
 
-void Leader::look_after(SessionId session, LiveSession& live, Duration rest) {
+COORD_RARE void Leader::look_after(SessionId session, LiveSession& live, Duration rest) {
     live.expires_at = clock_ + rest;
     looks_.add({next_look(live), 0, session});
 }
@@ -16416,7 +16442,7 @@ void Leader::touch(SessionId session) {
     if (hear(session) && !rounds_.empty()) rounds_.back().armed = false;
 }
 
-std::int64_t Leader::silent_quarters(const LiveSession& live) const {
+COORD_RARE std::int64_t Leader::silent_quarters(const LiveSession& live) const {
     const std::int64_t timeout_ns = milliseconds((std::max)(live.timeout_ms, 1u)).ns;
     const std::int64_t rest_ns = (live.expires_at - clock_).ns;
     return 4 - (rest_ns * 4 + timeout_ns - 1) / timeout_ns;
@@ -16424,7 +16450,7 @@ std::int64_t Leader::silent_quarters(const LiveSession& live) const {
 
 // When it will have been silent for another quarter of its timeout, or for all of it. Soon in any
 // case: the look of a session that has ended is not kept for long.
-Time Leader::next_look(const LiveSession& live) const {
+COORD_RARE Time Leader::next_look(const LiveSession& live) const {
     const Duration timeout = milliseconds(live.timeout_ms);
     const Time quarter = live.expires_at - timeout / 4 * (3 - silent_quarters(live));
     return (std::min)(quarter, clock_ + detail::look_gap_max);
@@ -16540,13 +16566,13 @@ void Leader::note_end(SessionId session, Zxid zxid) {
     if (ended_.size() > detail::ends_kept_max) ended_.clear(), ended_until_ = zxid;
 }
 
-bool Leader::has_initial(const Peer& peer) const {
+COORD_RARE bool Leader::has_initial(const Peer& peer) const {
     return peer.promised && peer.streaming && peer.epoch_current && peer.acked >= initial_;
 }
 
 // A life just met may be a stranger's, beside the voter that it says it is; or one that is over,
 // and its last messages come late.
-bool Leader::is_known(Time now, const Peer& peer) const {
+COORD_RARE bool Leader::is_known(Time now, const Peer& peer) const {
     const bool is_just_met = now - peer.met_at <= timing_.silence;
     return peer.storage != 0 && !is_just_met && peer.pong > peer.met_pings;
 }
@@ -16624,6 +16650,7 @@ void Leader::settle(std::int64_t wall_ms) {
 namespace detail {
 
 // Who is to be there, in the order of their ids.
+COORD_RARE
 static VoterTable::Members members_after(const VoterTable::Members& now, const Reconfig& asked) {
     VoterTable::Members next = asked.members.empty() ? now : asked.members;
     const auto leaves = [&](const Member& member) {
@@ -16735,7 +16762,7 @@ void Leader::on_applied(const Txn& txn, const Machine& machine) {
     }
 }
 
-void Leader::forget(SessionId session) {
+COORD_RARE void Leader::forget(SessionId session) {
     const auto found = sessions_.find(session);
     if (found == sessions_.end()) return;
     COORD_ASSERT(!found->second.expiring || closing_ > 0);
@@ -16775,7 +16802,7 @@ bool Leader::is_waited_for(SessionId session) const {
 }
 
 // RETURNS false where it is to be tried again.
-bool Leader::expire(SessionId session, LiveSession& live, std::int64_t wall_ms) {
+COORD_RARE bool Leader::expire(SessionId session, LiveSession& live, std::int64_t wall_ms) {
     if (closing_ >= detail::closings_max) return false;
     Txn close;
     close.session = session, close.op = OpCode::close_session;
@@ -16887,10 +16914,11 @@ constexpr char other_state[] = "the leader's snapshot is of another version of c
 
 }  // namespace detail
 
+COORD_RARE
 Learner::Learner(PeerId self, const Timing& timing, Log& log, std::uint64_t first_attempt)
     : self_(self), timing_(timing), log_(log), attempt_(first_attempt) {}
 
-void Learner::start(Time now, PeerId leader, Zxid committed, bool observes) {
+COORD_RARE void Learner::start(Time now, PeerId leader, Zxid committed, bool observes) {
     COORD_ASSERT(phase_ == Phase::idle && leader != self_ && leader != PeerId{});
     phase_ = Phase::discovery;
     observes_ = observes;
@@ -16906,7 +16934,7 @@ void Learner::start(Time now, PeerId leader, Zxid committed, bool observes) {
     digest_at_ = Zxid{};
 }
 
-void Learner::stop() {
+COORD_RARE void Learner::stop() {
     phase_ = Phase::idle;
     leader_ = PeerId{};
     epoch_ = 0;
@@ -16914,7 +16942,7 @@ void Learner::stop() {
     synced_.clear();
 }
 
-void Learner::depart(const char* reason) {
+COORD_RARE void Learner::depart(const char* reason) {
     if (departure_ == nullptr) departure_ = reason;
 }
 
@@ -16961,7 +16989,7 @@ bool Learner::receive(Time now, const Message& message, Outbox& out) {
 
 // The leader is gathering a quorum and may not have heard us before; or it does so once more,
 // after its epoch, and then we are to begin anew with it.
-void Learner::on_gathering(Time now, const Message& message) {
+COORD_RARE void Learner::on_gathering(Time now, const Message& message) {
     if (phase_ == Phase::discovery) {
         heard_at_ = repeat_at_ = now;
     } else if (ping_sequence_ > 0 && message.sequence > ping_sequence_) {
@@ -17048,7 +17076,7 @@ void Learner::on_snap(Time now, const Message& message, Outbox& out) {
     ask_chunk(now, out);
 }
 
-void Learner::ask_chunk(Time now, Outbox& out) {
+COORD_RARE void Learner::ask_chunk(Time now, Outbox& out) {
     repeat_at_ = now + timing_.retry();
     Message message;
     message.zxid = snapshot_position_.zxid;
@@ -17056,7 +17084,7 @@ void Learner::ask_chunk(Time now, Outbox& out) {
     post(MessageType::chunk_request, message, out);
 }
 
-void Learner::on_chunk(Time now, const Message& message, Outbox& out) {
+COORD_RARE void Learner::on_chunk(Time now, const Message& message, Outbox& out) {
     if (phase_ != Phase::fetching || message.attempt != attempt_ || snapshot_whole_) return;
     if (message.zxid != snapshot_position_.zxid || message.total != snapshot_total_) return;
     if (message.offset != fetched_) return;  // repeated, or out of order
@@ -17069,12 +17097,12 @@ void Learner::on_chunk(Time now, const Message& message, Outbox& out) {
     if (!snapshot_whole_) ask_chunk(now, out);
 }
 
-void Learner::forget_snapshot() {
+COORD_RARE void Learner::forget_snapshot() {
     snapshot_.clear();
     fetched_ = 0, snapshot_whole_ = false;
 }
 
-void Learner::installed() {
+COORD_RARE void Learner::installed() {
     COORD_ASSERT(phase_ == Phase::fetching && snapshot_whole_);
     COORD_ASSERT(log_.last().zxid == snapshot_position_.zxid);
     forget_snapshot();
@@ -17083,13 +17111,13 @@ void Learner::installed() {
     ack_due_ = true;
 }
 
-void Learner::refuse_snapshot(const char* reason) {
+COORD_RARE void Learner::refuse_snapshot(const char* reason) {
     forget_snapshot();
     depart(reason);
 }
 
 // What is sent of it in vain each time is a load on the leader.
-void Learner::put_off_snapshot(Time now) {
+COORD_RARE void Learner::put_off_snapshot(Time now) {
     COORD_ASSERT(phase_ == Phase::fetching);
     forget_snapshot();
     put_off_ = (std::min)(put_off_ + 1, detail::put_offs_max);
@@ -17173,7 +17201,7 @@ void Learner::see_digest(const Message& message) {
     digest_at_ = message.commit, digest_ = message.digest;
 }
 
-void Learner::on_ping(const Message& message) {
+COORD_RARE void Learner::on_ping(const Message& message) {
     if (is_in_step()) see_commit(message.commit), see_digest(message);
     if (!is_promised(log_.epochs().accepted)) return;
     if (message.sequence >= ping_sequence_) {
@@ -17186,6 +17214,7 @@ void Learner::on_ping(const Message& message) {
     if (!is_serving() || message.commit != log_.last().zxid) ack_due_ = true;
 }
 
+COORD_RARE
 void Learner::pong(std::uint64_t touch, BytesView sessions, std::size_t message_bytes_max,
                    Outbox& out) {
     COORD_ASSERT(pong_due_ && sessions.size() % 8 == 0);
@@ -17202,7 +17231,7 @@ void Learner::pong(std::uint64_t touch, BytesView sessions, std::size_t message_
     }
 }
 
-void Learner::pong_alone(Outbox& out) {
+COORD_RARE void Learner::pong_alone(Outbox& out) {
     COORD_ASSERT(pong_due_);
     pong_due_ = false;
     Message message;
@@ -17256,7 +17285,7 @@ void Learner::send(Time now, Outbox& out) {
 }
 
 // With it, all that is reported.
-bool Learner::is_promise_durable() const {
+COORD_RARE bool Learner::is_promise_durable() const {
     return is_promised(log_.durable_epochs().accepted) && log_.durable_last() >= have_.zxid &&
            !log_.is_waiting();
 }
@@ -17347,7 +17376,7 @@ inline Transport& no_transport() {
 }
 
 // Nobody's id would not pass for a voter even in a replica that refuses its options.
-inline ReplicaOptions with_some_id(ReplicaOptions options) {
+COORD_RARE inline ReplicaOptions with_some_id(ReplicaOptions options) {
     if (options.id == PeerId{}) options.id = PeerId{1};
     const auto by_id = [](const Member& a, const Member& b) { return a.id < b.id; };
     std::sort(options.members.begin(), options.members.end(), by_id);
@@ -17355,7 +17384,7 @@ inline ReplicaOptions with_some_id(ReplicaOptions options) {
 }
 
 // Those of the options: of no more than one of the two, where they are refused.
-static Voters first_voters(const ReplicaOptions& options, bool is_refused) {
+COORD_RARE static Voters first_voters(const ReplicaOptions& options, bool is_refused) {
     if (is_refused) return Voters(std::vector<PeerId>{options.id});
     std::vector<Voters::Seat> seats;
     for (const Member& member : options.members) {
@@ -17364,7 +17393,7 @@ static Voters first_voters(const ReplicaOptions& options, bool is_refused) {
     return seats.empty() ? Voters(options.voters) : Voters(std::move(seats));
 }
 
-inline const char* judge_members(const ReplicaOptions& options) {
+COORD_RARE inline const char* judge_members(const ReplicaOptions& options) {
     if (options.members.empty()) return nullptr;
     std::vector<Member> members = with_some_id(options).members;
     if (VoterTable::flaw(members) != nullptr) return "options: members are no ensemble";
@@ -17376,6 +17405,7 @@ inline const char* judge_members(const ReplicaOptions& options) {
     return "options: the members that vote are not the voters";
 }
 
+COORD_RARE
 inline const char* judge_options(const ReplicaOptions& options, const Transport& transport) {
     const std::vector<PeerId>& voters = options.voters;
     if (!Voters::is_valid(voters)) return "options: voters must be 1 to 63 distinct ids, none 0";
@@ -17464,17 +17494,18 @@ public:
     explicit Prose(Bytes& out) : out_(out) {}
     Prose& text(BytesView piece) { return out_.append(piece), *this; }
     Prose& number(std::uint64_t value) { return out_.append(std::to_string(value)), *this; }
-    Prose& count(std::uint64_t value, const char* one, const char* many) {
+    COORD_RARE Prose& count(std::uint64_t value, const char* one, const char* many) {
         return number(value).text(" ").text(value == 1 ? one : many);
     }
-    Prose& hex(std::uint64_t value) {
+    COORD_RARE Prose& hex(std::uint64_t value) {
         for (int shift = 60; shift >= 0; shift -= 4) {
             out_.push_back("0123456789abcdef"[value >> shift & 15]);
         }
         return *this;
     }
+    COORD_RARE
     Prose& zxid(Zxid zxid) { return number(zxid.epoch()).text(".").number(zxid.counter()); }
-    Prose& seconds(Duration time) {
+    COORD_RARE Prose& seconds(Duration time) {
         const std::uint64_t ms = ms_of(time);
         const Bytes rest = std::to_string(1000 + ms % 1000);
         return number(ms / 1000).text(".").text(BytesView(rest).substr(1)).text(" s");
@@ -17488,30 +17519,30 @@ private:
 class Json {
 public:
     explicit Json(Bytes& out) : out_(out) {}
-    void open(const char* key, char bracket) {
+    COORD_RARE void open(const char* key, char bracket) {
         begin(key);
         out_.push_back(bracket);
         is_first_ = true;
     }
-    void close(char bracket) {
+    COORD_RARE void close(char bracket) {
         out_.push_back(bracket);
         is_first_ = false;
     }
-    void number(const char* key, std::uint64_t value) {
+    COORD_RARE void number(const char* key, std::uint64_t value) {
         begin(key);
         out_.append(std::to_string(value));
     }
-    void truth(const char* key, bool value) {
+    COORD_RARE void truth(const char* key, bool value) {
         begin(key);
         out_.append(value ? "true" : "false");
     }
-    void hex(const char* key, std::uint64_t value) {
+    COORD_RARE void hex(const char* key, std::uint64_t value) {
         begin(key);
         out_.push_back('"');
         Prose(out_).hex(value);
         out_.push_back('"');
     }
-    void text(const char* key, BytesView value) {
+    COORD_RARE void text(const char* key, BytesView value) {
         begin(key);
         append_json_text(value, out_);
     }
@@ -17529,14 +17560,14 @@ private:
     bool is_first_ = true;
 };
 
-static Metric gauge(const char* name, std::uint64_t value, const char* help) {
+COORD_RARE static Metric gauge(const char* name, std::uint64_t value, const char* help) {
     return Metric{name, help, Metric::Kind::gauge, value};
 }
-static Metric counter(const char* name, std::uint64_t value, const char* help) {
+COORD_RARE static Metric counter(const char* name, std::uint64_t value, const char* help) {
     return Metric{name, help, Metric::Kind::counter, value};
 }
 
-static std::uint64_t count_bits(std::uint64_t bits) {
+COORD_RARE static std::uint64_t count_bits(std::uint64_t bits) {
     std::uint64_t count = 0;
     for (; bits != 0; bits &= bits - 1) count += 1;
     return count;
@@ -17582,7 +17613,7 @@ Found::Found(Found&& other) noexcept = default;
 Found& Found::operator=(Found&& other) noexcept = default;
 Found::~Found() = default;
 
-const char* name(SessionState state) {
+COORD_RARE const char* name(SessionState state) {
     switch (state) {
         case SessionState::connected: return "CONNECTED";
         case SessionState::suspended: return "SUSPENDED";
@@ -17637,7 +17668,7 @@ Replica::~Replica() {
     sessions_.clear(), idle_.clear();
 }
 
-void Replica::open() {
+COORD_RARE void Replica::open() {
     if (refused_ != nullptr) return fail(refused_);
     const StorageOwner owner{options_.ensemble, rng_.next()};
     Errc opened = log_.open(owner);
@@ -17675,12 +17706,12 @@ void Replica::open() {
 }
 
 // From the state on that there is now.
-void Replica::record_changes() {
+COORD_RARE void Replica::record_changes() {
     history_->restart(machine_->applied());
     if (options_.change_bytes_kept > 0) machine_->record_to(history_.get());
 }
 
-Errc Replica::load_snapshot() {
+COORD_RARE Errc Replica::load_snapshot() {
     if (log_.snapshot_position().zxid == Zxid{}) return Errc::ok;
     machine_->begin_load();
     for (std::uint64_t read = 0; read < log_.snapshot_bytes(); read += detail::load_piece_bytes) {
@@ -17701,7 +17732,7 @@ bool Replica::is_admitted(const VoterTable& table) const {
 }
 
 // R7. What is not applied yet may have named the own storage, too, before the table was that.
-bool Replica::is_replaced(const VoterTable& table, Zxid zxid) const {
+COORD_RARE bool Replica::is_replaced(const VoterTable& table, Zxid zxid) const {
     const bool is_other = table.storage_of(options_.id) != 0 && !is_admitted(table);
     const bool is_later = !log_.admits().empty() && log_.admits().back() < zxid;
     return is_other && (was_admitted_ || (is_later && is_admitted(log_.voters_at_end(*machine_))));
@@ -17729,7 +17760,7 @@ void Replica::fail(const char* reason) {
 }
 
 // A change that cannot wait for space, as a proposal can, is the end where there is none.
-void Replica::fail(Errc error) {
+COORD_RARE void Replica::fail(Errc error) {
     COORD_ASSERT(error != Errc::ok);
     fail(error == Errc::storage_full ? "the storage is full" : "the storage failed");
 }
@@ -17843,7 +17874,7 @@ void Replica::take_inbox() {
     inbox_read_.clear();
 }
 
-void Replica::drop_version(PeerId from, std::uint16_t version) {  // V2, L6
+COORD_RARE void Replica::drop_version(PeerId from, std::uint16_t version) {  // V2, L6
     counters_.dropped_version += 1;
     if (logged_) logged_->other = from, logged_->other_speaks = version;
 }
@@ -17891,14 +17922,14 @@ void Replica::dispatch(const Message& message) {
     if (!taken) counters_.dropped_stale += 1;
 }
 
-Errc Replica::hand_over(PeerId to) {
+COORD_RARE Errc Replica::hand_over(PeerId to) {
     counters_.calls += 1;
     if (role_ == Role::failed) return Errc::replica_failed;
     return role_ == Role::leading ? leader_.hand_over(now_, to) : Errc::not_leading;
 }
 
 // An election would be no surprise: it holds what it says in one, and has the space to lead.
-bool Replica::could_win() const {
+COORD_RARE bool Replica::could_win() const {
     const Vote vote = own_vote();
     return role_ == Role::following && learner_.is_serving() && log_.has_room() &&
            vote.current_epoch == learner_.epoch() && vote.zxid == log_.last().zxid;
@@ -17935,7 +17966,7 @@ bool Replica::on_hand_over(const Message& message) {
     return true;
 }
 
-void Replica::answer_hand_over(const Message& asked, HandOver step) {
+COORD_RARE void Replica::answer_hand_over(const Message& asked, HandOver step) {
     Message message;
     message.type = MessageType::hand_over;
     message.epoch = asked.epoch, message.sequence = asked.sequence;
@@ -17945,7 +17976,7 @@ void Replica::answer_hand_over(const Message& asked, HandOver step) {
 }
 
 // Who observes is answered where there is somebody to follow: a leader that is established.
-void Replica::answer_notification(const Message& message) {
+COORD_RARE void Replica::answer_notification(const Message& message) {
     if (voters_seen_ != members_version()) see_voters();
     const bool asks = message.phase == static_cast<std::uint8_t>(Role::looking);
     const bool leads = message.phase == static_cast<std::uint8_t>(Role::leading);
@@ -17965,14 +17996,14 @@ void Replica::answer_notification(const Message& message) {
     }
 }
 
-void Replica::say_who_leads(PeerId to) {
+COORD_RARE void Replica::say_who_leads(PeerId to) {
     const bool leads = role_ == Role::leading;
     const PeerId leader = leads ? options_.id : learner_.leader();
     const bool is_sure = leads || learner_.is_in_step();  // or they would tell one another
     election_.answer(to, role_, is_sure ? leader : PeerId{}, outbox_);
 }
 
-void Replica::forget(PeerId peer) {
+COORD_RARE void Replica::forget(PeerId peer) {
     counters_.calls += 1;
     lose(peer);
     if (inbox_.empty() || inbox_.size() + 64 > inbox_bytes_max) return;
@@ -17981,7 +18012,7 @@ void Replica::forget(PeerId peer) {
     writer.bytes(BytesView{});
 }
 
-void Replica::lose(PeerId peer) {
+COORD_RARE void Replica::lose(PeerId peer) {
     election_.forget(peer);
     if (role_ == Role::leading) leader_.forget(peer);
     if (is_learner() && learner_.leader() == peer && started_) {
@@ -18035,7 +18066,7 @@ void Replica::drive_roles() {
 }
 
 // Others may have the space to lead that it has not; for longer each time, until it serves.
-void Replica::step_aside() {
+COORD_RARE void Replica::step_aside() {
     aside_ = (std::min)(aside_ + 1, detail::put_offs_max);
     aside_until_ = now_ + options_.timing.retry() * (std::int64_t{1} << aside_);
 }
@@ -18191,16 +18222,16 @@ bool Replica::is_full() const {
 }
 
 // By its own history.
-bool Replica::counts() const {
+COORD_RARE bool Replica::counts() const {
     const VoterTable table = log_.voters_at_end(*machine_);
     return is_admitted(table) || table.members().empty() || table.is_founding() || leaves();
 }
 
-Vote Replica::history() const {
+COORD_RARE Vote Replica::history() const {
     return Vote{log_.durable_epochs().current, log_.durable_last(), options_.id};
 }
 
-Vote Replica::own_vote() const {
+COORD_RARE Vote Replica::own_vote() const {
     if (!is_voter() && !leaves()) return Vote{0, Zxid{}, options_.id};  // E3
     if (!counts() || now_ < aside_until_) return Vote{0, Zxid{}, options_.id};  // R6
     return history();
@@ -18231,6 +18262,7 @@ bool Replica::unseal(PeerId from, BytesView& bytes) {
     return verdict == Seals::Verdict::message;
 }
 
+COORD_RARE
 std::size_t Replica::message_bytes_max(const ReplicaOptions& options, const Transport& transport) {
     const std::size_t seal = options.ensemble_keys.empty() ? 0 : Seals::overhead_bytes;
     const bool has_peers = &transport != &detail::no_transport();
@@ -18336,13 +18368,13 @@ bool Replica::is_snapshot_due() const {
 
 // A learner that fetches the snapshot before, or has just done so, would have to begin once more.
 // It is waited for, but not for ever.
-bool Replica::is_fetch_waited_for() const {
+COORD_RARE bool Replica::is_fetch_waited_for() const {
     return role_ == Role::leading && leader_.is_fetched(now_) &&
            entries_since_snapshot_ < snapshot_patience() &&
            bytes_since_snapshot_ / 4 < options_.snapshot_every_bytes;
 }
 
-std::uint64_t Replica::snapshot_patience() const {
+COORD_RARE std::uint64_t Replica::snapshot_patience() const {
     return std::uint64_t{options_.snapshot_every_entries} * 10 + 10000;
 }
 
@@ -18371,7 +18403,7 @@ void Replica::work_on_snapshot() {
     if (snapshot_phase_ == SnapshotPhase::ending) end_snapshot();
 }
 
-std::size_t Replica::write_snapshot_slice() {
+COORD_RARE std::size_t Replica::write_snapshot_slice() {
     COORD_ASSERT(machine_->is_saving());
     scratch_.clear();
     if (machine_->save_slice(detail::snapshot_slice_bytes, scratch_)) {
@@ -18385,7 +18417,7 @@ std::size_t Replica::write_snapshot_slice() {
     return is_last ? scratch_.size() : detail::snapshot_slice_bytes;  // a slice is one poll's work
 }
 
-std::size_t Replica::check_snapshot_slice() {
+COORD_RARE std::size_t Replica::check_snapshot_slice() {
     scratch_.clear();
     const Errc error = log_.read_begun(snapshot_checked_, detail::snapshot_slice_bytes, scratch_);
     if (error == Errc::throttled_op) return detail::snapshot_slice_bytes;  // enough for this poll
@@ -18399,7 +18431,7 @@ std::size_t Replica::check_snapshot_slice() {
     return scratch_.size();
 }
 
-void Replica::end_snapshot() {
+COORD_RARE void Replica::end_snapshot() {
     if (snapshot_may_wait_ && is_fetch_waited_for()) return;  // it has begun to since
     std::size_t kept = options_.log_entries_kept;
     if (role_ == Role::leading) {
@@ -18415,7 +18447,7 @@ void Replica::end_snapshot() {
 }
 
 // There will be another one. The log, which is needed longer now, is what matters.
-void Replica::give_up_snapshot(Errc error) {
+COORD_RARE void Replica::give_up_snapshot(Errc error) {
     COORD_ASSERT(snapshot_phase_ != SnapshotPhase::none);
     machine_->stop_saving();
     snapshot_phase_ = SnapshotPhase::none;
@@ -18453,14 +18485,14 @@ void Replica::load_chunk() {
 }
 
 // What has come of it goes at once: the first part of it may come once more, before the role ends.
-void Replica::refuse_snapshot(const char* reason) {
+COORD_RARE void Replica::refuse_snapshot(const char* reason) {
     learner_.refuse_snapshot(reason);
     drop_incoming();
     COORD_ASSERT(!incoming_ && learner_.fetched() == 0);
 }
 
 // No space: what was there stays as it is, and what has come goes.
-void Replica::put_off_snapshot() {
+COORD_RARE void Replica::put_off_snapshot() {
     drop_incoming();
     learner_.put_off_snapshot(now_);
     counters_.snapshots_given_up += 1;
@@ -18474,7 +18506,7 @@ void Replica::drop_incoming() {
 }
 
 // A state of many nodes is freed in slices.
-void Replica::retire_machine(detail::Owned<Machine> machine) {
+COORD_RARE void Replica::retire_machine(detail::Owned<Machine> machine) {
     retired_ = std::move(machine);  // one that was not gone yet goes at once
 }
 
@@ -18527,7 +18559,7 @@ void Replica::install_snapshot() {
 
 // -- Requests ------------------------------------------------------------------------------------
 
-std::uint32_t Replica::clamp_timeout_ms(Duration timeout) const {
+COORD_RARE std::uint32_t Replica::clamp_timeout_ms(Duration timeout) const {
     const Duration clamped = (std::min)((std::max)(timeout, options_.session_timeout_min),
                                         options_.session_timeout_max);
     const std::int64_t ms = clamped.ns / 1000000;
@@ -18556,7 +18588,7 @@ Replica::Ready& Replica::push_ready() {
     return ready;
 }
 
-void Replica::refuse(Completion&& done, Errc error) {
+COORD_RARE void Replica::refuse(Completion&& done, Errc error) {
     if (is_ending_) return;
     Ready& ready = push_ready();
     ready.done = std::move(done);
@@ -18753,7 +18785,7 @@ void Replica::drop_pending(HeldSession& session) {
 }
 
 // As if nothing of it had been sent.
-void Replica::unsend(HeldSession& session) {
+COORD_RARE void Replica::unsend(HeldSession& session) {
     COORD_ASSERT(request_bytes_sent_ >= session.sent_bytes);  // R17
     request_bytes_sent_ -= session.sent_bytes;
     session.sent = session.sent_bytes = 0, session.is_blocked = false;
@@ -19030,6 +19062,7 @@ static Op op_of(OpCode code, BytesView path, BytesView data, std::uint64_t numbe
     return op;
 }
 
+COORD_RARE
 static Op that(Condition condition, BytesView path, BytesView data, std::uint64_t number) {
     Op op = op_of(OpCode::check_that, path, data, number);
     op.condition = condition;
@@ -19040,28 +19073,29 @@ static Op that(Condition condition, BytesView path, BytesView data, std::uint64_
 
 Op Op::absent(BytesView path) { return detail::that(Condition::absent, path, {}, 0); }
 
-Op Op::has_czxid(BytesView path, Zxid czxid) {
+COORD_RARE Op Op::has_czxid(BytesView path, Zxid czxid) {
     return detail::that(Condition::czxid, path, {}, czxid.value);
 }
 
-Op Op::has_owner(BytesView path, SessionId owner) {
+COORD_RARE Op Op::has_owner(BytesView path, SessionId owner) {
     return detail::that(Condition::owner, path, {}, owner.value);
 }
 
-Op Op::has_data(BytesView path, BytesView data) {
+COORD_RARE Op Op::has_data(BytesView path, BytesView data) {
     return detail::that(Condition::data, path, data, 0);
 }
 
-Op Op::has_children(BytesView path, std::uint64_t count) {
+COORD_RARE Op Op::has_children(BytesView path, std::uint64_t count) {
     return detail::that(Condition::children, path, {}, count);
 }
 
-Op Op::create_or_set(BytesView path, BytesView data, CreateMode mode, Duration ttl) {
+COORD_RARE Op Op::create_or_set(BytesView path, BytesView data, CreateMode mode, Duration ttl) {
     Op op = detail::op_of(OpCode::create_or_set, path, data, 0);
     op.mode = mode, op.ttl = ttl;
     return op;
 }
 
+COORD_RARE
 Op Op::create_with_parents(BytesView path, BytesView data, CreateMode mode, CreateMode parents,
                            Duration ttl) {
     Op op = detail::op_of(OpCode::create_with_parents, path, data, 0);
@@ -19069,6 +19103,7 @@ Op Op::create_with_parents(BytesView path, BytesView data, CreateMode mode, Crea
     return op;
 }
 
+COORD_RARE
 Op Op::take_over(BytesView path, BytesView data, SessionId earlier,
                  const SessionPassword& password) {
     Op op = detail::op_of(OpCode::take_over, path, data, earlier.value);
@@ -19076,13 +19111,13 @@ Op Op::take_over(BytesView path, BytesView data, SessionId earlier,
     return op;
 }
 
-Op Op::remove_all(BytesView path, std::int32_t version) {
+COORD_RARE Op Op::remove_all(BytesView path, std::int32_t version) {
     Op op = detail::op_of(OpCode::remove_all, path, {}, 0);
     op.version = version;
     return op;
 }
 
-Op Op::guard(BytesView path, Zxid czxid) {
+COORD_RARE Op Op::guard(BytesView path, Zxid czxid) {
     return detail::op_of(OpCode::guard, path, {}, czxid.value);
 }
 
@@ -19116,7 +19151,7 @@ void Replica::list_unsent(SessionId id, HeldSession& session) {
     unsent_.push_back(id);
 }
 
-void Replica::list_openings() {
+COORD_RARE void Replica::list_openings() {
     waits_for_room_ = false;
     if (unsent_.empty()) unsent_.push_back(SessionId{});  // there is something to send
 }
@@ -19157,7 +19192,7 @@ void Replica::send_requests() {
     flush_requests();
 }
 
-void Replica::send_opening(Opening& opening) {
+COORD_RARE void Replica::send_opening(Opening& opening) {
     opening.sent = true;
     if (opening.session != SessionId{} && opening.cxid == 0) {
         if (opening.is_synced) return;
@@ -19282,7 +19317,7 @@ void Replica::complete(const Txn& txn, const Outcome* outcome, std::uint64_t exe
     if (outcome != nullptr && is_here) drain(found->first, found->second);
 }
 
-void Replica::complete_open(std::uint64_t nonce, SessionId id, Errc error) {
+COORD_RARE void Replica::complete_open(std::uint64_t nonce, SessionId id, Errc error) {
     std::size_t i = 0;
     while (i < openings_.size() && openings_[i].nonce != nonce) i++;
     if (i == openings_.size()) return;
@@ -19334,7 +19369,7 @@ void Replica::judge_attaches(SessionId of) {
 }
 
 // RETURNS ok also where it is not decided yet.
-Errc Replica::judge_attach(Opening& opening) const {
+COORD_RARE Errc Replica::judge_attach(Opening& opening) const {
     const SessionRecord* const record = machine_->find_session(opening.session);
     if (record == nullptr) return Errc::session_expired;
     if (record->holder == opening.nonce) return Errc::ok;
@@ -19397,7 +19432,7 @@ void Replica::drain(SessionId id, HeldSession& session) {
 }
 
 // Where reads have to wait, those who were behind in turn are before the others next time.
-void Replica::drain_all() {
+COORD_RARE void Replica::drain_all() {
     awaited_ = newest;  // what still waits says so again
     reads_later_ = false;
     const SessionId after = drained_;
@@ -19497,7 +19532,7 @@ void Replica::tell_config(Ready& ready) {
 
 // Of a multi that was asked for as one, what guards it goes; of one that was not, its last part is
 // the answer.
-void Replica::unwrap(std::size_t guards, Ready& ready) {
+COORD_RARE void Replica::unwrap(std::size_t guards, Ready& ready) {
     std::vector<Part>& parts = ready.parts;
     guards = (std::min)(guards, parts.size());  // fewer, where a peer has asked in its place
     if (ready.done.kind() == Completion::Kind::multi) {
@@ -19535,7 +19570,7 @@ void Replica::hold_bytes(Ready& ready, std::size_t& held) const {
 }
 
 // Whether it is only for what is ready that the next request has not been answered.
-bool Replica::has_read_due(const HeldSession& session) const {
+COORD_RARE bool Replica::has_read_due(const HeldSession& session) const {
     if (!reads_later_ || session.pending.empty()) return false;
     const Pending& pending = session.pending.front();
     const bool is_due = pending.error == Errc::ok && !pending.awaits_sync &&
@@ -19558,7 +19593,7 @@ bool Replica::must_read_first(const Txn& txn) const {
 }
 
 // Where the state jumps there may be any write in it.
-bool Replica::must_read_before_jump() const {
+COORD_RARE bool Replica::must_read_before_jump() const {
     if (!reads_later_) return false;
     for (const auto& [id, session] : sessions_) {
         if (!has_read_due(session)) continue;
@@ -19866,7 +19901,7 @@ void Replica::end_write(SessionId id, const HeldSession& session, Pending& pendi
     refuse(std::move(pending.done), is_in_doubt ? Errc::outcome_unknown : error);
 }
 
-std::vector<Unresolved> Replica::unresolved(SessionId id, std::uint64_t holding) const {
+COORD_RARE std::vector<Unresolved> Replica::unresolved(SessionId id, std::uint64_t holding) const {
     std::vector<Unresolved> all;
     for (std::size_t i = 0; i < unresolved_.size(); i++) {
         const Unresolved& one = unresolved_[i];
@@ -19922,7 +19957,7 @@ void Replica::on_event(SessionId session, detail::Shared<const Watcher> watcher,
     ready.zxid = zxid;
 }
 
-void Replica::tell_state(const HeldSession& session) {
+COORD_RARE void Replica::tell_state(const HeldSession& session) {
     for (std::size_t i = 0; i < session.listeners.size(); i++) {
         Ready& ready = push_ready();
         ready.on_state = session.listeners[i];
@@ -19951,13 +19986,13 @@ void Replica::tell_states() {
     if (!openings_.empty()) list_openings();
 }
 
-void Replica::at(Time time, Callback<void()> call) {
+COORD_RARE void Replica::at(Time time, Callback<void()> call) {
     counters_.calls += 1;
     if (is_ending_) return;
     timers_.add(Timer{time, 0, std::move(call)});
 }
 
-void Replica::subscribe(detail::Subscriber& subscriber) {
+COORD_RARE void Replica::subscribe(detail::Subscriber& subscriber) {
     counters_.calls += 1;
     if (is_ending_) subscriber.error = Errc::replica_failed;
     if (is_ending_) return;
@@ -20101,7 +20136,7 @@ void Replica::call(Ready& ready) {
 
 // -- Sessions' lives -----------------------------------------------------------------------------
 
-void Replica::send_pong() {
+COORD_RARE void Replica::send_pong() {
     // The pings of sync rounds come often; sessions are touched once a heartbeat all the same.
     const Duration recent = options_.timing.heartbeat / 2;
     if (!touches_.empty() && now_ - touches_.back().sent_at < recent) {
@@ -20150,6 +20185,7 @@ void Replica::touch_own_sessions() {
     }
 }
 
+COORD_RARE
 const Replica::HeldSession* Replica::find_held(SessionId id, std::uint64_t holding) const {
     const auto found = sessions_.find(id);
     const HeldSession* here = found != sessions_.end() ? &found->second : nullptr;
@@ -20165,12 +20201,12 @@ Replica::HeldSession* Replica::find_here(SessionId id) {
     return idle != idle_.end() ? &idle->second : nullptr;
 }
 
-bool Replica::is_local_session(SessionId id, std::uint64_t holding) const {
+COORD_RARE bool Replica::is_local_session(SessionId id, std::uint64_t holding) const {
     const HeldSession* const held = find_held(id, holding);
     return held != nullptr && held->is_local;
 }
 
-Time Replica::certain_until(SessionId id, std::uint64_t holding) const {
+COORD_RARE Time Replica::certain_until(SessionId id, std::uint64_t holding) const {
     const HeldSession* const held = find_held(id, holding);
     if (held == nullptr || role_ == Role::failed) return Time{};
     const HeldSession& session = *held;
@@ -20216,30 +20252,31 @@ void Replica::take_syncs() {
     judge_attaches(SessionId{});
 }
 
-SessionState Replica::session_state(SessionId id, std::uint64_t holding) const {
+COORD_RARE SessionState Replica::session_state(SessionId id, std::uint64_t holding) const {
     const HeldSession* const session = find_held(id, holding);
     if (session != nullptr) return session->state;
     const bool lives = machine_->find_session(id) != nullptr;
     return lives ? SessionState::moved : SessionState::expired;
 }
 
-void Replica::on_session_state(SessionId id, OnState listener, std::uint64_t holding) {
+COORD_RARE void Replica::on_session_state(SessionId id, OnState listener, std::uint64_t holding) {
     if (find_held(id, holding) == nullptr || !listener) return;
     find_here(id)->listeners.push() = std::move(listener);
 }
 
-SessionPassword Replica::session_password(SessionId id, std::uint64_t holding) const {
+COORD_RARE SessionPassword Replica::session_password(SessionId id, std::uint64_t holding) const {
     const SessionRecord* const record = machine_->find_session(id);
     const HeldSession* const held = find_held(id, holding);
     if (held != nullptr && held->is_local) return held->password;
     return held != nullptr && record != nullptr ? record->password : SessionPassword{};
 }
 
-Duration Replica::session_timeout(SessionId id) const {
+COORD_RARE Duration Replica::session_timeout(SessionId id) const {
     const HeldSession* const held = find_held(id, any_holding);
     return milliseconds(held == nullptr ? 0 : held->timeout_ms);
 }
 
+COORD_RARE
 std::vector<WatchRow> Replica::list_watches(WatchOrder order, const WatchRow& after,
                                             std::size_t limit) const {
     return watches_.list(order, after, (std::min)(limit, std::size_t{options_.limits.list_max}));
@@ -20275,7 +20312,7 @@ ReplicaStatus Replica::status() const {
 // One reading of the state, three faces of it. Nothing here changes anything, and nothing but what
 // the log has told is kept for it.
 
-const char* name(LogLevel level) {
+COORD_RARE const char* name(LogLevel level) {
     switch (level) {
         case LogLevel::info: return "INFO";
         case LogLevel::warning: return "WARN";
@@ -20404,7 +20441,7 @@ void Replica::visit_counters(const Callback<void(const Metric&)>& visit) const {
     for (const Metric& metric : leaders) visit(metric);
 }
 
-void Replica::visit_metrics(const Callback<void(const Metric&)>& visit) const {
+COORD_RARE void Replica::visit_metrics(const Callback<void(const Metric&)>& visit) const {
     visit_gauges(visit);
     visit_counters(visit);
 }
@@ -20669,7 +20706,7 @@ void Replica::log_hand_over() {
     log_line(LogCode::hands_over, LogLevel::info, text);
 }
 
-void Replica::log_peers() {
+COORD_RARE void Replica::log_peers() {
     Logged& told = *logged_;
     const std::uint64_t in_step = leader_.voters_in_step(now_);
     Bytes text;
@@ -20745,7 +20782,7 @@ class StateListeners {
 public:
     using Listener = Callback<bool(const SessionState*)>;
 
-    void add(Listener&& listener) {
+    COORD_RARE void add(Listener&& listener) {
         for (std::size_t i = listeners_.size(); i > 0; i--) {
             if (!listeners_[i - 1](nullptr)) listeners_.erase(i - 1);
         }
@@ -20796,6 +20833,7 @@ static Request request_of(Request::Kind kind, BytesView path, Completion done) {
 
 }  // namespace detail
 
+COORD_RARE
 Session::Session(Replica& replica, SessionId id)
     : Session(replica, id, {detail::share(detail::StateListeners()), {}, {}, {}}) {
     const SessionRecord* const record = replica.machine().find_session(id);
@@ -20814,10 +20852,11 @@ static OnOpened session_to(Replica& replica, OnSession&& done) {
     };
 }
 
-void Session::open(Replica& replica, const SessionOptions& options, OnSession done) {
+COORD_RARE void Session::open(Replica& replica, const SessionOptions& options, OnSession done) {
     replica.open_session(options, session_to(replica, std::move(done)));
 }
 
+COORD_RARE
 void Session::attach(Replica& replica, SessionId id, const SessionPassword& password,
                      OnSession done) {
     replica.attach_session(id, password, session_to(replica, std::move(done)));
@@ -20852,7 +20891,7 @@ void Session::ask_guarded(Request&& request) const {
     replica_->submit(id_, std::move(request));
 }
 
-void Session::ask_part(const Op& part, Completion done) const {
+COORD_RARE void Session::ask_part(const Op& part, Completion done) const {
     Request request = detail::request_of(Request::Kind::multi, {}, std::move(done));
     request.parts = std::vector<Op>(1, part);
     ask(std::move(request));
@@ -21094,6 +21133,7 @@ void Session::multi_read(std::vector<Query> queries, OnMultiRead done) const {
     ask(std::move(request));
 }
 
+COORD_RARE
 void Session::add_watch(BytesView path, AddWatchMode mode, Watcher watcher, OnDone done) const {
     Request request = detail::request_of(Request::Kind::add_watch, path, std::move(done));
     const bool is_recursive = mode == AddWatchMode::persistent_recursive;
@@ -21113,7 +21153,7 @@ void Session::watch_since(Zxid since, Watched what, BytesView path, Watcher watc
     ask(std::move(request));
 }
 
-void Session::remove_watches(BytesView path, WatcherType type, OnDone done) const {
+COORD_RARE void Session::remove_watches(BytesView path, WatcherType type, OnDone done) const {
     Request request = detail::request_of(Request::Kind::remove_watches, path, std::move(done));
     request.watcher_type = type;
     ask(std::move(request));
@@ -21135,11 +21175,13 @@ Subscription Session::subscribe_with(BytesView path, const SubscribeOptions& opt
     return Subscription(std::move(subscriber));
 }
 
+COORD_RARE
 Subscription Session::subscribe(BytesView path, const SubscribeOptions& options,
                                 Callback<void()> wake) const {
     return subscribe_with(path, options, std::move(wake), {});
 }
 
+COORD_RARE
 Subscription Session::on_changes(BytesView path, const SubscribeOptions& options,
                                  OnChange each) const {
     return subscribe_with(path, options, {}, std::move(each));
@@ -21149,12 +21191,12 @@ void Session::sync(OnDone done) const {
     ask(detail::request_of(Request::Kind::sync, {}, std::move(done)));
 }
 
-void Session::close(OnDone done) const {
+COORD_RARE void Session::close(OnDone done) const {
     ask(detail::request_of(Request::Kind::close, {}, std::move(done)));
 }
 
 // The replica is asked when the first listener comes.
-void Session::listen(Callback<bool(const SessionState*)> listener) const {
+COORD_RARE void Session::listen(Callback<bool(const SessionState*)> listener) const {
     const detail::Shared<detail::StateListeners>& listeners = handle_->listeners;
     if (!listeners->is_registered) {
         listeners->is_registered = true;
@@ -21193,27 +21235,29 @@ std::uint64_t Session::holding() const { return handle_->listeners->numbers >> c
 
 namespace detail {
 
-Waiting::Waiting(void* place) : state(share(State{place})) {}
+COORD_RARE Waiting::Waiting(void* place) : state(share(State{place})) {}
 
-void* Waiting::take(State& state) {
+COORD_RARE void* Waiting::take(State& state) {
     COORD_ASSERT(!state.is_answered);  // C1
     state.is_answered = true;
     return state.place;
 }
 
-void Waiting::pump_until_answered(const Pump& pump) const {
+COORD_RARE void Waiting::pump_until_answered(const Pump& pump) const {
     bool going_on = bool(pump);  // an empty one has given up before it began
     while (going_on && !state->is_answered) going_on = pump();
 }
 
 }  // namespace detail
 
+COORD_RARE
 Result<Session> Sync::open(Replica& replica, const SessionOptions& options, const Pump& pump) {
     return wait<Session>(replica, pump, [&](OnSession done) {
         Session::open(replica, options, std::move(done));
     });
 }
 
+COORD_RARE
 Result<Session> Sync::attach(Replica& replica, SessionId id, const SessionPassword& password,
                              const Pump& pump) {
     return wait<Session>(replica, pump, [&](OnSession done) {
@@ -21221,6 +21265,7 @@ Result<Session> Sync::attach(Replica& replica, SessionId id, const SessionPasswo
     });
 }
 
+COORD_RARE
 Result<Created> Sync::create(BytesView path, BytesView data, CreateMode mode, Duration ttl,
                              const Acl& acl) const {
     return wait<Created>([&](OnCreated done) {
@@ -21263,16 +21308,18 @@ Result<void> Sync::remove(BytesView path, std::int32_t version) const {
     return wait<void>([&](OnDone done) { session_.remove(path, version, std::move(done)); });
 }
 
-Sync Sync::guarded_by(BytesView path, Zxid czxid) const {
+COORD_RARE Sync Sync::guarded_by(BytesView path, Zxid czxid) const {
     return {session_.guarded_by(path, czxid), pump_};
 }
 
+COORD_RARE
 Result<Created> Sync::create_or_set(BytesView path, BytesView data, CreateMode mode) const {
     return wait<Created>([&](OnCreated done) {
         session_.create_or_set(path, data, mode, std::move(done));
     });
 }
 
+COORD_RARE
 Result<Created> Sync::create_with_parents(BytesView path, BytesView data, CreateMode mode,
                                           CreateMode parents) const {
     return wait<Created>([&](OnCreated done) {
@@ -21284,6 +21331,7 @@ Result<void> Sync::remove_all(BytesView path) const {
     return wait<void>([&](OnDone done) { session_.remove_all(path, std::move(done)); });
 }
 
+COORD_RARE
 Result<Created> Sync::take_over(BytesView path, BytesView data, SessionId earlier,
                                 const SessionPassword& password) const {
     return wait<Created>([&](OnCreated done) {
@@ -21291,47 +21339,49 @@ Result<Created> Sync::take_over(BytesView path, BytesView data, SessionId earlie
     });
 }
 
-Multi Sync::multi(std::vector<Op> parts) const {
+COORD_RARE Multi Sync::multi(std::vector<Op> parts) const {
     const Result<Multi> result = wait<Multi>([&](const Callback<void(Result<Multi>)>& done) {
         session_.multi(std::move(parts), [done](const Multi& multi) { done(multi); });
     });
     return result ? *result : Multi{result.error(), {}};
 }
 
-Result<Stat> Sync::exists(BytesView path, Watcher watcher) const {
+COORD_RARE Result<Stat> Sync::exists(BytesView path, Watcher watcher) const {
     return wait<Stat>([&](OnStat done) {
         session_.exists(path, std::move(watcher), std::move(done));
     });
 }
 
-Result<Data> Sync::get(BytesView path, Watcher watcher) const {
+COORD_RARE Result<Data> Sync::get(BytesView path, Watcher watcher) const {
     return wait<Data>([&](OnData done) {
         session_.get(path, std::move(watcher), std::move(done));
     });
 }
 
+COORD_RARE
 Result<Children> Sync::children(BytesView path, const Page& page, Watcher watcher) const {
     return wait<Children>([&](OnChildren done) {
         session_.children(path, page, std::move(watcher), std::move(done));
     });
 }
 
-Result<Found> Sync::read(const Query& query) const {
+COORD_RARE Result<Found> Sync::read(const Query& query) const {
     return wait<Found>([&](OnFound done) { session_.read(query, std::move(done)); });
 }
 
-Result<MultiRead> Sync::multi_read(std::vector<Query> queries) const {
+COORD_RARE Result<MultiRead> Sync::multi_read(std::vector<Query> queries) const {
     return wait<MultiRead>([&](OnMultiRead done) {
         session_.multi_read(std::move(queries), std::move(done));
     });
 }
 
-Result<void> Sync::add_watch(BytesView path, AddWatchMode mode, Watcher watcher) const {
+COORD_RARE Result<void> Sync::add_watch(BytesView path, AddWatchMode mode, Watcher watcher) const {
     return wait<void>([&](OnDone done) {
         session_.add_watch(path, mode, std::move(watcher), std::move(done));
     });
 }
 
+COORD_RARE
 Result<void> Sync::watch_since(Zxid since, Watched what, BytesView path, Watcher watcher) const {
     return wait<void>([&](OnDone done) {
         session_.watch_since(since, what, path, std::move(watcher), std::move(done));
@@ -21348,6 +21398,7 @@ Result<void> Sync::sync() const {
     return wait<void>([&](OnDone done) { session_.sync(std::move(done)); });
 }
 
+COORD_RARE
 Result<std::vector<Change>> Sync::take(const Subscription& from, std::size_t most) const {
     if (session_.replica().is_polling()) return Errc::api_error;
     bool going_on = bool(pump_);
@@ -21381,7 +21432,7 @@ static void create_parents(const Session& session, const Bytes& path, const Acl&
     }
 }
 
-static Bytes child_path(const Bytes& path, BytesView node) {
+COORD_RARE static Bytes child_path(const Bytes& path, BytesView node) {
     Bytes whole = path == "/" ? Bytes() : path;
     return whole.append("/").append(node);
 }
@@ -21465,7 +21516,7 @@ static bool is_node_gone(Errc error) {
 }
 
 // Of a write whose outcome nobody knows: how its session, or its replica, has ended says enough.
-static Errc known_end(const Session& session, Errc error) {
+COORD_RARE static Errc known_end(const Session& session, Errc error) {
     if (error != Errc::outcome_unknown) return error;
     if (session.replica().status().role == Role::failed) return Errc::replica_failed;
     const bool is_moved = session.state() == SessionState::moved;
@@ -21476,7 +21527,7 @@ static constexpr BytesView read_mark = "__READ__";
 static constexpr BytesView write_mark = "__WRIT__";
 static_assert(read_mark.size() == write_mark.size(), "a name is as long for either");
 
-static bool is_reader(BytesView node) {
+COORD_RARE static bool is_reader(BytesView node) {
     const std::size_t end = node.find_last_not_of("0123456789") + 1;  // 0 where there is none
     if (end < read_mark.size()) return false;
     return node.substr(end - read_mark.size(), read_mark.size()) == read_mark;
@@ -21484,7 +21535,7 @@ static bool is_reader(BytesView node) {
 
 // FORMAT: a UUID of 36 characters, as Curator looks for: the session's id, which no other session
 // of the ensemble has or had, and the session's number for the turn.
-static Bytes new_uuid(const Session& session) {
+COORD_RARE static Bytes new_uuid(const Session& session) {
     char digits[33];
     const unsigned long long high = session.id().value;
     const unsigned long long low = session.next_number();
@@ -21496,7 +21547,7 @@ static Bytes new_uuid(const Session& session) {
     return uuid.append(hex.substr(20));
 }
 
-static Bytes lock_node_prefix(const Session& session, LockKind kind) {
+COORD_RARE static Bytes lock_node_prefix(const Session& session, LockKind kind) {
     Bytes prefix = "_c_" + new_uuid(session) + "-";
     if (kind == LockKind::exclusive) return prefix.append("lock-");
     return prefix.append(kind == LockKind::read ? read_mark : write_mark);
@@ -21505,14 +21556,14 @@ static Bytes lock_node_prefix(const Session& session, LockKind kind) {
 // FORMAT: the same name but for the mark (K5). So in the order of names none is between the two:
 // whoever lists page by page, and came to the place of one before the change, comes to the other
 // after it.
-static Bytes reader_name(Bytes writer) {
+COORD_RARE static Bytes reader_name(Bytes writer) {
     const std::size_t end = writer.find_last_not_of("0123456789") + 1;
     COORD_ASSERT(end > write_mark.size());
     COORD_ASSERT(writer.compare(end - write_mark.size(), write_mark.size(), write_mark) == 0);
     return writer.replace(end - write_mark.size(), write_mark.size(), read_mark);
 }
 
-void LockCore::audit() const {
+COORD_RARE void LockCore::audit() const {
     COORD_ASSERT((turn == nullptr) == (phase == Phase::idle));
     COORD_ASSERT(turn == nullptr || !turn->is_over);                                     // K1
     COORD_ASSERT(turn == nullptr || turn->node.empty() == (phase == Phase::creating));   // K1
@@ -21543,7 +21594,7 @@ void LockCore::acquire_for(LockKind kind, Duration duration, OnGranted done) {
 }
 
 // Callbacks come inside poll, also for what a call has decided.
-void LockCore::answer_later(OnGranted done, Errc error) {
+COORD_RARE void LockCore::answer_later(OnGranted done, Errc error) {
     if (!done) return;
     session.at(session.now(), [weak = weak_from_this(), done = std::move(done), error] {
         const auto core = weak.lock();
@@ -21551,7 +21602,7 @@ void LockCore::answer_later(OnGranted done, Errc error) {
     });
 }
 
-bool LockCore::is_certain(Time now) const {
+COORD_RARE bool LockCore::is_certain(Time now) const {
     const Time until = session.certain_until();
     return until != Time{} && now < until;
 }
@@ -21624,7 +21675,7 @@ void LockCore::watch_own(const Turn& mine) {
 }
 
 // Where another is to take its place, that answer will tell whether it did.
-void LockCore::on_own_gone(const Turn& mine) {
+COORD_RARE void LockCore::on_own_gone(const Turn& mine) {
     COORD_ASSERT(is_current(mine));
     if (mine->next.empty()) return fail(Errc::lock_lost);
     mine->is_gone = true;
@@ -21688,7 +21739,7 @@ void LockCore::wait_for(const Turn& mine) {
 }
 
 // Or changed; the list will tell.
-void LockCore::on_before_gone(const Bytes& node) {
+COORD_RARE void LockCore::on_before_gone(const Bytes& node) {
     if (watched != node) return;
     watched.clear();
     if (phase != Phase::waiting) return;
@@ -21764,7 +21815,7 @@ void LockCore::on_downgraded(const Turn& mine, const Multi& result) {
 
 // Suspended is no loss: the session may live on, and certain_until says for how long it is safe.
 // But a replica that has failed will never hear of the session again.
-void LockCore::on_state(SessionState state) {
+COORD_RARE void LockCore::on_state(SessionState state) {
     const bool is_over = state == SessionState::expired || state == SessionState::closed;
     if (is_over) return fail(Errc::session_expired);
     if (state == SessionState::moved) return fail(Errc::session_moved);
@@ -21816,7 +21867,7 @@ void LockCore::remove_node(const Turn& ended, const OnDone& removed) {
 }
 
 // So many requests are in flight that this one was refused.
-void LockCore::remove_node_later(const Turn& ended, const OnDone& removed) {
+COORD_RARE void LockCore::remove_node_later(const Turn& ended, const OnDone& removed) {
     session.at(session.now() + milliseconds(10), [core = shared_from_this(), ended, removed] {
         core->remove_node(ended, removed);
     });
@@ -21824,10 +21875,11 @@ void LockCore::remove_node_later(const Turn& ended, const OnDone& removed) {
 
 }  // namespace detail
 
-Session Grant::guarded(const Session& session) const {
+COORD_RARE Session Grant::guarded(const Session& session) const {
     return session.guarded_by(node, czxid);
 }
 
+COORD_RARE
 Lock::Lock(Session session, BytesView path, const Acl& acl)
     : core_(new detail::LockCore(std::move(session), path, acl)) {
     core_->self.reset(core_);
@@ -21836,30 +21888,30 @@ Lock::Lock(Session session, BytesView path, const Acl& acl)
     });
 }
 
-Lock::~Lock() {
+COORD_RARE Lock::~Lock() {
     const std::shared_ptr<detail::LockCore> core = std::move(core_->self);
     core->lost = nullptr;
     if (core->turn != nullptr) core->end_turn({});
 }
 
-void Lock::acquire(OnGranted done) {
+COORD_RARE void Lock::acquire(OnGranted done) {
     core_->acquire(detail::LockKind::exclusive, false, std::move(done));
 }
 
-void Lock::try_acquire(OnGranted done) {
+COORD_RARE void Lock::try_acquire(OnGranted done) {
     core_->acquire(detail::LockKind::exclusive, true, std::move(done));
 }
 
-void Lock::acquire_for(Duration limit, OnGranted done) {
+COORD_RARE void Lock::acquire_for(Duration limit, OnGranted done) {
     core_->acquire_for(detail::LockKind::exclusive, limit, std::move(done));
 }
 
-void Lock::cancel() {
+COORD_RARE void Lock::cancel() {
     if (core_->turn == nullptr || core_->phase == detail::LockCore::Phase::held) return;
     core_->answer_later(core_->end_turn({}), Errc::cancelled);
 }
 
-void Lock::release(OnDone done) {
+COORD_RARE void Lock::release(OnDone done) {
     if (core_->turn != nullptr) {
         return core_->answer_later(core_->end_turn(done), Errc::cancelled);
     }
@@ -21868,28 +21920,28 @@ void Lock::release(OnDone done) {
     });
 }
 
-void Lock::on_lost(OnLost listener) { core_->lost = std::move(listener); }
+COORD_RARE void Lock::on_lost(OnLost listener) { core_->lost = std::move(listener); }
 
-bool Lock::is_held(Time now) const {
+COORD_RARE bool Lock::is_held(Time now) const {
     return core_->phase == detail::LockCore::Phase::held && core_->is_certain(now);
 }
 
-Time Lock::certain_until() const {
+COORD_RARE Time Lock::certain_until() const {
     if (core_->phase != detail::LockCore::Phase::held) return Time{};
     return core_->session.certain_until();
 }
 
-std::uint64_t Lock::fencing_token() const {
+COORD_RARE std::uint64_t Lock::fencing_token() const {
     return core_->phase == detail::LockCore::Phase::held ? core_->turn->token : 0;
 }
 
 const Bytes& Lock::path() const { return core_->path; }
 
-static detail::LockKind lock_kind(Access access) {
+COORD_RARE static detail::LockKind lock_kind(Access access) {
     return access == Access::read ? detail::LockKind::read : detail::LockKind::write;
 }
 
-void ReadWriteLock::acquire(Access access, OnGranted done) {
+COORD_RARE void ReadWriteLock::acquire(Access access, OnGranted done) {
     core_->acquire(lock_kind(access), false, std::move(done));
 }
 
@@ -21897,7 +21949,7 @@ void ReadWriteLock::acquire_for(Access access, Duration limit, OnGranted done) {
     core_->acquire_for(lock_kind(access), limit, std::move(done));
 }
 
-void ReadWriteLock::try_acquire(Access access, OnGranted done) {
+COORD_RARE void ReadWriteLock::try_acquire(Access access, OnGranted done) {
     core_->acquire(lock_kind(access), true, std::move(done));
 }
 
@@ -21928,7 +21980,7 @@ struct BarrierCore : std::enable_shared_from_this<BarrierCore> {
 };
 
 // Callbacks come inside poll, also for what a call has decided.
-void BarrierCore::answer_later(const OnDone& done, Errc error) {
+COORD_RARE void BarrierCore::answer_later(const OnDone& done, Errc error) {
     if (!done) return;
     session.at(session.now(), [weak = weak_from_this(), done, error] {
         const auto core = weak.lock();
@@ -22054,7 +22106,7 @@ struct DoubleBarrierCore : std::enable_shared_from_this<DoubleBarrierCore> {
     std::vector<Bytes> watched; // nodes whose watchers have not been called yet
 };
 
-void DoubleBarrierCore::audit() const {
+COORD_RARE void DoubleBarrierCore::audit() const {
     COORD_ASSERT((stay == nullptr) == (phase == Phase::idle));
     COORD_ASSERT(stay == nullptr || !stay->is_over);
     COORD_ASSERT(stay == nullptr || stay->node.empty() == (phase == Phase::creating));
@@ -22063,7 +22115,7 @@ void DoubleBarrierCore::audit() const {
     COORD_ASSERT(phase != Phase::inside || !waiter);
 }
 
-void DoubleBarrierCore::answer_later(const OnDone& done, Errc error) {
+COORD_RARE void DoubleBarrierCore::answer_later(const OnDone& done, Errc error) {
     if (!done) return;
     session.at(session.now(), [weak = weak_from_this(), done, error] {
         const auto core = weak.lock();
@@ -22323,7 +22375,7 @@ void DoubleBarrierCore::cancel() {
     if (phase == Phase::entering) look(stay);
 }
 
-void DoubleBarrierCore::on_state(SessionState state) {
+COORD_RARE void DoubleBarrierCore::on_state(SessionState state) {
     if (stay == nullptr) return;
     const bool is_over = state == SessionState::expired || state == SessionState::closed;
     if (is_over) return end(stay, Errc::session_expired);
@@ -22360,6 +22412,7 @@ void DoubleBarrierCore::remove_node(const Stay& mine) {
 
 }  // namespace detail
 
+COORD_RARE
 Barrier::Barrier(Session session, BytesView path, const Acl& acl)
     : core_(new detail::BarrierCore(std::move(session), path, acl)) {
     core_->self.reset(core_);
@@ -22375,14 +22428,14 @@ Barrier::Barrier(Session session, BytesView path, const Acl& acl)
     });
 }
 
-Barrier::~Barrier() {
+COORD_RARE Barrier::~Barrier() {
     const std::shared_ptr<detail::BarrierCore> core = std::move(core_->self);
     core->is_waiting = false, core->waiter = nullptr;
 }
 
 void Barrier::raise(OnDone done) { core_->raise(detail::LockCore::create_attempts_max, done); }
 
-void Barrier::lower(OnDone done) {
+COORD_RARE void Barrier::lower(OnDone done) {
     core_->session.remove(core_->path, [core = core_->shared_from_this(), done](Result<void> gone) {
         if (!done || core->self == nullptr) return;
         const Errc error = gone.error();
@@ -22393,7 +22446,7 @@ void Barrier::lower(OnDone done) {
 
 void Barrier::wait(OnDone done) { core_->wait(std::move(done)); }
 
-void Barrier::wait_for(Duration limit, OnDone done) {
+COORD_RARE void Barrier::wait_for(Duration limit, OnDone done) {
     const bool is_new = !core_->is_waiting;
     core_->wait(std::move(done));
     const Session& session = core_->session;
@@ -22405,13 +22458,14 @@ void Barrier::wait_for(Duration limit, OnDone done) {
     });
 }
 
-void Barrier::cancel() {
+COORD_RARE void Barrier::cancel() {
     if (!core_->is_waiting) return;
     const OnDone done = std::exchange(core_->waiter, nullptr);
     core_->is_waiting = false;
     core_->answer_later(done, Errc::cancelled);
 }
 
+COORD_RARE
 DoubleBarrier::DoubleBarrier(Session session, BytesView path, std::size_t members, const Acl& acl)
     : core_(new detail::DoubleBarrierCore(std::move(session), path, members, acl)) {
     core_->self.reset(core_);
@@ -22419,7 +22473,7 @@ DoubleBarrier::DoubleBarrier(Session session, BytesView path, std::size_t member
                             [core = core_](SessionState state) { core->on_state(state); });
 }
 
-DoubleBarrier::~DoubleBarrier() {
+COORD_RARE DoubleBarrier::~DoubleBarrier() {
     const std::shared_ptr<detail::DoubleBarrierCore> core = std::move(core_->self);
     core->waiter = nullptr;
     if (core->stay != nullptr) core->end(core->stay, Errc::cancelled);
@@ -22437,7 +22491,7 @@ void DoubleBarrier::leave(OnDone done) { core_->leave(std::move(done)); }
 
 void DoubleBarrier::cancel() { core_->cancel(); }
 
-bool DoubleBarrier::is_inside() const {
+COORD_RARE bool DoubleBarrier::is_inside() const {
     return core_->phase == detail::DoubleBarrierCore::Phase::inside;
 }
 
@@ -22494,6 +22548,7 @@ struct Simulation::Node final : Transport {
 namespace detail {
 
 // A line of a trace: format has room for up to two numbers, each as %llu, and is short.
+COORD_RARE
 static Bytes text_of(const char* format, unsigned long long a, unsigned long long b = 0) {
     char text[96];
     std::snprintf(text, sizeof text, format, a, b);
@@ -22607,7 +22662,7 @@ void Simulation::note_deadline(Node& node) {
 }
 
 // A deadline that differs from the one after the last poll comes from a call made since.
-void Simulation::note_calls(Node& node) {
+COORD_RARE void Simulation::note_calls(Node& node) {
     const Time deadline = node.replica->next_deadline();
     node.calls = node.replica->counters().calls;
     if (deadline == node.deadline) return;
@@ -22699,7 +22754,7 @@ void Simulation::schedule_flush(Node& node) {
     schedule(node.disk_free_at, EventKind::durable, node.id.value - 1, node.starts, flushed);
 }
 
-void Simulation::run_for(Duration duration) {
+COORD_RARE void Simulation::run_for(Duration duration) {
     COORD_ASSERT(duration.ns >= 0);
     const Time end = now_ + duration;
     while (advance(end)) {
@@ -22707,7 +22762,7 @@ void Simulation::run_for(Duration duration) {
     COORD_ASSERT(now_ == end);
 }
 
-bool Simulation::run_until(const Callback<bool()>& condition, Duration limit) {
+COORD_RARE bool Simulation::run_until(const Callback<bool()>& condition, Duration limit) {
     COORD_ASSERT(limit.ns >= 0);
     const Time end = now_ + limit;
     while (!condition()) {
@@ -22717,7 +22772,7 @@ bool Simulation::run_until(const Callback<bool()>& condition, Duration limit) {
 }
 
 // A new call of the blocking face is known by the deadline that it moved.
-Callback<bool()> Simulation::pump(Duration limit) {
+COORD_RARE Callback<bool()> Simulation::pump(Duration limit) {
     COORD_ASSERT(limit.ns > 0);
     return [this, limit, calls = UINT64_MAX, end = now_]() mutable {
         for (const auto& each : nodes_) (void)due_at(*each);
@@ -22728,7 +22783,7 @@ Callback<bool()> Simulation::pump(Duration limit) {
     };
 }
 
-void Simulation::after(Duration delay, Callback<void()> action) {
+COORD_RARE void Simulation::after(Duration delay, Callback<void()> action) {
     COORD_ASSERT(delay.ns >= 0 && action);
     if (free_actions_.empty()) {
         free_actions_.push_back(static_cast<std::uint32_t>(actions_.size()));
@@ -22742,14 +22797,15 @@ void Simulation::after(Duration delay, Callback<void()> action) {
 
 // Replicas
 
-Replica& Simulation::replica(Which which) {
+COORD_RARE Replica& Simulation::replica(Which which) {
     COORD_ASSERT(is_running(which));
     return *node(which).replica;
 }
 
-MemoryStorage& Simulation::storage(Which which) { return node(which).storage; }
+COORD_RARE MemoryStorage& Simulation::storage(Which which) { return node(which).storage; }
+COORD_RARE
 bool Simulation::is_running(Which which) const { return node(which).replica.get() != nullptr; }
-bool Simulation::is_paused(Which which) const { return node(which).paused; }
+COORD_RARE bool Simulation::is_paused(Which which) const { return node(which).paused; }
 
 PeerId Simulation::leader() const {
     PeerId best;
@@ -22785,7 +22841,7 @@ void Simulation::start(Node& node) {
     node.deadline_at = node.when(node.deadline);
 }
 
-void Simulation::stop(Node& node) {
+COORD_RARE void Simulation::stop(Node& node) {
     COORD_ASSERT(node.replica && !node.polling);
     if (before_crash_) before_crash_(node.id);
     const std::uint64_t pending = node.storage.appended() - node.storage.durable();
@@ -22802,7 +22858,7 @@ void Simulation::stop(Node& node) {
     trace('n', node.id, {}, detail::text_of("crashes, %llu records lost", pending - kept));
 }
 
-void Simulation::crash(Which which) {
+COORD_RARE void Simulation::crash(Which which) {
     COORD_ASSERT(is_running(which));
     if (node(which).polling) {
         node(which).doomed = true;
@@ -22811,33 +22867,33 @@ void Simulation::crash(Which which) {
     }
 }
 
-void Simulation::crash_at_send(Which which, std::uint32_t sends) {
+COORD_RARE void Simulation::crash_at_send(Which which, std::uint32_t sends) {
     COORD_ASSERT(is_running(which) && sends < UINT32_MAX);
     node(which).sends_left = sends;
 }
 
-void Simulation::restart(Which which) {
+COORD_RARE void Simulation::restart(Which which) {
     COORD_ASSERT(!is_running(which));
     counters_.restarts += 1;
     if (is_traced()) trace('n', PeerId{which.number}, {}, "restarts");
     start(node(which));
 }
 
-void Simulation::pause(Which which) {
+COORD_RARE void Simulation::pause(Which which) {
     counters_.pauses += 1;
     node(which).paused = true;
     mix(5, which.number, 1);
     if (is_traced()) trace('n', PeerId{which.number}, {}, "pauses");
 }
 
-void Simulation::resume(Which which) {
+COORD_RARE void Simulation::resume(Which which) {
     node(which).paused = false;
     node(which).wake_at = (std::min)(node(which).wake_at, now_);
     mix(5, which.number, 0);
     if (is_traced()) trace('n', PeerId{which.number}, {}, "resumes");
 }
 
-void Simulation::stall(Which which, Duration duration) {
+COORD_RARE void Simulation::stall(Which which, Duration duration) {
     COORD_ASSERT(duration.ns >= 0);
     counters_.stalls += 1;
     node(which).storage.hold_flushes();
@@ -22846,7 +22902,7 @@ void Simulation::stall(Which which, Duration duration) {
 }
 
 // It wakes the replica as a message does.
-void Simulation::forget(Which which, Which peer) {
+COORD_RARE void Simulation::forget(Which which, Which peer) {
     COORD_ASSERT(is_running(which) && which.number != peer.number);
     COORD_ASSERT(peer.number >= 1 && peer.number <= size());
     Node& own = node(which);
@@ -22860,17 +22916,17 @@ void Simulation::forget(Which which, Which peer) {
     if (own.wake_at == never) own.wake_at = now_ + draw(start_rng_, {}, options_.poll_delay_max);
 }
 
-Time Simulation::clock(Which which) const { return node(which).clock(now_); }
-Time Simulation::when(Which which, Time clock) const { return node(which).when(clock); }
+COORD_RARE Time Simulation::clock(Which which) const { return node(which).clock(now_); }
+COORD_RARE Time Simulation::when(Which which, Time clock) const { return node(which).when(clock); }
 
-void Simulation::advance_clock(Which which, Duration by) {
+COORD_RARE void Simulation::advance_clock(Which which, Duration by) {
     COORD_ASSERT(by.ns >= 0);
     node(which).origin = node(which).origin + by;
     node(which).deadline_at = node(which).when(node(which).deadline);
     mix(6, which.number, static_cast<std::uint64_t>(by.ns));
 }
 
-void Simulation::advance_wall_clock(Which which, Duration by) {
+COORD_RARE void Simulation::advance_wall_clock(Which which, Duration by) {
     node(which).wall_error_ms += by.ns / 1000000;
     mix(7, which.number, static_cast<std::uint64_t>(by.ns));
 }
@@ -22931,7 +22987,7 @@ void Simulation::overhear(PeerId from, PeerId to, BytesView bytes) {
     schedule(now_ + draw(rng, {}, milliseconds(20)), EventKind::message, slot);
 }
 
-void Simulation::forge(Packet& packet) {
+COORD_RARE void Simulation::forge(Packet& packet) {
     Rng& rng = third_rng_;
     switch (rng.below(8)) {
         case 0: std::swap(packet.from, packet.to); break;
@@ -22948,7 +23004,7 @@ void Simulation::forge(Packet& packet) {
     }
 }
 
-void Simulation::set_network(const SimulatedNetwork& network) {
+COORD_RARE void Simulation::set_network(const SimulatedNetwork& network) {
     COORD_ASSERT(network.third_party_permille == 0 || !options_.replica.ensemble_keys.empty());
     options_.network = network;
 }
@@ -22976,20 +23032,20 @@ void Simulation::transmit(Node& from, PeerId to, BytesView bytes, bool repeated)
     schedule(arrival, EventKind::message, slot);
 }
 
-void Simulation::partition(Group one, Group other) {
+COORD_RARE void Simulation::partition(Group one, Group other) {
     COORD_ASSERT(one.size() > 0 && other.size() > 0);
     for (const Which a : one) {
         for (const Which b : other) cut(a, b), cut(b, a);
     }
 }
 
-void Simulation::isolate(Which which) {
+COORD_RARE void Simulation::isolate(Which which) {
     for (std::uint32_t other = 1; other <= size(); other++) {
         if (other != which.number) cut(which, other), cut(other, which);
     }
 }
 
-void Simulation::cut(Which from, Which to) {
+COORD_RARE void Simulation::cut(Which from, Which to) {
     COORD_ASSERT(from.number != to.number);
     counters_.cuts += link(from, to).cut ? 0u : 1u;
     link(from, to).cut = true;
@@ -22997,18 +23053,18 @@ void Simulation::cut(Which from, Which to) {
     trace('n', PeerId{from.number}, {}, detail::text_of("no way to %llu", to.number));
 }
 
-void Simulation::heal(Which from, Which to) {
+COORD_RARE void Simulation::heal(Which from, Which to) {
     link(from, to).cut = false;
     if (!is_traced()) return;
     trace('n', PeerId{from.number}, {}, detail::text_of("a way to %llu", to.number));
 }
 
-void Simulation::heal() {
+COORD_RARE void Simulation::heal() {
     for (Link& each : links_) each.cut = false;
     note("every link is whole");
 }
 
-void Simulation::set_disk(const SimulatedDisk& disk) {
+COORD_RARE void Simulation::set_disk(const SimulatedDisk& disk) {
     COORD_ASSERT(disk.flush_min.ns >= 0 && disk.flush_min <= disk.flush_max);
     options_.disk = disk;
     if (disk.flush_max.ns == 0) return;  // what is held is released in its time
@@ -23017,7 +23073,7 @@ void Simulation::set_disk(const SimulatedDisk& disk) {
 
 // Observation
 
-void Simulation::on_role(PeerId id, Role role, PeerId leader, std::uint32_t epoch) {
+COORD_RARE void Simulation::on_role(PeerId id, Role role, PeerId leader, std::uint32_t epoch) {
     mix(8, (std::uint64_t{id.value} << 32) | static_cast<std::uint64_t>(role),
         (std::uint64_t{leader.value} << 32) | epoch);
     if (is_traced()) {
@@ -23029,12 +23085,13 @@ void Simulation::on_role(PeerId id, Role role, PeerId leader, std::uint32_t epoc
     if (observer_ != nullptr) observer_->on_role(id, role, leader, epoch);
 }
 
-void Simulation::on_established(PeerId id, std::uint32_t epoch, Zxid initial) {
+COORD_RARE void Simulation::on_established(PeerId id, std::uint32_t epoch, Zxid initial) {
     mix(9, id.value, initial.value);
     if (is_traced()) trace('n', id, {}, detail::text_of("established, epoch %llu", epoch));
     if (observer_ != nullptr) observer_->on_established(id, epoch, initial);
 }
 
+COORD_RARE
 void Simulation::on_applied(PeerId id, const Txn& txn, const Outcome* outcome,
                             std::uint64_t digest) {
     mix(10, txn.zxid.value, digest);
@@ -23045,17 +23102,17 @@ void Simulation::on_applied(PeerId id, const Txn& txn, const Outcome* outcome,
     if (observer_ != nullptr) observer_->on_applied(id, txn, outcome, digest);
 }
 
-void Simulation::on_installed(PeerId id, Zxid zxid, std::uint64_t digest) {
+COORD_RARE void Simulation::on_installed(PeerId id, Zxid zxid, std::uint64_t digest) {
     mix(11, zxid.value, digest);
     if (is_traced()) trace('n', id, {}, "installs a snapshot");
     if (observer_ != nullptr) observer_->on_installed(id, zxid, digest);
 }
 
-void Simulation::on_log(PeerId id, const LogLine& line) {
+COORD_RARE void Simulation::on_log(PeerId id, const LogLine& line) {
     if (observer_ != nullptr) observer_->on_log(id, line);
 }
 
-void Simulation::note(BytesView text) {
+COORD_RARE void Simulation::note(BytesView text) {
     if (is_traced()) trace('n', {}, {}, text);
 }
 

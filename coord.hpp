@@ -5043,6 +5043,16 @@ struct Waiting {
     static void* take(State& state);  // RETURNS where the answer goes, or null
     const Shared<State> state;
 };
+
+// The callback: one for each kind of answer, whatever it is that is waited for.
+template <class T>
+struct Answer {
+    void operator()(Result<T> result) const {
+        Result<T>* const place = static_cast<Result<T>*>(Waiting::take(*state));
+        if (place != nullptr) *place = std::move(result);
+    }
+    Shared<Waiting::State> state;
+};
 }  // namespace detail
 
 // The same operations, each waiting for its answer while it pumps. Errors are the operation's own,
@@ -5116,10 +5126,7 @@ Result<T> Sync::wait(Replica& replica, const Pump& pump, Start&& start) {
     if (replica.is_polling()) return Errc::api_error;
     Result<T> answer = Errc::operation_timeout;
     const detail::Waiting waiting(&answer);
-    start(Callback<void(Result<T>)>([state = waiting.state](Result<T> result) {
-        Result<T>* const place = static_cast<Result<T>*>(detail::Waiting::take(*state));
-        if (place != nullptr) *place = std::move(result);
-    }));
+    start(Callback<void(Result<T>)>(detail::Answer<T>{waiting.state}));
     waiting.pump_until_answered(pump);
     return answer;
 }
@@ -5639,6 +5646,16 @@ Shared<T> share(T&& given) {
     Counted* const counted = new Counted(std::move(given));
     counted->destroy = [](Holders* holders) { delete static_cast<Counted*>(holders); };
     return Shared<T>(&counted->whole, counted);
+}
+
+// For lists of hundreds at most, and mostly in order: a fraction of the code of std::sort.
+template <class T, class Less>
+COORD_RARE void sort_few(std::vector<T>& list, Less&& is_before) {
+    for (std::size_t i = 1; i < list.size(); i++) {
+        for (std::size_t j = i; j > 0 && is_before(list[j], list[j - 1]); j--) {
+            std::swap(list[j], list[j - 1]);
+        }
+    }
 }
 
 COORD_RARE
@@ -8872,7 +8889,7 @@ COORD_RARE static bool read_members(Reader& in, VoterTable::Members& members) {
     const std::uint32_t count = in.u32();
     if (!in.ok() || count > VoterTable::members_max) return false;
     for (std::uint32_t i = 0; i < count; i++) {
-        if (!VoterTable::read(in, members.emplace_back())) return false;
+        if (!VoterTable::read(in, members.emplace_back(Member()))) return false;
     }
     return true;
 }
@@ -8957,7 +8974,11 @@ bool takes_space(OpCode op, BytesView body) {
 
 namespace detail {
 
-COORD_RARE static const Member* find_member(const VoterTable::Members& members, PeerId id) {
+COORD_RARE static void sort_by_id(VoterTable::Members& members) {
+    sort_few(members, [](const Member& a, const Member& b) { return a.id < b.id; });
+}
+
+static const Member* find_member(const VoterTable::Members& members, PeerId id) {
     for (const Member& member : members) {
         if (member.id == id) return &member;
     }
@@ -9272,7 +9293,7 @@ COORD_RARE bool VoterTable::load(std::uint8_t kind, BytesView record) {
     if (kind == static_cast<std::uint8_t>(detail::StateRecord::member)) {
         Members& members = in.u8() == 1 ? next_ : now_;
         if (members.size() == members_max) return false;
-        Member& member = members.emplace_back();
+        Member& member = members.emplace_back(Member());
         return read(in, member);
     }
     Place place;
@@ -11582,7 +11603,7 @@ static void call_subscriber(History& history, std::uint64_t number) {
         const Errc error = history.take(*subscriber, 1, changes, budget);
         if (error != Errc::ok && !subscriber->is_end_told) {
             subscriber->is_end_told = true;
-            Change& ended = changes.emplace_back();
+            Change& ended = changes.emplace_back(Change());
             ended.error = error, ended.position = subscriber->position;
         }
         left = changes.empty() ? 0 : left - 1;
@@ -12218,7 +12239,7 @@ bool FileStorage::read_segment(std::size_t index, Recovery& found) {
         report_.certain = (std::max)(report_.certain, at.frame.durable);
         if (at.frame.kind != detail::frame_marker) continue;
         Reader in(at.body);
-        Snapshot& noted = snapshots_.emplace_back();
+        Snapshot& noted = snapshots_.emplace_back(Snapshot());
         noted.sequence = at.frame.sequence, noted.first_needed = in.u64();
         noted.size = in.u64(), noted.crc = in.u32(), noted.replaces = in.u8() != 0;
         noted.segment = segment.first;
@@ -14463,10 +14484,10 @@ COORD_RARE Voters::Voters(std::vector<Seat> seats) : seats_(std::move(seats)) {
     const auto by_group = [](const Seat& a, const Seat& b) {
         return a.group != b.group ? a.group < b.group : a.id < b.id;
     };
-    std::sort(seats_.begin(), seats_.end(), by_group);
+    detail::sort_few(seats_, by_group);
     for (const Seat& seat : seats_) ids_.push_back(seat.id);
     COORD_ASSERT(ids_.size() <= count_max);  // a bit each
-    std::sort(ids_.begin(), ids_.end());
+    detail::sort_few(ids_, [](PeerId a, PeerId b) { return a < b; });
     ids_.erase(std::unique(ids_.begin(), ids_.end()), ids_.end());
     for (Seat& seat : seats_) {
         seat.bit = bit(seat.id);
@@ -14866,7 +14887,7 @@ void Election::set_voters(Time now, const Voters& voters, const std::vector<Peer
     voices_.swap(kept);
     for (const PeerId id : asked) {
         if (id == self_ || id == PeerId{} || find(id) != nullptr) continue;
-        Voice& voice = voices_.emplace_back();
+        Voice& voice = voices_.emplace_back(Voice());
         voice.id = id, voice.is_asked = true;
     }
     const bool is_left_alone = voices_.empty() || !voters.is_quorum(voters.bit(self_));
@@ -14905,7 +14926,7 @@ Election::Voice* Election::find_or_add(Time now, const Message& message, bool ha
     const bool is_nobody = message.from == self_ || message.from == PeerId{};
     if (!has_voice || is_nobody) return nullptr;  // E3
     if (stale == nullptr && strangers >= detail::strangers_max) return nullptr;
-    if (stale == nullptr) stale = &voices_.emplace_back();
+    if (stale == nullptr) stale = &voices_.emplace_back(Voice());
     *stale = Voice{};
     stale->id = message.from;
     return stale;
@@ -16659,8 +16680,7 @@ static VoterTable::Members members_after(const VoterTable::Members& now, const R
     };
     next.erase(std::remove_if(next.begin(), next.end(), leaves), next.end());
     for (const Member& member : asked.joining) put_member(member, next);
-    const auto by_id = [](const Member& a, const Member& b) { return a.id < b.id; };
-    std::sort(next.begin(), next.end(), by_id);
+    sort_by_id(next);
     return next;
 }
 
@@ -17378,8 +17398,7 @@ inline Transport& no_transport() {
 // Nobody's id would not pass for a voter even in a replica that refuses its options.
 COORD_RARE inline ReplicaOptions with_some_id(ReplicaOptions options) {
     if (options.id == PeerId{}) options.id = PeerId{1};
-    const auto by_id = [](const Member& a, const Member& b) { return a.id < b.id; };
-    std::sort(options.members.begin(), options.members.end(), by_id);
+    sort_by_id(options.members);
     return options;
 }
 
@@ -19906,7 +19925,7 @@ COORD_RARE std::vector<Unresolved> Replica::unresolved(SessionId id, std::uint64
     for (std::size_t i = 0; i < unresolved_.size(); i++) {
         const Unresolved& one = unresolved_[i];
         const bool is_its = holding == any_holding || one.cxid >> cxid_bits == holding;
-        if (one.session == id && is_its) all.push_back(one);
+        if (one.session == id && is_its) all.push_back(Unresolved(one));
     }
     const HeldSession* const session = find_held(id, holding);
     const bool may_have_left = session != nullptr && !session->is_local;  // R14
@@ -20879,7 +20898,7 @@ void Session::ask_guarded(Request&& request) const {
     parts.reserve(guards.size() + request.parts.size() + 1);
     for (const auto& guard : guards) parts.push_back(Op::guard(guard.path, guard.czxid));
     if (request.kind == Request::Kind::multi) {
-        for (const Op& part : request.parts) parts.push_back(part);
+        for (const Op& part : request.parts) parts.push_back(Op(part));
     } else {
         parts.push_back(detail::op_of(request));
         request.kind = Request::Kind::multi;
@@ -21883,7 +21902,8 @@ COORD_RARE
 Lock::Lock(Session session, BytesView path, const Acl& acl)
     : core_(new detail::LockCore(std::move(session), path, acl)) {
     core_->self.reset(core_);
-    core_->session.on_state(core_->weak_from_this(), [core = core_](SessionState state) {
+    const std::weak_ptr<void> owner = core_->weak_from_this();
+    core_->session.on_state(owner, [core = core_](SessionState state) {
         if (core->turn != nullptr) core->on_state(state);
     });
 }
@@ -22416,7 +22436,8 @@ COORD_RARE
 Barrier::Barrier(Session session, BytesView path, const Acl& acl)
     : core_(new detail::BarrierCore(std::move(session), path, acl)) {
     core_->self.reset(core_);
-    core_->session.on_state(core_->weak_from_this(), [core = core_](SessionState state) {
+    const std::weak_ptr<void> owner = core_->weak_from_this();
+    core_->session.on_state(owner, [core = core_](SessionState state) {
         if (!core->is_waiting) return;
         if (state == SessionState::moved) return core->end(Errc::session_moved);
         if (state == SessionState::expired || state == SessionState::closed) {
@@ -22469,8 +22490,8 @@ COORD_RARE
 DoubleBarrier::DoubleBarrier(Session session, BytesView path, std::size_t members, const Acl& acl)
     : core_(new detail::DoubleBarrierCore(std::move(session), path, members, acl)) {
     core_->self.reset(core_);
-    core_->session.on_state(core_->weak_from_this(),
-                            [core = core_](SessionState state) { core->on_state(state); });
+    const std::weak_ptr<void> owner = core_->weak_from_this();
+    core_->session.on_state(owner, [core = core_](SessionState state) { core->on_state(state); });
 }
 
 COORD_RARE DoubleBarrier::~DoubleBarrier() {

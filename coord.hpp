@@ -304,6 +304,14 @@
 #define COORD_ABI v0
 #endif
 
+// Called so seldom that small code is better than fast code, and without a loop over what is large:
+// what the benchmarks enter less than once in a thousand operations.
+#ifdef __GNUC__
+#define COORD_RARE __attribute__((cold))
+#else
+#define COORD_RARE
+#endif
+
 // An assertion trips on a bug in coord alone, never on the bytes of a peer, a disk or a user. It
 // is on in release builds. What happens then is COORD_ASSERT_HOOK's, which only Part Two reads.
 #define COORD_ASSERT(condition) \
@@ -547,7 +555,7 @@ private:
         return static_cast<R>((*static_cast<Callable*>(callable))(static_cast<Args&&>(args)...));
     }
     template <class Callable>
-    static void* manage(void* callable, bool copy) {
+    COORD_RARE static void* manage(void* callable, bool copy) {
         Callable* const held = static_cast<Callable*>(callable);
         if (copy) return new Callable(*held);
         delete held;
@@ -836,8 +844,9 @@ public:
     }
 
 private:
-    static void* make(std::size_t count) { return new T[count](); }
-    static void drop(void* items) { delete[] static_cast<T*>(items); }
+    COORD_RARE static void* make(std::size_t count) { return new T[count](); }
+    COORD_RARE static void drop(void* items) { delete[] static_cast<T*>(items); }
+    COORD_RARE
     static void move(void* to, std::size_t to_place, void* from, std::size_t from_place) {
         static_cast<T*>(to)[to_place] = std::move(static_cast<T*>(from)[from_place]);
     }
@@ -916,7 +925,7 @@ public:
     using const_iterator = Iterator<const T, Numbers::const_iterator>;
 
     Numbered() = default;
-    ~Numbered() { clear(); }
+    COORD_RARE ~Numbered() { clear(); }
     Numbered(const Numbered&) = delete;
     Numbered& operator=(const Numbered&) = delete;
 
@@ -948,7 +957,7 @@ public:
         number_at(to.numbers_, item.place_->first) = item.place_->second;
         numbers_.erase(item.place_);
     }
-    void clear() {
+    COORD_RARE void clear() {
         const Numbers cleared = std::move(numbers_);
         numbers_.clear();
         for (const auto& item : cleared) delete &at(item.second);
@@ -5122,7 +5131,7 @@ private:
 };
 
 template <class T, class Start>
-Result<T> Sync::wait(Replica& replica, const Pump& pump, Start&& start) {
+COORD_RARE Result<T> Sync::wait(Replica& replica, const Pump& pump, Start&& start) {
     if (replica.is_polling()) return Errc::api_error;
     Result<T> answer = Errc::operation_timeout;
     const detail::Waiting waiting(&answer);
@@ -5585,14 +5594,6 @@ private:
 #include <condition_variable>
 #include <mutex>
 #include <thread>
-#endif
-
-// Called so seldom that small code is better than fast code, and without a loop over what is large:
-// what the benchmarks enter less than once in a thousand operations.
-#ifdef __GNUC__
-#define COORD_RARE __attribute__((cold))
-#else
-#define COORD_RARE
 #endif
 
 namespace coord {

@@ -723,12 +723,22 @@ private:
         const coord::Reconfig change = any_reconfig();
         coord::encode_reconfig(change, asked.data);
         const Ticket ticket = ask(slot, asked);
+        changes_asked_[ticket.question] = sim_.now();
         client.session->reconfig(change, [ticket](coord::Result<coord::Data> r) {
+            if (r.error() != Errc::outcome_unknown) ticket.run->end_change(ticket.question);
             Told told;
             told.error = r.error();
             if (r) told.data = r->bytes, told.stat = r->stat, told.zxid = r->zxid;
             answer(ticket, told);
         });
+    }
+    void end_change(std::size_t question) { changes_asked_.erase(question); }
+    // One that was never answered may still be on its way, from a replica that has died.
+    bool may_change() const {
+        for (const auto& [question, asked_at] : changes_asked_) {
+            if (sim_.now() - asked_at < coord::seconds(20)) return true;
+        }
+        return false;
     }
     void ask_to_be_super(std::size_t slot) {
         if (work().chance(100)) return;
@@ -1692,10 +1702,11 @@ private:
             if (id != lost && sim_.is_running(id)) sim_.forget(id, lost);
         }
     }
-    // The same while who votes changes: nothing of that is under way, as far as all others know,
-    // and a quorum remembers without it.
+    // The same while who votes changes: nothing of that is asked for, or under way as far as all
+    // others know, and a quorum remembers without it. A change that is numbered as the storage is
+    // lost that it counts on waits for it for ever: who asks for one says who is sound.
     bool may_forget(u32 lost) {
-        if (admitted_.members().empty() || admitted_.is_founding()) return false;
+        if (may_change() || admitted_.members().empty() || admitted_.is_founding()) return false;
         const coord::Voters voters(admitted_);
         u64 bits = 0;
         for (u32 id = 1; id <= profile_.replicas(); id++) {
@@ -1999,6 +2010,7 @@ private:
     u64 holders_ = 0;
     u64 steps_ = 0;
     std::deque<Question> questions_;
+    std::map<std::size_t, coord::Time> changes_asked_;  // by question: those without an answer
     bool is_asked_ = false;     // and not seen yet, whether it was throttled
     u64 throttled_before_ = 0;
     u64 changes_ = UINT64_MAX;

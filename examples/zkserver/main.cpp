@@ -186,14 +186,14 @@ std::string open_peers(const Config& config, std::uint32_t id, Peers& peers) {
     return "";
 }
 
-// SIGTERM and SIGINT end the loop; the files are as they must be at any time.
+// SIGTERM and SIGINT end the loop: see Server::run. The files are as they must be at any time.
 void watch_signals(Poller& poller, Fd& stop) {
     sigset_t signals;
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM), sigaddset(&signals, SIGINT);
     sigprocmask(SIG_BLOCK, &signals, nullptr);
     stop = Fd(signalfd(-1, &signals, SFD_NONBLOCK | SFD_CLOEXEC));
-    poller.add(stop.get(), EPOLLIN, {Tag::Kind::stop, 0});
+    poller.add(stop.get(), EPOLLIN, {Tag::Kind::stop, static_cast<std::uint32_t>(stop.get())});
 }
 
 void raise_file_limit() {

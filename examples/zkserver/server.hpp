@@ -6,6 +6,8 @@
 #include "admin.hpp"
 #include "peers.hpp"
 
+#include <sys/signalfd.h>
+
 namespace zkserver {
 
 class Server {
@@ -26,11 +28,10 @@ public:
     std::string open_admin(const std::string& host, int port) { return admin_.open(host, port); }
     int admin_port() const { return admin_.port(); }
     int port() const { return port_of(listener_); }
-    void stop() { is_stopping_ = true; }
-
-    // Turns until it is stopped, or the replica has failed.
+    // Turns until it is told to end, or the replica has failed. One that leads gives its place to
+    // another one first, which takes half a second at the most; told again, it ends at once.
     void run() {
-        while (!is_stopping_ && service_.replica.status().role != coord::Role::failed) turn();
+        while (!has_ended()) turn();
     }
 
     void turn() {
@@ -73,7 +74,7 @@ private:
                 if (::read(static_cast<int>(tag.index), &count, sizeof count) < 0) return;
                 return;
             }
-            case Tag::Kind::stop: return stop();
+            case Tag::Kind::stop: return on_signal(static_cast<int>(tag.index));
             case Tag::Kind::client: return on_client(tag.index, events);
             case Tag::Kind::admin:
             case Tag::Kind::visitor: return admin_.on_ready(tag, events);
@@ -82,6 +83,21 @@ private:
             case Tag::Kind::accepted: break;
         }
         if (peers_ != nullptr) peers_->on_ready(tag, events, service_.replica);
+    }
+
+    void on_signal(int fd) {
+        signalfd_siginfo told;
+        if (::read(fd, &told, sizeof told) < 0) return;
+        is_told_twice_ = is_told_to_end_;
+        is_told_to_end_ = true;
+        const bool hands_over = service_.replica.hand_over() == coord::Errc::ok;
+        if (hands_over && service_.log) service_.log("hands over before it stops");
+    }
+
+    bool has_ended() const {
+        const coord::ReplicaStatus status = service_.replica.status();
+        if (status.role == coord::Role::failed || is_told_twice_) return true;
+        return is_told_to_end_ && status.successor == coord::PeerId{};
     }
 
     void accept_all() {
@@ -201,7 +217,8 @@ private:
     coord::Time tick_at_;
     coord::Time complain_at_;
     Fd spare_{::open("/dev/null", O_RDONLY | O_CLOEXEC)};
-    bool is_stopping_ = false;
+    bool is_told_to_end_ = false;
+    bool is_told_twice_ = false;
     bool is_busy_ = false;
 };
 

@@ -298,7 +298,10 @@ def replacement(ensemble, admin, last):
     version = int(text_.split("version=")[1], 16)
     fails(errors.BadVersionError, admin.reconfig, None, "4", None, version - 1)
     for number in ensemble.running():  # the leader, too
+        leads = ensemble.leader() == number
         expect(ensemble.servers[number].stop(signal.SIGTERM) == 0, "it ends well")
+        with open(ensemble.servers[number].log) as said:
+            expect(not leads or "hands over before it stops" in said.read(), "it hands over")
         ensemble.start(number)
         ensemble.wait_until_all_count()
     text_ = admin.retry(admin.get, "/zookeeper/config")[0].decode()

@@ -201,6 +201,17 @@
 //   collects numbers; status() and counters() are the same as fields. A ReplicaObserver's on_log
 //   hears what an operator wants in a log: LogCode is the table. All of it only looks.
 //
+// A RECORDING
+//   A Recorder keeps what a replica hears, from its start on, so that a Replay lives it again: to
+//   see in a debugger what it did before it failed, or did something odd.
+//
+//       coord::Recorder recorder;
+//       options.recorder = &recorder;     // and now and then recorder.take, into a file
+//
+//   It is exact, or it says where it has ended. It begins with the replica: what is full, and not
+//   taken, has the beginning and not the end. It is as secret as the storage is, but has no key.
+//   Off, it costs a call a branch; on, a copy of what comes and a hash of what goes.
+//
 // GLOSSARY
 //   ensemble    the replicas that keep one tree.        voter     a replica that counts.
 //   observer    a replica that is no voter.
@@ -3856,6 +3867,8 @@ private:
 //            it is on its way to the leader; and what has come between two polls. What must not
 //            wait has room of its own. What is refused for it, in throttled_op, has not been
 //            numbered, and is told in its turn (R3).
+//            R18 What it does follows from its options, what its storage answers and the calls made
+//            to it, in their order: all of that, and all it does, a ReplicaTap hears.
 // May touch  Everything above.
 // Reading    "Rules for callers" in the manual above; the contracts of Storage and Transport.
 
@@ -3870,6 +3883,8 @@ public:
     // than 15 MiB no use is made: an inbox has no room for it.
     virtual std::size_t message_bytes_max() const = 0;
 };
+
+class ReplicaTap;
 
 struct ReplicaOptions {
     PeerId id{1};
@@ -3903,6 +3918,7 @@ struct ReplicaOptions {
     // Asked where the credential is given, and nowhere else; it calls nothing of the replica's.
     std::vector<Bytes> schemes;
     Callback<bool(BytesView scheme, BytesView credential, Bytes& id)> judge_credential;
+    ReplicaTap* recorder = nullptr;  // a Recorder, which must outlive the replica; null: none
 };
 
 struct SessionOptions {
@@ -4290,6 +4306,51 @@ struct LogLine {
 
 constexpr Duration log_repeat = seconds(60);
 
+namespace detail {
+
+// A call that may change a replica.
+struct Call {
+    enum class Kind : std::uint8_t {  // FORMAT: of a recording, see chapter 15
+        poll = 16, receive, forget, hand_over, open_session, attach_session, submit, listen, timer,
+        subscribe,
+        take,        // by a subscription: number, count
+        unsubscribe  // number
+    };
+    Kind kind = Kind::poll;
+    bool is_answered = false;      // open_session, attach_session: has a callback
+    PeerId peer;                   // receive, forget, hand_over
+    Time time;                     // poll, timer
+    std::int64_t wall_ms = 0;      // poll
+    SessionId session;             // attach_session, submit, listen
+    SessionPassword password;      // attach_session
+    std::uint64_t number = 0;      // of a subscription; listen: the holding
+    std::uint64_t count = 0;       // take: how many at the most
+    BytesView bytes;               // receive
+    const SessionOptions* options = nullptr;
+    const Request* request = nullptr;
+    const Subscriber* subscriber = nullptr;
+};
+
+}  // namespace detail
+
+// Stands between a replica and all that it hears and does: what records it, and what replays that.
+class ReplicaTap {
+public:
+    virtual ~ReplicaTap() = default;
+    // First. is_alone: it has no transport. What storage and transport RETURN it uses instead.
+    virtual void on_start(const ReplicaOptions& options, const Transport& transport,
+                          bool is_alone) = 0;
+    virtual Storage& storage(Storage& storage) = 0;
+    virtual Transport& transport(Transport& transport) = 0;
+    virtual void on_started(std::uint64_t state) = 0;   // its constructor has ended
+    virtual void on_call(const detail::Call& call) = 0;  // before it has done anything
+    virtual void on_judged(bool is_taken, BytesView id) = 0;  // by judge_credential, in submit
+    // Calls the program, in poll: what it calls comes until that has ended. hash: of what it says.
+    virtual void on_callback(std::uint64_t hash) = 0;
+    virtual void on_callback_ended() = 0;
+    virtual void on_polled(std::uint64_t state) = 0;    // state: a hash of some of it
+};
+
 // Sees what happens inside: for logs, tests, simulation and tracing. Only looks. Called inside
 // poll; but of a replica whose options or storage are no good in its constructor.
 class ReplicaObserver {
@@ -4633,10 +4694,14 @@ private:
     void tell_subscribers();
     void run_timers();
     void take_ready();
+    void tap_subscriber(detail::Subscriber& subscriber);
+    std::uint64_t state_hash() const;
+    static std::uint64_t hash_of(const Ready& ready);
     void run_callbacks();
     static void cut_root(Ready& ready);
     void end_request(Ready& ready);
     void call(Ready& ready);
+    void call_tapped(Ready& ready);
     void on_event(SessionId session, detail::Shared<const Watcher> watcher, EventType type,
                   BytesView path, Zxid zxid, BytesView acl) override;
     bool is_serving() const;
@@ -4651,6 +4716,7 @@ private:
 
     ReplicaOptions options_;
     const char* const refused_;        // why the options are no good, or null
+    ReplicaTap* tap_;                  // R18
     Transport& transport_;
     ReplicaObserver* observer_;
     Voters voters_;
@@ -5348,15 +5414,118 @@ private:
 // Part One, chapter 15: Simulation
 // =================================================================================================
 // Purpose    A whole ensemble in one thread, for tests: virtual time, a network, disks and clocks
-//            with faults, crashes and pauses, traces.
+//            with faults, crashes and pauses, traces. And one replica of any ensemble, recorded as
+//            it lives, and replayed.
 // Invariants V1 A run follows from its seed, its options and the calls made, bit for bit, on every
 //            compiler and word size. Network, disks, clocks and starts draw from streams of their
 //            own, so that one draw more in one does not shift the others.
 //            V2 Time stands still between two events: an idle hour costs what its heartbeats do.
 //            V3 A replica sees what a real host would give it, and nothing else: its own clock,
 //            messages, and what its disk kept.
+//            V4 A recording begins where a replica begins, and has all that it follows from (R18),
+//            in the order in which that came: replayed, it does what it did, on every compiler and
+//            word size. What cannot be placed in that order ends the recording, and it says so.
+//            V5 A recorder changes nothing but that what storage() says moves at certain times
+//            alone: as a poll begins, and as the storage is called. It holds bytes_max at the most.
+//            V6 Whatever the bytes of a recording are, it is replayed up to the first that is
+//            wrong, and each poll is compared with what it did when it was recorded.
 // May touch  Everything above; nothing sees it.
 // Reading    FoundationDB's and TigerBeetle's simulators; the test programs in tests/sim.
+// Format     Of a recording: frames, each u32 size, u32 CRC32C of what follows, and events. An
+//            event is a u8 kind, and its fields; n is a number of 64 bits, seven bits a byte, the
+//            low ones first, each but the last with 128; z one with a sign, by n: 2x, or -2x - 1.
+//              1 start       u32 "crec", n version of the format, i32 each of coord's version, the
+//                            options (no key is among them), n message_bytes_max, u8 1 = alone
+//              2 record      n sequence, string        3 snapshot  n sequence, string head, n size
+//              4 opened, 5 started over   i32 error, the storage's state, u64 id, u8 may_found
+//              6 storage     n calls since the last 6, i32 error, the state: what it answered
+//                            where that is not ok and done, and durable as of the flush
+//              7 read        i32 error; u8 1, string bytes; or u8 0, u64 hash of what it wrote here
+//              8 started, 9 polled        u32 of a hash of all that it did
+//              10 at         n of effects in this poll: the calls that follow came there
+//              11 judged     u8 1 = taken, string id
+//              16 poll       z time since the last, z the same of wall_ms
+//              17 receive    n from, string            18 forget, 19 hand_over   n peer
+//              20 open_session    u8 answered, z timeout, u64 and u64 password, u8 local
+//              21 attach_session  u8 answered, u64 session, u64 and u64 password
+//              22 submit     u64 session, the request  23 listen   u64 session, n holding
+//              24 timer      u8 answered, z time       25 subscribe   u64 session, n holding,
+//                            string path, n root bytes, n zxid, n index, u8 data, n changes,
+//                            u8 wake, u8 each
+//              26 take       n subscription, n most    27 unsubscribe   n subscription
+//            A string here is n size, and bytes. A state: n appended, n durable, u8 1 = healthy,
+//            u8 1 = has room. Part Two has the options and the request, field by field.
+
+// The flight recorder. Its replica is made with ReplicaOptions::recorder, and it must outlive that.
+// It keeps all that the replica hears, from its start on, until bytes_max are full: then it has
+// ended, and what there is replays up to there. Who wants more takes it out, from time to time and
+// before that, and keeps the pieces, one after the other, in a file. A replica that is started
+// again begins another recording, and what was not taken of the one before is gone.
+//
+// It is as secret as the storage is: data, paths, passwords of sessions and credentials are in it.
+// No key of ReplicaOptions::ensemble_keys is: it has sealed messages as they came.
+class Recorder final : public ReplicaTap {
+public:
+    explicit Recorder(std::size_t bytes_max = 64 * 1024 * 1024);  // reserved at once
+    ~Recorder() override;
+    Recorder(const Recorder&) = delete;
+    Recorder& operator=(const Recorder&) = delete;
+
+    // Appends to out what there is, and keeps it no longer. On the replica's thread; in its
+    // callbacks, too, and in COORD_ASSERT_HOOK: then the recording ends in the midst of a poll.
+    void take(Bytes& out);
+    std::size_t bytes() const;  // that take would append
+    // "", or why nothing is recorded any more. Not by a call of the program's, unless something
+    // that a callback held made one as it was destroyed in the midst of a step.
+    const char* ended() const;
+
+private:
+    struct Core;
+    void on_start(const ReplicaOptions& options, const Transport& transport,
+                  bool is_alone) override;
+    Storage& storage(Storage& storage) override;
+    Transport& transport(Transport& transport) override;
+    void on_started(std::uint64_t state) override;
+    void on_call(const detail::Call& call) override;
+    void on_judged(bool is_taken, BytesView id) override;
+    void on_callback(std::uint64_t hash) override;
+    void on_callback_ended() override;
+    void on_polled(std::uint64_t state) override;
+    detail::Owned<Core> core_;
+};
+
+// A replica that lives again what was recorded of one: call by call, against a storage, a transport
+// and callers that are the recording. Its state can be looked at after each.
+class Replay {
+public:
+    // keys: ReplicaOptions::ensemble_keys as they were. The observer must outlive it.
+    explicit Replay(BytesView recording, std::vector<Bytes> keys = {},
+                    ReplicaObserver* observer = nullptr);
+    ~Replay();
+    Replay(const Replay&) = delete;
+    Replay& operator=(const Replay&) = delete;
+
+    // RETURNS corrupt: it has no start; other_version: of its format; bad_arguments: it was made
+    // with keys, and they are missing, or the other way round. Then there is no replica.
+    Errc error() const;
+    Replica& replica();  // REQUIRES no error; only to be looked at
+    // The next call between polls, or poll with the calls in it. RETURNS false at the end, where it
+    // differs, and before a poll whose end was not recorded: see step_into.
+    bool step();
+    void run();  // all steps
+    // That last poll: as far as it was recorded, and then on without what came from outside. Here
+    // an assertion fails again that ended the program. REQUIRES that step has returned false.
+    bool step_into();
+    std::uint64_t calls() const;      // that were replayed, those inside polls as well
+    std::uint64_t differs_at() const;  // the first call that did not do what it did, or 0
+    std::size_t bytes_left() const;   // of the recording that are damaged, or cut off: not replayed
+    // The calls of the last step, a line for each: number, time in seconds, what, and with what.
+    const Bytes& text() const;
+
+private:
+    struct Core;
+    detail::Owned<Core> core_;
+};
 
 struct SimulatedNetwork {
     Duration latency_min = microseconds(100);
@@ -5393,6 +5562,7 @@ struct SimulationOptions {
     ReplicaOptions replica;              // id, voters and entropy are filled in
     std::size_t message_bytes_max = 64 * 1024;
     Duration poll_delay_max;             // a message is looked at up to so long after it came
+    std::size_t recording_bytes = 0;     // so much of each replica's life is recorded; 0: nothing
     std::size_t trace_lines = 0;         // the newest so many are kept; 0 = no trace
 };
 
@@ -5446,6 +5616,7 @@ public:
     std::uint32_t size() const { return options_.voters + options_.observers; }
     Replica& replica(Which which);           // REQUIRES is_running
     MemoryStorage& storage(Which which);
+    Recorder& recorder(Which which);         // of its last life; REQUIRES recording_bytes
     bool is_running(Which which) const;      // not crashed
     bool is_paused(Which which) const;
     PeerId leader() const;                   // that serves, of the highest epoch; or nobody
@@ -11063,6 +11234,7 @@ struct Subscriber {
     SubscribeOptions options;
     Callback<void()> wake;
     OnChange each;
+    Callback<void(std::size_t most)> used;  // may be empty: it is read; or, with 0, gone
 
     History* history = nullptr;  // that knows it; null where the replica is gone
     std::uint64_t number = 0;
@@ -11454,6 +11626,7 @@ void History::leave(Subscriber& subscriber) {
 COORD_RARE
 void History::remove(Subscriber& subscriber) {
     COORD_ASSERT(subscriber.history == this && find(subscriber.number) == &subscriber);
+    if (subscriber.used) subscriber.used(0);
     leave(subscriber);
     subscribers_.erase(subscriber.number);
     subscriber.history = nullptr;
@@ -11622,6 +11795,7 @@ Subscription::Subscription(detail::Shared<detail::Subscriber> subscriber)
 COORD_RARE Result<std::vector<Change>> Subscription::take(std::size_t most) const {
     std::vector<Change> changes;
     if (subscriber_ && subscriber_->history != nullptr) {
+        if (subscriber_->used && most > 0) subscriber_->used(most);
         std::size_t budget = detail::look_through_bytes;
         subscriber_->history->take(*subscriber_, most, changes, budget);
     }
@@ -17648,11 +17822,12 @@ COORD_RARE
 Replica::Replica(const ReplicaOptions& options, Storage& storage, Transport& transport,
                  ReplicaObserver* observer)
     : options_(detail::with_some_id(options)),
-      refused_(detail::judge_options(options, transport)),
-      transport_(transport), observer_(observer),
+      refused_(detail::judge_options(options, transport)), tap_(options.recorder),
+      transport_(tap_ != nullptr ? tap_->transport(transport) : transport), observer_(observer),
       voters_(detail::first_voters(options_, refused_ != nullptr)),
       rng_(mix64(options.entropy, options.id.value)), nonce_(rng_.next()),
-      message_bytes_max_(message_bytes_max(options, transport)), log_(storage),
+      message_bytes_max_(message_bytes_max(options, transport)),
+      log_(tap_ != nullptr ? tap_->storage(storage) : storage),
       machine_(new Machine(options.limits, rng_.next())), watches_(*this),
       history_(new detail::History(options.change_bytes_kept, counters_.calls,
                                    [this](SessionId id, BytesView acl) {
@@ -17665,7 +17840,10 @@ Replica::Replica(const ReplicaOptions& options, Storage& storage, Transport& tra
       outbox_(options_.id, options.ensemble, nonce_),
       answer_bytes_max_(answer_bytes_max(options.limits)),
       logged_(observer != nullptr ? new Logged() : nullptr), snapshot_check_(options.limits) {
+    const bool is_alone = &transport == &detail::no_transport();
+    if (tap_ != nullptr) tap_->on_start(options, transport, is_alone);
     open();
+    if (tap_ != nullptr) tap_->on_started(state_hash());
 }
 
 COORD_RARE
@@ -17678,6 +17856,7 @@ Replica::~Replica() {
     COORD_ASSERT(!in_poll_);
     role_ = Role::failed;
     is_ending_ = true;
+    tap_ = nullptr;
     history_ = {};
     const detail::Ring<Ready> ready = std::move(ready_);
     const detail::Ring<Opening> openings = std::move(openings_);
@@ -17789,6 +17968,11 @@ COORD_RARE void Replica::fail(Errc error) {
 
 void Replica::receive(PeerId from, BytesView bytes) {
     counters_.calls += 1;
+    if (tap_ != nullptr) {
+        detail::Call call;
+        call.kind = detail::Call::Kind::receive, call.peer = from, call.bytes = bytes;
+        tap_->on_call(call);
+    }
     if (bytes.empty()) {  // in the inbox that is a hint of forget's
         counters_.dropped_corrupt += 1;
         return;
@@ -17807,6 +17991,11 @@ void Replica::receive(PeerId from, BytesView bytes) {
 void Replica::poll(Time now, std::int64_t wall_ms) {
     if (in_poll_) return;
     in_poll_ = true;
+    if (tap_ != nullptr) {
+        detail::Call call;
+        call.time = now, call.wall_ms = wall_ms;
+        tap_->on_call(call);
+    }
     counters_.polls += 1;
     const Duration gap = started_ ? (std::max)(now - now_, Duration{}) : Duration{};
     poll_gap_longest_ = (std::max)(poll_gap_longest_, gap);
@@ -17838,6 +18027,7 @@ void Replica::poll(Time now, std::int64_t wall_ms) {
     run_timers();
     run_callbacks();
     send_all();
+    if (tap_ != nullptr) tap_->on_polled(state_hash());
     in_poll_ = false;
 #ifdef COORD_AUDIT
     audit();
@@ -17944,6 +18134,11 @@ void Replica::dispatch(const Message& message) {
 
 COORD_RARE Errc Replica::hand_over(PeerId to) {
     counters_.calls += 1;
+    if (tap_ != nullptr) {
+        detail::Call call;
+        call.kind = detail::Call::Kind::hand_over, call.peer = to;
+        tap_->on_call(call);
+    }
     if (role_ == Role::failed) return Errc::replica_failed;
     return role_ == Role::leading ? leader_.hand_over(now_, to) : Errc::not_leading;
 }
@@ -18025,6 +18220,11 @@ COORD_RARE void Replica::say_who_leads(PeerId to) {
 
 COORD_RARE void Replica::forget(PeerId peer) {
     counters_.calls += 1;
+    if (tap_ != nullptr) {
+        detail::Call call;
+        call.kind = detail::Call::Kind::forget, call.peer = peer;
+        tap_->on_call(call);
+    }
     lose(peer);
     if (inbox_.empty() || inbox_.size() + 64 > inbox_bytes_max) return;
     Writer writer(inbox_);  // what it said before has not been heard yet, and it is gone after that
@@ -18620,6 +18820,12 @@ COORD_RARE void Replica::refuse(Completion&& done, Errc error) {
 COORD_RARE
 void Replica::open_session(const SessionOptions& options, OnOpened done) {
     counters_.calls += 1, counters_.requests += 1;
+    if (tap_ != nullptr) {
+        detail::Call call;
+        call.kind = detail::Call::Kind::open_session, call.is_answered = done != nullptr;
+        call.options = &options;
+        tap_->on_call(call);
+    }
     if (role_ == Role::failed) return refuse(std::move(done), Errc::replica_failed);
     if (options.is_local) return open_local(options, std::move(done));
     if (openings_.size() + sessions_.size() - busy_ >= options_.limits.sessions_max) {
@@ -18737,6 +18943,12 @@ void Replica::settle_local_sessions() {
 COORD_RARE
 void Replica::attach_session(SessionId id, const SessionPassword& password, OnOpened done) {
     counters_.calls += 1, counters_.requests += 1;
+    if (tap_ != nullptr) {
+        detail::Call call;
+        call.kind = detail::Call::Kind::attach_session, call.is_answered = done != nullptr;
+        call.session = id, call.password = password;
+        tap_->on_call(call);
+    }
     if (role_ == Role::failed) return refuse(std::move(done), Errc::replica_failed);
     const bool is_nobody = id == SessionId{};
     // The ensemble has no more sessions after it: only what waits here is bounded.
@@ -18813,6 +19025,11 @@ COORD_RARE void Replica::unsend(HeldSession& session) {
 
 void Replica::submit(SessionId id, Request&& request) {
     counters_.calls += 1, counters_.requests += 1;
+    if (tap_ != nullptr) {
+        detail::Call call;
+        call.kind = detail::Call::Kind::submit, call.session = id, call.request = &request;
+        tap_->on_call(call);
+    }
     HeldSession* const here = find_here(id);
     const bool is_here = here != nullptr && is_held(*here, request.holding);
     Errc error = Errc::ok;
@@ -18971,9 +19188,9 @@ Errc Replica::prepare_auth(const Request& request, Pending& pending) const {
         id.assign(credential);
     } else {
         const bool is_judged = has_scheme(scheme) && options_.judge_credential != nullptr;
-        if (!is_judged || !options_.judge_credential(scheme, credential, id)) {
-            return Errc::auth_failed;
-        }
+        const bool is_taken = is_judged && options_.judge_credential(scheme, credential, id);
+        if (is_judged && tap_ != nullptr) tap_->on_judged(is_taken, id);
+        if (!is_taken) return Errc::auth_failed;
     }
     detail::write_entry({0, scheme, id}, pending.body);
     const bool has_room = pending.body.size() <= request_bytes_max();
@@ -20009,6 +20226,12 @@ void Replica::tell_states() {
 COORD_RARE void Replica::at(Time time, Callback<void()> call) {
     counters_.calls += 1;
     if (is_ending_) return;
+    if (tap_ != nullptr) {
+        detail::Call timer;
+        timer.kind = detail::Call::Kind::timer, timer.time = time;
+        timer.is_answered = call != nullptr;
+        tap_->on_call(timer);
+    }
     timers_.add(Timer{time, 0, std::move(call)});
 }
 
@@ -20016,6 +20239,7 @@ COORD_RARE void Replica::subscribe(detail::Subscriber& subscriber) {
     counters_.calls += 1;
     if (is_ending_) subscriber.error = Errc::replica_failed;
     if (is_ending_) return;
+    if (tap_ != nullptr) tap_subscriber(subscriber);
     const HeldSession* const held = find_held(subscriber.session, subscriber.holding);
     Errc error = Errc::ok;
     if (role_ == Role::failed) {
@@ -20032,6 +20256,35 @@ COORD_RARE void Replica::subscribe(detail::Subscriber& subscriber) {
         error = judge_path(OpCode::check, subscriber.path, CreateMode::persistent);
     }
     history_->add(subscriber, error);
+}
+
+// What it is told by, and what it takes, is heard of as all else is. Its number it gets later.
+COORD_RARE
+void Replica::tap_subscriber(detail::Subscriber& subscriber) {
+    COORD_ASSERT(tap_ != nullptr && subscriber.history == nullptr && subscriber.number == 0);
+    detail::Call call;
+    call.kind = detail::Call::Kind::subscribe, call.subscriber = &subscriber;
+    tap_->on_call(call);
+    subscriber.used = [&tap = *tap_, &subscriber](std::size_t most) {
+        detail::Call use;
+        use.kind = most > 0 ? detail::Call::Kind::take : detail::Call::Kind::unsubscribe;
+        use.number = subscriber.number, use.count = most;
+        tap.on_call(use);
+    };
+    if (subscriber.wake) {
+        subscriber.wake = [&tap = *tap_, wake = std::move(subscriber.wake)] {
+            tap.on_callback(0);
+            wake();
+            tap.on_callback_ended();
+        };
+    }
+    if (!subscriber.each) return;
+    subscriber.each = [&tap = *tap_, each = std::move(subscriber.each)](const Change& change) {
+        const std::uint64_t path = hash64(change.path, change.position.index);
+        tap.on_callback(mix64(change.position.zxid.value, path));
+        each(change);
+        tap.on_callback_ended();
+    };
 }
 
 void Replica::tell_subscribers() {
@@ -20077,7 +20330,7 @@ void Replica::run_callbacks() {
         COORD_ASSERT(read_bytes_ >= current_.read_bytes);  // R12
         COORD_ASSERT(write_bytes_ >= current_.write_bytes);
         read_bytes_ -= current_.read_bytes, write_bytes_ -= current_.write_bytes;
-        call(current_);
+        tap_ == nullptr ? call(current_) : call_tapped(current_);
         if (current_.text.capacity() > detail::text_bytes_kept) Bytes().swap(current_.text);
         if (current_.bytes.capacity() > detail::text_bytes_kept) Bytes().swap(current_.bytes);
     }
@@ -20152,6 +20405,65 @@ void Replica::call(Ready& ready) {
     if (ready.watcher) ready.watcher = nullptr;
     if (ready.on_state) ready.on_state = nullptr;
     if (ready.call) ready.call = nullptr;
+}
+
+// -- What a tap hears ----------------------------------------------------------------------------
+
+namespace detail {
+
+static std::uint64_t hash_of(const Stat& stat, std::uint64_t seed) {
+    const std::uint64_t versions = mix64(static_cast<std::uint32_t>(stat.version),
+                                         static_cast<std::uint32_t>(stat.aversion));
+    const std::uint64_t zxids = mix64(stat.czxid.value, mix64(stat.mzxid.value, stat.pzxid.value));
+    const std::uint64_t children = static_cast<std::uint32_t>(stat.num_children);
+    const std::uint64_t times = mix64(static_cast<std::uint64_t>(stat.ctime_ms),
+                                      static_cast<std::uint64_t>(stat.mtime_ms));
+    return mix64(seed, mix64(zxids, mix64(times, mix64(versions, children))));
+}
+
+static std::uint64_t hash_of(const Found& found, std::uint64_t seed) {
+    std::uint64_t hash = mix64(seed, static_cast<std::uint32_t>(found.error));
+    hash = hash_of(found.stat, mix64(hash, found.zxid.value));
+    hash = mix64(hash64(found.bytes, hash), found.count * 4 + (found.is_null ? 2u : 0u) +
+                                                (found.more ? 1u : 0u));
+    for (const Bytes& each : found.names) hash = hash64(each, hash);
+    for (const Child& each : found.nodes) {
+        hash = hash_of(each.stat, hash64(each.bytes, hash64(each.name, hash)));
+    }
+    return hash64(found.acl.bytes(), hash);
+}
+
+}  // namespace detail
+
+COORD_RARE
+std::uint64_t Replica::hash_of(const Ready& ready) {
+    const std::uint64_t kinds = static_cast<std::uint64_t>(ready.done.kind()) << 32 |
+                                static_cast<std::uint32_t>(ready.event) << 8 |
+                                static_cast<std::uint32_t>(ready.state);
+    std::uint64_t hash = mix64(kinds, ready.session.value);
+    hash = detail::hash_of(static_cast<const Found&>(ready), hash64(ready.text, hash));
+    for (const Part& part : ready.parts) {
+        hash = mix64(hash64(part.path, hash), static_cast<std::uint32_t>(part.error));
+        hash = detail::hash_of(part.stat, hash);
+    }
+    for (const Found& found : ready.found) hash = detail::hash_of(found, hash);
+    return hash;
+}
+
+// Of little that much goes into: what draws and times become shows in what is sent.
+std::uint64_t Replica::state_hash() const {
+    const std::uint64_t role = static_cast<std::uint64_t>(role_) << 32 | log_.epochs().current;
+    const std::uint64_t logged = mix64(log_.last().zxid.value, log_.durable_last().value);
+    const std::uint64_t applied = mix64(machine_->applied().value, machine_->digest());
+    const std::uint64_t calls = mix64(counters_.calls, counters_.answers);
+    return mix64(mix64(role, logged), mix64(applied, mix64(calls, counters_.messages_received)));
+}
+
+void Replica::call_tapped(Ready& ready) {
+    COORD_ASSERT(tap_ != nullptr && in_poll_);  // R18
+    tap_->on_callback(hash_of(ready));
+    call(ready);
+    tap_->on_callback_ended();
 }
 
 // -- Sessions' lives -----------------------------------------------------------------------------
@@ -20281,6 +20593,11 @@ COORD_RARE SessionState Replica::session_state(SessionId id, std::uint64_t holdi
 
 COORD_RARE void Replica::on_session_state(SessionId id, OnState listener, std::uint64_t holding) {
     if (find_held(id, holding) == nullptr || !listener) return;
+    if (tap_ != nullptr) {
+        detail::Call call;
+        call.kind = detail::Call::Kind::listen, call.session = id, call.number = holding;
+        tap_->on_call(call);
+    }
     find_here(id)->listeners.push() = std::move(listener);
 }
 
@@ -22548,6 +22865,7 @@ struct Simulation::Node final : Transport {
     Simulation& simulation;
     const PeerId id;
     MemoryStorage storage;             // outlives the replica
+    detail::Owned<Recorder> recorder;  // so does this
     detail::Owned<Replica> replica;  // null: crashed
     std::uint64_t starts = 0;
     bool paused = false;
@@ -22825,6 +23143,12 @@ COORD_RARE Replica& Simulation::replica(Which which) {
 }
 
 COORD_RARE MemoryStorage& Simulation::storage(Which which) { return node(which).storage; }
+
+COORD_RARE Recorder& Simulation::recorder(Which which) {
+    COORD_ASSERT(node(which).recorder);
+    return *node(which).recorder;
+}
+
 COORD_RARE
 bool Simulation::is_running(Which which) const { return node(which).replica.get() != nullptr; }
 COORD_RARE bool Simulation::is_paused(Which which) const { return node(which).paused; }
@@ -22854,6 +23178,10 @@ void Simulation::start(Node& node) {
     ReplicaOptions options = options_.replica;
     options.id = node.id;
     options.entropy = start_rng_.next();
+    if (options_.recording_bytes > 0 && !node.recorder) {
+        node.recorder = detail::Owned<Recorder>(new Recorder(options_.recording_bytes));
+    }
+    options.recorder = node.recorder.get();
     if (options_.disk.flush_max.ns > 0) node.storage.hold_flushes();
     mix(3, node.id.value, node.storage.durable());
     ReplicaObserver& own = *this;
@@ -23203,6 +23531,1330 @@ Bytes Simulation::trace_mermaid() const {
         out += ": ", out += line.text, out += '\n';
     }
     return out;
+}
+
+// -- Recordings ----------------------------------------------------------------------------------
+
+namespace detail {
+
+constexpr std::uint32_t recording_magic = 0x63726563;  // FORMAT: "crec"
+constexpr std::uint64_t recording_version = 1;         // FORMAT
+constexpr std::size_t recording_head_bytes = 8;        // FORMAT: of a frame
+constexpr std::size_t recording_frame_bytes = 4096;    // a frame is ended after so many
+constexpr std::int64_t recorded_time_max = INT64_MAX / 4;  // 73 years, from whatever moment
+
+// The events that are no calls; those are Call::Kind.
+enum class Recorded : std::uint8_t {  // FORMAT
+    none = 0, start = 1, record = 2, snapshot = 3, opened = 4, started_over = 5, storage = 6,
+    read = 7, started = 8, polled = 9, at = 10, judged = 11
+};
+
+// These two may be anything.
+constexpr std::int64_t difference(std::int64_t a, std::int64_t b) {
+    return static_cast<std::int64_t>(static_cast<std::uint64_t>(a) - static_cast<std::uint64_t>(b));
+}
+constexpr std::int64_t sum(std::int64_t a, std::int64_t b) {
+    return static_cast<std::int64_t>(static_cast<std::uint64_t>(a) + static_cast<std::uint64_t>(b));
+}
+
+struct StorageState {
+    Sequence appended = 0;
+    Sequence durable = 0;
+    bool is_healthy = true;
+    bool has_room = true;
+    friend bool operator!=(const StorageState& a, const StorageState& b) {
+        return a.appended != b.appended || a.durable != b.durable ||
+               a.is_healthy != b.is_healthy || a.has_room != b.has_room;
+    }
+};
+
+// What a replica does to the outside, as one number; and where it is in that.
+struct Effects {
+    void mix(std::uint64_t kind, BytesView bytes) { hash = mix64(hash, hash64(bytes, kind)); }
+    void begin_poll() { is_polling = true, count = 0, depth = 0; }
+    void begin(std::uint64_t kind, BytesView bytes) { mix(kind, bytes), count += 1, depth += 1; }
+    void end() { count += 1, depth -= depth > 0 ? 1u : 0u; }
+    std::uint32_t with(std::uint64_t state) {
+        hash = mix64(hash, state);
+        return static_cast<std::uint32_t>(hash >> 32);
+    }
+    std::uint64_t hash = 0;
+    std::uint64_t count = 0;  // begun and ended, in this poll
+    std::uint32_t depth = 0;
+    bool is_polling = false;
+};
+
+enum class Effect : std::uint64_t {
+    append = 1, begin = 2, write = 3, end = 4, flush = 5, call = 6
+};
+constexpr std::uint64_t effect_send = 16;  // and to whom
+
+// What is recorded of a Subscriber.
+struct RecordedSubscriber {
+    SessionId session;
+    std::uint64_t holding = 0;
+    Bytes path;
+    std::size_t root_bytes = 0;
+    SubscribeOptions options;
+    bool has_wake = false;
+    bool has_each = false;
+};
+
+// The answers that nobody hears.
+static Completion unheard(Completion::Kind kind) {
+    switch (kind) {
+        case Completion::Kind::none: break;
+        case Completion::Kind::opened: return OnOpened([](const Result<SessionId>&) {});
+        case Completion::Kind::created: return OnCreated([](const Result<Created>&) {});
+        case Completion::Kind::stat: return OnStat([](const Result<Stat>&) {});
+        case Completion::Kind::data: return OnData([](const Result<Data>&) {});
+        case Completion::Kind::children: return OnChildren([](const Result<Children>&) {});
+        case Completion::Kind::done: return OnDone([](const Result<void>&) {});
+        case Completion::Kind::multi: return OnMulti([](const Multi&) {});
+        case Completion::Kind::found: return OnFound([](const Result<Found>&) {});
+        case Completion::Kind::multi_read: return OnMultiRead([](const Result<MultiRead>&) {});
+        case Completion::Kind::acl: return OnAcl([](const Result<NodeAcl>&) {});
+    }
+    return {};
+}
+
+// A Put and a Take go through the fields of a thing in the same order: what one writes the other
+// one reads.
+class Put {
+public:
+    explicit Put(Bytes& out) : out_(out) {}
+    void number(std::uint64_t value) {
+        for (; value >= 128; value >>= 7) out_.push_back(static_cast<char>(value | 128));
+        out_.push_back(static_cast<char>(value));
+    }
+    void sign(std::int64_t value) {
+        const std::uint64_t twice = static_cast<std::uint64_t>(value) << 1;
+        number(value < 0 ? ~twice : twice);
+    }
+    void u64(std::uint64_t value) { Writer(out_).u64(value); }
+    void zxid(Zxid value) { number(value.value); }
+    void truth(bool value) { out_.push_back(value ? 1 : 0); }
+    void text(BytesView value) { number(value.size()), out_.append(value); }
+    void data(BytesView value) {  // 0: null; or the size and 1
+        number(is_null(value) ? 0 : std::uint64_t{value.size()} + 1);
+        out_.append(value);
+    }
+    void span(Duration value) { sign(value.ns); }
+    void place(std::size_t value) { number(value); }
+    void acl(const Acl& value) { text(value.bytes()); }
+    template <class Enum>
+    void kind(Enum value, Enum) { out_.push_back(static_cast<char>(value)); }
+    template <class Enum>
+    void code(Enum value) { sign(static_cast<std::int32_t>(value)); }
+    template <class T>
+    std::size_t count(const std::vector<T>& all) { return number(all.size()), all.size(); }
+    void done(const Completion& value) { kind(value.kind(), Completion::Kind::acl); }
+    void watcher(const Watcher& value) { truth(value != nullptr); }
+    void judge(const Callback<bool(BytesView, BytesView, Bytes&)>& value) {
+        truth(value != nullptr);
+    }
+
+private:
+    Bytes& out_;
+};
+
+class Take {
+public:
+    explicit Take(BytesView in) : in_(in) {}
+    bool ok() const { return ok_ && in_.ok(); }
+    std::size_t left() const { return in_.left(); }
+    std::uint64_t number() {
+        std::uint64_t value = 0;
+        for (unsigned shift = 0; shift < 64; shift += 7) {
+            const std::uint64_t seven = in_.u8();
+            value |= (seven & 127) << shift;
+            if (seven < 128) return value;
+        }
+        return ok_ = false, 0;
+    }
+    std::int64_t sign() {
+        const std::uint64_t twice = number();
+        const std::uint64_t half = twice >> 1;
+        return static_cast<std::int64_t>((twice & 1) != 0 ? ~half : half);
+    }
+    template <class T>
+    void number(T& value) {
+        const std::uint64_t whole = number();
+        value = static_cast<T>(whole);
+        ok_ = ok_ && value == whole;
+    }
+    void u64(std::uint64_t& value) { value = in_.u64(); }
+    std::uint32_t u32() { return in_.u32(); }
+    void zxid(Zxid& value) { number(value.value); }
+    void truth(bool& value) { value = in_.u8() == 1; }
+    BytesView text() { return take(number()); }
+    void text(Bytes& value) { value = Bytes(text()); }
+    void text(BytesView& value) { value = text(); }
+    void data(BytesView& value) {
+        const std::uint64_t size = number();
+        value = size == 0 ? null_data : take(size - 1);
+    }
+    void sign(std::int32_t& value) {
+        const std::int64_t whole = sign();
+        value = static_cast<std::int32_t>(whole);
+        ok_ = ok_ && value == whole;
+    }
+    // Of the size that a time has: what is added to it is a time, too.
+    void span(Duration& value) {
+        value.ns = sign();
+        const bool is_time = value.ns <= recorded_time_max && value.ns >= -recorded_time_max;
+        ok_ = ok_ && (is_time || value.ns == INT64_MAX);
+    }
+    void place(std::size_t& value) { number(value); }
+    void acl(Acl& value) { value = Acl::from(text()); }
+    template <class Enum>
+    void kind(Enum& value, Enum last) {
+        const std::uint8_t byte = in_.u8();
+        ok_ = ok_ && byte <= static_cast<std::uint8_t>(last);
+        value = static_cast<Enum>(byte);
+    }
+    template <class Enum>
+    void code(Enum& value) {
+        std::int32_t number = 0;
+        sign(number);
+        value = static_cast<Enum>(number);
+    }
+    template <class T>
+    std::size_t count(std::vector<T>& all) {
+        const std::uint64_t size = number();
+        ok_ = ok_ && size <= in_.left();  // each has a byte at the least
+        all.resize(ok_ ? static_cast<std::size_t>(size) : 0);
+        return all.size();
+    }
+    void done(Completion& value) {
+        Completion::Kind of{};
+        kind(of, Completion::Kind::acl);
+        value = unheard(of);
+    }
+    void watcher(Watcher& value) {
+        bool has = false;
+        truth(has);
+        if (has) value = [](const WatchEvent&) {};
+    }
+    void judge(Callback<bool(BytesView, BytesView, Bytes&)>& value) {
+        bool has = false;
+        truth(has);
+        if (has) value = [](BytesView, BytesView, Bytes&) { return false; };
+    }
+
+private:
+    BytesView take(std::uint64_t size) {
+        if (size > in_.left()) return ok_ = false, BytesView{};
+        return in_.raw(static_cast<std::size_t>(size));
+    }
+    Reader in_;
+    bool ok_ = true;
+};
+
+// In these all fields are named, so that one more does not compile before it is here, too.
+template <class Way, class Of>
+void visit_limits(Way& way, Of& limits) {
+    static_assert(sizeof(Limits) == 19 * sizeof(std::uint32_t), "one more is to be recorded");
+    way.number(limits.path_bytes_max), way.number(limits.data_bytes_max);
+    way.number(limits.nodes_max), way.number(limits.sessions_max);
+    way.number(limits.local_sessions_max), way.number(limits.ephemerals_per_session_max);
+    way.number(limits.requests_per_session_max), way.number(limits.requests_waiting_max);
+    way.number(limits.request_bytes_waiting_max), way.number(limits.watches_per_session_max);
+    way.number(limits.list_max), way.number(limits.answer_bytes_max);
+    way.number(limits.multi_parts_max), way.number(limits.removals_max);
+    way.number(limits.acl_entries_max), way.number(limits.acl_id_bytes_max);
+    way.number(limits.acls_max), way.number(limits.identities_per_session_max);
+    way.number(limits.observers_max);
+}
+
+template <class Way, class Of>
+void visit_options(Way& way, Of& options) {
+    auto& [id, voters, members, ensemble, entropy, may_found, keys, timing, timeout_min,
+           timeout_max, drift, snapshot_entries, snapshot_bytes, entries_kept, change_bytes, limits,
+           super_digest, schemes, judge, recorder] = options;
+    (void)recorder;
+    way.number(id.value);
+    const std::size_t voters_count = way.count(voters);
+    for (std::size_t i = 0; i < voters_count; i++) way.number(voters[i].value);
+    const std::size_t members_count = way.count(members);
+    for (std::size_t i = 0; i < members_count; i++) {
+        auto& [member, votes, weight, group, address] = members[i];
+        way.number(member.value), way.truth(votes), way.number(weight), way.number(group);
+        way.text(address);
+    }
+    way.u64(ensemble), way.u64(entropy), way.truth(may_found);
+    way.count(keys);  // and nothing of them
+    auto& [heartbeat, silence, reap_interval, reaps] = timing;
+    way.span(heartbeat), way.span(silence), way.span(reap_interval), way.number(reaps);
+    way.span(timeout_min), way.span(timeout_max), way.number(drift);
+    way.number(snapshot_entries), way.number(snapshot_bytes), way.number(entries_kept);
+    way.number(change_bytes);
+    visit_limits(way, limits);
+    way.text(super_digest);
+    const std::size_t schemes_count = way.count(schemes);
+    for (std::size_t i = 0; i < schemes_count; i++) way.text(schemes[i]);
+    way.judge(judge);
+}
+
+template <class Way, class Of>
+void visit_page(Way& way, Of& page) {
+    auto& [after, limit, prefix] = page;
+    way.text(after), way.place(limit), way.text(prefix);
+}
+
+template <class Way, class Of>
+void visit_op(Way& way, Of& op) {
+    auto& [code, path, data, mode, version, ttl, acl, parents, condition, number, password] = op;
+    way.kind(code, OpCode::remove_all), way.text(path), way.data(data), way.code(mode);
+    way.sign(version), way.span(ttl), way.acl(acl), way.code(parents);
+    way.kind(condition, Condition::children), way.number(number);
+    way.u64(password.high), way.u64(password.low);
+}
+
+template <class Way, class Of>
+void visit_request(Way& way, Of& request) {
+    auto& [kind, path, data, mode, ttl, version, acl, page, parts, guards, queries, least, since,
+           watched, holding, root_bytes, watcher_type, watcher, done] = request;
+    (void)root_bytes;  // is of what callbacks are told alone
+    way.kind(kind, Request::Kind::reconfig), way.text(path), way.data(data), way.code(mode);
+    way.span(ttl), way.sign(version), way.acl(acl);
+    visit_page(way, page);
+    const std::size_t parts_count = way.count(parts);
+    for (std::size_t i = 0; i < parts_count; i++) visit_op(way, parts[i]);
+    way.place(guards);
+    const std::size_t queries_count = way.count(queries);
+    for (std::size_t i = 0; i < queries_count; i++) {
+        auto& [what, where, which] = queries[i];
+        way.kind(what, Query::Kind::identities), way.text(where);
+        visit_page(way, which);
+    }
+    way.zxid(least), way.zxid(since), way.kind(watched, Watched::persistent);
+    way.number(holding);
+    way.code(watcher_type), way.watcher(watcher), way.done(done);
+}
+
+template <class Way, class Of>
+void visit_session(Way& way, Of& options) {
+    auto& [timeout, password, is_local] = options;
+    way.span(timeout), way.u64(password.high), way.u64(password.low), way.truth(is_local);
+}
+
+template <class Way, class Of>
+void visit_subscriber(Way& way, Of& subscriber) {
+    way.u64(subscriber.session.value), way.number(subscriber.holding);
+    way.text(subscriber.path);
+    way.place(subscriber.root_bytes);
+    auto& [from, with_data, changes_a_poll] = subscriber.options;
+    way.zxid(from.zxid), way.number(from.index), way.truth(with_data), way.place(changes_a_poll);
+}
+
+template <class Way, class Of>
+void visit_state(Way& way, Of& state) {
+    way.number(state.appended), way.number(state.durable);
+    way.truth(state.is_healthy), way.truth(state.has_room);
+}
+
+}  // namespace detail
+
+// What the replica has as its storage and its transport. Both ask the program's.
+struct Recorder::Core final : Storage, Transport {
+    explicit Core(std::size_t most) : bytes_max(most) { buffer.reserve(most); }
+
+    // An event is written aside, and is in the recording when it has ended: whole, or not at all.
+    detail::Put begin(std::uint8_t kind) {
+        scratch.assign(1, static_cast<char>(kind));
+        return detail::Put(scratch);
+    }
+    detail::Put begin(detail::Recorded kind) { return begin(static_cast<std::uint8_t>(kind)); }
+    void end_event();
+    void end_frame();
+    detail::StorageState look() const;
+    bool is_recording() const { return *ended == 0; }
+    Errc answered(Errc error);
+    void opened(detail::Recorded kind, Errc error);
+    void put_call(const detail::Call& call);
+    void place_call();
+
+    Errc open(RecoverySink& sink, const StorageOwner& owner) override;
+    Errc start_over(std::uint64_t entropy) override;
+    bool may_found() const override { return storage->may_found(); }
+    Errc append(BytesView record) override;
+    Errc begin_snapshot() override;
+    Errc write_snapshot(BytesView piece) override;
+    Errc end_snapshot(Sequence first_needed, bool replaces) override;
+    Errc read_snapshot(Sequence snapshot, std::uint64_t offset, std::size_t size,
+                       Bytes& out) override;
+    Errc flush() override;
+    Sequence appended() const override { return state.appended; }
+    Sequence durable() const override { return state.durable; }
+    Errc health() const override { return state.is_healthy ? Errc::ok : Errc::storage_failed; }
+    bool has_room() const override { return state.has_room; }
+    std::uint64_t id() const override { return storage->id(); }
+    void set_time(Time time) override;
+    void send(PeerId to, BytesView bytes) override;
+    std::size_t message_bytes_max() const override { return transport->message_bytes_max(); }
+
+    const std::size_t bytes_max;
+    Storage* storage = nullptr;
+    Transport* transport = nullptr;
+    Bytes buffer;                   // frames; the last one's head is not known yet
+    Bytes scratch;                  // the event that is written
+    std::size_t frame = 0;          // where the last one begins; buffer.size(): there is none
+    const char* ended = "the replica has not started";
+    detail::Effects effects;
+    std::uint64_t placed = 0;       // where the last call in this poll was, by effects
+    detail::StorageState state;     // as the replica sees it
+    std::uint64_t storage_calls = 0;  // since the last answer that was recorded
+    Sequence first_written = 0;     // snapshots after it were written in this life
+    Time now;
+    std::int64_t wall_ms = 0;
+};
+
+Recorder::Recorder(std::size_t bytes_max) : core_(new Core(bytes_max)) {}
+Recorder::~Recorder() = default;
+const char* Recorder::ended() const { return core_->ended; }
+std::size_t Recorder::bytes() const { return core_->buffer.size(); }
+
+void Recorder::take(Bytes& out) {
+    core_->end_frame();
+    out.append(core_->buffer);
+    core_->buffer.clear();
+    core_->frame = 0;
+}
+
+void Recorder::Core::end_event() {
+    const bool is_first = frame == buffer.size();
+    const std::size_t size = scratch.size() + (is_first ? detail::recording_head_bytes : 0);
+    if (size > bytes_max - buffer.size()) {
+        ended = "it is full";
+        return;
+    }
+    if (is_first) buffer.append(detail::recording_head_bytes, '\0');
+    buffer.append(scratch);
+}
+
+void Recorder::Core::end_frame() {
+    if (frame == buffer.size()) return;
+    const BytesView events = BytesView(buffer).substr(frame + detail::recording_head_bytes);
+    Writer head(buffer);
+    head.patch_u32(frame, static_cast<std::uint32_t>(events.size()));
+    head.patch_u32(frame + 4, crc32c(events));
+    frame = buffer.size();
+}
+
+// -- What it hears of calls
+
+COORD_RARE
+void Recorder::on_start(const ReplicaOptions& options, const Transport& transport, bool is_alone) {
+    Core& core = *core_;
+    core.buffer.clear(), core.frame = 0;
+    core.ended = "";
+    core.effects = {}, core.state = {};
+    core.storage_calls = 0, core.now = {}, core.wall_ms = 0;
+    detail::Put put = core.begin(detail::Recorded::start);
+    Writer(core.scratch).u32(detail::recording_magic);
+    put.number(detail::recording_version);
+    for (const unsigned part : {0u + COORD_VERSION_MAJOR, 0u + COORD_VERSION_MINOR,
+                                0u + COORD_VERSION_PATCH}) {
+        put.number(part);
+    }
+    detail::visit_options(put, options);
+    put.number(transport.message_bytes_max()), put.truth(is_alone);
+    core.end_event();
+}
+
+Storage& Recorder::storage(Storage& storage) { return core_->storage = &storage, *core_; }
+
+Transport& Recorder::transport(Transport& transport) {
+    return core_->transport = &transport, *core_;
+}
+
+void Recorder::on_started(std::uint64_t state) {
+    if (!core_->is_recording()) return;
+    core_->begin(detail::Recorded::started);
+    Writer(core_->scratch).u32(core_->effects.with(state));
+    core_->end_event();
+}
+
+void Recorder::on_call(const detail::Call& call) {
+    Core& core = *core_;
+    if (!core.is_recording()) return;
+    if (core.effects.is_polling) core.place_call();
+    if (!core.is_recording()) return;
+    core.put_call(call);
+    core.end_event();
+    if (call.kind != detail::Call::Kind::poll) return;
+    core.effects.begin_poll();
+    core.placed = 0;
+}
+
+// V4. Within a step of the engine there is no place that a replay could find again.
+void Recorder::Core::place_call() {
+    if (effects.depth == 0) {
+        ended = "something called the replica in the midst of a step, as it was destroyed";
+        return;
+    }
+    if (placed == effects.count) return;
+    placed = effects.count;
+    begin(detail::Recorded::at).number(placed);
+    end_event();
+}
+
+void Recorder::Core::put_call(const detail::Call& call) {
+    using Kind = detail::Call::Kind;
+    detail::Put put = begin(static_cast<std::uint8_t>(call.kind));
+    switch (call.kind) {
+        case Kind::poll:
+            put.sign(detail::difference(call.time.ns, now.ns));
+            put.sign(detail::difference(call.wall_ms, wall_ms));
+            now = call.time, wall_ms = call.wall_ms;
+            break;
+        case Kind::receive: put.number(call.peer.value), put.text(call.bytes); break;
+        case Kind::forget:
+        case Kind::hand_over: put.number(call.peer.value); break;
+        case Kind::open_session:
+            put.truth(call.is_answered), detail::visit_session(put, *call.options);
+            break;
+        case Kind::attach_session:
+            put.truth(call.is_answered), put.u64(call.session.value);
+            put.u64(call.password.high), put.u64(call.password.low);
+            break;
+        case Kind::submit:
+            put.u64(call.session.value), detail::visit_request(put, *call.request);
+            break;
+        case Kind::listen: put.u64(call.session.value), put.number(call.number); break;
+        case Kind::timer: put.truth(call.is_answered), put.sign(call.time.ns); break;
+        case Kind::subscribe:
+            detail::visit_subscriber(put, *call.subscriber);
+            put.truth(call.subscriber->wake != nullptr);
+            put.truth(call.subscriber->each != nullptr);
+            break;
+        case Kind::take: put.number(call.number), put.number(call.count); break;
+        case Kind::unsubscribe: put.number(call.number); break;
+    }
+}
+
+void Recorder::on_judged(bool is_taken, BytesView id) {
+    if (!core_->is_recording()) return;
+    detail::Put put = core_->begin(detail::Recorded::judged);
+    put.truth(is_taken), put.text(id);
+    core_->end_event();
+}
+
+void Recorder::on_callback(std::uint64_t hash) {
+    Bytes& scratch = core_->scratch;
+    scratch.clear();
+    Writer(scratch).u64(hash);
+    core_->effects.begin(static_cast<std::uint64_t>(detail::Effect::call), scratch);
+}
+
+void Recorder::on_callback_ended() { core_->effects.end(); }
+
+void Recorder::on_polled(std::uint64_t state) {
+    Core& core = *core_;
+    core.effects.is_polling = false;
+    if (!core.is_recording()) return;
+    core.begin(detail::Recorded::polled);
+    Writer(core.scratch).u32(core.effects.with(state));
+    core.end_event();
+    if (core.buffer.size() - core.frame >= detail::recording_frame_bytes) core.end_frame();
+}
+
+// -- What it hears of the storage and the transport
+
+detail::StorageState Recorder::Core::look() const {
+    detail::StorageState seen;
+    seen.appended = storage->appended(), seen.durable = storage->durable();
+    seen.is_healthy = storage->health() == Errc::ok, seen.has_room = storage->has_room();
+    return seen;
+}
+
+// state is what it says now if nothing special happens: then nothing is recorded.
+Errc Recorder::Core::answered(Errc error) {
+    const detail::StorageState seen = look();
+    storage_calls += 1;
+    if ((error != Errc::ok || seen != state) && is_recording()) {
+        detail::Put put = begin(detail::Recorded::storage);
+        put.number(storage_calls), put.code(error), detail::visit_state(put, seen);
+        end_event();
+        storage_calls = 0;
+    }
+    state = seen;
+    return error;
+}
+
+COORD_RARE
+void Recorder::Core::opened(detail::Recorded kind, Errc error) {
+    state = look();
+    first_written = state.appended;
+    if (!is_recording()) return;
+    detail::Put put = begin(kind);
+    put.code(error), detail::visit_state(put, state), put.u64(storage->id());
+    put.truth(storage->may_found());
+    end_event();
+}
+
+COORD_RARE
+Errc Recorder::Core::open(RecoverySink& sink, const StorageOwner& owner) {
+    struct Between final : RecoverySink {
+        Between(Core& its_core, RecoverySink& its_sink) : core(its_core), sink(its_sink) {}
+        void on_record(Sequence sequence, BytesView record) override {
+            if (core.is_recording()) {
+                detail::Put put = core.begin(detail::Recorded::record);
+                put.number(sequence), put.text(record);
+                core.end_event();
+            }
+            sink.on_record(sequence, record);
+        }
+        void on_snapshot(Sequence sequence, BytesView head, std::uint64_t size) override {
+            if (core.is_recording()) {
+                detail::Put put = core.begin(detail::Recorded::snapshot);
+                put.number(sequence), put.text(head), put.number(size);
+                core.end_event();
+            }
+            sink.on_snapshot(sequence, head, size);
+        }
+        Core& core;
+        RecoverySink& sink;
+    };
+    Between between(*this, sink);
+    const Errc error = storage->open(between, owner);
+    opened(detail::Recorded::opened, error);
+    return error;
+}
+
+COORD_RARE
+Errc Recorder::Core::start_over(std::uint64_t entropy) {
+    const Errc error = storage->start_over(entropy);
+    opened(detail::Recorded::started_over, error);
+    return error;
+}
+
+Errc Recorder::Core::append(BytesView record) {
+    effects.mix(static_cast<std::uint64_t>(detail::Effect::append), record);
+    const Errc error = storage->append(record);
+    state.appended += 1;
+    return answered(error);
+}
+
+Errc Recorder::Core::begin_snapshot() {
+    effects.mix(static_cast<std::uint64_t>(detail::Effect::begin), {});
+    return answered(storage->begin_snapshot());
+}
+
+Errc Recorder::Core::write_snapshot(BytesView piece) {
+    effects.mix(static_cast<std::uint64_t>(detail::Effect::write), piece);
+    return answered(storage->write_snapshot(piece));
+}
+
+Errc Recorder::Core::end_snapshot(Sequence first_needed, bool replaces) {
+    const std::uint64_t kind = static_cast<std::uint64_t>(detail::Effect::end);
+    effects.mix(kind + (replaces ? 1u : 0u) * 8 + first_needed * 16, {});
+    const Errc error = storage->end_snapshot(first_needed, replaces);
+    state.appended += 1;
+    return answered(error);
+}
+
+// What it wrote in this life a replay has written, too: of that a hash is enough.
+Errc Recorder::Core::read_snapshot(Sequence snapshot, std::uint64_t offset, std::size_t size,
+                                   Bytes& out) {
+    const std::size_t before = out.size();
+    const Errc error = storage->read_snapshot(snapshot, offset, size, out);
+    if (!is_recording()) return error;
+    const BytesView bytes = BytesView(out).substr(before);
+    const bool is_older = snapshot != 0 && snapshot <= first_written;
+    detail::Put put = begin(detail::Recorded::read);
+    put.code(error), put.truth(is_older);
+    is_older ? put.text(bytes) : put.u64(hash64(bytes, 0));
+    end_event();
+    return error;
+}
+
+Errc Recorder::Core::flush() {
+    effects.mix(static_cast<std::uint64_t>(detail::Effect::flush), {});
+    const Errc error = storage->flush();
+    state.durable = state.appended;
+    return answered(error);
+}
+
+void Recorder::Core::set_time(Time time) {
+    storage->set_time(time);
+    (void)answered(Errc::ok);
+}
+
+void Recorder::Core::send(PeerId to, BytesView bytes) {
+    effects.begin(detail::effect_send + to.value, bytes);
+    transport->send(to, bytes);
+    effects.end();
+}
+
+// -- Replays -------------------------------------------------------------------------------------
+
+namespace detail {
+
+// One of a recording. The views are into its bytes.
+struct Event {
+    Recorded recorded = Recorded::none;  // none: it is a call
+    Call call;
+    SessionOptions options;
+    Request request;
+    RecordedSubscriber subscriber;
+    std::size_t size = 0;          // of its bytes
+    bool is_true = false;          // read: they are there; judged: taken; opened: may_found
+    Errc error = Errc::ok;
+    StorageState state;
+    std::uint64_t number = 0;      // a sequence, a hash, an id, a count
+    std::uint64_t count = 0;       // a snapshot's size
+    BytesView bytes;
+};
+
+COORD_RARE
+static void take_call(Take& take, Event& event) {
+    using Kind = Call::Kind;
+    Call& call = event.call;
+    switch (call.kind) {
+        case Kind::poll: call.time.ns = take.sign(), call.wall_ms = take.sign(); break;
+        case Kind::receive: take.number(call.peer.value), take.text(call.bytes); break;
+        case Kind::forget:
+        case Kind::hand_over: take.number(call.peer.value); break;
+        case Kind::open_session:
+            take.truth(call.is_answered), visit_session(take, event.options);
+            break;
+        case Kind::attach_session:
+            take.truth(call.is_answered), take.u64(call.session.value);
+            take.u64(call.password.high), take.u64(call.password.low);
+            break;
+        case Kind::submit: take.u64(call.session.value), visit_request(take, event.request); break;
+        case Kind::listen: take.u64(call.session.value), take.number(call.number); break;
+        case Kind::timer: take.truth(call.is_answered), call.time.ns = take.sign(); break;
+        case Kind::subscribe:
+            visit_subscriber(take, event.subscriber);
+            take.truth(event.subscriber.has_wake), take.truth(event.subscriber.has_each);
+            break;
+        case Kind::take: take.number(call.number), take.number(call.count); break;
+        case Kind::unsubscribe: take.number(call.number); break;
+    }
+}
+
+COORD_RARE
+static void take_other(Take& take, Event& event) {
+    switch (event.recorded) {
+        case Recorded::record: take.number(event.number), take.text(event.bytes); break;
+        case Recorded::snapshot:
+            take.number(event.number), take.text(event.bytes), take.number(event.count);
+            break;
+        case Recorded::opened:
+        case Recorded::started_over:
+            take.code(event.error), visit_state(take, event.state), take.u64(event.number);
+            take.truth(event.is_true);
+            break;
+        case Recorded::storage:
+            take.number(event.number), take.code(event.error), visit_state(take, event.state);
+            break;
+        case Recorded::read:
+            take.code(event.error), take.truth(event.is_true);
+            event.is_true ? take.text(event.bytes) : take.u64(event.number);
+            break;
+        case Recorded::started:
+        case Recorded::polled: event.number = take.u32(); break;
+        case Recorded::at: take.number(event.number); break;
+        case Recorded::judged: take.truth(event.is_true), take.text(event.bytes); break;
+        case Recorded::none:
+        case Recorded::start: break;
+    }
+}
+
+// RETURNS whether there is an event, all of it. Of a start the kind alone.
+COORD_RARE
+static bool take_event(BytesView bytes, Event& event) {
+    if (bytes.empty()) return false;
+    const std::uint8_t kind = static_cast<std::uint8_t>(bytes[0]);
+    const bool is_call = kind >= static_cast<std::uint8_t>(Call::Kind::poll) &&
+                         kind <= static_cast<std::uint8_t>(Call::Kind::unsubscribe);
+    const bool is_other = kind > static_cast<std::uint8_t>(Recorded::start) &&
+                          kind <= static_cast<std::uint8_t>(Recorded::judged);
+    if (!is_call && !is_other) return false;
+    Take take(bytes.substr(1));
+    if (is_call) {
+        event.call.kind = static_cast<Call::Kind>(kind);
+        take_call(take, event);
+    } else {
+        event.recorded = static_cast<Recorded>(kind);
+        take_other(take, event);
+    }
+    event.size = bytes.size() - take.left();
+    return take.ok();
+}
+
+}  // namespace detail
+
+// Its storage answers what the recorded one answered, its transport hears, and of what the program
+// did in callbacks the recording has the calls.
+struct Replay::Core final : ReplicaTap, Storage, Transport {
+    Core(BytesView recording, std::vector<Bytes>&& keys, ReplicaObserver* observer);
+    COORD_RARE Errc take_start(BytesView bytes, std::vector<Bytes>&& keys);
+    void scan(BytesView recording, std::size_t at);
+    bool is_sound(const detail::Event& event);
+    bool has_next(detail::Recorded kind);
+    detail::Event pop();
+    void differ();
+    void differ_unless_over() { if (!is_over()) differ(); }
+    void apply_placed();
+    void apply(detail::Event&& event);
+    void poll(const detail::Call& call);
+    void subscribe(const detail::RecordedSubscriber& recorded);
+    void take(const detail::Call& call);
+    void tell(const detail::Event& event);
+    bool judge(Bytes& id);
+    Errc answered(Sequence durable_before);
+    Errc opened(detail::Recorded kind, Sequence last);
+    bool is_over() const { return differs_at != 0 || at >= (goes_into ? scanned : complete); }
+
+    void on_start(const ReplicaOptions&, const Transport&, bool) override {}
+    Storage& storage(Storage&) override { return *this; }
+    Transport& transport(Transport&) override { return *this; }
+    void on_started(std::uint64_t its_state) override {
+        compare(detail::Recorded::started, its_state);
+    }
+    void on_call(const detail::Call&) override {}
+    void on_judged(bool, BytesView) override {}
+    void on_callback(std::uint64_t hash) override;
+    void on_callback_ended() override;
+    void on_polled(std::uint64_t its_state) override;
+    void compare(detail::Recorded kind, std::uint64_t its_state);
+
+    Errc open(RecoverySink& sink, const StorageOwner& owner) override;
+    Errc start_over(std::uint64_t entropy) override;
+    bool may_found() const override { return is_founder; }
+    Errc append(BytesView record) override;
+    Errc begin_snapshot() override;
+    Errc write_snapshot(BytesView piece) override;
+    Errc end_snapshot(Sequence first_needed, bool replaces) override;
+    Errc read_snapshot(Sequence snapshot, std::uint64_t offset, std::size_t size,
+                       Bytes& out) override;
+    Errc flush() override;
+    Sequence appended() const override { return state.appended; }
+    Sequence durable() const override { return state.durable; }
+    Errc health() const override { return state.is_healthy ? Errc::ok : Errc::storage_failed; }
+    bool has_room() const override { return state.has_room; }
+    std::uint64_t id() const override { return storage_id; }
+    void set_time(Time time) override;
+    void send(PeerId to, BytesView bytes) override;
+    std::size_t message_bytes_max() const override { return message_bytes; }
+
+    Bytes events;                  // of all frames that are sound
+    std::size_t at = 0;            // in them, of what comes next
+    std::size_t complete = 0;      // the end of the last step that is there whole
+    std::size_t scanned = 0;       // the end of what is sound
+    std::size_t start_size = 0;    // of the start
+    std::size_t bytes_left = 0;
+    bool is_started = false;       // when scanned
+    bool is_polling = false;
+    bool goes_into = false;        // the last poll, which has no end
+    Errc error = Errc::ok;
+    ReplicaOptions options;
+    bool is_alone = false;
+    std::size_t message_bytes = 0;
+    std::map<std::uint64_t, Subscription> subscriptions;
+    detail::Owned<Replica> replica;
+    detail::Effects effects;
+    detail::StorageState state;
+    std::uint64_t storage_calls = 0;
+    std::uint64_t storage_id = 0;
+    bool is_founder = true;
+    Bytes begun;                   // a snapshot that was written here
+    Bytes ended;                   // and ended, with this sequence:
+    Sequence ended_at = 0;
+    detail::Event next;            // what has_next has looked at
+    Time now;
+    std::int64_t wall_ms = 0;
+    std::uint64_t calls = 0;
+    std::uint64_t differs_at = 0;
+    Bytes text;
+};
+
+Replay::Replay(BytesView recording, std::vector<Bytes> keys, ReplicaObserver* observer)
+    : core_(new Core(recording, std::move(keys), observer)) {}
+Replay::~Replay() = default;
+Errc Replay::error() const { return core_->error; }
+Replica& Replay::replica() { return COORD_ASSERT(core_->replica), *core_->replica; }
+std::uint64_t Replay::calls() const { return core_->calls; }
+std::uint64_t Replay::differs_at() const { return core_->differs_at; }
+std::size_t Replay::bytes_left() const { return core_->bytes_left; }
+const Bytes& Replay::text() const { return core_->text; }
+
+COORD_RARE
+bool Replay::step() {
+    Core& core = *core_;
+    core.text.clear();
+    if (!core.replica || core.goes_into || core.is_over()) return false;
+    if (!core.has_next(detail::Recorded::none)) return core.differ(), false;
+    core.apply(core.pop());
+    return true;
+}
+
+COORD_RARE
+void Replay::run() {
+    while (step()) {}
+}
+
+COORD_RARE
+bool Replay::step_into() {
+    Core& core = *core_;
+    core.text.clear();
+    const bool is_there = core.replica && core.differs_at == 0 && core.at == core.complete &&
+                          core.complete < core.scanned && !core.goes_into;
+    if (!is_there) return false;
+    core.goes_into = true;
+    if (core.has_next(detail::Recorded::none)) core.apply(core.pop());
+    return true;
+}
+
+// -- What there is to replay
+
+COORD_RARE
+Replay::Core::Core(BytesView recording, std::vector<Bytes>&& keys, ReplicaObserver* observer) {
+    std::size_t offset = 0;
+    for (bool is_sound = true; is_sound;) {
+        Reader head(recording.substr(offset));
+        const std::uint32_t size = head.u32(), crc = head.u32();
+        const BytesView frame = head.raw(size);
+        is_sound = head.ok() && size > 0 && crc32c(frame) == crc;
+        if (!is_sound) break;
+        if (offset == 0) error = take_start(frame, std::move(keys));
+        if (offset == 0 && error != Errc::ok) return;
+        const std::size_t before = events.size();
+        events.append(frame);
+        offset += detail::recording_head_bytes + size;
+        bytes_left = recording.size() - offset;
+        scan(events, before == 0 ? start_size : before);
+        is_sound = scanned == events.size();
+    }
+    bytes_left += events.size() - scanned;
+    if (!is_started) error = Errc::corrupt;
+    if (error != Errc::ok) return;
+    at = start_size;
+    options.recorder = this;
+    if (options.judge_credential) {
+        options.judge_credential = [this](BytesView, BytesView, Bytes& id) { return judge(id); };
+    }
+    Transport& own = is_alone ? detail::no_transport() : *this;
+    replica = detail::Owned<Replica>(new Replica(options, *this, own, observer));
+}
+
+COORD_RARE
+Errc Replay::Core::take_start(BytesView bytes, std::vector<Bytes>&& keys) {
+    detail::Take take(bytes.substr(1));
+    const bool is_start = bytes[0] == static_cast<char>(detail::Recorded::start);
+    if (!is_start || take.u32() != detail::recording_magic) return Errc::corrupt;
+    if (take.number() != detail::recording_version) return Errc::other_version;
+    for (int part = 0; part < 3; part++) (void)take.number();  // of coord: for who reads the bytes
+    detail::visit_options(take, options);
+    take.place(message_bytes), take.truth(is_alone);
+    if (!take.ok()) return Errc::corrupt;
+    if (keys.size() != options.ensemble_keys.size()) return Errc::bad_arguments;
+    options.ensemble_keys = std::move(keys);
+    start_size = bytes.size() - take.left();
+    return Errc::ok;
+}
+
+// Where steps end, and whether events are where they can be. What they say is judged later.
+COORD_RARE
+void Replay::Core::scan(BytesView bytes, std::size_t from) {
+    scanned = from;
+    while (scanned < bytes.size()) {
+        detail::Event event;
+        if (!detail::take_event(bytes.substr(scanned), event) || !is_sound(event)) return;
+        scanned += event.size;
+        using Recorded = detail::Recorded;
+        const bool is_poll =
+            event.recorded == Recorded::none && event.call.kind == detail::Call::Kind::poll;
+        if (is_poll) is_polling = true;
+        if (event.recorded == Recorded::polled) is_polling = false;
+        if (event.recorded == Recorded::started) is_started = true;
+        if (is_started && !is_polling) complete = scanned;
+    }
+}
+
+COORD_RARE
+bool Replay::Core::is_sound(const detail::Event& event) {
+    using Recorded = detail::Recorded;
+    switch (event.recorded) {
+        case Recorded::none:
+            return is_started && !(is_polling && event.call.kind == detail::Call::Kind::poll);
+        case Recorded::record:
+        case Recorded::snapshot:
+        case Recorded::opened:
+        case Recorded::started_over:
+        case Recorded::started: return !is_started;
+        case Recorded::polled:
+        case Recorded::at: return is_polling;
+        case Recorded::storage:
+        case Recorded::read: return !is_started || is_polling;
+        case Recorded::judged: return is_started;
+        case Recorded::start: return false;
+    }
+    return false;
+}
+
+// -- Step by step
+
+COORD_RARE
+bool Replay::Core::has_next(detail::Recorded kind) {
+    if (is_over()) return false;
+    if (next.size == 0) (void)detail::take_event(BytesView(events).substr(at), next);
+    return next.recorded == kind;
+}
+
+// REQUIRES has_next of its kind.
+COORD_RARE
+detail::Event Replay::Core::pop() {
+    COORD_ASSERT(next.size > 0);
+    detail::Event event = std::move(next);
+    next = detail::Event{};
+    at += event.size;
+    return event;
+}
+
+COORD_RARE
+void Replay::Core::differ() {
+    if (differs_at == 0) differs_at = (std::max)(calls, std::uint64_t{1});
+}
+
+COORD_RARE
+void Replay::Core::apply(detail::Event&& event) {
+    using Kind = detail::Call::Kind;
+    detail::Call& call = event.call;
+    const OnOpened unheard = call.is_answered ? OnOpened([](const Result<SessionId>&) {}) : nullptr;
+    calls += 1;
+    if (call.kind == Kind::poll) {
+        call.time.ns = now.ns = detail::sum(now.ns, call.time.ns);
+        call.wall_ms = wall_ms = detail::sum(wall_ms, call.wall_ms);
+    }
+    tell(event);
+    switch (call.kind) {
+        case Kind::poll: poll(call); break;
+        case Kind::receive: replica->receive(call.peer, call.bytes); break;
+        case Kind::forget: replica->forget(call.peer); break;
+        case Kind::hand_over: (void)replica->hand_over(call.peer); break;
+        case Kind::open_session: replica->open_session(event.options, unheard); break;
+        case Kind::attach_session:
+            replica->attach_session(call.session, call.password, unheard);
+            break;
+        case Kind::submit: replica->submit(call.session, std::move(event.request)); break;
+        case Kind::listen:
+            replica->on_session_state(call.session, [](SessionState) {}, call.number);
+            break;
+        case Kind::timer:
+            replica->at(call.time, call.is_answered ? Callback<void()>([] {}) : nullptr);
+            break;
+        case Kind::subscribe: subscribe(event.subscriber); break;
+        case Kind::take: take(call); break;
+        case Kind::unsubscribe: subscriptions.erase(call.number); break;
+    }
+}
+
+COORD_RARE
+void Replay::Core::poll(const detail::Call& call) {
+    const bool is_time = call.time.ns <= detail::recorded_time_max &&
+                         call.time.ns >= -detail::recorded_time_max;
+    if (!is_time) return differ();
+    effects.begin_poll();
+    replica->poll(call.time, call.wall_ms);
+}
+
+// They have numbers from 1 on, as in the replica.
+COORD_RARE
+void Replay::Core::subscribe(const detail::RecordedSubscriber& recorded) {
+    detail::Shared<detail::Subscriber> subscriber = detail::share(detail::Subscriber());
+    subscriber->session = recorded.session, subscriber->holding = recorded.holding;
+    subscriber->path = recorded.path, subscriber->options = recorded.options;
+    const std::size_t root = recorded.root_bytes;
+    const bool is_below = root == recorded.path.size() ||
+                          (root < recorded.path.size() && recorded.path[root] == '/');
+    subscriber->root_bytes = is_below ? root : 0;
+    if (recorded.has_wake) subscriber->wake = [] {};
+    if (recorded.has_each) subscriber->each = [](const Change&) {};
+    replica->subscribe(*subscriber);
+    subscriptions.emplace(subscriber->number, Subscription(subscriber));
+}
+
+COORD_RARE
+void Replay::Core::take(const detail::Call& call) {
+    const auto found = subscriptions.find(call.number);
+    if (found == subscriptions.end()) return differ();
+    const std::uint64_t most = (std::min)(call.count, std::uint64_t{SIZE_MAX});
+    (void)found->second.take(static_cast<std::size_t>(most));
+}
+
+// What was called here when it was recorded.
+COORD_RARE
+void Replay::Core::apply_placed() {
+    while (has_next(detail::Recorded::at) && next.number == effects.count) {
+        (void)pop();
+        while (has_next(detail::Recorded::none)) apply(pop());
+    }
+}
+
+COORD_RARE
+void Replay::Core::on_callback(std::uint64_t hash) {
+    Bytes bytes;
+    Writer(bytes).u64(hash);
+    effects.begin(static_cast<std::uint64_t>(detail::Effect::call), bytes);
+    apply_placed();
+}
+
+COORD_RARE
+void Replay::Core::on_callback_ended() {
+    effects.end();
+    apply_placed();
+}
+
+COORD_RARE
+void Replay::Core::send(PeerId to, BytesView bytes) {
+    effects.begin(detail::effect_send + to.value, bytes);
+    apply_placed();
+    effects.end();
+}
+
+COORD_RARE
+void Replay::Core::on_polled(std::uint64_t its_state) {
+    effects.is_polling = false;
+    compare(detail::Recorded::polled, its_state);
+}
+
+COORD_RARE
+void Replay::Core::compare(detail::Recorded kind, std::uint64_t its_state) {
+    const std::uint32_t hash = effects.with(its_state);
+    if (goes_into && is_over()) return;
+    if (!has_next(kind) || pop().number != hash) differ();
+}
+
+COORD_RARE
+bool Replay::Core::judge(Bytes& id) {
+    if (!has_next(detail::Recorded::judged)) return differ_unless_over(), false;
+    const detail::Event judged = pop();
+    id = Bytes(judged.bytes);
+    return judged.is_true;
+}
+
+// -- Its storage
+
+// A storage that breaks its contract is no one's: the recording is damaged.
+COORD_RARE
+Errc Replay::Core::answered(Sequence durable_before) {
+    storage_calls += 1;
+    if (!has_next(detail::Recorded::storage) || next.number != storage_calls) return Errc::ok;
+    const detail::Event told = pop();
+    storage_calls = 0;
+    const detail::StorageState& its = told.state;
+    const bool is_as_asked = its.appended == state.appended;
+    const bool is_refused = told.error != Errc::ok && its.appended + 1 == state.appended;
+    const bool is_sound = (is_as_asked || is_refused) && its.durable <= its.appended &&
+                          its.durable >= durable_before;
+    if (!is_sound) return differ(), Errc::storage_failed;
+    state = its;
+    return told.error;
+}
+
+COORD_RARE
+Errc Replay::Core::opened(detail::Recorded kind, Sequence last) {
+    if (!has_next(kind)) return differ(), Errc::storage_failed;
+    const detail::Event told = pop();
+    const bool is_sound = last <= told.state.durable && told.state.durable <= told.state.appended;
+    if (!is_sound) return differ(), Errc::storage_failed;
+    state = told.state;
+    storage_id = told.number, is_founder = told.is_true;
+    return told.error;
+}
+
+COORD_RARE
+Errc Replay::Core::open(RecoverySink& sink, const StorageOwner&) {
+    Sequence last = 0;
+    using detail::Recorded;
+    while (has_next(Recorded::record) || has_next(Recorded::snapshot)) {
+        const detail::Event told = pop();
+        if (told.number <= last) return differ(), Errc::storage_failed;
+        last = told.number;
+        if (told.recorded == Recorded::record) {
+            sink.on_record(told.number, told.bytes);
+        } else {
+            sink.on_snapshot(told.number, told.bytes, told.count);
+        }
+    }
+    return opened(Recorded::opened, last);
+}
+
+COORD_RARE
+Errc Replay::Core::start_over(std::uint64_t) { return opened(detail::Recorded::started_over, 0); }
+
+COORD_RARE
+Errc Replay::Core::append(BytesView record) {
+    effects.mix(static_cast<std::uint64_t>(detail::Effect::append), record);
+    state.appended += 1;
+    return answered(state.durable);
+}
+
+COORD_RARE
+Errc Replay::Core::begin_snapshot() {
+    effects.mix(static_cast<std::uint64_t>(detail::Effect::begin), {});
+    begun.clear();
+    return answered(state.durable);
+}
+
+COORD_RARE
+Errc Replay::Core::write_snapshot(BytesView piece) {
+    effects.mix(static_cast<std::uint64_t>(detail::Effect::write), piece);
+    begun.append(piece);
+    return answered(state.durable);
+}
+
+COORD_RARE
+Errc Replay::Core::end_snapshot(Sequence first_needed, bool replaces) {
+    const std::uint64_t kind = static_cast<std::uint64_t>(detail::Effect::end);
+    effects.mix(kind + (replaces ? 1u : 0u) * 8 + first_needed * 16, {});
+    state.appended += 1;
+    const Errc answer = answered(state.durable);
+    if (answer != Errc::ok) return answer;
+    ended.swap(begun), begun.clear();
+    ended_at = state.appended;
+    return Errc::ok;
+}
+
+Errc Replay::Core::read_snapshot(Sequence snapshot, std::uint64_t offset, std::size_t size,
+                                 Bytes& out) {
+    const Bytes& written = snapshot == 0 ? begun : ended;
+    const bool is_here = (snapshot == 0 || snapshot == ended_at) && offset <= written.size();
+    const std::size_t from = is_here ? static_cast<std::size_t>(offset) : 0;
+    const BytesView own = is_here ? BytesView(written).substr(from, size) : BytesView{};
+    if (goes_into && is_over()) return out.append(own), is_here ? Errc::ok : Errc::storage_failed;
+    if (!has_next(detail::Recorded::read)) return differ(), Errc::storage_failed;
+    const detail::Event told = pop();
+    if (told.error != Errc::ok) return told.error;
+    const BytesView bytes = told.is_true ? told.bytes : own;
+    const bool is_same = told.is_true || hash64(own, 0) == told.number;
+    if (bytes.size() > size || !is_same) return differ(), Errc::storage_failed;
+    out.append(bytes);
+    return Errc::ok;
+}
+
+COORD_RARE
+Errc Replay::Core::flush() {
+    effects.mix(static_cast<std::uint64_t>(detail::Effect::flush), {});
+    const Sequence before = state.durable;
+    state.durable = state.appended;
+    return answered(before);
+}
+
+void Replay::Core::set_time(Time) { (void)answered(state.durable); }
+
+// -- For who reads it
+
+namespace detail {
+
+COORD_RARE
+static const char* name(Call::Kind kind) {
+    using Kind = Call::Kind;
+    switch (kind) {
+        case Kind::poll: return "poll";
+        case Kind::receive: return "receive";
+        case Kind::forget: return "forget";
+        case Kind::hand_over: return "hand_over";
+        case Kind::open_session: return "open_session";
+        case Kind::attach_session: return "attach_session";
+        case Kind::submit: return "submit";
+        case Kind::listen: return "on_session_state";
+        case Kind::timer: return "at";
+        case Kind::subscribe: return "subscribe";
+        case Kind::take: return "take";
+        case Kind::unsubscribe: return "unsubscribe";
+    }
+    return "unknown";
+}
+
+COORD_RARE
+static const char* name(Request::Kind kind) {
+    static constexpr const char* names[] = {
+        "create", "remove", "set", "exists", "get", "children", "sync", "close", "multi",
+        "add_watch", "remove_watches", "read", "set_acl", "get_acl", "add_auth", "whoami",
+        "watch_since", "reconfig"};
+    static_assert(sizeof names / sizeof names[0] == std::size_t(Request::Kind::reconfig) + 1);
+    return names[static_cast<std::size_t>(kind)];
+}
+
+// A path may be anything, and is the program's.
+COORD_RARE
+static void append_printable(BytesView text, Prose& line) {
+    for (const char each : text.substr(0, 256)) {
+        line.text(each >= ' ' && each <= '~' ? BytesView(&each, 1) : BytesView("?"));
+    }
+    line.text(" ");
+}
+
+// Type, epoch and zxid; of one that does not decode that.
+COORD_RARE
+static Bytes describe_message(BytesView bytes) {
+    Message message;
+    if (decode_message(Seals::content(bytes), message) != Errc::ok) return "damaged";
+    Bytes out = name(message.type);
+    if (message.epoch != 0) out += text_of(" e%llu", message.epoch);
+    if (message.zxid != Zxid{}) {
+        out += text_of(" %llu.%llu", message.zxid.epoch(), message.zxid.counter());
+    }
+    return out;
+}
+
+COORD_RARE
+static void describe_call(const Event& event, Prose& line) {
+    using Kind = Call::Kind;
+    const Call& call = event.call;
+    switch (call.kind) {
+        case Kind::poll: break;
+        case Kind::receive:
+            line.text("from ").number(call.peer.value).text(", ");
+            line.count(call.bytes.size(), "byte", "bytes").text(", ");
+            line.text(describe_message(call.bytes));
+            break;
+        case Kind::forget:
+        case Kind::hand_over: line.number(call.peer.value); break;
+        case Kind::open_session:
+            line.seconds(event.options.timeout).text(event.options.is_local ? ", local" : "");
+            break;
+        case Kind::attach_session:
+        case Kind::listen: line.hex(call.session.value); break;
+        case Kind::submit:
+            line.hex(call.session.value).text(" ").text(name(event.request.kind)).text(" ");
+            if (event.request.kind == Request::Kind::add_auth) break;
+            append_printable(event.request.path, line);
+            if (event.request.parts.empty()) break;
+            line.count(event.request.parts.size(), "part", "parts");
+            break;
+        case Kind::timer: line.seconds(call.time - Time{}); break;
+        case Kind::subscribe:
+            line.hex(event.subscriber.session.value).text(" ");
+            append_printable(event.subscriber.path, line);
+            break;
+        case Kind::take:
+        case Kind::unsubscribe: line.number(call.number); break;
+    }
+}
+
+}  // namespace detail
+
+// In columns: the number, when, whether in a poll, what; and as much as a line holds of the rest.
+COORD_RARE
+void Replay::Core::tell(const detail::Event& event) {
+    const Time since = Time{now.ns};
+    const auto ns = static_cast<unsigned long long>((std::max)(since.ns, std::int64_t{0}));
+    char place[96];
+    std::snprintf(place, sizeof place, "%8llu %10llu.%09llu %s%-16s ",
+                  static_cast<unsigned long long>(calls), ns / 1000000000, ns % 1000000000,
+                  effects.is_polling ? "  " : "", detail::name(event.call.kind));
+    text.append(place);
+    detail::Prose line(text);
+    detail::describe_call(event, line);
+    while (text.back() == ' ') text.pop_back();
+    text.push_back('\n');
 }
 
 }  // inline namespace COORD_ABI

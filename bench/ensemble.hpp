@@ -30,8 +30,10 @@ private:
 
 class Ensemble {
 public:
-    explicit Ensemble(std::uint32_t voters = 3, std::uint32_t observers = 0, bool seals = false)
+    explicit Ensemble(std::uint32_t voters = 3, std::uint32_t observers = 0, bool seals = false,
+                      bool is_recorded = false)
         : disks_(voters + observers), transports_(voters + observers),
+          recorders_(is_recorded ? voters + observers : 0),
           replicas_(voters + observers), owned_(voters + observers) {
         coord::ReplicaOptions options;
         options.voters.clear();
@@ -41,6 +43,7 @@ public:
             options.id = coord::PeerId{i + 1};
             options.entropy = i + 1;
             transports_[i].connect(options.id, replicas_.data());
+            if (is_recorded) options.recorder = &recorders_[i];
             owned_[i].reset(new coord::Replica(options, disks_[i], transports_[i]));
             replicas_[i] = owned_[i].get();
         }
@@ -54,6 +57,15 @@ public:
             if (status.role == coord::Role::leading && status.serving) return replica;
         }
         return nullptr;
+    }
+    // RETURNS the bytes of what was recorded, and drops it.
+    std::size_t take_recordings() {
+        taken_.clear();
+        for (coord::Recorder& recorder : recorders_) {
+            if (*recorder.ended() != 0) std::abort();
+            recorder.take(taken_);
+        }
+        return taken_.size();
     }
     coord::Replica* follower() {
         for (coord::Replica* replica : replicas_) {
@@ -107,6 +119,8 @@ private:
 
     std::vector<coord::MemoryStorage> disks_;
     std::vector<DirectTransport> transports_;
+    std::vector<coord::Recorder> recorders_;
+    coord::Bytes taken_;
     std::vector<coord::Replica*> replicas_;
     std::vector<std::unique_ptr<coord::Replica>> owned_;
     coord::Time now_;

@@ -7,6 +7,7 @@
 //
 // Then what voters and observers cost: CPU of all and of the leader's polls, what it sends. Then
 // what seals cost: the hash of a message beside its checksum, and writes without keys and with one.
+// Then what it costs that all three are recorded.
 //
 // usage: bench_write [--quick]
 #include "coord.hpp"
@@ -20,8 +21,9 @@ using namespace coord::detail;
 // Sets of one node through the leader's session.
 class Writes : public bench::Ensemble {
 public:
-    explicit Writes(std::uint32_t voters = 3, std::uint32_t observers = 0, bool seals = false)
-        : Ensemble(voters, observers, seals) {
+    explicit Writes(std::uint32_t voters = 3, std::uint32_t observers = 0, bool seals = false,
+                    bool is_recorded = false)
+        : Ensemble(voters, observers, seals, is_recorded) {
         coord::SessionId id;
         leader()->open_session({}, [&](coord::Result<coord::SessionId> s) { id = s.value(); });
         while (id == coord::SessionId{}) turn();
@@ -181,6 +183,35 @@ void seal(std::size_t in_flight, std::size_t count, int repeats) {
     measure::print_ratio(with, without);
 }
 
+// All three replicas, recorded or not. What was recorded is taken between the measured stretches.
+void record(std::size_t in_flight, std::size_t count, int repeats) {
+    Writes plain, recorded(3, 0, false, true);
+    const coord::Bytes value(128, 'v');
+    plain.create(), recorded.create();
+    for (int i = 0; i < 3; i++) {  // every queue and block has its size
+        plain.write(count, in_flight, value), recorded.write(count, in_flight, value);
+        (void)recorded.take_recordings();
+    }
+    measure::Spread without, with;
+    std::uint64_t made = 0, bytes = 0;
+    for (int i = 0; i < repeats; i++) {
+        const std::uint64_t before = measure::heap.allocations;
+        const double spent =
+            measure::ns_per_turn(count, [&] { recorded.write(count, in_flight, value); });
+        made += measure::heap.allocations - before;
+        with.add(spent);
+        bytes += recorded.take_recordings();
+        without.add(measure::ns_per_turn(count, [&] { plain.write(count, in_flight, value); }));
+    }
+    const double writes = static_cast<double>(count) * repeats;
+    std::printf("128 bytes, %zu in flight\n", in_flight);
+    measure::print_row("recorded", with);
+    measure::print_row("not recorded", without);
+    measure::print_ratio(with, without);
+    std::printf("  %-42s %10.1f bytes, %llu allocations in all\n", "recorded of a write, by three",
+                static_cast<double>(bytes) / writes, static_cast<unsigned long long>(made));
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -205,6 +236,10 @@ int main(int argc, char** argv) {
     }
     for (const std::size_t in_flight : {1u, 64u}) {
         seal(in_flight, quick ? 2000 : 50000, quick ? 2 : 7);
+    }
+    measure::print_head("recordings", "ns CPU a write");
+    for (const std::size_t in_flight : {1u, 64u}) {
+        record(in_flight, quick ? 2000 : 20000, quick ? 2 : 7);
     }
     return 0;
 }

@@ -31,6 +31,7 @@
 //   P28 who observes has nothing in its log that is not committed, and never leads or votes
 //   P29 the members change as was asked for, by who may, one change at a time
 //   P30 only who leads hands over, and that has an end (random.cpp)
+//   P31 a replica's recording, replayed, is that replica again (random.cpp)
 #pragma once
 
 #include "coord.hpp"

@@ -58,6 +58,7 @@ struct Profile {
     bool only_plain_reads = false;  // of one node or its children, local: the load is a measure
     u32 readers = 0;                // of streams
     u32 registers = 0;              // nodes whose whole history is kept, and searched for an order
+    bool is_recorded = false;       // each life of each replica, and replayed at its end
     bool is_little_kept = false;    // for them: some are cut
     u32 timeout_min_ms = 400;
     u32 timeout_max_ms = 4000;
@@ -90,6 +91,7 @@ inline Profile draw_profile(u64 seed) {
     p.options.observers = p.observers;
     p.options.seed = seed;
     p.options.replica.ensemble = coord::mix64(seed, 77);
+    p.is_recorded = coord::mix64(seed, 0x7265) % 6 == 0;  // what happens is the same
     p.options.replica.timing.heartbeat = ms(20, 100);
     p.options.replica.timing.silence = p.options.replica.timing.heartbeat * number(4, 8);
     // From a stream of its own.
@@ -218,6 +220,7 @@ inline std::vector<Setting> settings_of(Profile& p) {
     const auto time = [&all](const char* name, Duration& at, u64 least, bool is_fault) {
         all.push_back({name, least, is_fault, nullptr, nullptr, &at});
     };
+    flag("recording", p.is_recorded, false);
     flag("churn", p.churn, false), flag("keys", p.keys, false), flag("acls", p.acls, false);
     flag("quotas", p.quotas, false), flag("few-sessions", p.few_sessions, false);
     number("throttled", p.waiting_max, 0, false);
@@ -256,6 +259,7 @@ inline void settle_profile(Profile& p) {
     p.churn = p.churn && p.replicas() > 1;
     p.wipes = p.wipes && (p.crashes || p.crashes_in_poll || p.power_losses);
     p.stalls = p.stalls && p.disk.flush_max.ns > 0;
+    p.options.recording_bytes = p.is_recorded ? 64 * 1024 * 1024 : 0;
     if (!p.keys) p.options.replica.ensemble_keys.clear(), p.network.third_party_permille = 0;
     p.options.network.third_party_permille = p.network.third_party_permille;
     if (p.waiting_max == 0) p.options.replica.limits.requests_waiting_max =
@@ -293,7 +297,7 @@ inline void print_profile(u64 seed, const Profile& p) {
     std::printf(
         "seed %llu: %u voters, %u observers, heartbeat %lld ms, silence %lld ms, loss %u, "
         "repeat %u, delay %u up to %lld ms, damage %u, flush up to %lld us"
-        "%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s\n",
+        "%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s\n",
         static_cast<unsigned long long>(seed), p.voters, p.observers,
         static_cast<long long>(p.options.replica.timing.heartbeat.ns / 1000000),
         static_cast<long long>(p.options.replica.timing.silence.ns / 1000000),
@@ -310,7 +314,7 @@ inline void print_profile(u64 seed, const Profile& p) {
         p.quotas ? ", quotas" : "", p.keys ? ", keys" : "",
         p.locals_permille > 0 ? ", local sessions" : "",
         p.few_sessions ? ", few sessions" : "", p.registers > 0 ? ", registers" : "",
-        p.waiting_max > 0 ? ", throttled" : "");
+        p.waiting_max > 0 ? ", throttled" : "", p.is_recorded ? ", recorded" : "");
 }
 
 }  // namespace sim

@@ -94,6 +94,7 @@ struct Totals {
     u64 installs = 0;
     u64 hints = 0;
     u64 hand_overs = 0;
+    u64 recordings = 0;
     u64 hand_overs_failed = 0;
     u64 stops = 0;
     u64 streamed = 0;
@@ -129,6 +130,7 @@ public:
           streams_(coord::mix64(seed, 14)) {
         sim_.set_observer(this);
         sim_.before_crash([this](PeerId id) {
+            replay(id.value);
             checker_.committed(sim_.replica(id).status().committed);
             forget_clients(id.value);
             hint_at_crash(id.value);
@@ -158,6 +160,7 @@ public:
     u64 unknown() const { return unknown_; }
     u64 given_up() const { return given_up_; }
     u64 handed_over() const { return handed_over_; }
+    u64 recordings() const { return recordings_; }
     u64 hand_overs_failed() const { return hand_overs_failed_; }
     u64 stops() const { return stops_; }
 
@@ -269,6 +272,30 @@ private:
         const BytesView done = "looks for a leader: it has handed over";
         handed_over_ += line.code == coord::LogCode::looks && line.text == done ? 1u : 0u;
         hand_overs_failed_ += line.code == coord::LogCode::hand_over_failed ? 1u : 0u;
+    }
+
+    // P31. Where the recording is full, what there is of it does.
+    void replay(u32 id) {
+        if (options_.recording_bytes == 0 || !sim_.is_running(id) || !checker_.ok()) return;
+        coord::Recorder& recorder = sim_.recorder(id);
+        Bytes recording;
+        recorder.take(recording);
+        recordings_ += 1;
+        coord::Replay replay(recording, options_.replica.ensemble_keys);
+        if (replay.error() == coord::Errc::ok) replay.run();
+        const Bytes which = "replica " + std::to_string(id);
+        const BytesView ended = recorder.ended();
+        if (replay.error() != coord::Errc::ok || replay.bytes_left() > 0) {
+            checker_.violate("P31", which + ": its recording is damaged");
+        } else if (replay.differs_at() != 0) {
+            checker_.violate("P31", which + ": its recording differs at call " +
+                                        std::to_string(replay.differs_at()) + ": " + replay.text());
+        } else if (!ended.empty() && ended != "it is full") {
+            checker_.violate("P31", which + ": the recording has ended: " + Bytes(ended));
+        } else if (ended.empty() &&
+                   replay.replica().state_json() != sim_.replica(id).state_json()) {
+            checker_.violate("P31", which + ": replayed it is another one");
+        }
     }
 
     // After each step: what is cheap. Now and then: what is not.
@@ -2030,6 +2057,7 @@ private:
     std::vector<u64> faults_made_;  // by their numbers
     std::vector<u64> deeds_;        // of clients: slot * deeds_each + number
     u64 installs_ = 0;
+    u64 recordings_ = 0;
     u64 handed_over_ = 0;
     u64 hand_overs_failed_ = 0;
     u64 stops_ = 0;
@@ -2149,6 +2177,7 @@ bool run_seed(u64 seed, const Arguments& arguments, Totals& totals) {
     own.doubts = checker.doubts(), own.doubts_executed = checker.doubts_executed();
     own.records_lost = c.records_lost, own.pauses = c.pauses, own.stalls = c.stalls;
     own.hints = c.hints, own.hand_overs = run.handed_over();
+    own.recordings = run.recordings();
     own.hand_overs_failed = run.hand_overs_failed(), own.stops = run.stops();
     own.streamed = checker.streamed(), own.resumed = run.resumed(), own.cut = run.cut();
     own.judged = run.judged(), own.unknown = run.unknown(), own.hash = hash;
@@ -2191,7 +2220,8 @@ void print_totals(const Totals& t, double seconds) {
         "writes that waited for an upgrade %llu, refused for that %llu; throttled %llu; "
         "changes streamed %llu, "
         "streams resumed %llu, cut %llu; "
-        "calls in histories that were searched %llu, in doubt %llu, given up %llu\n"
+        "calls in histories that were searched %llu, in doubt %llu, given up %llu; "
+        "recordings replayed %llu\n"
         "hash of all %016llx\n",
         n(t.messages), n(t.lost), n(t.repeated), n(t.delayed), n(t.damaged), n(t.forged), n(t.cuts),
         n(t.crashes), n(t.records_lost), n(t.wipes), n(t.admissions), n(t.observers),
@@ -2200,7 +2230,7 @@ void print_totals(const Totals& t, double seconds) {
         n(t.hints), n(t.hand_overs), n(t.hand_overs_failed), n(t.stops), n(t.installs),
         n(t.attaches), n(t.locals), n(t.upgrades),
         n(t.upgrades_refused), n(t.throttled), n(t.streamed), n(t.resumed), n(t.cut),
-        n(t.judged), n(t.unknown), n(t.given_up), n(t.hash));
+        n(t.judged), n(t.unknown), n(t.given_up), n(t.recordings), n(t.hash));
 }
 
 double seconds_since(std::chrono::steady_clock::time_point start) {

@@ -264,6 +264,20 @@
 //   they are exchanged one at a time. Every other version is refused by its name, and so is a
 //   storage in which one has written what this one does not know.
 //
+// ON AN ENSEMBLE THAT YOU HAVE
+//   A Session is of a Service. A Replica is one; whatever else implements that interface of chapter
+//   12 is another: a double of a test, or examples/zookeeper_client, over the servers of an
+//   ensemble of ZooKeeper's. There sessions, Sync, Lock and Barrier are used as they are here, and
+//   a lock stands in one queue with Curator's and kazoo's. What differs in a program:
+//
+//       zookeeper_client::Client service(options, sockets);  // for: coord::Replica service(...)
+//       coord::Session::open(service, {}, [](coord::Result<coord::Session> opened) { ... });
+//
+//   No server can say what became of a write whose connection broke: it is outcome_unknown, while
+//   its session goes on. A linearizable read shows it. Recipes look such writes up by themselves.
+//   What ZooKeeper cannot do is unimplemented. The head of client.hpp has the list, and a test
+//   holds it against the cases that say what a session does.
+//
 // WHERE IT DIFFERS FROM ZOOKEEPER, ON PURPOSE
 //   A write ends in success, in its own error, or with its session, in session_expired or
 //   session_moved, and then it has not been executed and never will be: never in connection_loss.
@@ -418,7 +432,7 @@ enum class Errc : std::int32_t {
     condition_failed = -1011,  // the node is there, and is not what the condition asks for
     guard_lost = -1012,      // what guards the write is gone: nothing was done, nor will be
     snapshot_needed = -1013,  // the changes kept do not go back so far: read, and go on from there
-    outcome_unknown = -1014,  // of a write: its session ended, or its replica, and it may be done
+    outcome_unknown = -1014,  // of a write: session, replica or connection ended; it may be done
     not_leading = -1015,      // this replica does not lead, so that it has nothing to hand over
     no_successor = -1016,     // no voter, or not that one, could take over now
     other_version = -1017,  // bytes of another version of coord's, which this one does not know
@@ -4363,7 +4377,61 @@ public:
     virtual void on_installed(PeerId, Zxid, std::uint64_t /*digest*/) {}
 };
 
-class Replica final : private EventSink {
+class Replica;
+
+// What a Session is a session of, and all that it, its Sync and the recipes ask of that: a Replica,
+// or something else that keeps sessions - a client of servers elsewhere, a double of a test. It has
+// one thread and a poll, in which everything is answered, and keeps to C1, C2 and C3. Handles below
+// a path, levels, guards, Sync and recipes stand above it, in the chapters after this one, and are
+// the same whatever it is. holding is the session_holding of the handle that asks.
+class Service {
+public:
+    Service() = default;
+    virtual ~Service() = default;
+    Service(const Service&) = delete;
+    Service& operator=(const Service&) = delete;
+
+    // Whether this is within poll; the time of the latest one; whether it has failed for good, so
+    // that nobody will hear of its sessions any more.
+    virtual bool is_polling() const = 0;
+    virtual Time now() const = 0;
+    virtual bool has_failed() const = 0;
+    // Calls it once, in the poll at or after that time.
+    virtual void at(Time time, Callback<void()> call) = 0;
+    virtual void open_session(const SessionOptions& options, OnOpened done) = 0;
+    virtual void attach_session(SessionId session, const SessionPassword& password,
+                                OnOpened done) = 0;
+    // Of the one who has the session now, a number that no holder of it before has had here, of 16
+    // bits: of a Replica's how many those were.
+    virtual std::uint64_t session_holding(SessionId session) const = 0;
+    virtual SessionPassword session_password(SessionId session,  // zeros if it is not held here
+                                             std::uint64_t holding = any_holding) const = 0;
+    // Views in the request are lent for the call. What is not there for it to do is unimplemented.
+    // A write may end in outcome_unknown while its session lives, where that is a client's of
+    // servers elsewhere: as soon as a read of `newest` that was asked for later is answered, what
+    // it has shown of the write is what has become of it.
+    virtual void submit(SessionId session, Request&& request) = 0;
+    virtual SessionState session_state(SessionId session,
+                                       std::uint64_t holding = any_holding) const = 0;
+    virtual void on_session_state(SessionId session, OnState listener,  // one more; told in order
+                                  std::uint64_t holding = any_holding) = 0;
+    virtual Duration session_timeout(SessionId session) const = 0;
+    virtual bool is_local_session(SessionId, std::uint64_t /*holding*/ = any_holding) const {
+        return false;
+    }
+    // Until when the session certainly lives, on the clock of poll; Time{}: that is not known.
+    virtual Time certain_until(SessionId session, std::uint64_t holding = any_holding) const = 0;
+    // Within a callback that ends a request: the zxid of the state that its answer is of.
+    virtual Zxid answer_zxid() const = 0;
+    // Writes of which nothing is known here; see Session::unresolved.
+    virtual std::vector<Unresolved> unresolved(SessionId session,
+                                               std::uint64_t holding = any_holding) const = 0;
+    // See Session::subscribe. Without changes to tell of: unimplemented.
+    virtual void subscribe(detail::Subscriber& subscriber);
+    virtual Replica* replica() { return nullptr; }  // this, where it is one
+};
+
+class Replica final : public Service, private EventSink {
 public:
     static constexpr std::size_t inbox_bytes_max = 16 * 1024 * 1024;
     // Of that, for messages that carry no data: a heartbeat finds room when data does not (R17).
@@ -4376,9 +4444,7 @@ public:
     Replica(const ReplicaOptions& options, Storage& storage, Transport& transport,
             ReplicaObserver* observer = nullptr);
     Replica(const ReplicaOptions& options, Storage& storage);
-    ~Replica();
-    Replica(const Replica&) = delete;
-    Replica& operator=(const Replica&) = delete;
+    ~Replica() override;
 
     // A message has come from a peer. Takes a copy; it is looked at in the next poll. May be called
     // inside poll. Everything here runs on one thread at a time.
@@ -4404,9 +4470,10 @@ public:
     // under way; ok: it has begun.
     Errc hand_over(PeerId to = {});
 
-    bool is_polling() const { return in_poll_; }
+    bool is_polling() const override { return in_poll_; }
+    bool has_failed() const override { return role_ == Role::failed; }
     PeerId id() const { return options_.id; }
-    Time now() const { return now_; }             // of the latest poll
+    Time now() const override { return now_; }    // of the latest poll
     const Tree& tree() const { return machine_->tree(); }  // local reads; changes in poll only
     const Machine& machine() const { return *machine_; }
     const Log& log() const { return log_; }
@@ -4435,34 +4502,37 @@ public:
     // Sessions; chapter 13 is the comfortable face of these. Errors come through the callbacks:
     // replica_failed, session_expired, session_moved, outcome_unknown (R13), too_large, too_many,
     // bad_arguments, and the operation's own.
-    void open_session(const SessionOptions& options, OnOpened done);
+    void open_session(const SessionOptions& options, OnOpened done) override;
     // Takes a session over that was opened or attached before, here or elsewhere: see
     // Session::attach.
-    void attach_session(SessionId session, const SessionPassword& password, OnOpened done);
+    void attach_session(SessionId session, const SessionPassword& password,
+                        OnOpened done) override;
+    std::uint64_t session_holding(SessionId session) const override;
     // Of a session as one holder has it: where another has it, even here, it has moved (R10).
-    SessionPassword session_password(SessionId session,  // zeros if it is not held here
-                                     std::uint64_t holding = any_holding) const;
-    void submit(SessionId session, Request&& request);
-    SessionState session_state(SessionId session, std::uint64_t holding = any_holding) const;
-    void on_session_state(SessionId session, OnState listener,  // one more; told in order
-                          std::uint64_t holding = any_holding);
-    Duration session_timeout(SessionId session) const;
-    bool is_local_session(SessionId session, std::uint64_t holding = any_holding) const;
+    SessionPassword session_password(SessionId session,
+                                     std::uint64_t holding = any_holding) const override;
+    void submit(SessionId session, Request&& request) override;
+    SessionState session_state(SessionId session,
+                               std::uint64_t holding = any_holding) const override;
+    void on_session_state(SessionId session, OnState listener,
+                          std::uint64_t holding = any_holding) override;
+    Duration session_timeout(SessionId session) const override;
+    bool is_local_session(SessionId session, std::uint64_t holding = any_holding) const override;
     // Until when the session certainly lives, on the clock of poll: nobody else can have seen its
     // ephemerals go before. Time{} when that is not known. Holds while clock rates differ by at
     // most clock_drift_permille, and but for what its next holder does: who attaches a session may
     // close it, before it is known here that it has moved.
-    Time certain_until(SessionId session, std::uint64_t holding = any_holding) const;
-    // Calls f once, in the poll at or after that time.
-    void at(Time time, Callback<void()> call);
-    void subscribe(detail::Subscriber& subscriber);  // see Session::subscribe
+    Time certain_until(SessionId session, std::uint64_t holding = any_holding) const override;
+    void at(Time time, Callback<void()> call) override;
+    void subscribe(detail::Subscriber& subscriber) override;
+    Replica* replica() override { return this; }
     // Within a callback that ends a request: the zxid of the state that its answer is of, also
     // where that is an error; of a write that was executed its own. No event of it or before it is
     // still to come.
-    Zxid answer_zxid() const { return answer_zxid_; }
-    // In the order in which they were asked for; see Session::unresolved.
+    Zxid answer_zxid() const override { return answer_zxid_; }
+    // In the order in which they were asked for.
     std::vector<Unresolved> unresolved(SessionId session,
-                                       std::uint64_t holding = any_holding) const;
+                                       std::uint64_t holding = any_holding) const override;
     void audit() const;   // asserts what holds between steps; cost as the state
 
 private:
@@ -4872,18 +4942,18 @@ public:
     // as it was. Where its replica was so far behind meanwhile that it cannot know what became of
     // that, it is over; where it is opened all the same, that expires. Closing it while it is local
     // asks nobody.
-    static void open(Replica& replica, const SessionOptions& options, OnSession done);
+    static void open(Service& service, const SessionOptions& options, OnSession done);
     // Takes over a session that its opener, or who attached it last, has no use for any more: his
     // program has ended, or it is to go on at another replica. It keeps its ephemeral nodes; its
     // watchers do not come along. Where it was, it is over: state moved, also for the handles that
     // are here. What was under way there and has not been executed never will be. Errors:
     // session_expired; auth_failed, where the password is not its; session_moved, where somebody
     // else was quicker; too_many (65,535 times); replica_failed.
-    static void attach(Replica& replica, SessionId id, const SessionPassword& password,
+    static void attach(Service& service, SessionId id, const SessionPassword& password,
                        OnSession done);
-    // A handle to one that Replica::open_session has opened. Copy a handle rather than make a
+    // A handle to one that Service::open_session has opened. Copy a handle rather than make a
     // second one: next_number counts among copies alone.
-    Session(Replica& replica, SessionId id);
+    Session(Service& service, SessionId id);
     // A copy whose paths are below this one's path: those that it is given, in requests and for
     // recipes, and those that come back, in events too. "/" is the path itself, which need not be
     // there. Below what is no path all is bad_arguments.
@@ -4905,20 +4975,22 @@ public:
     SessionId id() const { return id_; }
     // What attach wants, beside the id: to be kept where the program finds it again, and nobody
     // else does.
-    SessionPassword password() const { return replica_->session_password(id_, holding()); }
-    Replica& replica() const { return *replica_; }
+    SessionPassword password() const { return service_->session_password(id_, holding()); }
+    Service& service() const { return *service_; }
+    // REQUIRES that the session is a replica's.
+    Replica& replica() const;
     // Once it is over: expired, however it ended, or moved. Listeners hear `closed` where its owner
     // did it.
-    SessionState state() const { return replica_->session_state(id_, holding()); }
-    Duration timeout() const { return replica_->session_timeout(id_); }
-    bool is_local() const { return replica_->is_local_session(id_, holding()); }
+    SessionState state() const { return service_->session_state(id_, holding()); }
+    Duration timeout() const { return service_->session_timeout(id_); }
+    bool is_local() const { return service_->is_local_session(id_, holding()); }
     // The writes that may have been executed, or may yet be, and of which nothing is known here: of
     // a session that lives those that have left and have no answer; of one that has ended those
     // that were told outcome_unknown, as long as they are among the newest
     // Replica::unresolved_max. Of a handle below a path those elsewhere are without theirs.
     std::vector<Unresolved> unresolved() const;
     // Until when the session certainly lives; see Replica::certain_until.
-    Time certain_until() const { return replica_->certain_until(id_, holding()); }
+    Time certain_until() const { return service_->certain_until(id_, holding()); }
 
     // Writes. An answer means that a majority has it and that it is applied here.
     // create: no_node (the parent), node_exists, no_children_for_ephemerals. A sequential mode
@@ -5077,12 +5149,12 @@ public:
 
     // What recipes need beside requests: the time of the latest poll, a call in the poll at or
     // after a time, and a number that no copy of this handle has given before.
-    Time now() const { return replica_->now(); }
-    void at(Time time, Callback<void()> call) const { replica_->at(time, std::move(call)); }
+    Time now() const { return service_->now(); }
+    void at(Time time, Callback<void()> call) const { service_->at(time, std::move(call)); }
     std::uint64_t next_number() const;
 
 private:
-    Session(Replica& replica, SessionId id, detail::Handle&& handle);
+    Session(Service& service, SessionId id, detail::Handle&& handle);
     std::uint64_t holding() const;  // the count of holders before the one whose handle it is
     // Calls it with each state; with null to be told whether there still is somebody to be called.
     void listen(Callback<bool(const SessionState*)> listener) const;
@@ -5092,7 +5164,7 @@ private:
     void ask_part(const Op& part, Completion done) const;
     Subscription subscribe_with(BytesView path, const SubscribeOptions& options,
                                 Callback<void()>&& wake, OnChange&& each) const;
-    Replica* replica_;
+    Service* service_;
     SessionId id_;
     detail::Shared<detail::Handle> handle_;
 };
@@ -5137,8 +5209,8 @@ struct Answer {
 class Sync {
 public:
     Sync(Session session, Pump pump) : session_(std::move(session)), pump_(std::move(pump)) {}
-    static Result<Session> open(Replica& replica, const SessionOptions& options, const Pump& pump);
-    static Result<Session> attach(Replica& replica, SessionId id, const SessionPassword& password,
+    static Result<Session> open(Service& service, const SessionOptions& options, const Pump& pump);
+    static Result<Session> attach(Service& service, SessionId id, const SessionPassword& password,
                                   const Pump& pump);
 
     const Session& session() const { return session_; }
@@ -5186,10 +5258,10 @@ public:
     //     Result<Grant> grant = zk.wait<Grant>([&](auto done) { lock.acquire(done); });
     template <class T, class Start>
     Result<T> wait(Start&& start) const {
-        return wait<T>(session_.replica(), pump_, std::forward<Start>(start));
+        return wait<T>(session_.service(), pump_, std::forward<Start>(start));
     }
     template <class T, class Start>
-    static Result<T> wait(Replica& replica, const Pump& pump, Start&& start);
+    static Result<T> wait(Service& service, const Pump& pump, Start&& start);
 
 private:
     Session session_;
@@ -5197,8 +5269,8 @@ private:
 };
 
 template <class T, class Start>
-COORD_RARE Result<T> Sync::wait(Replica& replica, const Pump& pump, Start&& start) {
-    if (replica.is_polling()) return Errc::api_error;
+COORD_RARE Result<T> Sync::wait(Service& service, const Pump& pump, Start&& start) {
+    if (service.is_polling()) return Errc::api_error;
     Result<T> answer = Errc::operation_timeout;
     const detail::Waiting waiting(&answer);
     start(Callback<void(Result<T>)>(detail::Answer<T>{waiting.state}));
@@ -5225,6 +5297,8 @@ COORD_RARE Result<T> Sync::wait(Replica& replica, const Pump& pump, Start&& star
 //            K7 A round of a double barrier begins in the one step that makes `ready`, when as many
 //            members are there. Its members are those whose nodes are older than that; each of them
 //            is let through, or its session ends, and nobody else is.
+//            K8 What became of a write of which that is not known, while its session lives, is
+//            looked up before anything follows from it: a turn goes on with the node that it has.
 // May touch  Chapter 13's public face alone.
 // Format     Curator's: <path>/_c_<uuid>-lock-<number>, ephemeral; the lowest number holds the
 //            lock. Readers and writers have __READ__ and __WRIT__ in the place of lock-. Whatever
@@ -5866,7 +5940,7 @@ constexpr ErrcRow errc_rows[] = {
     {Errc::marshalling_error, "marshalling_error",
      "The request cannot be decoded; use one version of coord on all sides."},
     {Errc::unimplemented, "unimplemented",
-     "The other side does not know this operation; update it, or do without."},
+     "What the session is of, another version or ZooKeeper's servers, cannot do it; do without."},
     {Errc::operation_timeout, "operation_timeout",
      "No answer in time and the outcome is unknown; read the state before you repeat."},
     {Errc::bad_arguments, "bad_arguments",
@@ -20235,6 +20309,10 @@ COORD_RARE void Replica::at(Time time, Callback<void()> call) {
     timers_.add(Timer{time, 0, std::move(call)});
 }
 
+COORD_RARE void Service::subscribe(detail::Subscriber& subscriber) {
+    subscriber.error = Errc::unimplemented;
+}
+
 COORD_RARE void Replica::subscribe(detail::Subscriber& subscriber) {
     counters_.calls += 1;
     if (is_ending_) subscriber.error = Errc::replica_failed;
@@ -20599,6 +20677,11 @@ COORD_RARE void Replica::on_session_state(SessionId id, OnState listener, std::u
         tap_->on_call(call);
     }
     find_here(id)->listeners.push() = std::move(listener);
+}
+
+COORD_RARE std::uint64_t Replica::session_holding(SessionId id) const {
+    const SessionRecord* const record = machine_->find_session(id);
+    return record == nullptr ? 0 : record->cxid >> cxid_bits;
 }
 
 COORD_RARE SessionPassword Replica::session_password(SessionId id, std::uint64_t holding) const {
@@ -21170,33 +21253,36 @@ static Request request_of(Request::Kind kind, BytesView path, Completion done) {
 
 }  // namespace detail
 
-COORD_RARE
-Session::Session(Replica& replica, SessionId id)
-    : Session(replica, id, {detail::share(detail::StateListeners()), {}, {}, {}}) {
-    const SessionRecord* const record = replica.machine().find_session(id);
-    if (record != nullptr) handle_->listeners->numbers = record->cxid >> cxid_bits << cxid_bits;
+COORD_RARE Session::Session(Service& service, SessionId id)
+    : Session(service, id, {detail::share(detail::StateListeners()), {}, {}, {}}) {
+    handle_->listeners->numbers = service.session_holding(id) << cxid_bits;
 }
 
-Session::Session(Replica& replica, SessionId id, detail::Handle&& handle)
-    : replica_(&replica), id_(id), handle_(detail::share(std::move(handle))) {}
+Session::Session(Service& service, SessionId id, detail::Handle&& handle)
+    : service_(&service), id_(id), handle_(detail::share(std::move(handle))) {}
 
-static OnOpened session_to(Replica& replica, OnSession&& done) {
-    return [&replica, done = std::move(done)](Result<SessionId> opened) {
+Replica& Session::replica() const {
+    Replica* const replica = service_->replica();
+    COORD_ASSERT(replica != nullptr);
+    return *replica;
+}
+
+static OnOpened session_to(Service& service, OnSession&& done) {
+    return [&service, done = std::move(done)](Result<SessionId> opened) {
         if (!done) return;
         if (!opened) return done(opened.error());
         COORD_ASSERT(opened->value != 0);
-        done(Session(replica, *opened));
+        done(Session(service, *opened));
     };
 }
 
-COORD_RARE void Session::open(Replica& replica, const SessionOptions& options, OnSession done) {
-    replica.open_session(options, session_to(replica, std::move(done)));
+COORD_RARE void Session::open(Service& service, const SessionOptions& options, OnSession done) {
+    service.open_session(options, session_to(service, std::move(done)));
 }
 
-COORD_RARE
-void Session::attach(Replica& replica, SessionId id, const SessionPassword& password,
+COORD_RARE void Session::attach(Service& service, SessionId id, const SessionPassword& password,
                      OnSession done) {
-    replica.attach_session(id, password, session_to(replica, std::move(done)));
+    service.attach_session(id, password, session_to(service, std::move(done)));
 }
 
 void Session::ask(Request&& request) const {
@@ -21211,7 +21297,7 @@ void Session::ask_guarded(Request&& request) const {
     const std::vector<detail::Handle::Guard>& guards = handle_->guards;
     const bool is_free = !detail::is_write(request.kind) || request.kind == Request::Kind::close ||
                          detail::has_no_path(request.kind);
-    if (guards.empty() || is_free) return replica_->submit(id_, std::move(request));
+    if (guards.empty() || is_free) return service_->submit(id_, std::move(request));
     std::vector<Op> parts;
     parts.reserve(guards.size() + request.parts.size() + 1);
     for (const auto& guard : guards) parts.push_back(Op::guard(guard.path, guard.czxid));
@@ -21225,7 +21311,7 @@ void Session::ask_guarded(Request&& request) const {
     request.parts = std::move(parts);
     request.guards = guards.size();
     COORD_ASSERT(request.guards > 0 && request.guards <= request.parts.size());  // C6
-    replica_->submit(id_, std::move(request));
+    service_->submit(id_, std::move(request));
 }
 
 COORD_RARE void Session::ask_part(const Op& part, Completion done) const {
@@ -21240,7 +21326,7 @@ Session Session::below(BytesView path) const {
     if (path.empty() || path == "/") return *this;
     detail::Handle handle = *handle_;
     handle.root = is_valid_path(path) ? handle.root.append(path) : Bytes(path);
-    return Session(*replica_, id_, std::move(handle));
+    return Session(*service_, id_, std::move(handle));
 }
 
 // What is no path stays none, and refuses every write: see below.
@@ -21251,14 +21337,14 @@ Session Session::guarded_by(BytesView path, Zxid czxid) const {
     if (is_valid_path(path)) whole = path == "/" ? handle.root : handle.root + whole;
     if (whole.empty() && path == "/") whole = "/";
     handle.guards.push_back({std::move(whole), czxid});
-    return Session(*replica_, id_, std::move(handle));
+    return Session(*service_, id_, std::move(handle));
 }
 
 COORD_RARE
 Session Session::at_least(Zxid zxid) const {
     detail::Handle handle = *handle_;
     handle.least = zxid;
-    return Session(*replica_, id_, std::move(handle));
+    return Session(*service_, id_, std::move(handle));
 }
 
 namespace detail {
@@ -21496,6 +21582,19 @@ COORD_RARE void Session::remove_watches(BytesView path, WatcherType type, OnDone
     ask(std::move(request));
 }
 
+// Of what has no changes to tell of: in poll, as whatever is told, if somebody still wants it.
+COORD_RARE
+static void tell_no_changes(Service& service, const detail::Shared<detail::Subscriber>& whom) {
+    service.at(service.now(), [subscriber = whom] {
+        if (subscriber.holders()->count.load(std::memory_order_relaxed) == 1) return;
+        if (subscriber->wake) subscriber->wake();
+        if (!subscriber->each) return;
+        Change end;
+        end.error = subscriber->error, end.position = subscriber->options.from;
+        subscriber->each(end);
+    });
+}
+
 // What is no path stays as it is, to be refused for that (C5).
 COORD_RARE
 Subscription Session::subscribe_with(BytesView path, const SubscribeOptions& options,
@@ -21508,7 +21607,8 @@ Subscription Session::subscribe_with(BytesView path, const SubscribeOptions& opt
     subscriber->session = id_, subscriber->holding = holding();
     subscriber->options = options;
     subscriber->wake = std::move(wake), subscriber->each = std::move(each);
-    replica_->subscribe(*subscriber);
+    service_->subscribe(*subscriber);
+    if (subscriber->error == Errc::unimplemented) tell_no_changes(*service_, subscriber);
     return Subscription(std::move(subscriber));
 }
 
@@ -21538,7 +21638,7 @@ COORD_RARE void Session::listen(Callback<bool(const SessionState*)> listener) co
     if (!listeners->is_registered) {
         listeners->is_registered = true;
         const OnState tell = [shared = listeners](SessionState state) { shared->tell(state); };
-        replica_->on_session_state(id_, tell, holding());
+        service_->on_session_state(id_, tell, holding());
     }
     listeners->add(std::move(listener));
 }
@@ -21556,7 +21656,7 @@ std::uint64_t Session::next_number() const { return handle_->listeners->numbers 
 
 COORD_RARE
 std::vector<Unresolved> Session::unresolved() const {
-    std::vector<Unresolved> all = replica_->unresolved(id_, holding());
+    std::vector<Unresolved> all = service_->unresolved(id_, holding());
     const Bytes& root = handle_->root;
     for (Unresolved& one : all) {
         const bool is_at = one.path.compare(0, root.size(), root) == 0;
@@ -21588,17 +21688,17 @@ COORD_RARE void Waiting::pump_until_answered(const Pump& pump) const {
 }  // namespace detail
 
 COORD_RARE
-Result<Session> Sync::open(Replica& replica, const SessionOptions& options, const Pump& pump) {
-    return wait<Session>(replica, pump, [&](OnSession done) {
-        Session::open(replica, options, std::move(done));
+Result<Session> Sync::open(Service& service, const SessionOptions& options, const Pump& pump) {
+    return wait<Session>(service, pump, [&](OnSession done) {
+        Session::open(service, options, std::move(done));
     });
 }
 
 COORD_RARE
-Result<Session> Sync::attach(Replica& replica, SessionId id, const SessionPassword& password,
+Result<Session> Sync::attach(Service& service, SessionId id, const SessionPassword& password,
                              const Pump& pump) {
-    return wait<Session>(replica, pump, [&](OnSession done) {
-        Session::attach(replica, id, password, std::move(done));
+    return wait<Session>(service, pump, [&](OnSession done) {
+        Session::attach(service, id, password, std::move(done));
     });
 }
 
@@ -21737,7 +21837,7 @@ Result<void> Sync::sync() const {
 
 COORD_RARE
 Result<std::vector<Change>> Sync::take(const Subscription& from, std::size_t most) const {
-    if (session_.replica().is_polling()) return Errc::api_error;
+    if (session_.service().is_polling()) return Errc::api_error;
     bool going_on = bool(pump_);
     while (going_on) {
         Result<std::vector<Change>> taken = from.take(most);
@@ -21782,6 +21882,7 @@ struct LockTurn {
     LockKind kind;
     Bytes node;              // its name under the lock's path; empty until the create is answered
     Bytes next;              // the one that is to take its place, while that is asked for
+    Bytes prefix;            // of the node that is being created, before its number
     bool is_gone = false;    // meanwhile its node has gone
     Zxid czxid;              // of its node
     std::int64_t number = 0;
@@ -21816,6 +21917,10 @@ struct LockCore : std::enable_shared_from_this<LockCore> {
     void limit(Duration duration);
     void create_node(const Turn& mine, int attempts_left);
     void on_created(const Turn& mine, int attempts_left, const Result<Created>& created);
+    void look_up_node(const Turn& mine, int attempts_left);
+    void look_at_node(const Turn& mine, int attempts_left, const Bytes& node);
+    void look_up_downgrade(const Turn& mine);
+    void ask_downgrade(const Turn& mine);
     void watch_own(const Turn& mine);
     void list(const Turn& mine, const Page& page);
     void on_list(const Turn& mine, const Result<Children>& page);
@@ -21826,8 +21931,7 @@ struct LockCore : std::enable_shared_from_this<LockCore> {
     void on_state(SessionState state);
     void fail(Errc error);
     OnGranted end_turn(const OnDone& removed);
-    void remove_node(const Turn& ended, const OnDone& removed);
-    void remove_node_later(const Turn& ended, const OnDone& removed);
+    void remove_node(const Turn& ended, const OnDone& removed, bool is_again = false);
     void answer_later(OnGranted done, Errc error);
     Bytes path_of(BytesView node) const { return child_path(path, node); }
     bool is_certain(Time now) const;
@@ -21852,10 +21956,22 @@ static bool is_node_gone(Errc error) {
            error == Errc::replica_failed;
 }
 
+// Whether it may have been executed, and its session goes on: then that can be looked up (K8).
+static bool is_doubtful(const Session& session, Errc error) {
+    const SessionState state = session.state();
+    const bool lives = state == SessionState::connected || state == SessionState::suspended;
+    return error == Errc::outcome_unknown && lives && !session.service().has_failed();
+}
+
+// So many requests are in flight that this one was refused.
+static void ask_later(const Session& session, Callback<void()> call) {
+    session.at(session.now() + milliseconds(10), std::move(call));
+}
+
 // Of a write whose outcome nobody knows: how its session, or its replica, has ended says enough.
 COORD_RARE static Errc known_end(const Session& session, Errc error) {
-    if (error != Errc::outcome_unknown) return error;
-    if (session.replica().status().role == Role::failed) return Errc::replica_failed;
+    if (error != Errc::outcome_unknown || is_doubtful(session, error)) return error;
+    if (session.service().has_failed()) return Errc::replica_failed;
     const bool is_moved = session.state() == SessionState::moved;
     return is_moved ? Errc::session_moved : Errc::session_expired;
 }
@@ -21962,12 +22078,48 @@ void LockCore::create_node(const Turn& mine, int attempts_left) {
     const auto on_answer = [core = shared_from_this(), mine, attempts_left](Result<Created> made) {
         core->on_created(mine, attempts_left - 1, made);
     };
-    session.create(path_of(lock_node_prefix(session, mine->kind)), {},
-                   CreateMode::ephemeral_sequential, {}, acl, on_answer);
+    mine->prefix = lock_node_prefix(session, mine->kind);
+    session.create(path_of(mine->prefix), {}, CreateMode::ephemeral_sequential, {}, acl, on_answer);
+}
+
+// No other node begins as this turn's does: where there is none, none was made, and none will be.
+COORD_RARE
+void LockCore::look_up_node(const Turn& mine, int attempts_left) {
+    COORD_ASSERT(mine->node.empty() && !mine->prefix.empty());  // K8
+    const auto on_list = [core = shared_from_this(), mine,
+                          attempts_left](const Result<Children>& list) {
+        const Errc error = list.error();
+        const auto again = [core, mine, attempts_left] { core->look_up_node(mine, attempts_left); };
+        if (error == Errc::too_many) return ask_later(core->session, again);
+        if (list && !list->names.empty()) {
+            return core->look_at_node(mine, attempts_left, core->path_of(list->names.front()));
+        }
+        const bool is_absent = list || error == Errc::no_node;
+        if (!is_absent || mine->is_over) {
+            return core->on_created(mine, attempts_left, is_absent ? Errc::lock_lost : error);
+        }
+        core->create_node(mine, (std::max)(attempts_left, 1));
+    };
+    session.linearizable().children(path, Page{{}, SIZE_MAX, mine->prefix}, on_list);
+}
+
+// That it has been made is known: its Stat is as good as that of the answer that did not come.
+COORD_RARE
+void LockCore::look_at_node(const Turn& mine, int attempts_left, const Bytes& node) {
+    const auto on_answer = [core = shared_from_this(), mine, attempts_left,
+                            node](const Result<Stat>& own) {
+        const Errc error = own.error();
+        const auto again = [core, mine, attempts_left] { core->look_up_node(mine, attempts_left); };
+        if (error == Errc::too_many) return ask_later(core->session, again);
+        if (own) return core->on_created(mine, attempts_left, Created{node, *own});
+        core->on_created(mine, attempts_left, error == Errc::no_node ? Errc::lock_lost : error);
+    };
+    session.exists(path_of(node_name(node)), on_answer);
 }
 
 COORD_RARE
 void LockCore::on_created(const Turn& mine, int attempts_left, const Result<Created>& created) {
+    if (is_doubtful(session, created.error())) return look_up_node(mine, attempts_left);
     if (created) {
         mine->node = node_name(created->path);
         mine->number = sequence_of(mine->node).value_or(0);
@@ -22113,13 +22265,36 @@ void LockCore::downgrade(OnGranted done) {
     }
     turn->next = reader_name(turn->node);
     waiter = std::move(done);
-    const Bytes from = path_of(turn->node), to = path_of(turn->next);
-    const auto on_answer = [core = shared_from_this(), mine = turn](const Multi& result) {
-        core->on_downgraded(mine, result);
+    ask_downgrade(turn);
+    audit();
+}
+
+COORD_RARE
+void LockCore::ask_downgrade(const Turn& mine) {
+    const Bytes from = path_of(mine->node), to = path_of(mine->next);
+    const auto on_answer = [core = shared_from_this(), mine](const Multi& result) {
+        is_doubtful(core->session, result.error) ? core->look_up_downgrade(mine)
+                                                 : core->on_downgraded(mine, result);
     };
     session.multi({Op::create(to, {}, CreateMode::ephemeral, {}, acl), Op::remove(from)},
                   on_answer);
-    audit();
+}
+
+COORD_RARE
+void LockCore::look_up_downgrade(const Turn& mine) {
+    COORD_ASSERT(!mine->next.empty());  // K8
+    const auto on_answer = [core = shared_from_this(), mine](const Result<Stat>& reader) {
+        const Errc error = reader.error();
+        if (error == Errc::too_many) {
+            return ask_later(core->session, [core, mine] { core->look_up_downgrade(mine); });
+        }
+        const bool is_undone = error == Errc::no_node;
+        if (is_undone && !mine->is_over && !mine->is_gone) return core->ask_downgrade(mine);
+        Multi result{error, {}};
+        if (reader) result.parts.resize(1), result.parts[0].stat = *reader;
+        core->on_downgraded(mine, result);
+    };
+    session.linearizable().exists(path_of(mine->next), on_answer);
 }
 
 COORD_RARE
@@ -22156,7 +22331,7 @@ COORD_RARE void LockCore::on_state(SessionState state) {
     const bool is_over = state == SessionState::expired || state == SessionState::closed;
     if (is_over) return fail(Errc::session_expired);
     if (state == SessionState::moved) return fail(Errc::session_moved);
-    if (session.replica().status().role == Role::failed) fail(Errc::replica_failed);
+    if (session.service().has_failed()) fail(Errc::replica_failed);
 }
 
 // The turn ends by an error: who waits is told, or who held.
@@ -22192,22 +22367,23 @@ OnGranted LockCore::end_turn(const OnDone& removed) {
 }
 
 COORD_RARE
-void LockCore::remove_node(const Turn& ended, const OnDone& removed) {
+void LockCore::remove_node(const Turn& ended, const OnDone& removed, bool is_again) {
     COORD_ASSERT(ended->is_over && !ended->node.empty());  // K1
-    const auto on_removed = [core = shared_from_this(), ended, removed](Result<void> result) {
-        if (result.error() == Errc::too_many) return core->remove_node_later(ended, removed);
+    const auto on_removed = [core = shared_from_this(), ended, removed,
+                             is_again](Result<void> result) {
+        Errc error = result.error();
+        if (error == Errc::too_many) {
+            return ask_later(core->session, [core, ended, removed, is_again] {
+                core->remove_node(ended, removed, is_again);
+            });
+        }
+        if (is_doubtful(core->session, error)) return core->remove_node(ended, removed, true);
         if (!removed) return;
-        const Errc error = known_end(core->session, result.error());
-        removed(error == Errc::no_node ? Errc::lock_lost : error);
+        error = known_end(core->session, error);
+        if (error == Errc::no_node) error = is_again ? Errc::ok : Errc::lock_lost;  // K8
+        removed(error);
     };
     session.remove(path_of(ended->node), on_removed);
-}
-
-// So many requests are in flight that this one was refused.
-COORD_RARE void LockCore::remove_node_later(const Turn& ended, const OnDone& removed) {
-    session.at(session.now() + milliseconds(10), [core = shared_from_this(), ended, removed] {
-        core->remove_node(ended, removed);
-    });
 }
 
 }  // namespace detail
@@ -22301,6 +22477,7 @@ struct BarrierCore : std::enable_shared_from_this<BarrierCore> {
         : session(std::move(handle)), path(node), acl(nodes_acl) {}
 
     void raise(int attempts_left, const OnDone& done);
+    void lower(const OnDone& done);
     void wait(OnDone done);
     void look();
     void end(Errc error);
@@ -22335,11 +22512,23 @@ void BarrierCore::raise(int attempts_left, const OnDone& done) {
             create_parents(core->session, core->path, core->acl);
             return core->raise(attempts_left - 1, done);
         }
+        if (is_doubtful(core->session, error)) return core->raise(attempts_left, done);  // K8
         if (!done || core->self == nullptr) return;
         if (error == Errc::ok || error == Errc::node_exists) return done(Result<void>());
         done(known_end(core->session, error));
     };
     session.create(path, {}, CreateMode::persistent, {}, acl, on_answer);
+}
+
+COORD_RARE
+void BarrierCore::lower(const OnDone& done) {
+    session.remove(path, [core = shared_from_this(), done](Result<void> gone) {
+        const Errc error = gone.error();
+        if (is_doubtful(core->session, error)) return core->lower(done);  // K8
+        if (!done || core->self == nullptr) return;
+        if (error == Errc::ok || error == Errc::no_node) return done(Result<void>());
+        done(known_end(core->session, error));
+    });
 }
 
 COORD_RARE
@@ -22391,6 +22580,7 @@ void BarrierCore::end(Errc error) {
 
 // One stay at a double barrier, from the create of its node to its removal.
 struct BarrierStay {
+    Bytes asked;             // the path that is being created
     Bytes node;              // its path; empty until the create is answered
     Zxid czxid;
     Zxid ready;              // of its round, once that has begun
@@ -22411,6 +22601,7 @@ struct DoubleBarrierCore : std::enable_shared_from_this<DoubleBarrierCore> {
     void limit(Duration duration);
     void create_node(const Stay& mine, int attempts_left);
     void on_created(const Stay& mine, int attempts_left, const Result<Created>& created);
+    void look_up_node(const Stay& mine, int attempts_left);
     void watch(const Stay& mine, const Bytes& node);
     void look(const Stay& mine);
     void on_list(const Stay& mine, const Result<Found>& found);
@@ -22491,13 +22682,34 @@ void DoubleBarrierCore::create_node(const Stay& mine, int attempts_left) {
     const auto on_answer = [core = shared_from_this(), mine, attempts_left](Result<Created> made) {
         core->on_created(mine, attempts_left - 1, made);
     };
-    session.create(child_path(path, new_uuid(session)), {}, CreateMode::ephemeral, {}, acl,
-                   on_answer);
+    mine->asked = child_path(path, new_uuid(session));
+    session.create(mine->asked, {}, CreateMode::ephemeral, {}, acl, on_answer);
+}
+
+COORD_RARE
+void DoubleBarrierCore::look_up_node(const Stay& mine, int attempts_left) {
+    COORD_ASSERT(mine->node.empty() && !mine->asked.empty());  // K8
+    const auto on_answer = [core = shared_from_this(), mine,
+                            attempts_left](const Result<Stat>& own) {
+        const Errc error = own.error();
+        if (error == Errc::too_many) {
+            return ask_later(core->session, [core, mine, attempts_left] {
+                core->look_up_node(mine, attempts_left);
+            });
+        }
+        if (own) return core->on_created(mine, attempts_left, Created{mine->asked, *own});
+        if (error == Errc::no_node && !mine->is_over) {
+            return core->create_node(mine, (std::max)(attempts_left, 1));
+        }
+        core->on_created(mine, attempts_left, error == Errc::no_node ? Errc::lock_lost : error);
+    };
+    session.linearizable().exists(mine->asked, on_answer);
 }
 
 COORD_RARE
 void DoubleBarrierCore::on_created(const Stay& mine, int attempts_left,
                                    const Result<Created>& created) {
+    if (is_doubtful(session, created.error())) return look_up_node(mine, attempts_left);
     if (created) mine->node = created->path, mine->czxid = created->stat.czxid;
     if (mine->is_over) {
         if (created) remove_node(mine);
@@ -22654,7 +22866,8 @@ void DoubleBarrierCore::ask(const Stay& mine, std::vector<Op> parts) {
 COORD_RARE
 void DoubleBarrierCore::look_after(const Stay& mine, Errc error) {
     const bool is_judged = error == Errc::ok || error == Errc::node_exists ||
-                           error == Errc::no_node || error == Errc::condition_failed;
+                           error == Errc::no_node || error == Errc::condition_failed ||
+                           is_doubtful(session, error);  // K8
     if (is_current(mine) && !is_judged) return end(mine, error);
     if (waits()) look(stay);
 }
@@ -22718,7 +22931,7 @@ COORD_RARE void DoubleBarrierCore::on_state(SessionState state) {
     const bool is_over = state == SessionState::expired || state == SessionState::closed;
     if (is_over) return end(stay, Errc::session_expired);
     if (state == SessionState::moved) return end(stay, Errc::session_moved);
-    if (session.replica().status().role == Role::failed) end(stay, Errc::replica_failed);
+    if (session.service().has_failed()) end(stay, Errc::replica_failed);
 }
 
 // Its node goes with it, where it may be there yet.
@@ -22742,9 +22955,11 @@ COORD_RARE
 void DoubleBarrierCore::remove_node(const Stay& mine) {
     COORD_ASSERT(mine->is_over && !mine->node.empty());
     session.remove(mine->node, [core = shared_from_this(), mine](Result<void> result) {
-        if (result.error() != Errc::too_many) return;
-        core->session.at(core->session.now() + milliseconds(10),
-                         [core, mine] { core->remove_node(mine); });
+        const Errc error = result.error();
+        if (is_doubtful(core->session, error)) return core->remove_node(mine);
+        if (error == Errc::too_many) {
+            ask_later(core->session, [core, mine] { core->remove_node(mine); });
+        }
     });
 }
 
@@ -22761,7 +22976,7 @@ Barrier::Barrier(Session session, BytesView path, const Acl& acl)
         if (state == SessionState::expired || state == SessionState::closed) {
             return core->end(Errc::session_expired);
         }
-        if (core->session.replica().status().role == Role::failed) {
+        if (core->session.service().has_failed()) {
             core->end(Errc::replica_failed);
         }
     });
@@ -22774,14 +22989,7 @@ COORD_RARE Barrier::~Barrier() {
 
 void Barrier::raise(OnDone done) { core_->raise(detail::LockCore::create_attempts_max, done); }
 
-COORD_RARE void Barrier::lower(OnDone done) {
-    core_->session.remove(core_->path, [core = core_->shared_from_this(), done](Result<void> gone) {
-        if (!done || core->self == nullptr) return;
-        const Errc error = gone.error();
-        if (error == Errc::ok || error == Errc::no_node) return done(Result<void>());
-        done(detail::known_end(core->session, error));
-    });
-}
+COORD_RARE void Barrier::lower(OnDone done) { core_->lower(done); }
 
 void Barrier::wait(OnDone done) { core_->wait(std::move(done)); }
 

@@ -71,6 +71,22 @@ public:
         if (!in_.ok()) return coord::null_data;
         return size == 0 ? BytesView("") : view;
     }
+    coord::Stat stat() {
+        coord::Stat stat;
+        stat.czxid = zxid(), stat.mzxid = zxid();
+        stat.ctime_ms = in_.i64(), stat.mtime_ms = in_.i64();
+        stat.version = in_.i32(), stat.cversion = in_.i32(), stat.aversion = in_.i32();
+        stat.ephemeral_owner = coord::SessionId{in_.u64()};
+        stat.data_length = in_.i32(), stat.num_children = in_.i32();
+        stat.pzxid = zxid();
+        return stat;
+    }
+    std::vector<Bytes> names() {
+        std::vector<Bytes> names(count(4));
+        for (Bytes& name : names) name.assign(bytes());
+        return names;
+    }
+    void fail() { ok_ = false; }
     // Of a vector: how many there are, each of so many bytes at least. Of null there are none.
     std::size_t count(std::size_t item_bytes_min) {
         const std::int32_t count = in_.i32();
@@ -81,6 +97,7 @@ public:
     }
 
 private:
+    coord::Zxid zxid() { return coord::Zxid{in_.u64()}; }
     coord::Reader in_;
     bool ok_ = true;
 };
@@ -150,12 +167,20 @@ struct ConnectRequest {
         read_only = has_read_only && in.boolean();
         return true;
     }
+    void write(Bytes& out) const {
+        JuteWriter writer(out);
+        const std::size_t frame = writer.begin();
+        writer.i32(protocol), writer.i64(last_zxid), writer.i32(timeout_ms);
+        writer.i64(static_cast<std::int64_t>(session)), writer.bytes(password);
+        if (has_read_only) writer.boolean(read_only);
+        writer.end(frame);
+    }
 };
 
 constexpr std::size_t password_bytes = 16;
 
 struct ConnectResponse {
-    std::int32_t timeout_ms = 0;  // 0: there is no such session
+    std::int32_t timeout_ms = 0;  // 0, or less: there is no such session
     std::uint64_t session = 0;
     coord::SessionPassword password;
     bool has_read_only = false;
@@ -169,6 +194,16 @@ struct ConnectResponse {
         writer.i64(static_cast<std::int64_t>(password.low));
         if (has_read_only) writer.boolean(false);
         writer.end(frame);
+    }
+    bool read(BytesView frame) {
+        JuteReader in(frame);
+        in.i32(), timeout_ms = in.i32();
+        session = static_cast<std::uint64_t>(in.i64());
+        const BytesView secret = in.bytes();
+        if (!in.ok() || secret.size() != password_bytes) return false;
+        coord::Reader words(secret);
+        password.high = words.u64(), password.low = words.u64();
+        return true;
     }
 };
 

@@ -132,7 +132,7 @@ struct Rig {
         now = now + milliseconds(1);
         replica.poll(now);
         replica.audit();
-        return now < coord::Time{} + coord::seconds(1000);
+        return now < coord::Time{} + coord::seconds(6);
     }
     coord::Pump pump() {
         return [this] { return poll(); };

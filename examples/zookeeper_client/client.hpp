@@ -39,6 +39,11 @@
 //                               notice it within a third of the timeout. Those of ZooKeeper may
 //                               take syncLimit ticks: so take a timeout of three times that, or
 //                               hand the fencing token, the czxid, to what the lock guards
+//   a write in doubt            is what a linearizable read shows of it, since the servers refuse
+//                               what still comes of a session by way of the server before. By the
+//                               same one, for the moment in which it has not read all of the
+//                               connection that is gone, ZooKeeper does not, and Curator cannot
+//                               rule that out either. So the next server is tried first
 //   a session that is attached elsewhere is not told so (state moved): both hold it in turns
 //   many limits                 are the servers': a frame (jute.maxbuffer), above all
 #pragma once
@@ -459,9 +464,8 @@ inline void Client::lose(Held& held) {
     const bool has_tried_all = held.failures % options_.servers.size() == 0 && held.failures > 0;
     const std::int64_t most_ns = (std::min)(held.timeout / 8, coord::seconds(1)).ns;
     const auto bound = static_cast<std::uint64_t>((std::max)(most_ns, std::int64_t{1}));
-    held.since = now_;
-    if (has_tried_all) held.since = now_ + coord::nanoseconds(
-        static_cast<std::int64_t>(bound / 4 + rng_.below(bound)));
+    const auto pause = static_cast<std::int64_t>(bound / 4 + rng_.below(bound));
+    held.since = now_ + coord::nanoseconds(has_tried_all ? pause : 0);
     if (was_ready) held.state = coord::SessionState::suspended;
 }
 

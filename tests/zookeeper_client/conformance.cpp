@@ -21,7 +21,7 @@ using coord::milliseconds;
 using coord::seconds;
 using coord::Sync;
 
-const char* zookeeper() { return std::getenv("COORD_ZOOKEEPER"); }
+const char* given_place() { return std::getenv("COORD_ZOOKEEPER"); }
 
 class Ours final : public conformance::World {
 public:
@@ -57,7 +57,7 @@ public:
 private:
     static zookeeper_client::Options options() {
         zookeeper_client::Options options;
-        REQUIRE(options.read(zookeeper()) == "");
+        REQUIRE(options.read(given_place()) == "");
         return options;
     }
     static void empty(const Sync& zk, const Bytes& path) {
@@ -151,7 +151,7 @@ std::vector<Difference>& differences() {
 
 const std::vector<conformance::WorldKind>& conformance::worlds() {
     static const std::vector<WorldKind> kinds = {
-        zookeeper() ? WorldKind{"a client of ZooKeeper",
+        given_place() ? WorldKind{"a client of ZooKeeper",
                                 [] { return std::unique_ptr<World>(new Theirs); }}
                     : WorldKind{"a client of zkserver",
                                 [] { return std::unique_ptr<World>(new Ours); }},
@@ -160,7 +160,7 @@ const std::vector<conformance::WorldKind>& conformance::worlds() {
 }
 
 bool conformance::differs(const char* title) {
-    const unsigned here = zookeeper() ? Difference::zookeeper : Difference::zkserver;
+    const unsigned here = given_place() ? Difference::zookeeper : Difference::zkserver;
     for (Difference& one : differences()) {
         if (std::strcmp(one.title, title) != 0) continue;
         one.is_case = true;

@@ -20310,6 +20310,9 @@ COORD_RARE void Replica::at(Time time, Callback<void()> call) {
 }
 
 COORD_RARE void Service::subscribe(detail::Subscriber& subscriber) {
+    COORD_ASSERT(subscriber.history == nullptr);
+    COORD_ASSERT(subscriber.phase == detail::Subscriber::Phase::over);
+    COORD_ASSERT(subscriber.error == Errc::ok);
     subscriber.error = Errc::unimplemented;
 }
 

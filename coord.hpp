@@ -2675,7 +2675,7 @@ public:
     std::uint64_t snapshot_bytes() const { return snapshot_bytes_; }
     Errc read_snapshot(std::uint64_t offset, std::size_t size, Bytes& out) const;
 
-    LogPosition last() const;                       // newest entry, or the base
+    LogPosition last() const { return last_; }      // newest entry, or the base
     Zxid base() const { return base_.zxid; }        // entries after this one are in memory
     const Epochs& epochs() const { return epochs_; }
     bool contains(Zxid zxid) const;                 // the base counts as contained
@@ -2782,6 +2782,7 @@ private:
     std::vector<Block> spare_blocks_;
     std::uint32_t first_block_ = 0;
     LogPosition base_;
+    LogPosition last_;
     Epochs epochs_;
     Epochs durable_epochs_;
     Zxid durable_last_;
@@ -3576,7 +3577,8 @@ private:
     void run_clock(Time now);
     Duration reap_rest() const;   // until it is looked for what is due, once all has been
     bool epoch_is_ours() const;   // accepted, durably: it may be told
-    void post(Peer& peer, MessageType type, Outbox& out, Message message = {});
+    void post(Peer& peer, MessageType type, Outbox& out, Message& message);
+    void post(Peer& peer, MessageType type, Outbox& out);
     std::size_t body_bytes_max() const;  // of an entry that a message can hold
     Zxid append(std::int64_t wall_ms, const Txn& request);
     void look_after(SessionId session, LiveSession& live, Duration rest);
@@ -13992,7 +13994,7 @@ COORD_RARE Errc Log::start_over(std::uint64_t entropy) {
     const Errc error = storage_.start_over(entropy);
     if (error != Errc::ok) return error;
     drop_through(entries_.size());
-    base_ = snapshot_position_ = begun_position_ = LogPosition{};
+    base_ = last_ = snapshot_position_ = begun_position_ = LogPosition{};
     epochs_ = durable_epochs_ = begun_epochs_ = Epochs{};
     durable_last_ = needless_ = Zxid{};
     marks_.clear(), admits_.clear();
@@ -14036,7 +14038,7 @@ void Log::recover_entry(Sequence sequence, BytesView record) {
     Txn txn;
     if (!detail::is_entry(record, txn)) return damage("an entry in the log is damaged");
     if (!detail::is_operation(txn.op)) return damage_by_version();
-    if (!anchored_) base_ = LogPosition{txn.previous, txn.previous_crc};
+    if (!anchored_) base_ = last_ = LogPosition{txn.previous, txn.previous_crc};
     anchored_ = true;
     if (txn.previous != last().zxid || txn.previous_crc != last().crc) {
         return damage("an entry is missing in the log");  // L1
@@ -14112,12 +14114,6 @@ COORD_RARE std::size_t Log::count_of_last(std::uint64_t bytes_max, std::size_t m
     }
     COORD_ASSERT(count <= most && left <= bytes_max);
     return count;
-}
-
-LogPosition Log::last() const {
-    if (entries_.empty()) return base_;
-    const Entry& entry = entries_.back();
-    return LogPosition{entry.zxid, entry.crc};
 }
 
 std::size_t Log::find(Zxid zxid) const {
@@ -14253,6 +14249,7 @@ void Log::push_entry(std::size_t length, const Txn& txn, std::uint32_t crc, Sequ
     entry.offset = static_cast<std::uint32_t>(block.used);
     entry.block = first_block_ + static_cast<std::uint32_t>(blocks_.size() - 1);
     entry.sequence = sequence;
+    last_ = LogPosition{txn.zxid, crc};
     block.used += length;
     const bool is_change = txn.op == OpCode::reconfig && !detail::is_refusal(txn);
     if (txn.op == OpCode::admit || is_change) admits_.push_back(txn.zxid);
@@ -14290,6 +14287,8 @@ COORD_RARE void Log::cut_after(Zxid zxid) {
         blocks_.back().used = entry.offset;
         entries_.pop_back();
     }
+    last_ = base_;
+    if (kept > 0) last_ = LogPosition{entries_.back().zxid, entries_.back().crc};
     while (!admits_.empty() && admits_.back() > zxid) admits_.pop_back();
     for (std::size_t i = 0; i < marks_.size(); i++) {
         marks_[i].last = (std::min)(marks_[i].last, zxid);  // L2
@@ -14385,7 +14384,7 @@ void Log::drop_needless() {
 
 COORD_RARE void Log::replace_with(LogPosition position) {
     drop_through(entries_.size());
-    base_ = position;
+    base_ = last_ = position;
     for (std::size_t i = 0; i < marks_.size(); i++) marks_[i].last = Zxid{};  // L2
     durable_last_ = Zxid{};
 }
@@ -14501,6 +14500,7 @@ void Log::audit() const {
         COORD_ASSERT(txn.previous == before.zxid && txn.previous_crc == before.crc);  // L1
         before = LogPosition{entry.zxid, entry.crc};
     }
+    COORD_ASSERT(last_.zxid == before.zxid && last_.crc == before.crc);
     for (const Zxid zxid : admits_) (void)admit_at(zxid);
     COORD_ASSERT(durable_last_ <= last().zxid);  // L2
     COORD_ASSERT(epochs_.current <= epochs_.accepted);  // L3
@@ -14677,7 +14677,7 @@ void encode_message(const Message& message, Bytes& out) {
     if (message.type != MessageType::proposal) crc = crc32c(put.payload, crc);
     detail::store_big32(room + 4, crc);
     out.append(room, size);
-    out.append(put.payload);
+    if (!put.payload.empty()) out.append(put.payload);
 }
 
 namespace detail {
@@ -15646,7 +15646,12 @@ bool Leader::epoch_is_ours() const {
     return epoch_ > 0 && log_.durable_epochs().accepted >= epoch_;
 }
 
-void Leader::post(Peer& peer, MessageType type, Outbox& out, Message message) {
+void Leader::post(Peer& peer, MessageType type, Outbox& out) {
+    Message message;
+    post(peer, type, out, message);
+}
+
+void Leader::post(Peer& peer, MessageType type, Outbox& out, Message& message) {
     message.type = type;
     message.epoch = epoch_is_ours() ? epoch_ : 0;  // Z1
     message.attempt = peer.attempt;
@@ -16236,8 +16241,9 @@ void Leader::stream(Time now, Peer& peer, Outbox& out, std::size_t& left) {
     if (peer.in_flight.empty() && peer.stalls == 0) peer.received_at = now;
     const bool observes = peer.bit == 0;
     const Zxid end = observes ? committed_ : Zxid{UINT64_MAX};  // Z15
-    while (peer.in_flight.size() < detail::proposals_in_flight_max &&
-           peer.in_flight_bytes < bytes_max && left > 0) {
+    const Zxid newest_here = (std::min)(end, log_.last().zxid);
+    while (peer.cursor < newest_here && left > 0 && peer.in_flight_bytes < bytes_max &&
+           peer.in_flight.size() < detail::proposals_in_flight_max) {
         Message message;
         Zxid last_sent;
         message.payload = log_.entries_after(peer.cursor, peer.flow.size(room), last_sent, end);
@@ -16415,18 +16421,11 @@ void Leader::advance(Time now, Outbox& out) {
 
 void Leader::advance_commit() {
     if (phase_ != Phase::broadcast) return;
-    std::array<Zxid, Voters::count_max> acked;
-    std::size_t count = 0;
     for (const Peer& peer : peers_) {
-        const bool counts = peer.bit != 0 && peer.epoch_current;
-        if (counts && peer.acked > committed_) acked[count++] = peer.acked;
-    }
-    for (std::size_t i = 0; i < count; i++) {
-        const Zxid candidate = acked[i];
+        const Zxid candidate = peer.acked;
+        if (candidate <= committed_ || peer.bit == 0 || !peer.epoch_current) continue;
         const auto has_it = [&](const Peer& p) { return p.epoch_current && p.acked >= candidate; };
-        if (candidate > committed_ && has_quorum(bits_where(has_it))) {
-            committed_ = candidate;  // Z4
-        }
+        if (has_quorum(bits_where(has_it))) committed_ = candidate;  // Z4
     }
     COORD_ASSERT(committed_ >= initial_ && committed_ <= log_.last().zxid);
 }
@@ -18057,9 +18056,10 @@ void Replica::receive(PeerId from, BytesView bytes) {
         counters_.dropped_overflow += 1;
         return;
     }
-    Writer writer(inbox_);
-    writer.u32(from.value);
-    writer.bytes(bytes);
+    char head[8];
+    detail::store_big32(head, from.value);
+    detail::store_big32(head + 4, static_cast<std::uint32_t>(bytes.size()));
+    inbox_.append(head, sizeof head).append(bytes);
 }
 
 void Replica::poll(Time now, std::int64_t wall_ms) {

@@ -14614,12 +14614,36 @@ struct PutField {
     }
 };
 
+// Of bytes that are too short nothing is left, and it is not done.
 struct TakeField {
-    Reader& in;
-    void operator()(std::uint8_t& value) const { value = in.u8(); }
-    void operator()(std::uint32_t& value) const { value = in.u32(); }
-    void operator()(std::uint64_t& value) const { value = in.u64(); }
-    void operator()(BytesView& value) const { value = in.bytes(in.left()); }
+    const char* at;
+    std::size_t left;
+    bool is_ok = true;
+
+    bool has(std::size_t size) {
+        is_ok = is_ok && size <= left;
+        left = is_ok ? left - size : 0;
+        return is_ok;
+    }
+    void operator()(std::uint8_t& value) {
+        if (has(1)) value = static_cast<std::uint8_t>(*at), at += 1;
+    }
+    void operator()(std::uint16_t& value) {
+        std::uint8_t high = 0, low = 0;
+        (*this)(high), (*this)(low);
+        value = static_cast<std::uint16_t>(high << 8 | low);
+    }
+    void operator()(std::uint32_t& value) {
+        if (has(4)) value = load_big32(at), at += 4;
+    }
+    void operator()(std::uint64_t& value) {
+        if (has(8)) value = load_big64(at), at += 8;
+    }
+    void operator()(BytesView& value) {
+        std::uint32_t size = 0;
+        (*this)(size);
+        if (has(size)) value = BytesView(at, size), at += size;
+    }
 };
 
 }  // namespace detail
@@ -14698,27 +14722,29 @@ static bool goes_with_ours(std::uint16_t version) {  // V2
 }  // namespace detail
 
 Errc decode_message(BytesView bytes, Message& message) {
-    Reader in(bytes);
-    const std::uint32_t magic = in.u32();
+    detail::TakeField take{bytes.data(), bytes.size()};
+    std::uint32_t magic = 0, crc = 0;
+    std::uint8_t type = 0;
+    take(magic);
     if (magic >> 8 != detail::message_magic >> 8) return Errc::corrupt;
     if (magic != detail::message_magic) return Errc::other_version;
-    const std::uint32_t crc = in.u32();
+    if (bytes.size() < message_header_bytes) return Errc::corrupt;
     message = Message{};
-    const std::uint32_t high = in.u8();
-    message.version = static_cast<std::uint16_t>(high << 8 | in.u8());
-    message.ensemble = in.u64();
-    message.from = PeerId{in.u32()}, message.to = PeerId{in.u32()};
-    message.nonce = in.u64();
-    const std::uint8_t type = in.u8();
-    message.epoch = in.u32();
-    if (!in.ok()) return Errc::corrupt;
+    take(crc);
+    take(message.version);
+    take(message.ensemble);
+    take(message.from.value), take(message.to.value);
+    take(message.nonce);
+    take(type);
+    take(message.epoch);
+    COORD_ASSERT(take.at == bytes.data() + message_header_bytes);
     const bool is_type = type != 0 && type <= message_type_last;
     if (is_type) {
         message.type = static_cast<MessageType>(type);
-        detail::each_field(message, detail::TakeField{in});
+        detail::each_field(message, take);
     }
     BytesView covered = bytes.substr(8);
-    const bool is_known = is_type && in.done();
+    const bool is_known = is_type && take.is_ok && take.left == 0;
     const bool has_entries = is_known && message.type == MessageType::proposal;
     if (has_entries) covered.remove_suffix(message.payload.size());
     if (crc32c(covered) != crc) return Errc::corrupt;

@@ -6170,6 +6170,13 @@ static std::uint64_t load_big64(const char* bytes) {
 }
 
 static void store_big32(char* out, std::uint32_t value) {
+#ifdef __GNUC__
+    if (is_little_endian) {
+        value = __builtin_bswap32(value);
+        std::memcpy(out, &value, sizeof value);
+        return;
+    }
+#endif
     out[0] = static_cast<char>(value >> 24);
     out[1] = static_cast<char>(value >> 16);
     out[2] = static_cast<char>(value >> 8);
@@ -14536,7 +14543,7 @@ enum Field : std::uint32_t {  // FORMAT: fields are written in this order
     field_storage = 1u << 15,
 };
 
-inline std::uint32_t fields_of(MessageType type) {  // FORMAT
+constexpr std::uint32_t fields_of(MessageType type) {  // FORMAT
     switch (type) {
         case MessageType::notification:
             return field_leader | field_current_epoch | field_zxid | field_sequence | field_phase |
@@ -14575,10 +14582,11 @@ inline std::uint32_t fields_of(MessageType type) {  // FORMAT
     return 0;
 }
 
-// One list of the fields for both directions: Do is called with each field that the type has.
-template <class Fields, class Do>
-void each_field(Fields& m, Do&& f) {
-    const std::uint32_t has = fields_of(m.type);
+// One list of the fields for both directions: Do is called with each field that the type has. Of a
+// type that is known to the compiler no field is asked for.
+template <std::uint32_t known, class Fields, class Do>
+void each_field_of(Fields& m, Do&& f) {
+    const std::uint32_t has = known != 0 ? known : fields_of(m.type);
     if (has & field_attempt) f(m.attempt);
     if (has & field_leader) f(m.leader.value);
     if (has & field_accepted_epoch) f(m.accepted_epoch);
@@ -14595,6 +14603,16 @@ void each_field(Fields& m, Do&& f) {
     if (has & field_phase) f(m.phase);
     if (has & field_storage) f(m.storage);
     if (has & field_payload) f(m.payload);
+}
+
+template <class Fields, class Do>
+void each_field(Fields& m, Do&& f) {
+    switch (m.type) {  // those of each write
+        case MessageType::proposal: return each_field_of<fields_of(MessageType::proposal)>(m, f);
+        case MessageType::ack: return each_field_of<fields_of(MessageType::ack)>(m, f);
+        case MessageType::commit: return each_field_of<fields_of(MessageType::commit)>(m, f);
+        default: return each_field_of<0>(m, f);
+    }
 }
 
 // Into room for all fields: they are appended to a message in one go, then the payload.
@@ -17119,6 +17137,7 @@ bool Leader::number_silence(std::int64_t wall_ms, BytesView body) {
 
 void Leader::look_at_sessions(std::int64_t wall_ms) {
     COORD_ASSERT(sessions_armed_);
+    if (heard_.empty() && clock_ < expire_at_) return;
     const std::size_t most = (std::min)(detail::silences_max, body_bytes_max() / 12);
     Bytes body;
     Writer writer(body);

@@ -14739,7 +14739,8 @@ static bool goes_with_ours(std::uint16_t version) {  // V2
 
 }  // namespace detail
 
-Errc decode_message(BytesView bytes, Message& message) {
+// REQUIRES a message with nothing in it.
+static Errc decode_into(BytesView bytes, Message& message) {
     detail::TakeField take{bytes.data(), bytes.size()};
     std::uint32_t magic = 0, crc = 0;
     std::uint8_t type = 0;
@@ -14747,7 +14748,6 @@ Errc decode_message(BytesView bytes, Message& message) {
     if (magic >> 8 != detail::message_magic >> 8) return Errc::corrupt;
     if (magic != detail::message_magic) return Errc::other_version;
     if (bytes.size() < message_header_bytes) return Errc::corrupt;
-    message = Message{};
     take(crc);
     take(message.version);
     take(message.ensemble);
@@ -14770,6 +14770,11 @@ Errc decode_message(BytesView bytes, Message& message) {
     if (is_known && goes) return Errc::ok;
     const bool is_other = !goes || message.version > protocol_version;  // what it said was sound
     return is_other ? Errc::other_version : Errc::corrupt;
+}
+
+Errc decode_message(BytesView bytes, Message& message) {
+    message = Message{};
+    return decode_into(bytes, message);
 }
 
 COORD_RARE Voters::Voters(std::vector<Seat> seats) : seats_(std::move(seats)) {
@@ -14856,7 +14861,7 @@ bool Voters::is_quorum(std::uint64_t bits) const {
     COORD_ASSERT(!ids_.empty());
     if (!is_plain_) return is_quorum_of(bits, false) && (!is_joint_ || is_quorum_of(bits, true));
     std::size_t count = 0;
-    for (std::size_t i = 0; i < ids_.size(); i++) count += (bits >> i) & 1u;
+    for (bits &= all(); bits != 0; bits &= bits - 1) count += 1;
     return count > ids_.size() / 2;
 }
 
@@ -18137,7 +18142,7 @@ void Replica::poll(Time now, std::int64_t wall_ms) {
         work_left_ = detail::work_per_poll;
         for (int i = 0; i < detail::steps_per_poll_max && step(); i++) {}
         if (role_ == Role::leading && voters_seen_ != members_version()) see_voters();
-        settle_local_sessions();
+        if (!settling_.empty()) settle_local_sessions();
         tell_states();
     }
     if (logged_) log_news();
@@ -18188,7 +18193,7 @@ void Replica::take_inbox() {
         Message message;
         counters_.messages_received += 1;
         if (seals_ && !unseal(from, bytes)) continue;
-        const Errc error = decode_message(bytes, message);
+        const Errc error = decode_into(bytes, message);
         if (error == Errc::other_version) {
             drop_version(from, message.version);
         } else if (error != Errc::ok) {

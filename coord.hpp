@@ -14256,8 +14256,8 @@ void Log::push_entry(std::size_t length, const Txn& txn, std::uint32_t crc, Sequ
     entry.offset = static_cast<std::uint32_t>(block.used);
     entry.block = first_block_ + static_cast<std::uint32_t>(blocks_.size() - 1);
     entry.sequence = sequence;
-    last_ = LogPosition{txn.zxid, crc};
     block.used += length;
+    last_ = LogPosition{txn.zxid, crc};
     const bool is_change = txn.op == OpCode::reconfig && !detail::is_refusal(txn);
     if (txn.op == OpCode::admit || is_change) admits_.push_back(txn.zxid);
 }

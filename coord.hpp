@@ -93,7 +93,8 @@
 //   Memory      comes from operator new alone; where that throws or aborts, so does the call. All
 //               that can pile up is bounded: Limits, and the constants named *_max.
 //   Time        is the caller's monotonic clock. A clock that stands still or goes back is
-//               harmless; one that leaps costs an election.
+//               harmless; one that leaps costs an election. With ReplicaOptions::leader_lease
+//               it is not: see "The leader's lease".
 //   Entropy     is the caller's: ReplicaOptions::entropy, another random number at each start.
 //
 // OBSERVERS
@@ -149,6 +150,33 @@
 //
 //   It is refused while that one is not in step. One that comes and goes costs an election each
 //   minute at the most, which an option of a replica, that sees no further than now, could not say.
+//
+// THE LEADER'S LEASE
+//   A linearizable read, and a sync, waits for a round of the leader with a quorum: so no leader
+//   answers who is deposed and does not know it. ReplicaOptions::leader_lease does without: while
+//   a quorum has promised to have no other leader, it answers at once, in the very poll in which
+//   it is asked; and a learner's read costs a message to the leader and one back. Where it is not
+//   set it is off, and then all holds whatever the clocks do. With it, where a clock is off by
+//   more than was said, a read may be old. Nothing else may: no write rests on a clock.
+//   Who sets it vouches, for every voter, whether that one sets it or not, that
+//     - between any two moments no voter's clock passes less time than another's by more than
+//       clock_drift_permille of it. So none leaps, goes back or stands still: not while the machine
+//       sleeps (on Linux CLOCK_BOOTTIME goes on, CLOCK_MONOTONIC and std::chrono::steady_clock do
+//       not), nor while a virtual machine is paused, copied or moved;
+//     - what poll is given as now was read after the last call of receive, and of anything else
+//       of the replica: straight before poll.
+//   How slow or how late a replica polls, how long a message is under way, and what is restarted
+//   does not matter: a voter that starts keeps what a life before it may have promised.
+//   The price    is in the election. A quorum that has promised elects nobody until the length has
+//   passed since the leader's last ping. It is no longer than Timing::silence, so that where
+//   followers notice by the silence it costs nothing; where a transport hints that the leader is
+//   gone, and where a leader gives up, it costs up to the length. hand_over costs nothing more.
+//   A length of three heartbeats, 300 ms with the default Timing, leaves 285 ms with the default
+//   drift: one ping may be lost, and the next take 85 ms to be answered. Where it has run out, and
+//   after a hand-over that nobody took, syncs wait for a round, as ever.
+//   It may differ between replicas and from start to start: each epoch has its leader's, which the
+//   promise of the epoch carries, durably. status() has what is left (lease_left) and kept
+//   (lease_kept), leader_counters() what was answered by it (syncs_by_lease).
 //
 // THE IDENTITY OF A VOTER
 //   What a voter has promised and acknowledged is in its storage. So a voter counts only with the
@@ -291,14 +319,15 @@
 //   those before them have counted, and what is counted is never off. A text that is none, with
 //   which a ZooKeeper ends, is no quota.
 //   Sequence numbers have 64 bits. A version never becomes -1. zxids are 24 + 40 bits and never
-//   repeat. sync is a round of a quorum, so that sync and then a read is linearizable, and a read
-//   can be by itself. Children are listed in order, in pages, by prefix, with their data, and
-//   several reads are of one moment. Changes come as a stream, too, with their data, that goes on
-//   at any replica; watchers are set again as of a zxid. A ttl runs on the time of the
-//   transactions, is judged by every replica alike, and needs no option. A limit gives an error
-//   and keeps the session. A session answers until when it certainly lives (certain_until), and a
-//   lock has a fencing token. For how long a session has been silent the next leader knows, so that
-//   leaders who change often keep no dead session; many that end at once do so in small parts.
+//   repeat. sync is a round of a quorum, or answered under a lease that the program vouches for, so
+//   that sync and then a read is linearizable, and a read can be by itself. Children are listed in
+//   order, in pages, by prefix, with their data, and several reads are of one moment. Changes come
+//   as a stream, too, with their data, that goes on at any replica; watchers are set again as of a
+//   zxid. A ttl runs on the time of the transactions, is judged by every replica alike, and needs
+//   no option. A limit gives an error and keeps the session. A session answers until when it
+//   certainly lives (certain_until), and a lock has a fencing token. For how long a session has
+//   been silent the next leader knows, so that leaders who change often keep no dead session; many
+//   that end at once do so in small parts.
 //   A multi has conditions beside check, and what clients do there in several writes that race:
 //   create_or_set, create_with_parents, remove_all, take_over. A write can be guarded by a lock's
 //   node, and is not done when that has gone.
@@ -2617,15 +2646,21 @@ private:
 //            L5 What is forgotten stands in a snapshot that is durable first, the epochs too.
 //            L6 What another version of coord wrote, and this one does not know, is not damage: it
 //            is neither passed over nor set aside.
+//            L7 A leader's lease stands, with its length, in the promise of its epoch. While it may
+//            last no later epoch is accepted: until so long after its newest ping was received;
+//            in a life that finds it here, so long after its first time, since a life before may
+//            have answered a ping just before; or until that leader has given it up.
 // May touch  The storage.
 // Format     A record is u32 length of all, u32 CRC32C of what follows, u8 kind, and
 //            entry:    u64 zxid, u64 previous zxid, u32 previous crc, i64 time in ms, u64 session,
 //                      u64 cxid, u64 confirmed, u8 operation, body
 //            truncate: u64 zxid, the last one kept
-//            accepted: u32 epoch, u32 leader       current: u32 epoch
+//            accepted: u32 epoch, u32 leader; where it has a lease, u32 its length in us
+//            current:  u32 epoch
 //            base:     u64 zxid, u32 crc, u32 accepted epoch, u32 its leader, u32 current epoch,
-//                      u8 1 = installed; the state follows. It starts a snapshot, and has the
-//                      epochs of the time when that was begun.
+//                      u8 1 = installed; where the accepted one has a lease, u32 as above; the
+//                      state follows. It starts a snapshot, and has the epochs of the time when
+//                      that was begun.
 
 enum class RecordKind : std::uint8_t {
     entry = 1,
@@ -2657,6 +2692,7 @@ public:
         std::uint32_t accepted = 0;
         PeerId accepted_from;      // the leader that the accepted epoch was promised to
         std::uint32_t current = 0;
+        Duration lease;            // of that leader, in the accepted epoch (L7); 0: it has none
     };
 
     explicit Log(Storage& storage) : storage_(storage) {}
@@ -2703,7 +2739,8 @@ public:
     Errc append(BytesView record, const Txn& txn);  // REQUIRES that it follows last(): L1
     Errc append(const Txn& txn);                    // the same, not encoded yet
     Errc truncate(Zxid zxid);                       // REQUIRES contains(zxid)
-    Errc accept_epoch(std::uint32_t epoch, PeerId leader);
+    // REQUIRES !is_leased(). lease: in whole microseconds, as many as 32 bits hold.
+    Errc accept_epoch(std::uint32_t epoch, PeerId leader, Duration lease = {});
     Errc set_current_epoch(std::uint32_t epoch);
     Errc flush();
 
@@ -2722,7 +2759,13 @@ public:
 
     Sequence appended() const { return storage_.appended(); }
     bool has_room() const { return storage_.has_room(); }
-    void set_time(Time now) { now_ = now, storage_.set_time(now); }
+    void set_time(Time now);  // of the poll that begins
+    // L7. Whether the lease may last; until when, or never: that is not known yet. A ping of the
+    // leader whose epoch is accepted renews it; its word that it has given it up ends it.
+    bool is_leased() const { return now_ < leased_until_; }
+    Time leased_until() const { return leased_until_; }
+    void renew_lease() { leased_until_ = now_ + epochs_.lease; }
+    void release_lease(std::uint32_t epoch, PeerId leader);
 
     // What of it would survive a crash now.
     Errc refresh_durable();                         // reads the storage's watermark
@@ -2769,6 +2812,7 @@ private:
     void spare_block(Block&& block);
     void replace_with(LogPosition position);
     void write_base(LogPosition position, bool installed);
+    static std::size_t base_bytes(const Epochs& epochs);  // of what is before a snapshot's state
     Errc write(RecordKind kind, BytesView fields);
     Errc write_epochs(RecordKind kind, const Epochs& epochs);
     std::size_t find(Zxid zxid) const;              // number of entries at or before zxid
@@ -2790,6 +2834,7 @@ private:
     LogPosition snapshot_position_;  // of the newest
     Sequence snapshot_sequence_ = 0;
     std::uint64_t snapshot_bytes_ = 0;
+    std::size_t snapshot_base_ = 0;  // bytes before its state
     LogPosition begun_position_;     // of the one that is being written
     std::uint64_t begun_bytes_ = 0;
     Epochs begun_epochs_;
@@ -2797,6 +2842,7 @@ private:
     Bytes scratch_;
     const char* reason_ = "";
     Time now_;
+    Time leased_until_{INT64_MIN / 4};  // L7
     bool is_foreign_ = false;        // L6
     bool anchored_ = false;          // recovery has seen where the history starts
     bool dirty_ = false;
@@ -2836,7 +2882,8 @@ private:
 //                                   storage: its id; phase: 1 = may found an ensemble, +2 = it
 //                                   takes itself for an observer
 //   leader_info   leader -> learner attempt: that it answers; epoch: the new one; sequence: how
-//                                   much the leader has heard by now
+//                                   much the leader has heard by now; total: of its lease in this
+//                                   epoch, in us; 0: it has none
 //   ack_epoch     learner -> leader attempt, current_epoch, zxid and crc: the last it has;
 //                                   storage and phase as above; sequence: of the leader_info
 //   diff          leader -> learner attempt, zxid: go on after it, which is the last you have
@@ -2854,8 +2901,9 @@ private:
 //   ping          leader -> learner sequence, commit, digest, confirmed: your touches confirmed;
 //                                   phase: 1 = the leader's disk is full
 //   pong          learner -> leader attempt, sequence: of the ping; touch: my number for this
-//                                   list; offset of total: the part; payload: u64 ids of sessions
-//                                   alive here
+//                                   list; offset of total: the part; phase: 1 = I keep your lease
+//                                   since I received it (F9); payload: u64 ids of sessions alive
+//                                   here
 //   request       learner -> leader payload: requests, each u64 session, cxid, confirmed, u8
 //                                   operation, string body
 //   sync          learner -> leader sequence
@@ -3265,6 +3313,16 @@ private:
 //            the requests that wait to be numbered. What finds no room is asked for again (R4).
 //            Only what a session asks for waits: what opens, attaches and ends sessions, and what
 //            changes the table, is numbered all the same.
+//            Z24 Where it has a lease it answers syncs at once while that lasts: until its length,
+//            less the drift that clocks may have, has passed on the leader's own clock since it
+//            SENT the newest ping that a quorum has answered with the promise of F9. So long none
+//            of that quorum has taken part in the promise of a later epoch (L7), and no leader but
+//            this one has committed anything. Which quorum is judged by the table, the storages
+//            and the learners as they are now (Z7, Z8, Z16, Z20), and again whenever they are
+//            others. Only an established leader answers so, which leads on: before it asks anybody
+//            to stand in its place (Z21) it gives its lease up, for all of its epoch.
+//            Z25 It founds no epoch of its own while it keeps another leader's lease (L7). What it
+//            promises itself is no lease: it ends with its leading.
 // May touch  Chapters 4 (reads), 7, 8.
 // Reading    Zab, DSN'11, sections IV and V; ZooKeeper's Leader and LearnerHandler. Every message
 //            of a phase is repeated until its answer is there, and every answer may come twice.
@@ -3274,7 +3332,10 @@ private:
 //            after it, have a storage in common, since no voter is in both with two storages; so
 //            what was committed under one is known to a quorum under the other. Z16 and Z17 are its
 //            joint consensus (4.3). ZooKeeper has one transaction for both steps, and proposes to
-//            both sets until that is committed.
+//            both sets until that is committed. Z24 is the lease of Raft (6.4.1), which counts from
+//            when a round was begun, too; there the election timeout, which voters sit out, is what
+//            the length is here, and a vote that ignores it (a transfer of leadership, a restart)
+//            is the hole. ZooKeeper answers sync without a round and without a lease.
 
 struct LeaderCounters {
     std::uint64_t proposals = 0;
@@ -3288,6 +3349,8 @@ struct LeaderCounters {
     std::uint64_t refusals = 0;           // lives of replicas that it refused, with proof
     std::uint64_t hand_overs = 0;         // that ended with its place given up
     std::uint64_t hand_overs_failed = 0;  // nobody took it: it led on
+    std::uint64_t syncs_by_lease = 0;     // syncs and linearizable reads, answered at once (Z24)
+    std::uint64_t syncs_by_round = 0;     // the same, after a round
 };
 
 // A learner, as its leader knows it.
@@ -3315,6 +3378,9 @@ public:
     // members: the first ones, with their groups and addresses, where they are not all alike.
     void know(const Machine& machine, bool may_found,
               const std::vector<Member>& members = std::vector<Member>());
+    // The lease of the epochs that it founds, and the part of it in which it answers: less the
+    // drift (Z24). Once, before start. length: see Log::accept_epoch; 0: none.
+    void set_lease(Duration length, Duration used);
     void start(Time now);   // a prospective leader: discovery
     void stop();
     Phase phase() const { return phase_; }
@@ -3344,6 +3410,7 @@ public:
     std::uint64_t voters_in_step(Time now) const;  // bits of those, itself included
     std::size_t observers_in_step(Time now) const;
     std::size_t syncs() const { return syncs_.size(); }  // that wait for a round
+    Duration lease_left(Time now) const;  // so long it answers without one; 0: it has no lease
 
     // One for each message of a learner. Those of another epoch are ignored, and return false.
     bool receive(Time now, const Message& message, Outbox& out);
@@ -3389,8 +3456,8 @@ public:
     template <class Take>
     void take_requests(Take&& take);
 
-    // Sync rounds and leases of this replica's own sessions.
-    void request_sync(std::uint64_t sequence, PeerId from = {});
+    // Syncs, and leases of this replica's own sessions. now: of this very poll (Z24).
+    void request_sync(Time now, std::uint64_t sequence, Outbox& out, PeerId from = {});
     bool take_own_synced(std::uint64_t& sequence, Zxid& zxid);
     // It certainly led at this time; for its own sessions it counts when lease_at is applied.
     Time lease_from() const { return lease_from_; }
@@ -3471,6 +3538,7 @@ private:
         std::size_t chunk_bytes = 0;
         std::uint64_t chunk_pings = 0;  // before the last one
         std::uint64_t pong = 0;
+        Time promised_at{INT64_MIN / 4};  // the newest ping was sent that it answered by F9
         std::uint64_t touch = 0;      // newest whole list received
         std::uint64_t touch_in_parts = 0;  // a list of which parts are missing
         std::uint64_t touch_parts = 0;     // bits of those that are here
@@ -3518,6 +3586,8 @@ private:
     void on_ack_epoch(Time now, Peer& peer, const Message& message, Outbox& out);
     void on_ack(Time now, Peer& peer, const Message& message, Outbox& out);
     void on_pong(Peer& peer, const Message& message);
+    void note_promise(Peer& peer, const Message& message);
+    void weigh_lease();
     void on_chunk_request(Peer& peer, const Message& message, Outbox& out);
     void on_request(const Message& message);
     void on_hand_over(Peer& peer, const Message& message);
@@ -3571,6 +3641,7 @@ private:
     void ping_observers(Time now, const Machine& machine, Outbox& out);
     void post_ping(Peer& peer, const Machine& machine, Outbox& out);
     void confirm_rounds(Outbox& out);
+    void answer_sync(const Sync& sync, Outbox& out);
     void renew_leases();
     void renew_observers_leases(const Round& round);
     void advance_commit();
@@ -3617,6 +3688,11 @@ private:
     Time hand_over_until_;
     Time stand_at_;                   // it is asked to, the next time; never: it was not yet
     const char* hand_over_flaw_ = "";
+    Duration lease_;                  // Z24
+    Duration lease_used_;
+    Time leased_at_{INT64_MIN / 4};   // a quorum keeps it since that was sent
+    bool is_lease_given_up_ = false;  // for this epoch
+    std::array<Time, 16> ping_times_{};  // of the newest ones, by their sequence
     const char* barred_ = nullptr;
     bool knows_ = false;              // the table of voters
     VoterTable table_;                // at the end of the log
@@ -3706,6 +3782,10 @@ void Leader::take_requests(Take&& take) {
 //            F8 It says with each acknowledgement whether it takes itself for an observer, and does
 //            so no more from when it has in its log that it is a voter, or its leader has said so
 //            before it began to follow. Then F1 holds.
+//            F9 Where its leader has a lease in this epoch, it answers a ping with the promise to
+//            keep it, for its whole length on this clock from the receipt of that ping on: so long
+//            it promises no later epoch, in no life of it (L7). It says so when the epoch and the
+//            length are durable. What asks it for a later one meanwhile is as if it were lost.
 // May touch  Chapters 7 and 8.
 // Reading    Zab, DSN'11, sections IV and V; ZooKeeper's Learner and Follower; the bugs A1-A15.
 
@@ -3791,6 +3871,8 @@ private:
         return accepted == epoch_ || (observes_ && accepted > epoch_);  // F7
     }
     bool is_put_off();
+    bool keeps_lease(const Log::Epochs& epochs) const;
+    bool promises_lease() const;
     bool is_later(Time now) const;
     void ask_chunk(Time now, Outbox& out);
     void forget_snapshot();
@@ -3833,6 +3915,7 @@ private:
     bool leader_full_ = false;
     bool pong_due_ = false;
     std::uint64_t ping_sequence_ = 0;
+    std::uint64_t lease_ping_ = 0;    // the newest of this epoch, which has renewed the lease
     std::uint64_t touch_confirmed_ = 0;
     Zxid touch_confirmed_at_;
     struct Synced {
@@ -3921,6 +4004,11 @@ struct ReplicaOptions {
     Duration session_timeout_min = milliseconds(200);   // what sessions ask for is brought into
     Duration session_timeout_max = seconds(3600);       // this range
     std::uint32_t clock_drift_permille = 50;  // how far two clocks' rates may be apart, at most
+    // With a lease a leader answers linearizable reads and syncs without a round of a quorum, and
+    // that they are linearizable rests on the clocks: see "The leader's lease" in the manual. 0:
+    // none. Else two heartbeats at least, and Timing::silence at most, in whole microseconds. It is
+    // the leader's that holds, and binds every voter, whatever theirs is.
+    Duration leader_lease;
     std::uint32_t snapshot_every_entries = 10000;       // a snapshot is begun after so many, or
     std::uint64_t snapshot_every_bytes = 64 * 1024 * 1024;  // after so many bytes of the log
     std::uint32_t log_entries_kept = 1000;  // before a snapshot, for learners a little behind
@@ -4257,6 +4345,10 @@ struct ReplicaStatus {
     Duration flush_lag;          // for so long something has been flushed that is not durable
     Duration flush_longest;      // the longest that there was, the one of now included
     Duration poll_gap_longest;   // between two polls
+    // As of the last poll; 0: none. So long it still answers under its lease, as the leader; and it
+    // promises nobody else an epoch, since it keeps a leader's.
+    Duration lease_left;
+    Duration lease_kept;
     std::uint64_t storage = 0;   // its storage's id
     bool admitted = false;       // that counts, as far as is applied here
     bool full = false;           // writes that grow, or a leader's snapshot, wait for space
@@ -4451,7 +4543,8 @@ public:
     // A message has come from a peer. Takes a copy; it is looked at in the next poll. May be called
     // inside poll. Everything here runs on one thread at a time.
     void receive(PeerId from, BytesView bytes);
-    // One step. now is monotonic; an earlier one counts as the latest. wall_ms is Unix time, for
+    // One step. now is monotonic; an earlier one counts as the latest. Where an ensemble has a
+    // lease (leader_lease) it is to be read after the last call before. wall_ms is Unix time, for
     // ctime, mtime and the age of nodes with a ttl alone; 0 = take it from now. A poll within poll
     // does nothing.
     void poll(Time now, std::int64_t wall_ms = 0);
@@ -5712,6 +5805,7 @@ public:
     Time when(Which which, Time clock) const;    // the virtual time at which its clock shows that
     void advance_clock(Which which, Duration by);      // as after a suspend; by >= 0
     void advance_wall_clock(Which which, Duration by);
+    void set_clock_rate(Which which, std::uint32_t permille);  // from now on; 500 to 2000
 
     // The network. What is on its way still comes.
     void partition(Group one, Group other);  // cuts every link between the two, both ways
@@ -13870,7 +13964,8 @@ std::uint64_t BackgroundStorage::id() const { return work_ ? work_->id : inner_.
 namespace detail {
 
 constexpr std::size_t record_header_bytes = 9;   // FORMAT: length, checksum, kind
-constexpr std::size_t base_record_bytes = record_header_bytes + 25;  // FORMAT
+constexpr std::size_t base_record_bytes = record_header_bytes + 25;  // FORMAT; without a lease
+constexpr std::size_t lease_field_bytes = 4;     // FORMAT
 constexpr std::size_t log_block_bytes = 65536;
 constexpr std::size_t spare_blocks_max = 256;
 
@@ -13994,7 +14089,19 @@ COORD_RARE Errc Log::open(const StorageOwner& owner) {
     if (*reason_ != 0) return Errc::corrupt;
     durable_last_ = last().zxid;
     durable_epochs_ = epochs_;
+    if (epochs_.lease > Duration{}) leased_until_ = never;  // L7: from the first time on it is so
     return Errc::ok;
+}
+
+void Log::set_time(Time now) {
+    now_ = now;
+    if (leased_until_ == never) renew_lease();
+    storage_.set_time(now);
+}
+
+COORD_RARE void Log::release_lease(std::uint32_t epoch, PeerId leader) {
+    const bool is_its = epochs_.accepted == epoch && epochs_.accepted_from == leader;
+    if (is_its) leased_until_ = Time{INT64_MIN / 4};
 }
 
 COORD_RARE Errc Log::start_over(std::uint64_t entropy) {
@@ -14005,7 +14112,8 @@ COORD_RARE Errc Log::start_over(std::uint64_t entropy) {
     epochs_ = durable_epochs_ = begun_epochs_ = Epochs{};
     durable_last_ = needless_ = Zxid{};
     marks_.clear(), admits_.clear();
-    snapshot_sequence_ = 0, snapshot_bytes_ = begun_bytes_ = 0;
+    snapshot_sequence_ = 0, snapshot_bytes_ = begun_bytes_ = 0, snapshot_base_ = 0;
+    leased_until_ = Time{INT64_MIN / 4};
     anchored_ = dirty_ = is_foreign_ = false;
     reason_ = "";
     return Errc::ok;
@@ -14063,6 +14171,7 @@ COORD_RARE void Log::recover_epochs(RecordKind kind, Reader& in) {
     const std::uint32_t epoch = in.u32();
     if (kind == RecordKind::accepted) {
         epochs_.accepted = epoch, epochs_.accepted_from = PeerId{in.u32()};
+        epochs_.lease = in.left() > 0 ? microseconds(in.u32()) : Duration{};
     } else {
         epochs_.current = epoch;
     }
@@ -14080,7 +14189,8 @@ COORD_RARE void Log::on_snapshot(Sequence sequence, BytesView head, std::uint64_
     Epochs epochs;
     epochs.accepted = in.u32(), epochs.accepted_from = PeerId{in.u32()}, epochs.current = in.u32();
     const bool installed = in.u8() == 1;
-    if (!in.done() || size < detail::base_record_bytes) return damage("the snapshot is damaged");
+    if (in.left() > 0) epochs.lease = microseconds(in.u32());
+    if (!in.done() || size < base_bytes(epochs)) return damage("the snapshot is damaged");
     // It replaces what came before, whose start may be gone already.
     if (installed) reason_ = "", is_foreign_ = false;
     if (*reason_ != 0) return;
@@ -14093,22 +14203,22 @@ COORD_RARE void Log::on_snapshot(Sequence sequence, BytesView head, std::uint64_
     anchored_ = true;
     if (epochs.accepted > epochs_.accepted) {  // it knows those of the time when it was begun
         epochs_.accepted = epochs.accepted, epochs_.accepted_from = epochs.accepted_from;
+        epochs_.lease = epochs.lease;
     }
     epochs_.current = (std::max)(epochs_.current, epochs.current);
     snapshot_position_ = position, snapshot_sequence_ = sequence;
-    snapshot_bytes_ = size - detail::base_record_bytes;
+    snapshot_base_ = base_bytes(epochs), snapshot_bytes_ = size - snapshot_base_;
 }
 
 // -- Reading -------------------------------------------------------------------------------------
 
 COORD_RARE Errc Log::read_snapshot(std::uint64_t offset, std::size_t size, Bytes& out) const {
     COORD_ASSERT(snapshot_sequence_ > 0);
-    const std::uint64_t from = offset + detail::base_record_bytes;
-    return storage_.read_snapshot(snapshot_sequence_, from, size, out);
+    return storage_.read_snapshot(snapshot_sequence_, offset + snapshot_base_, size, out);
 }
 
 COORD_RARE Errc Log::read_begun(std::uint64_t offset, std::size_t size, Bytes& out) const {
-    return storage_.read_snapshot(0, offset + detail::base_record_bytes, size, out);
+    return storage_.read_snapshot(0, offset + base_bytes(begun_epochs_), size, out);
 }
 
 COORD_RARE std::size_t Log::count_of_last(std::uint64_t bytes_max, std::size_t most) const {
@@ -14325,25 +14435,43 @@ COORD_RARE Errc Log::write(RecordKind kind, BytesView fields) {
     return error;
 }
 
+namespace detail {
+
+COORD_RARE static void write_lease(Duration lease, Writer& writer) {
+    if (lease > Duration{}) writer.u32(static_cast<std::uint32_t>(lease.ns / 1000));
+}
+
+}  // namespace detail
+
 COORD_RARE Errc Log::write_epochs(RecordKind kind, const Epochs& epochs) {
     Bytes fields;
     Writer writer(fields);
     writer.u32(kind == RecordKind::current ? epochs.current : epochs.accepted);
-    if (kind == RecordKind::accepted) writer.u32(epochs.accepted_from.value);
+    if (kind == RecordKind::accepted) {
+        writer.u32(epochs.accepted_from.value);
+        detail::write_lease(epochs.lease, writer);
+    }
     const Errc error = write(kind, fields);
     if (error == Errc::ok) epochs_ = epochs;
     return error;
 }
 
-COORD_RARE Errc Log::accept_epoch(std::uint32_t epoch, PeerId leader) {
+COORD_RARE Errc Log::accept_epoch(std::uint32_t epoch, PeerId leader, Duration lease) {
     COORD_ASSERT(epoch > epochs_.accepted);  // L3
-    return write_epochs(RecordKind::accepted, Epochs{epoch, leader, epochs_.current});
+    COORD_ASSERT(!is_leased());              // L7
+    COORD_ASSERT(lease.ns % 1000 == 0 && lease.ns / 1000 >= 0 && lease.ns / 1000 <= UINT32_MAX);
+    return write_epochs(RecordKind::accepted, Epochs{epoch, leader, epochs_.current, lease});
 }
 
 COORD_RARE Errc Log::set_current_epoch(std::uint32_t epoch) {
     COORD_ASSERT(epoch > epochs_.current && epoch <= epochs_.accepted);  // L3
     return write_epochs(RecordKind::current,
-                        Epochs{epochs_.accepted, epochs_.accepted_from, epoch});
+                        Epochs{epochs_.accepted, epochs_.accepted_from, epoch, epochs_.lease});
+}
+
+COORD_RARE std::size_t Log::base_bytes(const Epochs& epochs) {
+    const std::size_t lease = epochs.lease > Duration{} ? detail::lease_field_bytes : 0;
+    return detail::base_record_bytes + lease;
 }
 
 // Into scratch_.
@@ -14355,8 +14483,9 @@ COORD_RARE void Log::write_base(LogPosition position, bool installed) {
     writer.u32(epochs_.accepted), writer.u32(epochs_.accepted_from.value);
     writer.u32(epochs_.current);
     writer.u8(installed ? 1 : 0);
+    detail::write_lease(epochs_.lease, writer);
     detail::close_record(start, scratch_);
-    COORD_ASSERT(scratch_.size() == detail::base_record_bytes);
+    COORD_ASSERT(scratch_.size() == base_bytes(epochs_));
 }
 
 void Log::drop_through(std::size_t count) {
@@ -14440,6 +14569,7 @@ COORD_RARE Errc Log::end_snapshot(std::size_t entries_kept) {
     if (dropped > 0) needless_ = entries_[dropped - 1].zxid;
     drop_needless();
     snapshot_position_ = begun_position_, snapshot_bytes_ = begun_bytes_;
+    snapshot_base_ = base_bytes(begun_epochs_);
     snapshot_sequence_ = storage_.appended();
     begun_position_ = LogPosition{};
     dirty_ = true;
@@ -14469,6 +14599,7 @@ COORD_RARE Errc Log::end_install() {
     if (error != Errc::ok) return error;
     replace_with(begun_position_);
     snapshot_position_ = begun_position_, snapshot_bytes_ = begun_bytes_;
+    snapshot_base_ = base_bytes(begun_epochs_);
     snapshot_sequence_ = storage_.appended();
     begun_position_ = LogPosition{};
     dirty_ = true, anchored_ = true;
@@ -14511,6 +14642,7 @@ void Log::audit() const {
     for (const Zxid zxid : admits_) (void)admit_at(zxid);
     COORD_ASSERT(durable_last_ <= last().zxid);  // L2
     COORD_ASSERT(epochs_.current <= epochs_.accepted);  // L3
+    COORD_ASSERT(epochs_.lease > Duration{} || !is_leased());  // L7
     COORD_ASSERT(durable_epochs_.accepted <= epochs_.accepted);
     COORD_ASSERT(durable_epochs_.current <= epochs_.current);
     COORD_ASSERT(snapshot_position_.zxid >= base_.zxid || snapshot_position_.zxid == Zxid{});
@@ -14551,7 +14683,7 @@ constexpr std::uint32_t fields_of(MessageType type) {  // FORMAT
         case MessageType::follower_info:
             return field_attempt | field_leader | field_accepted_epoch | field_phase |
                    field_storage;
-        case MessageType::leader_info: return field_attempt | field_sequence;
+        case MessageType::leader_info: return field_attempt | field_sequence | field_total;
         case MessageType::ack_epoch:
             return field_attempt | field_current_epoch | field_zxid | field_crc | field_sequence |
                    field_phase | field_storage;
@@ -14571,7 +14703,7 @@ constexpr std::uint32_t fields_of(MessageType type) {  // FORMAT
             return field_commit | field_digest | field_sequence | field_confirmed | field_phase;
         case MessageType::pong:
             return field_attempt | field_sequence | field_touch | field_offset | field_total |
-                   field_payload;
+                   field_phase | field_payload;
         case MessageType::request: return field_payload;
         case MessageType::sync: return field_sequence;
         case MessageType::synced: return field_zxid | field_sequence;
@@ -15487,6 +15619,11 @@ void Leader::know(const Machine& machine, bool may_found, const std::vector<Memb
     admitted_ = log_.admits().empty() ? Zxid{} : log_.admits().back();
 }
 
+COORD_RARE void Leader::set_lease(Duration length, Duration used) {
+    COORD_ASSERT(phase_ == Phase::idle && used <= length && length.ns / 1000 <= UINT32_MAX);
+    lease_ = length, lease_used_ = used;
+}
+
 COORD_RARE
 void Leader::start(Time now) {
     COORD_ASSERT(phase_ == Phase::idle && observers_.empty());
@@ -15499,6 +15636,7 @@ void Leader::start(Time now) {
     successor_ = PeerId{};
     started_at_ = phase_at_ = clock_read_at_ = ping_at_ = observers_ping_at_ = now;
     behind_at_ = timed_ = Zxid{}, behind_since_ = clock_, pace_ = Duration{};
+    is_lease_given_up_ = false;
     confirmed_sequence_ = ping_sequence_;  // no round is on its way
     peers_ = detail::Array<Peer>(voters_.size() + (is_among ? 0u : 1u));
     while (rounds_.size() < detail::rounds_max) rounds_.push().touches.reserve(voters_.size());
@@ -15570,6 +15708,7 @@ void Leader::recount() {
         const bool founds = gathers && peer.storage != 0 && peer.may_found;
         return is_there || founds;  // Z7, Z8
     });
+    weigh_lease();
 }
 
 bool Leader::has_quorum(std::uint64_t bits) const {
@@ -15633,7 +15772,7 @@ COORD_RARE void Leader::identify(Peer& peer, const Message& message) {
     if (peer.acked_by != peer.storage) {  // Z7
         peer.acked_by = peer.storage;
         peer.acked = Zxid{}, peer.epoch_current = false, peer.acked_tick = 0;
-        peer.pong = 0;
+        peer.pong = 0, peer.promised_at = detail::long_ago;
     }
     for (Life* const life : {&peer.proved, &peer.before}) {
         if (life->nonce == peer.nonce) life->storage = peer.storage;
@@ -15704,7 +15843,9 @@ void Leader::post(Peer& peer, MessageType type, Outbox& out, Message& message) {
     message.type = type;
     message.epoch = epoch_is_ours() ? epoch_ : 0;  // Z1
     message.attempt = peer.attempt;
-    if (type == MessageType::leader_info) message.sequence = tick_;
+    if (type == MessageType::leader_info) {
+        message.sequence = tick_, message.total = static_cast<std::uint64_t>(lease_.ns / 1000);
+    }
     out.send(peer.id, message);
 }
 
@@ -15853,7 +15994,7 @@ bool Leader::receive(Time now, const Message& message, Outbox& out) {
         case MessageType::pong: break;
         case MessageType::chunk_request: on_chunk_request(*peer, message, out); return true;
         case MessageType::request: on_request(message); return true;
-        case MessageType::sync: request_sync(message.sequence, message.from); return true;
+        case MessageType::sync: request_sync(now, message.sequence, out, message.from); return true;
         case MessageType::hand_over: on_hand_over(*peer, message); return true;
         default: return false;
     }
@@ -16057,6 +16198,7 @@ COORD_RARE void Leader::on_pong(Peer& peer, const Message& message) {
     COORD_ASSERT(message.nonce == peer.nonce);
     if (message.sequence > ping_sequence_) return;
     peer.pong = (std::max)(peer.pong, message.sequence);
+    if (lease_ > Duration{}) note_promise(peer, message);
     for (std::size_t i = 0; i < rounds_.size(); i++) {
         if (rounds_[i].sequence != message.sequence) continue;
         peer.flow.least = (std::min)(peer.flow.least, peer.heard_at - rounds_[i].sent_at);
@@ -16371,7 +16513,7 @@ void Leader::send(Time now, const Machine& machine, Outbox& out) {
     if (is_disk_behind()) resignation_ = "the others' disks are quicker than its own";
     if (resignation_ != nullptr) return;
     work_on_hand_over(now, out);
-    if (phase_ == Phase::discovery && barred_ == nullptr &&
+    if (phase_ == Phase::discovery && barred_ == nullptr && !log_.is_leased() &&  // Z25
         has_quorum(heard & bits_where([](const Peer& p) { return p.informed; }))) {
         begin_promise(now);
     }
@@ -16399,13 +16541,14 @@ void Leader::ping(Time now, const Machine& machine, Outbox& out) {
     ping_sequence_ += 1;
     if (rounds_.size() == detail::rounds_max) rounds_.pop();
     Round& round = rounds_.push();
+    ping_times_[ping_sequence_ % ping_times_.size()] = now;
     round.sequence = ping_sequence_, round.sent_at = now;
     round.last = log_.last().zxid, round.armed = sessions_armed_ && heard_.empty();
     round.to_observers = false;
     round.touches.clear();
     for (Peer& peer : peers_) {
         round.touches.push_back(peer.touch);
-        if (peer.id == self_) peer.pong = ping_sequence_;
+        if (peer.id == self_) peer.pong = ping_sequence_, peer.promised_at = now;
         if (peer.id == self_) continue;
         if (!peer.informed && phase_ != Phase::discovery) continue;  // it follows somebody else
         post_ping(peer, machine, out);
@@ -16413,6 +16556,7 @@ void Leader::ping(Time now, const Machine& machine, Outbox& out) {
     const bool is_their_time =
         observers_ping_at_ <= now || observers_ping_at_ - now > timing_.heartbeat;
     if (is_their_time) ping_observers(now, machine, out);
+    weigh_lease();
 }
 
 COORD_RARE void Leader::post_ping(Peer& peer, const Machine& machine, Outbox& out) {
@@ -16514,6 +16658,9 @@ COORD_RARE Time Leader::next_deadline(Time now) const {
     const bool looks_now = looks_wait_ && closing_ < detail::closings_max;
     if (numbers && (looks_now || !heard_.empty()) && log_.has_room()) return now;
     Time deadline = (std::min)(ping_at_, next_hand_over());
+    if (phase_ == Phase::discovery && log_.is_leased()) {
+        deadline = (std::min)(deadline, log_.leased_until());
+    }
     if (reap_place_ != 0 && numbers) {
         deadline = (std::min)(deadline, clock_read_at_ + (reap_at_ - clock_));
     }
@@ -16599,6 +16746,7 @@ void Leader::work_on_hand_over(Time now, Outbox& out) {
     const bool is_later = stand_at_ != never && now < stand_at_;
     if (!has_to_stand(*peer) || is_later) return;
     stand_at_ = now + timing_.retry();
+    is_lease_given_up_ = true;  // Z24: it may lead from when it hears that on
     Message message;
     message.leader = successor_, message.zxid = log_.last().zxid, message.sequence = hand_over_;
     message.phase = static_cast<std::uint8_t>(HandOver::stand);
@@ -16647,14 +16795,57 @@ void Leader::send_on(Outbox& out) {
 
 // -- Rounds --------------------------------------------------------------------------------------
 
-void Leader::request_sync(std::uint64_t sequence, PeerId from) {
+// Z24. A ping of which it is not known any more when it was sent has been answered too late.
+COORD_RARE void Leader::note_promise(Peer& peer, const Message& message) {
+    const bool is_known = ping_sequence_ - message.sequence < ping_times_.size();
+    if (message.phase != 1 || !is_known || (knows_ && peer.storage == 0)) return;  // Z7
+    const Time sent_at = ping_times_[message.sequence % ping_times_.size()];
+    if (sent_at <= peer.promised_at) return;
+    peer.promised_at = sent_at;
+    weigh_lease();
+}
+
+// Since when a quorum of now keeps the lease: whatever quorum it was before.
+COORD_RARE void Leader::weigh_lease() {
+    leased_at_ = detail::long_ago;
+    if (lease_ == Duration{}) return;
+    for (const Peer& one : peers_) {
+        const Time at = one.promised_at;
+        if (at <= leased_at_) continue;
+        const auto keeps_it = [at](const Peer& peer) { return peer.promised_at >= at; };
+        if (has_quorum(bits_where(keeps_it))) leased_at_ = at;
+    }
+}
+
+Duration Leader::lease_left(Time now) const {
+    const bool leads_on = is_established() && resignation_ == nullptr && !is_lease_given_up_;
+    if (!leads_on || leased_at_ == detail::long_ago) return Duration{};
+    return (std::max)(leased_at_ + lease_used_ - now, Duration{});
+}
+
+void Leader::request_sync(Time now, std::uint64_t sequence, Outbox& out, PeerId from) {
     if (phase_ != Phase::broadcast) return;  // it is asked again
     Sync sync;
     sync.from = from, sync.sequence = sequence;
     sync.round = ping_sequence_ + 1;  // begun after the request
     sync.zxid = committed_;
+    if (lease_left(now) > Duration{}) {  // Z24
+        counters_.syncs_by_lease += 1;
+        return answer_sync(sync, out);
+    }
     syncs_.push() = sync;
     ping_now_ = true;
+}
+
+void Leader::answer_sync(const Sync& sync, Outbox& out) {
+    COORD_ASSERT(sync.zxid >= initial_);  // Z3: what any leader before committed is in it
+    if (sync.from == PeerId{}) {
+        own_synced_.push() = sync;
+    } else if (Peer* const peer = find(sync.from)) {
+        Message message;
+        message.sequence = sync.sequence, message.zxid = sync.zxid;
+        post(*peer, MessageType::synced, out, message);
+    }
 }
 
 void Leader::confirm_rounds(Outbox& out) {
@@ -16670,12 +16861,9 @@ void Leader::confirm_rounds(Outbox& out) {
         const Sync sync = syncs_[i];
         if (sync.round > confirmed_sequence_) {
             syncs_[kept++] = sync;
-        } else if (sync.from == PeerId{}) {
-            own_synced_.push() = sync;
-        } else if (Peer* peer = find(sync.from)) {
-            Message message;
-            message.sequence = sync.sequence, message.zxid = sync.zxid;
-            post(*peer, MessageType::synced, out, message);
+        } else {
+            counters_.syncs_by_round += 1;
+            answer_sync(sync, out);
         }
     }
     while (syncs_.size() > kept) syncs_.pop_back();
@@ -17100,6 +17288,8 @@ void Leader::audit(const Machine& machine) const {
         COORD_ASSERT(!peer.epoch_current || peer.storage == 0 || peer.acked_by == peer.storage);
         COORD_ASSERT(peer.storage != 0 || (counted_ & peer.bit) == 0);
     }
+    const auto keeps_it = [this](const Peer& peer) { return peer.promised_at >= leased_at_; };
+    COORD_ASSERT(leased_at_ == detail::long_ago || has_quorum(bits_where(keeps_it)));  // Z24
     std::size_t queued_bytes = 0;
     for (std::size_t i = 0; i < queued_.size(); i++) queued_bytes += queued_[i].body.size();
     COORD_ASSERT(queued_bytes == queued_bytes_);  // Z23
@@ -17248,6 +17438,7 @@ COORD_RARE void Learner::start(Time now, PeerId leader, Zxid committed, bool obs
     heard_at_ = repeat_at_ = now;
     initial_known_ = false, ack_due_ = false, pong_due_ = false, leader_full_ = false;
     ping_sequence_ = 0, touch_confirmed_ = 0;  // each leader counts its own
+    lease_ping_ = 0;
     put_off_ = 0;
     digest_at_ = Zxid{};
 }
@@ -17331,9 +17522,12 @@ void Learner::on_leader_info(Time now, const Message& message) {
     heard_at_ = now;
     if (message.epoch > epochs.accepted) {
         COORD_ASSERT(phase_ == Phase::discovery || message.epoch > epoch_);
-        error_ = log_.accept_epoch(message.epoch, leader_);  // F1
+        if (log_.is_leased() || message.total > UINT32_MAX) return;  // F9
+        const Duration lease = microseconds(static_cast<std::int64_t>(message.total));
+        error_ = log_.accept_epoch(message.epoch, leader_, lease);  // F1
         if (is_put_off()) return;
     }
+    if (message.epoch != epoch_) lease_ping_ = 0;
     epoch_ = message.epoch;
     answers_ = message.sequence;
     report(now, log_.last());
@@ -17528,8 +17722,23 @@ COORD_RARE void Learner::on_ping(const Message& message) {
     leader_full_ = message.phase == 1;
     ping_sequence_ = (std::max)(ping_sequence_, message.sequence);
     pong_due_ = true;
+    if (keeps_lease(log_.epochs())) {
+        log_.renew_lease();
+        lease_ping_ = (std::max)(lease_ping_, message.sequence);
+    }
     // While something is open between the two, what we have is said again: an ack may be lost.
     if (!is_serving() || message.commit != log_.last().zxid) ack_due_ = true;
+}
+
+// The promise is this leader's, and of this epoch: to observers F7 leaves others.
+COORD_RARE bool Learner::keeps_lease(const Log::Epochs& epochs) const {
+    return epochs.lease > Duration{} && epochs.accepted == epoch_ &&
+           epochs.accepted_from == leader_;
+}
+
+// Whether it is by F9 that the newest ping is answered.
+COORD_RARE bool Learner::promises_lease() const {
+    return lease_ping_ == ping_sequence_ && keeps_lease(log_.durable_epochs());
 }
 
 COORD_RARE
@@ -17544,6 +17753,7 @@ void Learner::pong(std::uint64_t touch, BytesView sessions, std::size_t message_
         Message message;
         message.sequence = ping_sequence_, message.touch = touch;
         message.offset = i, message.total = parts;
+        message.phase = promises_lease() ? 1 : 0;
         message.payload = sessions.substr(i * part_max, part_max);
         post(MessageType::pong, message, out);
     }
@@ -17554,6 +17764,7 @@ COORD_RARE void Learner::pong_alone(Outbox& out) {
     pong_due_ = false;
     Message message;
     message.sequence = ping_sequence_;
+    message.phase = promises_lease() ? 1 : 0;
     post(MessageType::pong, message, out);
 }
 
@@ -17722,6 +17933,17 @@ COORD_RARE inline const char* judge_members(const ReplicaOptions& options) {
     return "options: the members that vote are not the voters";
 }
 
+COORD_RARE inline const char* judge_lease(const ReplicaOptions& options) {
+    const Duration lease = options.leader_lease;
+    if (lease == Duration{}) return nullptr;
+    const Timing& timing = options.timing;
+    if (lease < timing.heartbeat * 2 || lease > timing.silence) {
+        return "options: leader_lease is below two heartbeats, or above silence";
+    }
+    const bool fits = lease.ns % 1000 == 0 && lease.ns / 1000 <= UINT32_MAX;
+    return fits ? nullptr : "options: leader_lease is not in microseconds, or above an hour";
+}
+
 COORD_RARE
 inline const char* judge_options(const ReplicaOptions& options, const Transport& transport) {
     const std::vector<PeerId>& voters = options.voters;
@@ -17750,6 +17972,7 @@ inline const char* judge_options(const ReplicaOptions& options, const Transport&
         return "options: reap_interval or reaps_per_minute is not above 0";
     }
     if (options.clock_drift_permille >= 500) return "options: clock drift of 50 percent or more";
+    if (const char* const flaw = judge_lease(options)) return flaw;
     if (!Seals::is_valid(options.ensemble_keys)) {
         return "options: ensemble_keys must be none, one or two, of 32 bytes that are random";
     }
@@ -17965,6 +18188,9 @@ Replica::Replica(const ReplicaOptions& options, Storage& storage, Transport& tra
       logged_(observer != nullptr ? new Logged() : nullptr), snapshot_check_(options.limits) {
     const bool is_alone = &transport == &detail::no_transport();
     if (tap_ != nullptr) tap_->on_start(options, transport, is_alone);
+    const std::int64_t sure_permille = 1000 - options.clock_drift_permille;
+    const Duration lease = options.leader_lease;
+    if (refused_ == nullptr) leader_.set_lease(lease, lease / 1000 * sure_permille);
     open();
     if (tap_ != nullptr) tap_->on_started(state_hash());
 }
@@ -18291,6 +18517,7 @@ bool Replica::on_hand_over(const Message& message) {
     if (!is_leaders || (stands && has_answered && !is_its)) return false;
     const PeerId to = message.leader;
     if (!stands) {
+        log_.release_lease(message.epoch, message.from);  // Z24
         look("the leader has handed over");
         if (to != options_.id && voters_.contains(to)) follow(to);
         return true;
@@ -18300,6 +18527,7 @@ bool Replica::on_hand_over(const Message& message) {
     stood_epoch_ = message.epoch, stood_ = message.sequence, stood_for_ = message.from;
     answer_hand_over(message, could ? HandOver::stands : HandOver::declines);
     if (!could) return true;
+    log_.release_lease(message.epoch, message.from);
     look("the leader hands over to it");
     lead();
     return true;
@@ -19557,7 +19785,7 @@ COORD_RARE void Replica::send_opening(Opening& opening) {
     opening.sent = true;
     if (opening.session != SessionId{} && opening.cxid == 0) {
         if (opening.is_synced) return;
-        if (role_ == Role::leading) leader_.request_sync(opening.sync);
+        if (role_ == Role::leading) leader_.request_sync(now_, opening.sync, outbox_);
         if (is_learner()) learner_.request_sync(opening.sync, outbox_);
         return;
     }
@@ -19596,7 +19824,7 @@ void Replica::send_session(SessionId id, HeldSession& session) {
         const bool waits = pending.awaits_sync || machine_->applied() < pending.least;
         if (waits) session.is_blocked = true;  // R9: what follows must not be seen by reads before
         if (pending.awaits_sync) {
-            if (role_ == Role::leading) leader_.request_sync(pending.cxid);
+            if (role_ == Role::leading) leader_.request_sync(now_, pending.cxid, outbox_);
             if (is_learner()) learner_.request_sync(pending.cxid, outbox_);
         } else if (detail::is_write(pending.kind)) {
             Txn request;
@@ -20775,6 +21003,8 @@ ReplicaStatus Replica::status() const {
     if (log_.is_waiting()) status.flush_lag = now_ - log_.waiting_since();
     status.flush_longest = (std::max)(flush_longest_, status.flush_lag);
     status.poll_gap_longest = poll_gap_longest_;
+    if (role_ == Role::leading) status.lease_left = leader_.lease_left(now_);
+    if (started_ && log_.is_leased()) status.lease_kept = log_.leased_until() - now_;
     status.storage = log_.storage_id(), status.admitted = is_admitted(machine_->voters());
     status.full = !log_.has_room() || learner_.waits_for_space();
     status.reason = reason_, status.damage = damage_;
@@ -20845,6 +21075,10 @@ void Replica::visit_gauges(const Callback<void(const Metric&)>& visit) const {
         gauge("coord_flush_longest_ms", detail::ms_of(now.flush_longest), "the longest"),
         gauge("coord_poll_gap_longest_ms", detail::ms_of(now.poll_gap_longest),
                     "between two polls"),
+        gauge("coord_lease_left_ms", detail::ms_of(now.lease_left),
+                    "so long this leader answers syncs without a round"),
+        gauge("coord_lease_kept_ms", detail::ms_of(now.lease_kept),
+                    "so long it promises no epoch, for a leader's lease"),
     };
     for (const Metric& metric : metrics) visit(metric);
 }
@@ -20897,6 +21131,8 @@ void Replica::visit_counters(const Callback<void(const Metric&)>& visit) const {
         counter("coord_refusals", lead.refusals, "lives of replicas refused"),
         counter("coord_hand_overs", lead.hand_overs, "times that it has handed over"),
         counter("coord_hand_overs_failed", lead.hand_overs_failed, "that nobody took"),
+        counter("coord_syncs_by_lease", lead.syncs_by_lease, "syncs answered at once"),
+        counter("coord_syncs_by_round", lead.syncs_by_round, "syncs answered after a round"),
     };
     const Metric zookeepers[] = {
         counter("zk_packets_received", own.requests, "as coord_requests"),
@@ -20958,11 +21194,15 @@ Bytes Replica::describe() const {
     prose.count(now.watches, "watcher", "watchers");
     prose.text("\n  polls    ").number(counters_.polls).text(", longest gap ");
     prose.seconds(now.poll_gap_longest).text(", ").number(counters_.polls_late).text(" late\n");
+    if (now.lease_kept > Duration{}) {
+        prose.text("  lease    keeps a leader's for ").seconds(now.lease_kept).text("\n");
+    }
     if (role_ != Role::leading) return out;
     prose.text("  voters   ").number(detail::count_bits(leader_.voters_in_step(now_)));
     prose.text(" of ").number(voters_.size()).text(" in step; ");
     prose.count(now.observers, "observer", "observers");
     if (now.successor != PeerId{}) prose.text("; hands over to ").number(now.successor.value);
+    if (now.lease_left > Duration{}) prose.text("; lease for ").seconds(now.lease_left);
     prose.text("\n");
     leader_.visit_peers(now_, detail::observers_shown, [&](const PeerState& peer) {
         const bool is_silent = now_ - peer.heard_at > options_.timing.silence;
@@ -23542,6 +23782,18 @@ COORD_RARE void Simulation::advance_wall_clock(Which which, Duration by) {
     mix(7, which.number, static_cast<std::uint64_t>(by.ns));
 }
 
+// What it shows now is what it showed before.
+COORD_RARE void Simulation::set_clock_rate(Which which, std::uint32_t permille) {
+    COORD_ASSERT(permille >= 500 && permille <= 2000);
+    Node& own = node(which);
+    const Time shown = own.clock(now_);
+    own.rate_ppm = static_cast<std::int64_t>(permille) * 1000 - 1000000;
+    own.origin = own.origin + (shown - own.clock(now_));
+    COORD_ASSERT(own.clock(now_) == shown);  // V3
+    own.deadline_at = own.when(own.deadline);
+    mix(13, which.number, permille);
+}
+
 // Network
 
 void Simulation::send(Node& from, PeerId to, BytesView bytes) {
@@ -24031,8 +24283,8 @@ void visit_limits(Way& way, Of& limits) {
 template <class Way, class Of>
 void visit_options(Way& way, Of& options) {
     auto& [id, voters, members, ensemble, entropy, may_found, keys, timing, timeout_min,
-           timeout_max, drift, snapshot_entries, snapshot_bytes, entries_kept, change_bytes, limits,
-           super_digest, schemes, judge, recorder] = options;
+           timeout_max, drift, lease, snapshot_entries, snapshot_bytes, entries_kept, change_bytes,
+           limits, super_digest, schemes, judge, recorder] = options;
     (void)recorder;
     way.number(id.value);
     const std::size_t voters_count = way.count(voters);
@@ -24047,7 +24299,7 @@ void visit_options(Way& way, Of& options) {
     way.count(keys);  // and nothing of them
     auto& [heartbeat, silence, reap_interval, reaps] = timing;
     way.span(heartbeat), way.span(silence), way.span(reap_interval), way.number(reaps);
-    way.span(timeout_min), way.span(timeout_max), way.number(drift);
+    way.span(timeout_min), way.span(timeout_max), way.number(drift), way.span(lease);
     way.number(snapshot_entries), way.number(snapshot_bytes), way.number(entries_kept);
     way.number(change_bytes);
     visit_limits(way, limits);

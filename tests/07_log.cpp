@@ -186,6 +186,7 @@ struct Driver {
     std::map<Sequence, Plain> states;
     std::uint64_t counter = 0;
     std::uint32_t epoch = 0;
+    coord::Time now;
 
     Driver() { open(); }
     void open() {
@@ -204,9 +205,16 @@ struct Driver {
     }
     void promise() {
         epoch += 1;
-        REQUIRE(log->accept_epoch(epoch, PeerId{epoch % 3 + 1}) == Errc::ok);
+        const coord::Duration lease = coord::microseconds(epoch % 4);  // every fourth has none
+        pass();
+        REQUIRE(log->accept_epoch(epoch, PeerId{epoch % 3 + 1}, lease) == Errc::ok);
         plain.epochs.accepted = epoch, plain.epochs.accepted_from = PeerId{epoch % 3 + 1};
+        plain.epochs.lease = lease;
         wrote();
+    }
+    // L7: so long that no lease lasts any more.
+    void pass() {
+        for (int i = 0; i < 2; i++) log->set_time(now = now + coord::milliseconds(1));
     }
     void current() {
         if (plain.epochs.current == plain.epochs.accepted) return;
@@ -267,6 +275,7 @@ struct Driver {
         CHECK(log->epochs().accepted == plain.epochs.accepted);
         CHECK(log->epochs().accepted_from == plain.epochs.accepted_from);
         CHECK(log->epochs().current == plain.epochs.current);
+        CHECK(log->epochs().lease == plain.epochs.lease);
         CHECK(log->snapshot_position().zxid == plain.snapshot);
         CHECK(support::snapshot_of(*log) == plain.state);
         std::vector<Zxid> expected;
@@ -292,6 +301,7 @@ struct Driver {
         CHECK(log->durable_last() == log->last().zxid);
         CHECK_FALSE(log->is_dirty());
         epoch = (std::max)(epoch, plain.epochs.accepted);
+        CHECK(log->is_leased() == (plain.epochs.lease > coord::Duration{}));  // L7
         compare();
     }
 };
@@ -491,6 +501,99 @@ TEST_CASE("L3 epochs: recorded, kept, with the leader that they were promised to
     CHECK(log.epochs().accepted_from == PeerId{1});
     CHECK(log.epochs().current == 3);
     CHECK(log.durable_epochs().accepted == 7);
+}
+
+// Red when the format changes: see above. Without a lease the bytes are as if there were none.
+TEST_CASE("golden: the bytes of a promise with a lease, and of snapshots that know it") {
+    Tape tape;
+    Log log(tape);
+    REQUIRE(log.open() == Errc::ok);
+    const coord::Duration lease = coord::microseconds(0x00051015);
+    REQUIRE(log.accept_epoch(0x01020304, PeerId{0x0a0b0c0d}, lease) == Errc::ok);
+    REQUIRE(log.set_current_epoch(0x01020303) == Errc::ok);
+    append(log, Zxid{1, 2}, "xy");
+    settle(log);
+    REQUIRE(support::take_snapshot(log, position_of(log, Zxid{1, 2}), "state", 0) == Errc::ok);
+    REQUIRE(support::install_snapshot(log, LogPosition{Zxid{2, 9}, 0x11223344}, "st") == Errc::ok);
+    REQUIRE(tape.items.size() == 5);
+    const auto item = [&](std::size_t i) { return support::hex(tape.items[i].second); };
+    CHECK(item(0).substr(0, 8) + item(0).substr(16) ==
+          "00000015" "03" "01020304" "0a0b0c0d" "00051015");
+    CHECK(item(1).substr(0, 8) + item(1).substr(16) == "0000000d" "04" "01020303");
+    CHECK(item(3).substr(0, 8) + item(3).substr(16) ==
+          "00000026" "05" "0000010000000002" "70c67023" "01020304" "0a0b0c0d" "01020303" "00"
+          "00051015" "7374617465");
+    CHECK(item(4).substr(0, 8) + item(4).substr(16) ==
+          "00000026" "05" "0000020000000009" "11223344" "01020304" "0a0b0c0d" "01020303" "01"
+          "00051015" "7374");
+    CHECK(support::snapshot_of(log) == "st");
+}
+
+TEST_CASE("L7 a lease lasts from its newest ping on, and a life that finds one keeps all of it") {
+    using coord::milliseconds;
+    MemoryStorage disk;
+    {
+        Log log(disk);
+        REQUIRE(log.open() == Errc::ok);
+        log.set_time(coord::Time{} + milliseconds(1000));
+        REQUIRE(log.accept_epoch(3, PeerId{9}, milliseconds(300)) == Errc::ok);
+        settle(log);
+        CHECK(log.durable_epochs().lease == milliseconds(300));
+        CHECK_FALSE(log.is_leased());  // nothing has been answered yet
+        log.renew_lease();
+        log.set_time(coord::Time{} + milliseconds(1100));
+        log.renew_lease();
+        log.set_time(coord::Time{} + milliseconds(1399));
+        CHECK(log.is_leased());
+        CHECK(log.leased_until() == coord::Time{} + milliseconds(1400));
+        log.set_time(coord::Time{} + milliseconds(1400));
+        CHECK_FALSE(log.is_leased());
+        log.renew_lease();
+        log.release_lease(2, PeerId{9});  // of another epoch
+        log.release_lease(3, PeerId{8});  // and by another leader
+        CHECK(log.is_leased());
+        log.release_lease(3, PeerId{9});
+        CHECK_FALSE(log.is_leased());
+    }
+    Log log(disk);  // its clock began anew
+    REQUIRE(log.open() == Errc::ok);
+    CHECK(log.epochs().lease == milliseconds(300));
+    CHECK(log.is_leased());
+    CHECK(log.leased_until() == coord::never);
+    log.set_time(coord::Time{} + milliseconds(77));
+    log.set_time(coord::Time{} + milliseconds(376));
+    CHECK(log.is_leased());
+    log.set_time(coord::Time{} + milliseconds(377));
+    CHECK_FALSE(log.is_leased());
+    REQUIRE(log.accept_epoch(4, PeerId{8}) == Errc::ok);
+    settle(log);
+    Log again(disk);
+    REQUIRE(again.open() == Errc::ok);
+    CHECK(again.epochs().lease == coord::Duration{});
+    CHECK_FALSE(again.is_leased());
+}
+
+TEST_CASE("L7 a lease stands in an installed snapshot, and in one that is taken") {
+    for (const bool installs : {false, true}) {
+        CAPTURE(installs);
+        MemoryStorage disk;
+        Log log(disk);
+        REQUIRE(log.open() == Errc::ok);
+        REQUIRE(log.accept_epoch(2, PeerId{3}, coord::milliseconds(250)) == Errc::ok);
+        for (std::uint64_t i = 1; i <= 4; i++) append(log, Zxid{1, i});
+        settle(log);
+        const Errc error =
+            installs ? support::install_snapshot(log, LogPosition{Zxid{2, 50}, 1234}, "state")
+                     : support::take_snapshot(log, position_of(log, Zxid{1, 4}), "state", 0);
+        REQUIRE(error == Errc::ok);
+        CHECK(support::snapshot_of(log) == "state");
+        settle(log);
+        Log again(disk);
+        REQUIRE(again.open() == Errc::ok);
+        CHECK(support::snapshot_of(again) == "state");
+        CHECK(again.epochs().lease == coord::milliseconds(250));
+        CHECK(again.is_leased());
+    }
 }
 
 TEST_CASE("truncate: to the last is nothing, to zero is all; the chain goes on from there") {

@@ -48,7 +48,7 @@ const std::vector<Layout>& layouts() {
     static const std::vector<Layout> all{
         {MessageType::notification, "NOTIFICATION", "a2:4 a4:4 a5:8 a9:8 ae:1 p"},
         {MessageType::follower_info, "FOLLOWERINFO", "a1:8 a2:4 a3:4 ae:1 b1:8"},
-        {MessageType::leader_info, "LEADERINFO", "a1:8 a9:8"},
+        {MessageType::leader_info, "LEADERINFO", "a1:8 a9:8 ad:8"},
         {MessageType::ack_epoch, "ACKEPOCH", "a1:8 a4:4 a5:8 a6:4 a9:8 ae:1 b1:8"},
         {MessageType::diff, "DIFF", "a1:8 a5:8"},
         {MessageType::trunc, "TRUNC", "a1:8 a5:8"},
@@ -61,7 +61,7 @@ const std::vector<Layout>& layouts() {
         {MessageType::ack, "ACK", "a1:8 a5:8 a7:8 ac:8 ae:1"},
         {MessageType::commit, "COMMIT", "a7:8 a8:8"},
         {MessageType::ping, "PING", "a7:8 a8:8 a9:8 aa:8 ae:1"},
-        {MessageType::pong, "PONG", "a1:8 a9:8 ab:8 ac:8 ad:8 p"},
+        {MessageType::pong, "PONG", "a1:8 a9:8 ab:8 ac:8 ad:8 ae:1 p"},
         {MessageType::request, "REQUEST", "p"},
         {MessageType::sync, "SYNC", "a9:8"},
         {MessageType::synced, "SYNCED", "a5:8 a9:8"},

@@ -111,6 +111,7 @@ struct Rig {
     // One poll, as the replica orders it.
     void step(coord::Duration passed = {}) {
         now = now + passed;
+        log.set_time(now);
         leader.send(now, machine, out);
         flush();
         leader.advance(now, out);
@@ -170,9 +171,11 @@ struct Rig {
     void know(bool may_found = true) {
         flush();
         leader.stop();
+        leader.set_lease(lease, lease / 1000 * 950);
         leader.know(machine, may_found);
         leader.start(now);
     }
+    coord::Duration lease;
     void founded() {
         REQUIRE(log.accept_epoch(1, PeerId{1}) == Errc::ok);
         REQUIRE(log.set_current_epoch(1) == Errc::ok);
@@ -1696,7 +1699,7 @@ TEST_CASE("syncs are answered though one comes in each poll, and answers take ma
     std::vector<std::uint64_t> answered;
     bool asked_for_a_poll = false;
     for (std::uint64_t i = 1; i <= 400; i++) {
-        rig.leader.request_sync(i);
+        rig.leader.request_sync(rig.now, i, rig.out);
         rig.forget();
         rig.step(milliseconds(1));
         const std::vector<Said> pings = rig.take(MessageType::ping);
@@ -1725,7 +1728,7 @@ TEST_CASE("a sync is answered by a round begun after it, and by a quorum alone")
     Message sync = rig.from(2, MessageType::sync);
     sync.sequence = 55;
     rig.tell(sync);
-    rig.leader.request_sync(66);
+    rig.leader.request_sync(rig.now, 66, rig.out);
     rig.pong(2, before);  // of a round that was under way
     rig.leader.advance(rig.now, rig.out);
     rig.collect();
@@ -1752,7 +1755,7 @@ TEST_CASE("a sync is answered by a round begun after it, and by a quorum alone")
 TEST_CASE("a sync before the leader is established is not remembered") {
     Rig rig;
     rig.to_synchronization();
-    rig.leader.request_sync(1);
+    rig.leader.request_sync(rig.now, 1, rig.out);
     rig.pong(2, rig.leader.pings());
     rig.step(rig.timing.heartbeat);
     std::uint64_t own = 0;
@@ -2040,7 +2043,7 @@ TEST_CASE("Z7 a round is answered by voters that count, and so is the question w
     rig.lead_two();
     rig.storages[3] = 999;
     rig.join(3);
-    rig.leader.request_sync(55);
+    rig.leader.request_sync(rig.now, 55, rig.out);
     rig.step();
     std::uint64_t own = 0;
     Zxid zxid;
@@ -2570,7 +2573,7 @@ TEST_CASE("Z15 what observers answer confirms no round, and keeps no leader in o
     Rig rig;
     rig.to_broadcast();
     rig.observe(), rig.observe(5), rig.observe(6);
-    rig.leader.request_sync(70);
+    rig.leader.request_sync(rig.now, 70, rig.out);
     rig.step(rig.timing.heartbeat);
     std::uint64_t sequence = 0;
     Zxid zxid;
@@ -2756,7 +2759,7 @@ TEST_CASE("rounds of syncs are between voters; an observer is pinged once a hear
     for (int i = 0; i < 100; i++) {  // a second
         rig.pong(2, rig.leader.pings());
         rig.pong(4, rig.leader.pings());
-        rig.leader.request_sync(static_cast<std::uint64_t>(i));
+        rig.leader.request_sync(rig.now, static_cast<std::uint64_t>(i), rig.out);
         rig.step(milliseconds(10));
     }
     CHECK(rig.leader.pings() >= before + 90);
@@ -2995,7 +2998,8 @@ namespace {
 
 struct Members : Rig {
     SessionId session;
-    Members() {
+    explicit Members(coord::Duration leased = {}) {
+        lease = leased;
         storages[4] = 104, lives[4] = 24;
         lead_two();
         join(3), watch(4, MessageType::follower_info), watch(4, MessageType::ack_epoch);
@@ -3230,6 +3234,241 @@ TEST_CASE("Z20 what a learner says as an observer counts for nothing, whatever t
     rig.say(2, MessageType::ack_epoch);
     rig.step();
     CHECK(rig.phase() == Phase::synchronization);
+}
+
+// -- The lease ------------------------------------------------------------------------------------
+
+namespace {
+
+// Of 300 ms, of which 285 are used.
+template <class Base>
+struct Leased : Base {
+    using Base::Base;
+    // Answers the newest ping, or another one, with the promise.
+    void keep(std::uint32_t peer, std::uint64_t sequence = 0, std::uint8_t phase = 1) {
+        Message message = this->speak(peer, MessageType::pong);
+        message.sequence = sequence == 0 ? this->leader.pings() : sequence;
+        message.phase = phase;
+        this->tell(message);
+    }
+    coord::Duration left() const { return this->leader.lease_left(this->now); }
+    // RETURNS whether a sync of a learner, and one of its own, are answered at once.
+    bool answers(std::uint32_t peer = 2) {
+        const std::uint64_t before = this->leader.counters().syncs_by_lease;
+        std::uint64_t own = 0;
+        Zxid zxid;
+        while (this->leader.take_own_synced(own, zxid)) {}
+        this->forget();
+        Message sync = this->speak(peer, MessageType::sync);
+        sync.sequence = 55;
+        REQUIRE(this->tell(sync));
+        this->leader.request_sync(this->now, 66, this->out);
+        const bool is_own = this->leader.take_own_synced(own, zxid);
+        const std::vector<Said> synced = this->take(MessageType::synced, peer);
+        CHECK(synced.size() == (is_own ? 1 : 0));
+        CHECK(this->leader.counters().syncs_by_lease == before + (is_own ? 2 : 0));
+        if (!is_own) return false;
+        CHECK(own == 66);
+        CHECK(zxid == this->leader.committed());
+        CHECK(synced[0].message.sequence == 55);
+        CHECK(synced[0].message.zxid == this->leader.committed());
+        return true;
+    }
+    void ping() {  // another round
+        this->step(this->timing.heartbeat);
+        REQUIRE(this->count(MessageType::ping) > 0);
+        this->forget();
+    }
+};
+
+struct LeasedRig : Leased<Rig> {
+    LeasedRig() {
+        lease = milliseconds(300);
+        lead_two();
+        ping();
+    }
+};
+
+}  // namespace
+
+TEST_CASE("Z24 who leads without a lease answers no sync at once, whatever is promised") {
+    Leased<Rig> rig;
+    rig.lead_two();
+    rig.ping();
+    rig.keep(2), rig.keep(3);
+    rig.step();
+    CHECK(rig.left() == coord::Duration{});
+    CHECK_FALSE(rig.answers());
+    CHECK(rig.leader.syncs() == 2);
+}
+
+TEST_CASE("Z24 a lease counts from when the ping was sent, and is used for less than its length") {
+    LeasedRig rig;
+    CHECK(rig.left() == coord::Duration{});
+    CHECK_FALSE(rig.answers());
+    rig.now = rig.now + milliseconds(80);  // so long the answer takes
+    rig.keep(2);
+    CHECK(rig.left() == milliseconds(205));
+    CHECK(rig.answers());
+    rig.now = rig.now + milliseconds(205) - coord::nanoseconds(1);
+    CHECK(rig.answers());
+    rig.now = rig.now + coord::nanoseconds(1);
+    CHECK(rig.left() == coord::Duration{});
+    CHECK_FALSE(rig.answers());
+    rig.step(), rig.keep(2), rig.step();  // then a round answers
+    CHECK(rig.leader.syncs() == 0);
+    CHECK(rig.leader.counters().syncs_by_round == 4);
+    CHECK(rig.answers());
+}
+
+TEST_CASE("Z24 the newest ping that a quorum has answered counts, however the answers come") {
+    LeasedRig rig;
+    const std::uint64_t first = rig.leader.pings();
+    rig.keep(2);
+    rig.ping();
+    CHECK(rig.left() == milliseconds(185));
+    rig.ping();
+    rig.keep(2, first + 1);
+    CHECK(rig.left() == milliseconds(185));
+    rig.keep(2, first);  // late
+    CHECK(rig.left() == milliseconds(185));
+    rig.keep(2, first + 2);
+    CHECK(rig.left() == milliseconds(285));
+    rig.keep(2, first + 3);  // there is no such ping
+    CHECK(rig.left() == milliseconds(285));
+}
+
+TEST_CASE("Z24 whose answer is a promise: who votes, with the storage that counts, and says it") {
+    LeasedRig rig;
+    rig.keep(2, 0, 0);
+    CHECK(rig.left() == coord::Duration{});
+    rig.storages[3] = 333;  // not the one that was admitted
+    rig.join(3), rig.keep(3);
+    CHECK(rig.left() == coord::Duration{});
+    rig.keep(2);
+    CHECK(rig.left() == milliseconds(285));
+    rig.lives[2] = 92, rig.storages[2] = 222;  // it comes back with another one
+    rig.say(2, MessageType::follower_info);
+    CHECK(rig.left() == coord::Duration{});
+    rig.keep(2);
+    CHECK(rig.left() == coord::Duration{});
+}
+
+TEST_CASE("Z24 what a life promised that has not said whose storage it has is nobody's") {
+    LeasedRig rig;
+    rig.lives[2] = 92;
+    rig.keep(2);
+    CHECK(rig.left() == coord::Duration{});
+    rig.join(2);
+    CHECK(rig.left() == coord::Duration{});
+    rig.keep(2);
+    CHECK(rig.left() == milliseconds(285));
+    rig.lives[2] = 93;  // of the same storage: what it promised is kept
+    rig.join(2);
+    CHECK(rig.left() == milliseconds(285));
+}
+
+TEST_CASE("Z24 no lease before the leader is established, nor when it has given up") {
+    Leased<Rig> rig;
+    rig.lease = milliseconds(300);
+    rig.founded(), rig.know();
+    rig.say(2, MessageType::follower_info);
+    rig.step();
+    rig.say(2, MessageType::ack_epoch);
+    rig.ping();
+    REQUIRE(rig.phase() == Phase::synchronization);
+    rig.keep(2);
+    CHECK(rig.left() == coord::Duration{});
+    rig.say(2, MessageType::ack);
+    rig.step();
+    REQUIRE(rig.leader.is_established());
+    CHECK(rig.left() == milliseconds(285));
+    rig.follower_info(3, 9, PeerId{3});
+    REQUIRE(rig.leader.resignation() != nullptr);
+    CHECK(rig.left() == coord::Duration{});
+}
+
+TEST_CASE("Z24 Z21 it has none from when it asks somebody to stand, though nobody does") {
+    LeasedRig rig;
+    rig.say(2, MessageType::ack);
+    rig.keep(2);
+    REQUIRE(rig.leader.hand_over(rig.now, PeerId{2}) == Errc::ok);
+    CHECK(rig.answers());  // it has asked nobody yet
+    rig.step();
+    REQUIRE(rig.count(MessageType::hand_over) == 1);
+    CHECK(rig.left() == coord::Duration{});
+    CHECK_FALSE(rig.answers());
+    for (int i = 0; i < 8; i++) {
+        rig.keep(2), rig.say(2, MessageType::ack);
+        rig.step(rig.timing.heartbeat);
+    }
+    REQUIRE(rig.leader.counters().hand_overs_failed == 1);
+    REQUIRE(rig.leader.successor() == PeerId{});
+    rig.keep(2);  // what it was asked may still be on its way
+    CHECK(rig.left() == coord::Duration{});
+    CHECK_FALSE(rig.answers());
+}
+
+TEST_CASE("Z24 Z16 while the members change both sets keep the lease, and the next one after it") {
+    Leased<Members> m(milliseconds(300));
+    m.ping();
+    m.keep(2), m.keep(3);
+    REQUIRE(m.left() == milliseconds(285));
+    m.ask(Members::change({4}, {2, 3}));  // of 1, 2 and 3 to 1 and 4
+    REQUIRE(m.table().is_joint());
+    CHECK(m.left() == coord::Duration{});
+    CHECK_FALSE(m.answers());
+    m.keep(4);
+    CHECK(m.left() == coord::Duration{});  // it takes itself for an observer
+    m.ack_of(4, Zxid{2, 1});
+    CHECK(m.left() == milliseconds(285));
+    m.ping();
+    m.keep(4);
+    CHECK(m.left() == milliseconds(185));  // of both sets, one has answered
+    m.keep(3);
+    CHECK(m.left() == milliseconds(285));
+    for (const std::uint32_t peer : {2u, 3u, 4u}) m.ack_of(peer, m.last());
+    m.step();
+    REQUIRE(m.leader.has_to_settle());
+    m.ping();
+    m.keep(2), m.keep(3);
+    CHECK(m.left() == milliseconds(185));
+    m.leader.admit(m.now, 5000);
+    REQUIRE_FALSE(m.table().is_joint());
+    CHECK(m.left() == milliseconds(185));  // 2 and 3 are nobody now
+    m.keep(4);
+    CHECK(m.left() == milliseconds(285));
+    m.leader.audit(m.machine);
+}
+
+TEST_CASE("Z24 who is no voter counts for nothing, before and after") {
+    LeasedRig rig;
+    rig.observe(4);
+    rig.lives[4] = 24, rig.storages[4] = 104;
+    rig.keep(4);
+    CHECK(rig.left() == coord::Duration{});
+}
+
+TEST_CASE("Z25 it founds no epoch while it keeps another leader's lease") {
+    Rig rig(0);
+    rig.log.set_time(rig.now);
+    REQUIRE(rig.log.accept_epoch(4, PeerId{3}, milliseconds(300)) == Errc::ok);
+    rig.flush();
+    rig.log.renew_lease();
+    rig.follower_info(2, 4, PeerId{3});
+    rig.step();
+    CHECK(rig.leader.phase() == Phase::discovery);
+    CHECK(rig.leader.next_deadline(rig.now) <= rig.now + rig.timing.heartbeat);
+    rig.step(milliseconds(290));
+    rig.follower_info(2, 4, PeerId{3});
+    rig.step();
+    CHECK(rig.leader.phase() == Phase::discovery);
+    CHECK(rig.leader.next_deadline(rig.now) <= rig.now + milliseconds(10));
+    rig.step(milliseconds(10));
+    CHECK(rig.leader.phase() == Phase::promise);
+    CHECK(rig.log.epochs().accepted == 5);
+    CHECK(rig.log.epochs().lease == coord::Duration{});  // its own promise is no lease
+    CHECK_FALSE(rig.log.is_leased());
 }
 
 }  // TEST_SUITE

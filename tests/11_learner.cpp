@@ -82,6 +82,7 @@ struct Rig {
     }
     void step(coord::Duration passed = {}) {
         now = now + passed;
+        log.set_time(now);
         learner.send(now, out);
         flush();
         learner.acknowledge(now, out);
@@ -960,6 +961,148 @@ TEST_CASE("F6 it says which storage it is, whether that may found, and what it a
         rig.step(rig.timing.retry());
         for (const Message& ack : rig.take(MessageType::ack_epoch)) CHECK(ack.sequence == 4711);
     }
+}
+
+// Its leader, 2, has a lease of 300 ms in epoch 5.
+struct Leased : Rig {
+    explicit Leased(bool is_flushed = true) : Rig(3) {
+        log.set_time(now);
+        step();
+        attempt = take(MessageType::follower_info).at(0).attempt;
+        Message info = make(MessageType::leader_info);
+        info.total = 300000;
+        tell(info);
+        REQUIRE(learner.phase() == Phase::promise);
+        if (!is_flushed) return;
+        step();
+        attempt = take(MessageType::ack_epoch).at(0).attempt;
+        tell(MessageType::diff, log.last().zxid);
+        tell(MessageType::new_leader, log.last().zxid);
+        step();
+        tell(MessageType::up_to_date, log.last().zxid);
+        step();
+        said.clear();
+    }
+    // RETURNS whether the answer to that ping promises the lease.
+    bool promises(std::uint64_t sequence, std::uint32_t epoch = 5) {
+        Message ping = make(MessageType::ping, epoch);
+        ping.sequence = sequence;
+        tell(ping);
+        if (sequence % 2 == 0) learner.pong_alone(out);
+        if (sequence % 2 == 1) learner.pong(1, {}, 1024, out);
+        collect();
+        const std::vector<Message> pongs = take(MessageType::pong);
+        REQUIRE(pongs.size() == 1);
+        CHECK(pongs[0].sequence >= sequence);
+        CHECK(pongs[0].phase <= 1);
+        return pongs[0].phase == 1;
+    }
+    // RETURNS whether it has promised a later epoch to that leader.
+    bool accepts(std::uint32_t epoch) {
+        Message info = make(MessageType::leader_info, epoch);
+        info.attempt = attempt;
+        tell(info);
+        return log.epochs().accepted == epoch;
+    }
+};
+
+TEST_CASE("F9 it promises a lease with its answer to a ping, once that is durable") {
+    Leased rig(false);
+    CHECK(rig.log.epochs().lease == milliseconds(300));
+    CHECK_FALSE(rig.promises(1));
+    CHECK_FALSE(rig.promises(2));
+    rig.step();
+    CHECK(rig.promises(3));
+    CHECK(rig.promises(4));
+    CHECK(rig.promises(3));  // as of 4: it has received that before
+}
+
+TEST_CASE("F9 no later epoch for the length of the lease since the newest ping, to nobody") {
+    Leased rig;
+    REQUIRE(rig.promises(7));
+    rig.now = rig.now + milliseconds(200), rig.log.set_time(rig.now);
+    REQUIRE(rig.promises(8));
+    rig.now = rig.now + milliseconds(299), rig.log.set_time(rig.now);
+    CHECK_FALSE(rig.accepts(6));
+    CHECK(rig.learner.departure() == nullptr);  // as if it were lost
+    CHECK(rig.learner.epoch() == 5);
+    rig.learner.stop();
+    rig.learner.start(rig.now, PeerId{3});  // another leader asks
+    Message asked;
+    rig.learner.send(rig.now, rig.out);
+    rig.out.drain([&](PeerId, BytesView bytes) {
+        REQUIRE(coord::decode_message(bytes, asked) == Errc::ok);
+    });
+    Message info = rig.make(MessageType::leader_info, 6);
+    info.from = PeerId{3}, info.attempt = asked.attempt;
+    REQUIRE(rig.learner.receive(rig.now, info, rig.out));
+    CHECK(rig.log.epochs().accepted == 5);
+    rig.now = rig.now + milliseconds(1), rig.log.set_time(rig.now);
+    REQUIRE(rig.learner.receive(rig.now, info, rig.out));
+    CHECK(rig.log.epochs().accepted == 6);
+    CHECK(rig.log.epochs().lease == coord::Duration{});  // that leader has none
+}
+
+TEST_CASE("F9 a ping of the epoch before is answered without a promise in the next one") {
+    Leased rig;
+    Message ping = rig.make(MessageType::ping);
+    ping.sequence = 9;
+    rig.tell(ping);  // and not answered yet
+    rig.now = rig.now + milliseconds(300), rig.log.set_time(rig.now);
+    Message info = rig.make(MessageType::leader_info, 6);
+    info.total = 300000;
+    rig.tell(info);
+    REQUIRE(rig.log.epochs().accepted == 6);
+    rig.flush();
+    rig.learner.pong_alone(rig.out);
+    rig.collect();
+    std::vector<Message> pongs = rig.take(MessageType::pong);
+    REQUIRE(pongs.size() == 1);
+    CHECK(pongs[0].epoch == 6);
+    CHECK(pongs[0].phase == 0);
+    CHECK(rig.promises(10, 6));
+}
+
+TEST_CASE("F9 F7 who observes without having promised the epoch promises no lease") {
+    for (const std::uint32_t away : {0u, 5u, 9u}) {  // the epoch that it has promised to another
+        CAPTURE(away);
+        Rig rig(3);
+        if (away > 0) {
+            REQUIRE(rig.log.accept_epoch(away, PeerId{3}, milliseconds(200)) == Errc::ok);
+        }
+        rig.flush();
+        rig.learner.stop();
+        rig.learner.start(rig.now, PeerId{2}, {}, true);
+        rig.step();
+        rig.attempt = rig.take(MessageType::follower_info).at(0).attempt;
+        Message info = rig.make(MessageType::leader_info);
+        info.total = 300000;
+        rig.tell(info);
+        rig.step();
+        rig.said.clear();
+        Message ping = rig.make(MessageType::ping);
+        ping.sequence = 1;
+        rig.tell(ping);
+        rig.learner.pong_alone(rig.out);
+        rig.collect();
+        const std::vector<Message> pongs = rig.take(MessageType::pong);
+        REQUIRE(pongs.size() == 1);
+        CHECK(pongs[0].phase == (away > 0 ? 0 : 1));
+        CHECK(rig.log.is_leased() == (away == 0));
+    }
+}
+
+TEST_CASE("F9 a lease of more microseconds than there is room for is none that is promised") {
+    Rig rig(3);
+    rig.step();
+    rig.attempt = rig.take(MessageType::follower_info).at(0).attempt;
+    Message info = rig.make(MessageType::leader_info);
+    info.total = std::uint64_t{UINT32_MAX} + 1;
+    rig.tell(info);
+    CHECK(rig.log.epochs().accepted == 1);
+    info.total = UINT32_MAX;
+    rig.tell(info);
+    CHECK(rig.log.epochs().accepted == 5);
 }
 
 }  // TEST_SUITE

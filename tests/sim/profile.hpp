@@ -166,6 +166,19 @@ inline Profile draw_profile(u64 seed) {
     p.is_little_kept = streams.chance(300);
     Rng registering(coord::mix64(seed, 0x7267));
     if (registering.chance(250)) p.registers = static_cast<u32>(registering.between(1, 3));
+    // Clocks may drift by much then: a lease is to hold however they do.
+    Rng leasing(coord::mix64(seed, 0x6c65));
+    if (leasing.chance(500)) {
+        const coord::Timing& timing = p.options.replica.timing;
+        const u64 most = static_cast<u64>(timing.silence.ns / timing.heartbeat.ns);
+        p.options.replica.leader_lease =
+            timing.heartbeat * static_cast<std::int64_t>(leasing.between(2, most));
+        if (leasing.chance(600)) {
+            p.options.clocks.rate_permille_min = 800, p.options.clocks.rate_permille_max = 1200;
+            p.options.replica.clock_drift_permille = 334;
+        }
+        if (leasing.chance(400)) p.registers = static_cast<u32>(leasing.between(1, 3));
+    }
     if (p.readers > 0) p.options.replica.change_bytes_kept = 64 * 1024 * 1024;
     if (p.readers > 0 && p.is_little_kept) {
         p.options.replica.change_bytes_kept = static_cast<u32>(streams.between(1, 20000));
@@ -245,6 +258,7 @@ inline std::vector<Setting> settings_of(Profile& p) {
     time("latency-us", p.network.latency_max, 300, false);
     number("rate-min", p.options.clocks.rate_permille_min, 1000, true);
     number("rate-max", p.options.clocks.rate_permille_max, 1000, true);
+    time("lease-us", p.options.replica.leader_lease, 0, false);
     time("wall-error-us", p.options.clocks.wall_error_max, 0, true);
     number("snapshot-every", p.options.replica.snapshot_every_entries, 10000, false);
     number("log-kept", p.options.replica.log_entries_kept, 1000, false);
@@ -297,7 +311,7 @@ inline void print_profile(u64 seed, const Profile& p) {
     std::printf(
         "seed %llu: %u voters, %u observers, heartbeat %lld ms, silence %lld ms, loss %u, "
         "repeat %u, delay %u up to %lld ms, damage %u, flush up to %lld us"
-        "%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s\n",
+        "%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s\n",
         static_cast<unsigned long long>(seed), p.voters, p.observers,
         static_cast<long long>(p.options.replica.timing.heartbeat.ns / 1000000),
         static_cast<long long>(p.options.replica.timing.silence.ns / 1000000),
@@ -314,7 +328,8 @@ inline void print_profile(u64 seed, const Profile& p) {
         p.quotas ? ", quotas" : "", p.keys ? ", keys" : "",
         p.locals_permille > 0 ? ", local sessions" : "",
         p.few_sessions ? ", few sessions" : "", p.registers > 0 ? ", registers" : "",
-        p.waiting_max > 0 ? ", throttled" : "", p.is_recorded ? ", recorded" : "");
+        p.waiting_max > 0 ? ", throttled" : "", p.is_recorded ? ", recorded" : "",
+        p.options.replica.leader_lease.ns > 0 ? ", a lease" : "");
 }
 
 }  // namespace sim

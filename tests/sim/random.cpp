@@ -97,6 +97,7 @@ struct Totals {
     u64 recordings = 0;
     u64 hand_overs_failed = 0;
     u64 stops = 0;
+    u64 leased = 0;
     u64 streamed = 0;
     u64 resumed = 0;
     u64 cut = 0;
@@ -132,6 +133,7 @@ public:
         sim_.before_crash([this](PeerId id) {
             replay(id.value);
             checker_.committed(sim_.replica(id).status().committed);
+            leased_ += sim_.replica(id).leader_counters().syncs_by_lease;
             forget_clients(id.value);
             hint_at_crash(id.value);
         });
@@ -163,6 +165,14 @@ public:
     u64 recordings() const { return recordings_; }
     u64 hand_overs_failed() const { return hand_overs_failed_; }
     u64 stops() const { return stops_; }
+    // Answered under a lease, by all that ever led.
+    u64 leased() {
+        u64 all = leased_;
+        for (u32 id = 1; id <= profile_.replicas(); id++) {
+            if (sim_.is_running(id)) all += sim_.replica(id).leader_counters().syncs_by_lease;
+        }
+        return all;
+    }
 
     bool go() {
         sim_.set_network(profile_.network);
@@ -241,7 +251,20 @@ private:
     void on_role(PeerId id, coord::Role role, PeerId, u32) override {
         if (role == coord::Role::failed) failed_ = id;
     }
+    // P6. Who would still answer under a lease, by its own clock of now, is the only leader.
+    void inspect_leases(PeerId established, u32 epoch) {
+        for (u32 id = 1; id <= profile_.replicas(); id++) {
+            if (id == established.value || !sim_.is_running(id)) continue;
+            const coord::Replica& other = sim_.replica(id);
+            const coord::ReplicaStatus status = other.status();
+            const bool is_left = other.now() + status.lease_left > sim_.clock(id);
+            if (!is_left || status.lease_left == Duration{} || status.epoch >= epoch) continue;
+            checker_.violate("P6", "epoch " + std::to_string(epoch) + " has begun, and " +
+                                       std::to_string(id) + " has a lease of one before");
+        }
+    }
     void on_established(PeerId id, u32 epoch, Zxid initial) override {
+        inspect_leases(id, epoch);
         checker_.established(id.value, starts_[id.value], epoch, initial);
     }
     void on_applied(PeerId id, const Txn& txn, const coord::Outcome* outcome, u64 digest) override {
@@ -1941,7 +1964,7 @@ private:
                "the end of what goes by itself");
         demand([this] { return all_have(checker_.model().frontier()); }, coord::seconds(5),
                "a quiet end");
-        demand([this] { return all_is_read(); }, coord::seconds(5), "the end of a stream");
+        demand([this] { return all_is_read(); }, coord::seconds(15), "the end of a stream");
         // Who leaves a lock's queue does not wait for it: some of that may have come meanwhile.
         demand([this] { return all_have(checker_.model().frontier()); }, coord::seconds(5),
                "a quiet end of streams");
@@ -2061,6 +2084,7 @@ private:
     u64 handed_over_ = 0;
     u64 hand_overs_failed_ = 0;
     u64 stops_ = 0;
+    u64 leased_ = 0;  // of those that have crashed
     u64 wipes_ = 0;
     u64 admissions_ = 0;
     coord::VoterTable admitted_;  // as far as anybody has applied
@@ -2179,6 +2203,7 @@ bool run_seed(u64 seed, const Arguments& arguments, Totals& totals) {
     own.hints = c.hints, own.hand_overs = run.handed_over();
     own.recordings = run.recordings();
     own.hand_overs_failed = run.hand_overs_failed(), own.stops = run.stops();
+    own.leased = run.leased();
     own.streamed = checker.streamed(), own.resumed = run.resumed(), own.cut = run.cut();
     own.judged = run.judged(), own.unknown = run.unknown(), own.hash = hash;
     own.given_up = run.given_up();
@@ -2215,7 +2240,7 @@ void print_totals(const Totals& t, double seconds) {
         "crashes %llu, records lost %llu; storages lost %llu, admissions %llu; observers %llu; "
         "changes of members %llu; "
         "pauses %llu; disk stalls %llu; hints %llu; hand-overs %llu, in vain %llu; "
-        "stops of rolling upgrades %llu; snapshots installed %llu; "
+        "stops of rolling upgrades %llu; syncs under a lease %llu; snapshots installed %llu; "
         "sessions attached %llu; local %llu, "
         "writes that waited for an upgrade %llu, refused for that %llu; throttled %llu; "
         "changes streamed %llu, "
@@ -2227,7 +2252,7 @@ void print_totals(const Totals& t, double seconds) {
         n(t.crashes), n(t.records_lost), n(t.wipes), n(t.admissions), n(t.observers),
         n(t.reconfigs),
         n(t.pauses), n(t.stalls),
-        n(t.hints), n(t.hand_overs), n(t.hand_overs_failed), n(t.stops), n(t.installs),
+        n(t.hints), n(t.hand_overs), n(t.hand_overs_failed), n(t.stops), n(t.leased), n(t.installs),
         n(t.attaches), n(t.locals), n(t.upgrades),
         n(t.upgrades_refused), n(t.throttled), n(t.streamed), n(t.resumed), n(t.cut),
         n(t.judged), n(t.unknown), n(t.given_up), n(t.recordings), n(t.hash));

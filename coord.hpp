@@ -170,7 +170,10 @@
 //   The price    is in the election. A quorum that has promised elects nobody until the length has
 //   passed since the leader's last ping. It is no longer than Timing::silence, so that where
 //   followers notice by the silence it costs nothing; where a transport hints that the leader is
-//   gone, and where a leader gives up, it costs up to the length. hand_over costs nothing more.
+//   gone, and where a leader gives up, it costs up to the length and half a heartbeat; and so does
+//   the first election of an ensemble that is started anew. hand_over costs nothing more, but where
+//   nobody takes the place: what comes after that in the epoch costs as if there were a lease. A
+//   length above a voter's own silence that voter does not promise.
 //   A length of three heartbeats, 300 ms with the default Timing, leaves 285 ms with the default
 //   drift: one ping may be lost, and the next take 85 ms to be answered. Where it has run out, and
 //   after a hand-over that nobody took, syncs wait for a round, as ever.
@@ -14167,15 +14170,24 @@ COORD_RARE void Log::recover_truncate(Zxid zxid) {
     cut_after(zxid);
 }
 
+// RETURNS false for one that is there and none: where there is none there is no field.
+COORD_RARE static bool read_lease(Reader& in, Duration& lease) {
+    lease = Duration{};
+    if (in.left() == 0) return true;
+    lease = microseconds(in.u32());
+    return lease > Duration{};
+}
+
 COORD_RARE void Log::recover_epochs(RecordKind kind, Reader& in) {
     const std::uint32_t epoch = in.u32();
+    bool is_whole = true;
     if (kind == RecordKind::accepted) {
         epochs_.accepted = epoch, epochs_.accepted_from = PeerId{in.u32()};
-        epochs_.lease = in.left() > 0 ? microseconds(in.u32()) : Duration{};
+        is_whole = read_lease(in, epochs_.lease);
     } else {
         epochs_.current = epoch;
     }
-    if (!in.done()) damage("an epoch record is wrong");
+    if (!is_whole || !in.done()) damage("an epoch record is wrong");
 }
 
 COORD_RARE void Log::on_snapshot(Sequence sequence, BytesView head, std::uint64_t size) {
@@ -14189,8 +14201,8 @@ COORD_RARE void Log::on_snapshot(Sequence sequence, BytesView head, std::uint64_
     Epochs epochs;
     epochs.accepted = in.u32(), epochs.accepted_from = PeerId{in.u32()}, epochs.current = in.u32();
     const bool installed = in.u8() == 1;
-    if (in.left() > 0) epochs.lease = microseconds(in.u32());
-    if (!in.done() || size < base_bytes(epochs)) return damage("the snapshot is damaged");
+    const bool is_whole = read_lease(in, epochs.lease) && in.done();
+    if (!is_whole || size < base_bytes(epochs)) return damage("the snapshot is damaged");
     // It replaces what came before, whose start may be gone already.
     if (installed) reason_ = "", is_foreign_ = false;
     if (*reason_ != 0) return;
@@ -16802,7 +16814,7 @@ COORD_RARE void Leader::note_promise(Peer& peer, const Message& message) {
     const Time sent_at = ping_times_[message.sequence % ping_times_.size()];
     if (sent_at <= peer.promised_at) return;
     peer.promised_at = sent_at;
-    weigh_lease();
+    if (peer.bit != 0) weigh_lease();
 }
 
 // Since when a quorum of now keeps the lease: whatever quorum it was before.
@@ -17522,8 +17534,10 @@ void Learner::on_leader_info(Time now, const Message& message) {
     heard_at_ = now;
     if (message.epoch > epochs.accepted) {
         COORD_ASSERT(phase_ == Phase::discovery || message.epoch > epoch_);
-        if (log_.is_leased() || message.total > UINT32_MAX) return;  // F9
-        const Duration lease = microseconds(static_cast<std::int64_t>(message.total));
+        if (log_.is_leased()) return;  // F9
+        const auto most = static_cast<std::uint64_t>(timing_.silence.ns / 1000);
+        const std::uint64_t length = message.total <= most ? message.total : 0;
+        const Duration lease = microseconds(static_cast<std::int64_t>(length));
         error_ = log_.accept_epoch(message.epoch, leader_, lease);  // F1
         if (is_put_off()) return;
     }
@@ -18512,12 +18526,13 @@ bool Replica::on_hand_over(const Message& message) {
         answer_hand_over(message, HandOver::stands);
         return true;
     }
+    // Z24. Also where it looks already: who hands over and ends is a peer that is gone, too.
+    if (!stands) log_.release_lease(message.epoch, message.from);
     const bool is_leaders = is_learner() && message.from == learner_.leader() &&
                             message.epoch == learner_.epoch() && message.epoch > 0;
     if (!is_leaders || (stands && has_answered && !is_its)) return false;
     const PeerId to = message.leader;
     if (!stands) {
-        log_.release_lease(message.epoch, message.from);  // Z24
         look("the leader has handed over");
         if (to != options_.id && voters_.contains(to)) follow(to);
         return true;

@@ -998,6 +998,15 @@ TEST_CASE("recovery: every way in which a log can be damaged has its reason") {
         tape.items.emplace_back(false, framed(4, u32_bytes(1) + "x"));
         expected = "an epoch record is wrong";
     }
+    SUBCASE("a promise with a lease that is none") {
+        const Bytes promise = u32_bytes(1) + u32_bytes(1);
+        tape.items.emplace_back(false, framed(3, promise + u32_bytes(0)));
+        expected = "an epoch record is wrong";
+    }
+    SUBCASE("a snapshot that knows of a lease that is none") {
+        tape.items.emplace_back(true, framed(5, Bytes(29, '\0')));
+        expected = "the snapshot is damaged";
+    }
     SUBCASE("a current epoch above the accepted one") {
         tape.items.emplace_back(false, framed(4, u32_bytes(2)));
         expected = "an epoch record is wrong";

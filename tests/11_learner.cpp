@@ -1092,17 +1092,19 @@ TEST_CASE("F9 F7 who observes without having promised the epoch promises no leas
     }
 }
 
-TEST_CASE("F9 a lease of more microseconds than there is room for is none that is promised") {
-    Rig rig(3);
-    rig.step();
-    rig.attempt = rig.take(MessageType::follower_info).at(0).attempt;
-    Message info = rig.make(MessageType::leader_info);
-    info.total = std::uint64_t{UINT32_MAX} + 1;
-    rig.tell(info);
-    CHECK(rig.log.epochs().accepted == 1);
-    info.total = UINT32_MAX;
-    rig.tell(info);
-    CHECK(rig.log.epochs().accepted == 5);
+TEST_CASE("F9 a lease that is longer than its own silence is none that it promises") {
+    const auto silence = static_cast<std::uint64_t>(coord::Timing{}.silence.ns / 1000);
+    for (const std::uint64_t length : {silence, silence + 1, std::uint64_t{UINT32_MAX} + 1}) {
+        CAPTURE(length);
+        Rig rig(3);
+        rig.step();
+        rig.attempt = rig.take(MessageType::follower_info).at(0).attempt;
+        Message info = rig.make(MessageType::leader_info);
+        info.total = length;
+        rig.tell(info);
+        CHECK(rig.log.epochs().accepted == 5);
+        CHECK((rig.log.epochs().lease > coord::Duration{}) == (length == silence));
+    }
 }
 
 }  // TEST_SUITE

@@ -312,6 +312,27 @@ TEST_CASE("Z24 R16 a leader that hands over is followed at once: its lease is gi
     }
 }
 
+// Its word and its end come in one turn of a loop: the end is heard of first.
+TEST_CASE("Z24 R16 a leader that hands over and ends at once is followed as quickly") {
+    Ensemble e(with_lease(length));
+    const PeerId old = e.settle();
+    const PeerId next = e.others(old)[0], third = e.others(old)[1];
+    e.established = 0;
+    REQUIRE(e.sim.replica(old).hand_over(next) == Errc::ok);
+    const Time begin = e.sim.now();
+    REQUIRE(e.sim.run_until(
+        [&] { return e.sim.replica(old).status().role != coord::Role::leading; }, seconds(1)));
+    e.sim.pause(third);
+    e.sim.run_for(microseconds(1100));  // its word has come there
+    e.sim.crash(old);
+    e.sim.forget(third, old), e.sim.forget(next, old);
+    e.sim.resume(third);
+    REQUIRE(e.sim.run_until([&] { return e.established > 0; }, seconds(10)));
+    CHECK(e.sim.now() - begin < milliseconds(30));
+    CHECK(e.sim.leader() == next);
+    CHECK(e.overlaps == 0);
+}
+
 // Who follows it hears that it has handed over late, or never: then the lease is sat out.
 TEST_CASE("Z24 what is lost of a hand-over costs the length of the lease and nothing else") {
     Ensemble e(with_lease(length));

@@ -207,7 +207,8 @@ class Builder:
                 # doctest's assertions take longer to optimise than to run; a simulation does not
                 quick = [] if "sim" in source.split(os.sep) else UNIT_FLAGS
                 self.run([self.cxx, *self.flags, *quick, f"-I{include}", f"-I{tests}",
-                          f"-I{ROOT}/examples", f'-DCOORD_TEST_SOURCE_DIR="{ROOT}"', "-c", source, "-o", partial])
+                          f"-I{ROOT}/examples", f'-DCOORD_TEST_SOURCE_DIR="{ROOT}"', "-c", source,
+                          "-o", partial])
                 os.replace(partial, out)
             os.utime(out)
         return out

@@ -16087,7 +16087,6 @@ void Leader::on_ack_epoch(Time now, Peer& peer, const Message& message, Outbox& 
     }
     meet(now, peer, message);
     identify(peer, message);
-    if (peer.bit == 0 && lost) peer.epoch_current = false, peer.acked = Zxid{};  // it learns again
     peer.informed = peer.promised = true;
     peer.have = message.zxid, peer.have_crc = message.crc;
     peer.streaming = peer.fetching = false;

@@ -93,7 +93,8 @@ bool are_equal(const coord::Log& a, const coord::Log& b) {
     const bool ends = a.last().zxid == b.last().zxid && a.last().crc == b.last().crc;
     const bool epochs = a.epochs().accepted == b.epochs().accepted &&
                         a.epochs().accepted_from == b.epochs().accepted_from &&
-                        a.epochs().current == b.epochs().current;
+                        a.epochs().current == b.epochs().current &&
+                        a.epochs().lease == b.epochs().lease;
     return ends && epochs && a.snapshot_position().zxid == b.snapshot_position().zxid &&
            a.snapshot_bytes() == b.snapshot_bytes();
 }
@@ -118,6 +119,8 @@ void go_on(std::unique_ptr<coord::Log>& log, coord::MemoryStorage& storage) {
     if (log->last().zxid.counter() > coord::Zxid::counter_max - 20) return;
     const std::uint64_t next = log->last().zxid.value + 1;
     append(*log, next), append(*log, next + 1);
+    log->set_time(coord::Time{});
+    log->set_time(coord::Time{} + coord::seconds(4300));  // no lease is longer
     if (log->epochs().accepted < UINT32_MAX) {
         const std::uint32_t epoch = log->epochs().accepted + 1;
         fuzz::expect(log->accept_epoch(epoch, coord::PeerId{3}) == Errc::ok, "an epoch");

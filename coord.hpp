@@ -19209,12 +19209,11 @@ void Replica::open_session(const SessionOptions& options, OnOpened done) {
     list_openings();
 }
 
-// R14. By memory alone. Its id goes by what the log has, too: after a start with the same entropy
-// it is another one.
+// R14. By memory alone. Its id goes by what the log has, too, as all that is drawn does: after a
+// start with the same entropy it is another one.
 COORD_RARE
 void Replica::open_local(const SessionOptions& options, Completion&& done) {
-    const std::uint64_t drawn = mix64(rng_.next(), log_.last().zxid.value);
-    const SessionId id{drawn | detail::local_id_bit};
+    const SessionId id{rng_.next() | detail::local_id_bit};
     const bool is_taken = find_here(id) != nullptr || machine_->find_session(id) != nullptr;
     if (is_taken || idle_.size() + busy_ >= options_.limits.local_sessions_max) {
         counters_.requests_refused += 1;

@@ -450,7 +450,7 @@ TEST_CASE("changes are a stream for it, and go on over the upgrade") {
 
 TEST_CASE("bounds: of local ones here, of requests in flight, of watches") {
     coord::ReplicaOptions options;
-    options.limits.local_sessions_max = 3;
+    options.limits.local_sessions_max = 3, options.limits.sessions_max = 2;
     options.limits.requests_per_session_max = 4;
     options.limits.watches_per_session_max = 2;
     Alone a(options);
@@ -460,7 +460,8 @@ TEST_CASE("bounds: of local ones here, of requests in flight, of watches") {
     third.session().sync({});
     const auto refused = Sync::open(a.replica, local_options(), a.pump());
     CHECK(refused.error() == Errc::too_many);
-    const Sync replicated = a.open();  // has another bound
+    second.session().sync({}), third.session().sync({});
+    const Sync replicated = a.open();  // has another bound, also where those have something pending
     CHECK(second.close());
     CHECK(a.open_local().session().is_local());
 

@@ -55,7 +55,7 @@ class Proxy:
     def listen(self, to_port):
         """Returns the port that leads there."""
         listener = socket.socket()
-        listener.bind(("127.0.0.1", 0))
+        listener.bind(("127.0.0.1", free_port()))
         listener.listen(64)
         self.select.register(listener, selectors.EVENT_READ, ("accept", to_port))
         return listener.getsockname()[1]

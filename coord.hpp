@@ -17095,7 +17095,6 @@ COORD_RARE bool Leader::is_known(Time now, const Peer& peer) const {
 }
 
 // Z8, Z9. RETURNS whom a change of the table is about, or null; nobody: the founding is complete.
-COORD_RARE
 const PeerId* Leader::next_admission(Time now, std::uint64_t& storage) const {
     static const PeerId nobody;
     if (!knows_ || phase_ != Phase::broadcast || admitted_ > committed_) return nullptr;
@@ -17118,7 +17117,6 @@ bool Leader::is_admission_due(Time now) const {
     return has_to_settle() || next_admission(now, storage) != nullptr;
 }
 
-COORD_RARE
 void Leader::admit(Time now, std::int64_t wall_ms) {
     COORD_ASSERT(phase_ == Phase::broadcast && sessions_armed_);
     if (has_to_settle()) return settle(wall_ms);

@@ -120,6 +120,7 @@ public:
     coord::Time heard_at() const { return heard_at_; }
     bool is_closed_by_client() const { return is_ending_; }
     std::size_t in_flight() const { return in_flight_; }
+    bool is_behind() const { return is_behind_; }
     std::string describe(bool in_full) const;
     Counters counters;
 
@@ -150,6 +151,7 @@ private:
     bool is_listening() const { return state_ < State::closing && !is_ending_; }
     std::size_t frame_room() const;
     bool may_go_on() const;
+    bool may_ask() const;
     bool take_frame(BytesView& frame);
     bool take_word();
     void on_frame(BytesView frame);
@@ -220,6 +222,7 @@ private:
     State state_ = State::greeting;
     bool is_ending_ = false;          // the session is being closed by its client
     bool is_touched_ = false;         // in the service's list
+    bool is_behind_ = false;          // globalOutstandingLimit left it one request at a time
     bool is_held_ = false;            // until one is answered: see settle_watch, remove_watches
     friend class Service;
     Bytes in_;
@@ -271,7 +274,9 @@ public:
         }
     }
     // Those that have something to be sent, or to be looked at. Each once.
-    std::vector<Ticket> take_touched() { return std::exchange(touched_, {}); }
+    // Those first that globalOutstandingLimit kept from asking the time before: else whoever is
+    // first asks for all that it lets through, again and again.
+    std::vector<Ticket> take_touched();
     void touch(Connection& connection) {
         if (std::exchange(connection.is_touched_, true)) return;
         touched_.push_back(connection.ticket());
@@ -306,6 +311,7 @@ public:
     std::uint64_t sessions_expired = 0;
     std::uint64_t refused_connections = 0;
     std::size_t outstanding = 0;
+    bool has_behind = false;  // some connection is_behind
     coord::Time now;
     coord::Time started_at;
     std::int64_t wall_ms = 0;
@@ -383,6 +389,8 @@ inline void Connection::go_on() {
             break;
         }
     }
+    is_behind_ = in_at_ < in_.size() && in_flight_ == 1 && !may_ask();
+    if (is_behind_) service_.has_behind = true;
     if (in_at_ == in_.size()) {
         if (in_.capacity() > 64 * 1024) Bytes().swap(in_);  // one that was large: given back
         in_.clear(), in_at_ = 0;
@@ -394,9 +402,12 @@ inline void Connection::go_on() {
 inline bool Connection::may_go_on() const {
     if (state_ == State::greeting) return true;
     const bool has_room = in_flight_ < in_flight_max && output().size() < output_high;
+    return state_ == State::ready && !is_ending_ && !is_held_ && has_room && may_ask();
+}
+
+inline bool Connection::may_ask() const {
     const auto limit = static_cast<std::size_t>(service_.config.outstanding_limit);
-    const bool may_ask = service_.outstanding < limit || in_flight_ == 0;
-    return state_ == State::ready && !is_ending_ && !is_held_ && has_room && may_ask;
+    return service_.outstanding < limit || in_flight_ == 0;
 }
 
 inline bool Connection::take_frame(BytesView& frame) {

@@ -22,6 +22,17 @@ inline Connection& Service::open(const std::string& host, int port) {
     return *place.connection;
 }
 
+inline std::vector<Ticket> Service::take_touched() {
+    std::vector<Ticket> touched = std::exchange(touched_, {});
+    if (std::exchange(has_behind, false)) {
+        std::stable_partition(touched.begin(), touched.end(), [](const Ticket& ticket) {
+            const Connection* const connection = ticket.find();
+            return connection != nullptr && connection->is_behind();
+        });
+    }
+    return touched;
+}
+
 inline void Service::close(Connection& connection) {
     const std::optional<coord::Session>& session = connection.session();
     if (session && !connection.is_closed_by_client()) {

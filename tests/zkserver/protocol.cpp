@@ -4,6 +4,8 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -656,6 +658,31 @@ TEST_CASE("connection: who does not read is not read, and what waits for it is b
     }
     CHECK(answers == asked);
     CHECK(asked == 2000);  // what it has sent is small: all of it is taken, and waits
+}
+
+TEST_CASE("connection: what globalOutstandingLimit lets through is shared by all who ask") {
+    Rig rig("globalOutstandingLimit=8\n");
+    std::vector<std::unique_ptr<TestClient>> clients;
+    for (int i = 0; i < 5; i++) {
+        clients.push_back(std::make_unique<TestClient>(rig));
+        clients.back()->open();
+    }
+    for (int xid = 1; xid <= 100; xid++) {
+        for (const auto& client : clients) client->ask(xid, op::exists, watch_body("/", false));
+    }
+    std::vector<std::size_t> answered(clients.size());
+    for (int turn = 0; turn < 25; turn++) {
+        rig.turn();
+        for (std::size_t i = 0; i < clients.size(); i++) {
+            answered[i] += clients[i]->replies().size();
+        }
+    }
+    const auto ends = std::minmax_element(answered.begin(), answered.end());
+    CHECK(*ends.second > 0);
+    CHECK(*ends.second < 100);
+    CHECK(*ends.first * 2 > *ends.second);
+    rig.turn(100);
+    CHECK(rig.service.outstanding == 0);
 }
 
 TEST_CASE("connection: a frame that is too large, and one that is none, end it alone") {

@@ -1384,6 +1384,7 @@ inline void Connection::put_next_watch() {
 
 inline void Connection::on_watch_put(Errc error) {
     if (!take_answer(error)) return;
+    last_watchers_.clear();  // of what is gone each list hears, as in ZooKeeper
     Slot& slot = slots_.front();
     if (error != Errc::ok) slot.error = wire_error(error);
     slot.parts -= 1;

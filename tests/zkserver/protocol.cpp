@@ -521,6 +521,24 @@ TEST_CASE("connection: a watch that is removed and set again in a row is there")
     CHECK(event_of(events[0]) == "1 /a");
 }
 
+TEST_CASE("connection: of what is gone each list of setWatches hears, as in ZooKeeper") {
+    Rig rig;
+    TestClient client(rig);
+    client.open();
+    Bytes body;
+    JuteWriter out(body);
+    out.i64(0);
+    out.i32(1), out.bytes("/gone");  // data, exist, child
+    out.i32(0);
+    out.i32(1), out.bytes("/gone");
+    client.ask(-8, op::set_watches, body);
+    const std::vector<Reply> replies = client.replies_after(6);
+    REQUIRE(replies.size() == 3);
+    CHECK(event_of(replies[0]) == "2 /gone");
+    CHECK(event_of(replies[1]) == "2 /gone");
+    CHECK(replies[2].xid == -8);
+}
+
 TEST_CASE("connection: many watches fire at two changes of one transaction") {
     Rig rig;
     TestClient client(rig), other(rig);

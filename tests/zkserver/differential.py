@@ -76,6 +76,11 @@ class Generator:
             return kind, body + i32(rng.choice([5, 5, 6, 0])) + i64(ttl)
         return kind, body + i32(flags)
 
+    def meanwhile(self):
+        """Writes while a client is away; none of which one that stays would hear here alone."""
+        drawn = [self.write() for _ in range(self.rng.choice([0, 2, 4, 8]))]
+        return [each for each in drawn if STAYING.encode() not in each[1][4:]]
+
     def request(self):
         rng = self.rng
         drawn = rng.random()
@@ -189,13 +194,13 @@ class Side:
         stat["mtime"], stat["ctime"] = stat["mtime"] >= stat["ctime"], 0
         return stat
 
-    def run(self, step, client, what):
+    def run(self, step, client, what, meanwhile=()):
         self.step = step
         self.catch_up()
         if what == "close":
             return self.close(client)
         if what == "reattach":
-            return self.reattach(client)
+            return self.reattach(client, meanwhile)
         if what == "auth":
             credential = "u%d:p" % (step % 3)
             answer = self.clients[client].call(100, i32(0) + text("digest") + text(credential), -4)
@@ -297,11 +302,16 @@ class Side:
         self.sessions[one.session] = "client %d, %d" % (client, self.opened)
         return one
 
-    def reattach(self, client):
-        """Cuts the connection, takes the session up again, and sets its watches."""
+    def reattach(self, client, meanwhile):
+        """Cuts the connection, takes the session up again, and sets its watches. Meanwhile
+        another client asks for those writes."""
         old = self.clients[client]
         zxid = old.zxid
         old.close()
+        found, other = [], (client + 1) % CLIENTS
+        for kind, body in meanwhile:
+            _, zxid, error, answer = self.clients[other].call(kind, body)
+            found.append(self.take(other, kind, body, zxid, error, answer))
         self.moves += 1
         one = None
         while one is None:
@@ -323,7 +333,8 @@ class Side:
             body += i32(len(paths)) + b"".join(text(path) for path in paths)
         answer = one.call(105, body, -8)
         one.ping()
-        return [answer[2], sorted(self.events(client))]
+        found += [answer[2], sorted(self.events(client))]
+        return found + [(i, self.flush(i)) for i in range(CLIENTS) if i != client]
 
     def decode(self, kind, error, body):
         if error != 0:
@@ -447,7 +458,8 @@ def main():
                 results = [side.run_batch(step, client, batch) for side in sides]
                 what = batch[differing(results) // 2 % len(batch)]
             else:
-                results = [side.run(step, client, what) for side in sides]
+                meanwhile = generator.meanwhile() if what == "reattach" else ()
+                results = [side.run(step, client, what, meanwhile) for side in sides]
             name = what if isinstance(what, str) else KINDS.get(what[0], what[0])
             counts[name] = counts.get(name, 0) + 1
             if results[0] == results[1]:

@@ -17294,6 +17294,7 @@ void Leader::audit(const Machine& machine) const {
     COORD_ASSERT(counts || barred_ != nullptr);
     COORD_ASSERT(barred_ == nullptr || phase_ < Phase::broadcast);
     for (const Peer& peer : peers_) {
+        COORD_ASSERT(peer.bit == voters_.bit(peer.id));  // Z16, Z19
         COORD_ASSERT(!peer.epoch_current || peer.storage == 0 || peer.acked_by == peer.storage);
         COORD_ASSERT(peer.storage != 0 || (counted_ & peer.bit) == 0);
     }

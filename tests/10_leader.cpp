@@ -3097,7 +3097,12 @@ TEST_CASE("Z16 Z17 Z20 both steps of a change, each with the quorums that it tak
     m.leader.audit(m.machine);
 }
 
+// Whichever of the two that stay is the first: the leader's word is neither its own any more, nor
+// that of the one whose place among the voters is now where its own was.
 TEST_CASE("Z19 a leader that leaves counts itself for none of the next, and gives up in the end") {
+    std::uint32_t first = 0;
+    SUBCASE("who has the leader's place first") { first = 2; }
+    SUBCASE("who has the leader's place last") { first = 3; }
     Members m;
     m.ask(Members::change({}, {1}));
     REQUIRE(m.table().is_joint());
@@ -3110,12 +3115,12 @@ TEST_CASE("Z19 a leader that leaves counts itself for none of the next, and give
     CHECK(m.leader.committed() == m.last());
     m.leader.admit(m.now, 5000);
     m.step();
-    m.ack_of(2, m.last());
+    m.ack_of(first, m.last());
     m.step();
     CHECK(m.leader.committed() < m.last());  // of 2 and 3
     CHECK(m.leader.resignation() == nullptr);
     m.leader.audit(m.machine);
-    m.ack_of(3, m.last());
+    m.ack_of(5 - first, m.last());
     m.step();
     CHECK(m.leader.committed() == m.last());
     REQUIRE(m.leader.resignation() != nullptr);

@@ -958,6 +958,8 @@ TEST_CASE("who follows one that does not lead is told so, and looks again") {
     trio[follower].receive(PeerId{other}, bytes);
     trio[follower].poll(trio.now);
     REQUIRE(trio[follower].status().leader == PeerId{other});
+    SUBCASE("by the answer to what it has asked as it looked") {}
+    SUBCASE("that was lost: by the answer to what it says as it follows") { trio.packets.clear(); }
     const Time before = trio.now;
     for (int i = 0; i < 1000 && !trio[follower].status().serving; i++) trio.step();
     CHECK(trio[follower].status().leader == PeerId{leader});

@@ -4510,7 +4510,9 @@ public:
     virtual void submit(SessionId session, Request&& request) = 0;
     virtual SessionState session_state(SessionId session,
                                        std::uint64_t holding = any_holding) const = 0;
-    virtual void on_session_state(SessionId session, OnState listener,  // one more; told in order
+    // One more; told in order. It is destroyed when it has been told of the session's end here, or
+    // with this; at once where nobody has the session here.
+    virtual void on_session_state(SessionId session, OnState listener,
                                   std::uint64_t holding = any_holding) = 0;
     virtual Duration session_timeout(SessionId session) const = 0;
     virtual bool is_local_session(SessionId, std::uint64_t /*holding*/ = any_holding) const {
@@ -4987,6 +4989,8 @@ private:
 //            C5 A handle below a path reaches, and hears of, nothing outside; what it says and what
 //            it is told are paths as they look from there.
 //            C6 A guarded handle asks for no write without all of its guards.
+//            C7 Listeners live until they have been told of the session's end here, or until there
+//            is nobody to tell them, whatever they hold: handles of that very session, too.
 // May touch  Chapter 12.
 // Reading    ZooKeeper's programmer's guide, "ZooKeeper Sessions" and "ZooKeeper Watches".
 
@@ -5003,7 +5007,8 @@ struct Handle;
 // callbacks or between polls; everything is answered inside poll.
 //
 // Paths and data are lent for the call; data may be null_data. Callbacks and watchers are owned by
-// the replica until they have been called, or until it is destroyed; what they hold may call, as it
+// the replica until they have been called, or until it is destroyed, and listeners until they have
+// heard how the session ends here; what they hold may be a copy of the handle, and may call, as it
 // is destroyed, whatever they may. An empty callback is allowed: nobody is told.
 //
 // A handle may be below a path, and its reads may have a level:
@@ -5232,7 +5237,8 @@ public:
     // Ends the session after the requests before it; its ephemeral nodes go in the same step.
     void close(OnDone done = {}) const;
 
-    // Adds a listener to the changes of the session's state that are still to come. With an owner,
+    // Adds a listener to the changes of the session's state that are still to come. The last is to
+    // expired, closed or moved; then it is destroyed, as is one that is added later. With an owner,
     // a std::weak_ptr, it is called only while what that points to lives, and forgotten then.
     void on_state(OnState listener) const;
     template <class Owner>
@@ -21508,10 +21514,21 @@ public:
     using Listener = Callback<bool(const SessionState*)>;
 
     COORD_RARE void add(Listener&& listener) {
+        if (is_over_) return;
+        Ring<Listener> forgotten;  // destroyed last: what they hold may call on
         for (std::size_t i = listeners_.size(); i > 0; i--) {
-            if (!listeners_[i - 1](nullptr)) listeners_.erase(i - 1);
+            if (listeners_[i - 1](nullptr)) continue;
+            forgotten.push() = std::move(listeners_[i - 1]);
+            listeners_.erase(i - 1);
         }
         listeners_.push() = std::move(listener);
+    }
+
+    // Nobody will be told any more. What listeners hold may be handles, which hold them: C7.
+    COORD_RARE void end() {
+        COORD_ASSERT(!is_telling_);  // C7
+        is_over_ = true;
+        const Ring<Listener> forgotten = std::move(listeners_);
     }
 
     // Listeners that are added meanwhile are not called this time; they go behind the others.
@@ -21533,6 +21550,18 @@ public:
 private:
     Ring<Listener> listeners_;
     bool is_telling_ = false;
+    bool is_over_ = false;
+};
+
+// What the replica has of them. It lets go of it when it has told of the session's end, as it is
+// destroyed, and at once where the session is not here.
+struct StateListening {
+    Shared<StateListeners> listeners;
+    explicit StateListening(const Shared<StateListeners>& those) : listeners(those) {}
+    StateListening(StateListening&&) = default;
+    ~StateListening() {
+        if (listeners) listeners->end();
+    }
 };
 
 // What the copies of a handle share. Those below a path, and with a level, share the listeners.
@@ -21942,7 +21971,8 @@ COORD_RARE void Session::listen(Callback<bool(const SessionState*)> listener) co
     const detail::Shared<detail::StateListeners>& listeners = handle_->listeners;
     if (!listeners->is_registered) {
         listeners->is_registered = true;
-        const OnState tell = [shared = listeners](SessionState state) { shared->tell(state); };
+        const auto listening = detail::share(detail::StateListening(listeners));
+        const OnState tell = [listening](SessionState state) { listening->listeners->tell(state); };
         service_->on_session_state(id_, tell, holding());
     }
     listeners->add(std::move(listener));

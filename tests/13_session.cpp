@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -879,9 +880,8 @@ TEST_CASE("what callbacks hold may call on as it is destroyed with the replica")
         Alone alone;
         Sync zk = alone.open();
         const Session& session = zk.session();
-        const auto holder = [&] {  // with a handle of its own, which does not hold its listener
-            const Session own{alone.replica, session.id()};
-            return std::shared_ptr<Holder>(new Holder{own, answers});
+        const auto holder = [&] {
+            return std::shared_ptr<Holder>(new Holder{session, answers});
         };
         session.create("/a", "", {});
         alone.polls();
@@ -1469,6 +1469,81 @@ TEST_CASE("listeners of owners that are gone are forgotten") {
         zk.session().on_state(std::weak_ptr<const void>(brief), [token](SessionState) {});
     }
     CHECK(token.use_count() <= 3);
+}
+
+TEST_CASE("what listeners hold may call on as they are forgotten") {
+    Alone alone;
+    Sync zk = alone.open();
+    const Session& session = zk.session();
+    int answers = 0, heard = 0;
+    for (int i = 0; i < 20; i++) {
+        const auto brief = std::make_shared<int>(0);
+        const auto holder = std::shared_ptr<Holder>(new Holder{session, answers});
+        session.on_state(std::weak_ptr<int>(brief), [holder](SessionState) {});
+        session.on_state([&](SessionState) { heard += 1; });
+    }
+    alone.polls();
+    CHECK(answers >= 19 * 4);
+    REQUIRE(zk.close());
+    alone.polls();
+    CHECK(heard == 20);
+}
+
+// As the shortest way to use it in a listener is to have a copy of it there.
+TEST_CASE("C7 a listener that holds its own session's handle goes when there is nothing to hear") {
+    auto token = std::make_shared<int>(0);
+    const std::weak_ptr<int> left = token;
+    Diary diary;
+    std::optional<Alone> alone(std::in_place);
+    std::optional<Session> session = alone->open().session();
+    const auto listen = [&] {
+        session->on_state([token, own = *session, tell = diary.state()](SessionState state) {
+            CHECK(own.state() != SessionState::connected);
+            tell(state);
+        });
+    };
+    const auto let_go = [&] { token.reset(), session.reset(); };
+    SUBCASE("the session is closed") {
+        listen(), listen();
+        session->close();
+        let_go();
+        alone->polls();
+        CHECK(diary.take() == "closed, closed");
+        CHECK(left.expired());
+    }
+    SUBCASE("it goes on elsewhere") {
+        listen();
+        Session::attach(alone->replica, session->id(), session->password(), {});
+        let_go();
+        alone->polls();
+        CHECK(diary.take() == "moved");
+        CHECK(left.expired());
+    }
+    SUBCASE("it had ended before") {
+        session->close();
+        alone->polls();
+        listen();
+        let_go();
+        CHECK(left.expired());
+    }
+    SUBCASE("it had ended, and others were told") {
+        session->on_state(diary.state("one"));
+        session->close();
+        alone->polls();
+        listen();
+        let_go();
+        CHECK(diary.take() == "one closed");
+        CHECK(left.expired());
+    }
+    SUBCASE("it lives: it is there without anybody who holds a handle, until the replica goes") {
+        listen();
+        let_go();
+        alone->polls();
+        CHECK_FALSE(left.expired());
+        alone.reset();
+        CHECK(diary.take() == "");
+        CHECK(left.expired());
+    }
 }
 
 TEST_CASE("sessions do not disturb one another") {

@@ -184,7 +184,7 @@ TEST_CASE("what is called in callbacks has its place, also where it undoes what 
         session.set("/a", "x", nullptr);
         program.replica->at(Time{} + milliseconds(25), [session] { session.sync(nullptr); });
     });
-    session.on_state([&session](coord::SessionState) { session.create("/gone", "", nullptr); });
+    session.on_state([session](coord::SessionState) { session.create("/gone", "", nullptr); });
     // One that goes in its own callback, after the first of two changes; one that is read there.
     auto first = std::make_unique<coord::Subscription>();
     int heard = 0;

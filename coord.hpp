@@ -3938,8 +3938,8 @@ private:
 //            R2 Memory is a function of the durable, committed log: nothing else is applied.
 //            R3 A session's results and events come in the order of the log, its results in the
 //            order of its requests; but too_many and what ends them all at once.
-//            R4 A write is sent again until its outcome is applied here: it is never lost, and the
-//            machine executes it once.
+//            R4 A write is sent again, ever less often, until its outcome is applied here: it is
+//            never lost, and the machine executes it once.
 //            R5 A failed replica does nothing any more, and says why.
 //            R6 A storage that does not count by its own history stands for nothing in an election,
 //            and does not lead. One that has no space to lead stands for nothing for a while.
@@ -4653,6 +4653,12 @@ private:
         Zxid since;
         Watched watched = Watched::data;
     };
+    // When what was sent is sent again: R4. In heartbeats.
+    struct Repetition {
+        std::uint32_t waited = 0;
+        std::uint32_t times = 0;      // that it has been, up to a bound
+        bool is_due();                // once a heartbeat
+    };
     struct HeldSession {
         std::uint32_t timeout_ms = 0;
         std::uint64_t next_cxid = 1;
@@ -4663,6 +4669,7 @@ private:
         bool is_blocked = false;      // the last one sent waits: nothing follows it yet
         bool is_listed = false;       // in unsent_
         std::uint64_t stalled_at = 0;  // the first pending one when last looked
+        Repetition repetition;         // of it, and all that was sent behind it
         detail::Ring<Pending> pending;
         SessionState state = SessionState::connected;
         detail::Ring<OnState> listeners;
@@ -4686,6 +4693,7 @@ private:
         OnOpened done;
         Time asked_at;
         bool sent = false;
+        Repetition repetition;
         bool is_upgrade = false;      // of the local session whose id is the nonce
         bool was_sent = false;
     };
@@ -17908,6 +17916,7 @@ constexpr std::size_t snapshot_slice_bytes = 96 * 1024;  // that a poll writes, 
 constexpr Duration snapshot_slice_gap = milliseconds(1);
 constexpr std::size_t touches_max = 64;
 constexpr std::size_t request_bytes_sent_max = 4 * 1024 * 1024;  // and a request, to the leader
+constexpr std::uint32_t repeat_heartbeats_max = 8;  // from one repetition of it to the next
 constexpr char replaced[] = "another replica has been admitted under this id";
 constexpr std::size_t transport_bytes_min = 1024;
 
@@ -19872,27 +19881,41 @@ void Replica::flush_requests() {
     requests_.clear();
 }
 
-// Once a heartbeat: what has made no progress since the last time is sent again (R4).
+// A request that was lost is sent again after a heartbeat or two. But where it has no answer yet as
+// the leader, its disk or the way to it is slow, all that is sent again makes it slower: so that
+// happens ever less often.
+COORD_RARE bool Replica::Repetition::is_due() {
+    waited += 1;
+    COORD_ASSERT(waited <= detail::repeat_heartbeats_max);
+    if (waited < 1u << times) return false;
+    waited = 0;
+    if (1u << times < detail::repeat_heartbeats_max) times += 1;
+    return true;
+}
+
+// Once a heartbeat: what has made no progress since the last time may be sent again (R4).
 void Replica::repeat_requests() {
     const Duration interval = options_.timing.heartbeat;
     if (now_ < repeat_at_ && repeat_at_ - now_ <= interval) return;
     repeat_at_ = now_ + interval;
     for (std::size_t i = 0; i < openings_.size(); i++) {
         Opening& opening = openings_[i];
-        if (opening.sent) counters_.requests_repeated += 1;
+        if (!opening.sent || !opening.repetition.is_due()) continue;
         opening.sent = false;
+        counters_.requests_repeated += 1;
     }
     if (!openings_.empty()) list_openings();
     for (auto [id, session] : sessions_) {
         if (session.pending.empty()) continue;
         const std::uint64_t first = session.pending.front().cxid;
         if (first == 0) continue;  // a read that waits has sent nothing
-        if (session.stalled_at == first && session.sent > 0) {
+        if (session.stalled_at != first) {
+            session.stalled_at = first, session.repetition = {};
+        } else if (session.sent > 0 && session.repetition.is_due()) {
             unsend(session);
             list_unsent(id, session);
             counters_.requests_repeated += 1;
         }
-        session.stalled_at = first;
     }
 }
 
@@ -19984,7 +20007,7 @@ COORD_RARE Errc Replica::judge_attach(Opening& opening) const {
     if (opening.cxid != 0) {
         return record->cxid >= opening.cxid ? Errc::session_moved : Errc::ok;  // M8
     }
-    opening.cxid = next_holding(record->cxid), opening.sent = false;
+    opening.cxid = next_holding(record->cxid), opening.sent = false, opening.repetition = {};
     return opening.cxid == 0 ? Errc::too_many : Errc::ok;
 }
 
@@ -20585,11 +20608,14 @@ void Replica::tell_states() {
         session.state = serving ? SessionState::connected : SessionState::suspended;
         if (serving) {
             unsend(session);
+            session.stalled_at = 0;  // whoever leads now has not been asked yet
             if (!session.pending.empty()) list_unsent(id, session);
         }
         tell_state(session);
     }
-    for (std::size_t i = 0; i < openings_.size(); i++) openings_[i].sent = false;
+    for (std::size_t i = 0; i < openings_.size(); i++) {
+        openings_[i].sent = false, openings_[i].repetition = {};
+    }
     if (!openings_.empty()) list_openings();
 }
 

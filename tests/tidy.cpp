@@ -616,6 +616,91 @@ Density density(const Source& source, int chapter) {
 }
 
 // -------------------------------------------------------------------------------------------------
+// Scenarios: each has a test that says so in its name, or a line in the list
+
+// The two catalogues: a letter and how many there are of it.
+struct Letter {
+    const char* catalogue;
+    char letter;
+    int count;
+};
+constexpr Letter catalogue[] = {
+    {"ZooKeeper", 'A', 28}, {"ZooKeeper", 'B', 13}, {"ZooKeeper", 'C', 13}, {"ZooKeeper", 'D', 11},
+    {"ZooKeeper", 'E', 6},  {"ZooKeeper", 'F', 11}, {"ZooKeeper", 'G', 5},  {"faults", 'C', 25},
+    {"faults", 'D', 25},    {"faults", 'H', 12},    {"faults", 'L', 10},    {"faults", 'M', 12},
+    {"faults", 'N', 17},    {"faults", 'S', 10},    {"faults", 'T', 15},
+};
+
+// Those that a text names: "faults D1 D2, ZooKeeper A24: ..." has three.
+Strings scenarios_of(const std::string& text) {
+    Strings all;
+    for (const char* const which : {"ZooKeeper", "faults"}) {
+        const std::string word = which;
+        for (std::size_t at = find_word(text, word); at != std::string::npos;
+             at = find_word(text, word, at + 1)) {
+            std::istringstream rest(text.substr(at + word.size()));
+            for (std::string each; rest >> each;) {
+                const bool is_last = each.back() == ',' || each.back() == ':';
+                if (is_last) each.pop_back();
+                const bool is_number = each.size() > 1 &&
+                                       each.find_first_not_of("0123456789", 1) == std::string::npos;
+                if (!is_number || each[0] < 'A' || each[0] > 'Z') break;
+                all.push_back(word + " " + each);
+            }
+        }
+    }
+    return all;
+}
+
+// What stands in the names of a file's tests, one a line.
+std::string names_of_tests(const std::string& text) {
+    std::string all;
+    const std::string opening = "TEST_CASE(\"";
+    for (std::size_t at = text.find(opening); at != std::string::npos;
+         at = text.find(opening, at + 1)) {
+        const std::size_t begin = at + opening.size();
+        all += text.substr(begin, text.find('"', begin) - begin) + "\n";
+    }
+    return all;
+}
+
+// read: a file by its name, or "" where there is none.
+template <class Read>
+Findings rule_scenarios(const std::string& list, Strings named, Read&& read) {
+    Findings all;
+    Strings known;
+    const Strings lines = split_lines(list);
+    for (std::size_t i = 0; i < lines.size(); ++i) {
+        if (trim(lines[i]).empty() || lines[i][0] == '#') continue;
+        Strings fields;
+        std::istringstream in{lines[i]};
+        for (std::string field; std::getline(in, field, '|');) fields.push_back(trim(field));
+        const Strings these = scenarios_of(lines[i].substr(0, lines[i].find('|')));
+        if (these.empty() || fields.size() != 3 || fields[2].empty()) {
+            all.push_back({i + 1, "not: names | file | words"});
+            continue;
+        }
+        if (fields[1] != "-" && !contains(read(fields[1]), fields[2])) {
+            all.push_back({i + 1, "does not stand in " + fields[1] + ": " + fields[2]});
+        }
+        named.insert(named.end(), these.begin(), these.end());
+    }
+    for (const Letter& each : catalogue) {
+        for (int number = 1; number <= each.count; ++number) {
+            known.push_back(std::string(each.catalogue) + " " + each.letter +
+                            std::to_string(number));
+            if (std::count(named.begin(), named.end(), known.back()) > 0) continue;
+            all.push_back({0, known.back() + " has neither a test nor a reason"});
+        }
+    }
+    for (const std::string& name : named) {
+        if (std::count(known.begin(), known.end(), name) > 0) continue;
+        all.push_back({0, "no scenario: " + name});
+    }
+    return all;
+}
+
+// -------------------------------------------------------------------------------------------------
 // Files
 
 std::string read_file(const std::string& name) {
@@ -765,6 +850,24 @@ TEST_CASE("the other sources: 100 columns, ASCII, no tabs, nothing postponed") {
     CHECK(count >= 2);
 }
 
+TEST_CASE("each scenario has a test that names it, or stands in scenarios.txt") {
+    namespace fs = std::filesystem;
+    const fs::path root = COORD_TEST_SOURCE_DIR;
+    Strings named;
+    for (const fs::directory_entry& entry : fs::recursive_directory_iterator{root / "tests"}) {
+        if (entry.path().extension() != ".cpp" || entry.path().filename() == "tidy.cpp") continue;
+        const std::string text = read_file(entry.path().lexically_relative(root).string());
+        const Strings more = scenarios_of(names_of_tests(text));
+        named.insert(named.end(), more.begin(), more.end());
+    }
+    CHECK(named.size() > 150);
+    const auto read = [&](const std::string& name) {
+        return fs::is_regular_file(root / name) ? read_file(name) : "";
+    };
+    const std::string list = read_file("tests/paper/scenarios.txt");
+    expect_none("tests/paper/scenarios.txt", rule_scenarios(list, named, read));
+}
+
 // -------------------------------------------------------------------------------------------------
 // The rules can fail.
 
@@ -872,6 +975,30 @@ TEST_CASE("self-test: macros, includes, version") {
                 rule_system_includes(Source{"// Part Two, chapter 6: A\n# include <fcntl.h>\n"}));
     CHECK(header_version(Source{replaced(good, "_PATCH 3", "_PATCH 4")}) == "1.2.4");
     CHECK(header_version(Source{replaced(good, "VERSION_PATCH", "PATCH")}) == "1.2.?");
+}
+
+TEST_CASE("self-test: scenarios") {
+    CHECK(scenarios_of("x, faults D1 D2, ZooKeeper A24: as ZooKeeper's C1") ==
+          Strings{"ZooKeeper A24", "faults D1", "faults D2"});
+    CHECK(scenarios_of("faults D15 (S8): T1, ZooKeeper\nB1 faults") ==
+          Strings{"ZooKeeper B1", "faults D15"});
+    CHECK(names_of_tests("TEST_CASE(\"a b\") { (\"c\") }\nTEST_CASE(\"d\")") == "a b\nd\n");
+    Strings named;
+    for (const Letter& each : catalogue) {
+        for (int number = 1; number <= each.count; ++number) {
+            const std::string name = each.letter + std::to_string(number);
+            if (name != "N3") named.push_back(std::string(each.catalogue) + " " + name);
+        }
+    }
+    const auto read = [](const std::string& name) { return name == "f" ? "one two" : ""; };
+    const auto rule = [&](const char* list) { return rule_scenarios(list, named, read); };
+    CHECK(rule("# of it\n\nfaults N3 | f | one").empty());
+    CHECK(rule("faults N3 | - | there is none").empty());
+    expect_some(rule(""), "faults N3 has neither");
+    expect_some(rule("faults N3 | g | one"), "does not stand in g");
+    expect_some(rule("faults N3 | f | three"), "does not stand in f: three");
+    expect_some(rule("faults N3 | -"), "not: names");
+    expect_some(rule("faults N3 | f | one\nfaults N18 | f | one"), "no scenario: faults N18");
 }
 
 TEST_CASE("self-test: index, banners, openings, density") {

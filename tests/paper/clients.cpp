@@ -1,22 +1,6 @@
 // Scenarios of clients by the names of their catalogue: sessions, ephemeral nodes, watches and
 // recipes (C), load (L), hostile input (H); and of ZooKeeper's own bugs those of sessions and
-// watches (D, F). What has a test beside its chapter is there:
-//   C7, C8, ZooKeeper D7, D8    13_expiry: expiry over leader changes, and of many at once
-//   C14 to C18, C25, ZooKeeper D10  14_recipes: the lock
-//   C19                         here; what else a downgrade may meet: 14_read_write
-//   C20                         here; each kind of event, and of barrier: 14_barriers
-//   C22, C23                    03_tree, 04_machine: numbers and versions at their ends
-//   L5                          bench/sessions.cpp: pages of a million children; names and depths
-//                               at their limits 03_tree
-//   L7                          13_streams: who reads too slowly is told snapshot_needed
-//   L8                          bench/snapshot.cpp: polls while snapshots are taken and installed
-//   H3, H4, H10, and M7         08_seals: what is recorded, forged or without a seal; sim_random
-//   H7                          tests/fuzz: files, log and state
-//   H9, ZooKeeper F9            13_acl: a watcher hears of no node that its session may not read
-//   ZooKeeper F6                13_conformance: pzxid; catch-up by it 05_watches
-// Not covered:
-//   ZooKeeper D9                no sockets are here, let alone one that blocks as it is closed
-//   ZooKeeper F5                there is no request with all watches: each is set by itself
+// watches (D, F). What has a test beside its chapter, or is not covered, scenarios.txt has.
 
 #include <memory>
 #include <string>

@@ -1,7 +1,7 @@
 // The catalogue of faults of disks, snapshots and processes: scenarios that other systems have met,
 // each under the letter and number that it has there. Some are elsewhere, beside what they are
-// about: grep for "faults D", "faults N", "faults S" and "faults T" finds them all. The end of this
-// file says where, and what is not covered.
+// about: grep for "faults D", "faults N", "faults S" and "faults T" finds those whose names say so;
+// scenarios.txt has where the others are, and what is not covered.
 //
 //   N   a path that is slow, or loses what is large
 //   D   a disk that tears, lies, fails, fills up, rots, is slow, is rolled back
@@ -19,6 +19,8 @@
 #include <map>
 #include <memory>
 #include <set>
+#include <utility>
+#include <vector>
 
 #ifndef COORD_NO_THREADS
 #include <chrono>
@@ -2417,6 +2419,74 @@ struct Cuts {
     void cut_both(PeerId a, PeerId b) { sim.cut(a, b), sim.cut(b, a); }
 };
 
+// Every message to a site that is far away, and from it, takes so long.
+struct Far {
+    World& w;
+    PeerId site;
+    Duration there, back;
+    std::vector<std::pair<Time, Packet>> under_way;
+    Far(World& world, PeerId id, Duration to, Duration from)
+        : w(world), site(id), there(to), back(from) {
+        w.eats = [this](const Packet& packet) {
+            if (packet.to != site && packet.from != site) return false;
+            under_way.emplace_back(w.now() + (packet.to == site ? there : back), packet);
+            return true;
+        };
+    }
+    ~Far() { w.eats = nullptr; }
+    void pass(Duration time) {
+        for (const Time end = w.now() + time; w.now() < end;) {
+            w.run(milliseconds(5));
+            for (std::size_t i = 0; i < under_way.size();) {
+                if (under_way[i].first > w.now()) {
+                    i += 1;
+                    continue;
+                }
+                const Packet packet = std::move(under_way[i].second);
+                under_way.erase(under_way.begin() + static_cast<std::ptrdiff_t>(i));
+                w.deliver_copy(packet);
+            }
+            w.flow();
+        }
+    }
+};
+
+// A follower, or the leader, on another continent: 200 ms there, or back, or both, which is most of
+// a silence. Nobody takes it for gone, and each write takes what the way takes.
+TEST_CASE("faults N4: a site that is 200 ms away, one way or both: the same leader, and writes") {
+    for (const PeerId site : {C, A}) {
+        for (const int ways : {1, 2, 3}) {
+            CAPTURE(site.value);
+            CAPTURE(ways);
+            World w;
+            const SessionId s = three(w);
+            const SessionId remote = w.open(C);
+            REQUIRE(in_step(w, {A, B, C}));
+            const std::uint64_t elections = w[A].counters().elections + w[B].counters().elections +
+                                            w[C].counters().elections;
+            {
+                Far far(w, site, milliseconds((ways & 1) != 0 ? 200 : 0),
+                        milliseconds((ways & 2) != 0 ? 200 : 0));
+                far.pass(seconds(2));
+                for (int i = 0; i < 15; i++) {
+                    const CallPtr near = w.create(A, s, "/n" + std::to_string(i));
+                    const CallPtr other = w.create(C, remote, "/c" + std::to_string(i));
+                    far.pass(milliseconds(450));
+                    CHECK(near->done);
+                    far.pass(milliseconds(450));
+                    CHECK(other->done);
+                }
+                CHECK(w.serves(C));
+                far.pass(seconds(1));
+            }
+            CHECK(w.leads(A));
+            CHECK(w[A].counters().elections + w[B].counters().elections +
+                  w[C].counters().elections == elections);
+            CHECK(w.verify() == "");
+        }
+    }
+}
+
 TEST_CASE("faults N6: a leader that is deaf, or mute, makes way in time, and once") {
     const Duration silence = coord::Timing{}.silence, heartbeat = coord::Timing{}.heartbeat;
     for (const std::uint32_t voters : {3u, 5u}) {
@@ -2597,29 +2667,84 @@ TEST_CASE("faults N10: links that are down for long, again and again: an epoch a
     }
 }
 
-// -------------------------------------------------------------------------------------------------
-// Elsewhere:
-//   faults D1 D2 D8 to D10 D14 D16 D18 D24  06_files.cpp, on a storage alone; so are D3 to D5, D7,
-//                        D13, D15, D17, D19 and D21 once more
-//   faults D1 D4 D5 D13 T1 T15  on the real system: tests/disk/run.py
-//   faults D22           a loop that does not stall on a slow disk: 06_background.cpp
-//   faults D19 to D21 D23  disks that are replaced, rolled back, all damaged: identity.cpp
-//   faults N1 to N5 N11 N15 N16  at random: tests/sim/random.cpp, and 15_simulation.cpp
-//   faults S9            a snapshot in slices while the tree changes: 03_tree.cpp, 04_machine.cpp
-//   faults T1            one storage: 06_files.cpp; three replicas: tests/sim/crash_points.cpp
-//   ZooKeeper A1 to A26, B1 to B12, some of C, D and G  zookeeper_bugs.cpp; A23 to A25 also in
-//                        06_files.cpp, B10 in 03_tree.cpp, B13 there and in 04_machine.cpp, B7 in
-//                        13_acl.cpp; of clients (C, D, F) in clients.cpp
-// Not covered, or not as the catalogue has it:
-//   faults D11           a copy of a running storage that opens is a clone of a voter, or a disk
-//                        that was rolled back: M6 and D23, in identity.cpp, are what happens then
-//   faults D20           the limit above: no witness was written, and those that have the record
-//                        are not among the first
-//   faults S8            no client is throttled for the sake of a slow learner that no quorum needs
-//   faults T14           there is no migration: a snapshot of an older format is refused by name
-//   faults N12           an entry larger than what the path takes stays behind; that is told
-//   ZooKeeper A20        read-only mode: there is none; what remains of it is covered
-//   ZooKeeper A21        scaling up: voters do not change; a voter that comes with nothing does
+// Replicas are cut off one by one, in any order and number, and come back one by one in another.
+TEST_CASE("faults N11: some are cut off one by one, and come back in another order") {
+    coord::Rng rng(support::seed_or(11));
+    Cuts c(5);
+    for (int round = 0; round < 40; round++) {
+        CAPTURE(round);
+        std::vector<std::uint32_t> order{1, 2, 3, 4, 5};
+        const auto shuffle = [&] {
+            for (std::size_t i = order.size(); i > 1; i--) {
+                std::swap(order[i - 1], order[rng.below(i)]);
+            }
+        };
+        shuffle();
+        order.resize(rng.between(1, 5));
+        const auto pause = [&] {
+            c.sim.run_for(milliseconds(static_cast<std::int64_t>(rng.between(1, 800))));
+        };
+        const auto tries = [&] {
+            const PeerId at = c.sim.leader();
+            if (at != PeerId{}) create(c.sim, at, c.sessions[at], "/t" + std::to_string(c.asked++));
+        };
+        const std::uint32_t epochs = c.epoch();
+        for (const std::uint32_t id : order) c.sim.isolate(id), tries(), pause();
+        shuffle();
+        for (std::size_t back = 0; back < order.size(); back++) {
+            c.sim.heal();
+            for (std::size_t i = back + 1; i < order.size(); i++) c.sim.isolate(order[i]);
+            tries(), pause();
+        }
+        c.sim.heal();
+        CHECK(c.sim.run_until([&] { return c.goes_on(milliseconds(100)); }, seconds(3)));
+        CHECK(c.epoch() - epochs <= 2 * order.size());
+        c.sim.run_for(seconds(2));
+        c.heals();
+    }
+}
+
+// C stands still for longer than a silence; meanwhile its inbox fills with what the leader of epoch
+// 1 has sent, to the end, and then with what comes of epoch 2. It goes on with all of it at once.
+TEST_CASE("faults T6: a follower that was paused finds an inbox full of an epoch that is over") {
+    constexpr PeerId late{1}, next{4}, old{5};
+    for (const int how : {0, 1, 2}) {
+        CAPTURE(how);
+        WorldOptions options;
+        options.voters = 5;
+        World w(options);
+        REQUIRE(bring_up(w, w.ids()));
+        REQUIRE(w.leads(old));
+        const SessionId s = w.open(old);
+        REQUIRE(in_step(w, w.ids()));
+        w.freeze(late);
+        write_many(w, old, s, "n", 50);
+        for (std::uint32_t id = 2; id <= 4; id++) w.hold_link(old, PeerId{id});
+        std::vector<CallPtr> calls;
+        for (int i = 0; i < 20; i++) calls.push_back(w.create(old, s, "/x" + std::to_string(i)));
+        w.run(milliseconds(200));
+        REQUIRE(w.count(MessageType::proposal, old, late) > 20);
+        w.freeze(old);  // those are in its own log alone, and in that inbox
+        REQUIRE(w.run_until([&] { return w.leads(next); }));
+        write_many(w, next, w.open(next), "m", 50);
+        REQUIRE(w[late].status().epoch == 1);
+        w.thaw(late);
+        if (how == 0) w.poll(late);  // it notices first for how long nobody was heard
+        if (how == 2) {  // all of it in one poll
+            for (const Packet& packet : w.packets) {
+                if (packet.to == late) w[late].receive(packet.from, packet.bytes);
+            }
+            w.poll(late);
+        }
+        w.flow();
+        CHECK(in_step(w, {late, PeerId{2}, PeerId{3}, next}));
+        CHECK_FALSE(w.has(late, "/x0"));
+        w.no_rules(), w.thaw(old);
+        CHECK(w.run_until([&] { return calls.back()->done; }));
+        for (const CallPtr& call : calls) CHECK(call->error == Errc::ok);
+        CHECK(w.verify() == "");
+    }
+}
 
 TEST_SUITE_END();
 

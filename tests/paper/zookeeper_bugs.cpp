@@ -16,6 +16,7 @@
 namespace {
 
 using coord::CreateMode;
+using coord::Duration;
 using coord::milliseconds;
 using coord::Request;
 using coord::seconds;
@@ -1247,6 +1248,92 @@ TEST_CASE("ZooKeeper A22 (ZOOKEEPER-5010): an ephemeral in flight when the leade
     CHECK(messages > 10);
 }
 
+// The first versions of Zab 1.0: what happened while a learner was brought up to date bypassed its
+// table of sessions, or was not kept; after a restart there were ephemerals whose sessions nobody
+// expired, and writes were missing. 1. C gets a DIFF, or a snapshot; UPTODATE is slow. 2. A session
+// is opened, with an ephemeral, and there are writes. 3. All crash; B and C go on. Violated:
+// ephemeral owner, committed durability.
+TEST_CASE("ZooKeeper A27 (ZOOKEEPER-1367, 1551, 1319): sessions and writes while one catches up") {
+    for (const bool is_by_snapshot : {false, true}) {
+        CAPTURE(is_by_snapshot);
+        World w(is_by_snapshot ? often() : WorldOptions());
+        const SessionId s = three(w);
+        leave_behind(w, s);
+        w.hold(MessageType::up_to_date, A, C);
+        w.start(C);
+        REQUIRE(w.run_until([&] { return w.count(MessageType::up_to_date, A, C) > 0; }));
+        CHECK((w[C].counters().snapshots_installed > 0) == is_by_snapshot);
+        const SessionId brief = w.open(A, seconds(20));
+        const CallPtr node = w.ask(Request::Kind::create, A, brief, "/e", {},
+                                   CreateMode::ephemeral);
+        REQUIRE(w.run_until([&] { return node->done; }));
+        REQUIRE(w.write(A, s, "/b"));
+        CHECK_FALSE(w.serves(C));
+        w.no_rules();
+        REQUIRE(in_step(w, {A, B, C}));
+        CHECK(w[C].machine().find_session(brief) != nullptr);
+        w.crash_all();
+        REQUIRE(bring_up(w, {B, C}));
+        CHECK(w.has(C, "/b"));
+        CHECK(w.has(C, "/e"));
+        w.ledger.forget_promise("/e");
+        CHECK(w.run_until([&] { return !w.has(B, "/e") && !w.has(C, "/e"); }, seconds(30)));
+        CHECK(w[C].machine().find_session(brief) == nullptr);
+        CHECK(w.verify() == "");
+    }
+}
+
+// The pipeline of a server: a commit that came at the wrong moment stayed in it until the next one,
+// answers overtook one another, and what an old role had in it came out in the new one. Violated:
+// liveness, order. 1. Single writes at a follower, with nothing after them; their messages come
+// twice, and late. 2. Many in a row, and the leader dies among them.
+TEST_CASE("ZooKeeper A28 (ZOOKEEPER-3598, 4537, 1863): no answer waits for another commit") {
+    World w;
+    three(w);
+    const SessionId own = w.open(C);
+    REQUIRE(in_step(w, {A, B, C}));
+    for (int i = 0; i < 40; i++) {
+        CAPTURE(i);
+        const CallPtr call = w.create(C, own, "/alone" + std::to_string(i));
+        const MessageType type = i % 2 == 0 ? MessageType::proposal : MessageType::commit;
+        if (i % 4 < 2) {  // one overtakes the other
+            w.hold(type, A, C);
+            w.run(milliseconds(2));
+            w.no_rules();
+        } else {
+            REQUIRE(w.run_until([&] { return w.first(type, A, C) != nullptr; }));
+            const Packet copy = *w.first(type, A, C);
+            w.flow();
+            w.deliver_copy(copy);
+        }
+        w.flow();
+        CHECK(w.run_until([&] { return call->done; }, milliseconds(50)));
+        CHECK(call->error == Errc::ok);
+    }
+    std::vector<CallPtr> calls;
+    for (int i = 0; i < 50; i++) {
+        calls.push_back(w.ask(Request::Kind::create, C, own, "/row" + std::to_string(i)));
+    }
+    w.poll(C);
+    int steps = 0;
+    const auto are_in_order = [&] {
+        bool is_done = true;
+        for (const CallPtr& call : calls) {
+            if (call->done && !is_done) return false;
+            is_done = call->done;
+        }
+        return true;
+    };
+    CHECK(w.run_until([&] {
+        if (steps++ == 4) w.crash(A);
+        REQUIRE(are_in_order());
+        return calls.back()->done;
+    }));
+    CHECK(steps > 4);
+    for (const CallPtr& call : calls) CHECK(call->error == Errc::ok);
+    CHECK(w.verify() == "");
+}
+
 #ifndef COORD_NO_FILES
 
 // An ensemble on files, at rest, of which a test damages B's disk.
@@ -1781,6 +1868,28 @@ TEST_CASE("ZooKeeper C5 (ZOOKEEPER-3109): a voter changes its mind at the last m
     w.no_rules();
     CHECK(w.run_until([&] { return w.are_equal({A, B, C}); }, seconds(3)));
     CHECK(w.verify() == "");
+}
+
+// Two of five are gone without a word, so that whoever dialled them waited for seconds, and with it
+// whoever waited for that one: elections took longer than was waited for them. Here nothing waits
+// for a peer that does not answer. Violated: liveness.
+TEST_CASE("ZooKeeper C6 (ZOOKEEPER-2164, 3756): an election is as quick while some are gone") {
+    WorldOptions options;
+    options.voters = 5;
+    const auto takes = [&](std::uint32_t gone) {
+        World w(options);
+        found(w);
+        for (std::uint32_t id = 1 + gone; id <= 5; id++) w.start(PeerId{id});
+        const coord::Time before = w.now();
+        REQUIRE(w.run_until([&] { return w.leads(PeerId{5}); }, seconds(5)));
+        const Duration took = w.now() - before;
+        CHECK(w.verify() == "");
+        return took;
+    };
+    const Duration heartbeat = options.timing.heartbeat;
+    CHECK(takes(0) < heartbeat * 2);
+    CHECK(takes(1) < heartbeat * 2);
+    CHECK(takes(2) < heartbeat * 2);
 }
 
 // Two servers believe to lead: the result of an election is a hint. 1. A leads epoch 1, patiently.

@@ -376,6 +376,35 @@ TEST_CASE("a session goes on at another server, and hears of what it has missed,
     }
 }
 
+// All watches in one request were more than a server takes: it ended the connection, and the client
+// came back with the same, and so on for ever.
+TEST_CASE("ZooKeeper F5 (ZOOKEEPER-706): more watches than a frame has room for are set again") {
+    Alone one;
+    const Session session = one.open(seconds(30));
+    const Sync zk = one.sync(session), other = beside(one);
+    Lines lines;
+    const auto path = [](int i) { return "/" + Bytes(120, 'n') + std::to_string(i); };
+    int set = 0;
+    constexpr int count = 10000;
+    for (int i = 0; i < count; i++) {
+        session.exists(path(i), hears(lines, "exists"), [&](const Result<coord::Stat>& r) {
+            set += r.error() == Errc::no_node ? 1 : 0;
+        });
+        while (i % 500 == 499 && set <= i) one.turn();
+    }
+    REQUIRE(set == count);
+    one.wires.largest = 0;
+    const std::uint64_t connections = one.wires.connections;
+    one.wires.cut_all();
+    for (const int i : {0, count / 2, count - 1}) REQUIRE(other.create(path(i), ""));
+    REQUIRE(zk.sync());
+    one.run_for(seconds(1));
+    CHECK(lines.size() == 3);
+    CHECK(one.wires.connections == connections + 1);
+    CHECK(one.wires.largest > 100000);
+    CHECK(one.wires.largest < 200000);
+}
+
 TEST_CASE("bytes that are none end the connection, and nothing else") {
     coord::Rng rng(support::seed == 0 ? 1 : support::seed);
     Alone one;

@@ -4,6 +4,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <optional>
@@ -62,6 +63,7 @@ public:
     bool is_silent = false;    // what is sent from now on is lost, either way
     std::uint64_t cut_at = 0;  // of the frames, from 1; 0: never
     std::uint64_t frames = 0;  // so far
+    std::size_t largest = 0;   // of those that the client has sent, in bytes
     std::uint64_t connections = 0;
 
     void connect(zookeeper_client::LinkId link, const zookeeper_client::Address& to) override {
@@ -131,6 +133,7 @@ private:
         if (std::exchange(links_.at(id).is_new, false)) client->connected(id);
         for (Bytes frame; !(frame = take_frame(links_.at(id).up)).empty();) {
             if (!pass(id)) return;
+            largest = (std::max)(largest, frame.size());
             if (zkserver::Connection* end = links_.at(id).ticket.find()) end->receive(frame);
         }
         zkserver::Connection* const end = links_.at(id).ticket.find();

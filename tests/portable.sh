@@ -38,13 +38,21 @@ trap 'rm -rf "$tmp"' EXIT
 trap 'exit 130' INT TERM
 printf '#define COORD_IMPLEMENTATION\n#include "coord.hpp"\n' >"$tmp/coord.cpp"
 
+# Without the cross compiler the machine's own may do for 32 bits, as with Debian's g++-multilib.
+narrow=i686-linux-gnu-g++
+printf '#include <string>\nint main() {}\n' >"$tmp/narrow.cpp"
+if ! command -v "$narrow" >/dev/null 2>&1 &&
+    g++ -m32 -static "$tmp/narrow.cpp" -o "$tmp/narrow" 2>/dev/null; then
+    narrow="g++ -m32"
+fi
+
 # name | compiler and flags | what it may need to run
 ways=(
     "g++ -O0|g++ -O0|"
     "g++ -O2|g++ -O2|"
     "clang++ -O0|clang++ -O0|"
     "clang++ -O2|clang++ -O2|"
-    "32 bits, g++ -O2|i686-linux-gnu-g++ -O2 -static|qemu-i386"
+    "32 bits, g++ -O2|$narrow -O2 -static|qemu-i386"
     "big-endian, g++ -O2|s390x-linux-gnu-g++ -O2 -static|qemu-s390x"
 )
 

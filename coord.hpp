@@ -288,7 +288,8 @@
 //                does already gets throttled_op, in its turn, and nothing was done. The log is
 //                what came since the newest snapshot, and what is kept before it; where a learner
 //                is slow that is up to five times ReplicaOptions::snapshot_every_bytes. It never
-//                slows the others down: it gets a snapshot.
+//                slows the others down: it gets a snapshot. A replica without a transport, from
+//                which nobody learns, has nothing of its log in memory but what is not applied.
 //
 // ANOTHER VERSION
 //   Replicas that speak versions of the protocol that follow one another may be in one ensemble: so
@@ -1120,6 +1121,9 @@ void append_json_text(BytesView text, Bytes& out);
 //            T10 The ephemeral nodes of each session are listed in the order of their paths, those
 //            and no others: by links in the nodes themselves, where others have their children.
 //            T11 It knows how many bytes its paths and data have.
+//            T12 After a load no child has a place among its siblings before somebody asks for an
+//            order, or put_in_order is called: then all have. Until then what comes and goes counts
+//            in its parent, has its digest and its place among its session's, and no link.
 // May touch  Memory; deterministic.
 // Reading    ZooKeeper's DataTree and PathUtils. What it may cost: one hash of the path and four
 //            cache lines a look-up, 120 bytes a node beside its path and data.
@@ -1335,10 +1339,14 @@ public:
 
     // And back, node by node, in any order. Nothing is trusted: false, and corrupt, for whatever a
     // save would not have written; reset is due then, as it is where a load is given up. Nothing
-    // may look at the tree before end_load or reset.
+    // may look at the tree before end_load or reset. The children's order is left out: of what
+    // comes and goes before it is asked for nothing needs a place (T12).
     void begin_load();
     bool load_node(BytesView record, const Limits& limits);
     Errc end_load();
+    // Once, at a cost of all nodes; nothing where that is done. The first look at an order does it.
+    void put_in_order() const;
+    bool is_in_order() const { return is_in_order_; }
     // What a node of that record adds to the digest. RETURNS false as load_node does.
     static bool digest_of_record(BytesView record, const Limits& limits, std::uint64_t& digest);
     // Calls visit for each node, parents before children, children in order; or for the one at a
@@ -1435,15 +1443,15 @@ private:
     void save_node(std::uint32_t node, Bytes& out) const;
     static bool read_node(BytesView bytes, const Limits& limits, Record& record);
     bool enter_loaded();
-    bool link_loaded();
-    bool find_parents(std::vector<std::uint32_t>& parents, std::vector<std::uint32_t>& counts);
-    void link_children(std::uint32_t parent, std::uint32_t* children, std::size_t count);
-    void put_in_order(std::size_t offset, std::uint32_t* children, std::size_t count) const;
+    bool find_parents();
+    void link_children(std::uint32_t parent, std::uint32_t* children, std::size_t count) const;
+    void sort_children(std::size_t offset, std::uint32_t* children, std::size_t count) const;
     void prefetch_child(std::uint32_t child) const;
     void add_built_in(std::uint32_t parent, BytesView path);
     void clear();
     void audit_node(std::uint32_t node) const;
     void audit_children(std::uint32_t parent) const;
+    void audit_links_left_out() const;
     std::size_t audit_owned(SessionId owner, std::uint32_t root) const;
 
     std::vector<detail::Owned<Node*[]>> slabs_;  // nodes by index; all of one size but the first
@@ -1475,6 +1483,7 @@ private:
     Bytes undo_;                        // nodes, counts and ACLs before they changed; new paths
     std::vector<std::size_t> undo_starts_;  // of each of them in it
     detail::Ring<std::uint64_t> loaded_;  // hashes of the nodes that a load has, but the root's
+    mutable bool is_in_order_ = true;     // T12
 };
 
 // =================================================================================================
@@ -1873,7 +1882,8 @@ public:
     // fresh state, where the bytes are not those of a save.
     void begin_load();
     bool load_piece(BytesView piece);  // RETURNS false where it is damaged: the rest is worthless
-    Errc end_load();   // RETURNS corrupt, or other_version
+    Errc end_load();   // RETURNS corrupt, or other_version. See Tree::put_in_order
+    void put_in_order() { tree_.put_in_order(); }
     Errc load(BytesView state);
     void audit() const;  // asserts M3 and what the tree's does; cost as the state
 
@@ -2271,7 +2281,8 @@ public:
     // begun and not ended. end gives it the next sequence; when that is durable, older snapshots
     // and records before first_needed may go. replaces: the records before it are not its history,
     // and are worth nothing without it. All RETURN storage_failed; or storage_full, and then it is
-    // given up.
+    // given up. A write of nothing may RETURN throttled_op: what there is waits for the disk, and
+    // more is better written later.
     virtual Errc begin_snapshot() = 0;
     virtual Errc write_snapshot(BytesView piece) = 0;
     virtual Errc end_snapshot(Sequence first_needed, bool replaces) = 0;
@@ -2653,6 +2664,8 @@ private:
 //            last no later epoch is accepted: until so long after its newest ping was received;
 //            in a life that finds it here, so long after its first time, since a life before may
 //            have answered a ping just before; or until that leader has given it up.
+//            L8 Where nobody can learn from this log, memory has of it what is not applied. The
+//            storage has what the newest snapshot lacks, whatever memory has.
 // May touch  The storage.
 // Format     A record is u32 length of all, u32 CRC32C of what follows, u8 kind, and
 //            entry:    u64 zxid, u64 previous zxid, u32 previous crc, i64 time in ms, u64 session,
@@ -2751,6 +2764,9 @@ public:
     // log goes on; what was begun before is given up. read_begun reads it again. end makes it the
     // newest, and forgets the entries that it covers but the last entries_kept (L5).
     Errc begin_snapshot(LogPosition position);
+    // L8. Of memory alone, some each time. REQUIRES that it is durable and applied, and that no
+    // learner will ask for what follows the newest snapshot.
+    void forget_through(Zxid zxid);
     Errc write_snapshot(BytesView state_piece);
     Errc read_begun(std::uint64_t offset, std::size_t size, Bytes& out) const;
     Errc end_snapshot(std::size_t entries_kept);
@@ -2841,7 +2857,9 @@ private:
     LogPosition begun_position_;     // of the one that is being written
     std::uint64_t begun_bytes_ = 0;
     Epochs begun_epochs_;
+    Sequence begun_needed_ = 0;      // the first record that a replica needs beside it
     Zxid needless_;                  // entries up to this one go, a few at a time
+    Zxid forgotten_;                 // L8
     Bytes scratch_;
     const char* reason_ = "";
     Time now_;
@@ -3971,6 +3989,8 @@ private:
 //            numbered, and is told in its turn (R3).
 //            R18 What it does follows from its options, what its storage answers and the calls made
 //            to it, in their order: all of that, and all it does, a ReplicaTap hears.
+//            R19 The log since a snapshot was begun is bounded by the load and the tree: where it
+//            lags a poll does more of it, and applies so much less.
 // May touch  Everything above.
 // Reading    "Rules for callers" in the manual above; the contracts of Storage and Transport.
 
@@ -4860,6 +4880,7 @@ private:
     void work_on_snapshot();
     std::size_t write_snapshot_slice();
     std::size_t check_snapshot_slice();
+    std::uint64_t snapshot_slices() const;
     void end_snapshot();
     void give_up_snapshot(Errc error);
     void send_pong();
@@ -4974,7 +4995,10 @@ private:
     detail::Owned<Machine> incoming_;       // what has arrived of a leader's snapshot
     detail::Owned<Machine> retired_;        // what is freed, poll by poll
     std::uint64_t incoming_bytes_ = 0;
+    bool has_peers_ = false;           // or may have: there is a transport
+    Zxid recovered_;                   // where the log ended as the storage was opened
     bool snapshot_may_wait_ = false;   // for a learner that fetches the one before
+    bool snapshot_waits_ = false;      // for the storage, or such a learner
     std::uint64_t snapshot_written_ = 0;
     std::uint64_t snapshot_checked_ = 0;
     std::uint64_t entries_since_snapshot_ = 0;
@@ -7738,14 +7762,16 @@ void Tree::link_child(std::uint32_t parent, std::uint32_t child) {
     COORD_ASSERT(at(child).parent == parent);
     COORD_ASSERT(at(child).left == 0 && at(child).right == 0);
     COORD_ASSERT(!at(parent).is_owned());  // T4
+    if (at(child).is_owned()) link_owned(child);
+    if (!is_in_order_) return;  // T12
     const std::size_t offset = detail::name_offset(at(parent).path());
     link<AmongChildren>(at(parent).root_or_right, child, offset);
-    if (at(child).is_owned()) link_owned(child);
 }
 
 void Tree::unlink_child(std::uint32_t parent, std::uint32_t child) {
-    const std::size_t offset = detail::name_offset(at(parent).path());
     if (at(child).is_owned()) unlink_owned(child);
+    if (!is_in_order_) return;  // T12
+    const std::size_t offset = detail::name_offset(at(parent).path());
     unlink<AmongChildren>(at(parent).root_or_right, child, offset);
 }
 
@@ -7882,6 +7908,7 @@ bool Tree::contains(BytesView path) const { return seek(path) != nullptr; }
 void Tree::seek_children(const Node& parent, BytesView after, BytesView prefix,
                          Stack& stack) const {
     COORD_ASSERT(stack.empty());
+    put_in_order();
     const std::size_t offset = detail::name_offset(parent.path());
     for (std::uint32_t child = parent.child_root(); child != detail::no_index;) {
         const BytesView child_is = child_name(child, offset);
@@ -7936,6 +7963,7 @@ Result<std::size_t> Tree::descendants(BytesView path, std::size_t limit) const {
     const Node* const node = seek(path);
     if (node == nullptr) return Errc::no_node;
     if (node->index == detail::root_index) return size_ - 1;
+    put_in_order();
     Stack stack;
     push_left(node->child_root(), stack);
     std::size_t count = 0;
@@ -7980,6 +8008,7 @@ void Tree::visit(const Callback<void(const NodeView&)>& visit_node, BytesView fr
     COORD_ASSERT(visit_node != nullptr);
     const Node* const top = seek(from);
     if (top == nullptr) return;
+    if (top->child_count() > 0) put_in_order();
     visit_node(view_of(*top, top->path_length));
     std::vector<std::uint32_t> stack;
     push_left(top->child_root(), stack);
@@ -8364,6 +8393,7 @@ void Tree::clear() {
     tables_ = detail::Owned<Table[]>(new Table[detail::tree_tables]());
     indices_used_ = 0, indices_capacity_ = 0;
     size_ = 0, bytes_ = 0, digest_ = 0;
+    is_in_order_ = true;
     stop_saving();
     grow_slabs();
     indices_used_ = detail::root_index;  // no_index is nobody's
@@ -8554,7 +8584,7 @@ bool Tree::load_node(BytesView bytes, const Limits& limits) {
 }
 
 COORD_RARE Errc Tree::end_load() {
-    const bool sound = slot(detail::root_index) != nullptr && enter_loaded() && link_loaded() &&
+    const bool sound = slot(detail::root_index) != nullptr && enter_loaded() && find_parents() &&
                        contains("/zookeeper/config") && contains("/zookeeper/quota");
     loaded_ = detail::Ring<std::uint64_t>();
     return sound ? Errc::ok : Errc::corrupt;
@@ -8589,27 +8619,43 @@ inline void Tree::prefetch_child(std::uint32_t child) const {
     detail::prefetch(slot(child)->bytes());
 }
 
-// Nodes of one parent mostly come one after the other: then the parent is known already. counts
-// are of the children that are there; those of the nodes themselves must be the same in all.
-bool Tree::find_parents(std::vector<std::uint32_t>& parents, std::vector<std::uint32_t>& counts) {
+// Nodes of one parent mostly come one after the other: then the parent is known already. Each has
+// as many children as it says.
+bool Tree::find_parents() {
+    std::vector<std::uint32_t> missing(indices_used_, 0);
     std::uint32_t parent = detail::root_index;
-    std::uint64_t claimed = at(parent).child_count();
     for (std::uint32_t child = detail::root_index + 1; child < indices_used_; child++) {
         if (child + 8 < indices_used_) prefetch_child(child + 8);
         Node& node = at(child);
         const BytesView path = parent_path(node.path());
         if (at(parent).path() != path) parent = locate(path);
         if (parent == detail::no_index || at(parent).is_owned()) return false;  // T1, T4
-        node.parent = parents[child] = parent;
-        claimed += node.child_count(), counts[parent] += 1;
+        node.parent = parent;
+        missing[child] += node.child_count(), missing[parent] -= 1;
     }
-    return claimed == indices_used_ - detail::root_index - 1;
+    missing[detail::root_index] += at(detail::root_index).child_count();
+    for (const std::uint32_t count : missing) {
+        if (count != 0) return false;
+    }
+    is_in_order_ = false;  // T12
+    for (std::uint32_t node = detail::root_index; node < indices_used_; node++) {
+        if (at(node).is_owned()) link_owned(node);
+    }
+    return true;
 }
 
 // Family by family: their members are mostly neighbours in memory.
-bool Tree::link_loaded() {
+void Tree::put_in_order() const {
+    if (is_in_order_) return;
+    is_in_order_ = true;
     std::vector<std::uint32_t> parents(indices_used_, 0), ends(indices_used_, 0);
-    if (!find_parents(parents, ends)) return false;
+    for (std::uint32_t child = detail::root_index + 1; child < indices_used_; child++) {
+        const Node* const ahead = child + 8 < indices_used_ ? slot(child + 8) : nullptr;
+        if (ahead != nullptr) detail::prefetch(&ahead->parent);
+        if (slot(child) == nullptr) continue;  // it has gone since
+        parents[child] = at(child).parent;
+        ends[parents[child]] += 1;
+    }
     std::uint32_t before = 0;
     for (std::uint32_t& end : ends) {
         before += end;
@@ -8617,23 +8663,17 @@ bool Tree::link_loaded() {
     }
     std::vector<std::uint32_t> children(before);
     for (std::uint32_t child = detail::root_index + 1; child < indices_used_; child++) {
-        children[ends[parents[child]]++] = child;
+        if (parents[child] != detail::no_index) children[ends[parents[child]]++] = child;
     }
     for (std::uint32_t parent = detail::root_index; parent < indices_used_; parent++) {
         const std::uint32_t first = ends[parent - 1], count = ends[parent] - first;
-        if (count == 0) continue;
-        if (count != at(parent).child_count()) return false;
-        link_children(parent, &children[first], count);
+        if (count > 0) link_children(parent, &children[first], count);
     }
-    for (std::uint32_t node = detail::root_index; node < indices_used_; node++) {
-        if (at(node).is_owned()) link_owned(node);
-    }
-    return true;
 }
 
 // In order, each comes below the last one of a higher priority on the way to the last child, and
 // takes what was there for what is before it. That way is kept where the children were.
-void Tree::link_children(std::uint32_t parent, std::uint32_t* children, std::size_t count) {
+void Tree::link_children(std::uint32_t parent, std::uint32_t* children, std::size_t count) const {
     COORD_ASSERT(count > 0 && count == at(parent).child_count());
     const std::size_t offset = detail::name_offset(at(parent).path());
     bool in_order = true;
@@ -8641,7 +8681,7 @@ void Tree::link_children(std::uint32_t parent, std::uint32_t* children, std::siz
         if (i + 8 < count) prefetch_child(children[i + 8]);
         in_order = child_name(children[i - 1], offset) < child_name(children[i], offset);
     }
-    if (!in_order) put_in_order(offset, children, count);
+    if (!in_order) sort_children(offset, children, count);
     std::size_t depth = 0;
     for (std::size_t i = 0; i < count; i++) {
         const std::uint32_t child = children[i], rank = priority(child);
@@ -8674,7 +8714,7 @@ static std::uint64_t leading_bytes(BytesView text) {
 }  // namespace detail
 
 // Runs that are in order are merged, two and two, until one is left.
-void Tree::put_in_order(std::size_t offset, std::uint32_t* children, std::size_t count) const {
+void Tree::sort_children(std::size_t offset, std::uint32_t* children, std::size_t count) const {
     COORD_ASSERT(count > 1);
     const BytesView first = child_name(children[0], offset);
     std::size_t common = first.size();
@@ -8731,6 +8771,15 @@ void Tree::audit_children(std::uint32_t parent) const {
         push_left(node.right, stack);
     }
     COORD_ASSERT(seen == at(parent).child_count());
+}
+
+// T12
+COORD_RARE void Tree::audit_links_left_out() const {
+    for (std::uint32_t index = detail::root_index; index < indices_used_; index++) {
+        const Node* const node = slot(index);
+        COORD_ASSERT(node == nullptr || (node->left == 0 && node->right == 0));
+        COORD_ASSERT(node == nullptr || node->child_root() == detail::no_index);
+    }
 }
 
 // RETURNS how many there are.
@@ -8794,6 +8843,8 @@ COORD_RARE void Tree::Table::audit() const {
 
 COORD_RARE
 void Tree::audit() const {
+    if (!is_in_order_) audit_links_left_out();
+    put_in_order();
     std::size_t seen = 0, listed = 0, owned = 0;
     std::vector<std::uint32_t> users(acls_->entries.size(), 0);
     std::uint64_t digest = 0, bytes = 0;
@@ -12314,8 +12365,9 @@ COORD_RARE static bool find_later(BytesView segment, const FrameCursor& end, Seq
     const std::size_t count_max = segment.size() / frame_header_bytes;
     Frame frame;
     for (std::size_t at = end.offset; at + frame_header_bytes <= segment.size(); at++) {
-        const std::uint64_t high = load_big32(&segment[at + 8]);
-        const Sequence sequence = high << 32 | load_big32(&segment[at + 12]);
+        const Sequence sequence = load_big64(&segment[at + 8]);
+        // Nearly all of it is zeros: where the next word is, too, the next seven have none.
+        if (sequence == 0 && load_big64(&segment[at + 16]) == 0) at += 7;
         if (sequence < end.expected || sequence - end.expected > count_max) continue;
         if (!read_frame(segment.substr(at), end.salt, frame)) continue;
         found = true, witness = (std::max)(witness, frame.durable);
@@ -13578,6 +13630,8 @@ detail::Owned<Files> system_files() { return detail::Owned<Files>(new detail::Sy
 namespace detail {
 constexpr std::size_t background_bytes_max = 16 * 1024 * 1024;  // queued, beside what is made
 constexpr std::size_t background_piece_bytes = 1024 * 1024;     // of a snapshot, queued at once
+constexpr std::size_t background_ahead_bytes = 512 * 1024;      // read of one, at least
+constexpr std::size_t background_behind_bytes = 1024 * 1024;    // queued: no more of one now
 }  // namespace detail
 
 // What the caller and the thread share.
@@ -13605,9 +13659,10 @@ struct BackgroundStorage::Work {
         std::uint64_t offset = 0;
         std::size_t size = 0;
         bool is_there = false;         // somebody asks, or here is what was asked
-        bool is_same(const Read& other) const {
+        std::uint64_t end() const { return offset + size; }
+        bool has(const Read& other) const {
             return is_there && snapshot == other.snapshot && version == other.version &&
-                   offset == other.offset && size == other.size;
+                   offset <= other.offset && other.end() <= end();
         }
     };
 
@@ -13616,7 +13671,9 @@ struct BackgroundStorage::Work {
     Errc push(Change change, BytesView bytes);
     Errc end_now(std::unique_lock<std::mutex>& lock, const Change& change);
     bool is_begun_full() const { return begun > 0 && begun_full == begun; }
+    Errc judge_piece() const;
     Errc read(const Read& asked, Bytes& out);
+    void ask(const Read& asked);
     Errc flush(Time now);
     void run();
     void want();
@@ -13636,6 +13693,7 @@ struct BackgroundStorage::Work {
     std::condition_variable moved;     // the caller: the queue was taken, or will not be
     Changes queued;
     Read asked_read;
+    bool is_read_asked = false;        // and neither answered nor dropped
     Read answer;
     Bytes answer_bytes;
     Sequence appended = 0;             // accepted
@@ -13721,6 +13779,12 @@ Errc BackgroundStorage::Work::push(Change change, BytesView bytes) {
     return Errc::ok;
 }
 
+COORD_RARE Errc BackgroundStorage::Work::judge_piece() const {
+    const std::lock_guard<std::mutex> lock(mutex);
+    const bool is_behind = !is_failed && queued.bytes.size() > detail::background_behind_bytes;
+    return is_behind ? Errc::throttled_op : Errc::ok;
+}
+
 // Where an end could be refused it must be known at once whether it has got its sequence.
 COORD_RARE
 Errc BackgroundStorage::Work::end_now(std::unique_lock<std::mutex>& lock, const Change& change) {
@@ -13748,21 +13812,33 @@ COORD_RARE Errc BackgroundStorage::Work::flush(Time now) {
     return Errc::ok;
 }
 
+// What follows is read with it: mostly it is asked for next, while the thread is busy.
+COORD_RARE void BackgroundStorage::Work::ask(const Read& asked_for) {
+    asked_read = asked_for;
+    asked_read.size = (std::max)(asked_for.size, detail::background_ahead_bytes);
+    is_read_asked = true;
+    want();
+}
+
 COORD_RARE Errc BackgroundStorage::Work::read(const Read& call, Bytes& out) {
     const std::lock_guard<std::mutex> lock(mutex);
     Read exact = call;
     exact.version = version(call.snapshot), exact.is_there = true;
     if (is_failed) return Errc::storage_failed;
     if (call.snapshot == 0 && is_begun_full()) return Errc::storage_full;
-    if (answer.is_same(exact)) {
-        answer.is_there = false;
-        out.append(answer_bytes);
+    if (answer.has(exact)) {
+        const auto at = static_cast<std::size_t>(call.offset - answer.offset);
+        out.append(BytesView(answer_bytes).substr((std::min)(at, answer_bytes.size()), call.size));
+        exact.offset = exact.end();
+        const bool is_end = at + call.size >= answer_bytes.size();
+        const bool is_whole = answer_bytes.size() == answer.size;
+        if (is_end) answer.is_there = false;
+        if (is_whole && at + call.size > answer.size / 2 && !is_read_asked) ask(exact);
         return Errc::ok;
     }
     if (is_busy || is_wanted || changed != changed_made) {
         if (is_full && call.snapshot == 0) return Errc::storage_full;
-        asked_read = exact;
-        want();
+        ask(exact);
         return Errc::throttled_op;
     }
     const Errc error = inner.read_snapshot(call.snapshot, call.offset, call.size, out);  // S11
@@ -13877,6 +13953,7 @@ COORD_RARE bool BackgroundStorage::Work::publish(Errc error) {
     if (is_failed) is_wanted = false, queued.clear(), changes.clear();
     if (is_read) answer = reading, std::swap(answer_bytes, reading_bytes);
     reading.is_there = false;
+    is_read_asked = asked_read.is_there;
     return is_progress;
 }
 
@@ -13914,6 +13991,7 @@ COORD_RARE Errc BackgroundStorage::begin_snapshot() {
 
 COORD_RARE Errc BackgroundStorage::write_snapshot(BytesView piece) {
     if (!work_) return Errc::storage_failed;
+    if (piece.empty()) return work_->judge_piece();
     Work::Change change;
     change.kind = Work::Kind::piece;
     Errc error = Errc::ok;
@@ -14127,7 +14205,7 @@ COORD_RARE Errc Log::start_over(std::uint64_t entropy) {
     drop_through(entries_.size());
     base_ = last_ = snapshot_position_ = begun_position_ = LogPosition{};
     epochs_ = durable_epochs_ = begun_epochs_ = Epochs{};
-    durable_last_ = needless_ = Zxid{};
+    durable_last_ = needless_ = forgotten_ = Zxid{};
     marks_.clear(), admits_.clear();
     snapshot_sequence_ = 0, snapshot_bytes_ = begun_bytes_ = 0, snapshot_base_ = 0;
     leased_until_ = Time{INT64_MIN / 4};
@@ -14539,6 +14617,13 @@ COORD_RARE void Log::spare_block(Block&& block) {
     spare_blocks_.push_back(std::move(block));
 }
 
+void Log::forget_through(Zxid zxid) {
+    COORD_ASSERT(zxid <= durable_last_);  // L8: the storage has it
+    needless_ = (std::max)(needless_, zxid);
+    forgotten_ = needless_;
+    drop_needless();
+}
+
 void Log::drop_needless() {
     if (needless_ <= base_.zxid) return;
     drop_through((std::min)(find(needless_), detail::dropped_at_once_max));
@@ -14555,6 +14640,8 @@ COORD_RARE Errc Log::begin_snapshot(LogPosition position) {
     COORD_ASSERT(contains(position.zxid) && position.zxid <= durable_last_);  // L4
     COORD_ASSERT(position.zxid > snapshot_position_.zxid);
     begun_position_ = position, begun_bytes_ = 0, begun_epochs_ = epochs_;
+    const std::size_t covered = find(position.zxid);
+    begun_needed_ = covered < entries_.size() ? entries_[covered].sequence : appended() + 1;
     write_base(position, false);
     const Errc error = storage_.begin_snapshot();
     return error != Errc::ok ? error : storage_.write_snapshot(scratch_);
@@ -14570,8 +14657,10 @@ COORD_RARE Errc Log::write_snapshot(BytesView state_piece) {
 // before the first entry that is kept is needed (L5).
 COORD_RARE Errc Log::end_snapshot(std::size_t entries_kept) {
     COORD_ASSERT(begun_position_.zxid > snapshot_position_.zxid);
-    COORD_ASSERT(contains(begun_position_.zxid));  // L4: what is committed is never cut
-    Sequence first_needed = storage_.appended() + 1;
+    const bool is_forgotten = begun_position_.zxid < base_.zxid;
+    COORD_ASSERT(!is_forgotten || base_.zxid <= forgotten_);       // L8
+    COORD_ASSERT(is_forgotten || contains(begun_position_.zxid));  // L4: that is never cut
+    Sequence first_needed = is_forgotten ? begun_needed_ : appended() + 1;
     Errc error = Errc::ok;
     if (epochs_.accepted != begun_epochs_.accepted) {
         error = write_epochs(RecordKind::accepted, epochs_);
@@ -14592,7 +14681,7 @@ COORD_RARE Errc Log::end_snapshot(std::size_t entries_kept) {
     const std::size_t wanted = spare_blocks_.empty() && dropped > 0 ? blocks_.size() / 16 + 1 : 0;
     const std::size_t slack = (std::min)(wanted, detail::spare_blocks_max);
     for (std::size_t i = 0; i < slack; i++) spare_block(make_block(detail::log_block_bytes));
-    if (dropped > 0) needless_ = entries_[dropped - 1].zxid;
+    if (dropped > 0) needless_ = (std::max)(needless_, entries_[dropped - 1].zxid);
     drop_needless();
     snapshot_position_ = begun_position_, snapshot_bytes_ = begun_bytes_;
     snapshot_base_ = base_bytes(begun_epochs_);
@@ -14671,7 +14760,8 @@ void Log::audit() const {
     COORD_ASSERT(epochs_.lease > Duration{} || !is_leased());  // L7
     COORD_ASSERT(durable_epochs_.accepted <= epochs_.accepted);
     COORD_ASSERT(durable_epochs_.current <= epochs_.current);
-    COORD_ASSERT(snapshot_position_.zxid >= base_.zxid || snapshot_position_.zxid == Zxid{});
+    COORD_ASSERT(snapshot_position_.zxid >= base_.zxid || snapshot_position_.zxid == Zxid{} ||
+                 base_.zxid <= forgotten_);  // L8
 }
 
 // =================================================================================================
@@ -17912,8 +18002,9 @@ constexpr std::size_t callbacks_max = 65536;    // that wait: then a poll applie
 constexpr std::size_t answers_max = 16;         // of a full size: then no more are given (R12)
 constexpr std::uint64_t work_per_poll = 1024;   // a transaction, and a set, are 1: see link_work
 constexpr std::uint32_t nodes_freed_per_poll = 2048;
-constexpr std::size_t snapshot_slice_bytes = 96 * 1024;  // that a poll writes, or reads again
-constexpr Duration snapshot_slice_gap = milliseconds(1);
+constexpr std::size_t snapshot_slice_bytes = 96 * 1024;  // that a poll writes, or reads again,
+constexpr std::uint64_t snapshot_slices_max = 3;         // where it does not lag; else so many
+constexpr Duration snapshot_slice_gap = milliseconds(1);  // where it waits for the storage
 constexpr std::size_t touches_max = 64;
 constexpr std::size_t request_bytes_sent_max = 4 * 1024 * 1024;  // and a request, to the leader
 constexpr std::uint32_t repeat_heartbeats_max = 8;  // from one repetition of it to the next
@@ -18213,8 +18304,8 @@ Replica::Replica(const ReplicaOptions& options, Storage& storage, Transport& tra
       outbox_(options_.id, options.ensemble, nonce_),
       answer_bytes_max_(answer_bytes_max(options.limits)),
       logged_(observer != nullptr ? new Logged() : nullptr), snapshot_check_(options.limits) {
-    const bool is_alone = &transport == &detail::no_transport();
-    if (tap_ != nullptr) tap_->on_start(options, transport, is_alone);
+    has_peers_ = &transport != &detail::no_transport();
+    if (tap_ != nullptr) tap_->on_start(options, transport, !has_peers_);
     const std::int64_t sure_permille = 1000 - options.clock_drift_permille;
     const Duration lease = options.leader_lease;
     if (refused_ == nullptr) leader_.set_lease(lease, lease / 1000 * sure_permille);
@@ -18273,6 +18364,7 @@ COORD_RARE void Replica::open() {
     options_.may_found = options_.may_found && log_.may_found();
     learner_.set_may_found(options_.may_found);
     committed_ = machine_->applied();
+    recovered_ = log_.last().zxid;
     was_admitted_ = is_admitted(machine_->voters());
     record_changes();
     see_voters();
@@ -18392,10 +18484,13 @@ void Replica::poll(Time now, std::int64_t wall_ms) {
         work_on_snapshot();
         if (retired_ && retired_->release(detail::nodes_freed_per_poll)) retired_ = {};
         machine_->give_back(detail::nodes_freed_per_poll);
-        work_left_ = detail::work_per_poll;
         for (int i = 0; i < detail::steps_per_poll_max && step(); i++) {}
         if (role_ == Role::leading && voters_seen_ != members_version()) see_voters();
         if (!settling_.empty()) settle_local_sessions();
+        if (!has_peers_) log_.forget_through((std::min)(machine_->applied(), log_.durable_last()));
+        if (!machine_->tree().is_in_order() && !applies_later_ && is_serving()) {
+            machine_->put_in_order();
+        }
         tell_states();
     }
     if (logged_) log_news();
@@ -18426,7 +18521,9 @@ Time Replica::next_deadline() const {
     const bool repeats = !sessions_.empty() || !openings_.empty();
     if (repeats && can_send_requests()) deadline = (std::min)(deadline, repeat_at_);
     const bool installs = is_learner() && learner_.has_snapshot();
-    if (snapshot_phase_ != SnapshotPhase::none || is_snapshot_due() || retired_ || installs) {
+    const bool snaps = snapshot_phase_ != SnapshotPhase::none || is_snapshot_due();
+    if (snaps && !snapshot_waits_) return at_once;
+    if (snaps || retired_ || installs) {
         deadline = (std::min)(deadline, now_ + detail::snapshot_slice_gap);
     }
     return (std::max)(deadline, at_once);
@@ -18962,6 +19059,7 @@ bool Replica::is_snapshot_due() const {
         return false;
     }
     const Zxid zxid = machine_->applied();
+    if (zxid < recovered_) return false;  // what it comes back with goes first
     return zxid > log_.snapshot_position().zxid && zxid <= log_.durable_last() && !incoming_ &&
            !is_fetch_waited_for();
 }
@@ -18978,9 +19076,27 @@ COORD_RARE std::uint64_t Replica::snapshot_patience() const {
     return std::uint64_t{options_.snapshot_every_entries} * 10 + 10000;
 }
 
+// How many a poll does of it. It is to have ended before the next one is due, or a quarter of its
+// nodes have changed: where it lags behind that a poll does more of it, and applies less (R19).
+std::uint64_t Replica::snapshot_slices() const {
+    COORD_ASSERT(snapshot_phase_ != SnapshotPhase::none);
+    if (snapshot_phase_ == SnapshotPhase::ending) return 1;
+    constexpr std::uint64_t node_bytes = 82;  // of its record, beside path and data
+    const Tree& tree = machine_->tree();
+    const std::uint64_t nodes = tree.size(), whole = 2 * (tree.bytes() + nodes * node_bytes);
+    const std::uint64_t done = snapshot_written_ + snapshot_checked_;
+    const std::uint64_t most =
+        (std::max)({std::uint64_t{options_.snapshot_every_entries}, nodes / 4, std::uint64_t{1}});
+    const std::uint64_t wanted = whole / most * entries_since_snapshot_;
+    if (wanted <= done) return 1;
+    return wanted / 2 <= done ? 2 : detail::snapshot_slices_max;
+}
+
 // A slice: what a poll does of it is bounded, however large the tree is. First it is written, then
 // read again and compared with its digest; only then may it take the place of an older one.
 void Replica::work_on_snapshot() {
+    work_left_ = detail::work_per_poll;
+    snapshot_waits_ = false;
     if (role_ == Role::failed) return;
     if (snapshot_phase_ == SnapshotPhase::none) {
         if (!is_snapshot_due()) return;
@@ -18993,18 +19109,22 @@ void Replica::work_on_snapshot() {
         const Errc error = log_.begin_snapshot(snapshot_position_);
         if (error != Errc::ok) return give_up_snapshot(error);
     }
+    const std::uint64_t slices = snapshot_slices();
+    const auto most = static_cast<std::size_t>(slices * detail::snapshot_slice_bytes);
     std::size_t done = 0;
-    while (snapshot_phase_ == SnapshotPhase::writing && done < detail::snapshot_slice_bytes) {
+    while (snapshot_phase_ == SnapshotPhase::writing && done < most && !snapshot_waits_) {
         done += write_snapshot_slice();
     }
-    while (snapshot_phase_ == SnapshotPhase::checking && done < detail::snapshot_slice_bytes) {
+    while (snapshot_phase_ == SnapshotPhase::checking && done < most && !snapshot_waits_) {
         done += check_snapshot_slice();
     }
+    if (!snapshot_waits_) work_left_ /= slices;
     if (snapshot_phase_ == SnapshotPhase::ending) end_snapshot();
 }
 
 COORD_RARE std::size_t Replica::write_snapshot_slice() {
     COORD_ASSERT(machine_->is_saving());
+    if (log_.write_snapshot({}) == Errc::throttled_op) return snapshot_waits_ = true, 0;
     scratch_.clear();
     if (machine_->save_slice(detail::snapshot_slice_bytes, scratch_)) {
         snapshot_phase_ = SnapshotPhase::checking;
@@ -19014,13 +19134,13 @@ COORD_RARE std::size_t Replica::write_snapshot_slice() {
     const Errc error = log_.write_snapshot(scratch_);
     if (error != Errc::ok) give_up_snapshot(error);
     const bool is_last = snapshot_phase_ != SnapshotPhase::writing;
-    return is_last ? scratch_.size() : detail::snapshot_slice_bytes;  // a slice is one poll's work
+    return is_last ? scratch_.size() : detail::snapshot_slice_bytes;
 }
 
 COORD_RARE std::size_t Replica::check_snapshot_slice() {
     scratch_.clear();
     const Errc error = log_.read_begun(snapshot_checked_, detail::snapshot_slice_bytes, scratch_);
-    if (error == Errc::throttled_op) return detail::snapshot_slice_bytes;  // enough for this poll
+    if (error == Errc::throttled_op) return snapshot_waits_ = true, 0;
     if (error != Errc::ok) return give_up_snapshot(error), 0;
     snapshot_check_.feed(scratch_);
     snapshot_checked_ += scratch_.size();
@@ -19032,7 +19152,8 @@ COORD_RARE std::size_t Replica::check_snapshot_slice() {
 }
 
 COORD_RARE void Replica::end_snapshot() {
-    if (snapshot_may_wait_ && is_fetch_waited_for()) return;  // it has begun to since
+    snapshot_waits_ = snapshot_may_wait_ && is_fetch_waited_for();  // it has begun to since
+    if (snapshot_waits_) return;
     std::size_t kept = options_.log_entries_kept;
     if (role_ == Role::leading) {
         const std::uint64_t wanted = log_.count_after(leader_.needed(now_));
@@ -19124,6 +19245,7 @@ void Replica::install_snapshot() {
     if (read == Errc::storage_full) return put_off_snapshot();
     if (read != Errc::ok) return fail(read);
     const Errc loaded = incoming_->end_load();
+    incoming_->put_in_order();
     if (loaded == Errc::other_version) return refuse_snapshot(detail::other_state);
     if (loaded != Errc::ok || incoming_->applied() != position.zxid) {
         return refuse_snapshot("the leader's snapshot is damaged");

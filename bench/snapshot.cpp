@@ -166,12 +166,12 @@ int main(int argc, char** argv) {
         const double start = measure::thread_us();
         {
             coord::Replica again(options, disk);
-            restart.add((measure::thread_us() - start) / 1000);
             coord::Time now;
-            while (again.status().digest != digest) {
+            while (again.status().digest != digest || !again.tree().is_in_order()) {
                 again.poll(now = now + coord::milliseconds(1));
                 if (now > coord::Time{} + coord::seconds(100)) std::abort();
             }
+            restart.add((measure::thread_us() - start) / 1000);
             const coord::Log& log = again.log();
             coord::Bytes piece;
             const double read = measure::thread_us();

@@ -1522,6 +1522,62 @@ TEST_CASE("load: a record of a node is taken alone where its digest is, and adds
     CHECK(same > 500);
 }
 
+// What comes and goes between a load and the first look at an order, in large families and small
+// ones, beside a tree that was never loaded.
+TEST_CASE("T12 load: the order of children is left out until somebody asks for one") {
+    coord::Rng rng{support::seed_or(12)};
+    for (int round = 0; round < 60; round++) {
+        Tree plain{rng.next()}, other{rng.next()};
+        std::uint64_t zxid = 1;
+        const auto change = [&](const std::vector<Tree*>& trees) {
+            const Bytes parent = rng.chance(300) ? "" : "/p" + std::to_string(rng.below(3));
+            const Bytes path = parent + "/p" + std::to_string(rng.below(40));
+            const std::uint64_t dice = rng.below(1000);
+            const auto mode = static_cast<CreateMode>(rng.below(2));
+            const SessionId owner{1 + rng.below(2)};
+            const bool goes_back = rng.chance(200);
+            zxid += 1;
+            std::vector<Errc> errors;
+            for (Tree* const tree : trees) {
+                Bytes made;
+                if (goes_back) tree->begin_undo();
+                if (dice < 600) {
+                    errors.push_back(create(*tree, path, mode, "d", zxid, 1, owner, made));
+                } else if (dice < 900) {
+                    errors.push_back(tree->remove(path, any_version, Zxid{zxid}));
+                } else {
+                    errors.push_back(tree->set(path, "longer data", any_version, Zxid{zxid}, 2));
+                }
+                if (goes_back) tree->end_undo(true);
+            }
+            REQUIRE(errors.front() == errors.back());
+        };
+        for (std::uint64_t i = rng.below(200); i > 0; i--) change({&plain});
+        REQUIRE(load(other, save(plain)) == Errc::ok);
+        CHECK_FALSE(other.is_in_order());
+        for (std::uint64_t i = rng.below(200); i > 0; i--) change({&plain, &other});
+        CHECK_FALSE(other.is_in_order());
+        REQUIRE(sorted(other) == sorted(plain));
+        REQUIRE(other.owned(SessionId{1}) == plain.owned(SessionId{1}));
+        const int kind = round % 5;  // of the first look
+        std::size_t seen = 0;
+        if (kind == 4) other.visit([&](const coord::NodeView&) { seen += 1; });
+        if (kind == 4) REQUIRE(seen == other.size());
+        if (kind == 0) REQUIRE(children(other, "/") == children(plain, "/"));
+        if (kind == 1) REQUIRE(*other.descendants("/zookeeper", 9) == 2);
+        if (kind == 2) other.put_in_order();
+        if (kind == 3) other.audit();
+        CHECK(other.is_in_order());
+        for (std::uint64_t i = rng.below(100); i > 0; i--) change({&plain, &other});
+        std::vector<Bytes> ours, theirs;
+        other.visit([&](const coord::NodeView& node) { ours.emplace_back(node.path); });
+        plain.visit([&](const coord::NodeView& node) { theirs.emplace_back(node.path); });
+        REQUIRE(ours == theirs);
+        REQUIRE(other.digest() == plain.digest());
+        other.audit(), plain.audit();
+    }
+}
+
 TEST_CASE("load: a fresh tree") {
     Tree tree, other;
     REQUIRE(create(other, "/x") == Errc::ok);

@@ -308,6 +308,89 @@ TEST_CASE("a read that was put off is of what was written before it, and never o
     CHECK_FALSE(inner.has_overlapped);
 }
 
+// 2 MB in pieces of 96 kB, as a replica reads what it has written, from beginning to end or from
+// anywhere: what the thread has read ahead is what is asked for, or is not given.
+TEST_CASE("what follows a read is read with it, and is the same") {
+    Slow inner;
+    BackgroundStorage storage(inner);
+    open(storage);
+    Bytes state;
+    coord::Rng rng{support::seed_or(6)};
+    while (state.size() < 2000000) state.push_back(static_cast<char>(rng.next()));
+    REQUIRE(storage.begin_snapshot() == Errc::ok);
+    REQUIRE(storage.write_snapshot(state) == Errc::ok);
+    constexpr std::size_t size = 96 * 1024;
+    std::size_t asked = 0, put_off = 0, jumps = 0;
+    for (std::size_t offset = 0; offset <= state.size(); offset += size) {
+        Bytes bytes;
+        REQUIRE(comes_true([&] {
+            REQUIRE(storage.append("more") == Errc::ok);
+            REQUIRE(storage.flush() == Errc::ok);  // it is never idle when it is asked
+            const Errc error = storage.read_snapshot(0, offset, size, bytes);
+            asked += 1, put_off += error == Errc::throttled_op ? 1 : 0;
+            return error == Errc::ok;
+        }));
+        REQUIRE(bytes == state.substr(offset, size));
+        if (jumps < 40 && rng.chance(200)) jumps += 1, offset = rng.below(state.size());
+    }
+    CHECK(asked > put_off);
+    CHECK_FALSE(inner.has_overlapped);
+    REQUIRE(storage.write_snapshot("tail") == Errc::ok);  // it is longer than what was read ahead
+    Bytes end;
+    REQUIRE(support::read(storage, 0, state.size() - 3, 100, end) == Errc::ok);
+    CHECK(end == state.substr(state.size() - 3) + "tail");
+}
+
+TEST_CASE("pieces that follow each other come out of one look of the thread") {
+    Slow inner;
+    BackgroundStorage storage(inner);
+    open(storage);
+    const Bytes state(300000, 's');
+    REQUIRE(storage.begin_snapshot() == Errc::ok);
+    REQUIRE(storage.write_snapshot(state) == Errc::ok);
+    Bytes bytes;
+    inner.close_gate();
+    REQUIRE(storage.append("x") == Errc::ok);
+    REQUIRE(storage.flush() == Errc::ok);
+    CHECK(storage.read_snapshot(0, 0, 1000, bytes) == Errc::throttled_op);
+    inner.open_gate();
+    REQUIRE(comes_true([&] { return storage.read_snapshot(0, 0, 1000, bytes) == Errc::ok; }));
+    inner.close_gate();
+    REQUIRE(storage.append("y") == Errc::ok);
+    REQUIRE(storage.flush() == Errc::ok);
+    int put_off = 0;  // while it is busy
+    for (std::size_t offset = 1000; offset < state.size(); offset += 1000) {
+        put_off += storage.read_snapshot(0, offset, 1000, bytes) == Errc::ok ? 0 : 1;
+    }
+    inner.open_gate();
+    CHECK(put_off == 0);
+    CHECK(bytes == state);
+}
+
+TEST_CASE("a thread that has much of a snapshot to write says so, and takes it all the same") {
+    Slow inner;
+    BackgroundStorage storage(inner);
+    open(storage);
+    REQUIRE(storage.begin_snapshot() == Errc::ok);
+    CHECK(storage.write_snapshot({}) == Errc::ok);
+    REQUIRE(storage.append("x") == Errc::ok);
+    inner.close_gate();
+    REQUIRE(storage.flush() == Errc::ok);
+    const Bytes piece(300000, 'p');
+    int pieces = 0;
+    for (; storage.write_snapshot({}) == Errc::ok; pieces++) {
+        REQUIRE(pieces < 10);
+        REQUIRE(storage.write_snapshot(piece) == Errc::ok);
+    }
+    CHECK(pieces >= 4);
+    REQUIRE(storage.write_snapshot(piece) == Errc::ok);
+    inner.open_gate();
+    REQUIRE(comes_true([&] { return storage.write_snapshot({}) == Errc::ok; }));
+    Bytes all;
+    REQUIRE(support::read(storage, 0, 0, 1 << 24, all) == Errc::ok);
+    CHECK(all.size() == 300000 * static_cast<std::size_t>(pieces + 1));
+}
+
 TEST_CASE("a learner's reads get their turn however busy the thread is") {
     Slow inner;
     BackgroundStorage storage(inner);
@@ -655,11 +738,12 @@ TEST_CASE("a disk that is full holds up what comes, and goes on when there is sp
 
 namespace {
 
-// One that says "not now" to every other read, as a thread that is busy does.
+// One that says "not now" to every other read, and piece, as a thread that is busy does.
 class Busy final : public Storage {
 public:
     explicit Busy(Storage& inner) : inner_(inner) {}
     std::uint64_t refused = 0;
+    std::uint64_t behind = 0;  // of these, pieces
     Errc open(coord::RecoverySink& sink, const coord::StorageOwner& whose) override {
         return inner_.open(sink, whose);
     }
@@ -668,7 +752,11 @@ public:
         return inner_.append(record);
     }
     Errc begin_snapshot() override { return inner_.begin_snapshot(); }
-    Errc write_snapshot(BytesView piece) override { return inner_.write_snapshot(piece); }
+    Errc write_snapshot(BytesView piece) override {
+        if (piece.empty()) is_behind_ = !is_behind_;
+        if (piece.empty() && is_behind_) return refused += 1, behind += 1, Errc::throttled_op;
+        return inner_.write_snapshot(piece);
+    }
     Errc end_snapshot(Sequence first_needed, bool replaces) override {
         return inner_.end_snapshot(first_needed, replaces);
     }
@@ -690,6 +778,7 @@ private:
     Storage& inner_;
     bool is_changed_ = false;
     bool is_next_refused_ = false;
+    bool is_behind_ = false;
 };
 
 coord::Time clock_now() {
@@ -818,6 +907,36 @@ TEST_CASE("a replica alone: writes, snapshots, kills") {
             }
         }
     }
+}
+
+TEST_CASE("a snapshot that waits for the disk asks for a poll in a while, and not at once") {
+    MemoryStorage memory;
+    Busy disk(memory);
+    coord::ReplicaOptions options;
+    options.snapshot_every_entries = 5;
+    Replica replica(options, disk);
+    coord::Time now;
+    coord::SessionId id;
+    replica.open_session({}, [&](coord::Result<coord::SessionId> opened) { id = *opened; });
+    int waits = 0;
+    for (int i = 0; i < 500; i++) {
+        const std::uint64_t refused = disk.refused;
+        replica.poll(now = now + coord::milliseconds(1));
+        if (disk.refused > refused) {
+            CHECK(replica.next_deadline() == now + coord::milliseconds(1));
+            waits += 1;
+        }
+        if (id == coord::SessionId{} || i % 5 != 0) continue;
+        coord::Request request;
+        request.kind = coord::Request::Kind::set;
+        request.path = "/";
+        request.done = coord::OnStat([](const coord::Result<coord::Stat>&) {});
+        replica.submit(id, std::move(request));
+    }
+    CHECK(waits > 5);
+    CHECK(disk.behind > 5);
+    CHECK(disk.refused > disk.behind);
+    CHECK(replica.counters().snapshots_taken > 5);
 }
 
 TEST_CASE("three replicas: a leader is killed, a learner fetches a snapshot, all agree") {

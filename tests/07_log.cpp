@@ -653,6 +653,56 @@ TEST_CASE("a snapshot keeps the entries asked for, and those after it") {
     CHECK(again.last().crc == log.last().crc);
 }
 
+TEST_CASE("L8 what memory has forgotten the storage has, until a snapshot does") {
+    for (const bool ends : {false, true}) {
+        MemoryStorage disk;
+        {
+            Log log(disk);
+            REQUIRE(log.open() == Errc::ok);
+            for (std::uint64_t i = 1; i <= 8; i++) append(log, Zxid{1, i});
+            settle(log);
+            const LogPosition at = position_of(log, Zxid{1, 6});
+            log.forget_through(Zxid{1, 6});
+            CHECK(log.base() == Zxid{1, 6});
+            CHECK(entries_of(log) == std::vector<Zxid>{Zxid{1, 7}, Zxid{1, 8}});
+            REQUIRE(log.begin_snapshot(at) == Errc::ok);
+            REQUIRE(log.write_snapshot("state of 6") == Errc::ok);
+            append(log, Zxid{1, 9});
+            settle(log);
+            log.forget_through(Zxid{1, 9});  // more than the snapshot will have
+            CHECK(log.size() == 0);
+            CHECK(log.last().zxid == Zxid{1, 9});
+            log.audit();
+            if (ends) REQUIRE(log.end_snapshot(1000) == Errc::ok);
+            append(log, Zxid{1, 10});
+            settle(log);
+            log.audit();
+        }
+        Log again(disk);
+        REQUIRE(again.open() == Errc::ok);
+        CHECK(support::snapshot_of(again) == (ends ? "state of 6" : ""));
+        CHECK(again.base() == (ends ? Zxid{1, 6} : Zxid{}));
+        CHECK(again.size() == (ends ? 4 : 10));
+        CHECK(again.last().zxid == Zxid{1, 10});
+        again.audit();
+    }
+}
+
+TEST_CASE("L8 many entries are forgotten some at a time") {
+    MemoryStorage disk;
+    Log log(disk);
+    REQUIRE(log.open() == Errc::ok);
+    for (std::uint64_t i = 1; i <= 2500; i++) append(log, Zxid{1, i});
+    settle(log);
+    log.forget_through(Zxid{1, 2400});
+    CHECK(log.size() == 1500);
+    log.forget_through(Zxid{1, 10});  // less than before
+    REQUIRE(log.refresh_durable() == Errc::ok);
+    CHECK(log.size() == 100);
+    CHECK(log.base() == Zxid{1, 2400});
+    log.audit();
+}
+
 TEST_CASE("a snapshot with more entries kept than there are keeps all") {
     MemoryStorage disk;
     Log log(disk);

@@ -693,6 +693,141 @@ TEST_CASE("a restart finds everything again, from the log and from a snapshot") 
     }
 }
 
+TEST_CASE("L8 a replica from which nobody learns has in memory what is not applied, and no more") {
+    ReplicaOptions options;
+    options.snapshot_every_entries = 50;
+    Alone a(options);
+    const SessionId id = a.open();
+    for (int i = 0; i < 120; i++) {
+        REQUIRE(a.ask(id, make(Kind::create, "/n" + std::to_string(i), "data")) == "done");
+        CHECK(a.replica->log().size() == 0);
+    }
+    CHECK(a.replica->counters().snapshots_taken > 0);
+    a.disk.hold_flushes();
+    for (int i = 0; i < 7; i++) a.submit(id, make(Kind::set, "/n1", "more"), "set");
+    a.poll();
+    CHECK(a.replica->log().size() == 7);
+    a.disk.stop_holding();
+    a.poll();
+    CHECK(a.replica->log().size() == 0);
+    const std::uint64_t digest = a.replica->status().digest;
+    a.restart(options);
+    CHECK(a.replica->log().size() > 0);
+    a.poll();
+    CHECK(a.replica->status().digest == digest);
+    CHECK(a.replica->log().size() == 0);
+    Trio trio(options);  // a learner may want it
+    trio.run();
+    const SessionId other = trio.open(1);
+    REQUIRE(trio.create(1, other, "/a") == Errc::ok);
+    CHECK(trio[trio.leader()].log().size() > 1);
+}
+
+TEST_CASE("T12 what a restart finds is put in order before it serves, and not sooner") {
+    Alone a;
+    const SessionId id = a.open();
+    for (int i = 0; i < 3000; i++) {
+        a.submit(id, make(Kind::create, "/n" + std::to_string(i % 1500), "data"), "done");
+        if (i % 100 == 0) a.poll(1);
+        if (i == 1499) a.poll(10);
+    }
+    a.poll(10);
+    CHECK(a.replica->tree().is_in_order());
+    ReplicaOptions options;
+    options.snapshot_every_entries = 10;
+    a.restart(options);
+    CHECK(a.replica->tree().is_in_order());  // there was no snapshot: each was linked as it came
+    a.poll(300);
+    REQUIRE(a.replica->counters().snapshots_taken > 0);
+    a.restart(options);
+    CHECK_FALSE(a.replica->tree().is_in_order());
+    CHECK(a.replica->tree().contains("/n7"));
+    for (int i = 0; i < 5; i++) a.replica->poll(a.now = a.now + milliseconds(1));  // no audit
+    CHECK(a.replica->status().serving);
+    CHECK(a.replica->tree().is_in_order());
+    std::vector<Bytes> names;
+    REQUIRE(a.replica->tree().children("/", "", SIZE_MAX, names) == Errc::ok);
+    CHECK(names.size() == 1501);
+    CHECK(std::is_sorted(names.begin(), names.end()));
+}
+
+TEST_CASE("no snapshot is begun before what a restart comes back with is applied") {
+    ReplicaOptions options;
+    options.snapshot_every_entries = 1000000;
+    Alone a(options);
+    const SessionId id = a.open();
+    for (int i = 0; i < 6000; i++) {
+        a.submit(id, make(Kind::set, "/", "data"), "done");
+        if (i % 100 == 0) a.poll(1);
+    }
+    a.poll(10);
+    const coord::Zxid last = a.replica->status().applied;
+    options.snapshot_every_entries = 10;
+    a.restart(options);
+    int polls = 0;
+    for (; a.replica->status().applied < last; polls++) {
+        CHECK_FALSE(a.replica->tree().is_saving());
+        CHECK(a.replica->counters().snapshots_taken == 0);
+        a.poll(1);
+    }
+    CHECK(polls > 4);
+    a.poll(10);
+    CHECK(a.replica->counters().snapshots_taken > 0);
+}
+
+// 20,000 nodes and 4 MB: some eighty slices, each of them a poll where there is time.
+TEST_CASE("R19 a snapshot that lags behind the load is given more of a poll, and the load less") {
+    ReplicaOptions options;
+    options.snapshot_every_entries = 1000000;
+    options.limits.requests_per_session_max = 4096;
+    Alone a(options);
+    const SessionId id = a.open();
+    for (int i = 0; i < 20000; i++) {
+        const Bytes path = "/n" + std::to_string(i);
+        a.submit(id, make(Kind::create, path, Bytes(100, 'd')), "done");
+        if (i % 200 == 0) a.now = a.now + milliseconds(1), a.replica->poll(a.now);
+    }
+    while (a.lines.size() < 20000) a.now = a.now + milliseconds(1), a.replica->poll(a.now);
+    for (const std::size_t load : {0u, 10u, 2000u}) {
+        options.snapshot_every_entries = 10;
+        a.restart(options);
+        SessionId own;
+        a.replica->open_session({}, [&](coord::Result<SessionId> r) { own = *r; });
+        while (own == SessionId{}) a.now = a.now + milliseconds(1), a.replica->poll(a.now);
+        const auto counters = [&a] { return a.replica->counters(); };
+        std::uint64_t taken = counters().snapshots_taken;
+        const auto tick = [&a] { a.now = a.now + milliseconds(1), a.replica->poll(a.now); };
+        for (int idle = 0; counters().snapshots_taken == taken; tick()) {
+            const bool is_saving = a.replica->tree().is_saving();
+            if (is_saving) CHECK(a.replica->next_deadline() <= a.now);
+            if (!is_saving && idle++ < 20) a.submit(own, make(Kind::set, "/n1", "x"), "set");
+        }
+        for (; !a.replica->tree().is_saving(); tick()) {
+            a.submit(own, make(Kind::set, "/n1", "x"), "set");
+        }
+        taken = counters().snapshots_taken;
+        const std::uint64_t before = counters().applied;
+        std::uint64_t polls = 0, most = 0;
+        for (; counters().snapshots_taken == taken; polls++) {
+            a.lines.clear();
+            for (std::size_t i = 0; i < load; i++) {
+                a.submit(own, make(Kind::set, "/n1", "x"), "set");
+            }
+            const std::uint64_t applied = counters().applied;
+            tick();
+            most = (std::max)(most, counters().applied - applied);
+        }
+        const std::uint64_t applied = counters().applied - before;
+        CAPTURE(load);
+        CAPTURE(polls);
+        CAPTURE(applied);
+        if (load < 2000) CHECK(polls > 60);
+        if (load == 2000) CHECK(polls < 40);
+        CHECK(applied < 15000);
+        CHECK(most <= 1100);
+    }
+}
+
 TEST_CASE("a session whose process is gone expires, with its ephemerals") {
     Alone a;
     const SessionId id = a.open(milliseconds(500));

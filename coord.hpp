@@ -105,6 +105,25 @@
 //   voters need not know of them beforehand; only their transport must reach them. Each costs the
 //   leader what it sends: a message for what was committed since the one before was received. A
 //   write that is asked for there takes the way to the leader and back.
+//   Feeders     An observer learns from a follower instead where ReplicaOptions::feeders names it:
+//               then it costs the leader its own writes and syncs, its sessions' ids once a
+//               heartbeat, and nothing for those of others. Observers of a far site name the voters
+//               of that site, and what is committed crosses the sea once. Every follower feeds who
+//               asks, up to observers_max; nobody has to be told beforehand. Where none of the
+//               named feeds it, since they are gone, full, behind, or do not follow, the observer
+//               hangs on the leader, and asks them now and then, until it can go back. While it
+//               changes sessions are suspended: their timeouts have to have room for an election,
+//               and for a few round trips, or Timing::silence, for each that is asked in vain. All
+//               that sessions do is as it is at the leader, a round trip later: reads of `newest`,
+//               syncs, moves, and leases, which are the leader's word, and run out where a feeder
+//               does not hear it. Only voters that follow feed. An observer that is made a voter
+//               leaves its feeder; where a quorum of the next voters needs it already, it has to
+//               hang on the leader before: start it without feeders. To come back after it has lost
+//               its feeder, it has to hear who leads from the leader itself. Where the ids of a
+//               feeder's sessions, and of those of its observers, take more than 64 messages of the
+//               transport, all of them live, and none knows until when: certain_until. Who hangs on
+//               whom: describe() of the leader and of the feeder, ReplicaStatus::feeder, observers
+//               and observers_fed.
 //
 // WHO THE MEMBERS ARE
 //   ReplicaOptions::voters found an ensemble. From then on who votes stands in the log, as all else
@@ -246,6 +265,7 @@
 // GLOSSARY
 //   ensemble    the replicas that keep one tree.        voter     a replica that counts.
 //   observer    a replica that is no voter.
+//   feeder      a follower from which observers learn; they are fed by it.
 //   quorum      more than half of the voters: see Voters.  epoch  the reign of one leader.
 //   member      who is listed in /zookeeper/config: a voter, or an observer.
 //   joint       of the members: while they change from one set to another, and both count.
@@ -735,7 +755,8 @@ struct Limits {
     std::uint32_t acl_id_bytes_max = 1024;          // too_large
     std::uint32_t acls_max = 1024 * 1024;           // too_many: distinct ones, with their aversion
     std::uint32_t identities_per_session_max = 64;  // too_many
-    std::uint32_t observers_max = 256;  // that a leader takes on; others go on looking for one
+    // That a leader takes on, and each follower that feeds; others go on looking for one.
+    std::uint32_t observers_max = 256;
 };
 
 namespace detail {
@@ -2901,10 +2922,11 @@ private:
 //                                   voters by that history, and whom it hears: see write_voters
 //   follower_info learner -> leader attempt, accepted_epoch, leader: whom that was promised to;
 //                                   storage: its id; phase: 1 = may found an ensemble, +2 = it
-//                                   takes itself for an observer
+//                                   takes itself for an observer, +4 = of a follower, too, it
+//                                   wants to be fed
 //   leader_info   leader -> learner attempt: that it answers; epoch: the new one; sequence: how
-//                                   much the leader has heard by now; total: of its lease in this
-//                                   epoch, in us; 0: it has none
+//                                   much the leader has heard by now; leader: whose epoch it is;
+//                                   total: of its lease in this epoch, in us; 0: it has none
 //   ack_epoch     learner -> leader attempt, current_epoch, zxid and crc: the last it has;
 //                                   storage and phase as above; sequence: of the leader_info
 //   diff          leader -> learner attempt, zxid: go on after it, which is the last you have
@@ -2932,18 +2954,29 @@ private:
 //   refused       leader -> learner confirmed: the nonce of the life that is meant; phase: why
 //   hand_over     both ways         sequence: which one of this epoch; phase: see HandOver; leader:
 //                                   who is to lead; zxid: of stand: where its history has to end
+//   feeds         learner -> leader total: how many observers hang on it; payload: u32 ids of them,
+//                                   as many as have room
+//   declined      feeder -> learner attempt: that it answers; phase: why it does not feed it
+//   A follower that feeds is a leader in this table, but that it sends no trunc; and whom it feeds
+//   a learner, but that hand_over is between the leader and who follows it directly.
 
 enum class MessageType : std::uint8_t {
     notification = 1, follower_info, leader_info, ack_epoch, diff, trunc, snap, chunk_request,
     chunk, new_leader, up_to_date, proposal, ack, commit, ping, pong, request, sync, synced,
-    refused, hand_over,
+    refused, hand_over, feeds, declined,
 };
-constexpr std::uint8_t message_type_last = static_cast<std::uint8_t>(MessageType::hand_over);
+constexpr std::uint8_t message_type_last = static_cast<std::uint8_t>(MessageType::declined);
 const char* name(MessageType type);
 
 // Why a leader refuses one life of a replica: it has proof, so that it is so for ever.
 enum class Refusal : std::uint8_t { rolled_back = 1, twice = 2 };
 const char* text(Refusal refusal);
+
+// Why a follower does not feed an observer, which may ask another one, or the leader.
+enum class Decline : std::uint8_t {
+    full = 1, behind = 2, other_history = 3, observes = 4, votes = 5,
+};
+const char* text(Decline decline);
 
 // What a leader that hands over says to the one, and what that answers; and what it says to all
 // others when it has given up its place.
@@ -3211,6 +3244,7 @@ public:
     // Says to those who have followed us that we do not lead any more. One who does not hear it
     // notices by our silence.
     void give_up(const std::vector<PeerId>& followers, Outbox& out);
+    void ask(PeerId peer, Outbox& out);     // whom it follows, of a replica that is not looking
     void forget(PeerId peer);               // a hint that it is gone
 
 private:
@@ -3344,6 +3378,18 @@ private:
 //            to stand in its place (Z21) it gives its lease up, for all of its epoch.
 //            Z25 It founds no epoch of its own while it keeps another leader's lease (L7). What it
 //            promises itself is no lease: it ends with its leading.
+//            Z26 A follower feeds by the same means: what it sends to observers is committed and
+//            durable here, and grows. It decides nothing, and whom it feeds hears of nothing that
+//            the leader has not said: it pings when it has been pinged; confirms what the leader
+//            has confirmed of the very list in which it was, once what was committed then is fed;
+//            and answers a sync with the answer to one of its own that was asked later, in this
+//            very life. Of its touches one is numbered for each ping of the leader, and no more:
+//            else one could stand between two confirmations for ever. The length of the lease
+//            that it names is its leader's; it counts no promise, and judges no clones.
+//            Z27 Who has what the feeder lacks is not fed, and told so: it cuts nothing.
+//            Z28 A feeder takes on as many as a leader may. Of what they ask for so much goes to
+//            the leader between two of its pings, and so many syncs wait; what finds no room is
+//            asked for again (R4).
 // May touch  Chapters 4 (reads), 7, 8.
 // Reading    Zab, DSN'11, sections IV and V; ZooKeeper's Leader and LearnerHandler. Every message
 //            of a phase is repeated until its answer is there, and every answer may come twice.
@@ -3372,6 +3418,8 @@ struct LeaderCounters {
     std::uint64_t hand_overs_failed = 0;  // nobody took it: it led on
     std::uint64_t syncs_by_lease = 0;     // syncs and linearizable reads, answered at once (Z24)
     std::uint64_t syncs_by_round = 0;     // the same, after a round
+    std::uint64_t feeds_declined = 0;     // observers that it did not feed, as a follower
+    std::uint64_t requests_relayed = 0;   // of those that it feeds, to the leader
 };
 
 // A learner, as its leader knows it.
@@ -3385,11 +3433,25 @@ struct PeerState {
     Zxid acked;             // durable there
     Time heard_at;          // long before 0: never
     std::uint16_t version = 0;  // of the protocol that it speaks; 0: it has not spoken
+    std::vector<PeerId> feeds{};  // observers that hang on it, as it has said: the first ones
 };
 
+// And a follower that feeds others is one to them, in the phase of that name (Z26).
 class Leader {
 public:
-    enum class Phase : std::uint8_t { idle, discovery, promise, synchronization, broadcast };
+    enum class Phase : std::uint8_t {
+        idle, discovery, promise, synchronization, broadcast, feeding
+    };
+    // What a follower that feeds has heard of its leader.
+    struct Heard {
+        Zxid committed;               // and durable here
+        Zxid digest_at;               // the leader's own
+        std::uint64_t digest = 0;
+        std::uint64_t pings = 0;      // the newest
+        std::uint64_t confirmed = 0;  // of this follower's touches, once the next is committed
+        Zxid confirmed_at;
+        bool is_full = false;         // the leader's disk
+    };
 
     Leader(PeerId self, const Voters& voters, const Timing& timing, Log& log, const Limits& limits,
            std::size_t message_bytes_max);
@@ -3476,6 +3538,24 @@ public:
     // Requests of learners that came since the last call: f(Txn), in order.
     template <class Take>
     void take_requests(Take&& take);
+    void note_relayed(std::size_t bytes);  // Z28: of one of them, which goes to the leader
+
+    // Z26. From here to stop what comes of observers is for receive; take_requests has what they
+    // ask for. committed: and durable here, and no less than what the epoch began with.
+    void feed(Time now, PeerId leader, std::uint32_t epoch, Zxid committed);
+    bool is_feeding() const { return phase_ == Phase::feeding; }
+    void feed_on(Time now, const Heard& heard, Outbox& out);  // AFTER the flush
+    void decline(const Message& asked, Decline why, Outbox& out);
+    void part_with(const Voters& voters, Outbox& out);  // F10: they need the leader
+    // Sessions that are alive at observers, since the last time: they are said to the leader in the
+    // touch of that number.
+    void take_touched(std::uint64_t touch, Writer& sessions);
+    bool has_touched() const { return said_early_ < touched_.size(); }  // and not said early
+    void say_early(Writer& sessions);  // without a number: it confirms nothing
+    bool is_sync_due() const { return is_feeding() && ping_now_; }
+    void begin_sync(std::uint64_t sequence);  // of the one that is now asked for
+    void on_synced(std::uint64_t sequence, Zxid zxid, Outbox& out);
+    std::size_t fed(Time now) const;  // as a leader: observers that hang on followers in reach
 
     // Syncs, and leases of this replica's own sessions. now: of this very poll (Z24).
     void request_sync(Time now, std::uint64_t sequence, Outbox& out, PeerId from = {});
@@ -3513,6 +3593,10 @@ private:
         bool is_late(Duration took, Duration silence);
         void lose(std::size_t most);
         std::size_t size(std::size_t most) const;  // of the next message
+    };
+    struct Relayed {
+        std::uint64_t own = 0;        // the number of the feeder's touch in which all was
+        std::uint64_t theirs = 0;     // that its observer had touched by then
     };
     struct Peer {
         PeerId id;
@@ -3567,6 +3651,11 @@ private:
         Zxid told;                    // commit last told
         std::uint64_t lease_round = 0;  // of an observer: a round that waits, and
         std::uint64_t lease_touch = 0;  // its touch then
+        detail::Ring<Relayed> relayed;  // of one that is fed
+        std::vector<std::uint64_t> parts;  // of the list that comes in several
+        bool is_touched = false;      // since sessions were taken last, by a whole list
+        std::vector<PeerId> feeds;    // as it has said, and how many there are
+        std::uint64_t feeds_count = 0;
     };
     struct Round {                    // a ping: whom it waits for, what it will prove
         std::uint64_t sequence = 0;
@@ -3612,6 +3701,13 @@ private:
     void on_chunk_request(Peer& peer, const Message& message, Outbox& out);
     void on_request(const Message& message);
     void on_hand_over(Peer& peer, const Message& message);
+    void on_feeds(Peer& peer, const Message& message) const;
+    bool can_feed(Time now, Peer& peer, Outbox& out);
+    void hear_for_leader(Peer& peer, const Message& message);
+    void relay_ping(Time now, const Heard& heard, Outbox& out);
+    void confirm_relayed(const Heard& heard);
+    void relay_sync(const Sync& sync);
+    bool takes_on() const { return is_established() || is_feeding(); }
     bool can_take_over(const Peer& peer, Time now) const;
     const Peer* best_successor(Time now) const;
     void turn_to(PeerId id);
@@ -3730,6 +3826,15 @@ private:
     std::uint64_t observers_turn_ = 0;  // where they wait: the last that was streamed to
     bool observers_wait_ = false;       // for the next step
     Time observers_ping_at_;
+    PeerId whose_;                      // the epoch is: its own, or its leader's
+    std::uint64_t relayed_pings_ = 0;   // Z26: the leader's newest that it has passed on
+    std::size_t relayed_bytes_ = 0;     // of requests, since then
+    std::uint64_t last_begun_ = 0;      // of the syncs that it has asked for as this feeder
+    std::uint64_t confirming_ = 0;      // of its touches, when that is fed:
+    Zxid confirming_at_;
+    std::uint64_t confirmed_ = 0;
+    std::vector<std::uint64_t> touched_;  // sessions, since they were taken last
+    std::size_t said_early_ = 0;        // the first ones of them
     Time started_at_;
     Time phase_at_;                   // when discovery or promise began
     Time ping_at_;
@@ -3807,6 +3912,9 @@ void Leader::take_requests(Take&& take) {
 //            keep it, for its whole length on this clock from the receipt of that ping on: so long
 //            it promises no later epoch, in no life of it (L7). It says so when the epoch and the
 //            length are durable. What asks it for a later one meanwhile is as if it were lost.
+//            F10 At a feeder it promises to the leader whose epoch that is, takes in nothing but
+//            what is committed, cuts nothing, and becomes no voter: for that it goes to the leader.
+//            It hears that life of the feeder alone which it has accepted, and keeps no lease.
 // May touch  Chapters 7 and 8.
 // Reading    Zab, DSN'11, sections IV and V; ZooKeeper's Learner and Follower; the bugs A1-A15.
 
@@ -3819,17 +3927,24 @@ public:
     void count_attempts_from(std::uint64_t attempt) { attempt_ = attempt; }  // before the first
     void set_may_found(bool may_found) { may_found_ = may_found; }
     void start(Time now, PeerId leader, Zxid committed = {},  // committed: known here to be
-               bool observes = false);
+               bool observes = false, PeerId feeder = {});    // nobody: the leader
     void stop();
     Phase phase() const { return phase_; }
     PeerId leader() const { return leader_; }
-    std::uint64_t leaders_life() const { return leaders_life_; }  // its nonce; 0: not heard yet
+    PeerId source() const { return source_; }  // whom it learns from: the leader, or a feeder
+    bool is_fed() const { return source_ != leader_; }
+    Decline declined() const { return declined_; }  // that is why it departs; or none of them
+    bool is_silent(Time now) const { return now - heard_at_ > timing_.silence; }  // the source
+    std::uint64_t sources_life() const { return sources_life_; }  // its nonce; 0: not heard yet
+    std::uint64_t pings() const { return ping_sequence_; }  // the newest that has come
     std::uint32_t epoch() const { return epoch_; }
     bool is_serving() const { return phase_ == Phase::following; }
     bool is_in_step() const { return phase_ == Phase::receiving || is_serving(); }
     bool observes() const { return observes_; }
     bool vote();  // as a voter from here on; RETURNS false where it has to begin anew for that
     Zxid committed() const { return committed_; }
+    // No less than what the leader began its epoch with, once it serves.
+    Zxid serves_from() const { return serves_from_; }
     // Why it has to look for another leader, or null. Then stop() is due.
     const char* departure() const { return departure_; }
 
@@ -3863,6 +3978,7 @@ public:
     bool leader_is_full() const { return is_serving() && leader_full_; }
 
     bool pong_due() const { return pong_due_; }
+    void pong_again() { pong_due_ = ping_sequence_ > 0; }  // there is more to say
     void pong(std::uint64_t touch, BytesView sessions, std::size_t message_bytes_max, Outbox& out);
     void pong_alone(Outbox& out);  // answers a round, and says nothing of sessions
     // Counts for who has applied confirmed_at.
@@ -3870,11 +3986,13 @@ public:
     Zxid touch_confirmed_at() const { return touch_confirmed_at_; }
     void request(BytesView requests, Outbox& out);
     void request_sync(std::uint64_t sequence, Outbox& out);
+    void say_feeds(std::size_t count, BytesView ids, Outbox& out);  // that it feeds itself
     bool take_synced(std::uint64_t& sequence, Zxid& zxid);
 
 private:
     void on_gathering(Time now, const Message& message);  // a ping without an epoch
     void on_leader_info(Time now, const Message& message);
+    void on_declined(const Message& message);
     void on_cut(Time now, const Message& message);  // diff and trunc
     void on_snap(Time now, const Message& message, Outbox& out);
     void on_chunk(Time now, const Message& message, Outbox& out);
@@ -3906,7 +4024,8 @@ private:
     Log& log_;
     Phase phase_ = Phase::idle;
     PeerId leader_;
-    std::uint64_t leaders_life_ = 0;
+    PeerId source_;
+    std::uint64_t sources_life_ = 0;
     std::uint32_t epoch_ = 0;         // promised to this leader
     bool observes_ = false;
     std::uint64_t attempt_;
@@ -3916,7 +4035,9 @@ private:
     Zxid initial_;                    // of new_leader
     bool initial_known_ = false;
     Zxid committed_;
+    Zxid serves_from_;
     const char* departure_ = nullptr;
+    Decline declined_{};
     std::uint64_t entries_corrupt_ = 0;
     std::uint64_t entries_foreign_ = 0;
     Errc error_ = Errc::ok;
@@ -3991,6 +4112,12 @@ private:
 //            to it, in their order: all of that, and all it does, a ReplicaTap hears.
 //            R19 The log since a snapshot was begun is bounded by the load and the tree: where it
 //            lags a poll does more of it, and applies so much less.
+//            R20 Only who follows, and serves, feeds, and nobody but observers; they feed nobody.
+//            So there is one between an observer and the leader at the most, and no ring. An
+//            observer that its feeder leaves, declines, or is silent to for Timing::silence, looks
+//            for another, and last asks the leader. It asks voters alone, by its own history; none
+//            that failed it for a while, and none twice before the leader has been asked, or
+//            somebody has served it.
 // May touch  Everything above.
 // Reading    "Rules for callers" in the manual above; the contracts of Storage and Transport.
 
@@ -4019,6 +4146,9 @@ struct ReplicaOptions {
     std::uint64_t ensemble = 0;             // the ensemble's name; strangers' messages are dropped
     std::uint64_t entropy = 0;              // random, another at each start; 0 only if standalone
     bool may_found = true;                  // false: it only joins an ensemble that there is
+    // Of an observer: whom it learns from, rather than from the leader, while they follow one. The
+    // first of them that feeds it; where none does, the leader. Of no effect at a voter.
+    std::vector<PeerId> feeders{};
     // None: whoever can send as a replica is believed. Else one or two, each of 32 bytes that are
     // random and secret, the same in all replicas. The first one seals what is sent, each opens:
     // so that a key is changed by {old, new} everywhere, then {new, old}, then {new}.
@@ -4350,6 +4480,7 @@ struct ReplicaStatus {
     Role role = Role::looking;
     bool serving = false;        // an established leader, or in step with one
     PeerId leader;               // 0 while there is none
+    PeerId feeder;               // that it learns from, where that is not the leader; or 0
     PeerId successor;            // to whom this leader hands over; 0: it does not
     std::uint32_t epoch = 0;     // current, durable
     std::uint32_t accepted_epoch = 0;
@@ -4359,7 +4490,8 @@ struct ReplicaStatus {
     Zxid applied;
     std::uint64_t digest = 0;    // of the state at applied
     std::size_t nodes = 0;
-    std::size_t observers = 0;   // that it has as the leader
+    std::size_t observers = 0;   // that it has as the leader, or feeds
+    std::size_t observers_fed = 0;  // that its followers feed, as they have told this leader
     std::size_t sessions = 0;    // of the ensemble's
     std::size_t local_sessions = 0;  // here
     std::size_t watches = 0;
@@ -4404,7 +4536,7 @@ enum class LogCode : std::uint16_t {
     hand_over_failed = 110,  // and it leads on
     peer_in_step = 201,     // said by the leader
     peer_silent = 202,      // or behind: it is not in step any more
-    observers_changed = 203,  // how many the leader has
+    observers_changed = 203,  // how many the leader has, or a follower feeds
     peer_refused = 204,     // a life of one, with proof
     admits = 205,           // a storage is put into the table of voters, or taken out
     admitted = 206,         // its own storage counts
@@ -4737,6 +4869,10 @@ private:
         std::uint64_t number = 0;
         Time sent_at;
     };
+    struct Feeder {
+        std::uint32_t failures = 0;   // since it served
+        Time until{INT64_MIN / 4};    // it is not asked before
+    };
     struct Timer {
         Time at;
         std::uint64_t order = 0;
@@ -4757,6 +4893,7 @@ private:
     void log_news();
     void log_all();
     void log_peers();
+    void log_observers();
     void log_hand_over();
     void log_storage();
     void log_established();
@@ -4770,6 +4907,20 @@ private:
     static std::size_t message_bytes_max(const ReplicaOptions& options, const Transport& transport);
     void drop_version(PeerId from, std::uint16_t version);
     void dispatch(const Message& message);
+    bool learn(const Message& message);
+    bool feed(const Message& message);
+    void stop_feeding();
+    bool can_feed_on() const;
+    void feed_observers();
+    void relay_requests();
+    Time next_relayed_touch() const;
+    void say_whom_it_feeds();
+    bool is_usable(std::size_t place) const;
+    std::size_t preferred() const;
+    PeerId choose_feeder(PeerId leader);
+    void note_feeder();
+    void ask_feeders();
+    bool is_feeder_back(const Message& message) const;
     bool on_hand_over(const Message& message);
     void answer_hand_over(const Message& asked, HandOver step);
     bool could_win() const;
@@ -4977,6 +5128,14 @@ private:
     detail::Agenda<Timer> timers_;
     std::uint64_t touch_ = 0;
     detail::Ring<Touch> touches_;      // sent and not yet confirmed
+    std::vector<Feeder> feeders_;      // as options_ has them
+    std::size_t feeder_ = 0;           // which of them it learns from, from 1; 0: the leader
+    std::size_t tried_ = 0;            // so many of them have been asked since one has served
+    Time ask_feeders_at_;
+    std::uint64_t counted_pings_ = 0;  // the newest ping of the leader that a touch has answered
+    Time said_early_at_{INT64_MIN / 4};
+    bool has_said_feeds_ = false;      // the leader knows of some
+    Zxid fed_for_;                     // whom it feeds are no voters by that
     Time lease_from_{INT64_MIN / 4};
     Time lease_due_{INT64_MIN / 4};    // the next one, when this is applied:
     Zxid lease_due_at_;
@@ -5740,6 +5899,7 @@ private:
 struct SimulatedNetwork {
     Duration latency_min = microseconds(100);
     Duration latency_max = microseconds(300);  // in order on each link, but for what is below
+    Duration distance_max;               // and so much more, which differs by the link, and stays
     std::uint32_t loss_permille = 0;
     std::uint32_t repeat_permille = 0;   // comes once more, up to delay_max later
     std::uint32_t delay_permille = 0;    // comes up to delay_max late, and others overtake it
@@ -5918,6 +6078,7 @@ private:
     Node& node(Which which) const;
     Link& link(Which from, Which to);
     Duration draw(Rng& rng, Duration low, Duration high);
+    Duration distance(PeerId one, PeerId other) const;
     void mix(std::uint64_t tag, std::uint64_t a, std::uint64_t b);
     bool is_traced() const { return options_.trace_lines > 0; }
     Line& trace(char kind, PeerId from, PeerId to, BytesView text);
@@ -14799,7 +14960,8 @@ constexpr std::uint32_t fields_of(MessageType type) {  // FORMAT
         case MessageType::follower_info:
             return field_attempt | field_leader | field_accepted_epoch | field_phase |
                    field_storage;
-        case MessageType::leader_info: return field_attempt | field_sequence | field_total;
+        case MessageType::leader_info:
+            return field_attempt | field_leader | field_sequence | field_total;
         case MessageType::ack_epoch:
             return field_attempt | field_current_epoch | field_zxid | field_crc | field_sequence |
                    field_phase | field_storage;
@@ -14826,6 +14988,8 @@ constexpr std::uint32_t fields_of(MessageType type) {  // FORMAT
         case MessageType::refused: return field_confirmed | field_phase;
         case MessageType::hand_over:
             return field_leader | field_zxid | field_sequence | field_phase;
+        case MessageType::feeds: return field_total | field_payload;
+        case MessageType::declined: return field_attempt | field_phase;
     }
     return 0;
 }
@@ -14937,6 +15101,8 @@ COORD_RARE const char* name(MessageType type) {
         case MessageType::synced: return "SYNCED";
         case MessageType::refused: return "REFUSED";
         case MessageType::hand_over: return "HANDOVER";
+        case MessageType::feeds: return "FEEDS";
+        case MessageType::declined: return "DECLINED";
     }
     return "unknown";
 }
@@ -14947,6 +15113,17 @@ COORD_RARE const char* text(Refusal refusal) {
         case Refusal::twice: return "another replica is alive under this id";
     }
     return "the leader has refused it";
+}
+
+const char* text(Decline decline) {
+    switch (decline) {
+        case Decline::full: return "its feeder has as many as it takes";
+        case Decline::behind: return "its feeder has less than it has";
+        case Decline::other_history: return "its feeder has another history";
+        case Decline::observes: return "its feeder observes";
+        case Decline::votes: return "its feeder takes it for a voter";
+    }
+    return "its feeder has declined";
 }
 
 void encode_message(const Message& message, Bytes& out) {
@@ -15671,6 +15848,13 @@ void Election::give_up(const std::vector<PeerId>& followers, Outbox& out) {
 }
 
 COORD_RARE
+void Election::ask(PeerId peer, Outbox& out) {
+    COORD_ASSERT(peer != self_);
+    sequence_ += 1;
+    post(peer, Role::looking, PeerId{}, Hearing{}, out);
+}
+
+COORD_RARE
 void Election::post(PeerId to, Role role, PeerId whom, const Hearing& hearing, Outbox& out) {
     Message message;
     message.type = MessageType::notification;
@@ -15711,6 +15895,9 @@ constexpr std::uint32_t reaps_per_poll_max = 16;
 constexpr std::uint32_t reap_looks_per_poll = 1024;
 constexpr Duration reap_gap = milliseconds(1);        // between two slices of a looking through
 constexpr std::size_t queued_requests_max = 65536;
+constexpr std::size_t relayed_bytes_max = 4 * 1024 * 1024;  // of requests, between two pings (Z28)
+constexpr std::size_t relayed_touches_max = 16;   // of which it is known who was in them
+constexpr std::size_t relayed_syncs_max = 4096;
 constexpr Time long_ago{INT64_MIN / 4};
 constexpr char no_space[] = "the storage has no space for what a leader begins with";
 constexpr char handed_over[] = "it has handed over";
@@ -15751,6 +15938,7 @@ void Leader::start(Time now) {
     resignation_ = nullptr;
     successor_ = PeerId{};
     started_at_ = phase_at_ = clock_read_at_ = ping_at_ = observers_ping_at_ = now;
+    whose_ = self_;
     behind_at_ = timed_ = Zxid{}, behind_since_ = clock_, pace_ = Duration{};
     is_lease_given_up_ = false;
     confirmed_sequence_ = ping_sequence_;  // no round is on its way
@@ -15782,7 +15970,7 @@ void Leader::stop() {
     rounds_.clear(), queued_ = {};
     queued_bytes_ = numbered_ = numbered_bytes_ = 0;
     observers_wait_ = false, observers_turn_ = 0;
-    syncs_.clear(), own_synced_.clear();
+    syncs_.clear(), own_synced_.clear(), touched_.clear(), said_early_ = 0;
     sessions_.clear(), opening_.clear(), ended_.clear();
     looks_ = {}, heard_.clear(), closing_ = 0, looks_wait_ = false;
     sessions_armed_ = false, ping_now_ = false;
@@ -15960,7 +16148,9 @@ void Leader::post(Peer& peer, MessageType type, Outbox& out, Message& message) {
     message.epoch = epoch_is_ours() ? epoch_ : 0;  // Z1
     message.attempt = peer.attempt;
     if (type == MessageType::leader_info) {
-        message.sequence = tick_, message.total = static_cast<std::uint64_t>(lease_.ns / 1000);
+        message.sequence = tick_, message.leader = whose_;
+        const Duration lease = is_feeding() ? log_.epochs().lease : lease_;  // Z26: its leader's
+        message.total = static_cast<std::uint64_t>(lease.ns / 1000);
     }
     out.send(peer.id, message);
 }
@@ -15996,7 +16186,7 @@ void Leader::visit_peers(Time now, std::size_t observers_max,
         const bool counts = (counted_ & peer.bit) != 0;
         COORD_ASSERT(!counts || peer.bit != 0);  // Z15
         visit(PeerState{peer.id, peer.bit != 0, counts, is_in_step(peer, now), peer.fetching,
-                        peer.received, peer.acked, peer.heard_at, peer.version});
+                        peer.received, peer.acked, peer.heard_at, peer.version, peer.feeds});
     };
     for (const Peer& peer : peers_) {
         if (peer.id != self_) show(peer);
@@ -16050,8 +16240,8 @@ COORD_RARE
 Leader::Peer* Leader::take_on(const Message& message) {
     const bool is_somebody = message.from != self_ && message.from != PeerId{};
     const bool asks = message.type == MessageType::follower_info && is_somebody;
-    if (!asks || !is_established() || observers_.size() >= limits_.observers_max) return nullptr;
-    COORD_ASSERT(!voters_.contains(message.from));  // Z15: those are known
+    if (!asks || !takes_on() || observers_.size() >= limits_.observers_max) return nullptr;
+    COORD_ASSERT(is_feeding() || !voters_.contains(message.from));  // Z15: those are known
     Peer& peer = observers_.at_or_new(message.from.value);
     peer.id = message.from;
     return &peer;
@@ -16112,9 +16302,10 @@ bool Leader::receive(Time now, const Message& message, Outbox& out) {
         case MessageType::request: on_request(message); return true;
         case MessageType::sync: request_sync(now, message.sequence, out, message.from); return true;
         case MessageType::hand_over: on_hand_over(*peer, message); return true;
+        case MessageType::feeds: on_feeds(*peer, message); return true;
         default: return false;
     }
-    if (message.sequence <= ping_sequence_ && is_clone(*peer, message)) {
+    if (!is_feeding() && message.sequence <= ping_sequence_ && is_clone(*peer, message)) {
         refuse_clone(*peer, message, out);
         if (peer->refused == message.nonce) return true;
     }
@@ -16136,6 +16327,8 @@ COORD_RARE void Leader::meet(Time now, Peer& peer, const Message& message) {
         peer.storage = 0, peer.may_found = false;  // it does not count before it has said whose
         peer.touch = peer.touch_in_parts = peer.touch_parts = peer.touch_confirmed = 0;
         peer.lease_round = 0;
+        peer.relayed.clear(), peer.parts.clear(), peer.is_touched = false;
+        peer.feeds.clear(), peer.feeds_count = 0;
         if (peer.bit != 0) {
             recount();
             const auto place = static_cast<std::size_t>(&peer - peers_.begin());
@@ -16155,13 +16348,14 @@ void Leader::on_follower_info(Time now, Peer& peer, const Message& message, Outb
     drop_in_flight(peer);
     const bool promised_away =
         message.accepted_epoch > epoch_ ||
-        (message.accepted_epoch == epoch_ && message.leader != self_);
+        (message.accepted_epoch == epoch_ && message.leader != whose_);
     peer.bound = epoch_ > 0 && promised_away;
     if (peer.bound && peer.bit != 0) {
         resignation_ = "a voter has promised an epoch to somebody else";
         return;
     }
     peer.repeat_at = now + timing_.retry();
+    peer.progress_at = now;
     if (epoch_is_ours()) post(peer, MessageType::leader_info, out);
 }
 
@@ -16195,6 +16389,7 @@ void Leader::on_ack_epoch(Time now, Peer& peer, const Message& message, Outbox& 
     peer.have = message.zxid, peer.have_crc = message.crc;
     peer.streaming = peer.fetching = false;
     drop_in_flight(peer);
+    if (is_feeding() && !can_feed(now, peer, out)) return;
     if (phase_ >= Phase::synchronization) synchronize(now, peer, out);
 }
 
@@ -16228,7 +16423,7 @@ void Leader::on_ack(Time now, Peer& peer, const Message& message, Outbox& out) {
     // Z22. What was on its way as the gap was filled shows it once more, and is no reason to.
     const bool is_new = peer.pong > peer.rewound_pings || peer.rewound_pings == 0;
     if (message.offset == 1 && message.commit >= peer.received && is_new) rewind(now, peer);
-    if (said == 1 && is_established()) {
+    if (said == 1 && takes_on()) {
         Message up_to_date;
         up_to_date.commit = committed_;
         post(peer, MessageType::up_to_date, out, up_to_date);
@@ -16313,11 +16508,12 @@ COORD_RARE void Leader::on_pong(Peer& peer, const Message& message) {
     COORD_ASSERT(message.nonce == peer.nonce);
     if (message.sequence > ping_sequence_) return;
     peer.pong = (std::max)(peer.pong, message.sequence);
-    if (lease_ > Duration{}) note_promise(peer, message);
     for (std::size_t i = 0; i < rounds_.size(); i++) {
         if (rounds_[i].sequence != message.sequence) continue;
         peer.flow.least = (std::min)(peer.flow.least, peer.heard_at - rounds_[i].sent_at);
     }
+    if (is_feeding()) return hear_for_leader(peer, message);
+    if (lease_ > Duration{}) note_promise(peer, message);
     Reader in(message.payload);
     while (in.left() >= 8) (void)hear(SessionId{in.u64()});
     if (!sessions_armed_) return;    // P11: what was touched then did not count
@@ -16480,6 +16676,7 @@ COORD_RARE void Leader::synchronize(Time now, Peer& peer, Outbox& out) {
         message.zxid = peer.have;
         post(peer, MessageType::diff, out, message);
     } else if (peer.have > log_.base()) {
+        COORD_ASSERT(!is_feeding());  // Z27
         message.zxid = log_.position_at_or_before(Zxid{peer.have.value - 1}).zxid;
         post(peer, MessageType::trunc, out, message);
     } else {
@@ -16547,6 +16744,7 @@ void Leader::stream(Time now, Peer& peer, Outbox& out, std::size_t& left) {
     if (peer.in_flight.empty() && peer.stalls == 0) peer.received_at = now;
     const bool observes = peer.bit == 0;
     const Zxid end = observes ? committed_ : Zxid{UINT64_MAX};  // Z15
+    COORD_ASSERT(!is_feeding() || (observes && end <= log_.durable_last()));  // Z26
     const Zxid newest_here = (std::min)(end, log_.last().zxid);
     while (peer.cursor < newest_here && left > 0 && peer.in_flight_bytes < bytes_max &&
            peer.in_flight.size() < detail::proposals_in_flight_max) {
@@ -16766,10 +16964,12 @@ Time Leader::next_repeat(const Peer& peer) const {
 
 COORD_RARE Time Leader::next_deadline(Time now) const {
     if (phase_ == Phase::idle) return never;
-    if (resignation_ != nullptr || is_sync_ping_due() || observers_wait_) return now;
+    const bool pings_now = is_sync_ping_due() && !is_feeding();
+    if (resignation_ != nullptr || pings_now || is_sync_due() || observers_wait_) return now;
     const bool numbers = is_numbering();
     if (numbers && is_admission_due(now)) return now;
-    if (!queued_.empty() && numbers && has_room_to_number()) return now;
+    const bool takes = numbers || is_feeding();
+    if (!queued_.empty() && takes && has_room_to_number()) return now;
     const bool looks_now = looks_wait_ && closing_ < detail::closings_max;
     if (numbers && (looks_now || !heard_.empty()) && log_.has_room()) return now;
     Time deadline = (std::min)(ping_at_, next_hand_over());
@@ -16779,6 +16979,7 @@ COORD_RARE Time Leader::next_deadline(Time now) const {
     if (reap_place_ != 0 && numbers) {
         deadline = (std::min)(deadline, clock_read_at_ + (reap_at_ - clock_));
     }
+    if (is_feeding()) deadline = never;  // it waits for its leader's pings
     for (const Peer& peer : peers_) {
         if (peer.id == self_ || !peer.informed) continue;
         deadline = (std::min)(deadline, next_repeat(peer));
@@ -16939,9 +17140,10 @@ Duration Leader::lease_left(Time now) const {
 }
 
 void Leader::request_sync(Time now, std::uint64_t sequence, Outbox& out, PeerId from) {
-    if (phase_ != Phase::broadcast) return;  // it is asked again
+    if (!takes_on()) return;  // it is asked again
     Sync sync;
     sync.from = from, sync.sequence = sequence;
+    if (is_feeding()) return relay_sync(sync);  // Z26: the lease is its leader's
     sync.round = ping_sequence_ + 1;  // begun after the request
     sync.zxid = committed_;
     if (lease_left(now) > Duration{}) {  // Z24
@@ -17012,6 +17214,228 @@ bool Leader::take_own_synced(std::uint64_t& sequence, Zxid& zxid) {
     sequence = own_synced_.back().sequence, zxid = own_synced_.back().zxid;
     own_synced_.pop_back();
     return true;
+}
+
+// -- Feeding -------------------------------------------------------------------------------------
+// Of a follower: its observers stand where a leader's do, and no voters beside them.
+
+COORD_RARE
+void Leader::feed(Time now, PeerId leader, std::uint32_t epoch, Zxid committed) {
+    COORD_ASSERT(phase_ == Phase::idle && observers_.empty() && leader != self_ && epoch > 0);
+    phase_ = Phase::feeding;
+    whose_ = leader, epoch_ = epoch;
+    initial_ = committed_ = committed;  // no less than the leader's: with it the epoch is current
+    COORD_ASSERT(epoch_is_ours() && committed <= log_.durable_last());  // Z26
+    peers_ = {};
+    resignation_ = nullptr;
+    clock_read_at_ = observers_ping_at_ = now;
+    relayed_pings_ = relayed_bytes_ = 0;
+    confirming_ = confirmed_ = 0;
+    last_begun_ = 0;
+    knows_ = false, counted_ = observing_ = 0;
+}
+
+COORD_RARE
+void Leader::decline(const Message& asked, Decline why, Outbox& out) {
+    counters_.feeds_declined += 1;
+    Message message;
+    message.type = MessageType::declined;
+    message.attempt = asked.attempt, message.phase = static_cast<std::uint8_t>(why);
+    out.send(asked.from, message);
+}
+
+// What makes them voters may wait for them, and would not be committed: they are told at once.
+COORD_RARE
+void Leader::part_with(const Voters& voters, Outbox& out) {
+    COORD_ASSERT(is_feeding());
+    for (auto each = observers_.begin(); each != observers_.end();) {
+        Message asked;
+        asked.from = each->second.id, asked.attempt = each->second.attempt;
+        if (!voters.contains(asked.from)) {
+            ++each;
+            continue;
+        }
+        decline(asked, Decline::votes, out);
+        each = observers_.erase(each);
+    }
+}
+
+// Z27. Who has more may have it from the leader, or from a feeder that was quicker: that is waited
+// for, a while.
+COORD_RARE
+bool Leader::can_feed(Time now, Peer& peer, Outbox& out) {
+    if (peer.have < log_.base()) return true;
+    const bool is_there = log_.contains(peer.have);
+    if (is_there && log_.crc_at(peer.have) == peer.have_crc) return true;
+    const bool is_behind = peer.have > log_.last().zxid;
+    peer.promised = false;
+    if (is_behind && now - peer.progress_at <= timing_.silence) return false;
+    Message asked;
+    asked.from = peer.id, asked.attempt = peer.attempt;
+    decline(asked, is_behind ? Decline::behind : Decline::other_history, out);
+    return false;
+}
+
+// What is alive there is said to the leader once for each time that it was said here: of one that
+// is silent nothing is said. It counts for a lease where the whole list has come.
+void Leader::hear_for_leader(Peer& peer, const Message& message) {
+    // Each may be said twice meanwhile, and there are no more than those.
+    const std::size_t most = std::size_t{limits_.sessions_max} * 2;
+    const std::size_t waiting = touched_.size() + peer.parts.size();
+    const bool has_room = waiting + message.payload.size() / 8 <= most;
+    if (message.offset >= message.total || !has_room) return;  // Z28
+    if (message.total > 64) {  // too many parts to account for: no lease from these
+        for (Reader in(message.payload); in.left() >= 8;) touched_.push_back(in.u64());
+        return;
+    }
+    if (message.touch < peer.touch_in_parts) return;
+    if (message.touch > peer.touch_in_parts) {
+        peer.touch_in_parts = message.touch, peer.touch_parts = 0;
+        peer.parts.clear();
+    }
+    const std::uint64_t bit = std::uint64_t{1} << message.offset;
+    if ((peer.touch_parts & bit) != 0) return;
+    peer.touch_parts |= bit;
+    std::vector<std::uint64_t>& ids = message.total == 1 ? touched_ : peer.parts;
+    for (Reader in(message.payload); in.left() >= 8;) ids.push_back(in.u64());
+    const std::uint64_t whole =
+        message.total == 64 ? UINT64_MAX : (std::uint64_t{1} << message.total) - 1;
+    if (peer.touch_parts != whole) return;
+    touched_.insert(touched_.end(), peer.parts.begin(), peer.parts.end());
+    peer.parts.clear();
+    peer.touch = message.touch, peer.is_touched = true;
+}
+
+void Leader::say_early(Writer& sessions) {
+    COORD_ASSERT(is_feeding() && said_early_ <= touched_.size());
+    for (; said_early_ < touched_.size(); said_early_++) sessions.u64(touched_[said_early_]);
+}
+
+void Leader::take_touched(std::uint64_t touch, Writer& sessions) {
+    COORD_ASSERT(is_feeding());
+    for (const std::uint64_t id : touched_) sessions.u64(id);
+    touched_.clear(), said_early_ = 0;
+    for (auto [id, peer] : observers_) {
+        if (!peer.is_touched) continue;
+        peer.is_touched = false;
+        if (peer.relayed.size() == detail::relayed_touches_max) peer.relayed.pop();
+        peer.relayed.push() = Relayed{touch, peer.touch};
+    }
+}
+
+// Z26. The leader has heard of all that was in that very touch, and of one before or after it that
+// may be lost it has not.
+void Leader::confirm_relayed(const Heard& heard) {
+    if (confirming_ == 0 && heard.confirmed != confirmed_) {
+        confirming_ = heard.confirmed, confirming_at_ = heard.confirmed_at;
+    }
+    if (confirming_ == 0 || committed_ < confirming_at_) return;  // an expiry may stand before
+    confirmed_ = confirming_, confirming_ = 0;
+    for (auto [id, peer] : observers_) {
+        for (std::size_t i = 0; i < peer.relayed.size(); i++) {
+            if (peer.relayed[i].own != confirmed_) continue;
+            peer.touch_confirmed = (std::max)(peer.touch_confirmed, peer.relayed[i].theirs);
+        }
+    }
+}
+
+// Z26. No clock of its own: a feeder that does not hear its leader is silent.
+void Leader::relay_ping(Time now, const Heard& heard, Outbox& out) {
+    if (heard.pings == relayed_pings_) return;
+    relayed_pings_ = heard.pings, relayed_bytes_ = 0;
+    if (now < observers_ping_at_ && observers_ping_at_ - now <= timing_.heartbeat) return;
+    observers_ping_at_ = now + timing_.heartbeat / 2;  // those of syncs come more often
+    forget_observers(now);
+    ping_sequence_ += 1;
+    if (rounds_.size() == detail::rounds_max) rounds_.pop();
+    Round& round = rounds_.push();
+    round.sequence = ping_sequence_, round.sent_at = now;
+    round.armed = round.to_observers = false;
+    round.touches.clear();
+    Message message;
+    message.sequence = ping_sequence_, message.commit = committed_;
+    message.digest = heard.digest_at == committed_ ? heard.digest : 0;
+    message.phase = heard.is_full ? 1 : 0;
+    for (auto [id, peer] : observers_) {
+        message.confirmed = peer.touch_confirmed;
+        post(peer, MessageType::ping, out, message);
+    }
+}
+
+void Leader::feed_on(Time now, const Heard& heard, Outbox& out) {
+    COORD_ASSERT(is_feeding() && epoch_is_ours());
+    COORD_ASSERT(heard.committed >= committed_);  // Z26: it is never taken back
+    run_clock(now);
+    committed_ = heard.committed;
+    for (auto [id, peer] : observers_) repeat(now, peer, out);
+    confirm_relayed(heard);
+    relay_ping(now, heard, out);
+    if (!observers_.empty()) stream_to_observers(out);
+}
+
+// One that is asked for again is on its way, and what answers it first will do.
+void Leader::relay_sync(const Sync& sync) {
+    ping_now_ = true;
+    for (std::size_t i = 0; i < syncs_.size(); i++) {
+        if (syncs_[i].from == sync.from && syncs_[i].sequence == sync.sequence) return;
+    }
+    if (syncs_.size() >= detail::relayed_syncs_max) return;  // Z28
+    Sync& relayed = syncs_.push();
+    relayed = sync, relayed.round = 0;
+}
+
+void Leader::begin_sync(std::uint64_t sequence) {
+    COORD_ASSERT(is_sync_due() && sequence != 0);
+    ping_now_ = false;
+    COORD_ASSERT(sequence > last_begun_);  // Z26
+    last_begun_ = sequence;
+    for (std::size_t i = 0; i < syncs_.size(); i++) {
+        if (syncs_[i].round == 0) syncs_[i].round = sequence;
+    }
+}
+
+// What answers a life of the feeder before this one has any number, and a zxid of long ago. Numbers
+// begin by chance in each life: that one of them is among those of this one is not to be expected.
+void Leader::on_synced(std::uint64_t sequence, Zxid zxid, Outbox& out) {
+    if (sequence > last_begun_) return;  // Z26
+    std::size_t kept = 0;
+    for (std::size_t i = 0; i < syncs_.size(); i++) {
+        const Sync sync = syncs_[i];
+        Peer* const peer = find(sync.from);
+        if (sync.round == 0 || sync.round > sequence) {  // Z26: it was asked later
+            syncs_[kept++] = sync;
+        } else if (peer != nullptr) {
+            Message message;
+            message.sequence = sync.sequence, message.zxid = zxid;
+            post(*peer, MessageType::synced, out, message);
+        }
+    }
+    while (syncs_.size() > kept) syncs_.pop_back();
+}
+
+void Leader::note_relayed(std::size_t bytes) {
+    COORD_ASSERT(is_feeding() && relayed_bytes_ < detail::relayed_bytes_max);  // Z28
+    relayed_bytes_ += bytes;
+    counters_.requests_relayed += 1;
+}
+
+void Leader::on_feeds(Peer& peer, const Message& message) const {
+    peer.feeds.clear();
+    peer.feeds_count = peer.bit != 0 ? message.total : 0;
+    Reader in(message.payload);
+    while (peer.bit != 0 && in.left() >= 4 && peer.feeds.size() < limits_.observers_max) {
+        peer.feeds.push_back(PeerId{in.u32()});
+    }
+}
+
+COORD_RARE
+std::size_t Leader::fed(Time now) const {
+    std::uint64_t count = 0;
+    for (const Peer& peer : peers_) {
+        const bool is_heard = now - peer.heard_at <= timing_.silence;
+        if (is_heard) count += (std::min)(peer.feeds_count, std::uint64_t{limits_.observers_max});
+    }
+    return static_cast<std::size_t>(count);
 }
 
 // -- Requests and sessions -----------------------------------------------------------------------
@@ -17104,6 +17528,7 @@ Zxid Leader::append(std::int64_t wall_ms, const Txn& request) {
 }
 
 bool Leader::has_room_to_number() const {
+    if (is_feeding()) return relayed_bytes_ < detail::relayed_bytes_max;  // Z28
     return numbered_ < detail::numbered_max && numbered_bytes_ < detail::numbered_bytes_max;
 }
 
@@ -17390,6 +17815,14 @@ COORD_RARE void Leader::forget(SessionId session) {
 
 COORD_RARE
 void Leader::audit(const Machine& machine) const {
+    for (const auto& entry : observers_) {
+        COORD_ASSERT(!is_feeding() || entry.second.bit == 0);  // Z26
+        COORD_ASSERT(!is_feeding() || entry.second.promised_at == detail::long_ago);  // Z26
+        COORD_ASSERT(entry.second.relayed.size() <= detail::relayed_touches_max);
+    }
+    COORD_ASSERT(!is_feeding() || (peers_.size() == 0 && rounds_.size() <= detail::rounds_max));
+    COORD_ASSERT(!is_feeding() || committed_ <= log_.last().zxid);  // Z26
+    if (is_feeding()) return;
     if (!knows_ || phase_ == Phase::idle || resignation_ != nullptr) return;
     COORD_ASSERT(log_.voters_at_end(machine).digest() == table_.digest());  // Z7
     const bool founds = table_.members().empty();
@@ -17540,15 +17973,17 @@ COORD_RARE
 Learner::Learner(PeerId self, const Timing& timing, Log& log, std::uint64_t first_attempt)
     : self_(self), timing_(timing), log_(log), attempt_(first_attempt) {}
 
-COORD_RARE void Learner::start(Time now, PeerId leader, Zxid committed, bool observes) {
+COORD_RARE
+void Learner::start(Time now, PeerId leader, Zxid committed, bool observes, PeerId feeder) {
     COORD_ASSERT(phase_ == Phase::idle && leader != self_ && leader != PeerId{});
+    COORD_ASSERT(feeder != self_ && (observes || feeder == PeerId{}));  // F10
     phase_ = Phase::discovery;
     observes_ = observes;
-    leader_ = leader, leaders_life_ = 0;
+    leader_ = leader, source_ = feeder != PeerId{} ? feeder : leader, sources_life_ = 0;
     epoch_ = 0;
     attempt_ += 1;
     committed_ = (std::max)(committed_, committed);  // perhaps found out as a leader
-    departure_ = nullptr;
+    departure_ = nullptr, declined_ = Decline{};
     heard_at_ = repeat_at_ = now;
     initial_known_ = false, ack_due_ = false, pong_due_ = false, leader_full_ = false;
     ping_sequence_ = 0, touch_confirmed_ = 0;  // each leader counts its own
@@ -17559,7 +17994,7 @@ COORD_RARE void Learner::start(Time now, PeerId leader, Zxid committed, bool obs
 
 COORD_RARE void Learner::stop() {
     phase_ = Phase::idle;
-    leader_ = PeerId{};
+    leader_ = source_ = PeerId{};
     epoch_ = 0;
     forget_snapshot();
     synced_.clear();
@@ -17573,11 +18008,12 @@ void Learner::post(MessageType type, Message& message, Outbox& out) {
     message.type = type;
     message.epoch = epoch_;
     message.attempt = attempt_;
-    out.send(leader_, message);
+    out.send(source_, message);
 }
 
 bool Learner::receive(Time now, const Message& message, Outbox& out) {
-    if (phase_ == Phase::idle || message.from != leader_) return false;
+    if (phase_ == Phase::idle || message.from != source_) return false;
+    if (message.type == MessageType::declined) return on_declined(message), true;
     if (message.type == MessageType::ping && message.epoch == 0) {
         on_gathering(now, message);
         return true;
@@ -17590,7 +18026,8 @@ bool Learner::receive(Time now, const Message& message, Outbox& out) {
         if (message.epoch > epoch_ && epoch_ > 0) depart("the leader has moved to a later epoch");
         return false;
     }
-    heard_at_ = now, leaders_life_ = message.nonce;
+    if (is_fed() && message.nonce != sources_life_) return false;  // F10: of a life before
+    heard_at_ = now, sources_life_ = message.nonce;
     switch (message.type) {
         case MessageType::diff:
         case MessageType::trunc: on_cut(now, message); return true;
@@ -17621,9 +18058,17 @@ COORD_RARE void Learner::on_gathering(Time now, const Message& message) {
 }
 
 COORD_RARE
+void Learner::on_declined(const Message& message) {
+    if (!is_fed() || message.attempt != attempt_) return;
+    declined_ = static_cast<Decline>(message.phase);
+    depart(text(declined_));
+}
+
+COORD_RARE
 void Learner::on_leader_info(Time now, const Message& message) {
     if (message.epoch == 0 || message.attempt != attempt_) return;  // of an attempt given up
     if (message.epoch > Zxid::epoch_max) return;
+    if (is_fed() && (message.leader == PeerId{} || message.leader == self_)) return;
     const Log::Epochs& epochs = log_.epochs();
     const bool is_bound = !observes_;  // F7
     if (message.epoch < epochs.accepted && is_bound) {
@@ -17634,6 +18079,7 @@ void Learner::on_leader_info(Time now, const Message& message) {
     }
     if (message.epoch < epochs.current) return;  // F7; that leader's time is over
     heard_at_ = now;
+    if (is_fed()) leader_ = message.leader, sources_life_ = message.nonce;  // F10
     if (message.epoch > epochs.accepted) {
         COORD_ASSERT(phase_ == Phase::discovery || message.epoch > epoch_);
         if (log_.is_leased()) return;  // F9
@@ -17675,6 +18121,7 @@ void Learner::on_cut(Time now, const Message& message) {
     if (is_in_step()) ack_due_ = true;        // our answer was lost
     if (phase_ != Phase::promise) return;
     const Zxid zxid = message.zxid;
+    if (is_fed() && zxid != log_.last().zxid) return depart("its feeder lacks what it has");  // F10
     const Zxid safe = (std::max)(log_.snapshot_position().zxid,
                                  (std::min)(committed_, log_.last().zxid));
     if (zxid < safe || zxid > have_.zxid) {
@@ -17697,6 +18144,7 @@ void Learner::on_snap(Time now, const Message& message, Outbox& out) {
     if (message.zxid < log_.snapshot_position().zxid || message.zxid < committed_) {
         if (message.zxid <= log_.last().zxid) return depart("the leader lacks what is committed");
     }
+    if (is_fed() && message.zxid <= log_.last().zxid) return depart("its feeder lacks what it has");
     phase_ = Phase::fetching;
     forget_snapshot();
     snapshot_position_ = LogPosition{message.zxid, message.crc};
@@ -17775,7 +18223,9 @@ void Learner::on_up_to_date(const Message& message) {
     if (!is_in_step()) return;
     see_commit(message.commit);
     ack_due_ = true;
-    if (log_.durable_epochs().current == epoch_) phase_ = Phase::following;
+    if (log_.durable_epochs().current != epoch_) return;
+    if (phase_ != Phase::following) serves_from_ = message.commit;
+    phase_ = Phase::following;
 }
 
 // -- Broadcast -----------------------------------------------------------------------------------
@@ -17802,7 +18252,9 @@ bool Learner::append_all(BytesView records, bool& gap) {
             return grown;
         }
         const bool is_sound = error == Errc::ok;
-        if (!is_sound || txn.zxid.epoch() > epoch_) {  // no leader numbers ahead of its epoch
+        const bool is_due = txn.zxid.epoch() <= epoch_ &&  // no leader numbers ahead of its epoch
+                            (!is_fed() || txn.zxid <= committed_);  // F10
+        if (!is_sound || !is_due) {
             entries_corrupt_ += 1;
             return grown;
         }
@@ -17846,10 +18298,11 @@ COORD_RARE void Learner::on_ping(const Message& message) {
     if (!is_serving() || message.commit != log_.last().zxid) ack_due_ = true;
 }
 
-// The promise is this leader's, and of this epoch: to observers F7 leaves others.
+// The promise is this leader's, and of this epoch: to observers F7 leaves others. And a feeder's
+// ping is none of the leader's.
 COORD_RARE bool Learner::keeps_lease(const Log::Epochs& epochs) const {
     return epochs.lease > Duration{} && epochs.accepted == epoch_ &&
-           epochs.accepted_from == leader_;
+           epochs.accepted_from == leader_ && !is_fed();  // F10
 }
 
 // Whether it is by F9 that the newest ping is answered.
@@ -17898,6 +18351,13 @@ void Learner::request_sync(std::uint64_t sequence, Outbox& out) {
     post(MessageType::sync, message, out);
 }
 
+void Learner::say_feeds(std::size_t count, BytesView ids, Outbox& out) {
+    COORD_ASSERT(ids.size() % 4 == 0 && !observes_);
+    Message message;
+    message.total = count, message.payload = ids;
+    post(MessageType::feeds, message, out);
+}
+
 bool Learner::take_synced(std::uint64_t& sequence, Zxid& zxid) {
     if (synced_.empty()) return false;
     sequence = synced_.back().sequence, zxid = synced_.back().zxid;
@@ -17922,7 +18382,8 @@ void Learner::send(Time now, Outbox& out) {
         message.accepted_epoch = log_.epochs().accepted;
         message.leader = log_.epochs().accepted_from;
         message.storage = log_.storage_id();  // F6
-        message.phase = static_cast<std::uint8_t>((may_found_ ? 1 : 0) + (observes_ ? 2 : 0));
+        message.phase = static_cast<std::uint8_t>((may_found_ ? 1 : 0) + (observes_ ? 2 : 0) +
+                                                  (is_fed() ? 4 : 0));
         post(MessageType::follower_info, message, out);
     } else if (phase_ == Phase::fetching) {
         ask_chunk(now, out);  // where all of it is here, too: it may not be written yet
@@ -17961,7 +18422,7 @@ bool Learner::vote() {
     const Log::Epochs& epochs = log_.epochs();
     const bool has_promised = epochs.accepted == epoch_ && epochs.accepted_from == leader_;
     COORD_ASSERT(phase_ != Phase::idle && leader_ != self_);
-    if (epoch_ == 0 || !has_promised) return false;
+    if (epoch_ == 0 || !has_promised || is_fed()) return false;  // F10
     observes_ = false, ack_due_ = true;
     return true;
 }
@@ -18071,6 +18532,9 @@ inline const char* judge_options(const ReplicaOptions& options, const Transport&
         return "options: id is not among the voters, and no transport";
     }
     if (options.id == PeerId{}) return "options: id is 0";
+    for (const PeerId id : options.feeders) {
+        if (id == PeerId{}) return "options: a feeder's id is 0";
+    }
     if (const char* const flaw = judge_members(options)) return flaw;
     if (voters.size() > 1 && &transport == &no_transport()) {
         return "options: more voters than one, and no transport";
@@ -18366,6 +18830,7 @@ COORD_RARE void Replica::open() {
     committed_ = machine_->applied();
     recovered_ = log_.last().zxid;
     was_admitted_ = is_admitted(machine_->voters());
+    feeders_.resize(options_.feeders.size());
     record_changes();
     see_voters();
     const bool is_random = options_.entropy != 0 || is_alone();
@@ -18518,6 +18983,13 @@ Time Replica::next_deadline() const {
     if (role_ == Role::looking) deadline = (std::min)(deadline, election_.next_deadline());
     if (role_ == Role::leading) deadline = (std::min)(deadline, leader_.next_deadline(now_));
     if (is_learner()) deadline = (std::min)(deadline, learner_.next_deadline());
+    if (can_feed_on()) {
+        deadline = (std::min)(deadline, leader_.next_deadline(now_));
+        deadline = (std::min)(deadline, next_relayed_touch());
+    }
+    if (role_ == Role::observing && preferred() > 0) {
+        deadline = (std::min)(deadline, ask_feeders_at_);
+    }
     const bool repeats = !sessions_.empty() || !openings_.empty();
     if (repeats && can_send_requests()) deadline = (std::min)(deadline, repeat_at_);
     const bool installs = is_learner() && learner_.has_snapshot();
@@ -18588,22 +19060,180 @@ void Replica::dispatch(const Message& message) {
     if (role_ == Role::leading) {
         taken = leader_.receive(now_, message, outbox_);
     } else if (is_learner() && message.type == MessageType::follower_info) {
-        say_who_leads(message.from);  // it is mistaken
+        if (!feed(message)) say_who_leads(message.from);  // it is mistaken
+    } else if (leader_.is_feeding() && message.from != learner_.source()) {
+        taken = leader_.receive(now_, message, outbox_);
     } else if (is_learner()) {
-        const std::uint64_t corrupt = learner_.entries_corrupt();
-        const std::uint64_t foreign = learner_.entries_foreign();
-        taken = learner_.receive(now_, message, outbox_);
-        counters_.dropped_corrupt += learner_.entries_corrupt() - corrupt;
-        if (learner_.entries_foreign() != foreign) drop_version(message.from, message.version);
-        load_chunk();
-        if (learner_.has_snapshot()) install_snapshot();
-        if (learner_.error() != Errc::ok) fail(learner_.error());
-        const bool is_new = voters_seen_ != members_version();
-        if (is_learner() && (is_new || (learner_.observes() && is_voter()))) follow_voters();
+        taken = learn(message);
     } else {
         taken = false;
     }
     if (!taken) counters_.dropped_stale += 1;
+}
+
+bool Replica::learn(const Message& message) {
+    const std::uint64_t corrupt = learner_.entries_corrupt();
+    const std::uint64_t foreign = learner_.entries_foreign();
+    const bool taken = learner_.receive(now_, message, outbox_);
+    counters_.dropped_corrupt += learner_.entries_corrupt() - corrupt;
+    if (learner_.entries_foreign() != foreign) drop_version(message.from, message.version);
+    if (leader_.is_feeding() && leader_.epoch() != learner_.epoch()) stop_feeding();
+    load_chunk();
+    if (learner_.has_snapshot()) install_snapshot();
+    if (learner_.error() != Errc::ok) fail(learner_.error());
+    if (feeder_ != 0 && !learner_.is_fed()) feeder_ = tried_ = 0;  // it has begun to lead
+    const bool is_new = voters_seen_ != members_version();
+    if (is_learner() && (is_new || (learner_.observes() && is_voter()))) follow_voters();
+    return taken;
+}
+
+// -- Feeding -------------------------------------------------------------------------------------
+
+// R20. RETURNS false where it is not for a feeder. Who is not in step yet is silent: it is asked
+// again, and soon may be.
+COORD_RARE
+bool Replica::feed(const Message& message) {
+    if ((message.phase & 4) == 0) return false;
+    const bool is_voters = voters_.contains(message.from);
+    if (role_ != Role::following || is_voters) {
+        leader_.decline(message, is_voters ? Decline::votes : Decline::observes, outbox_);
+        return true;
+    }
+    const Zxid committed = (std::min)(committed_, log_.durable_last());
+    if (!learner_.is_serving() || committed < learner_.serves_from()) return true;
+    if (!leader_.is_feeding()) {
+        leader_.feed(now_, learner_.leader(), learner_.epoch(), committed);
+    }
+    COORD_ASSERT(leader_.epoch() == learner_.epoch());
+    if (!leader_.receive(now_, message, outbox_)) {
+        leader_.decline(message, Decline::full, outbox_);
+    }
+    return true;
+}
+
+// Whom it has fed looks for another feeder, or for the leader.
+COORD_RARE
+void Replica::stop_feeding() {
+    COORD_ASSERT(leader_.is_feeding());
+    const std::vector<PeerId> observers = leader_.followers();
+    leader_.stop();
+    election_.give_up(observers, outbox_);
+}
+
+// BEFORE the flush: what those ask for whom it feeds.
+void Replica::relay_requests() {
+    COORD_ASSERT(leader_.is_feeding() && learner_.is_serving());
+    const std::size_t room = message_bytes_max_ - message_overhead_bytes - entry_header_bytes;
+    leader_.take_requests([&](const Txn& request) {
+        leader_.note_relayed(request.body.size() + entry_header_bytes);
+        if (request.body.size() <= room) send_request(request);
+    });
+    flush_requests();
+    if (!leader_.is_sync_due()) return;
+    sync_sequence_ += 1;
+    leader_.begin_sync(sync_sequence_);
+    learner_.request_sync(sync_sequence_, outbox_);
+}
+
+// What comes of observers just after it has answered its leader need not wait for the next ping:
+// with a short timeout that would be late.
+Time Replica::next_relayed_touch() const {
+    if (!can_feed_on() || !leader_.has_touched() || learner_.pings() == 0) return never;
+    if (touches_.empty()) return now_;
+    const Time said_at = (std::max)(touches_.back().sent_at, said_early_at_);
+    return said_at + options_.timing.heartbeat / 4;
+}
+
+// While it is not in step itself it says nothing; nor before a snapshot that it has installed, and
+// that has all that was fed, is durable.
+bool Replica::can_feed_on() const {
+    return leader_.is_feeding() && learner_.is_serving() &&
+           log_.durable_last() >= leader_.committed();
+}
+
+// AFTER the flush.
+void Replica::feed_observers() {
+    COORD_ASSERT(can_feed_on() && role_ == Role::following);
+    if (fed_for_ != voters_seen_) leader_.part_with(voters_, outbox_), fed_for_ = voters_seen_;
+    Leader::Heard heard;
+    heard.committed = (std::min)(committed_, log_.durable_last());
+    heard.digest_at = learner_.digest_at(), heard.digest = learner_.digest();
+    heard.pings = learner_.pings();
+    heard.confirmed = learner_.touch_confirmed();
+    heard.confirmed_at = learner_.touch_confirmed_at();
+    heard.is_full = learner_.leader_is_full();
+    leader_.feed_on(now_, heard, outbox_);
+}
+
+// So that the leader can say where they are.
+void Replica::say_whom_it_feeds() {
+    if (leader_.observers() == 0 && !has_said_feeds_) return;
+    has_said_feeds_ = leader_.observers() > 0;
+    const std::size_t most = (message_bytes_max_ - message_overhead_bytes) / 4;
+    Bytes ids;
+    Writer writer(ids);
+    for (const PeerId id : leader_.followers()) {
+        if (ids.size() / 4 < most) writer.u32(id.value);
+    }
+    learner_.say_feeds(leader_.observers(), ids, outbox_);
+}
+
+// -- Whom an observer learns from ----------------------------------------------------------------
+
+bool Replica::is_usable(std::size_t place) const {
+    const PeerId id = options_.feeders[place];
+    const bool could_feed = id != options_.id && id != learner_.leader() && voters_.contains(id);
+    return could_feed && now_ >= feeders_[place].until;  // R20
+}
+
+// How many feeders it prefers to the one that it has.
+std::size_t Replica::preferred() const {
+    COORD_ASSERT(feeder_ <= feeders_.size());
+    return feeder_ == 0 ? feeders_.size() : feeder_ - 1;
+}
+
+// R20. RETURNS nobody: the leader.
+PeerId Replica::choose_feeder(PeerId leader) {
+    feeder_ = 0;
+    ask_feeders_at_ = now_ + options_.timing.silence * 2;
+    for (std::size_t i = tried_; i < feeders_.size(); i++) {
+        if (!is_usable(i) || options_.feeders[i] == leader) continue;
+        feeder_ = tried_ = i + 1;
+        return options_.feeders[i];
+    }
+    tried_ = 0;
+    return {};
+}
+
+// As it leaves one.
+void Replica::note_feeder() {
+    if (feeder_ == 0) return;
+    Feeder& feeder = feeders_[feeder_ - 1];
+    const bool has_failed = !learner_.is_serving() || learner_.is_silent(now_);
+    feeder.failures = has_failed ? (std::min)(feeder.failures + 1, detail::put_offs_max) : 0;
+    const Duration pause = options_.timing.silence * (std::int64_t{1} << feeder.failures);
+    feeder.until = has_failed ? now_ + pause : now_;
+    if (learner_.is_serving()) tried_ = 0;
+    feeder_ = 0;
+}
+
+// Of those that it prefers, whom they follow: so that it goes back to one that has been away.
+void Replica::ask_feeders() {
+    if (preferred() == 0 || now_ < ask_feeders_at_) return;
+    ask_feeders_at_ = now_ + options_.timing.silence * 2;
+    for (std::size_t i = 0; i < preferred(); i++) {
+        if (is_usable(i)) election_.ask(options_.feeders[i], outbox_);
+    }
+}
+
+bool Replica::is_feeder_back(const Message& message) const {
+    const bool is_asked = role_ == Role::observing && learner_.is_serving();
+    const bool follows = message.phase == static_cast<std::uint8_t>(Role::following);
+    if (!is_asked || !follows || message.leader != learner_.leader()) return false;
+    for (std::size_t i = 0; i < preferred(); i++) {
+        if (options_.feeders[i] == message.from && is_usable(i)) return true;
+    }
+    return false;
 }
 
 COORD_RARE Errc Replica::hand_over(PeerId to) {
@@ -18673,14 +19303,18 @@ COORD_RARE void Replica::answer_notification(const Message& message) {
     const bool asks = message.phase == static_cast<std::uint8_t>(Role::looking);
     const bool leads = message.phase == static_cast<std::uint8_t>(Role::leading);
     const bool is_voters = voters_.contains(message.from);
+    const bool is_of_source = is_learner() && message.from == learner_.source();
     if (role_ == Role::looking) {
         election_.on_notification(now_, message);
-    } else if (asks && is_learner() && message.from == learner_.leader() &&
-               election_.is_news(message, learner_.leaders_life())) {
-        look("the leader has given up");
+    } else if (is_feeder_back(message)) {
+        const PeerId leader = learner_.leader();
+        look("a feeder that it prefers is there");
+        follow(leader);
+    } else if (asks && is_of_source && election_.is_news(message, learner_.sources_life())) {
+        look(learner_.is_fed() ? "its feeder has given up" : "the leader has given up");
         election_.on_notification(now_, message);
-    } else if (!asks && !leads && is_learner() && message.from == learner_.leader() &&
-               learner_.leaders_life() == 0 && election_.is_news(message, message.nonce)) {
+    } else if (!asks && !leads && is_of_source && !learner_.is_fed() &&
+               learner_.sources_life() == 0 && election_.is_news(message, message.nonce)) {
         look("it does not lead");  // what said so was of long ago
         election_.on_notification(now_, message);
     } else if (asks && (is_voters || role_ != Role::leading || leader_.is_established())) {
@@ -18691,7 +19325,9 @@ COORD_RARE void Replica::answer_notification(const Message& message) {
 COORD_RARE void Replica::say_who_leads(PeerId to) {
     const bool leads = role_ == Role::leading;
     const PeerId leader = leads ? options_.id : learner_.leader();
-    const bool is_sure = leads || learner_.is_in_step();  // or they would tell one another
+    // Or they would tell one another; and who wants to be fed has to find one that serves.
+    const bool follows = voters_.contains(to) ? learner_.is_in_step() : learner_.is_serving();
+    const bool is_sure = leads || follows;
     election_.answer(to, role_, is_sure ? leader : PeerId{}, outbox_);
 }
 
@@ -18712,8 +19348,9 @@ COORD_RARE void Replica::forget(PeerId peer) {
 COORD_RARE void Replica::lose(PeerId peer) {
     election_.forget(peer);
     if (role_ == Role::leading) leader_.forget(peer);
-    if (is_learner() && learner_.leader() == peer && started_) {
-        look("the leader is gone");
+    if (leader_.is_feeding()) leader_.forget(peer);
+    if (is_learner() && learner_.source() == peer && started_) {
+        look(learner_.is_fed() ? "its feeder is gone" : "the leader is gone");
     }
 }
 
@@ -18753,7 +19390,11 @@ void Replica::drive_roles() {
         look(leader_.resignation());
         if (to != PeerId{}) follow(to);
     } else if (is_learner() && learner_.departure() != nullptr) {
+        const Decline why = learner_.declined();
+        const PeerId leader = why != Decline{} ? learner_.leader() : PeerId{};
         look(learner_.departure());
+        if (why == Decline::votes) tried_ = feeders_.size();  // F10
+        if (leader != PeerId{} && !is_voter()) follow(leader);  // R20: the next one, or the leader
     } else if (role_ == Role::looking && election_.winner() == options_.id) {
         if (!is_voter() && !leaves()) return look("it votes no more");
         lead();
@@ -18814,6 +19455,7 @@ void Replica::follow_voters() {
     } else if (role_ == Role::following && !is_voter() &&
                !machine_->voters().knows(options_.id)) {
         role_ = Role::observing;
+        if (leader_.is_feeding()) stop_feeding();  // R20
     }
     COORD_ASSERT(role_ != Role::following || !learner_.observes());  // F8
     if (role_ != before) tell_role(learner_.leader());
@@ -18825,7 +19467,10 @@ void Replica::look(const char* reason) {
     std::vector<PeerId> followers;
     const bool sends_on = role_ == Role::leading && leader_.has_handed_over();
     if (sends_on) leader_.send_on(outbox_);
-    if (role_ == Role::leading && !sends_on) followers = leader_.followers();
+    if ((role_ == Role::leading && !sends_on) || leader_.is_feeding()) {
+        followers = leader_.followers();
+    }
+    note_feeder();
     leader_.stop(), learner_.stop();
     drop_incoming();
     role_ = Role::looking;
@@ -18854,7 +19499,9 @@ void Replica::follow(PeerId leader) {
     COORD_ASSERT(role_ == Role::looking && leader != options_.id);
     const bool votes = election_.counts_us(leader);  // E3
     role_ = votes ? Role::following : Role::observing;
-    learner_.start(now_, leader, committed_, !votes);
+    const PeerId feeder = votes ? PeerId{} : choose_feeder(leader);
+    learner_.start(now_, leader, committed_, !votes, feeder);
+    has_said_feeds_ = false, counted_pings_ = 0;
     while (touches_.size() < detail::touches_max) touches_.push();  // all of its memory, at once
     touches_.clear();
     tell_role(leader);
@@ -18880,16 +19527,21 @@ void Replica::follow_step() {
     if (learner_.has_snapshot()) install_snapshot();
     if (!is_learner()) return;
     learner_.send(now_, outbox_);
-    if (learner_.is_serving()) send_requests();
+    if (role_ == Role::observing) ask_feeders();
+    if (!learner_.is_serving()) return;
+    send_requests();
+    if (leader_.is_feeding()) relay_requests();
 }
 
 void Replica::after_flush() {
     if (role_ == Role::leading) leader_.advance(now_, outbox_);
     if (is_learner()) {
         learner_.acknowledge(now_, outbox_);
+        if (now_ >= next_relayed_touch()) learner_.pong_again();
         if (learner_.pong_due()) send_pong();
     }
-    if (role_ == Role::leading && leader_.error() != Errc::ok) return fail(leader_.error());
+    const bool sends = role_ == Role::leading || leader_.is_feeding();
+    if (sends && leader_.error() != Errc::ok) return fail(leader_.error());
     if (role_ == Role::leading && leader_.phase() != leader_phase_) {
         leader_phase_ = leader_.phase();
         if (leader_.is_established() && observer_ != nullptr) {
@@ -18903,6 +19555,7 @@ void Replica::after_flush() {
     take_syncs();
     renew_lease();
     if (role_ == Role::leading) leader_.announce(*machine_, outbox_);
+    if (can_feed_on()) feed_observers();
 }
 
 // Not before the founding is complete here: until then one voter less could stop the others.
@@ -19067,7 +19720,7 @@ bool Replica::is_snapshot_due() const {
 // A learner that fetches the snapshot before, or has just done so, would have to begin once more.
 // It is waited for, but not for ever.
 COORD_RARE bool Replica::is_fetch_waited_for() const {
-    return role_ == Role::leading && leader_.is_fetched(now_) &&
+    return leader_.is_fetched(now_) &&
            entries_since_snapshot_ < snapshot_patience() &&
            bytes_since_snapshot_ / 4 < options_.snapshot_every_bytes;
 }
@@ -19100,7 +19753,7 @@ void Replica::work_on_snapshot() {
     if (role_ == Role::failed) return;
     if (snapshot_phase_ == SnapshotPhase::none) {
         if (!is_snapshot_due()) return;
-        snapshot_may_wait_ = role_ != Role::leading || !leader_.is_fetched(now_);
+        snapshot_may_wait_ = !leader_.is_fetched(now_);
         snapshot_position_ = LogPosition{machine_->applied(), log_.crc_at(machine_->applied())};
         entries_since_snapshot_ = 0, bytes_since_snapshot_ = 0;
         snapshot_phase_ = SnapshotPhase::writing;
@@ -19155,7 +19808,7 @@ COORD_RARE void Replica::end_snapshot() {
     snapshot_waits_ = snapshot_may_wait_ && is_fetch_waited_for();  // it has begun to since
     if (snapshot_waits_) return;
     std::size_t kept = options_.log_entries_kept;
-    if (role_ == Role::leading) {
+    if (role_ == Role::leading || leader_.is_feeding()) {
         const std::uint64_t wanted = log_.count_after(leader_.needed(now_));
         const std::size_t most = static_cast<std::size_t>((std::min)(snapshot_patience(), wanted));
         // What one that is slow needs is kept in memory: in bytes, too, there is an end to that.
@@ -20996,18 +21649,29 @@ void Replica::call_tapped(Ready& ready) {
 COORD_RARE void Replica::send_pong() {
     // The pings of sync rounds come often; sessions are touched once a heartbeat all the same.
     const Duration recent = options_.timing.heartbeat / 2;
-    if (!touches_.empty() && now_ - touches_.back().sent_at < recent) {
+    const bool is_recent = !touches_.empty() && now_ - touches_.back().sent_at < recent;
+    if (is_recent && now_ < next_relayed_touch()) {
         return learner_.pong_alone(outbox_);
     }
     scratch_.clear();
     Writer writer(scratch_);
+    // Z26. One ping of the leader confirms one number: of more between two, only the last.
+    const bool is_early = is_recent || counted_pings_ == learner_.pings();
+    if (leader_.is_feeding() && is_early) {
+        leader_.say_early(writer);
+        said_early_at_ = now_;
+        return learner_.pong(0, scratch_, message_bytes_max_, outbox_);
+    }
+    counted_pings_ = learner_.pings();
     for (const auto& entry : sessions_) {
         if (!entry.second.is_local) writer.u64(entry.first.value);
     }
     touch_ += 1;
+    if (leader_.is_feeding()) leader_.take_touched(touch_, writer);
     if (touches_.size() == detail::touches_max) touches_.pop();
     touches_.push() = Touch{touch_, now_};
     learner_.pong(touch_, scratch_, message_bytes_max_, outbox_);
+    if (role_ == Role::following) say_whom_it_feeds();
 }
 
 // A lease waits until what stands before it is applied, and no later one takes its place before.
@@ -21085,7 +21749,10 @@ void Replica::take_syncs() {
     bool has_one = take_one();
     if (!has_one && machine_->applied() < awaited_) return judge_attaches(SessionId{});
     detail::Numbers answers;
-    for (; has_one; has_one = take_one()) detail::number_at(answers, sequence) = zxid.value;
+    for (; has_one; has_one = take_one()) {
+        detail::number_at(answers, sequence) = zxid.value;
+        if (leader_.is_feeding()) leader_.on_synced(sequence, zxid, outbox_);
+    }
     const auto answered = [&answers, &zxid](std::uint64_t asked) {
         const auto answer = answers.find(asked);
         if (answer != answers.end()) zxid = Zxid{answer->second};
@@ -21156,7 +21823,9 @@ ReplicaStatus Replica::status() const {
     if (role_ == Role::leading) status.leader = options_.id;
     if (is_learner()) status.leader = learner_.leader();
     status.successor = leader_.successor();
-    if (role_ == Role::leading) status.observers = leader_.observers();
+    if (is_learner() && learner_.is_fed()) status.feeder = learner_.source();
+    status.observers = leader_.observers();
+    if (role_ == Role::leading) status.observers_fed = leader_.fed(now_);
     status.epoch = log_.durable_epochs().current;
     status.accepted_epoch = log_.durable_epochs().accepted;
     status.last = log_.last().zxid, status.durable = log_.durable_last();
@@ -21208,6 +21877,7 @@ void Replica::visit_gauges(const Callback<void(const Metric&)>& visit) const {
     const std::uint64_t held = sessions_.size() + idle_.size();
     const Duration ran = started_ ? now_ - started_at_ : Duration{};
     const Duration led = leads ? now_ - role_since_ : Duration{};
+    const std::uint64_t observers = leads ? now.observers : 0;
     const Metric metrics[] = {
         gauge("zk_znode_count", now.nodes, "nodes of the tree"),
         gauge("zk_ephemerals_count", tree().owned_by_all(), "ephemeral nodes"),
@@ -21217,11 +21887,14 @@ void Replica::visit_gauges(const Callback<void(const Metric&)>& visit) const {
         gauge("zk_local_sessions", now.local_sessions, "local sessions here"),
         gauge("zk_outstanding_requests", requests_waiting_, "requests without an answer"),
         gauge("coord_request_bytes_waiting", request_bytes_waiting_, "bytes of these"),
-        gauge("zk_learners", followers + now.observers, "learners in reach of this leader"),
+        gauge("zk_learners", followers + observers, "learners in reach of this leader"),
         gauge("zk_followers", followers, "voters among them"),
         gauge("zk_synced_followers", others, "of those, in step"),
         gauge("zk_synced_observers", leads ? leader_.observers_in_step(now_) : 0,
                     "observers in step with this leader"),
+        gauge("coord_observers_fed", now.observers - observers, "observers that it feeds itself"),
+        gauge("coord_observers_at_feeders", now.observers_fed,
+                    "observers that followers of this leader feed"),
         gauge("zk_pending_syncs", leads ? leader_.syncs() : 0, "syncs that wait for a round"),
         gauge("zk_quorum_size", voters_.size(), "voters of the ensemble"),
         gauge("zk_uptime", detail::ms_of(ran), "ms since the first poll"),
@@ -21299,6 +21972,8 @@ void Replica::visit_counters(const Callback<void(const Metric&)>& visit) const {
         counter("coord_hand_overs_failed", lead.hand_overs_failed, "that nobody took"),
         counter("coord_syncs_by_lease", lead.syncs_by_lease, "syncs answered at once"),
         counter("coord_syncs_by_round", lead.syncs_by_round, "syncs answered after a round"),
+        counter("coord_feeds_declined", lead.feeds_declined, "observers that it did not feed"),
+        counter("coord_requests_relayed", lead.requests_relayed, "of observers, to the leader"),
     };
     const Metric zookeepers[] = {
         counter("zk_packets_received", own.requests, "as coord_requests"),
@@ -21328,6 +22003,7 @@ Bytes Replica::describe_role() const {
     const ReplicaStatus now = status();
     prose.text("replica ").number(options_.id.value).text(": ").text(name(role_));
     if (is_learner()) prose.text(" ").number(now.leader.value);
+    if (now.feeder != PeerId{}) prose.text(", fed by ").number(now.feeder.value);
     prose.text(now.serving ? ", serves" : ", does not serve");
     if (started_) prose.text(", for ").seconds(now_ - role_since_);
     if (role_ == Role::leading && !leader_.is_established()) prose.text(", not established yet");
@@ -21363,10 +22039,15 @@ Bytes Replica::describe() const {
     if (now.lease_kept > Duration{}) {
         prose.text("  lease    keeps a leader's for ").seconds(now.lease_kept).text("\n");
     }
-    if (role_ != Role::leading) return out;
-    prose.text("  voters   ").number(detail::count_bits(leader_.voters_in_step(now_)));
-    prose.text(" of ").number(voters_.size()).text(" in step; ");
+    if (role_ != Role::leading && !leader_.is_feeding()) return out;
+    if (role_ == Role::leading) {
+        prose.text("  voters   ").number(detail::count_bits(leader_.voters_in_step(now_)));
+        prose.text(" of ").number(voters_.size()).text(" in step; ");
+    } else {
+        prose.text("  feeds    ");
+    }
     prose.count(now.observers, "observer", "observers");
+    if (now.observers_fed > 0) prose.text(", and ").number(now.observers_fed).text(" at followers");
     if (now.successor != PeerId{}) prose.text("; hands over to ").number(now.successor.value);
     if (now.lease_left > Duration{}) prose.text("; lease for ").seconds(now.lease_left);
     prose.text("\n");
@@ -21380,6 +22061,8 @@ Bytes Replica::describe() const {
         if (peer.is_voter && !peer.counts) prose.text(", does not count");
         const bool is_other = is_known && peer.version != protocol_version;
         if (is_other) prose.text(", speaks version ").number(peer.version);
+        if (!peer.feeds.empty()) prose.text(", feeds");
+        for (const PeerId fed : peer.feeds) prose.text(" ").number(fed.value);
         if (is_silent && is_known) prose.text(", silent for ").seconds(now_ - peer.heard_at);
         if (!is_known) prose.text(", gone, or never heard");
         prose.text("\n");
@@ -21397,6 +22080,7 @@ Bytes Replica::state_json() const {
     json.number("version", protocol_version);
     json.text("role", name(role_)), json.truth("serving", now.serving);
     json.number("leader", now.leader.value), json.number("successor", now.successor.value);
+    json.number("feeder", now.feeder.value);
     json.text("reason", now.reason), json.text("damage", now.damage);
     json.number("epoch", now.epoch), json.number("accepted_epoch", now.accepted_epoch);
     json.hex("last", now.last.value), json.hex("durable", now.durable.value);
@@ -21414,11 +22098,16 @@ Bytes Replica::state_json() const {
         json.truth("counts", peer.counts), json.truth("in_step", peer.in_step);
         json.truth("fetching", peer.fetching), json.number("version", peer.version);
         json.hex("received", peer.received.value), json.hex("acked", peer.acked.value);
+        json.open("feeds", '[');
+        for (const PeerId fed : peer.feeds) json.number(nullptr, fed.value);
+        json.close(']');
         const bool is_known = peer.heard_at.ns > detail::long_ago.ns;
         if (is_known) json.number("silent_ms", detail::ms_of(now_ - peer.heard_at));
         json.close('}');
     };
-    if (role_ == Role::leading) leader_.visit_peers(now_, detail::observers_shown, show);
+    if (role_ == Role::leading || leader_.is_feeding()) {
+        leader_.visit_peers(now_, detail::observers_shown, show);
+    }
     json.close(']');
     json.open("metrics", '{');
     visit_metrics([&](const Metric& metric) { json.number(metric.name, metric.value); });
@@ -21523,11 +22212,14 @@ void Replica::log_all() {
     log_count(LogCode::over_quota, 5, counters_.over_quota, "writes passed a soft quota");
     Logged& told = *logged_;
     if (role_ == Role::leading && leader_.is_established()) log_peers();
+    log_observers();
     const bool serves = is_learner() && is_serving();
     if (serves && !told.serves) {
         Bytes text;
-        detail::Prose(text).text("is in step with ").number(learner_.leader().value)
-            .text(", and serves, in epoch ").number(learner_.epoch());
+        detail::Prose prose(text);
+        prose.text("is in step with ").number(learner_.leader().value);
+        if (learner_.is_fed()) prose.text(", fed by ").number(learner_.source().value);
+        prose.text(", and serves, in epoch ").number(learner_.epoch());
         log_line(LogCode::in_step, LogLevel::info, text);
     }
     told.serves = serves;
@@ -21610,10 +22302,15 @@ COORD_RARE void Replica::log_peers() {
         log_line(LogCode::peer_refused, LogLevel::error, "has refused a replica, with proof");
     }
     told.admissions = lead.admissions, told.refusals = lead.refusals;
+}
+
+void Replica::log_observers() {
+    Logged& told = *logged_;
     if (leader_.observers() == told.observers) return;
     told.observers = leader_.observers();
-    text.clear();
-    detail::Prose(text).count(told.observers, "observer", "observers");
+    Bytes text;
+    detail::Prose(text).text(role_ == Role::leading ? "" : "feeds ")
+        .count(told.observers, "observer", "observers");
     log_line(LogCode::observers_changed, LogLevel::info, text);
 }
 
@@ -21622,7 +22319,9 @@ void Replica::audit() const {
     machine_->audit();
     log_.audit();
     history_->audit();
-    if (role_ == Role::leading) leader_.audit(*machine_);
+    if (role_ == Role::leading || leader_.is_feeding()) leader_.audit(*machine_);
+    COORD_ASSERT(!leader_.is_feeding() || role_ == Role::following);              // R20
+    COORD_ASSERT(!is_learner() || !learner_.is_fed() || role_ == Role::observing);  // R20, F10
     COORD_ASSERT(role_ == Role::failed || machine_->applied() <= committed_);  // R2
     COORD_ASSERT(log_.snapshot_position().zxid <= machine_->applied() || role_ == Role::failed);
     std::size_t busy = 0, waiting = 0, bytes = 0, sent = 0;
@@ -24068,6 +24767,7 @@ void Simulation::transmit(Node& from, PeerId to, BytesView bytes, bool repeated)
     const SimulatedNetwork& network = options_.network;
     Rng& rng = network_rng_;
     Time arrival = now_ + draw(rng, network.latency_min, network.latency_max);
+    arrival = arrival + distance(from.id, to);
     const bool delayed = rng.chance(network.delay_permille);
     if (delayed || repeated) {
         arrival = arrival + draw(rng, {}, network.delay_max);
@@ -24083,6 +24783,16 @@ void Simulation::transmit(Node& from, PeerId to, BytesView bytes, bool repeated)
     counters_.messages_repeated += repeated ? 1u : 0u;
     counters_.messages_delayed += delayed ? 1u : 0u;
     schedule(arrival, EventKind::message, slot);
+}
+
+// The same both ways.
+Duration Simulation::distance(PeerId one, PeerId other) const {
+    const std::int64_t most = options_.network.distance_max.ns;
+    if (most <= 0) return {};
+    const std::uint64_t low = (std::min)(one.value, other.value);
+    const std::uint64_t high = (std::max)(one.value, other.value);
+    const std::uint64_t drawn = mix64(mix64(options_.seed, 0x6469), (high << 32) | low);
+    return nanoseconds(static_cast<std::int64_t>(drawn % (static_cast<std::uint64_t>(most) + 1)));
 }
 
 COORD_RARE void Simulation::partition(Group one, Group other) {
@@ -24472,7 +25182,7 @@ void visit_limits(Way& way, Of& limits) {
 
 template <class Way, class Of>
 void visit_options(Way& way, Of& options) {
-    auto& [id, voters, members, ensemble, entropy, may_found, keys, timing, timeout_min,
+    auto& [id, voters, members, ensemble, entropy, may_found, feeders, keys, timing, timeout_min,
            timeout_max, drift, lease, snapshot_entries, snapshot_bytes, entries_kept, change_bytes,
            limits, super_digest, schemes, judge, recorder] = options;
     (void)recorder;
@@ -24486,6 +25196,8 @@ void visit_options(Way& way, Of& options) {
         way.text(address);
     }
     way.u64(ensemble), way.u64(entropy), way.truth(may_found);
+    const std::size_t feeders_count = way.count(feeders);
+    for (std::size_t i = 0; i < feeders_count; i++) way.number(feeders[i].value);
     way.count(keys);  // and nothing of them
     auto& [heartbeat, silence, reap_interval, reaps] = timing;
     way.span(heartbeat), way.span(silence), way.span(reap_interval), way.number(reaps);

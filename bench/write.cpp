@@ -9,7 +9,8 @@
 // what seals cost: the hash of a message beside its checksum, and writes without keys and with one.
 // Then what it costs that all three are recorded.
 //
-// usage: bench_write [--quick]
+// usage: bench_write [--quick], or --leader=N: 3 voters, N observers and 5,000 writes, and nothing
+// else, for callgrind; --fed=N: they hang on a follower. See poll_metered in ensemble.hpp.
 #include "coord.hpp"
 #include "ensemble.hpp"
 #include "measure.hpp"
@@ -22,8 +23,8 @@ using namespace coord::detail;
 class Writes : public bench::Ensemble {
 public:
     explicit Writes(std::uint32_t voters = 3, std::uint32_t observers = 0, bool seals = false,
-                    bool is_recorded = false)
-        : Ensemble(voters, observers, seals, is_recorded) {
+                    bool is_recorded = false, bool feeds = false)
+        : Ensemble(voters, observers, seals, is_recorded, feeds) {
         coord::SessionId id;
         leader()->open_session({}, [&](coord::Result<coord::SessionId> s) { id = s.value(); });
         while (id == coord::SessionId{}) turn();
@@ -119,12 +120,13 @@ void compare(std::size_t bytes, std::size_t in_flight, std::size_t count, int re
 }
 
 // Of 128 bytes, 64 in flight.
-void grow(std::uint32_t voters, std::uint32_t observers, std::size_t count, int repeats) {
-    Writes ensemble(voters, observers);
+void grow(std::uint32_t voters, std::uint32_t observers, bool feeds, std::size_t count,
+          int repeats) {
+    Writes ensemble(voters, observers, false, feeds);
     const coord::Bytes value(128, 'v');
     ensemble.create();
     ensemble.write(count, 64, value);
-    const coord::Replica& leader = *ensemble.leader();
+    coord::Replica& leader = *ensemble.leader();
     measure::Spread all, leaders;
     const coord::ReplicaCounters before = leader.counters();
     for (int i = 0; i < repeats; i++) {
@@ -136,7 +138,7 @@ void grow(std::uint32_t voters, std::uint32_t observers, std::size_t count, int 
     for (int i = 0; i < 1000 && !ensemble.is_whole(); i++) ensemble.turn();
     if (!ensemble.is_whole()) std::abort();
     const double writes = static_cast<double>(count) * repeats;
-    std::printf("%u voters, %u observers\n", voters, observers);
+    std::printf("%u voters, %u observers%s\n", voters, observers, feeds ? " at a follower" : "");
     measure::print_row("all", all);
     measure::print_row("the leader", leaders);
     std::printf("  %-42s %10.3f messages, %.0f bytes\n", "it sends a write",
@@ -215,6 +217,13 @@ void record(std::size_t in_flight, std::size_t count, int repeats) {
 }  // namespace
 
 int main(int argc, char** argv) {
+    for (int i = 1; i < argc; i++) {
+        unsigned observers = 0;
+        const bool is_fed = std::sscanf(argv[i], "--fed=%u", &observers) == 1;
+        if (!is_fed && std::sscanf(argv[i], "--leader=%u", &observers) != 1) continue;
+        grow(3, observers, is_fed, 5000, 1);
+        return 0;
+    }
     const bool quick = measure::is_quick(argc, argv);
     const std::size_t count = quick ? 15000 : 200000;  // with snapshots among them
     measure::print_head("committed writes, three replicas", "ns CPU a write");
@@ -227,7 +236,10 @@ int main(int argc, char** argv) {
     for (const std::uint32_t voters : {1u, 3u, 5u, 7u}) {
         for (const std::uint32_t observers : {0u, 10u, 100u}) {
             if (quick && voters != 3) continue;
-            grow(voters, observers, quick ? 1000 : 20000, quick ? 2 : 7);
+            for (const bool feeds : {false, true}) {
+                if (feeds && (voters == 1 || observers == 0)) continue;
+                grow(voters, observers, feeds, quick ? 1000 : 20000, quick ? 2 : 7);
+            }
         }
     }
     measure::print_head("seals", "ns CPU");

@@ -48,7 +48,7 @@ const std::vector<Layout>& layouts() {
     static const std::vector<Layout> all{
         {MessageType::notification, "NOTIFICATION", "a2:4 a4:4 a5:8 a9:8 ae:1 p"},
         {MessageType::follower_info, "FOLLOWERINFO", "a1:8 a2:4 a3:4 ae:1 b1:8"},
-        {MessageType::leader_info, "LEADERINFO", "a1:8 a9:8 ad:8"},
+        {MessageType::leader_info, "LEADERINFO", "a1:8 a2:4 a9:8 ad:8"},
         {MessageType::ack_epoch, "ACKEPOCH", "a1:8 a4:4 a5:8 a6:4 a9:8 ae:1 b1:8"},
         {MessageType::diff, "DIFF", "a1:8 a5:8"},
         {MessageType::trunc, "TRUNC", "a1:8 a5:8"},
@@ -67,6 +67,8 @@ const std::vector<Layout>& layouts() {
         {MessageType::synced, "SYNCED", "a5:8 a9:8"},
         {MessageType::refused, "REFUSED", "aa:8 ae:1"},
         {MessageType::hand_over, "HANDOVER", "a2:4 a5:8 a9:8 ae:1"},
+        {MessageType::feeds, "FEEDS", "ad:8 p"},
+        {MessageType::declined, "DECLINED", "a1:8 ae:1"},
     };
     return all;
 }
@@ -113,7 +115,7 @@ Bytes with_checksum(Bytes bytes) {
 
 TEST_SUITE("08 messages") {
 
-TEST_CASE("golden: the bytes of each of the 21 types") {
+TEST_CASE("golden: the bytes of each of the 23 types") {
     REQUIRE(layouts().size() == coord::message_type_last);
     std::uint8_t number = 0;
     for (const Layout& layout : layouts()) {
@@ -126,7 +128,7 @@ TEST_CASE("golden: the bytes of each of the 21 types") {
     }
     CHECK(support::hex(encoded(marked(MessageType::sync)).substr(0, 8)) == "636f7202" "c57d0f70");
     CHECK(std::string(name(static_cast<MessageType>(0))) == "unknown");
-    CHECK(std::string(name(static_cast<MessageType>(22))) == "unknown");
+    CHECK(std::string(name(static_cast<MessageType>(24))) == "unknown");
 }
 
 TEST_CASE("a message comes back as it was: the fields of its type, and nothing of the others") {

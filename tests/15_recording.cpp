@@ -87,6 +87,7 @@ SimulationOptions rough(std::uint64_t seed) {
     SimulationOptions options;
     options.seed = seed;
     options.observers = 1;
+    options.replica.feeders = {PeerId{1}, PeerId{2}};
     options.network.latency_max = milliseconds(5);
     options.network.loss_permille = 50;
     options.network.repeat_permille = 50;
@@ -557,7 +558,7 @@ TEST_CASE("a recording's bytes are known") {
     // Red means that recordings of before are not read any more, or differ: another version of the
     // format (recording_version), unless what has changed is the protocol, its hashes or draws.
     CHECK(support::hex(recording) ==
-          "00000142cfbb5135016372656301000100010101000102030405060708000000000000000901008084af"
+          "00000143791d398201637265630100010001010100010203040506070800000000000000090100008084af"
           "5f8094ebdc0380e0ba84bf03904e8088debe018080c58bc6d1013200904e80808020e807008008ffff3f80"
           "808020808004808004808004800880800480808020808004808004808080028008802080018008808040"
           "408002000000808080200104000000010142140284ab7ecf690108f327047c1080897a8280f4f6905d09"

@@ -24,6 +24,9 @@ using u64 = std::uint64_t;
 struct Profile {
     u32 voters = 3;
     u32 observers = 0;
+    // Whom those prefer to the leader: 0 nobody, up to the voters that one, and above that all
+    // voters, from one on.
+    u32 feeders = 0;
     u32 replicas() const { return voters + observers; }  // their ids go on from the voters'
     coord::SimulationOptions options;
     coord::SimulatedNetwork network;  // while there are faults
@@ -44,6 +47,7 @@ struct Profile {
     bool hand_overs = false;  // leaders, and others, are told to hand over
     bool rolls = false;       // and each replica is stopped in turn, after that, and started again
     bool at_leader = false;  // faults are aimed at the leader
+    bool at_feeders = false;  // or at what is between an observer, its feeder and the leader
     u32 fault_gap_ms = 1000;
     u32 clients_each = 2;  // at each replica
     u32 clients = 0;       // or so many in all, in turn at one replica after the other
@@ -73,6 +77,16 @@ struct Profile {
     bool are_all_deeds = true;
     std::vector<u64> deeds;
 };
+
+inline void name_feeders(Profile& p) {
+    std::vector<coord::PeerId>& feeders = p.options.replica.feeders;
+    feeders.clear();
+    if (p.feeders == 0 || p.voters == 0) return;
+    const u32 count = p.feeders > p.voters ? p.voters : 1;
+    for (u32 i = 0; i < count; i++) {
+        feeders.push_back(coord::PeerId{(p.feeders - 1 + i) % p.voters + 1});
+    }
+}
 
 inline Profile draw_profile(u64 seed) {
     Profile p;
@@ -183,6 +197,30 @@ inline Profile draw_profile(u64 seed) {
     if (p.readers > 0 && p.is_little_kept) {
         p.options.replica.change_bytes_kept = static_cast<u32>(streams.between(1, 20000));
     }
+    Rng feeding(coord::mix64(seed, 0x6665));
+    if (p.observers > 0 && feeding.chance(700)) {
+        p.feeders = static_cast<u32>(feeding.between(1, u64{p.voters} * 3));
+        if (p.feeders > p.voters * 2) p.feeders -= p.voters;
+        const bool have_all_room = p.feeders > p.voters && p.voters > 1 && !p.churn;
+        if (have_all_room && feeding.chance(300)) p.options.replica.limits.observers_max = 1;
+        p.at_feeders = feeding.chance(600);
+        if (feeding.chance(600)) {  // some are far from one another
+            const auto most = static_cast<u64>(p.options.replica.timing.heartbeat.ns / 8000);
+            p.network.distance_max =
+                coord::microseconds(static_cast<std::int64_t>(feeding.between(1000, most)));
+        }
+        p.options.network.distance_max = p.network.distance_max;  // they stay there
+        // Who feeds whom is found out in round trips: shorter timeouts do not outlast an election.
+        const u32 longer = p.network.distance_max > Duration{} ? 1200 : 400;
+        p.timeout_min_ms += longer, p.timeout_max_ms += longer;
+        if (p.at_feeders && feeding.chance(400)) {  // what a life is told comes to the next one
+            p.network.delay_permille = static_cast<u32>(feeding.between(50, 200));
+            p.network.delay_max =
+                milliseconds(static_cast<std::int64_t>(feeding.between(500, 5000)));
+        }
+        if (feeding.chance(300)) p.registers = static_cast<u32>(feeding.between(1, 3));
+    }
+    name_feeders(p);
     return p;
 }
 
@@ -240,6 +278,7 @@ inline std::vector<Setting> settings_of(Profile& p) {
     number("registers", p.registers, 0, false), number("readers", p.readers, 0, false);
     number("locks", p.locks, 0, false);
     number("locals", p.locals_permille, 0, false), number("observers", p.observers, 0, false);
+    number("feeders", p.feeders, 0, false);
     flag("splits", p.splits, true), flag("one-way", p.one_way, true);
     flag("bridges", p.bridges, true), flag("rotation", p.rotation, true);
     flag("crashes", p.crashes, true), flag("crashes-in-poll", p.crashes_in_poll, true);
@@ -247,6 +286,7 @@ inline std::vector<Setting> settings_of(Profile& p) {
     flag("pauses", p.pauses, true), flag("stalls", p.stalls, true);
     flag("wall-jumps", p.wall_jumps, true), flag("hints", p.hints, true);
     flag("hand-overs", p.hand_overs, true), flag("rolls", p.rolls, true);
+    flag("at-feeders", p.at_feeders, true);
     flag("at-leader", p.at_leader, false), flag("torn", p.disk.torn, true);
     number("loss", p.network.loss_permille, 0, true);
     number("repeat", p.network.repeat_permille, 0, true);
@@ -256,6 +296,7 @@ inline std::vector<Setting> settings_of(Profile& p) {
     time("flush-us", p.disk.flush_max, 0, true);
     time("poll-delay-us", p.options.poll_delay_max, 0, true);
     time("latency-us", p.network.latency_max, 300, false);
+    time("distance-us", p.network.distance_max, 0, false);
     number("rate-min", p.options.clocks.rate_permille_min, 1000, true);
     number("rate-max", p.options.clocks.rate_permille_max, 1000, true);
     time("lease-us", p.options.replica.leader_lease, 0, false);
@@ -270,6 +311,9 @@ inline std::vector<Setting> settings_of(Profile& p) {
 // What follows from the settings. A profile as it was drawn stays as it is.
 inline void settle_profile(Profile& p) {
     p.options.voters = p.voters, p.options.observers = p.observers;
+    name_feeders(p);
+    p.at_feeders = p.at_feeders && p.feeders > 0;
+    p.options.network.distance_max = p.network.distance_max;
     p.churn = p.churn && p.replicas() > 1;
     p.wipes = p.wipes && (p.crashes || p.crashes_in_poll || p.power_losses);
     p.stalls = p.stalls && p.disk.flush_max.ns > 0;
@@ -309,20 +353,22 @@ inline bool apply_settings(Profile& p, const std::string& text) {
 
 inline void print_profile(u64 seed, const Profile& p) {
     std::printf(
-        "seed %llu: %u voters, %u observers, heartbeat %lld ms, silence %lld ms, loss %u, "
-        "repeat %u, delay %u up to %lld ms, damage %u, flush up to %lld us"
-        "%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s\n",
-        static_cast<unsigned long long>(seed), p.voters, p.observers,
+        "seed %llu: %u voters, %u observers, feeders %u, heartbeat %lld ms, silence %lld ms, "
+        "loss %u, repeat %u, delay %u up to %lld ms, damage %u, flush up to %lld us"
+        ", far by %lld us%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s\n",
+        static_cast<unsigned long long>(seed), p.voters, p.observers, p.feeders,
         static_cast<long long>(p.options.replica.timing.heartbeat.ns / 1000000),
         static_cast<long long>(p.options.replica.timing.silence.ns / 1000000),
         p.network.loss_permille, p.network.repeat_permille, p.network.delay_permille,
         static_cast<long long>(p.network.delay_max.ns / 1000000), p.network.damage_permille,
-        static_cast<long long>(p.disk.flush_max.ns / 1000), p.disk.torn ? ", torn" : "",
+        static_cast<long long>(p.disk.flush_max.ns / 1000),
+        static_cast<long long>(p.network.distance_max.ns / 1000), p.disk.torn ? ", torn" : "",
         p.splits ? ", splits" : "", p.one_way ? ", one-way" : "", p.bridges ? ", bridges" : "",
         p.rotation ? ", rotation" : "", p.crashes ? ", crashes" : "",
         p.crashes_in_poll ? ", crashes in poll" : "", p.power_losses ? ", power losses" : "",
         p.wipes ? ", wipes" : "", p.pauses ? ", pauses" : "", p.stalls ? ", stalls" : "",
-        p.at_leader ? ", at the leader" : "", p.hints ? ", hints" : "",
+        p.at_leader ? ", at the leader" : "", p.at_feeders ? ", at feeders" : "",
+        p.hints ? ", hints" : "",
         p.hand_overs ? ", hand-overs" : "", p.rolls ? ", a rolling upgrade" : "",
         p.acls ? ", acls" : "",
         p.quotas ? ", quotas" : "", p.keys ? ", keys" : "",

@@ -83,6 +83,9 @@ struct Totals {
     u64 wipes = 0;
     u64 admissions = 0;
     u64 observers = 0;
+    u64 fed = 0;
+    u64 relayed = 0;
+    u64 newest_fed = 0;
     u64 reconfigs = 0;
     u64 attaches = 0;
     u64 locals = 0;
@@ -134,6 +137,7 @@ public:
             replay(id.value);
             checker_.committed(sim_.replica(id).status().committed);
             leased_ += sim_.replica(id).leader_counters().syncs_by_lease;
+            relayed_ += sim_.replica(id).leader_counters().requests_relayed;
             forget_clients(id.value);
             hint_at_crash(id.value);
         });
@@ -163,6 +167,15 @@ public:
     u64 given_up() const { return given_up_; }
     u64 handed_over() const { return handed_over_; }
     u64 recordings() const { return recordings_; }
+    u64 fed() const { return fed_; }  // times that an observer came in step by a feeder
+    u64 newest_fed() const { return newest_fed_; }  // linearizable reads, and syncs, at such a one
+    u64 relayed() {
+        u64 sum = relayed_;
+        for (u32 id = 1; id <= profile_.replicas(); id++) {
+            if (sim_.is_running(id)) sum += sim_.replica(id).leader_counters().requests_relayed;
+        }
+        return sum;
+    }
     u64 hand_overs_failed() const { return hand_overs_failed_; }
     u64 stops() const { return stops_; }
     // Answered under a lease, by all that ever led.
@@ -293,6 +306,8 @@ private:
 
     void on_log(PeerId, const coord::LogLine& line) override {
         const BytesView done = "looks for a leader: it has handed over";
+        const bool is_fed = line.text.find(", fed by ") != coord::BytesView::npos;
+        fed_ += line.code == coord::LogCode::in_step && is_fed ? 1u : 0u;
         handed_over_ += line.code == coord::LogCode::looks && line.text == done ? 1u : 0u;
         hand_overs_failed_ += line.code == coord::LogCode::hand_over_failed ? 1u : 0u;
     }
@@ -621,6 +636,10 @@ private:
         see_throttled(slot);
         Client& client = *clients_[slot];
         client.waiting += 1;
+        const bool is_linearizable = asked.least == coord::newest || asked.call == Call::sync;
+        if (profile_.feeders > 0 && is_linearizable) {
+            newest_fed_ += sim_.replica(client.home).status().feeder != PeerId{} ? 1u : 0u;
+        }
         const sim::Holder id = client.who();
         questions_.push_back({slot, client.generation, id, checker_.called(id, asked)});
         is_asked_ = true;
@@ -1632,7 +1651,8 @@ private:
     void make_fault() {
         const Profile& p = profile_;
         const bool on[] = {p.splits,          p.one_way,      p.bridges, p.rotation, p.crashes,
-                           p.crashes_in_poll, p.power_losses, p.pauses,  p.stalls,   p.wall_jumps};
+                           p.crashes_in_poll, p.power_losses, p.pauses,  p.stalls,   p.wall_jumps,
+                           p.at_feeders};
         std::vector<std::size_t> classes;
         for (std::size_t i = 0; i < sizeof on / sizeof on[0]; i++) {
             if (on[i]) classes.push_back(i);
@@ -1649,6 +1669,7 @@ private:
         case 6: return faults_.chance(500) ? lose_power() : void();
         case 7: return pause();
         case 8: return sim_.stall(victim, any_length());
+        case 10: return strike_feeder();
         default: break;
         }
         const auto seconds = static_cast<std::int64_t>(faults_.below(2 * 86400)) - 86400;
@@ -1711,6 +1732,23 @@ private:
         if (!sim_.is_running(id)) return;
         sim_.crash(id);
         restart_later(id, down);
+    }
+    // An observer hears its feeder, and not the leader; or its feeder is another one at once, of
+    // the same epoch; or does not hear the leader for a while.
+    void strike_feeder() {
+        const u32 first = static_cast<u32>(faults_.below(profile_.replicas()));
+        const u64 way = faults_.below(4);
+        for (u32 i = 0; i < profile_.replicas(); i++) {
+            const u32 id = (first + i) % profile_.replicas() + 1;
+            if (!sim_.is_running(id)) continue;
+            const coord::ReplicaStatus status = sim_.replica(id).status();
+            if (status.feeder == PeerId{}) continue;
+            const PeerId one = way == 0 ? PeerId{id} : status.feeder;
+            if (way >= 2) return crash(status.feeder.value, any_ms(faults_, 1, 100));
+            sim_.cut(one, status.leader);
+            sim_.cut(status.leader, one);
+            return heal_later(any_length());
+        }
     }
     void crash_in_poll() {
         const u32 id = any_victim();
@@ -2082,6 +2120,9 @@ private:
     u64 installs_ = 0;
     u64 recordings_ = 0;
     u64 handed_over_ = 0;
+    u64 fed_ = 0;
+    u64 newest_fed_ = 0;
+    u64 relayed_ = 0;
     u64 hand_overs_failed_ = 0;
     u64 stops_ = 0;
     u64 leased_ = 0;  // of those that have crashed
@@ -2193,6 +2234,7 @@ bool run_seed(u64 seed, const Arguments& arguments, Totals& totals) {
     own.damaged = c.messages_damaged, own.forged = c.messages_forged;
     own.cuts = c.cuts, own.crashes = c.crashes;
     own.wipes = run.wipes(), own.admissions = run.admissions();
+    own.fed = run.fed(), own.relayed = run.relayed(), own.newest_fed = run.newest_fed();
     own.observers = profile.observers, own.reconfigs = run.checker().reconfigs();
     own.attaches = run.attaches(), own.locals = run.locals();
     own.upgrades = checker.upgrades(), own.upgrades_refused = checker.upgrades_refused();
@@ -2237,7 +2279,8 @@ void print_totals(const Totals& t, double seconds) {
     std::printf(
         "messages %llu, lost %llu, repeated %llu, delayed %llu, damaged %llu, "
         "forged %llu; links cut %llu; "
-        "crashes %llu, records lost %llu; storages lost %llu, admissions %llu; observers %llu; "
+        "crashes %llu, records lost %llu; storages lost %llu, admissions %llu; observers %llu, "
+        "in step by a feeder %llu times, requests relayed %llu, syncs there %llu; "
         "changes of members %llu; "
         "pauses %llu; disk stalls %llu; hints %llu; hand-overs %llu, in vain %llu; "
         "stops of rolling upgrades %llu; syncs under a lease %llu; snapshots installed %llu; "
@@ -2250,7 +2293,7 @@ void print_totals(const Totals& t, double seconds) {
         "hash of all %016llx\n",
         n(t.messages), n(t.lost), n(t.repeated), n(t.delayed), n(t.damaged), n(t.forged), n(t.cuts),
         n(t.crashes), n(t.records_lost), n(t.wipes), n(t.admissions), n(t.observers),
-        n(t.reconfigs),
+        n(t.fed), n(t.relayed), n(t.newest_fed), n(t.reconfigs),
         n(t.pauses), n(t.stalls),
         n(t.hints), n(t.hand_overs), n(t.hand_overs_failed), n(t.stops), n(t.leased), n(t.installs),
         n(t.attaches), n(t.locals), n(t.upgrades),

@@ -3187,8 +3187,9 @@ private:
 //            E5 A storage that does not count is no candidate by a history in which it needs nobody
 //            else's vote, while there is anybody to ask: that history is of old, and whoever it has
 //            it from goes on without it.
-//            E6 Who stands for nothing by its own history, or storage, gives no voice to one whose
-//            history ends before its own: that one has been left behind, or has lost all it had.
+//            E6 Nobody gives a voice to one whose history ends before its own: it could not count
+//            for that one (Z2), which has been left behind, or has lost all it had. Where links are
+//            of different lengths it would win again and again before the better one is heard of.
 // May touch  Chapter 8.
 // Reading    ZooKeeper's FastLeaderElection. Deviation D1: there is no round number. A vote is a
 //            state that is repeated, and the newest from each voter counts; a vote out of date
@@ -15717,7 +15718,7 @@ COORD_RARE Hearing Election::hearing(Time now) const {
 COORD_RARE bool Election::stands(const Voice& voice, Time now) const {
     if (!is_reachable(voice, now) || voice.role != Role::looking) return false;
     const Vote ends{voice.own.current_epoch, voice.own.zxid, self_};
-    if (own_ < history_ && ends < history_) return false;  // E6
+    if (ends < history_) return false;  // E6
     const std::uint64_t own = voice.voters.bit(voice.id);
     const bool may_lead = voice.candidate != PeerId{} && (own != 0 || voice.hearing.leaves);  // E5
     return may_lead && voice.voters.is_quorum(voice.hearing.reachable | own);

@@ -771,13 +771,17 @@ TEST_CASE("E5 who names no candidate is none") {
     CHECK(a.election.candidate() == PeerId{2});  // but for that it would be one
 }
 
-TEST_CASE("E6 who stands for nothing gives no voice to one that has less than it") {
-    // 1 votes no more by its own history, which goes further than that of 2.
-    const Voters others(std::vector<PeerId>{PeerId{5}});
+static void gives_no_voice_to_less(bool votes) {
+    // By its own history, which goes further than that of 2, 1 votes no more; or it does, and
+    // needs 5, which it does not hear yet.
+    std::vector<PeerId> known{PeerId{5}};
+    if (votes) known.push_back(PeerId{1});
+    const Voters others(known);
     Election election(PeerId{1}, others, coord::Timing{});
     Outbox out(PeerId{1}, ensemble, 9);
     Time now{0};
-    election.start(now, Vote{0, Zxid{}, PeerId{1}}, Vote{1, Zxid{10}, PeerId{1}});
+    const Vote history{1, Zxid{10}, PeerId{1}};
+    election.start(now, votes ? history : Vote{0, Zxid{}, PeerId{1}}, history);
     const auto hear = [&](std::uint64_t sequence, std::uint32_t epoch, Zxid zxid) {
         Message note = Alone::note(2, sequence, 2);
         note.current_epoch = epoch, note.zxid = zxid;
@@ -810,6 +814,14 @@ TEST_CASE("E6 who stands for nothing gives no voice to one that has less than it
         hear(1, 2, Zxid{9});
         CHECK(election.candidate() == PeerId{2});
     }
+}
+
+TEST_CASE("E6 who stands for nothing gives no voice to one that has less than it") {
+    gives_no_voice_to_less(false);
+}
+
+TEST_CASE("E6 who stands itself, and is not heard yet, gives no voice to one that has less") {
+    gives_no_voice_to_less(true);
 }
 
 TEST_CASE("E3 who follows somebody else is believed, unless that one is asked itself") {

@@ -4855,6 +4855,7 @@ private:
         Completion done;
         Bytes text;                   // path
         SessionId session;
+        std::uint64_t holding = 0;    // of one that was opened or attached: its holders before
         std::vector<Part> parts;
         std::vector<Found> found;
         std::size_t root_bytes = 0;
@@ -5050,6 +5051,7 @@ private:
     static std::uint64_t hash_of(const Ready& ready);
     void run_callbacks();
     static void cut_root(Ready& ready);
+    Result<SessionId> opened(const Ready& ready) const;
     void end_request(Ready& ready);
     void call(Ready& ready);
     void call_tapped(Ready& ready);
@@ -20017,7 +20019,7 @@ void Replica::open_local(const SessionOptions& options, Completion&& done) {
     session.state = is_serving() ? SessionState::connected : SessionState::suspended;
     Ready& ready = push_ready();
     ready.done = std::move(done);
-    ready.session = id;
+    ready.session = id, ready.holding = 0;
 }
 
 // The first of its writes waits: it needs a record that every replica has, with what is executed.
@@ -20751,6 +20753,7 @@ void Replica::end_opening(std::size_t place, SessionId id, Errc error) {
         session.opened_at = opening.asked_at;
         session.attached_at = now_;
         session.state = is_serving() ? SessionState::connected : SessionState::suspended;
+        ready.holding = session_holding(id);
     }
     openings_.erase(place);
 }
@@ -21537,6 +21540,15 @@ void Replica::cut_root(Ready& ready) {
 // Whoever made it left it so: a set since would have gone by another zxid, or another version.
 static bool is_created(const Stat& stat) { return stat.czxid == stat.mzxid && stat.version == 0; }
 
+// R10. Whom somebody has followed in the same poll is not told that it has it: the handle that it
+// would make now would be that one's.
+COORD_RARE Result<SessionId> Replica::opened(const Ready& ready) const {
+    const bool is_there = machine_->find_session(ready.session) != nullptr;
+    const bool is_over = is_there && session_holding(ready.session) != ready.holding;
+    if (ready.error == Errc::ok && is_over) return Errc::session_moved;
+    return ready.error == Errc::ok ? Result<SessionId>(ready.session) : ready.error;
+}
+
 void Replica::end_request(Ready& ready) {
     using Kind = Completion::Kind;
     answer_zxid_ = ready.zxid;
@@ -21546,7 +21558,7 @@ void Replica::end_request(Ready& ready) {
     const Completion& done = ready.done;
     switch (done.kind()) {
         case Kind::none: break;
-        case Kind::opened: done(good ? Result<SessionId>(ready.session) : error); break;
+        case Kind::opened: done(opened(ready)); break;
         case Kind::created:
             done(good ? Result<Created>({ready.text, ready.stat, is_created(ready.stat)}) : error);
             break;

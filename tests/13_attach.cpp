@@ -466,6 +466,54 @@ TEST_CASE("R10 attached where it is already, a handle of before is over all the 
     CHECK(zk.get("/n").error() == Errc::session_expired);
 }
 
+// Its disk stands still while it is told to.
+class Stalling final : public support::Forwarding {
+public:
+    using Forwarding::Forwarding;
+    coord::Sequence durable() const override {
+        if (!stands) durable_ = inner_.durable();
+        return durable_;
+    }
+    bool stands = false;
+
+private:
+    mutable coord::Sequence durable_ = 0;
+};
+
+TEST_CASE("R10 of two that attach it, and are both told in one poll, the second has it") {
+    coord::MemoryStorage memory;
+    Stalling disk(memory);
+    coord::Replica replica({}, disk);
+    coord::Time now;
+    const auto pump = [&] {
+        now = now + coord::milliseconds(1);
+        replica.poll(now);
+        return true;
+    };
+    const coord::Result<Session> opened = Sync::open(replica, {}, pump);
+    REQUIRE(opened);
+    std::vector<Errc> told;
+    std::vector<Session> handles;
+    const auto attach = [&](const SessionPassword& password) {
+        Session::attach(replica, opened->id(), password, [&](coord::Result<Session> made) {
+            told.push_back(made.error());
+            if (made) handles.push_back(*made);
+        });
+        for (int i = 0; i < 5; i++) pump();
+    };
+    const SessionPassword password = opened->password();
+    disk.stands = true;
+    attach(password);
+    attach(password);
+    CHECK(told.empty());
+    disk.stands = false;
+    for (int i = 0; i < 5; i++) pump();
+    CHECK(told == std::vector<Errc>{Errc::session_moved, Errc::ok});
+    REQUIRE(handles.size() == 1);
+    CHECK(handles[0].state() == SessionState::connected);
+    CHECK(opened->state() == SessionState::moved);
+}
+
 TEST_CASE("a lock that is given back before it has a node, and whose session moves, says so") {
     Ensemble all;
     const std::uint32_t first = all.follower(0), second = all.follower(1);

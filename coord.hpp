@@ -3657,6 +3657,7 @@ private:
         bool is_touched = false;      // since sessions were taken last, by a whole list
         std::vector<PeerId> feeds;    // as it has said, and how many there are
         std::uint64_t feeds_count = 0;
+        Time feeds_said_at{INT64_MIN / 4};
     };
     struct Round {                    // a ping: whom it waits for, what it will prove
         std::uint64_t sequence = 0;
@@ -3915,7 +3916,8 @@ void Leader::take_requests(Take&& take) {
 //            length are durable. What asks it for a later one meanwhile is as if it were lost.
 //            F10 At a feeder it promises to the leader whose epoch that is, takes in nothing but
 //            what is committed, cuts nothing, and becomes no voter: for that it goes to the leader.
-//            It hears that life of the feeder alone which it has accepted, and keeps no lease.
+//            It hears that life of the feeder alone which it has accepted, and counts that one's
+//            pings; and it keeps no lease.
 // May touch  Chapters 7 and 8.
 // Reading    Zab, DSN'11, sections IV and V; ZooKeeper's Learner and Follower; the bugs A1-A15.
 
@@ -16188,8 +16190,10 @@ void Leader::visit_peers(Time now, std::size_t observers_max,
     const auto show = [&](const Peer& peer) {
         const bool counts = (counted_ & peer.bit) != 0;
         COORD_ASSERT(!counts || peer.bit != 0);  // Z15
+        const bool feeds = now - peer.feeds_said_at <= timing_.silence;
         visit(PeerState{peer.id, peer.bit != 0, counts, is_in_step(peer, now), peer.fetching,
-                        peer.received, peer.acked, peer.heard_at, peer.version, peer.feeds});
+                        peer.received, peer.acked, peer.heard_at, peer.version,
+                        feeds ? peer.feeds : std::vector<PeerId>{}});
     };
     for (const Peer& peer : peers_) {
         if (peer.id != self_) show(peer);
@@ -17425,6 +17429,7 @@ void Leader::note_relayed(std::size_t bytes) {
 void Leader::on_feeds(Peer& peer, const Message& message) const {
     peer.feeds.clear();
     peer.feeds_count = peer.bit != 0 ? message.total : 0;
+    peer.feeds_said_at = peer.heard_at;
     Reader in(message.payload);
     while (peer.bit != 0 && in.left() >= 4 && peer.feeds.size() < limits_.observers_max) {
         peer.feeds.push_back(PeerId{in.u32()});
@@ -17435,8 +17440,9 @@ COORD_RARE
 std::size_t Leader::fed(Time now) const {
     std::uint64_t count = 0;
     for (const Peer& peer : peers_) {
-        const bool is_heard = now - peer.heard_at <= timing_.silence;
-        if (is_heard) count += (std::min)(peer.feeds_count, std::uint64_t{limits_.observers_max});
+        // It says so once a heartbeat; that it feeds nobody any more may be lost.
+        const bool is_said = now - peer.feeds_said_at <= timing_.silence;
+        if (is_said) count += (std::min)(peer.feeds_count, std::uint64_t{limits_.observers_max});
     }
     return static_cast<std::size_t>(count);
 }
@@ -18082,7 +18088,11 @@ void Learner::on_leader_info(Time now, const Message& message) {
     }
     if (message.epoch < epochs.current) return;  // F7; that leader's time is over
     heard_at_ = now;
-    if (is_fed()) leader_ = message.leader, sources_life_ = message.nonce;  // F10
+    if (is_fed()) {  // F10
+        const bool is_other = message.nonce != sources_life_;  // it counts its pings anew
+        if (is_other) ping_sequence_ = 0, touch_confirmed_ = 0;
+        leader_ = message.leader, sources_life_ = message.nonce;
+    }
     if (message.epoch > epochs.accepted) {
         COORD_ASSERT(phase_ == Phase::discovery || message.epoch > epoch_);
         if (log_.is_leased()) return;  // F9

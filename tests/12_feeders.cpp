@@ -1463,6 +1463,62 @@ TEST_CASE("F10 P10 a ping of a feeder's life before, coming late, takes nobody's
     }
 }
 
+TEST_CASE("F10 P10 who goes on with another life of its feeder counts that one's pings") {
+    Wire w(3);
+    const std::uint32_t feeder = w.follower();
+    w.feeders[4] = {PeerId{feeder}};
+    const auto hold_next = [&](MessageType late) {
+        const std::size_t held = w.held.size();
+        w.takes = [&w, late, held](std::uint32_t from, std::uint32_t, MessageType type) {
+            return from == 4 && type == late && w.held.size() == held ? Wire::held_back : 1;
+        };
+    };
+    hold_next(MessageType::follower_info);
+    w.start(4, 777);
+    REQUIRE(w.comes_true([&] { return w.is_fed_by(4, feeder); }));
+    const coord::SessionId session = w.open(4, seconds(4));
+    w.run(30000);  // so many pings
+    hold_next(MessageType::pong);
+    w.run(150);
+    REQUIRE(w.held.size() == 2);
+    const auto looked = [&] { return w.replicas.at(4)->counters().elections; };
+    const std::uint64_t before = looked();
+    w.stop(feeder);
+    w.run(5);
+    w.start(feeder, 1001);
+    REQUIRE(w.comes_true([&] { return w.status(feeder).serving; }));
+    // What it has said long ago, and lately: it is taken on, and begins anew in the same attempt.
+    for (const Wire::Packet& late : w.held) w.receive(late);
+    for (int i = 0; i < 10; i++) {
+        w.run(1000);
+        CHECK(w.is_fed_by(4, feeder));
+        CHECK(w.replicas.at(4)->session_state(session) == SessionState::connected);
+        CHECK(w.replicas.at(4)->certain_until(session) > w.now() + seconds(3));
+    }
+    CHECK(looked() == before);  // it has not left it meanwhile
+}
+
+TEST_CASE("a leader forgets who hangs on a follower that says so no more") {
+    Wire w(3);
+    const std::uint32_t leader = w.leader(), feeder = w.follower();
+    w.feeders[4] = {PeerId{feeder}};
+    w.start(4, 777);
+    REQUIRE(w.comes_true([&] { return w.is_fed_by(4, feeder); }));
+    REQUIRE(w.comes_true([&] { return w.status(leader).observers_fed == 1; }));
+    w.run(3000);
+    CHECK(w.status(leader).observers_fed == 1);
+    w.takes = [](std::uint32_t, std::uint32_t, MessageType type) {
+        return type == MessageType::feeds ? Wire::lost : 1;
+    };
+    w.stop(4);
+    REQUIRE(w.comes_true([&] { return w.status(feeder).observers == 0; }));
+    w.run(1000);
+    w.takes = nullptr;
+    w.run(1000);
+    CHECK(w.status(leader).observers_fed == 0);
+    CHECK(w.replicas.at(leader)->describe().find("feeds 4") == Bytes::npos);
+}
+
 TEST_CASE("R20 who has lost all feeders asks each once, and then the leader") {
     World w(9, 1, {1, 2, 3, 4, 5, 6, 7, 8, 9});
     REQUIRE(w.comes_true([&] { return w.all_fed(); }));

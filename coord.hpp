@@ -18842,6 +18842,7 @@ COORD_RARE void Replica::open() {
     learner_.set_may_found(options_.may_found);
     committed_ = machine_->applied();
     recovered_ = log_.last().zxid;
+    if (has_peers_) machine_->put_in_order();  // they would notice a poll that takes so long
     was_admitted_ = is_admitted(machine_->voters());
     feeders_.resize(options_.feeders.size());
     record_changes();
@@ -19724,6 +19725,7 @@ bool Replica::is_snapshot_due() const {
         bytes_since_snapshot_ < options_.snapshot_every_bytes) {
         return false;
     }
+    if (entries_since_snapshot_ == 0) return false;  // one that was given up would not end
     const Zxid zxid = machine_->applied();
     if (zxid < recovered_) return false;  // what it comes back with goes first
     return zxid > log_.snapshot_position().zxid && zxid <= log_.durable_last() && !incoming_ &&
@@ -19743,7 +19745,8 @@ COORD_RARE std::uint64_t Replica::snapshot_patience() const {
 }
 
 // How many a poll does of it. It is to have ended before the next one is due, or a quarter of its
-// nodes have changed: where it lags behind that a poll does more of it, and applies less (R19).
+// nodes, or bytes, have changed: where it lags behind that a poll does more of it, and applies less
+// (R19).
 std::uint64_t Replica::snapshot_slices() const {
     COORD_ASSERT(snapshot_phase_ != SnapshotPhase::none);
     if (snapshot_phase_ == SnapshotPhase::ending) return 1;
@@ -19753,7 +19756,10 @@ std::uint64_t Replica::snapshot_slices() const {
     const std::uint64_t done = snapshot_written_ + snapshot_checked_;
     const std::uint64_t most =
         (std::max)({std::uint64_t{options_.snapshot_every_entries}, nodes / 4, std::uint64_t{1}});
-    const std::uint64_t wanted = whole / most * entries_since_snapshot_;
+    const std::uint64_t most_kb =
+        (std::max)(options_.snapshot_every_bytes, tree.bytes() / 4) / 1024 + 1;
+    const std::uint64_t wanted = (std::max)(whole / most * entries_since_snapshot_,
+                                            whole / most_kb * (bytes_since_snapshot_ / 1024));
     if (wanted <= done) return 1;
     return wanted / 2 <= done ? 2 : detail::snapshot_slices_max;
 }
@@ -19790,7 +19796,9 @@ void Replica::work_on_snapshot() {
 
 COORD_RARE std::size_t Replica::write_snapshot_slice() {
     COORD_ASSERT(machine_->is_saving());
-    if (log_.write_snapshot({}) == Errc::throttled_op) return snapshot_waits_ = true, 0;
+    const Errc may = log_.write_snapshot({});
+    if (may == Errc::throttled_op) return snapshot_waits_ = true, 0;
+    if (may != Errc::ok) return give_up_snapshot(may), 0;  // the storage has given it up
     scratch_.clear();
     if (machine_->save_slice(detail::snapshot_slice_bytes, scratch_)) {
         snapshot_phase_ = SnapshotPhase::checking;

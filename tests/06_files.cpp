@@ -388,6 +388,27 @@ TEST_CASE("faults D15 D21, ZooKeeper A24: each byte of each file flipped: found 
     CHECK(harmless > 1000);
 }
 
+// The last frame knows that the first four were durable, however long the zeros before it are and
+// wherever they begin.
+TEST_CASE("S8: a witness behind zeros is found") {
+    Model model;
+    SimulatedFiles sound = disk_after("aafaafaaf", model, 2048);
+    sound.erase("data/mark");
+    const std::string path = path_in_data("log", 1);
+    const Bytes bytes = sound.contents(path);
+    constexpr std::size_t head = 64, frame = 38, last = head + 5 * frame;
+    for (std::size_t at = head; at < head + 4 * frame; at++) {
+        CAPTURE(at);
+        Bytes holed = bytes;
+        holed.replace(at, last - at, last - at, '\0');
+        SimulatedFiles disk = sound;
+        disk.set_contents(path, holed);
+        const Opened opened = open_damaged(disk, model);
+        REQUIRE(opened.error == Errc::corrupt);
+        CHECK(opened.report.damaged_at == (at - head) / frame + 1);
+    }
+}
+
 TEST_CASE("faults D15 (S8): without the mark later frames are the witness of what was durable") {
     Model model;
     SimulatedFiles sound = disk_after("aafaafaaf", model, 2048);

@@ -80,6 +80,7 @@ struct Config {
     std::string members_file;          // dynamicConfigFile: server.N and the like are there
     std::string key_file;              // coord.ensembleKeyFile
     int peer_port = 0;                 // coord.peerPort; 0: as in the server's own line
+    std::vector<std::uint32_t> feeders;  // coord.feeders: whom an observer learns from
     std::vector<std::string> warnings;
 
     // One server, or none, is an ensemble of one unless standaloneEnabled=false.
@@ -272,6 +273,7 @@ private:
         if (key == "admin.serverAddress") return config_.admin_address = value, true;
         if (key == "dynamicConfigFile") return config_.members_file = value, true;
         if (key == "coord.ensembleKeyFile") return config_.key_file = value, true;
+        if (key == "coord.feeders") return take_feeders(value), true;
         if (key == "4lw.commands.whitelist") return take_words(value), true;
         if (key == "peerType") {
             if (value != "observer" && value != "participant") {
@@ -285,6 +287,20 @@ private:
             return config_.super_digest = value, true;
         }
         return false;
+    }
+
+    void take_feeders(const std::string& value) {
+        config_.feeders.clear();
+        for (std::size_t at = 0; at <= value.size();) {
+            const std::size_t comma = (std::min)(value.find(',', at), value.size());
+            int id = 0;
+            if (!to_number(trimmed(value.substr(at, comma - at)), 1, 255, id)) {
+                return fail("coord.feeders wants numbers of servers, as in 1,2, and is '" + value +
+                            "'");
+            }
+            at = comma + 1;
+            config_.feeders.push_back(static_cast<std::uint32_t>(id));
+        }
     }
 
     void take_words(const std::string& value) {

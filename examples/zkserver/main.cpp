@@ -157,6 +157,9 @@ coord::ReplicaOptions replica_options(const Config& config, std::uint32_t id) {
             options.members.push_back(member_of(member));
             if (!member.is_observer) options.voters.push_back(coord::PeerId{member.id});
         }
+        for (const std::uint32_t feeder : config.feeders) {
+            options.feeders.push_back(coord::PeerId{feeder});
+        }
         options.ensemble = coord::hash64("zkserver", 0);  // of all: addresses may change
         options.entropy = draw();
     }

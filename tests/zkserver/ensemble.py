@@ -567,13 +567,42 @@ def faults(program, directory, given):
         proxy.close()
 
 
+def fed(program, directory, given):
+    """An observer that names voters learns from one that follows; and goes on where that dies."""
+    ensemble = Ensemble(program, directory, 3)
+
+    def observers(number):
+        line = [line for line in word(ensemble.servers[number].port, "mntr").splitlines()
+                if line.startswith("coord_observers_fed\t")]
+        return int(line[0].split("\t")[1])
+
+    def feeder():
+        return [n for n in ensemble.running() if n != 4 and observers(n) == 1]
+
+    try:
+        ensemble.wait_until_all_count()
+        ensemble.config += "coord.feeders=1,2,3\n"
+        ensemble.join(4, "observer")
+        wait_until(feeder, "somebody feeds it")
+        expect(feeder()[0] != ensemble.leader(), "and that one follows")
+        zk = kazoo([ensemble.servers[4].port])
+        zk.create("/fed", b"1")
+        ensemble.servers[feeder()[0]].stop(signal.SIGKILL)
+        zk.retry(zk.set, "/fed", b"2")
+        expect(zk.get("/fed")[0] == b"2", "what is written there is read there")
+        zk.stop(), zk.close()
+        wait_until(feeder, "the other one feeds it")
+    finally:
+        ensemble.stop()
+
+
 def self_test(program, directory, given):
     """The checkers find what is wrong with made-up histories."""
     import history
     history.self_test()
 
 
-TESTS = [self_test, reconfig, moved, keys, faults]
+TESTS = [self_test, reconfig, moved, keys, fed, faults]
 BY_NAME = [beside]  # only when it is named: a ZooKeeper takes its time
 
 

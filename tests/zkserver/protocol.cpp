@@ -307,6 +307,12 @@ TEST_CASE("config: what is wrong is refused with its line") {
     CHECK(error_of("server.300=host:1:2").substr(0, 7) == "line 1:");
     CHECK(error_of("peerType=boss").substr(0, 7) == "line 1:");
     CHECK(error_of("skipACL=maybe").substr(0, 7) == "line 1:");
+    CHECK(error_of("coord.feeders=1,x").substr(0, 7) == "line 1:");
+    CHECK(error_of("coord.feeders=").substr(0, 7) == "line 1:");
+    Config fed;
+    REQUIRE(ConfigReader(fed).read("tickTime=1\ndataDir=/d\nclientPort=1\n"
+                                   "coord.feeders=2, 1\n") == "");
+    CHECK(fed.feeders == std::vector<std::uint32_t>{2, 1});
     CHECK(error_of("dataDir=/d\nclientPort=1") == "tickTime is not set");
     CHECK(error_of("tickTime=1\nclientPort=1") == "dataDir is not set");
     CHECK(error_of("tickTime=1\ndataDir=/d") == "clientPort is not set");

@@ -3475,6 +3475,7 @@ public:
     const char* resignation() const { return resignation_; }
     const char* barred() const { return barred_; }  // why it will never be established, or null
     bool lacks_space() const;  // that is why it resigns: others should lead
+    bool has_met_newer() const { return has_met_newer_; }  // of voters: one with a newer history
     // Z21. From the next send on. to: nobody in particular.
     Errc hand_over(Time now, PeerId to);
     PeerId successor() const { return successor_; }  // to whom; nobody: it does not hand over
@@ -3800,6 +3801,7 @@ private:
     Zxid initial_;                    // the end of its initial history
     Zxid committed_;
     const char* resignation_ = nullptr;
+    bool has_met_newer_ = false;
     PeerId successor_;                // Z21; nobody: it does not hand over
     bool is_successor_free_ = false;  // it may be another one, too
     std::uint64_t declined_ = 0;      // bits of those who will not, or cannot
@@ -4084,7 +4086,9 @@ private:
 //            never lost, and the machine executes it once.
 //            R5 A failed replica does nothing any more, and says why.
 //            R6 A storage that does not count by its own history stands for nothing in an election,
-//            and does not lead. One that has no space to lead stands for nothing for a while.
+//            and does not lead. One that has no space to lead stands for nothing for a while; nor
+//            does one that no quorum has promised to, but a voter with a newer history asked: where
+//            that one is further away the next election would be over before it is heard.
 //            R7 A storage that has counted, and whose place another one has taken, has failed.
 //            R8 What one read finds, all its parts, is of one state, whose zxid its answer names.
 //            R9 A read waits for the state that it demands, and sees the writes before it in its
@@ -5095,6 +5099,7 @@ private:
     std::uint32_t stood_epoch_ = 0;    // the last asking that it has answered; R16
     std::uint64_t stood_ = 0;
     PeerId stood_for_;
+    bool lacks_space_ = false;         // as it led, the last time
     std::uint32_t aside_ = 0;          // times that it has stepped aside, since it served
     Time aside_until_{INT64_MIN / 4};
     Time now_;
@@ -15941,6 +15946,7 @@ void Leader::start(Time now) {
     own_ = Vote{log_.epochs().current, log_.last().zxid, self_};
     initial_ = committed_ = Zxid{};
     resignation_ = nullptr;
+    has_met_newer_ = false;
     successor_ = PeerId{};
     started_at_ = phase_at_ = clock_read_at_ = ping_at_ = observers_ping_at_ = now;
     whose_ = self_;
@@ -16381,6 +16387,7 @@ void Leader::on_ack_epoch(Time now, Peer& peer, const Message& message, Outbox& 
     if (message.zxid == Zxid{} && message.crc != 0) return;  // an empty history has no checksum
     const Vote theirs{message.current_epoch, message.zxid, self_};
     if (phase_ == Phase::promise && Vote{own_.current_epoch, own_.zxid, self_} < theirs) {
+        has_met_newer_ = has_met_newer_ || peer.bit != 0;
         return;  // Z2: its history is newer than ours, so it cannot count for us
     }
     // It has heard of us after the storage had acknowledged more than is there now.
@@ -19399,7 +19406,9 @@ void Replica::flush() {
 
 void Replica::drive_roles() {
     if (role_ == Role::leading && leader_.resignation() != nullptr) {
-        if (leader_.lacks_space()) step_aside();
+        const bool served = leader_.is_established() || leader_.has_handed_over();
+        lacks_space_ = leader_.lacks_space();
+        if (lacks_space_ || (leader_.has_met_newer() && !served)) step_aside();
         const PeerId to = leader_.has_handed_over() ? leader_.successor() : PeerId{};
         look(leader_.resignation());
         if (to != PeerId{}) follow(to);
@@ -19417,7 +19426,8 @@ void Replica::drive_roles() {
     }
 }
 
-// Others may have the space to lead that it has not; for longer each time, until it serves.
+// Others may have the space to lead, or the history, that it has not; for longer each time, until
+// it serves.
 COORD_RARE void Replica::step_aside() {
     aside_ = (std::min)(aside_ + 1, detail::put_offs_max);
     aside_until_ = now_ + options_.timing.retry() * (std::int64_t{1} << aside_);
@@ -19493,7 +19503,8 @@ void Replica::look(const char* reason) {
     counters_.elections += 1;
     see_voters();
     // Who stands aside for want of space gives its voice as ever: all of them may.
-    election_.start(now_, own_vote(), now_ < aside_until_ ? own_vote() : history());
+    const bool is_full = lacks_space_ && now_ < aside_until_;
+    election_.start(now_, own_vote(), is_full ? own_vote() : history());
     election_.give_up(followers, outbox_);
     tell_role(PeerId{});
 }

@@ -430,10 +430,17 @@ TEST_CASE("Z2 a promise with a newer history does not count: by zxid, and by epo
         rig.ack_epoch(2, by_epoch ? Zxid{1, 1} : Zxid{1, 4}, 1, by_epoch ? 2 : 1);
         rig.step();
         CHECK(rig.leader.phase() == Phase::promise);
+        CHECK(rig.leader.has_met_newer());
         rig.ack_epoch(3, Zxid{1, 3}, rig.log.last().crc, 1);
         rig.step();
         CHECK(rig.leader.phase() == Phase::synchronization);
+        rig.leader.stop(), rig.leader.start(rig.now);
+        CHECK_FALSE(rig.leader.has_met_newer());
     }
+    Rig rig(3);
+    rig.to_promise();
+    rig.ack_epoch(2, Zxid{1, 3}, rig.log.last().crc, 1);
+    CHECK_FALSE(rig.leader.has_met_newer());  // that is as new as its own
 }
 
 TEST_CASE("a voter that has promised the epoch, or a later one, to somebody else: it gives up") {

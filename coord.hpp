@@ -5100,6 +5100,7 @@ private:
     std::uint64_t stood_ = 0;
     PeerId stood_for_;
     bool lacks_space_ = false;         // as it led, the last time
+    bool stands_aside_ = false;        // in this election: it begins anew at aside_until_
     std::uint32_t aside_ = 0;          // times that it has stepped aside, since it served
     Time aside_until_{INT64_MIN / 4};
     Time now_;
@@ -19002,6 +19003,7 @@ Time Replica::next_deadline() const {
     if (!started_ || !inbox_.empty() || has_unsent() || log_.is_dirty()) return at_once;
     if (applies_later_ || reads_later_) return at_once;
     if (role_ == Role::looking) deadline = (std::min)(deadline, election_.next_deadline());
+    if (role_ == Role::looking && stands_aside_) deadline = (std::min)(deadline, aside_until_);
     if (role_ == Role::leading) deadline = (std::min)(deadline, leader_.next_deadline(now_));
     if (is_learner()) deadline = (std::min)(deadline, learner_.next_deadline());
     if (can_feed_on()) {
@@ -19418,6 +19420,8 @@ void Replica::drive_roles() {
         look(learner_.departure());
         if (why == Decline::votes) tried_ = feeders_.size();  // F10
         if (leader != PeerId{} && !is_voter()) follow(leader);  // R20: the next one, or the leader
+    } else if (role_ == Role::looking && stands_aside_ && now_ >= aside_until_) {
+        look(reason_);  // it stands again
     } else if (role_ == Role::looking && election_.winner() == options_.id) {
         if (!is_voter() && !leaves()) return look("it votes no more");
         lead();
@@ -19503,7 +19507,8 @@ void Replica::look(const char* reason) {
     counters_.elections += 1;
     see_voters();
     // Who stands aside for want of space gives its voice as ever: all of them may.
-    const bool is_full = lacks_space_ && now_ < aside_until_;
+    stands_aside_ = now_ < aside_until_;
+    const bool is_full = lacks_space_ && stands_aside_;
     election_.start(now_, own_vote(), is_full ? own_vote() : history());
     election_.give_up(followers, outbox_);
     tell_role(PeerId{});

@@ -519,6 +519,12 @@ public:
         while (i > 0 && all[i].first > zxid) i--;
         return all[i].second;
     }
+    // Since when it is who it is; begins with 0.
+    const std::vector<std::pair<Zxid, Who>>& identities(SessionId id) const {
+        static const std::vector<std::pair<Zxid, Who>> none;
+        const auto found = sessions_.find(id);
+        return found == sessions_.end() ? none : found->second.identities;
+    }
     bool may_read(SessionId id, const Bytes& acl, Zxid zxid) const {
         return acl.empty() || allows(acl, who_at(id, zxid), 1);
     }
@@ -2775,12 +2781,18 @@ private:
         if (is_state_at(id, asked, told, from)) return from;
         const std::vector<Model::Version>* all = model_.versions(asked.path);
         if (all == nullptr) return no_position;
+        Zxid first = no_position;
         for (const Model::Version& version : *all) {
             if (version.zxid <= from) continue;
-            if (version.zxid > to) break;
-            if (is_state_at(id, asked, told, version.zxid)) return version.zxid;
+            if (version.zxid > to || first != no_position) break;
+            if (is_state_at(id, asked, told, version.zxid)) first = version.zxid;
         }
-        return no_position;
+        // With who it is changes what it may read.
+        for (const auto& [since, who] : model_.identities(id.session)) {
+            if (since <= from || since > to || (first != no_position && first < since)) continue;
+            if (is_state_at(id, asked, told, since)) first = since;
+        }
+        return first;
     }
 
     const std::uint32_t drift_permille_;

@@ -488,7 +488,8 @@ TEST_CASE("Z27 who has more than the feeder is waited for, and then declined; no
         rig.now = rig.now + rig.timing.silence + milliseconds(1);
         rig.report(more);
         REQUIRE(rig.count(MessageType::declined) == 1);
-        const Message& said = rig.take(MessageType::declined)[0].message;
+        const auto taken = rig.take(MessageType::declined);
+        const Message& said = taken[0].message;
         CHECK(static_cast<Decline>(said.phase) == Decline::behind);
         CHECK(said.attempt == 5);
         CHECK(rig.leader.counters().feeds_declined == 1);
@@ -1544,7 +1545,6 @@ TEST_CASE("R20 who does not serve yet names its leader to voters, and to nobody 
     REQUIRE_FALSE(w.status(feeder).serving);
     const std::uint32_t voter = 6 - leader - feeder;
     const auto told = [&](std::uint32_t asking) {
-        PeerId named{99};
         w.takes = [&](std::uint32_t from, std::uint32_t to, MessageType type) {
             if (to == feeder && type == MessageType::up_to_date) return Wire::lost;
             const bool is_answer = from == feeder && type == MessageType::notification;

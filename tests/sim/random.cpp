@@ -1,4 +1,4 @@
-// ctest: --seeds=700 --first=1 -j2
+// ctest: --seeds=600 --first=1 -j2
 // ctest: --seeds=100 --first=701 -j2
 // ctest: --self-test
 // ctest: --load --seeds=3

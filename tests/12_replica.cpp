@@ -777,11 +777,13 @@ TEST_CASE("L8 alone: whatever becomes of snapshots, no crash takes what was ackn
                 if (rng.chance(200)) memory.stop_holding();
                 for (std::uint64_t i = id == SessionId{} ? 0 : rng.below(12); i > 0; i--) {
                     const Bytes path = "/n" + std::to_string(rng.below(40));
-                    Request request = make(Kind::create, path, Bytes(rng.below(20000), 'd'));
+                    const Bytes first(rng.below(20000), 'd');
+                    Request request = make(Kind::create, path, first);
                     request.done = coord::OnCreated([](const coord::Result<coord::Created>&) {});
                     if (asked.count(path) == 0) replica.submit(id, std::move(request));
                     asked[path] += 1;
-                    Request set = make(Kind::set, path, Bytes(rng.below(3000), 's'));
+                    const Bytes next(rng.below(3000), 's');
+                    Request set = make(Kind::set, path, next);
                     set.done = coord::OnStat([&, path](const coord::Result<coord::Stat>& r) {
                         if (r) acknowledged[path] = r->version;
                     });

@@ -27,20 +27,12 @@ using coord::Txn;
 using coord::Zxid;
 using Phase = coord::Learner::Phase;
 
+using support::entry;
+
 struct Said {
     Message message;
     Bytes payload;
 };
-
-Bytes entry(LogPosition& last, Zxid zxid, BytesView body = "b") {
-    Txn txn;
-    txn.zxid = zxid, txn.previous = last.zxid, txn.previous_crc = last.crc;
-    txn.session = coord::SessionId{9}, txn.op = coord::OpCode::remove, txn.body = body;
-    Bytes record;
-    last.crc = coord::encode_entry(txn, record);
-    last.zxid = zxid;
-    return record;
-}
 
 struct Rig {
     coord::MemoryStorage disk;

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "coord.hpp"
+#include "observers_rig.hpp"
 #include "support.hpp"
 
 namespace {
@@ -40,20 +41,12 @@ using coord::Time;
 using coord::Txn;
 using coord::Zxid;
 
+using support::entry;
+
 struct Said {
     Message message;
     Bytes payload;
 };
-
-Bytes entry(LogPosition& last, Zxid zxid) {
-    Txn txn;
-    txn.zxid = zxid, txn.previous = last.zxid, txn.previous_crc = last.crc;
-    txn.session = coord::SessionId{9}, txn.op = coord::OpCode::remove, txn.body = "b";
-    Bytes record;
-    last.crc = coord::encode_entry(txn, record);
-    last.zxid = zxid;
-    return record;
-}
 
 // Of replica 1, in epoch 1, with so many entries: it follows 2, and feeds 4 and others.
 struct Rig {
@@ -797,35 +790,16 @@ namespace {
 
 SimulationOptions of(std::uint32_t voters, std::uint32_t observers,
                      const std::vector<std::uint32_t>& feeders) {
-    SimulationOptions options;
-    options.voters = voters, options.observers = observers;
-    options.seed = support::seed_or(5);
-    options.replica.ensemble = 99;
+    SimulationOptions options = observers::of(voters, observers);
     for (const std::uint32_t id : feeders) options.replica.feeders.push_back(PeerId{id});
     return options;
 }
 
-struct World {
-    SimulationOptions options;
-    Simulation sim;
-
+struct World : observers::World {
     World(std::uint32_t voters, std::uint32_t observers, const std::vector<std::uint32_t>& feeders)
         : World(of(voters, observers, feeders)) {}
-    explicit World(const SimulationOptions& all) : options(all), sim(all) {
-        REQUIRE(comes_true([&] { return all_serve(); }));
-    }
-    template <class Condition>
-    bool comes_true(Condition&& condition, coord::Duration limit = seconds(20)) {
-        return sim.run_until([&] { return condition(); }, limit);
-    }
+    explicit World(const SimulationOptions& all) : observers::World(all) {}
     coord::ReplicaStatus status(std::uint32_t id) { return sim.replica(id).status(); }
-    bool serves(std::uint32_t id) { return sim.is_running(id) && status(id).serving; }
-    bool all_serve() {
-        for (std::uint32_t id = 1; id <= sim.size(); id++) {
-            if (!serves(id)) return false;
-        }
-        return true;
-    }
     // All observers learn from a follower.
     bool all_fed() {
         for (std::uint32_t id = options.voters + 1; id <= sim.size(); id++) {
@@ -834,15 +808,6 @@ struct World {
         return true;
     }
     std::uint32_t feeder(std::uint32_t id) { return status(id).feeder.value; }
-    std::uint32_t leader() { return sim.leader().value; }
-    Sync open(std::uint32_t at, coord::Duration timeout = seconds(5)) {
-        auto opened = Sync::open(sim.replica(at), {timeout}, sim.pump());
-        REQUIRE(opened);
-        return Sync(*opened, sim.pump());
-    }
-    bool sees(std::uint32_t id, BytesView path) {
-        return sim.is_running(id) && sim.replica(id).tree().contains(path);
-    }
     std::uint64_t metric(std::uint32_t id, const std::string& name) {
         std::uint64_t value = UINT64_MAX;
         sim.replica(id).visit_metrics([&](const coord::Metric& metric) {
@@ -850,29 +815,9 @@ struct World {
         });
         return value;
     }
-    void are_alike() {
-        REQUIRE(comes_true([&] {
-            for (std::uint32_t id = 1; id <= sim.size(); id++) {
-                if (sim.leader() == PeerId{}) return false;
-                if (sim.replica(id).machine().applied() !=
-                    sim.replica(leader()).machine().applied()) {
-                    return false;
-                }
-            }
-            return true;
-        }));
-        for (std::uint32_t id = 1; id <= sim.size(); id++) {
-            CHECK(status(id).digest == status(leader()).digest);
-            sim.replica(id).audit();
-        }
-    }
 };
 
-void write_some(const Sync& zk, int count, const Bytes& name = "/n-") {
-    for (int i = 0; i < count; i++) {
-        REQUIRE(zk.create(name, "x", CreateMode::persistent_sequential));
-    }
-}
+using observers::write_some;
 
 }  // namespace
 

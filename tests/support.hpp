@@ -123,6 +123,17 @@ inline std::vector<coord::Bytes> sorted_records(coord::BytesView bytes) {
     return records;
 }
 
+// The record of an entry behind the last one, which it then is.
+inline coord::Bytes entry(coord::LogPosition& last, coord::Zxid zxid, coord::BytesView body = "b") {
+    coord::Txn txn;
+    txn.zxid = zxid, txn.previous = last.zxid, txn.previous_crc = last.crc;
+    txn.session = coord::SessionId{9}, txn.op = coord::OpCode::remove, txn.body = body;
+    coord::Bytes record;
+    last.crc = coord::encode_entry(txn, record);
+    last.zxid = zxid;
+    return record;
+}
+
 }  // namespace support
 
 namespace coord {

@@ -2454,7 +2454,7 @@ struct RecoveryReport {
     Sequence last = 0;
     Sequence certain = 0;              // up to here the storage can tell that it was durable
     Sequence snapshot = 0;             // the one in use; 0 = none
-    std::uint32_t snapshots_sound = 0;
+    std::uint32_t snapshots_sound = 0; // of those that were read: see check_snapshots
     std::uint32_t snapshots_bad = 0;   // there, but damaged: passed over
     std::uint64_t torn_bytes = 0;      // cut off the end: a write that was never acknowledged
     std::uint32_t leftovers = 0;       // files removed: half-made ones, and those that came back
@@ -2502,6 +2502,10 @@ public:
     Errc start_over(std::uint64_t entropy) override;
     bool may_found() const override { return may_found_; }
 
+    // open reads the snapshot that it uses, and newer ones that are damaged; flushes read the older
+    // ones, a piece each, before they count among snapshots_kept. This reads all that are left.
+    void check_snapshots();
+
     const RecoveryReport& report() const { return report_; }
     const Bytes& reason() const { return reason_; }  // why it failed, and at which file; "" = not
 
@@ -2521,8 +2525,17 @@ private:
         std::uint64_t size = 0;
         std::uint32_t crc = 0;
         bool replaces = false;
+        bool is_read = false;          // all of it, and so it is known whether it is sound
         bool is_sound = false;
         Sequence segment = 0;          // the first of the one that its marker is in
+    };
+    struct Reading {                   // of a snapshot, to see whether it is sound
+        FileId file;
+        Sequence sequence = 0;         // 0 = of none
+        std::uint64_t offset = 0;
+        std::uint32_t crc = 0;
+        Bytes header;
+        Bytes piece;
     };
     bool passed(Errc error, BytesView what);
     bool refuse(BytesView name, BytesView why);
@@ -2543,8 +2556,9 @@ private:
     bool read_whole(const Bytes& path, Bytes& out);
     bool read_segment(std::size_t index, Recovery& found);
     void judge_tail(const detail::FrameCursor& end, Recovery& found);
-    bool read_snapshots(Recovery& found);
-    bool read_through(Snapshot& snapshot, Recovery& found);
+    bool judge(Snapshot& snapshot, const Recovery& found);
+    Errc read_on(Snapshot& snapshot);
+    void check(Snapshot& snapshot, bool is_at_once);
     bool choose(std::size_t begin, Sequence limit, Recovery& found);
     void choose_any(Recovery& found);
     const Snapshot* find_snapshot(Sequence sequence, Sequence segment = 0) const;
@@ -2576,6 +2590,7 @@ private:
     FileId lock_, current_, mark_, begun_, ended_;  // ended_: the newest snapshot
     std::vector<Segment> segments_;    // by first; current_ is the last one's
     std::vector<Snapshot> snapshots_;  // by sequence, bad ones too
+    Reading reading_;
     std::vector<std::uint64_t> spares_;
     std::uint64_t spare_newest_ = 0;
     Bytes buffer_;                     // room for frames that are not in the file yet,
@@ -7778,10 +7793,10 @@ COORD_RARE Tree::Tree(std::uint64_t seed) : seed_(mix64(seed, 0)) {
 
 Tree::~Tree() { clear(); }
 
-// Room for so many and a quarter more, in a table that is empty.
+// Room for so many and nearly half more, in a table that is empty: a log follows a snapshot.
 void Tree::Table::reserve(std::uint32_t entries) {
     COORD_ASSERT(size == 0 && entries > 0);
-    const std::uint64_t enough = std::uint64_t{entries} * 10 / (Bucket::entries * 7) + 1;
+    const std::uint64_t enough = std::uint64_t{entries} * 10 / (Bucket::entries * 6) + 1;
     bucket_count = static_cast<std::uint32_t>(enough);
     buckets = detail::Owned<Bucket[]>(new Bucket[bucket_count]());
 }
@@ -8907,15 +8922,17 @@ void Tree::sort_children(std::size_t offset, std::uint32_t* children, std::size_
         return child_name(a.child, offset) < child_name(b.child, offset);
     };
     for (std::size_t width = 1; width < count; width *= 2) {
-        std::size_t left = 0, right = 0;
-        for (std::size_t i = 0; i < count; i++) {
-            if (i % (width * 2) == 0) left = i, right = (std::min)(i + width, count);
-            const std::size_t run = i - i % (width * 2);
-            const std::size_t left_end = (std::min)(run + width, count);
-            const std::size_t right_end = (std::min)(run + width * 2, count);
-            const bool from_right = left == left_end ||
-                                    (right < right_end && is_before(keys[right], keys[left]));
-            merged[i] = keys[from_right ? right++ : left++];
+        for (std::size_t run = 0; run < count; run += width * 2) {
+            const std::size_t middle = (std::min)(run + width, count);
+            const std::size_t end = (std::min)(middle + width, count);
+            std::size_t left = run, right = middle, out = run;
+            // Many are in order as they come: those with a number in their names.
+            const bool are_mixed = right < end && is_before(keys[right], keys[right - 1]);
+            while (are_mixed && left < middle && right < end) {
+                merged[out++] = keys[is_before(keys[right], keys[left]) ? right++ : left++];
+            }
+            while (left < middle) merged[out++] = keys[left++];
+            while (right < end) merged[out++] = keys[right++];
         }
         std::swap(keys, merged);
     }
@@ -12532,14 +12549,18 @@ struct FrameCursor {
 
 // Looks behind the last frame of a segment for sound headers of later ones, at every byte.
 // RETURNS whether there is any; witness rises to what they know to have been durable (S8).
-COORD_RARE static bool find_later(BytesView segment, const FrameCursor& end, Sequence& witness) {
+static bool find_later(BytesView segment, const FrameCursor& end, Sequence& witness) {
     bool found = false;
     const std::size_t count_max = segment.size() / frame_header_bytes;
     Frame frame;
+    static constexpr char zeros[4096] = {};
     for (std::size_t at = end.offset; at + frame_header_bytes <= segment.size(); at++) {
         const Sequence sequence = load_big64(&segment[at + 8]);
-        // Nearly all of it is zeros: where the next word is, too, the next seven have none.
-        if (sequence == 0 && load_big64(&segment[at + 16]) == 0) at += 7;
+        if (sequence == 0) {  // mostly it is zeros for long, and in these no header begins
+            const std::size_t size = (std::min)(segment.size() - at, sizeof zeros);
+            const bool is_zero = std::memcmp(&segment[at], zeros, size) == 0;
+            at += is_zero ? size - frame_header_bytes : 0;
+        }
         if (sequence < end.expected || sequence - end.expected > count_max) continue;
         if (!read_frame(segment.substr(at), end.salt, frame)) continue;
         found = true, witness = (std::max)(witness, frame.durable);
@@ -12653,7 +12674,8 @@ COORD_RARE void FileStorage::close(FileId& file) {
 }
 
 COORD_RARE void FileStorage::close_all() {
-    for (FileId* file : {&current_, &mark_, &begun_, &ended_, &lock_}) close(*file);
+    for (FileId* file : {&current_, &mark_, &begun_, &ended_, &lock_, &reading_.file}) close(*file);
+    reading_ = {};
     segments_.clear(), snapshots_.clear(), spares_.clear();
     buffered_ = 0, piece_.clear(), reason_.clear();
     appended_ = 0, durable_ = 0, id_ = 0, chain_ = 0, idle_flushes_ = 0, spare_newest_ = 0;
@@ -12716,9 +12738,9 @@ Errc FileStorage::open(RecoverySink& sink, const StorageOwner& owner) {
         is_open_ = give_birth(owner);
         return failed_;
     }
-    if (!read_mark(found) || !read_log(found) || !read_snapshots(found)) return failed_;
+    if (!read_mark(found) || !read_log(found)) return failed_;
     choose_any(found);
-    if (!hand_over(found, sink)) return failed_;
+    if (failed_ != Errc::ok || !hand_over(found, sink)) return failed_;
     if (report_.damaged_at != 0) {
         reason_ = report_.damage;
         return failed_ = Errc::corrupt;  // S8
@@ -12844,7 +12866,6 @@ bool FileStorage::read_segment(std::size_t index, Recovery& found) {
 
 // The end of the log: what comes next is either nothing, or a write that was never acknowledged
 // and is cut, or was durable once and is damage (S8).
-COORD_RARE
 void FileStorage::judge_tail(const detail::FrameCursor& end, Recovery& found) {
     COORD_ASSERT(end.expected == segments_.back().last + 1);
     const BytesView rest = end.segment.substr(end.offset);
@@ -12860,68 +12881,94 @@ void FileStorage::judge_tail(const detail::FrameCursor& end, Recovery& found) {
     }
 }
 
+// Finds out whether a snapshot is sound. RETURNS false where open has failed.
 COORD_RARE
-bool FileStorage::read_snapshots(Recovery& found) {
-    for (Snapshot& snapshot : snapshots_) {
-        const auto& there = found.snapshots;
-        const bool exists = std::binary_search(there.begin(), there.end(), snapshot.sequence);
-        if (exists && !read_through(snapshot, found)) return false;
-        if (snapshot.is_sound) report_.snapshots_sound += 1;
-        // An older one that is not there has been removed for a newer one.
-        const bool is_newest = &snapshot == &snapshots_.back();
-        if (!snapshot.is_sound && (exists || is_newest)) report_.snapshots_bad += 1;
+bool FileStorage::judge(Snapshot& snapshot, const Recovery& found) {
+    if (snapshot.is_read) return true;
+    const auto& there = found.snapshots;
+    const bool exists = std::binary_search(there.begin(), there.end(), snapshot.sequence);
+    while (exists && !snapshot.is_read) {
+        if (!passed(read_on(snapshot), path_of("snapshot.", snapshot.sequence))) return false;
     }
+    snapshot.is_read = true;
+    // An older one that is not there has been removed for a newer one.
+    const bool is_newest = &snapshot == &snapshots_.back();
+    if (!exists && is_newest) report_.snapshots_bad += 1;
     return true;
 }
 
-// Reads all of a snapshot, and compares it with what its marker in the log says.
+// Reads a piece more of a snapshot. After the last one it is compared with what its marker in the
+// log says, and counted.
 COORD_RARE
-bool FileStorage::read_through(Snapshot& snapshot, Recovery& found) {
-    const Bytes path = path_of("snapshot.", snapshot.sequence);
-    FileId file;
-    if (!open_file(path, Files::Mode::read, file)) return false;
-    detail::FileHeader header;
-    bool has_header = false;
-    std::uint64_t offset = 0;
-    std::uint32_t crc = 0;
-    Errc error = Errc::ok;
-    for (bool is_end = false; !is_end && error == Errc::ok;) {
-        found.bytes.clear();
-        error = files_->read(file, offset, detail::files_piece_bytes, found.bytes);
-        BytesView piece = found.bytes;
-        is_end = piece.size() < detail::files_piece_bytes;
-        if (offset == 0) {
-            has_header = detail::decode_file_header(detail::snapshot_magic, piece, header);
-            is_end = is_end || !has_header;
-            piece = piece.substr((std::min)(piece.size(), detail::file_header_bytes));
-        }
-        crc = crc32c(piece, crc);
-        offset += found.bytes.size();
+Errc FileStorage::read_on(Snapshot& snapshot) {
+    COORD_ASSERT(!snapshot.is_read);
+    Reading& at = reading_;
+    if (at.sequence != snapshot.sequence) {
+        close(at.file), at = {};
+        const Result<FileId> opened =
+            files_->open(path_in(path_, "snapshot.", snapshot.sequence), Files::Mode::read);
+        if (!opened) return opened.error();
+        at.file = *opened, at.sequence = snapshot.sequence;
     }
-    const bool is_read = passed(error, path);
-    close(file);
-    if (!is_read) return false;
-    snapshot.is_sound = has_header && offset == detail::file_header_bytes + snapshot.size &&
-                        crc == snapshot.crc && header.crc == crc && header.size == snapshot.size &&
-                        header.sequence == snapshot.sequence &&
+    at.piece.clear();
+    const Errc error = files_->read(at.file, at.offset, detail::files_piece_bytes, at.piece);
+    if (error != Errc::ok) return error;
+    BytesView piece = at.piece;
+    if (at.offset == 0) {
+        at.header = piece.substr(0, detail::file_header_bytes);
+        piece.remove_prefix(at.header.size());
+    }
+    at.crc = crc32c(piece, at.crc);
+    at.offset += at.piece.size();
+    if (at.piece.size() == detail::files_piece_bytes) return Errc::ok;
+    detail::FileHeader header;
+    snapshot.is_read = true;
+    snapshot.is_sound = detail::decode_file_header(detail::snapshot_magic, at.header, header) &&
+                        header.version == detail::files_version &&
+                        header.ensemble == ensemble_ && header.id == id_ &&
+                        at.offset == detail::file_header_bytes + snapshot.size &&
+                        at.crc == snapshot.crc && header.crc == at.crc &&
+                        header.size == snapshot.size && header.sequence == snapshot.sequence &&
                         snapshot.first_needed <= snapshot.sequence &&
                         header.first_needed == snapshot.first_needed &&
                         header.replaces == snapshot.replaces;
-    return !snapshot.is_sound || is_ours(header.version, header.ensemble, header.id, path);
+    report_.snapshots_sound += snapshot.is_sound ? 1 : 0;
+    report_.snapshots_bad += snapshot.is_sound ? 0 : 1;
+    close(at.file), at = {};
+    return Errc::ok;
+}
+
+// After open: what cannot be read is damaged.
+COORD_RARE void FileStorage::check(Snapshot& snapshot, bool is_at_once) {
+    Errc error = Errc::ok;
+    do error = read_on(snapshot);
+    while (error == Errc::ok && is_at_once && !snapshot.is_read);
+    if (error == Errc::ok) return;
+    snapshot.is_read = true, report_.snapshots_bad += 1;
+    close(reading_.file), reading_ = {};
+}
+
+COORD_RARE void FileStorage::check_snapshots() {
+    if (!is_open_ || failed_ != Errc::ok) return;
+    for (Snapshot& snapshot : snapshots_) {
+        if (!snapshot.is_read) check(snapshot, true);
+    }
 }
 
 // Looks for a beginning in the run of segments from begin to found.end: the newest sound snapshot
-// up to limit that has the records it needs, or record 1. RETURNS whether there is one.
+// up to limit that has the records it needs, or record 1. RETURNS whether there is one; false, too,
+// where open has failed.
 COORD_RARE
 bool FileStorage::choose(std::size_t begin, Sequence limit, Recovery& found) {
     COORD_ASSERT(begin < found.end && found.end <= segments_.size());
     const Sequence run_first = segments_[begin].first;
     found.begin = begin, found.last = limit;
     for (std::size_t i = snapshots_.size(); i > 0; i--) {
-        const Snapshot& snapshot = snapshots_[i - 1];
+        Snapshot& snapshot = snapshots_[i - 1];
         if (snapshot.segment > segments_[found.end - 1].first) continue;  // another run's
         if (snapshot.segment < run_first) break;
         if (snapshot.sequence > limit) continue;
+        if (!judge(snapshot, found)) return false;
         if (snapshot.is_sound && snapshot.first_needed >= run_first) {
             found.snapshot = snapshot.sequence, found.first = snapshot.first_needed;
             return true;
@@ -12944,6 +12991,7 @@ void FileStorage::choose_any(Recovery& found) {
         std::size_t begin = found.end - 1;
         while (begin > 0 && segments_[begin].follows) begin -= 1;
         if (choose(begin, segments_[found.end - 1].last, found)) return;
+        if (failed_ != Errc::ok) return;
         const Segment& first = segments_[begin];
         report_.damaged_at = begin == 0 ? 1 : segments_[begin - 1].last + 1;
         report_.damage = path_of("log.", first.first);
@@ -13303,6 +13351,7 @@ bool FileStorage::is_purge_due() const {
 // there are fewer, the log from its beginning stands for one; one that replaces needs none before.
 // Of what is needless as many files go as were made since the last flush, and one more: so there is
 // an end of them, and no caller waits for all of them at once.
+// One that open had no need to read is read first, a piece in each flush.
 bool FileStorage::retire() {
     COORD_ASSERT(durable_ == appended_ && buffered_ == 0);  // S7
     const std::size_t files_max = files_made_ + 1;
@@ -13313,8 +13362,10 @@ bool FileStorage::retire() {
     Sequence needed = UINT64_MAX;
     bool is_enough = false;
     while (kept > 0 && !is_enough) {
-        const Snapshot& snapshot = snapshots_[--kept];
+        Snapshot& snapshot = snapshots_[--kept];
         COORD_ASSERT(snapshot.sequence <= durable_);  // S7
+        if (!snapshot.is_read) check(snapshot, full_);
+        if (!snapshot.is_read) return true;
         if (!snapshot.is_sound) continue;
         count += 1, needed = (std::min)(needed, snapshot.first_needed);
         is_enough = count == options_.snapshots_kept || snapshot.replaces;
@@ -13434,7 +13485,7 @@ COORD_RARE Errc FileStorage::end_snapshot(Sequence first_needed, bool replaces) 
     append_frame(detail::frame_marker, scratch_);
     COORD_ASSERT(appended_ == header.sequence);  // S6: the marker names the file
     COORD_ASSERT(snapshots_.empty() || snapshots_.back().sequence < appended_);
-    snapshots_.push_back({appended_, first_needed, written_, crc_, replaces, true,
+    snapshots_.push_back({appended_, first_needed, written_, crc_, replaces, true, true,
                           segments_.back().first});
     files_made_ += 1;
     return Errc::ok;
@@ -13560,18 +13611,18 @@ COORD_RARE Result<std::uint64_t> SystemFiles::size(FileId file) {
 }
 
 COORD_RARE Errc SystemFiles::read(FileId file, std::uint64_t offset, std::size_t size, Bytes& out) {
-    const std::size_t start = out.size();
-    out.resize(start + size);
-    std::size_t done = 0;
-    while (done < size) {
-        const ssize_t got = ::pread(descriptor(file), &out[start + done], size - done,
-                                    static_cast<off_t>(offset + done));
+    const std::size_t start = out.size(), end = start + size;
+    out.reserve(end);
+    while (out.size() < end) {  // by pieces: a string has zeros first, and these stay in the cache
+        const std::size_t at = out.size();
+        out.resize((std::min)(end, at + files_piece_bytes));
+        const ssize_t got = ::pread(descriptor(file), &out[at], out.size() - at,
+                                    static_cast<off_t>(offset + (at - start)));
+        out.resize(at + static_cast<std::size_t>((std::max)(got, ssize_t{0})));
         if (got < 0 && errno == EINTR) continue;
         if (got < 0) return out.resize(start), error("read");
         if (got == 0) break;
-        done += static_cast<std::size_t>(got);
     }
-    out.resize(start + done);
     return Errc::ok;
 }
 

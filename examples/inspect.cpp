@@ -314,6 +314,7 @@ static Findings inspect(Options options) {
     Records records{options.entries};
     std::printf("ensemble %" PRIu64 ", its records:\n", options.ensemble);
     const Errc error = storage.open(records, coord::StorageOwner{options.ensemble, 0});
+    storage.check_snapshots();
     records.end_of_run();
     findings.report = storage.report();
     std::printf("%s\n", findings.report.text().c_str());

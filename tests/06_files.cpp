@@ -142,6 +142,7 @@ Opened open_damaged(SimulatedFiles& disk, const Model& model) {
     Recovered heard;
     Opened out;
     out.error = storage.open(heard, owner);
+    storage.check_snapshots();
     out.report = storage.report(), out.reason = storage.reason(), out.last = storage.appended();
     for (std::size_t i = 0; i < heard.lines.size(); i++) {
         if (heard.lines[i].empty()) heard.lines[i] = std::to_string(heard.snapshot) + " [" +
@@ -682,6 +683,105 @@ TEST_CASE("faults D16, ZooKeeper A23 A25: what is there without its rest has a d
     CHECK(opened.report.leftovers == 2);
 }
 
+TEST_CASE("faults D17: an older snapshot is read before it counts, and what is damaged does not") {
+    const std::string made = "aafsfaafsfaafsfaf", one_more = "aafsfafaf";  // at 3, 6 and 9, and 14
+    for (const std::string harm : {"nothing", "a byte", "no file", "no reading"}) {
+        CAPTURE(harm);
+        Model model;
+        SimulatedFiles disk = disk_after(made, model);
+        disk.end_process();
+        FileStorageOptions options = options_on(disk);
+        options.purge_interval = coord::seconds(1);
+        FileStorage storage(options);
+        Bytes bytes = disk.contents(path_in_data("snapshot", 6));
+        bytes[70] ^= 1;
+        if (harm == "a byte") disk.set_contents(path_in_data("snapshot", 6), bytes);
+        recover(storage, model);
+        CHECK(storage.report().snapshot == 9);
+        CHECK(storage.report().snapshots_sound == 1);      // the others were not read
+        CHECK(storage.report().snapshots_bad == 0);
+        if (harm == "no file") disk.erase(path_in_data("snapshot", 6));
+        if (harm == "no reading") disk.fail(Call::read, 1);
+        storage.set_time(coord::Time{} + coord::seconds(2));
+        REQUIRE(run(storage, model, one_more) == Errc::ok);
+        CHECK(storage.health() == Errc::ok);
+        CHECK(storage.report().snapshots_bad == (harm == "nothing" ? 0 : 1));
+        CHECK(disk.exists(path_in_data("snapshot", 3)) == (harm != "nothing"));
+        CHECK(disk.exists(path_in_data("log", 1)));        // the segment that 4 is in
+        disk.end_process();
+        expect_sound(disk, model);
+    }
+}
+
+TEST_CASE("an older snapshot is read by pieces, one in each flush") {
+    Model model;
+    SimulatedFiles disk;
+    {
+        FileStorage storage(options_on(disk, 1024 * 1024));
+        Recovered heard;
+        REQUIRE(storage.open(heard, owner) == Errc::ok);
+        for (int i = 0; i < 2; i++) {
+            REQUIRE(storage.begin_snapshot() == Errc::ok);
+            REQUIRE(storage.write_snapshot(Bytes(3 * 64 * 1024, 'x')) == Errc::ok);
+            REQUIRE(storage.end_snapshot(storage.appended() + 1, false) == Errc::ok);
+            REQUIRE(storage.flush() == Errc::ok);
+        }
+    }
+    disk.end_process();
+    FileStorage storage(options_on(disk, 1024 * 1024));
+    Recovered heard;
+    const auto open_again = [&] {
+        heard = Recovered();
+        REQUIRE(storage.open(heard, owner) == Errc::ok);
+        CHECK(storage.report().snapshots_sound == 1);
+    };
+    open_again();
+    for (int i = 0; i < 2; i++) {  // a header, and so four pieces; open has read one
+        REQUIRE(storage.flush() == Errc::ok);
+        CHECK(storage.report().snapshots_sound == 1);
+    }
+    REQUIRE(storage.flush() == Errc::ok);
+    CHECK(storage.report().snapshots_sound == 2);
+    open_again();
+    REQUIRE(storage.flush() == Errc::ok);  // one piece; and then all that are left
+    storage.check_snapshots();
+    CHECK(storage.report().snapshots_sound == 2);
+    storage.check_snapshots();             // there is nothing left
+    CHECK(storage.report().snapshots_sound == 2);
+}
+
+TEST_CASE("an older snapshot is read at once where there is no space") {
+    Model model;
+    SimulatedFiles disk;
+    FileStorageOptions options = options_on(disk);
+    {
+        FileStorage storage(options);
+        Recovered heard;
+        REQUIRE(storage.open(heard, owner) == Errc::ok);
+        for (int i = 0; i < 2; i++) {
+            REQUIRE(storage.begin_snapshot() == Errc::ok);
+            REQUIRE(storage.write_snapshot(Bytes(3 * 64 * 1024, 'x')) == Errc::ok);
+            REQUIRE(storage.end_snapshot(storage.appended() + 1, false) == Errc::ok);
+            REQUIRE(storage.flush() == Errc::ok);
+        }
+    }
+    disk.end_process();
+    options.purge_interval = coord::seconds(1);
+    FileStorage storage(options);
+    Recovered heard;
+    REQUIRE(storage.open(heard, owner) == Errc::ok);
+    disk.capacity = 0;
+    for (const std::string& path : disk.paths()) disk.capacity += disk.contents(path).size();
+    for (int i = 0; i < 100 && storage.has_room(); i++) {
+        static_cast<void>(storage.append(Bytes(300, 'a')));
+        REQUIRE(storage.flush() == Errc::ok);
+    }
+    REQUIRE_FALSE(storage.has_room());
+    CHECK(storage.report().snapshots_sound == 1);
+    REQUIRE(storage.flush() == Errc::ok);
+    CHECK(storage.report().snapshots_sound == 2);
+}
+
 // A file that is called segment 0 would seem to reach up to the last number that there is, and to
 // have every snapshot in it.
 TEST_CASE("faults D16: a file with the name of a segment that is never written is none of ours") {
@@ -830,6 +930,7 @@ TEST_CASE("needless files go a few at a time, faster than new ones are made") {
     CHECK(flushes > 10);
     recover(storage, model);
     CHECK(storage.report().leftovers == 0);
+    storage.check_snapshots();
     CHECK(storage.report().snapshots_sound == 3);
 }
 
@@ -888,6 +989,7 @@ TEST_CASE("purge_interval: what is needless goes once in that time, and all of i
     for (int i = 0; i < 20; i++) REQUIRE(run(storage, model, "f") == Errc::ok);
     CHECK(count_kept(disk) <= least + 2);
     recover(storage, model);
+    storage.check_snapshots();
     CHECK(storage.report().snapshots_sound == 3);
 }
 

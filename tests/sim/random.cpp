@@ -1647,6 +1647,12 @@ private:
     }
     Duration any_length() { return any_ms(faults_, 1, faults_.chance(500) ? 300 : 3000); }
 
+    void stall(u32 victim) {
+        const Duration length = any_length();
+        stalled_until_ = (std::max)(stalled_until_, sim_.now() + length);
+        sim_.stall(victim, length);
+    }
+
     // One of the classes that are on.
     void make_fault() {
         const Profile& p = profile_;
@@ -1668,7 +1674,7 @@ private:
         case 5: return crash_in_poll();
         case 6: return faults_.chance(500) ? lose_power() : void();
         case 7: return pause();
-        case 8: return sim_.stall(victim, any_length());
+        case 8: return stall(victim);
         case 10: return strike_feeder();
         default: break;
         }
@@ -1987,10 +1993,12 @@ private:
         demand([this] { return all_count(); }, patience, "a table with every storage");
     }
 
-    // Sessions whose clients are gone expire; no other does. Then silence.
+    // Sessions whose clients are gone expire; no other does, but one that was opened while a disk
+    // stood still, which nobody could know of until then. Then silence.
     void come_to_rest() {
         const Duration longest = milliseconds(profile_.timeout_max_ms);
         pass(coord::seconds(2));
+        if (stalled_until_ > sim_.now()) pass(stalled_until_ - sim_.now() + coord::seconds(1));
         checker_.forbid_expiry(true);
         pass(coord::seconds(1));
         resting_ = true;
@@ -2117,6 +2125,7 @@ private:
     u64 next_fault_ = 0;
     std::vector<u64> faults_made_;  // by their numbers
     std::vector<u64> deeds_;        // of clients: slot * deeds_each + number
+    Time stalled_until_;            // some disk
     u64 installs_ = 0;
     u64 recordings_ = 0;
     u64 handed_over_ = 0;

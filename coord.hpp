@@ -14027,11 +14027,14 @@ Errc BackgroundStorage::Work::end_now(std::unique_lock<std::mutex>& lock, const 
     return Errc::ok;
 }
 
-COORD_RARE Errc BackgroundStorage::Work::flush(Time now) {
-    const std::lock_guard<std::mutex> lock(mutex);
-    if (is_failed) return Errc::storage_failed;
-    asked = appended, asked_at = now, is_flush_wanted = true;
-    want();
+Errc BackgroundStorage::Work::flush(Time now) {
+    {
+        const std::lock_guard<std::mutex> lock(mutex);
+        if (is_failed) return Errc::storage_failed;
+        asked = appended, asked_at = now;
+        is_flush_wanted = is_wanted = true;
+    }
+    wake.notify_one();  // it needs the mutex first
     return Errc::ok;
 }
 

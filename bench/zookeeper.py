@@ -9,7 +9,8 @@ Prints tables for results.md. Both sides run on the loopback, with the same zoo.
 the same folder, and take turns cell by cell; a cell is the median of its repeats. Before the first
 cell each side has had writes and reads for --warm seconds: a Java compiles what runs often. --life
 measures only what begins and ends: the first write after a start, after a killed leader and after a
-restart with many nodes, and resident memory. Without a ZooKeeper, or with --quick, there is ours
+restart with many nodes, and resident memory; and beside each table of throughput stands what the
+disk alone takes, which no write can be faster than. Without a ZooKeeper, or with --quick, there is ours
 alone. Every process is ended by its id.
 """
 import argparse
@@ -104,7 +105,30 @@ def ratio(ours, theirs, is_less_better=False):
     return "%.1f" % (theirs / ours if is_less_better else ours / theirs)
 
 
+def disk_alone(given, directory):
+    """Prints what a write of 128 bytes and fdatasync take, in a file that has its size."""
+    path = os.path.join(directory, "alone")
+    spent = []
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        os.pwrite(file, bytes(1024 * 1024), 0)
+        os.fsync(file)
+        end = time.perf_counter() + given.seconds
+        while not spent or time.perf_counter() < end:
+            begun = time.perf_counter()
+            os.pwrite(file, b"x" * 128, len(spent) * 128 % (1024 * 1024))
+            os.fdatasync(file)
+            spent.append(1000 * (time.perf_counter() - begun))
+    finally:
+        os.close(file)
+        os.unlink(path)
+    spent.sort()
+    print("\nwrite and fdatasync alone: median %.2f ms, 99th percentile %.2f" %
+          (statistics.median(spent), spent[len(spent) * 99 // 100]))
+
+
 def throughput(given, directory, count):
+    disk_alone(given, directory)
     print("\n%s, operations a second (median, 99th percentile in ms)\n" %
           ("One server" if count == 1 else "%d servers" % count))
     print("| case | clients | in flight | coord | ZooKeeper | times | latency, part of |")

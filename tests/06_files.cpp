@@ -410,6 +410,26 @@ TEST_CASE("S8: a witness behind zeros is found") {
     }
 }
 
+TEST_CASE("S8: a witness is found wherever long zeros end") {
+    Model model;
+    SimulatedFiles sound = disk_after("aafaafaaf", model, 16384);
+    sound.erase("data/mark");
+    const std::string path = path_in_data("log", 1);
+    const Bytes bytes = sound.contents(path);
+    constexpr std::size_t head = 64, frame = 38, last = head + 5 * frame, end = head + 2 * frame;
+    for (std::size_t zeros = 4096 - 2 * frame; zeros < 4096 + 2 * frame; zeros++) {
+        CAPTURE(zeros);
+        Bytes moved(bytes.size(), '\0');
+        moved.replace(0, end, bytes, 0, end);
+        moved.replace(end + zeros, frame, bytes, last, frame);
+        SimulatedFiles disk = sound;
+        disk.set_contents(path, moved);
+        const Opened opened = open_damaged(disk, model);
+        REQUIRE(opened.error == Errc::corrupt);
+        CHECK(opened.report.damaged_at == 3);
+    }
+}
+
 TEST_CASE("faults D15 (S8): without the mark later frames are the witness of what was durable") {
     Model model;
     SimulatedFiles sound = disk_after("aafaafaaf", model, 2048);

@@ -2503,9 +2503,11 @@ public:
     bool may_found() const override { return may_found_; }
 
     // open reads the snapshot that it uses, and newer ones that are damaged; flushes read the older
-    // ones, a piece each, before they count among snapshots_kept. This reads all that are left.
+    // ones, a piece each, before they count among snapshots_kept. This reads all that are left; it
+    // does nothing where open has failed. Not while a BackgroundStorage has this one.
     void check_snapshots();
 
+    // Flushes count the snapshots in it that they have read.
     const RecoveryReport& report() const { return report_; }
     const Bytes& reason() const { return reason_; }  // why it failed, and at which file; "" = not
 
@@ -2558,7 +2560,7 @@ private:
     void judge_tail(const detail::FrameCursor& end, Recovery& found);
     bool judge(Snapshot& snapshot, const Recovery& found);
     Errc read_on(Snapshot& snapshot);
-    void check(Snapshot& snapshot, bool is_at_once);
+    void check(Snapshot& snapshot, std::size_t pieces_max);
     bool choose(std::size_t begin, Sequence limit, Recovery& found);
     void choose_any(Recovery& found);
     const Snapshot* find_snapshot(Sequence sequence, Sequence segment = 0) const;
@@ -12456,6 +12458,7 @@ constexpr std::uint8_t frame_record = 1;                       // FORMAT
 constexpr std::uint8_t frame_marker = 2;                       // FORMAT
 constexpr std::size_t files_piece_bytes = 64 * 1024;           // read or written at once
 constexpr std::uint64_t snapshot_sync_bytes = 4 * 1024 * 1024;  // so that no single sync is long
+constexpr std::size_t purge_pieces_max = 64;                     // read where there is no space
 constexpr std::size_t spares_max = 2;
 constexpr std::uint32_t spare_retry_flushes = 64;
 
@@ -12556,10 +12559,11 @@ static bool find_later(BytesView segment, const FrameCursor& end, Sequence& witn
     static constexpr char zeros[4096] = {};
     for (std::size_t at = end.offset; at + frame_header_bytes <= segment.size(); at++) {
         const Sequence sequence = load_big64(&segment[at + 8]);
-        if (sequence == 0) {  // mostly it is zeros for long, and in these no header begins
-            const std::size_t size = (std::min)(segment.size() - at, sizeof zeros);
-            const bool is_zero = std::memcmp(&segment[at], zeros, size) == 0;
-            at += is_zero ? size - frame_header_bytes : 0;
+        if (sequence == 0) {  // mostly it is zeros for long: on to where one may be another
+            const BytesView rest = segment.substr(at + 8, sizeof zeros);
+            const bool is_zero = std::memcmp(rest.data(), zeros, rest.size()) == 0;
+            at += (is_zero ? rest.size() : rest.find_first_not_of('\0')) - 8;
+            continue;
         }
         if (sequence < end.expected || sequence - end.expected > count_max) continue;
         if (!read_frame(segment.substr(at), end.salt, frame)) continue;
@@ -12920,7 +12924,8 @@ Errc FileStorage::read_on(Snapshot& snapshot) {
     }
     at.crc = crc32c(piece, at.crc);
     at.offset += at.piece.size();
-    if (at.piece.size() == detail::files_piece_bytes) return Errc::ok;
+    const bool is_longer = at.offset > detail::file_header_bytes + snapshot.size;
+    if (at.piece.size() == detail::files_piece_bytes && !is_longer) return Errc::ok;
     detail::FileHeader header;
     snapshot.is_read = true;
     snapshot.is_sound = detail::decode_file_header(detail::snapshot_magic, at.header, header) &&
@@ -12939,10 +12944,11 @@ Errc FileStorage::read_on(Snapshot& snapshot) {
 }
 
 // After open: what cannot be read is damaged.
-COORD_RARE void FileStorage::check(Snapshot& snapshot, bool is_at_once) {
+COORD_RARE void FileStorage::check(Snapshot& snapshot, std::size_t pieces_max) {
     Errc error = Errc::ok;
-    do error = read_on(snapshot);
-    while (error == Errc::ok && is_at_once && !snapshot.is_read);
+    for (; error == Errc::ok && pieces_max > 0 && !snapshot.is_read; pieces_max--) {
+        error = read_on(snapshot);
+    }
     if (error == Errc::ok) return;
     snapshot.is_read = true, report_.snapshots_bad += 1;
     close(reading_.file), reading_ = {};
@@ -12951,7 +12957,7 @@ COORD_RARE void FileStorage::check(Snapshot& snapshot, bool is_at_once) {
 COORD_RARE void FileStorage::check_snapshots() {
     if (!is_open_ || failed_ != Errc::ok) return;
     for (Snapshot& snapshot : snapshots_) {
-        if (!snapshot.is_read) check(snapshot, true);
+        if (!snapshot.is_read) check(snapshot, SIZE_MAX);
     }
 }
 
@@ -13351,7 +13357,7 @@ bool FileStorage::is_purge_due() const {
 // there are fewer, the log from its beginning stands for one; one that replaces needs none before.
 // Of what is needless as many files go as were made since the last flush, and one more: so there is
 // an end of them, and no caller waits for all of them at once.
-// One that open had no need to read is read first, a piece in each flush.
+// One that open had no need to read is read first, a piece in each flush, or more than one.
 bool FileStorage::retire() {
     COORD_ASSERT(durable_ == appended_ && buffered_ == 0);  // S7
     const std::size_t files_max = files_made_ + 1;
@@ -13361,15 +13367,20 @@ bool FileStorage::retire() {
     std::uint32_t count = 0;
     Sequence needed = UINT64_MAX;
     bool is_enough = false;
+    // Else lives with few flushes would each leave a snapshot more.
+    const bool is_behind = !is_open_ && snapshots_.size() > options_.snapshots_kept;
+    constexpr std::size_t most = detail::purge_pieces_max;
     while (kept > 0 && !is_enough) {
         Snapshot& snapshot = snapshots_[--kept];
         COORD_ASSERT(snapshot.sequence <= durable_);  // S7
-        if (!snapshot.is_read) check(snapshot, full_);
+        // What is not read yet has begun no purge: that is for want of space, then.
+        if (!snapshot.is_read) check(snapshot, is_behind ? SIZE_MAX : is_purging_ ? most : 1);
         if (!snapshot.is_read) return true;
         if (!snapshot.is_sound) continue;
         count += 1, needed = (std::min)(needed, snapshot.first_needed);
         is_enough = count == options_.snapshots_kept || snapshot.replaces;
     }
+    if (reading_.sequence != 0) close(reading_.file), reading_ = {};  // it has become needless
     const bool is_log_longer = segments_.size() > 1 && segments_[1].first <= needed;
     if (!is_enough || (kept == 0 && !is_log_longer)) return is_purging_ = false, true;
     if (!is_purging_) purged_at_ = time_;

@@ -733,30 +733,47 @@ TEST_CASE("faults D17: an older snapshot is read before it counts, and what is d
     }
 }
 
-TEST_CASE("an older snapshot is read by pieces, one in each flush") {
-    Model model;
+static std::size_t count_kept(const SimulatedFiles& disk) {  // segments, snapshots and spares
+    std::size_t count = 0;
+    for (const std::string& path : disk.paths()) {
+        count += path.find("/log.") != std::string::npos;
+        count += path.find("/snapshot.") != std::string::npos;
+        count += path.find("/spare.") != std::string::npos;
+    }
+    return count;
+}
+
+static void make_large_snapshot(FileStorage& storage) {
+    REQUIRE(storage.begin_snapshot() == Errc::ok);
+    REQUIRE(storage.write_snapshot(Bytes(3 * 64 * 1024, 'x')) == Errc::ok);
+    REQUIRE(storage.end_snapshot(storage.appended() + 1, false) == Errc::ok);
+    REQUIRE(storage.flush() == Errc::ok);
+}
+
+static SimulatedFiles disk_with_large_snapshots(int count) {
     SimulatedFiles disk;
     {
-        FileStorage storage(options_on(disk, 1024 * 1024));
+        FileStorage storage(options_on(disk));
         Recovered heard;
         REQUIRE(storage.open(heard, owner) == Errc::ok);
-        for (int i = 0; i < 2; i++) {
-            REQUIRE(storage.begin_snapshot() == Errc::ok);
-            REQUIRE(storage.write_snapshot(Bytes(3 * 64 * 1024, 'x')) == Errc::ok);
-            REQUIRE(storage.end_snapshot(storage.appended() + 1, false) == Errc::ok);
-            REQUIRE(storage.flush() == Errc::ok);
-        }
+        for (int i = 0; i < count; i++) make_large_snapshot(storage);
     }
     disk.end_process();
-    FileStorage storage(options_on(disk, 1024 * 1024));
+    return disk;
+}
+
+TEST_CASE("an older snapshot is read by pieces, one in each flush") {
+    SimulatedFiles disk = disk_with_large_snapshots(2);
+    FileStorage storage(options_on(disk));
     Recovered heard;
     const auto open_again = [&] {
         heard = Recovered();
         REQUIRE(storage.open(heard, owner) == Errc::ok);
         CHECK(storage.report().snapshots_sound == 1);
     };
+    storage.check_snapshots();             // nothing is open
     open_again();
-    for (int i = 0; i < 2; i++) {  // a header, and so four pieces; open has read one
+    for (int i = 0; i < 2; i++) {          // a header, and so four pieces; open has read one
         REQUIRE(storage.flush() == Errc::ok);
         CHECK(storage.report().snapshots_sound == 1);
     }
@@ -771,21 +788,8 @@ TEST_CASE("an older snapshot is read by pieces, one in each flush") {
 }
 
 TEST_CASE("an older snapshot is read at once where there is no space") {
-    Model model;
-    SimulatedFiles disk;
+    SimulatedFiles disk = disk_with_large_snapshots(2);
     FileStorageOptions options = options_on(disk);
-    {
-        FileStorage storage(options);
-        Recovered heard;
-        REQUIRE(storage.open(heard, owner) == Errc::ok);
-        for (int i = 0; i < 2; i++) {
-            REQUIRE(storage.begin_snapshot() == Errc::ok);
-            REQUIRE(storage.write_snapshot(Bytes(3 * 64 * 1024, 'x')) == Errc::ok);
-            REQUIRE(storage.end_snapshot(storage.appended() + 1, false) == Errc::ok);
-            REQUIRE(storage.flush() == Errc::ok);
-        }
-    }
-    disk.end_process();
     options.purge_interval = coord::seconds(1);
     FileStorage storage(options);
     Recovered heard;
@@ -800,6 +804,42 @@ TEST_CASE("an older snapshot is read at once where there is no space") {
     CHECK(storage.report().snapshots_sound == 1);
     REQUIRE(storage.flush() == Errc::ok);
     CHECK(storage.report().snapshots_sound == 2);
+}
+
+TEST_CASE("a snapshot that becomes needless while it is read is closed") {
+    SimulatedFiles disk = disk_with_large_snapshots(3);
+    FileStorage storage(options_on(disk));
+    Recovered heard;
+    REQUIRE(storage.open(heard, owner) == Errc::ok);
+    for (int i = 0; i < 2; i++) make_large_snapshot(storage);
+    CHECK(storage.report().snapshots_sound == 1);  // of the second it has read some
+    CHECK(storage.report().snapshots_bad == 0);
+    CHECK_FALSE(disk.exists(path_in_data("snapshot", 2)));
+    CHECK(disk.open_without_name() == 0);
+}
+
+TEST_CASE("lives that are too short to read what they need not do not fill the disk") {
+    SimulatedFiles disk = disk_with_large_snapshots(3);
+    const std::size_t before = count_kept(disk);
+    for (int life = 0; life < 20; life++) {
+        FileStorage storage(options_on(disk));
+        Recovered heard;
+        REQUIRE(storage.open(heard, owner) == Errc::ok);
+        make_large_snapshot(storage);
+        disk.end_process();
+    }
+    CHECK(count_kept(disk) <= before + 4);
+}
+
+TEST_CASE("faults D17: a snapshot that is longer than its marker says is not read to its end") {
+    SimulatedFiles disk = disk_with_large_snapshots(2);
+    const std::string path = path_in_data("snapshot", 1);
+    disk.set_contents(path, disk.contents(path) + Bytes(10 * 64 * 1024, 'x'));
+    FileStorage storage(options_on(disk));
+    Recovered heard;
+    REQUIRE(storage.open(heard, owner) == Errc::ok);
+    for (int i = 0; i < 3; i++) REQUIRE(storage.flush() == Errc::ok);
+    CHECK(storage.report().snapshots_bad == 1);
 }
 
 // A file that is called segment 0 would seem to reach up to the last number that there is, and to
@@ -913,16 +953,6 @@ static SimulatedFiles disk_with_needless_files(Model& model, int snapshots) {
         REQUIRE(run(storage, model, "aaaaaaaafaaaaaaaafsf") == Errc::ok);
     }
     return disk;
-}
-
-static std::size_t count_kept(const SimulatedFiles& disk) {  // segments, snapshots and spares
-    std::size_t count = 0;
-    for (const std::string& path : disk.paths()) {
-        count += path.find("/log.") != std::string::npos;
-        count += path.find("/snapshot.") != std::string::npos;
-        count += path.find("/spare.") != std::string::npos;
-    }
-    return count;
 }
 
 TEST_CASE("needless files go a few at a time, faster than new ones are made") {

@@ -91,6 +91,12 @@ public:
         return out;
     }
     bool exists(const std::string& path) const { return names_.count(path) != 0; }
+    // Files that are open and have no name: nobody can free what they take.
+    std::size_t open_without_name() const {
+        std::size_t count = 0;
+        for (const auto& [file, inode] : open_) count += path_of(inode).empty() ? 1u : 0u;
+        return count;
+    }
     // The contents, to be looked at or damaged: what is done to them is durable.
     const Bytes& contents(const std::string& path) const {
         return inodes_.at(names_.at(path)).now;

@@ -2560,7 +2560,7 @@ private:
     void judge_tail(const detail::FrameCursor& end, Recovery& found);
     bool judge(Snapshot& snapshot, const Recovery& found);
     Errc read_on(Snapshot& snapshot);
-    void check(Snapshot& snapshot, std::size_t pieces_max);
+    void look_through(Snapshot& snapshot, std::size_t pieces_max);
     bool choose(std::size_t begin, Sequence limit, Recovery& found);
     void choose_any(Recovery& found);
     const Snapshot* find_snapshot(Sequence sequence, Sequence segment = 0) const;
@@ -12944,7 +12944,7 @@ Errc FileStorage::read_on(Snapshot& snapshot) {
 }
 
 // After open: what cannot be read is damaged.
-COORD_RARE void FileStorage::check(Snapshot& snapshot, std::size_t pieces_max) {
+COORD_RARE void FileStorage::look_through(Snapshot& snapshot, std::size_t pieces_max) {
     Errc error = Errc::ok;
     for (; error == Errc::ok && pieces_max > 0 && !snapshot.is_read; pieces_max--) {
         error = read_on(snapshot);
@@ -12957,7 +12957,7 @@ COORD_RARE void FileStorage::check(Snapshot& snapshot, std::size_t pieces_max) {
 COORD_RARE void FileStorage::check_snapshots() {
     if (!is_open_ || failed_ != Errc::ok) return;
     for (Snapshot& snapshot : snapshots_) {
-        if (!snapshot.is_read) check(snapshot, SIZE_MAX);
+        if (!snapshot.is_read) look_through(snapshot, SIZE_MAX);
     }
 }
 
@@ -13369,12 +13369,13 @@ bool FileStorage::retire() {
     bool is_enough = false;
     // Else lives with few flushes would each leave a snapshot more.
     const bool is_behind = !is_open_ && snapshots_.size() > options_.snapshots_kept;
-    constexpr std::size_t most = detail::purge_pieces_max;
+    // What is not read yet has begun no purge: one that goes on is for want of space, then.
+    const std::size_t pieces =
+        is_behind ? SIZE_MAX : is_purging_ ? detail::purge_pieces_max : std::size_t{1};
     while (kept > 0 && !is_enough) {
         Snapshot& snapshot = snapshots_[--kept];
         COORD_ASSERT(snapshot.sequence <= durable_);  // S7
-        // What is not read yet has begun no purge: that is for want of space, then.
-        if (!snapshot.is_read) check(snapshot, is_behind ? SIZE_MAX : is_purging_ ? most : 1);
+        if (!snapshot.is_read) look_through(snapshot, pieces);
         if (!snapshot.is_read) return true;
         if (!snapshot.is_sound) continue;
         count += 1, needed = (std::min)(needed, snapshot.first_needed);

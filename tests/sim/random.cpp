@@ -2011,9 +2011,10 @@ private:
         demand([this] { return all_have(checker_.model().frontier()); }, coord::seconds(5),
                "a quiet end");
         demand([this] { return all_is_read(); }, coord::seconds(15), "the end of a stream");
-        // Who leaves a lock's queue does not wait for it: some of that may have come meanwhile.
-        demand([this] { return all_have(checker_.model().frontier()); }, coord::seconds(5),
-               "a quiet end of streams");
+        // Who leaves a lock's queue does not wait for it: some of that may have come meanwhile. So
+        // may a node's time, and then a reader has to read of it.
+        demand([this] { return all_have(checker_.model().frontier()) && all_is_read(); },
+               coord::seconds(15), "a quiet end of streams");
         if (!checker_.ok()) return;
         for (std::size_t i = 0; i < readers_.size(); i++) {
             if (readers_[i].stream && readers_[i].stream->error() == Errc::ok) check_stream(i);

@@ -12898,7 +12898,7 @@ bool FileStorage::judge(Snapshot& snapshot, const Recovery& found) {
     // An older one that is not there has been removed for a newer one.
     const bool is_newest = &snapshot == &snapshots_.back();
     if (!exists && is_newest) report_.snapshots_bad += 1;
-    return true;
+    return failed_ == Errc::ok;
 }
 
 // Reads a piece more of a snapshot. After the last one it is compared with what its marker in the
@@ -12929,14 +12929,18 @@ Errc FileStorage::read_on(Snapshot& snapshot) {
     detail::FileHeader header;
     snapshot.is_read = true;
     snapshot.is_sound = detail::decode_file_header(detail::snapshot_magic, at.header, header) &&
-                        header.version == detail::files_version &&
-                        header.ensemble == ensemble_ && header.id == id_ &&
                         at.offset == detail::file_header_bytes + snapshot.size &&
                         at.crc == snapshot.crc && header.crc == at.crc &&
                         header.size == snapshot.size && header.sequence == snapshot.sequence &&
                         snapshot.first_needed <= snapshot.sequence &&
                         header.first_needed == snapshot.first_needed &&
                         header.replaces == snapshot.replaces;
+    const bool is_own = header.version == detail::files_version &&
+                        header.ensemble == ensemble_ && header.id == id_;
+    if (snapshot.is_sound && !is_own) {  // open says so; later it is as good as damaged
+        snapshot.is_sound = false;
+        if (!is_open_) is_ours(header.version, header.ensemble, header.id, path_);
+    }
     report_.snapshots_sound += snapshot.is_sound ? 1 : 0;
     report_.snapshots_bad += snapshot.is_sound ? 0 : 1;
     close(at.file), at = {};

@@ -389,12 +389,23 @@ TEST_CASE("faults D15 D21, ZooKeeper A24: each byte of each file flipped: found 
     CHECK(harmless > 1000);
 }
 
+static SimulatedFiles disk_without_mark(Model& model, std::size_t segment_bytes) {
+    SimulatedFiles disk = disk_after("aafaafaaf", model, segment_bytes);
+    disk.erase("data/mark");
+    return disk;
+}
+
+static Opened open_with(SimulatedFiles disk, const std::string& path, const Bytes& bytes,
+                        const Model& model) {
+    disk.set_contents(path, bytes);
+    return open_damaged(disk, model);
+}
+
 // The last frame knows that the first four were durable, however long the zeros before it are and
 // wherever they begin.
 TEST_CASE("S8: a witness behind zeros is found") {
     Model model;
-    SimulatedFiles sound = disk_after("aafaafaaf", model, 2048);
-    sound.erase("data/mark");
+    const SimulatedFiles sound = disk_without_mark(model, 2048);
     const std::string path = path_in_data("log", 1);
     const Bytes bytes = sound.contents(path);
     constexpr std::size_t head = 64, frame = 38, last = head + 5 * frame;
@@ -402,9 +413,7 @@ TEST_CASE("S8: a witness behind zeros is found") {
         CAPTURE(at);
         Bytes holed = bytes;
         holed.replace(at, last - at, last - at, '\0');
-        SimulatedFiles disk = sound;
-        disk.set_contents(path, holed);
-        const Opened opened = open_damaged(disk, model);
+        const Opened opened = open_with(sound, path, holed, model);
         REQUIRE(opened.error == Errc::corrupt);
         CHECK(opened.report.damaged_at == (at - head) / frame + 1);
     }
@@ -412,8 +421,7 @@ TEST_CASE("S8: a witness behind zeros is found") {
 
 TEST_CASE("S8: a witness is found wherever long zeros end") {
     Model model;
-    SimulatedFiles sound = disk_after("aafaafaaf", model, 16384);
-    sound.erase("data/mark");
+    const SimulatedFiles sound = disk_without_mark(model, 16384);
     const std::string path = path_in_data("log", 1);
     const Bytes bytes = sound.contents(path);
     constexpr std::size_t head = 64, frame = 38, last = head + 5 * frame, end = head + 2 * frame;
@@ -422,9 +430,7 @@ TEST_CASE("S8: a witness is found wherever long zeros end") {
         Bytes moved(bytes.size(), '\0');
         moved.replace(0, end, bytes, 0, end);
         moved.replace(end + zeros, frame, bytes, last, frame);
-        SimulatedFiles disk = sound;
-        disk.set_contents(path, moved);
-        const Opened opened = open_damaged(disk, model);
+        const Opened opened = open_with(sound, path, moved, model);
         REQUIRE(opened.error == Errc::corrupt);
         CHECK(opened.report.damaged_at == 3);
     }
@@ -432,8 +438,7 @@ TEST_CASE("S8: a witness is found wherever long zeros end") {
 
 TEST_CASE("faults D15 (S8): without the mark later frames are the witness of what was durable") {
     Model model;
-    SimulatedFiles sound = disk_after("aafaafaaf", model, 2048);
-    sound.erase("data/mark");
+    const SimulatedFiles sound = disk_without_mark(model, 2048);
     const std::string path = path_in_data("log", 1);
     const Bytes bytes = sound.contents(path);
     const std::size_t size = 64 + 6 * 38;
@@ -731,6 +736,27 @@ TEST_CASE("faults D17: an older snapshot is read before it counts, and what is d
         disk.end_process();
         expect_sound(disk, model);
     }
+}
+
+TEST_CASE("a snapshot that a newer version has written is left as it is") {
+    Model model;
+    const SimulatedFiles sound = disk_after("aafsfaafsfaf", model);
+    const std::string path = path_in_data("snapshot", 6);
+    Bytes bytes = sound.contents(path);
+    Bytes check;
+    bytes[11] = static_cast<char>(bytes[11] + 1);  // the version; then the header's checksum
+    coord::Writer(check).u32(coord::crc32c(BytesView(bytes).substr(0, 60)));
+    bytes.replace(60, 4, check);
+    const Opened opened = open_with(sound, path, bytes, model);
+    CHECK(opened.error == Errc::corrupt);
+    CHECK(opened.reason.find("written by another coord") != Bytes::npos);
+    SimulatedFiles disk = sound;
+    disk.set_contents(path, bytes);
+    FileStorage storage(options_on(disk));
+    Recovered heard;
+    REQUIRE(storage.open(heard, owner) == Errc::corrupt);
+    CHECK(storage.start_over(7) == Errc::corrupt);  // it is none of ours to set aside
+    CHECK(disk.contents(path) == bytes);
 }
 
 static std::size_t count_kept(const SimulatedFiles& disk) {  // segments, snapshots and spares

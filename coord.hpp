@@ -2559,7 +2559,7 @@ private:
     bool read_segment(std::size_t index, Recovery& found);
     void judge_tail(const detail::FrameCursor& end, Recovery& found);
     bool judge(Snapshot& snapshot, const Recovery& found);
-    Errc read_on(Snapshot& snapshot);
+    Errc read_on(Snapshot& snapshot, bool refuses);
     void look_through(Snapshot& snapshot, std::size_t pieces_max);
     bool choose(std::size_t begin, Sequence limit, Recovery& found);
     void choose_any(Recovery& found);
@@ -12892,7 +12892,7 @@ bool FileStorage::judge(Snapshot& snapshot, const Recovery& found) {
     const auto& there = found.snapshots;
     const bool exists = std::binary_search(there.begin(), there.end(), snapshot.sequence);
     while (exists && !snapshot.is_read) {
-        if (!passed(read_on(snapshot), path_of("snapshot.", snapshot.sequence))) return false;
+        if (!passed(read_on(snapshot, true), path_of("snapshot.", snapshot.sequence))) return false;
     }
     snapshot.is_read = true;
     // An older one that is not there has been removed for a newer one.
@@ -12904,7 +12904,7 @@ bool FileStorage::judge(Snapshot& snapshot, const Recovery& found) {
 // Reads a piece more of a snapshot. After the last one it is compared with what its marker in the
 // log says, and counted.
 COORD_RARE
-Errc FileStorage::read_on(Snapshot& snapshot) {
+Errc FileStorage::read_on(Snapshot& snapshot, bool refuses) {
     COORD_ASSERT(!snapshot.is_read);
     Reading& at = reading_;
     if (at.sequence != snapshot.sequence) {
@@ -12937,9 +12937,9 @@ Errc FileStorage::read_on(Snapshot& snapshot) {
                         header.replaces == snapshot.replaces;
     const bool is_own = header.version == detail::files_version &&
                         header.ensemble == ensemble_ && header.id == id_;
-    if (snapshot.is_sound && !is_own) {  // open says so; later it is as good as damaged
+    if (snapshot.is_sound && !is_own) {  // before anything is touched open says so
         snapshot.is_sound = false;
-        if (!is_open_) is_ours(header.version, header.ensemble, header.id, path_);
+        if (refuses) is_ours(header.version, header.ensemble, header.id, path_);
     }
     report_.snapshots_sound += snapshot.is_sound ? 1 : 0;
     report_.snapshots_bad += snapshot.is_sound ? 0 : 1;
@@ -12951,7 +12951,7 @@ Errc FileStorage::read_on(Snapshot& snapshot) {
 COORD_RARE void FileStorage::look_through(Snapshot& snapshot, std::size_t pieces_max) {
     Errc error = Errc::ok;
     for (; error == Errc::ok && pieces_max > 0 && !snapshot.is_read; pieces_max--) {
-        error = read_on(snapshot);
+        error = read_on(snapshot, false);
     }
     if (error == Errc::ok) return;
     snapshot.is_read = true, report_.snapshots_bad += 1;

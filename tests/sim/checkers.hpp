@@ -1386,6 +1386,7 @@ public:
     bool ok() const { return violations_.empty(); }
     const std::vector<Bytes>& violations() const { return violations_; }
     const Model& model() const { return model_; }
+    std::uint64_t entries() const { return log_.size(); }  // that any replica has applied
     std::uint64_t writes_acknowledged() const { return writes_acknowledged_; }
     std::uint64_t reads_compared() const { return reads_compared_; }
     std::uint64_t expiries() const { return expiries_; }

@@ -355,7 +355,10 @@ private:
         }
         if (steps_ % 1024 == 0) {
             const coord::SimulationCounters& c = sim_.counters();
-            if (c.polls_wanted > c.polls / 4 + 2000) {
+            // For each snapshot that is due a replica wants a poll at once, to begin it.
+            const u64 snapshots = checker_.entries() * profile_.replicas() /
+                                  (std::max)(options_.replica.snapshot_every_entries, 1u);
+            if (c.polls_wanted > c.polls / 4 + 2000 + snapshots) {
                 checker_.violate("P18", "the replicas spin: " + std::to_string(c.polls_wanted) +
                                             " of " + std::to_string(c.polls) +
                                             " polls asked for another" + reasons());

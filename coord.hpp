@@ -1142,9 +1142,9 @@ void append_json_text(BytesView text, Bytes& out);
 //            T10 The ephemeral nodes of each session are listed in the order of their paths, those
 //            and no others: by links in the nodes themselves, where others have their children.
 //            T11 It knows how many bytes its paths and data have.
-//            T12 After a load no child has a place among its siblings before somebody asks for an
-//            order, or put_in_order is called: then all have. Until then what comes and goes counts
-//            in its parent, has its digest and its place among its session's, and no link.
+//            T12 After a load the children of a node are in a chain, in no order, until somebody
+//            asks for one: then they are put in order, and their cousins are not. Until then who
+//            comes is put at the head of the chain, and who goes is taken out of it.
 // May touch  Memory; deterministic.
 // Reading    ZooKeeper's DataTree and PathUtils. What it may cost: one hash of the path and four
 //            cache lines a look-up, 120 bytes a node beside its path and data.
@@ -1360,14 +1360,14 @@ public:
 
     // And back, node by node, in any order. Nothing is trusted: false, and corrupt, for whatever a
     // save would not have written; reset is due then, as it is where a load is given up. Nothing
-    // may look at the tree before end_load or reset. The children's order is left out: of what
-    // comes and goes before it is asked for nothing needs a place (T12).
+    // may look at the tree before end_load or reset. The children's order is left out (T12).
     void begin_load();
     bool load_node(BytesView record, const Limits& limits);
     Errc end_load();
-    // Once, at a cost of all nodes; nothing where that is done. The first look at an order does it.
+    // All children, at a cost of all nodes; nothing where that is done. Without it who first looks
+    // at the order of a node's children waits for that: a million of them, 0.1 s.
     void put_in_order() const;
-    bool is_in_order() const { return is_in_order_; }
+    bool is_in_order() const { return chains_ == 0; }
     // What a node of that record adds to the digest. RETURNS false as load_node does.
     static bool digest_of_record(BytesView record, const Limits& limits, std::uint64_t& digest);
     // Calls visit for each node, parents before children, children in order; or for the one at a
@@ -1465,14 +1465,17 @@ private:
     static bool read_node(BytesView bytes, const Limits& limits, Record& record);
     bool enter_loaded();
     bool find_parents();
-    void link_children(std::uint32_t parent, std::uint32_t* children, std::size_t count) const;
+    bool is_chained(std::uint32_t parent) const;
+    void chain_child(std::uint32_t parent, std::uint32_t child);
+    void unchain_child(std::uint32_t parent, std::uint32_t child);
+    void order_children(std::uint32_t parent) const;
     void sort_children(std::size_t offset, std::uint32_t* children, std::size_t count) const;
     void prefetch_child(std::uint32_t child) const;
     void add_built_in(std::uint32_t parent, BytesView path);
     void clear();
     void audit_node(std::uint32_t node) const;
     void audit_children(std::uint32_t parent) const;
-    void audit_links_left_out() const;
+    std::uint32_t audit_chain(std::uint32_t parent) const;
     std::size_t audit_owned(SessionId owner, std::uint32_t root) const;
 
     std::vector<detail::Owned<Node*[]>> slabs_;  // nodes by index; all of one size but the first
@@ -1504,7 +1507,7 @@ private:
     Bytes undo_;                        // nodes, counts and ACLs before they changed; new paths
     std::vector<std::size_t> undo_starts_;  // of each of them in it
     detail::Ring<std::uint64_t> loaded_;  // hashes of the nodes that a load has, but the root's
-    mutable bool is_in_order_ = true;     // T12
+    mutable std::uint32_t chains_ = 0;    // T12
 };
 
 // =================================================================================================
@@ -7952,16 +7955,42 @@ void Tree::link_child(std::uint32_t parent, std::uint32_t child) {
     COORD_ASSERT(at(child).left == 0 && at(child).right == 0);
     COORD_ASSERT(!at(parent).is_owned());  // T4
     if (at(child).is_owned()) link_owned(child);
-    if (!is_in_order_) return;  // T12
+    if (is_chained(parent)) return chain_child(parent, child);
     const std::size_t offset = detail::name_offset(at(parent).path());
     link<AmongChildren>(at(parent).root_or_right, child, offset);
 }
 
 void Tree::unlink_child(std::uint32_t parent, std::uint32_t child) {
     if (at(child).is_owned()) unlink_owned(child);
-    if (!is_in_order_) return;  // T12
+    if (is_chained(parent)) return unchain_child(parent, child);
     const std::size_t offset = detail::name_offset(at(parent).path());
     unlink<AmongChildren>(at(parent).root_or_right, child, offset);
+}
+
+// In a chain `left` is the next one and `right` the one before. Of the head that is itself: no
+// treap has that.
+inline bool Tree::is_chained(std::uint32_t parent) const {
+    const std::uint32_t head = at(parent).child_root();
+    return head != detail::no_index && at(head).right == head;
+}
+
+void Tree::chain_child(std::uint32_t parent, std::uint32_t child) {
+    const std::uint32_t next = at(parent).root_or_right;
+    if (next == detail::no_index) chains_ += 1;
+    if (next != detail::no_index) at(next).right = child;
+    at(child).left = next, at(child).right = child;
+    at(parent).root_or_right = child;
+}
+
+void Tree::unchain_child(std::uint32_t parent, std::uint32_t child) {
+    Node& node = at(child);
+    const bool is_head = node.right == child;
+    const std::uint32_t next = node.left;
+    COORD_ASSERT(is_head == (at(parent).root_or_right == child));
+    if (next != detail::no_index) at(next).right = is_head ? next : node.right;
+    (is_head ? at(parent).root_or_right : at(node.right).left) = next;
+    if (is_head && next == detail::no_index) chains_ -= 1;
+    node.left = node.right = detail::no_index;
 }
 
 void Tree::link_owned(std::uint32_t node) {
@@ -7995,6 +8024,7 @@ COORD_RARE std::uint32_t Tree::next_preorder(std::vector<std::uint32_t>& stack) 
     COORD_ASSERT(!stack.empty());
     const std::uint32_t node = stack.back();
     stack.pop_back();
+    order_children(node);
     push_left(at(node).right, stack);
     push_left(at(node).child_root(), stack);
     return node;
@@ -8097,7 +8127,7 @@ bool Tree::contains(BytesView path) const { return seek(path) != nullptr; }
 void Tree::seek_children(const Node& parent, BytesView after, BytesView prefix,
                          Stack& stack) const {
     COORD_ASSERT(stack.empty());
-    put_in_order();
+    order_children(parent.index);
     const std::size_t offset = detail::name_offset(parent.path());
     for (std::uint32_t child = parent.child_root(); child != detail::no_index;) {
         const BytesView child_is = child_name(child, offset);
@@ -8152,7 +8182,7 @@ Result<std::size_t> Tree::descendants(BytesView path, std::size_t limit) const {
     const Node* const node = seek(path);
     if (node == nullptr) return Errc::no_node;
     if (node->index == detail::root_index) return size_ - 1;
-    put_in_order();
+    order_children(node->index);
     Stack stack;
     push_left(node->child_root(), stack);
     std::size_t count = 0;
@@ -8197,7 +8227,7 @@ void Tree::visit(const Callback<void(const NodeView&)>& visit_node, BytesView fr
     COORD_ASSERT(visit_node != nullptr);
     const Node* const top = seek(from);
     if (top == nullptr) return;
-    if (top->child_count() > 0) put_in_order();
+    order_children(top->index);
     visit_node(view_of(*top, top->path_length));
     std::vector<std::uint32_t> stack;
     push_left(top->child_root(), stack);
@@ -8582,7 +8612,7 @@ void Tree::clear() {
     tables_ = detail::Owned<Table[]>(new Table[detail::tree_tables]());
     indices_used_ = 0, indices_capacity_ = 0;
     size_ = 0, bytes_ = 0, digest_ = 0;
-    is_in_order_ = true;
+    chains_ = 0;
     stop_saving();
     grow_slabs();
     indices_used_ = detail::root_index;  // no_index is nobody's
@@ -8820,64 +8850,52 @@ bool Tree::find_parents() {
         if (at(parent).path() != path) parent = locate(path);
         if (parent == detail::no_index || at(parent).is_owned()) return false;  // T1, T4
         node.parent = parent;
+        chain_child(parent, child);  // T12
         missing[child] += node.child_count(), missing[parent] -= 1;
     }
     missing[detail::root_index] += at(detail::root_index).child_count();
     for (const std::uint32_t count : missing) {
         if (count != 0) return false;
     }
-    is_in_order_ = false;  // T12
     for (std::uint32_t node = detail::root_index; node < indices_used_; node++) {
         if (at(node).is_owned()) link_owned(node);
     }
     return true;
 }
 
-// Family by family: their members are mostly neighbours in memory.
 void Tree::put_in_order() const {
-    if (is_in_order_) return;
-    is_in_order_ = true;
-    std::vector<std::uint32_t> parents(indices_used_, 0), ends(indices_used_, 0);
-    for (std::uint32_t child = detail::root_index + 1; child < indices_used_; child++) {
-        const Node* const ahead = child + 8 < indices_used_ ? slot(child + 8) : nullptr;
-        if (ahead != nullptr) detail::prefetch(&ahead->parent);
-        if (slot(child) == nullptr) continue;  // it has gone since
-        parents[child] = at(child).parent;
-        ends[parents[child]] += 1;
-    }
-    std::uint32_t before = 0;
-    for (std::uint32_t& end : ends) {
-        before += end;
-        end = before - end;  // where its children begin
-    }
-    std::vector<std::uint32_t> children(before);
-    for (std::uint32_t child = detail::root_index + 1; child < indices_used_; child++) {
-        if (parents[child] != detail::no_index) children[ends[parents[child]]++] = child;
-    }
-    for (std::uint32_t parent = detail::root_index; parent < indices_used_; parent++) {
-        const std::uint32_t first = ends[parent - 1], count = ends[parent] - first;
-        if (count > 0) link_children(parent, &children[first], count);
+    for (std::uint32_t node = detail::root_index; chains_ > 0; node++) {
+        if (slot(node) != nullptr) order_children(node);
     }
 }
 
 // In order, each comes below the last one of a higher priority on the way to the last child, and
 // takes what was there for what is before it. That way is kept where the children were.
-void Tree::link_children(std::uint32_t parent, std::uint32_t* children, std::size_t count) const {
-    COORD_ASSERT(count > 0 && count == at(parent).child_count());
+void Tree::order_children(std::uint32_t parent) const {
+    if (!is_chained(parent)) return;
+    const std::size_t count = at(parent).child_count();
     const std::size_t offset = detail::name_offset(at(parent).path());
+    std::vector<std::uint32_t> children(count);
+    std::uint32_t next = at(parent).root_or_right;
+    for (std::size_t i = count; i > 0; i--) {  // the last one that came is the head
+        children[i - 1] = next;
+        next = at(next).left;
+    }
+    COORD_ASSERT(next == detail::no_index);
+    chains_ -= 1;
     bool in_order = true;
     for (std::size_t i = 1; in_order && i < count; i++) {
         if (i + 8 < count) prefetch_child(children[i + 8]);
         in_order = child_name(children[i - 1], offset) < child_name(children[i], offset);
     }
-    if (!in_order) sort_children(offset, children, count);
+    if (!in_order) sort_children(offset, children.data(), count);
     std::size_t depth = 0;
     for (std::size_t i = 0; i < count; i++) {
         const std::uint32_t child = children[i], rank = priority(child);
         std::uint32_t below = detail::no_index;
         while (depth > 0 && priority(children[depth - 1]) < rank) below = children[--depth];
-        COORD_ASSERT(at(child).parent == parent && at(child).right == 0);
-        at(child).left = below;
+        COORD_ASSERT(at(child).parent == parent);
+        at(child).left = below, at(child).right = detail::no_index;
         if (depth > 0) at(children[depth - 1]).right = child;
         children[depth++] = child;
     }
@@ -8964,13 +8982,16 @@ void Tree::audit_children(std::uint32_t parent) const {
     COORD_ASSERT(seen == at(parent).child_count());
 }
 
-// T12
-COORD_RARE void Tree::audit_links_left_out() const {
-    for (std::uint32_t index = detail::root_index; index < indices_used_; index++) {
-        const Node* const node = slot(index);
-        COORD_ASSERT(node == nullptr || (node->left == 0 && node->right == 0));
-        COORD_ASSERT(node == nullptr || node->child_root() == detail::no_index);
+// T12. RETURNS how many chains that is.
+COORD_RARE std::uint32_t Tree::audit_chain(std::uint32_t parent) const {
+    if (slot(parent) == nullptr || !is_chained(parent)) return 0;
+    std::uint32_t seen = 0, before = at(parent).child_root();
+    for (std::uint32_t child = before; child != detail::no_index; child = at(child).left) {
+        COORD_ASSERT(at(child).parent == parent && at(child).right == before);
+        before = child, seen += 1;
     }
+    COORD_ASSERT(seen == at(parent).child_count());
+    return 1;
 }
 
 // RETURNS how many there are.
@@ -9034,7 +9055,9 @@ COORD_RARE void Tree::Table::audit() const {
 
 COORD_RARE
 void Tree::audit() const {
-    if (!is_in_order_) audit_links_left_out();
+    std::uint32_t chains = 0;
+    for (std::uint32_t i = detail::root_index; i < indices_used_; i++) chains += audit_chain(i);
+    COORD_ASSERT(chains == chains_);
     put_in_order();
     std::size_t seen = 0, listed = 0, owned = 0;
     std::vector<std::uint32_t> users(acls_->entries.size(), 0);
@@ -19045,9 +19068,6 @@ void Replica::poll(Time now, std::int64_t wall_ms) {
         if (role_ == Role::leading && voters_seen_ != members_version()) see_voters();
         if (!settling_.empty()) settle_local_sessions();
         if (!has_peers_) log_.forget_through((std::min)(machine_->applied(), log_.durable_last()));
-        if (!machine_->tree().is_in_order() && !applies_later_ && is_serving()) {
-            machine_->put_in_order();
-        }
         tell_states();
     }
     if (logged_) log_news();

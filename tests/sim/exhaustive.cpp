@@ -576,6 +576,7 @@ private:
               u64{world_->life(id) == 1 ? 1u : 0u}, world_->asked(id)}) {
             h = coord::mix64(h, field);
         }
+        if (bounds_.shown && status.role != Role::leading) return h;
         if (bounds_.shown) return coord::mix64(h, coord::crc32c(learners_of(replica)));
         for (const u64 chain : history_[id.value]) h = coord::mix64(h, chain);
         return h;

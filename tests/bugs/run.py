@@ -25,6 +25,7 @@ compile, or its text was not found.
     run.py                     all mistakes
     run.py --list              names, and where they were found in the header
     run.py --match-only        look for the texts only, compile nothing
+    run.py --compile-only      see whether each mistaken header still compiles, run nothing
     run.py --only NAME         one (the option may be repeated; * is allowed)
     run.py --slice N           N of them, evenly spread
     run.py -j2                 two at a time
@@ -219,13 +220,17 @@ class Builder:
             if time.time() - os.path.getmtime(path) > 86400:
                 os.remove(path)
 
-    def implementation(self, header, include):
+    def implementation(self, header, include, more=()):
         with open(f"{include}/coord.hpp", "w", encoding="ascii") as file:
             file.write(header)
         with open(f"{include}/implementation.cpp", "w", encoding="ascii") as file:
             file.write('#define COORD_IMPLEMENTATION\n#include "coord.hpp"\n')
-        self.run([self.cxx, *self.flags, f"-I{include}", "-c", f"{include}/implementation.cpp",
-                  "-o", f"{include}/implementation.o"])
+        self.run([self.cxx, *self.flags, *more, f"-I{include}", "-c",
+                  f"{include}/implementation.cpp", "-o", f"{include}/implementation.o"])
+
+    def check(self, header, include):
+        """Whether the implementation compiles, in a third of the time that it takes."""
+        self.implementation(header, include, ["-fsyntax-only"])
 
     def link(self, program, header, include):
         out = f"{include}/{program}"
@@ -307,6 +312,22 @@ def try_mistake(mistake, header, builder, patience):
         return "broken", str(broken)
     finally:
         shutil.rmtree(include, ignore_errors=True)
+
+
+def compile_all(mistakes, header, builder, jobs):
+    def one(mistake):
+        with tempfile.TemporaryDirectory(dir=builder.work) as include:
+            try:
+                builder.check(apply(mistake, header)[0], include)
+                return 0
+            except Broken as broken:
+                print(f"BROKEN  {mistake.place}: {mistake.name}: {broken}", flush=True)
+                return 1
+
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        bad = sum(pool.map(one, mistakes))
+    print(f"{len(mistakes)} mistakes compiled, {bad} broken")
+    return 1 if bad else 0
 
 
 def baseline(mistakes, header, builder, jobs, timeout):
@@ -426,6 +447,7 @@ def main():
     parser.add_argument("--flags", default="", help="more flags for the compiler")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--match-only", action="store_true")
+    parser.add_argument("--compile-only", action="store_true")
     parser.add_argument("--only", action="append", metavar="NAME")
     parser.add_argument("--slice", type=int, metavar="N")
     parser.add_argument("-j", dest="jobs", type=int, default=1)
@@ -453,6 +475,8 @@ def main():
         built = read_built(options.built) if options.built else {}
         builder = Builder(options.cxx, FLAGS + shlex.split(options.flags), os.path.abspath(work),
                           header, built)
+        if options.compile_only:
+            return compile_all(mistakes, header, builder, options.jobs)
         builder.forget_old_objects()
         return check_all(mistakes, header, builder, options)
     except Broken as broken:

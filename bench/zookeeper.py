@@ -205,6 +205,9 @@ def begins(given, side, note):
         note("resident with these, MB", side, side.rss_mb())
         side.stop(signal.SIGKILL)
         note("first write after a restart with these, s", side, side.start())
+        time.sleep(given.rest)
+        side.stop(signal.SIGKILL)
+        note("the same, after %d s without a client, s" % given.rest, side, side.start())
     finally:
         side.stop(signal.SIGKILL)
 
@@ -243,6 +246,7 @@ def main():
     arguments.add_argument("--clients", type=numbers, default=[1, 16, 64])
     arguments.add_argument("--flight", type=numbers, default=[1, 64])
     arguments.add_argument("--nodes", type=int, default=1000000)
+    arguments.add_argument("--rest", type=int, default=20)
     arguments.add_argument("--directory", default=None)
     # As ZooKeeper's own scripts start it, where nothing else is said.
     arguments.add_argument("--java", action="append", default=None)

@@ -577,9 +577,17 @@ private:
             h = coord::mix64(h, field);
         }
         if (bounds_.shown && status.role != Role::leading) return h;
-        if (bounds_.shown) return coord::mix64(h, coord::crc32c(learners_of(replica)));
+        if (bounds_.shown) return coord::mix64(h, hash_of_learners(id));
         for (const u64 chain : history_[id.value]) h = coord::mix64(h, chain);
         return h;
+    }
+    // Nothing but a poll changes what is shown.
+    u64 hash_of_learners(PeerId id) const {
+        const coord::Replica& replica = (*world_)[id];
+        const std::array<u64, 2> now{world_->life(id), replica.counters().polls};
+        Shown& shown = shown_[id.value];
+        if (shown.at != now) shown = {now, coord::crc32c(learners_of(replica))};
+        return shown.hash;
     }
     // What a leader shows of those who learn from it; not since when they are silent.
     static std::string learners_of(const coord::Replica& replica) {
@@ -631,6 +639,11 @@ private:
     std::array<u64, voters_max + 1> newest_attempt_{};
     bool isolated_ = false;
     PeerId wiped_;
+    struct Shown {
+        std::array<u64, 2> at{};  // life and polls
+        u64 hash = 0;
+    };
+    mutable std::array<Shown, voters_max + 1> shown_{};
 };
 
 // -------------------------------------------------------------------------------------------------

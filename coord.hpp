@@ -1475,7 +1475,7 @@ private:
     void clear();
     void audit_node(std::uint32_t node) const;
     void audit_children(std::uint32_t parent) const;
-    std::uint32_t audit_chain(std::uint32_t parent) const;
+    void audit_chain(std::uint32_t parent) const;
     std::size_t audit_owned(SessionId owner, std::uint32_t root) const;
 
     std::vector<detail::Owned<Node*[]>> slabs_;  // nodes by index; all of one size but the first
@@ -8963,6 +8963,7 @@ void Tree::sort_children(std::size_t offset, std::uint32_t* children, std::size_
 
 COORD_RARE
 void Tree::audit_children(std::uint32_t parent) const {
+    if (is_chained(parent)) return audit_chain(parent);
     const std::size_t offset = detail::name_offset(at(parent).path());
     std::vector<std::uint32_t> stack;
     std::uint32_t seen = 0;
@@ -8982,16 +8983,15 @@ void Tree::audit_children(std::uint32_t parent) const {
     COORD_ASSERT(seen == at(parent).child_count());
 }
 
-// T12. RETURNS how many chains that is.
-COORD_RARE std::uint32_t Tree::audit_chain(std::uint32_t parent) const {
-    if (slot(parent) == nullptr || !is_chained(parent)) return 0;
+// T12
+COORD_RARE void Tree::audit_chain(std::uint32_t parent) const {
     std::uint32_t seen = 0, before = at(parent).child_root();
     for (std::uint32_t child = before; child != detail::no_index; child = at(child).left) {
         COORD_ASSERT(at(child).parent == parent && at(child).right == before);
         before = child, seen += 1;
+        COORD_ASSERT(seen <= at(parent).child_count());
     }
     COORD_ASSERT(seen == at(parent).child_count());
-    return 1;
 }
 
 // RETURNS how many there are.
@@ -9055,24 +9055,22 @@ COORD_RARE void Tree::Table::audit() const {
 
 COORD_RARE
 void Tree::audit() const {
-    std::uint32_t chains = 0;
-    for (std::uint32_t i = detail::root_index; i < indices_used_; i++) chains += audit_chain(i);
-    COORD_ASSERT(chains == chains_);
-    put_in_order();
-    std::size_t seen = 0, listed = 0, owned = 0;
+    std::size_t seen = 0, children = 0, chains = 0, listed = 0, owned = 0;
     std::vector<std::uint32_t> users(acls_->entries.size(), 0);
     std::uint64_t digest = 0, bytes = 0;
-    std::vector<std::uint32_t> stack{detail::root_index};
-    while (!stack.empty()) {
-        const std::uint32_t node = next_preorder(stack);
-        audit_node(node);
-        digest += digest_of(at(node)), seen += 1;
-        bytes += std::uint64_t{at(node).path_length} + at(node).data_length;
-        listed += at(node).is_listed() ? 1u : 0u, owned += at(node).is_owned() ? 1u : 0u;
-        users[at(node).acl] += at(node).acl == 0 ? 0u : 1u;
+    for (std::uint32_t index = detail::root_index; index < indices_used_; index++) {
+        if (slot(index) == nullptr) continue;
+        const Node& node = at(index);
+        audit_node(index);
+        digest += digest_of(node), seen += 1, children += node.child_count();
+        chains += is_chained(index) ? 1u : 0u;
+        bytes += std::uint64_t{node.path_length} + node.data_length;
+        listed += node.is_listed() ? 1u : 0u, owned += node.is_owned() ? 1u : 0u;
+        users[node.acl] += node.acl == 0 ? 0u : 1u;
     }
     acls_->audit(users);
-    COORD_ASSERT(seen == size_);
+    COORD_ASSERT(seen == size_ && children + 1 == size_);  // T1
+    COORD_ASSERT(chains == chains_);  // T12
     COORD_ASSERT(bytes == bytes_);  // T11
     COORD_ASSERT(listed == reapable_.size());  // T7
     COORD_ASSERT(digest == digest_);  // T2

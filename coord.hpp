@@ -13062,7 +13062,9 @@ bool FileStorage::hand_over_segment(const Segment& segment, Recovery& found, Rec
     const Bytes path = path_of("log.", segment.first);
     detail::FileHeader header;
     if (!read_whole(path, found.bytes)) return false;
-    detail::decode_file_header(detail::log_magic, found.bytes, header);
+    const bool is_same = detail::decode_file_header(detail::log_magic, found.bytes, header) &&
+                         header.sequence == segment.first;
+    if (!is_same) return refuse(path, "its header reads otherwise than a moment ago");
     detail::FrameCursor at(found.bytes, header, salt_);
     Bytes head;
     while (at.expected <= (std::min)(segment.last, found.last)) {
@@ -13387,13 +13389,14 @@ bool FileStorage::retire() {
     COORD_ASSERT(durable_ == appended_ && buffered_ == 0);  // S7
     const std::size_t files_max = files_made_ + 1;
     files_made_ = 0;
-    if (!is_purge_due()) return true;
+    const bool is_due = is_purge_due();
+    // Else lives with few flushes would each leave a snapshot more, whenever purges are due.
+    const bool is_behind = !is_open_ && snapshots_.size() > options_.snapshots_kept;
+    if (!is_due && !is_behind) return true;
     std::size_t kept = snapshots_.size();
     std::uint32_t count = 0;
     Sequence needed = UINT64_MAX;
     bool is_enough = false;
-    // Else lives with few flushes would each leave a snapshot more.
-    const bool is_behind = !is_open_ && snapshots_.size() > options_.snapshots_kept;
     // What is not read yet has begun no purge: one that goes on is for want of space, then.
     const std::size_t pieces =
         is_behind ? SIZE_MAX : is_purging_ ? detail::purge_pieces_max : std::size_t{1};
@@ -13407,6 +13410,7 @@ bool FileStorage::retire() {
         is_enough = count == options_.snapshots_kept || snapshot.replaces;
     }
     if (reading_.sequence != 0) close(reading_.file), reading_ = {};  // it has become needless
+    if (!is_due) return true;
     const bool is_log_longer = segments_.size() > 1 && segments_[1].first <= needed;
     if (!is_enough || (kept == 0 && !is_log_longer)) return is_purging_ = false, true;
     if (!is_purging_) purged_at_ = time_;

@@ -857,6 +857,22 @@ TEST_CASE("lives that are too short to read what they need not do not fill the d
     CHECK(count_kept(disk) <= before + 4);
 }
 
+TEST_CASE("purge_interval: nor do they where it is purged at times") {
+    SimulatedFiles disk = disk_with_large_snapshots(3);
+    FileStorageOptions options = options_on(disk);
+    options.purge_interval = coord::seconds(60);
+    const std::size_t before = count_kept(disk);
+    for (int life = 0; life < 20; life++) {
+        FileStorage storage(options);
+        Recovered heard;
+        REQUIRE(storage.open(heard, owner) == Errc::ok);
+        storage.set_time(coord::Time{} + coord::seconds(1000 * life));
+        make_large_snapshot(storage);
+        disk.end_process();
+    }
+    CHECK(count_kept(disk) <= before + 4);
+}
+
 TEST_CASE("faults D17: a snapshot that is longer than its marker says is not read to its end") {
     SimulatedFiles disk = disk_with_large_snapshots(2);
     const std::string path = path_in_data("snapshot", 1);
@@ -1131,6 +1147,36 @@ TEST_CASE("purge_interval: a replica tells its storage the time of its polls") {
         CHECK(purges[i] - purges[i - 1] > coord::milliseconds(9900));
         CHECK(purges[i] - purges[i - 1] < coord::milliseconds(10500));
     }
+}
+
+TEST_CASE("faults D24 (S8): a segment that changes while it is opened: all of it, or an error") {
+    Model model;
+    const SimulatedFiles sound = disk_after("aafaf", model);
+    const std::string path = path_in_data("log", 1);
+    const Bytes bytes = sound.contents(path);
+    std::size_t refused = 0, too_late = 0;
+    for (const char* const harm : {"empty", "short", "no header", "a later header"}) {
+        CAPTURE(harm);
+        Bytes changed = bytes;
+        if (harm == std::string("empty")) changed.clear();
+        if (harm == std::string("short")) changed.resize(30);
+        if (harm == std::string("no header")) changed.replace(0, 64, 64, '\0');
+        if (harm == std::string("a later header")) changed[28] = 1;  // a high byte of its sequence
+        for (std::uint64_t k = 1; k < 40; k++) {
+            CAPTURE(k);
+            SimulatedFiles disk = sound;
+            disk.end_process();
+            disk.change_before(disk.calls() + k, path, changed);
+            FileStorage storage(options_on(disk));
+            Recovered heard;
+            const Errc error = storage.open(heard, owner);
+            REQUIRE((error == Errc::ok || error == Errc::corrupt));
+            if (error == Errc::ok) CHECK(heard.lines == model.lines(model.items.size()));
+            refused += error == Errc::corrupt, too_late += error == Errc::ok;
+        }
+    }
+    CHECK(refused > 20);
+    CHECK(too_late > 20);
 }
 
 TEST_CASE("faults D18: segments that were swapped, and files of another storage or ensemble") {

@@ -34,6 +34,10 @@ public:
     // from 1; close and error_text do not count.
     void cut_before(std::uint64_t k) { cut_at_ = k; }
     bool is_cut() const { return is_cut_; }
+    // Somebody else changes that file before call number k.
+    void change_before(std::uint64_t k, const std::string& path, const Bytes& bytes) {
+        change_at_ = k, change_path_ = path, change_bytes_ = bytes;
+    }
     void restore_power() { cut_at_ = 0, is_cut_ = false; }  // for a crash of the process alone
     std::uint64_t calls() const { return calls_; }
     // The k-th call of that kind from now on fails.
@@ -231,6 +235,7 @@ private:
     Errc begin(Call call) {
         calls_ += 1;
         if (cut_at_ != 0 && calls_ >= cut_at_) is_cut_ = true;
+        if (change_at_ == calls_) set_contents(change_path_, change_bytes_);
         if (is_cut_) return Errc::storage_failed;
         const auto fault = faults_.find(call);
         if (fault == faults_.end() || fault->second.left == 0) return Errc::ok;
@@ -296,6 +301,9 @@ private:
     std::uint32_t file_newest_ = 0;
     std::uint64_t calls_ = 0;
     std::uint64_t cut_at_ = 0;
+    std::uint64_t change_at_ = 0;
+    std::string change_path_;
+    Bytes change_bytes_;
     bool is_cut_ = false;
 };
 

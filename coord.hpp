@@ -2505,12 +2505,14 @@ public:
     Errc start_over(std::uint64_t entropy) override;
     bool may_found() const override { return may_found_; }
 
-    // open reads the snapshot that it uses, and newer ones that are damaged; flushes read the older
-    // ones, a piece each, before they count among snapshots_kept. This reads all that are left; it
-    // does nothing where open has failed. Not while a BackgroundStorage has this one.
+    // open reads the snapshot that it uses, and newer ones that are damaged; where there are more
+    // than snapshots_kept, those that count, too. Else flushes read older ones, a piece of each,
+    // before they count among snapshots_kept. This reads all that are left; it does nothing where
+    // open has failed. Not while a BackgroundStorage has this one.
     void check_snapshots();
 
-    // Flushes count the snapshots in it that they have read.
+    // Flushes count the snapshots in it that they have read: those of a BackgroundStorage on its
+    // thread, so look at both before its first one, or when it is gone.
     const RecoveryReport& report() const { return report_; }
     const Bytes& reason() const { return reason_; }  // why it failed, and at which file; "" = not
 

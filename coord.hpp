@@ -17078,8 +17078,8 @@ COORD_RARE Time Leader::next_deadline(Time now) const {
     if (phase_ == Phase::idle) return never;
     const bool pings_now = is_sync_ping_due() && !is_feeding();
     if (resignation_ != nullptr || pings_now || is_sync_due() || observers_wait_) return now;
-    const bool numbers = is_numbering();
-    if (numbers && is_admission_due(now)) return now;
+    if (is_numbering() && is_admission_due(now)) return now;
+    const bool numbers = is_numbering() && !has_to_settle();  // for want of space, all else waits
     const bool takes = numbers || is_feeding();
     if (!queued_.empty() && takes && has_room_to_number()) return now;
     const bool looks_now = looks_wait_ && closing_ < detail::closings_max;
@@ -17757,6 +17757,7 @@ const PeerId* Leader::next_admission(Time now, std::uint64_t& storage) const {
 bool Leader::is_admission_due(Time now) const {
     std::uint64_t storage = 0;
     if (resignation_ != nullptr || successor_ != PeerId{}) return false;
+    if (!log_.has_room()) return false;  // it may find none: each poll tries, and none is due
     return has_to_settle() || next_admission(now, storage) != nullptr;
 }
 
@@ -19484,7 +19485,7 @@ bool Replica::step() {
     after_flush();
     send_all();
     const bool decided = role_ == Role::looking && election_.winner() != PeerId{};
-    const bool admits = can_send_requests() && role_ == Role::leading &&
+    const bool admits = role_ == Role::leading && leader_.is_numbering() &&
                         leader_.is_admission_due(now_);
     return role_ != before || decided || has_unsent() || admits || log_.is_dirty();
 }
@@ -20690,7 +20691,7 @@ bool Replica::has_room_to_send() const {
 
 bool Replica::can_send_requests() const {
     if (role_ == Role::leading) {
-        return leader_.is_numbering();
+        return leader_.is_numbering() && !leader_.has_to_settle();  // for want of space, that waits
     }
     return is_learner() && learner_.is_serving();
 }

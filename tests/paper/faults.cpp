@@ -1304,6 +1304,103 @@ TEST_CASE("faults D13: a learner without space for a snapshot, and the leader ta
     CHECK(w.verify() == "");
 }
 
+// A disk in memory on which nothing at all finds space, while it is told so.
+class Full final : public support::Forwarding {
+public:
+    Full(coord::MemoryStorage& disk, const bool& is_full) : Forwarding(disk), is_full_(is_full) {}
+    Errc append(BytesView record) override {
+        return is_full_ ? Errc::storage_full : inner_.append(record);
+    }
+    bool has_room() const override { return !is_full_; }
+
+private:
+    const bool& is_full_;
+};
+
+// Three on such disks; A leads, and may be told that its own is full.
+struct FullWorld {
+    std::map<PeerId, coord::MemoryStorage> disks;
+    std::map<PeerId, bool> are_full;
+    World w;
+
+    FullWorld() : w(options()) {
+        three(w);
+        w.run(seconds(2));  // nobody has just been met
+    }
+    WorldOptions options() {
+        WorldOptions all;
+        all.storage = [this](PeerId id) -> std::unique_ptr<coord::Storage> {
+            return std::make_unique<Full>(disks[id], are_full[id]);
+        };
+        all.tune = [](coord::ReplicaOptions& replica) {
+            replica.super_digest = coord::digest_id("super:secret");
+        };
+        return all;
+    }
+    // A is polled for its heartbeats, and what follows from them, and not again and again.
+    bool rests() {
+        w.run(seconds(1));
+        const std::uint64_t before = w[A].counters().polls;
+        w.run(seconds(1));
+        return w[A].counters().polls - before < 100;
+    }
+};
+
+TEST_CASE("faults D13: the leader's disk is full, and a storage is to be admitted: it rests") {
+    FullWorld all;
+    World& w = all.w;
+    all.are_full[A] = true;
+    w.crash(C);
+    all.disks[C] = coord::MemoryStorage();
+    w.ledger.lost_its_disk(C);
+    w.start(C);
+    w.run(seconds(3));
+    CHECK(w.leads(A));
+    CHECK_FALSE(w[C].status().admitted);
+    CHECK(all.rests());
+    all.are_full[A] = false;
+    CHECK(w.run_until([&] { return w[C].status().admitted; }, seconds(5)));
+    CHECK(w.verify() == "");
+}
+
+// The members are joint, and what ends that finds no space: nothing else is numbered before.
+TEST_CASE("faults D13: the leader's disk is full in the middle of a reconfig: it rests") {
+    FullWorld all;
+    World& w = all.w;
+    std::unique_ptr<coord::Session> zk;
+    coord::Session::open(w[A], {seconds(3600)}, [&](const coord::Result<coord::Session>& opened) {
+        if (opened) zk = std::make_unique<coord::Session>(*opened);
+    });
+    REQUIRE(w.run_until([&] { return zk != nullptr; }));
+    const SessionId near = w.open(A), far = w.open(B);
+    int done = 0;
+    const auto note = [&](Errc error) { done += error == Errc::ok ? 1 : 100; };
+    zk->add_auth("digest", "super:secret", [&](coord::Result<void> r) { note(r.error()); });
+    REQUIRE(w.run_until([&] { return done == 1; }));
+    coord::Reconfig change;
+    change.leaving.push_back(C);
+    zk->reconfig(change, [&](const coord::Result<coord::Data>& r) { note(r.error()); });
+    w.hold(MessageType::ack, anybody, A);
+    w.poll(A);
+    w.run(milliseconds(50));
+    all.are_full[A] = true;
+    w.no_rules();
+    CHECK(all.rests());
+    REQUIRE(w[A].machine().voters().is_joint());
+    CHECK(done == 1);
+    const CallPtr from_far = w.ask(Request::Kind::remove, B, far, "/none");
+    w.poll(B);
+    CHECK(all.rests());
+    const CallPtr from_near = w.ask(Request::Kind::remove, A, near, "/none");
+    w.poll(A);
+    CHECK(all.rests());
+    CHECK_FALSE(from_far->done);
+    all.are_full[A] = false;
+    const auto are_done = [&] { return done == 2 && from_far->done && from_near->done; };
+    CHECK(w.run_until(are_done, seconds(5)));
+    CHECK(w.ledger.violations().empty());
+}
+
 #ifndef COORD_NO_THREADS
 
 // The same behind a thread, which finds out later: before the snapshot counts as installed.

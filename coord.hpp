@@ -16887,7 +16887,8 @@ void Leader::stream(Time now, Peer& peer, Outbox& out, std::size_t& left) {
 }
 
 // Z15: after the voters. Where many are behind voters would wait for all that these are sent: so it
-// is no more than that in a step, and whose turn it was not is the first in the next.
+// is no more than that in a step, and whose turn it was not is the first in the next. Who waits for
+// it may have gone by then: that nobody does is told here, too.
 void Leader::stream_to_observers(Outbox& out) {
     std::size_t left = detail::observers_bytes_max;
     auto each = observers_.upper_bound(observers_turn_);
@@ -17059,7 +17060,7 @@ void Leader::announce(const Machine& machine, Outbox& out) {
         message.digest = machine.applied() == committed_ ? machine.digest() : 0;
         post(peer, MessageType::commit, out, message);
     }
-    if (!observers_.empty()) stream_to_observers(out);
+    if (!observers_.empty() || observers_wait_) stream_to_observers(out);
     const bool is_voter = voters_.contains(self_);
     if (!is_voter && admitted_ <= committed_) resignation_ = "it votes no more";  // Z19
 }
@@ -17482,7 +17483,7 @@ void Leader::feed_on(Time now, const Heard& heard, Outbox& out) {
     for (auto [id, peer] : observers_) repeat(now, peer, out);
     confirm_relayed(heard);
     relay_ping(now, heard, out);
-    if (!observers_.empty()) stream_to_observers(out);
+    if (!observers_.empty() || observers_wait_) stream_to_observers(out);
 }
 
 // One that is asked for again is on its way, and what answers it first will do.

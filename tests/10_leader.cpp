@@ -2670,6 +2670,25 @@ TEST_CASE("Z15 many that are behind get what they lack in slices, each in its tu
     CHECK(rig.count(MessageType::proposal, last) == (had[last] < 200 ? 1 : 0));
 }
 
+// The last of those who wait for their turn have gone before it came.
+TEST_CASE("Z15 nobody is streamed to in the next step where nobody observes any more") {
+    Rig rig(200);
+    rig.to_broadcast();
+    for (std::uint32_t peer = 4; peer <= 203; peer++) {
+        rig.follower_info(peer);
+        rig.ack_epoch(peer, Zxid{}, 0);
+    }
+    rig.step();
+    REQUIRE(rig.leader.next_deadline(rig.now) <= rig.now);
+    rig.pong(2, rig.leader.pings());
+    rig.now = rig.now + rig.timing.silence * 3;  // it stood still
+    rig.pong(2, rig.leader.pings());
+    rig.step();
+    REQUIRE(rig.leader.is_established());
+    CHECK(rig.leader.observers() == 0);
+    CHECK(rig.leader.next_deadline(rig.now) > rig.now);
+}
+
 TEST_CASE("Z15 observers that have taken their slice do not take the others\'") {
     constexpr std::uint32_t last = 43;
     Rig rig(3000);

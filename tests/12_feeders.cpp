@@ -584,6 +584,20 @@ TEST_CASE("F10 who is to vote is told so by its feeder, which goes on with the o
     CHECK(rig.leader.observers() == 1);
 }
 
+// They have gone while some waited for their turn.
+TEST_CASE("Z15 a feeder that feeds nobody any more streams nothing in the next step") {
+    Rig rig(300, 300);
+    for (std::uint32_t peer = 4; peer < 104; peer++) {
+        REQUIRE(rig.ask(peer));
+        rig.report({}, peer);
+    }
+    rig.step();
+    REQUIRE(rig.leader.next_deadline(rig.now) <= rig.now);
+    rig.pinged(rig.timing.silence * 3);  // it stood still
+    CHECK(rig.leader.observers() == 0);
+    CHECK(rig.leader.next_deadline(rig.now) > rig.now);
+}
+
 TEST_CASE("each reason to decline has a text, and no other one the same") {
     std::vector<std::string> texts;
     for (std::uint8_t i = 0; i <= 6; i++) texts.push_back(text(static_cast<Decline>(i)));

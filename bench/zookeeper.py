@@ -3,13 +3,13 @@
 
     zookeeper.py BENCH ZKSERVER [--quick] [--seconds=S] [--repeats=N] [--servers=1,3]
                  [--cases=set,...] [--clients=1,16,64] [--flight=1,64] [--nodes=N] [--life]
-                 [--warm=S] [--directory=FOLDER] [--java=OPTION ...]
+                 [--warm=S] [--rest=S] [--directory=FOLDER] [--java=OPTION ...]
 
 Prints tables for results.md. Both sides run on the loopback, with the same zoo.cfg, with fsync, in
 the same folder, and take turns cell by cell; a cell is the median of its repeats. Before the first
 cell each side has had writes and reads for --warm seconds: a Java compiles what runs often. --life
-measures only what begins and ends: the first write after a start, after a killed leader and after a
-restart with many nodes, and resident memory; and beside each table of throughput stands what the
+measures only what begins and ends: the first write after a start, after a killed leader, after a
+restart with many nodes and after one more --rest seconds later, and resident memory; and beside each table of throughput stands what the
 disk alone takes, which no write can be faster than. Without a ZooKeeper, or with --quick, there is ours
 alone. Every process is ended by its id.
 """

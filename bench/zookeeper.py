@@ -9,9 +9,9 @@ Prints tables for results.md. Both sides run on the loopback, with the same zoo.
 the same folder, and take turns cell by cell; a cell is the median of its repeats. Before the first
 cell each side has had writes and reads for --warm seconds: a Java compiles what runs often. --life
 measures only what begins and ends: the first write after a start, after a killed leader, after a
-restart with many nodes and after one more --rest seconds later, and resident memory; and beside each table of throughput stands what the
-disk alone takes, which no write can be faster than. Without a ZooKeeper, or with --quick, there is ours
-alone. Every process is ended by its id.
+restart with many nodes and after one more --rest seconds later, and resident memory; and beside each
+table of throughput stands what the disk alone takes, which no write can be faster than. Without a
+ZooKeeper, or with --quick, there is ours alone. Every process is ended by its id.
 """
 import argparse
 import os

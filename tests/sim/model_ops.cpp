@@ -9,12 +9,12 @@
 
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "arguments.hpp"
 #include "checkers.hpp"
 
 namespace {
@@ -489,20 +489,13 @@ struct Round {
     }
 };
 
-bool take(const char* argument, const char* name, std::uint64_t& number) {
-    const std::size_t size = std::strlen(name);
-    if (std::strncmp(argument, name, size) != 0) return false;
-    char* end = nullptr;
-    number = std::strtoull(argument + size, &end, 10);
-    return end != argument + size && *end == '\0';
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
     std::uint64_t seed = 1, count = 100000;
     for (int i = 1; i < argc; i++) {
-        if (take(argv[i], "--seed=", seed) || take(argv[i], "--runs=", count)) continue;
+        if (arguments::take(argv[i], "--seed=", seed)) continue;
+        if (arguments::take(argv[i], "--runs=", count)) continue;
         std::fprintf(stderr, "sim_model_ops [--seed=N] [--runs=N]\n");
         return 2;
     }

@@ -15,6 +15,7 @@
 //   - with a seed of the kind "short", whose lives flush once or twice and never fail, too.
 //
 //   sim_storage_lives [--first=N] [--seeds=N] [--minutes=N]    until both are reached
+#include "arguments.hpp"
 #include "coord.hpp"
 #include "simulated_disk.hpp"
 
@@ -22,7 +23,6 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <string>
 #include <vector>
 
@@ -118,8 +118,9 @@ private:
         const bool is_cut = !is_calm && rng_.chance(400);
         if (is_cut) disk_.cut_before(disk_.calls() + 1 + rng_.below(200));
         if (!is_calm && rng_.chance(150)) {
-            disk_.fail(static_cast<SimulatedFiles::Call>(rng_.below(11)), 1 + rng_.below(30),
-                       rng_.chance(600) ? Errc::storage_failed : Errc::storage_full);
+            const auto call = static_cast<SimulatedFiles::Call>(rng_.below(11));
+            const u64 turn = 1 + rng_.below(30);
+            disk_.fail(call, turn, rng_.chance(600) ? Errc::storage_failed : Errc::storage_full);
         }
         disk_.capacity = !is_calm && rng_.chance(150) ? rng_.below(2000000) : UINT64_MAX;
         {
@@ -344,21 +345,14 @@ private:
     Bytes wrong_;
 };
 
-bool take(const char* argument, const char* name, u64& number) {
-    const std::size_t size = std::strlen(name);
-    if (std::strncmp(argument, name, size) != 0) return false;
-    char* end = nullptr;
-    number = std::strtoull(argument + size, &end, 10);
-    return end != argument + size && *end == '\0';
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
     u64 first = 1, seeds = 400, minutes = 0;
     for (int i = 1; i < argc; i++) {
-        if (take(argv[i], "--first=", first) || take(argv[i], "--seeds=", seeds)) continue;
-        if (take(argv[i], "--minutes=", minutes)) continue;
+        if (arguments::take(argv[i], "--first=", first)) continue;
+        if (arguments::take(argv[i], "--seeds=", seeds)) continue;
+        if (arguments::take(argv[i], "--minutes=", minutes)) continue;
         std::fprintf(stderr, "sim_storage_lives [--first=N] [--seeds=N] [--minutes=N]\n");
         return 2;
     }

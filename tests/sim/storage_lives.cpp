@@ -319,7 +319,8 @@ private:
         for (const std::string& path : snapshot_files()) {
             const Sequence s = std::strtoull(path.c_str() + 14, nullptr, 16);
             const bool is_known = s <= durable_ && items_[s - 1].is_snapshot;
-            if (!is_known || disk_.contents(path).empty() || !rng_.chance(300)) continue;
+            if (!is_known || items_[s - 1].has_rotted) continue;  // twice might make it whole
+            if (disk_.contents(path).empty() || !rng_.chance(300)) continue;
             Bytes bytes = disk_.contents(path);
             const std::size_t at = rng_.below(bytes.size());
             switch (rng_.below(4)) {

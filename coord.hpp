@@ -3251,7 +3251,8 @@ public:
     void set_voters(Time now, const Voters& voters, const std::vector<PeerId>& contacts,
                     bool leaves = false, bool counts = true);
     // Forgets what was; next_deadline is now. own: what it stands for; history: where its log ends.
-    void start(Time now, const Vote& own, const Vote& history);
+    // stands_aside: it gives its voice to others alone (R6).
+    void start(Time now, const Vote& own, const Vote& history, bool stands_aside = false);
     void on_notification(Time now, const Message& message);
     // Later than all that this peer has said; life: the one of it that leads, which may not have
     // said anything in an election before. What another life says may be of the past.
@@ -3269,6 +3270,7 @@ public:
     void give_up(const std::vector<PeerId>& followers, Outbox& out);
     void ask(PeerId peer, Outbox& out);     // whom it follows, of a replica that is not looking
     void forget(PeerId peer);               // a hint that it is gone
+    void returned(PeerId peer);             // who is not looking has heard that it looks
 
 private:
     struct Voice {
@@ -3292,6 +3294,7 @@ private:
     bool is_fresh(const Voice& voice, Time now) const;
     bool is_reachable(const Voice& voice, Time now) const;
     bool stands(const Voice& voice, Time now) const;
+    bool may_win() const;
     Hearing hearing(Time now) const;        // by bits of the own voters
     PeerId best_candidate(Time now) const;
     PeerId leader(Time now) const;          // whom somebody says to lead
@@ -3309,6 +3312,7 @@ private:
     Vote history_;              // of the same id, and no less; E6
     bool leaves_ = false;       // E4
     bool may_lead_ = false;     // E3 - E5
+    bool stands_aside_ = false;
     std::vector<Voice> voices_;
     PeerId candidate_;
     PeerId winner_;
@@ -15726,9 +15730,10 @@ void Election::set_voters(Time now, const Voters& voters, const std::vector<Peer
     COORD_ASSERT(find(self_) == nullptr);  // nobody hears itself
 }
 
-COORD_RARE void Election::start(Time now, const Vote& own, const Vote& history) {
+COORD_RARE
+void Election::start(Time now, const Vote& own, const Vote& history, bool stands_aside) {
     COORD_ASSERT(own.id == self_ && history.id == self_ && !(history < own));
-    own_ = own, history_ = history;
+    own_ = own, history_ = history, stands_aside_ = stands_aside;
     for (Voice& voice : voices_) voice.known = false;
     candidate_ = self_;
     winner_ = PeerId{};
@@ -15801,6 +15806,13 @@ COORD_RARE void Election::forget(PeerId peer) {
     }
 }
 
+// Else the next election would be over before one that is further away is heard, and each after it.
+COORD_RARE void Election::returned(PeerId peer) {
+    for (Voice& voice : voices_) {
+        if (voice.id == peer) voice.gone = false;
+    }
+}
+
 bool Election::is_fresh(const Voice& voice, Time now) const {
     return voice.known && now - voice.heard_at <= timing_.silence;
 }
@@ -15831,10 +15843,12 @@ COORD_RARE bool Election::stands(const Voice& voice, Time now) const {
     return may_lead && voice.voters.is_quorum(voice.hearing.reachable | own);
 }
 
+COORD_RARE bool Election::may_win() const { return may_lead_ && !stands_aside_; }
+
 COORD_RARE PeerId Election::best_candidate(Time now) const {
     COORD_ASSERT(own_.id == self_);
     Vote best = own_;
-    bool one_stands = may_lead_ && voters_.is_quorum(hearing(now).reachable);
+    bool one_stands = may_win() && voters_.is_quorum(hearing(now).reachable);
     for (const Voice& voice : voices_) {
         if (!stands(voice, now)) continue;
         if (best < voice.own || !one_stands) best = voice.own, one_stands = true;
@@ -15891,7 +15905,7 @@ COORD_RARE void Election::consider(Time now) {
     const Voters& theirs = candidate_ == self_ ? voters_ : voice->voters;
     const std::uint64_t votes = agreeing(theirs, now);
     const bool candidate_agrees =
-        candidate_ == self_ ? may_lead_ : voice->candidate == candidate_;
+        candidate_ == self_ ? may_win() : voice->candidate == candidate_;
     if (!theirs.is_quorum(votes) || !candidate_agrees) {
         settled_at_ = never;
         return;
@@ -15902,7 +15916,7 @@ COORD_RARE void Election::consider(Time now) {
     }
     if (settled_at_ == never) settled_at_ = now + timing_.settle();
     if ((votes & everybody) == everybody || settled_at_ <= now) winner_ = candidate_;
-    COORD_ASSERT(winner_ != self_ || may_lead_);  // E3 - E5
+    COORD_ASSERT(winner_ != self_ || may_win());
 }
 
 COORD_RARE bool Election::says_otherwise(Time now) const {
@@ -15935,7 +15949,7 @@ COORD_RARE void Election::broadcast(Time now, Outbox& out, Duration pause) {
     for (const Voice& voice : voices_) {
         if (!voice.is_asked && !voice.said_heard) continue;
         said.is_reader_heard = voice.said_heard;
-        const PeerId whom = candidate_ == self_ && !may_lead_ ? PeerId{} : candidate_;
+        const PeerId whom = candidate_ == self_ && !may_win() ? PeerId{} : candidate_;
         post(voice.id, Role::looking, whom, said, out);
     }
 }
@@ -19423,6 +19437,7 @@ COORD_RARE void Replica::answer_notification(const Message& message) {
     const bool leads = message.phase == static_cast<std::uint8_t>(Role::leading);
     const bool is_voters = voters_.contains(message.from);
     const bool is_of_source = is_learner() && message.from == learner_.source();
+    if (role_ != Role::looking && asks) election_.returned(message.from);
     if (role_ == Role::looking) {
         election_.on_notification(now_, message);
     } else if (is_feeder_back(message)) {
@@ -19605,7 +19620,7 @@ void Replica::look(const char* reason) {
     // Who stands aside for want of space gives its voice as ever: all of them may.
     stands_aside_ = now_ < aside_until_;
     const bool is_full = lacks_space_ && stands_aside_;
-    election_.start(now_, own_vote(), is_full ? own_vote() : history());
+    election_.start(now_, own_vote(), is_full ? own_vote() : history(), stands_aside_ && !is_full);
     election_.give_up(followers, outbox_);
     tell_role(PeerId{});
 }

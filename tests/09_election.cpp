@@ -824,6 +824,43 @@ TEST_CASE("E6 who stands itself, and is not heard yet, gives no voice to one tha
     gives_no_voice_to_less(true);
 }
 
+TEST_CASE("who has returned is waited for, though a hint had said that it is gone") {
+    for (const bool has_returned : {false, true}) {
+        Alone a;
+        a.election.forget(PeerId{3});
+        if (has_returned) a.election.returned(PeerId{3});
+        Message note = Alone::note(2, 1, 1);
+        note.zxid = Zxid{9};
+        a.election.on_notification(a.now, note);
+        a.poll();
+        CHECK((a.election.winner() == PeerId{1}) == !has_returned);
+        a.now = a.now + coord::Timing{}.settle();
+        a.poll();
+        CHECK(a.election.winner() == PeerId{1});
+    }
+}
+
+TEST_CASE("R6 who stands aside does not win by the voice of one that has nothing") {
+    for (const bool stands_aside : {false, true}) {
+        Alone a;
+        a.election.start(a.now, Vote{0, Zxid{}, PeerId{1}}, Vote{1, Zxid{10}, PeerId{1}},
+                         stands_aside);
+        a.election.forget(PeerId{3});  // nobody to wait for
+        Message note = Alone::note(2, 1, 1);
+        note.current_epoch = 0, note.zxid = Zxid{};
+        a.election.on_notification(a.now, note);
+        const std::vector<Said> said = a.poll();
+        REQUIRE(!said.empty());
+        CHECK(said.front().leader == PeerId{stands_aside ? 0u : 1u});
+        CHECK(a.election.winner() == PeerId{stands_aside ? 0u : 1u});
+        note = Alone::note(3, 1, 3);
+        note.current_epoch = 2;
+        a.election.on_notification(a.now, note);
+        a.poll();
+        if (stands_aside) CHECK(a.election.candidate() == PeerId{3});
+    }
+}
+
 TEST_CASE("E3 who follows somebody else is believed, unless that one is asked itself") {
     Outside o;
     Message note = Alone::note(2, 1, 9);

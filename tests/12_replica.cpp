@@ -2289,6 +2289,30 @@ TEST_CASE("an admit that a voter asks for is not numbered") {
     CHECK(coord::judge_request(coord::OpCode::admit, body, {}) == Errc::unimplemented);
 }
 
+// Else an election among those that are near would be over before that one is heard, each time.
+TEST_CASE("a hint that a voter is gone holds until it is heard to look for a leader") {
+    int steps[2] = {0, 0};  // until there is a leader among the two others: the last one, or not
+    for (const bool returns : {false, true}) {
+        Trio trio;
+        trio.run();
+        const std::uint32_t leader = trio.leader(), away = trio.follower();
+        trio.stop(away);
+        trio[leader].forget(PeerId{away});
+        if (returns) trio.start(away), trio.run();
+        trio.filter = [](Packet&) { return false; };
+        trio.run(300);
+        REQUIRE(trio[leader].status().role == Role::looking);
+        trio.filter = [away](Packet& packet) {
+            return packet.to != PeerId{away} && packet.from != PeerId{away};
+        };
+        while (trio[leader].status().role != Role::leading) {
+            trio.step();
+            REQUIRE(++steps[returns ? 1 : 0] < 100);
+        }
+    }
+    CHECK(steps[0] < steps[1]);  // one that may come is waited for
+}
+
 TEST_CASE("R6 a storage that has learned everything and is not admitted stands for nothing") {
     Trio trio;
     trio.run();
